@@ -1,0 +1,32 @@
+# What every run has: MMEngine's own hooks with atomic checkpoints, exact resume, metrics as JSON and two pictures.
+default_scope = "hierpretrain"
+
+default_hooks = dict(
+    timer=dict(type="IterTimerHook"),
+    logger=dict(type="LoggerHook", interval=10),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    # at least 2 are kept: MMEngine removes an old one before it writes the new one
+    checkpoint=dict(
+        type="CheckpointHook", interval=1, max_keep_ckpts=2, backend_args=dict(backend="AtomicLocalBackend")
+    ),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+)
+custom_hooks = [
+    dict(type="ExactResumeHook"),
+    # on several processes: the statistics of normalisation layers are averaged before evaluation
+    dict(type="SyncBuffersHook"),
+    dict(type="MetricsFileHook"),
+    dict(type="TSNEHook", level=1),
+    dict(type="RetrievalSheetHook", level=-1),
+]
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
+visualizer = dict(type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+log_level = "INFO"
+load_from = None
+resume = False
+randomness = dict(seed=0, deterministic=False)

@@ -1,0 +1,40 @@
+"""Repairs of the host packages that our own use needs; each does nothing where the host has mended it."""
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from numpy._core import multiarray
+
+_STATISTICS = ("min", "max", "mean", "current")
+
+
+def apply() -> None:
+    """Applies all repairs; called when ``hierpretrain.registry`` is imported."""
+    allow_checkpoints_to_load()
+
+
+def allow_checkpoints_to_load() -> None:
+    """Lets ``torch.load(weights_only=True)`` read the log history that MMEngine puts into every checkpoint.
+
+    MMEngine 0.10.7 does not load its own checkpoints with torch from 2.6 on. What is allowed is data: arrays, scalars
+    and the history buffer. A buffer's pickle looks its statistics up with ``getattr``; the stand-in for it knows these
+    four names of that one class, so a crafted file gains nothing by it.
+    """
+    scalars = [type(np.dtype(code)) for code in ("f8", "f4", "i8", "i4", "bool")]
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            (_statistic_of_history, "builtins.getattr"),
+            np.ndarray,
+            np.dtype,
+            multiarray._reconstruct,
+            multiarray.scalar,
+            *scalars,
+        ]
+    )
+
+
+def _statistic_of_history(owner: object, name: str) -> object:
+    if owner is not HistoryBuffer or name not in _STATISTICS:
+        raise ValueError(f"the checkpoint asks for {owner!r}.{name}, which no checkpoint of ours does; do not trust it")
+    return getattr(owner, name)

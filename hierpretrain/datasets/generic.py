@@ -1,0 +1,80 @@
+"""Data sets of any images: a folder tree, or a list as CSV, JSON or JSON Lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from hierpretrain.datasets.annotations import Annotations, read_csv, read_folder, read_json, read_jsonl
+from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.registry import DATASETS
+
+_READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl}
+
+
+@DATASETS.register_module()
+class FolderDataset(HierarchicalDataset):
+    """A tree of folders whose names are the labels, see :func:`read_folder`; it has one split, ``'all'``.
+
+    To give training and test folders the same ids, save one's ``taxonomy`` and pass the file to the other.
+
+    The arguments are those of :class:`HierarchicalDataset`; ``level_names`` are ``level1`` (coarsest) to ``levelL`` by
+    default.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("animal/cat/tom.png", "animal/any.png", "tool/saw.png"):
+        ...         Path(root, name).parent.mkdir(parents=True, exist_ok=True)
+        ...         Image.new("RGB", (8, 8)).save(Path(root, name))
+        ...     pets = FolderDataset(data_root=root, level_names=("kind", "animal"), pipeline=[dict(type="LoadRGB")])
+        ...     pets, pets.labels.tolist(), pets[1]["img"].size
+        (FolderDataset(3 images of all; Taxonomy(kind: 2, animal: 1)), [[0, -1], [0, 0], [1, -1]], (8, 8))
+    """
+
+    def read(self) -> Annotations:
+        """Reads the folder tree."""
+        return read_folder(self.data_root)
+
+
+@DATASETS.register_module()
+class ListDataset(HierarchicalDataset):
+    """Images that a CSV, JSON or JSON Lines file lists, see :func:`read_csv`.
+
+    Args:
+        data_root: The folder that the list's images are relative to.
+        ann_file: The list, relative to ``data_root`` or absolute; its extension tells its kind: ``.csv``, ``.json`` or
+            ``.jsonl``.
+        levels: The label columns, the coarsest first; by default all columns but ``image``, ``split`` and
+            ``flat_labels``, in the file's order.
+        flat_labels: Columns of labels outside the tree.
+        options: Those of :class:`HierarchicalDataset`.
+
+    Raises:
+        ValueError: If the extension is another one, and as :func:`read_csv` and :class:`HierarchicalDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        ann_file: str,
+        levels: Sequence[str] = (),
+        flat_labels: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        self.ann_file = ann_file
+        self._columns = levels, flat_labels
+        super().__init__(data_root=data_root, **options)
+
+    def read(self) -> Annotations:
+        """Reads the list."""
+        extension = os.path.splitext(self.ann_file)[1].lower()
+        if extension not in _READERS:
+            raise ValueError(f"ann_file must end in {', '.join(_READERS)}; it is {self.ann_file!r}")
+        levels, flat_labels = self._columns
+        path = os.path.join(self.data_root, os.path.expanduser(self.ann_file))
+        return _READERS[extension](path, self.data_root, levels=levels, flat_labels=flat_labels)

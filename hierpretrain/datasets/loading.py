@@ -1,0 +1,84 @@
+"""Opening images: every kind of file becomes an upright RGB picture, or an error that names the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageOps
+
+from hierpretrain.registry import TRANSFORMS
+
+IMAGE_KINDS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""The kinds of image files that are read, by Pillow's names; Pillow's other decoders never see a file."""
+
+
+class UnreadableImage(ValueError):
+    """An image file that cannot be read; the message names it."""
+
+
+def open_rgb(path: str) -> Image.Image:
+    """Opens an image file as an upright RGB picture.
+
+    The kind is told from the content, not from the name. EXIF orientation is applied. Transparent pixels, by an alpha
+    channel or a transparent colour, are laid on white. Grey, palette, CMYK and YCbCr become RGB; 16-bit grey is scaled
+    so that 65535 becomes 255. Of an animation the first frame is taken.
+
+    Args:
+        path: The file; a JPEG, PNG, GIF, WebP, BMP or TIFF.
+
+    Returns:
+        A picture of mode ``RGB``, loaded, with its file closed.
+
+    Raises:
+        UnreadableImage: If the file is missing, truncated, no such image or a decompression bomb (more than twice
+            ``PIL.Image.MAX_IMAGE_PIXELS``), or if its pixels have no 8-bit range (floating point, 32-bit integers).
+    """
+    try:
+        with Image.open(path, formats=IMAGE_KINDS) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
+        raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _eight_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        image = white
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey to 8 bits; Pillow's own conversion would clip at 255."""
+    pixels = np.asarray(image)
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"mode {image.mode} holds values outside 0 to 65535; save it with 8 or 16 bits a channel")
+    return Image.fromarray(((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+
+
+@TRANSFORMS.register_module()
+class LoadRGB(BaseTransform):
+    """Opens the file at ``img_path`` as an upright RGB picture, see :func:`open_rgb`.
+
+    Required keys: ``img_path``. Added keys: ``img``, a ``PIL.Image.Image`` of mode RGB, as torchvision's transforms
+    take it; ``ori_shape`` and ``img_shape``, its (height, width).
+
+    Raises:
+        UnreadableImage: If the file cannot be read; the data set's ``on_error`` decides what happens then.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds the picture and its shapes to the item."""
+        image = open_rgb(results["img_path"])
+        results["img"] = image
+        results["ori_shape"] = results["img_shape"] = (image.height, image.width)
+        return results
+
+    def __repr__(self) -> str:
+        return "LoadRGB()"

@@ -1,0 +1,49 @@
+"""Checkpoints that are whole whenever they are there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's local files, but a file is replaced whole or not at all, on ``kill -9`` and a full disk as well.
+
+    In a config: ``checkpoint=dict(type='CheckpointHook', backend_args=dict(backend='AtomicLocalBackend'))``.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Writes bytes to a file beside its place, has the disk confirm them, and moves them there."""
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+register_backend("AtomicLocalBackend", backend=AtomicLocalBackend, force=True)
+
+
+def newest_checkpoint(work_dir: str | Path) -> str | None:
+    """Returns the checkpoint of a work directory that was trained longest; ``None`` if there is none.
+
+    It goes by the files, not by MMEngine's note ``last_checkpoint``, which a kill can leave empty or behind.
+
+    Example:
+        >>> newest_checkpoint("no/such/directory") is None
+        True
+    """
+    found = []
+    for path in Path(work_dir).glob("*.pth"):
+        if match := re.fullmatch(r"(epoch|iter)_(\d+)\.pth", path.name):
+            found.append((path.stat().st_mtime_ns, int(match[2]), str(path)))
+    return max(found)[2] if found else None

@@ -1,0 +1,153 @@
+"""Hooks that draw what the last evaluation embedded."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from hierpretrain.evaluation import Embeddings, collect
+from hierpretrain.registry import HOOKS
+from hierpretrain.visualization import choose_rows, plot_retrieval_sheet, plot_tsne, tsne_map
+
+
+class _PictureHook(Hook):
+    """Collects the embeddings of an evaluation and has a subclass draw them into the work directory.
+
+    It draws after the last validation of a training run, and after every test.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self._samples: list[dict[str, Any]] = []
+
+    @abstractmethod
+    def draw(self, embedded: Embeddings, path: Path) -> None:
+        """Writes the picture."""
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Begins to collect."""
+        self._samples = []
+
+    before_test_epoch = before_val_epoch
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Collects a batch."""
+        if self._is_last(runner):
+            self._samples.extend(map(collect, outputs or ()))
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Collects a batch."""
+        self._samples.extend(map(collect, outputs or ()))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Draws, if this was the last validation."""
+        if self._is_last(runner):
+            self._draw_all(runner, runner.val_dataloader.dataset.metainfo)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Draws."""
+        self._draw_all(runner, runner.test_dataloader.dataset.metainfo)
+
+    def _is_last(self, runner: Runner) -> bool:
+        loop = runner._train_loop
+        if isinstance(loop, dict) or loop is None:  # the loop is built by training alone; this is validation by itself
+            return True
+        return runner.epoch >= runner.max_epochs if runner.max_epochs else runner.iter >= runner.max_iters
+
+    def _draw_all(self, runner: Runner, dataset_meta: dict[str, Any]) -> None:
+        gathered = gather_object(self._samples, dst=0)
+        self._samples = []
+        if is_main_process():
+            samples = [sample for part in gathered for sample in part]
+            path = Path(runner.work_dir) / self.filename
+            self.draw(Embeddings.from_samples(samples, dataset_meta), path)
+            runner.logger.info(f"drew {path}")
+
+
+@HOOKS.register_module()
+class TSNEHook(_PictureHook):
+    """Draws a t-SNE map of the evaluated images, coloured by a level: ``tsne.png`` in the work directory.
+
+    Args:
+        level: The level, by name or number, or a flat label column.
+        max_points: How many images at most are drawn, at random.
+        seed: Of the choice and of t-SNE.
+        filename: Of the picture.
+    """
+
+    def __init__(
+        self, level: int | str = 1, *, max_points: int = 5000, seed: int = 0, filename: str = "tsne.png"
+    ) -> None:
+        super().__init__(filename)
+        self.level, self.max_points, self.seed = level, max_points, seed
+
+    def draw(self, embedded: Embeddings, path: Path) -> None:
+        """Writes the picture."""
+        points, rows = tsne_map(embedded.features, seed=self.seed, max_points=self.max_points)
+        names = embedded.names(self.level)
+        level = self.level if isinstance(self.level, str) else embedded.taxonomy.level_names[self.level - 1]
+        plot_tsne(points, [names[row] for row in rows], path, title=f"t-SNE of {len(rows)} images, by {level}")
+
+
+@HOOKS.register_module()
+class RetrievalSheetHook(_PictureHook):
+    """Draws some queries with their nearest neighbours, right and wrong ones marked: ``retrieval.png``.
+
+    Args:
+        level: The level, by name or number, or a flat label column, at which a neighbour is right; -1 for the finest.
+        num_queries: How many queries are drawn, at random among those that have a right neighbour to be found.
+        num_neighbours: Neighbours of each.
+        seed: Of the choice.
+        filename: Of the picture.
+    """
+
+    def __init__(
+        self,
+        level: int | str = -1,
+        *,
+        num_queries: int = 12,
+        num_neighbours: int = 8,
+        seed: int = 0,
+        filename: str = "retrieval.png",
+    ) -> None:
+        super().__init__(filename)
+        self.level, self.num_queries, self.num_neighbours, self.seed = level, num_queries, num_neighbours, seed
+
+    def draw(self, embedded: Embeddings, path: Path) -> None:
+        """Writes the picture."""
+        level = embedded.taxonomy.num_levels if self.level == -1 else self.level
+        classes = embedded.classes(level)
+        name = level if isinstance(level, str) else embedded.taxonomy.level_names[level - 1]
+        captions = [" / ".join(embedded.taxonomy.decode(row)[-2:]) for row in embedded.labels]
+        query, gallery = embedded.is_query, embedded.is_gallery
+
+        def of(rows: Any, items: Sequence[str]) -> list[str]:
+            return [items[row] for row in rows.nonzero()[:, 0].tolist()]
+
+        rows = choose_rows(
+            embedded.features[query],
+            classes[query],
+            embedded.features[gallery],
+            classes[gallery],
+            query_paths=of(query, embedded.paths),
+            gallery_paths=of(gallery, embedded.paths),
+            query_captions=of(query, captions),
+            gallery_captions=of(gallery, captions),
+            num_queries=self.num_queries,
+            num_neighbours=self.num_neighbours,
+            seed=self.seed,
+            same_set=embedded.same_set,
+        )
+        plot_retrieval_sheet(rows, path, title=f"Nearest neighbours; a right one is of the query's {name}")

@@ -1,0 +1,125 @@
+"""The algorithm: images -> preprocessor -> backbone -> pooling -> projection -> loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hierpretrain.registry import MODELS
+
+
+@MODELS.register_module()
+class HierarchicalContrastive(BaseModel):
+    """Trains an encoder with a contrastive loss on labelled views, and embeds images with it.
+
+    Args:
+        backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector. Its own
+            ``frozen_stages`` freeze it in part; frozen parts run without gradient and keep their statistics.
+        projection: Config of the projection head, as :class:`ProjectionHead`.
+        loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`.
+        neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
+            and averages a feature map over its places.
+        data_preprocessor: Config of the preprocessor, as :class:`MultiViewPreprocessor`.
+        embedding: What :meth:`predict` returns: ``'backbone'``, the vectors before the projection, as paper A, or
+            ``'projection'``.
+        channels_last: Whether the weights are laid out for ``channels_last`` images; goes with the preprocessor's.
+        init_cfg: As of every MMEngine module.
+
+    Raises:
+        ValueError: If an option is unknown, or a batch has no labels or is not made of whole views.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        projection: dict[str, Any],
+        loss: dict[str, Any],
+        *,
+        neck: dict[str, Any] | None = None,
+        data_preprocessor: dict[str, Any] | None = None,
+        embedding: str = "backbone",
+        channels_last: bool = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(_build(data_preprocessor or dict(type="MultiViewPreprocessor")), init_cfg)
+        if embedding not in ("backbone", "projection"):
+            raise ValueError(f"embedding must be 'backbone' or 'projection', not {embedding!r}")
+        self.embedding = embedding
+        self.backbone = _build(backbone)
+        self.neck = _build(neck) if neck else None
+        self.projection = _build(projection)
+        self.loss_module = _build(loss)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"
+    ) -> Tensor | dict[str, Tensor] | list[DataSample]:
+        """Runs the model as MMEngine asks: ``mode`` is ``'loss'``, ``'predict'`` or ``'tensor'`` (the embeddings)."""
+        if mode == "tensor":
+            return self.embed(inputs)
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns the (N, D) vectors of the encoder, before the projection and not normalised."""
+        outputs = self.backbone(inputs)
+        if self.neck is not None:
+            outputs = self.neck(outputs)
+        last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
+        if last.ndim == 4:
+            last = last.mean((2, 3))  # (N, D, H, W): averaged over places
+        if last.ndim != 2:
+            raise ValueError(
+                f"the backbone's last output must be (N, D) or (N, D, H, W); it is {tuple(last.shape)}. "
+                "Choose an `out_type` that gives one vector per image, or a `neck` that makes one"
+            )
+        return last
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Returns the (N, D) unit embeddings of preprocessed images, of the encoder or of the projection."""
+        features = self.extract_feat(inputs)
+        return normalize(self.projection(features) if self.embedding == "projection" else features, dim=1)
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Returns the loss of a batch.
+
+        Args:
+            inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them.
+            data_samples: B samples with ``gt_label``, the (L,) label row, and the meta item ``sample_idx``.
+        """
+        views, rest = divmod(len(inputs), len(data_samples))
+        if rest or not views:
+            raise ValueError(f"{len(inputs)} images are no whole number of views of {len(data_samples)} samples")
+        if "gt_label" not in data_samples[0] or "sample_idx" not in data_samples[0]:
+            raise ValueError(
+                "training needs `gt_label`, the label row, and `sample_idx` of every sample: "
+                "end the pipeline with PackInputs, with 'sample_idx' among its meta_keys"
+            )
+        labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)  # (B, L)
+        instances = torch.tensor([sample.sample_idx for sample in data_samples], device=inputs.device)  # (B,)
+        features = normalize(self.projection(self.extract_feat(inputs)), dim=1)
+        return {"loss": self.loss_module(features, labels.repeat(views, 1), instances.repeat(views))}
+
+    def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
+        """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32."""
+        embeddings = self.embed(inputs).float()
+        samples = data_samples or [DataSample() for _ in embeddings]
+        if len(samples) != len(embeddings):
+            raise ValueError(f"{len(embeddings)} images of {len(samples)} samples: embed one view of each image")
+        for sample, embedding in zip(samples, embeddings, strict=True):
+            sample.set_field(embedding, "embedding")
+        return samples
+
+
+def _build(config: dict[str, Any]) -> torch.nn.Module:
+    """Builds a part in our scope, so that short type names hold whatever project's config names the model."""
+    return MODELS.build({"_scope_": "hierpretrain", **config})

@@ -1,0 +1,258 @@
+"""The registered losses: each a constructor and one call of a function of :mod:`hierpretrain.functional`.
+
+All are called as ``loss(features, labels, instances)`` with (M, D) unit rows stacked view by view, the (M, L) label
+matrix and the (M,) numbers of the images, repeated for each view. On several processes the value and the gradient are
+those of one process on all rows together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
+from hierpretrain.functional.contrastive import Constraint, Positives
+from hierpretrain.models.gather import gather_rows
+from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import append_instances, prefix_ids
+
+
+class _HierarchicalLoss(nn.Module):
+    """What the three losses of paper A share: a call of :func:`hierarchical_contrastive_loss` with fixed options."""
+
+    def __init__(self, *, instance_level: bool, **options: Any) -> None:
+        super().__init__()
+        self.instance_level, self.options = instance_level, options
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss."""
+        if self.instance_level:
+            labels = append_instances(labels, instances)
+        return hierarchical_contrastive_loss(features, labels, gather=gather_rows, **self.options)
+
+
+@MODELS.register_module()
+class HiMulConLoss(_HierarchicalLoss):
+    """HiMulCon: a weighted sum of one supervised contrastive loss per level (paper A, eq. 4).
+
+    Args:
+        temperature: Divides the cosine similarities.
+        level_weights: ``'exp'``, ``'pow2'``, ``'linear'``, ``'uniform'``, or one number per level, coarsest first.
+        positives: ``'share'`` or ``'diverge'``; see :func:`hierpretrain.functional.hierarchical_contrastive_loss`.
+        instance_level: Whether the views of one image are a last level of the tree.
+        chunk_size: Rows of similarities held at a time; ``None`` for all.
+
+    Example:
+        >>> loss = HiMulConLoss(level_weights="uniform")
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 2)
+        3.33
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        level_weights: str | Sequence[float] = "exp",
+        positives: Positives = "share",
+        instance_level: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            temperature=temperature,
+            level_weights=level_weights,
+            positives=positives,
+            instance_level=instance_level,
+            chunk_size=chunk_size,
+        )
+
+
+@MODELS.register_module()
+class HiConELoss(_HierarchicalLoss):
+    """HiConE: unweighted levels, no pair of a level cheaper than the next finer level allows (paper A, eq. 5, 6).
+
+    Args:
+        constraint: ``'pair'``, ``'anchor'`` or ``'level'``.
+        constraint_grad: Whether the gradient of what is clamped goes through its bound.
+        temperature: As for :class:`HiMulConLoss`; so are the others.
+        positives: ``'share'`` or ``'diverge'``.
+        instance_level: Whether the views of one image are a last level of the tree.
+        chunk_size: Rows of similarities held at a time; ``None`` for all.
+
+    Example:
+        >>> loss = HiConELoss(constraint="pair")
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 2)
+        3.33
+    """
+
+    def __init__(
+        self,
+        *,
+        constraint: Constraint = "anchor",
+        constraint_grad: bool = False,
+        temperature: float = 0.1,
+        positives: Positives = "share",
+        instance_level: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            constraint=constraint,
+            constraint_grad=constraint_grad,
+            temperature=temperature,
+            level_weights="uniform",
+            positives=positives,
+            instance_level=instance_level,
+            chunk_size=chunk_size,
+        )
+
+
+@MODELS.register_module()
+class HiMulConELoss(_HierarchicalLoss):
+    """HiMulConE: HiConE's clamp with HiMulCon's weights (paper A, eq. 7).
+
+    Args:
+        constraint: As for :class:`HiConELoss`; so is ``constraint_grad``.
+        constraint_grad: Whether the gradient of what is clamped goes through its bound.
+        temperature: As for :class:`HiMulConLoss`; so are the others.
+        level_weights: Of the levels, by name or one number per level, coarsest first.
+        positives: ``'share'`` or ``'diverge'``.
+        instance_level: Whether the views of one image are a last level of the tree.
+        chunk_size: Rows of similarities held at a time; ``None`` for all.
+
+    Example:
+        >>> loss = HiMulConELoss(level_weights=[1.0, 3.0])
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 2)
+        3.33
+    """
+
+    def __init__(
+        self,
+        *,
+        constraint: Constraint = "anchor",
+        constraint_grad: bool = False,
+        temperature: float = 0.1,
+        level_weights: str | Sequence[float] = "exp",
+        positives: Positives = "share",
+        instance_level: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            constraint=constraint,
+            constraint_grad=constraint_grad,
+            temperature=temperature,
+            level_weights=level_weights,
+            positives=positives,
+            instance_level=instance_level,
+            chunk_size=chunk_size,
+        )
+
+
+@MODELS.register_module()
+class SupConLoss(nn.Module):
+    """Supervised contrastive loss over the nodes of one level (Khosla et al., NeurIPS 2020).
+
+    Args:
+        level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
+            An item whose path ends above it has no positive, but is a negative of the others.
+        temperature: Divides the cosine similarities.
+        chunk_size: Rows of similarities held at a time; ``None`` for all.
+
+    Example:
+        >>> loss = SupConLoss(level=1)
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 3)
+        6.667
+    """
+
+    def __init__(self, *, level: int = -1, temperature: float = 0.1, chunk_size: int | None = None) -> None:
+        super().__init__()
+        self.level, self.temperature, self.chunk_size = level, temperature, chunk_size
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        levels = labels.shape[1]
+        if self.level == 0 or abs(self.level) > levels:
+            raise ValueError(
+                f"level of SupConLoss must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {self.level}"
+            )
+        # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
+        classes = labels[:, : self.level if self.level > 0 else levels + self.level + 1]
+        everyone, first = gather_rows(classes)
+        nodes = prefix_ids(everyone)[first : first + len(labels), -1]
+        return supcon_loss(
+            features, nodes, temperature=self.temperature, chunk_size=self.chunk_size, gather=gather_rows
+        )
+
+
+@MODELS.register_module()
+class NTXentLoss(nn.Module):
+    """SimCLR's loss: the views of one image are each other's positives, all else negatives (Chen et al., ICML 2020).
+
+    Args:
+        temperature: Divides the cosine similarities.
+        chunk_size: Rows of similarities held at a time; ``None`` for all.
+
+    Example:
+        >>> loss = NTXentLoss()
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.zeros(4, 0, dtype=torch.int64)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 6)
+        9.1e-05
+    """
+
+    def __init__(self, *, temperature: float = 0.1, chunk_size: int | None = None) -> None:
+        super().__init__()
+        self.temperature, self.chunk_size = temperature, chunk_size
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the labels play no part."""
+        return supcon_loss(
+            features, instances, temperature=self.temperature, chunk_size=self.chunk_size, gather=gather_rows
+        )
+
+
+@MODELS.register_module()
+class ReleasedHMLCLoss(nn.Module):
+    """The loss of paper A's released code, for comparison; see :func:`hierpretrain.functional.released_hmlc_loss`.
+
+    As there, each process looks at its own rows only, and all paths must be of one length.
+
+    Args:
+        loss_type: ``'hmc'``, ``'hce'`` or ``'hmce'``.
+        num_views: Views of each image.
+        temperature: Divides the cosine similarities.
+        base_temperature: Scales the loss by ``temperature / base_temperature``.
+        level_weights: ``'exp'`` or ``'pow2'``.
+
+    Example:
+        >>> loss = ReleasedHMLCLoss(loss_type="hmc")
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 3)
+        5.234
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_type: str = "hmce",
+        num_views: int = 2,
+        temperature: float = 0.1,
+        base_temperature: float = 0.07,
+        level_weights: str = "exp",
+    ) -> None:
+        super().__init__()
+        self.options = dict(
+            loss_type=loss_type,
+            num_views=num_views,
+            temperature=temperature,
+            base_temperature=base_temperature,
+            level_weights=level_weights,
+        )
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss."""
+        return released_hmlc_loss(features, torch.cat([labels, instances[:, None]], 1), **self.options)

@@ -1,0 +1,74 @@
+"""From collated uint8 images, of one view or several, to one normalised batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from hierpretrain.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiViewPreprocessor(BaseDataPreprocessor):
+    """Moves a batch to the device, stacks its views one below the other and normalises them.
+
+    Args:
+        mean: Of each channel, in the order in which the images come, and on their scale (0 to 255).
+        std: Likewise.
+        channels_last: Whether images are laid out as the convolutions of a CPU (and of tensor cores) like them best.
+
+    Example:
+        >>> preprocess = MultiViewPreprocessor(mean=(127.5,), std=(127.5,))
+        >>> views = [torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)]
+        >>> preprocess(dict(inputs=views, data_samples=None))["inputs"][:, 0, 0, 0].tolist()
+        [-1.0, -1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        *,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        channels_last: bool = False,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(non_blocking=non_blocking)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Turns a collated batch into model input.
+
+        Args:
+            data: ``inputs`` is a (B, C, H, W) tensor, or a list of one such tensor per view, or (as
+                ``pseudo_collate`` leaves them) a list of B images or of B lists of views; ``data_samples`` is kept.
+            training: Plays no part.
+
+        Returns:
+            ``inputs``, (views x B, C, H, W) float32, all images' view 0 first, and ``data_samples``.
+
+        Raises:
+            ValueError: If the images of a batch differ in size.
+        """
+        data = self.cast_data(data)
+        try:
+            inputs = torch.cat(_views(data["inputs"]))
+        except RuntimeError as error:
+            raise ValueError(
+                f"the images of a batch must have one size; end the pipeline with a crop or a resize to one ({error})"
+            ) from error
+        inputs = inputs.to(self.mean.dtype, memory_format=self.memory_format)
+        return {"inputs": (inputs - self.mean) / self.std, "data_samples": data.get("data_samples")}
+
+
+def _views(inputs: Tensor | Sequence[Any]) -> Sequence[Tensor]:
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    if isinstance(inputs[0], Tensor):
+        return inputs if inputs[0].ndim == 4 else [torch.stack(list(inputs))]
+    return [torch.stack(view) for view in zip(*inputs, strict=True)]

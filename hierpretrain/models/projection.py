@@ -1,0 +1,44 @@
+"""The projection head between an encoder's embedding and a contrastive loss."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from hierpretrain.registry import MODELS
+
+
+@MODELS.register_module()
+class ProjectionHead(BaseModule):
+    """A perceptron from the embedding to the space in which the loss compares, as in SimCLR and SupCon.
+
+    Args:
+        in_channels: Size of the embedding.
+        out_channels: Size of the projection.
+        hidden_channels: Width of the hidden layers; the embedding's size if ``None``.
+        num_layers: Linear layers, at least 1, with a ReLU between any two.
+
+    Example:
+        >>> import torch
+        >>> ProjectionHead(in_channels=8, out_channels=4)(torch.zeros(2, 8)).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int = 128,
+        hidden_channels: int | None = None,
+        num_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1; it is {num_layers}")
+        widths = [in_channels, *[hidden_channels or in_channels] * (num_layers - 1), out_channels]
+        layers: list[nn.Module] = []
+        for width, next_width in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(width, next_width), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Returns the (N, out_channels) projections of (N, in_channels) embeddings, not normalised."""
+        return self.layers(embeddings)

@@ -1,0 +1,40 @@
+"""The registries: each a child of mmpretrain's of the same name, so ``type='ResNet'`` means mmpretrain's ResNet.
+
+All of them are mirrored, with their parents' locations, since a name is looked up from the scope ``hierpretrain`` upwards
+and a registry imports its own locations only.
+"""
+
+from mmengine.registry import Registry
+from mmpretrain import registry as mmpretrain_registry
+
+from hierpretrain import _compat
+
+_compat.apply()
+
+
+def _child(name: str, *locations: str) -> Registry:
+    parent = getattr(mmpretrain_registry, name)
+    return Registry(parent.name, parent=parent, scope="hierpretrain", locations=[*parent._locations, *locations])
+
+
+RUNNERS = _child("RUNNERS")
+RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS")
+LOOPS = _child("LOOPS")
+HOOKS = _child("HOOKS", "hierpretrain.engine")
+LOG_PROCESSORS = _child("LOG_PROCESSORS")
+OPTIMIZERS = _child("OPTIMIZERS")
+OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS", "hierpretrain.engine")
+OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS")
+PARAM_SCHEDULERS = _child("PARAM_SCHEDULERS")
+DATASETS = _child("DATASETS", "hierpretrain.datasets")
+DATA_SAMPLERS = _child("DATA_SAMPLERS", "hierpretrain.datasets")
+TRANSFORMS = _child("TRANSFORMS", "hierpretrain.datasets")
+MODELS = _child("MODELS", "hierpretrain.models")
+MODEL_WRAPPERS = _child("MODEL_WRAPPERS")
+WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS")
+BATCH_AUGMENTS = _child("BATCH_AUGMENTS")
+TASK_UTILS = _child("TASK_UTILS")
+METRICS = _child("METRICS", "hierpretrain.evaluation")
+EVALUATORS = _child("EVALUATORS")
+VISUALIZERS = _child("VISUALIZERS")
+VISBACKENDS = _child("VISBACKENDS")

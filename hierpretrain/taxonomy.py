@@ -1,0 +1,415 @@
+"""The label tree: the only module that knows what a level is and that compares label columns.
+
+The running example of every docstring and test is this ragged tree of six leaves::
+
+                      level 1     level 2     level 3          label row
+    (root) ──┬─────── animal ──┬─ cat ─────┬─ siamese          [0, 0,  0]
+             │                 │           └─ tabby            [0, 0,  1]
+             │                 └─ dog                          [0, 1, -1]
+             ├─────── food ────── fruit ───┬─ apple            [1, 2,  2]
+             │                             └─ cherry           [1, 2,  3]
+             └─────── tool                                     [2, -1, -1]
+
+A label row holds one node id per level, the coarsest level first. ``PAD`` stands below the end of an item's path (or
+where nothing is known), so it occurs on the right only, and it never equals another ``PAD``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PAD = -1
+"""The entry of a label row below the end of the item's path; it equals nothing, not even itself."""
+
+_FORMAT = "hierpretrain.taxonomy.v1"
+
+
+class Taxonomy:
+    """A tree of named nodes in which an item hangs on a node of any depth.
+
+    Node ids count from 0 within a level, in the sorted order of the paths, so the same set of paths gives the same ids
+    whatever order it comes in. Two nodes of one name under different parents are different nodes.
+
+    Args:
+        paths: The items' paths, each a sequence of names from below the root to the item's node, of any length (an
+            empty path is an item without a label). Repetitions are welcome.
+        level_names: A name for every level, the coarsest first.
+
+    Raises:
+        ValueError: If a path is a bare string or deeper than ``level_names``, if a name is empty or no string, if
+            level names repeat, or if a level has no node.
+
+    Example:
+        >>> tree = Taxonomy([("animal", "cat", "tabby"), ("animal", "cat", "siamese"), ("animal", "dog"), ("tool",)],
+        ...                 level_names=("kingdom", "kind", "breed"))
+        >>> tree.encode([("animal", "cat", "tabby"), ("animal", "dog")]).tolist()
+        [[0, 0, 1], [0, 1, -1]]
+        >>> tree.decode([0, 1, -1])
+        ('animal', 'dog')
+        >>> tree.num_nodes("kind"), tree.name(2, 1), tree.parent(3, 1), tree.children(2, 0)
+        (2, 'dog', 0, (0, 1))
+    """
+
+    def __init__(self, paths: Iterable[Sequence[str]], level_names: Sequence[str]) -> None:
+        self.level_names = _checked_level_names(level_names)
+        unique: set[tuple[str, ...]] = set()
+        for path in paths:
+            if isinstance(path, str):
+                raise ValueError(f"a path must be a sequence of names, not the string {path!r}; pass ({path!r},)")
+            unique.add(tuple(path))
+        for path in unique:
+            if len(path) > self.num_levels:
+                raise ValueError(
+                    f"path {path!r} has {len(path)} levels, more than the {self.num_levels} level_names "
+                    f"{self.level_names!r}; name every level"
+                )
+            for name in path:
+                if not isinstance(name, str) or not name:
+                    raise ValueError(f"every name on a path must be a non-empty string; path {path!r} has {name!r}")
+        tables: list[list[tuple[str, int]]] = []
+        ids: dict[tuple[str, ...], int] = {(): PAD}
+        for level in range(1, self.num_levels + 1):
+            prefixes = sorted({path[:level] for path in unique if len(path) >= level})
+            tables.append([(prefix[-1], ids[prefix[:-1]]) for prefix in prefixes])
+            ids = {prefix: i for i, prefix in enumerate(prefixes)}
+        self._set_tables(tables)
+
+    def _set_tables(self, tables: list[list[tuple[str, int]]]) -> None:
+        """Stores the nodes of each level as (name, parent id) and the look-ups made from them."""
+        for level_name, table in zip(self.level_names, tables, strict=True):
+            if not table:
+                raise ValueError(
+                    f"level {level_name!r} has no node: no path reaches it; drop it from level_names "
+                    f"{self.level_names!r}"
+                )
+        self._nodes = tables
+        self._ids = [{(parent, name): i for i, (name, parent) in enumerate(table)} for table in tables]
+        self._children: list[list[list[int]]] = []
+        for level, table in enumerate(tables):
+            children: list[list[int]] = [[] for _ in (tables[level - 1] if level else [None])]
+            for i, (_, parent) in enumerate(table):
+                children[parent if level else 0].append(i)
+            self._children.append(children)
+
+    # ---------------------------------------------------------------- what the tree is
+    @property
+    def num_levels(self) -> int:
+        """The number of levels ``L``: the depth of the deepest path."""
+        return len(self.level_names)
+
+    def level(self, level: int | str) -> int:
+        """Returns a level's number, 1 (coarsest) to L, from its number or its name.
+
+        Raises:
+            ValueError: If there is no such level.
+        """
+        if isinstance(level, str):
+            if level in self.level_names:
+                return self.level_names.index(level) + 1
+        elif 1 <= level <= self.num_levels:
+            return level
+        raise ValueError(
+            f"no level {level!r}: levels are 1 (coarsest) to {self.num_levels}, or by name one of {self.level_names!r}"
+        )
+
+    def num_nodes(self, level: int | str) -> int:
+        """Returns the number of nodes at a level (a number from 1, the coarsest, or a name)."""
+        return len(self._nodes[self.level(level) - 1])
+
+    def name(self, level: int | str, node: int) -> str:
+        """Returns the name of a node, without its ancestors' names."""
+        return self._node(level, node)[0]
+
+    def parent(self, level: int | str, node: int) -> int:
+        """Returns the id of a node's parent, one level up; ``PAD`` for a node of level 1, whose parent is the root."""
+        return self._node(level, node)[1]
+
+    def children(self, level: int | str, node: int) -> tuple[int, ...]:
+        """Returns the ids of a node's children, one level down, in order; empty for a leaf."""
+        number = self.level(level)
+        self._node(number, node)
+        return tuple(self._children[number][node]) if number < self.num_levels else ()
+
+    def _node(self, level: int | str, node: int) -> tuple[str, int]:
+        table = self._nodes[self.level(level) - 1]
+        if not 0 <= node < len(table):
+            raise ValueError(f"level {level!r} has nodes 0 to {len(table) - 1}, not {node}")
+        return table[node]
+
+    # ---------------------------------------------------------------- paths <-> label rows
+    def encode(self, paths: Iterable[Sequence[str]]) -> Tensor:
+        """Turns paths of names into label rows.
+
+        Args:
+            paths: N paths, each from below the root to a node of the tree; an empty path gives a row of ``PAD``.
+
+        Returns:
+            An (N, L) int64 tensor; column 0 is the coarsest level.
+
+        Raises:
+            ValueError: If a path leads to no node of the tree.
+        """
+        rows = []
+        for path in paths:
+            row, node = [PAD] * self.num_levels, PAD
+            for level, name in enumerate(path):
+                found = self._ids[level].get((node, name)) if level < self.num_levels else None
+                if found is None:
+                    raise ValueError(
+                        f"path {tuple(path)!r} is not in the taxonomy: no {name!r} below {tuple(path[:level])!r}; "
+                        "build the taxonomy from all the paths it shall encode"
+                    )
+                row[level] = node = found
+            rows.append(row)
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.num_levels)
+
+    def decode(self, row: Sequence[int] | Tensor) -> tuple[str, ...]:
+        """Turns one label row into the path of names that it stands for.
+
+        Raises:
+            ValueError: If the row is no (L,) label row of this tree.
+        """
+        ids = [int(i) for i in row]
+        if len(ids) != self.num_levels:
+            raise ValueError(f"a label row of this taxonomy has {self.num_levels} entries; this one is {ids}")
+        check_labels(torch.tensor([ids], dtype=torch.int64).reshape(1, len(ids)))
+        path, above = [], PAD
+        for level, node in enumerate(ids, start=1):
+            if node == PAD:
+                break
+            name, parent = self._node(level, node)
+            if parent != above:
+                raise ValueError(
+                    f"label row {ids} is no path: node {node} of level {level} hangs below {parent}, not {above}"
+                )
+            path.append(name)
+            above = node
+        return tuple(path)
+
+    # ---------------------------------------------------------------- to and from JSON
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the tree as strings, integers and lists, for JSON, a checkpoint or ``dataset.metainfo``."""
+        return {
+            "format": _FORMAT,
+            "level_names": list(self.level_names),
+            "names": [[name for name, _ in table] for table in self._nodes],
+            "parents": [[parent for _, parent in table] for table in self._nodes],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Taxonomy:
+        """Makes the tree that ``to_dict`` wrote, with the same ids.
+
+        Raises:
+            ValueError: If the data is no such dict, a parent does not exist or a node is given twice.
+        """
+        if not isinstance(data, dict) or data.get("format") != _FORMAT:
+            raise ValueError(f"no taxonomy: expected a dict with 'format': {_FORMAT!r}, as Taxonomy.to_dict writes")
+        if missing := {"level_names", "names", "parents"} - data.keys():
+            raise ValueError(f"the taxonomy lacks {sorted(missing)}; write it anew with Taxonomy.save")
+        tree = cls.__new__(cls)
+        tree.level_names = _checked_level_names(data["level_names"])
+        if not len(data["names"]) == len(data["parents"]) == tree.num_levels:
+            raise ValueError(
+                f"the taxonomy names {tree.num_levels} levels but lists names of {len(data['names'])} and parents of "
+                f"{len(data['parents'])}"
+            )
+        tables: list[list[tuple[str, int]]] = []
+        for level, (names, parents) in enumerate(zip(data["names"], data["parents"], strict=True), start=1):
+            if len(names) != len(parents):
+                raise ValueError(f"level {level} of the taxonomy has {len(names)} names and {len(parents)} parents")
+            above = range(len(tables[-1])) if tables else (PAD,)
+            for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
+                if not isinstance(name, str) or not name:
+                    raise ValueError(f"node {i} of level {level} has the name {name!r}; names are non-empty strings")
+                if not isinstance(parent, int) or parent not in above:
+                    raise ValueError(
+                        f"node {i} ({name!r}) of level {level} has the parent {parent!r}, which does not exist"
+                    )
+            table = list(zip(names, parents, strict=True))
+            if len(set(table)) < len(table):
+                twice = next(node for i, node in enumerate(table) if node in table[:i])
+                raise ValueError(
+                    f"level {level} of the taxonomy has the node {twice[0]!r} twice below parent {twice[1]}"
+                )
+            tables.append(table)
+        tree._set_tables(tables)
+        return tree
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the tree to a JSON file; a file that is there is replaced whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Taxonomy:
+        """Reads the tree that ``save`` wrote.
+
+        Raises:
+            ValueError: If the file is no JSON or no taxonomy.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{os.fspath(path)} is no JSON file of a taxonomy: {error}") from error
+        return cls.from_dict(data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Taxonomy) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.level_names, tuple(map(len, self._nodes))))
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{name}: {len(table)}" for name, table in zip(self.level_names, self._nodes, strict=True))
+        return f"Taxonomy({levels})"
+
+
+def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
+    names = (level_names,) if isinstance(level_names, str) else tuple(level_names)
+    if any(not isinstance(name, str) or not name for name in names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"level_names must be different non-empty strings, the coarsest level first; they are {names!r}"
+        )
+    return names
+
+
+def check_labels(labels: Tensor) -> None:
+    """Raises unless ``labels`` is a label matrix.
+
+    Args:
+        labels: What should be (N, L) integers: node ids from 0, ``PAD`` on the right only.
+
+    Raises:
+        ValueError: That names the rule and the first offending row.
+
+    Example:
+        >>> check_labels(torch.tensor([[0, 1], [3, PAD]]))
+        >>> check_labels(torch.tensor([[PAD, 1]]))
+        Traceback (most recent call last):
+        ValueError: labels must be (N, L) with PAD (-1) only on the right; row 0 is [-1, 1]
+    """
+    if labels.ndim != 2:
+        raise ValueError(f"labels must be (N, L), one row of node ids per item; their shape is {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be integers, since ids above 2^24 collide as float32; they are {labels.dtype}")
+    known = labels != PAD
+    wrong = (labels < PAD).any(1) | (known[:, 1:] & ~known[:, :-1]).any(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        rule = "ids from 0" if bool((labels[row] < PAD).any()) else "PAD (-1) only on the right"
+        raise ValueError(f"labels must be (N, L) with {rule}; row {row} is {labels[row].tolist()}")
+
+
+def depth(labels: Tensor) -> Tensor:
+    """Returns the depth of each item's node: the number of entries that are not ``PAD``.
+
+    Args:
+        labels: (N, L) label matrix.
+
+    Returns:
+        (N,) int64 in 0..L.
+
+    Example:
+        >>> depth(torch.tensor([[0, 0, 1], [0, 1, PAD], [PAD, PAD, PAD]])).tolist()
+        [3, 2, 0]
+    """
+    check_labels(labels)
+    return (labels != PAD).sum(1)
+
+
+def shared_depth(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the depth of the lowest common ancestor of every pair: how many leading levels the two have in common.
+
+    Only whole prefixes count, so ids that are unique within their parent alone (variation 1 of every product) are safe.
+
+    Args:
+        a: (N, L) label matrix.
+        b: (M, L) label matrix.
+
+    Returns:
+        (N, M) int64 in 0..L. ``PAD`` equals nothing: two items on one inner node of depth d share d levels.
+
+    Raises:
+        ValueError: If a label matrix is malformed or the two have different numbers of levels.
+
+    Example:
+        >>> tabby, dog, apple = [0, 0, 1], [0, 1, PAD], [1, 2, 2]
+        >>> shared_depth(torch.tensor([tabby, dog]), torch.tensor([tabby, dog, apple])).tolist()
+        [[3, 1, 0], [1, 2, 0]]
+    """
+    check_labels(a)
+    check_labels(b)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"both label matrices must have the same levels; they have {a.shape[1]} and {b.shape[1]}")
+    shared = torch.zeros(len(a), len(b), dtype=torch.int64, device=a.device)
+    alive = torch.ones(len(a), len(b), dtype=torch.bool, device=a.device)
+    for left, right in zip(a.unbind(1), b.unbind(1), strict=True):
+        alive &= (left[:, None] == right[None, :]) & (left != PAD)[:, None]
+        shared += alive
+    return shared
+
+
+def prefix_ids(labels: Tensor) -> Tensor:
+    """Numbers the nodes of every level densely, so that equal ids mean equal nodes.
+
+    Args:
+        labels: (N, L) label matrix; an id may be unique within its parent alone.
+
+    Returns:
+        (N, L) int64. Entries of column l are equal if and only if the two rows agree in columns 0..l; ids count from 0
+        in the sorted order of the prefixes; ``PAD`` stays ``PAD``.
+
+    Example:
+        >>> prefix_ids(torch.tensor([[7, 1], [9, 1], [7, 1], [9, PAD]])).tolist()
+        [[0, 0], [1, 1], [0, 0], [1, -1]]
+    """
+    check_labels(labels)
+    ids = torch.full(labels.shape, PAD, dtype=torch.int64, device=labels.device)
+    parents = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
+    for level, column in enumerate(labels.unbind(1)):
+        known = column != PAD
+        values, local = torch.unique(column[known], return_inverse=True)
+        # (parent, local) as one number: both are below N, so their product cannot overflow
+        _, ids[known, level] = torch.unique(parents[known] * max(len(values), 1) + local, return_inverse=True)
+        parents = ids[:, level]
+    return ids
+
+
+_FIRST_INSTANCE = 1 << 40  # above every node id, so that an image is never taken for another child of its node
+
+
+def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
+    """Hangs a node for its image below every item's own node: two views of one image become the deepest level.
+
+    Args:
+        labels: (N, L) label matrix with ids below 2^40.
+        instances: (N,) integers from 0; the rows of one image have one number, all others different ones.
+
+    Returns:
+        (N, L + 1) int64: the image's node stands in the first free column, whatever the item's depth. It depends on
+        the row alone, so several processes can each extend their own rows.
+
+    Example:
+        >>> rows = append_instances(torch.tensor([[0, 1], [0, PAD], [0, PAD]]), torch.tensor([0, 1, 1]))
+        >>> shared_depth(rows, rows).tolist()
+        [[3, 1, 1], [1, 2, 2], [1, 2, 2]]
+    """
+    if instances.shape != labels.shape[:1]:
+        raise ValueError(
+            f"instances must be ({len(labels)},), one number per row; their shape is {tuple(instances.shape)}"
+        )
+    if labels.numel() and int(labels.max()) >= _FIRST_INSTANCE:
+        raise ValueError(f"node ids must be below 2^40 for an instance level; the largest is {int(labels.max())}")
+    free = torch.full((len(labels), 1), PAD, dtype=torch.int64, device=labels.device)
+    node = instances.long() + _FIRST_INSTANCE
+    return torch.cat([labels.long(), free], 1).scatter(1, depth(labels)[:, None], node[:, None])

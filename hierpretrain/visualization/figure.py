@@ -1,0 +1,91 @@
+"""What the two pictures share: text that fits its place, and files that are written whole or not at all.
+
+Figures are plain ``matplotlib.figure.Figure`` objects that Agg draws: no pyplot, no window, no state between calls.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as PNG; a file that is there is replaced whole or not at all.
+
+    Args:
+        figure: The figure; its dpi and size give the pixels.
+        path: Where to; the format is PNG whatever the suffix. Missing folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # not figure.savefig: rcParams such as savefig.bbox would change the size
+        FigureCanvasAgg(figure).print_png(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 1, weight: str = "normal") -> str:
+    """Breaks and shortens a text so that it is no wider than its place; what is cut off becomes an ellipsis.
+
+    Lines break at a blank if the rest then fits a line, else after the last blank, ``-``, ``/`` or ``_``, else within
+    a word. Runs of white space (line breaks too) become one blank.
+
+    Args:
+        figure: The figure the text is for: its dpi turns points into pixels.
+        text: Any text; draw the result with ``parse_math=False``, for ``$`` is measured as a plain character.
+        width: The place's width in pixels.
+        size: Font size in points.
+        lines: The most lines.
+        weight: Font weight.
+
+    Returns:
+        At most ``lines`` lines, joined by line breaks; empty where not even the ellipsis fits.
+
+    Example:
+        >>> print(fit_text(Figure(dpi=100), "cat-face-with-tears-of-joy noto", 100, 9, lines=2))
+        cat-face-with-
+        tears-of-joy…
+        >>> fit_text(Figure(dpi=100), "short", 100, 9)
+        'short'
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    font = FontProperties(size=size, weight=weight)
+
+    def fits(line: str) -> bool:
+        return renderer.get_text_width_height_descent(line, font, ismath=False)[0] <= width
+
+    def longest(line: str) -> int:
+        """The number of leading characters that fit."""
+        low, high = 0, len(line)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(line[:middle].rstrip()) else (low, middle - 1)
+        return low
+
+    rest, done = " ".join(text.split()), []
+    while rest and len(done) < lines - 1 and not fits(rest):
+        room = longest(rest)
+        # a blank just past the room may end the line too, for it is not drawn
+        blanks = [i + 1 for i in range(1, min(room + 1, len(rest))) if rest[i] == " "]
+        inner = [i + 1 for i in range(1, room) if rest[i] in "-/_"]
+        if blanks and fits(rest[blanks[-1] :]):
+            end = blanks[-1]
+        else:
+            end = max([*blanks, *inner], default=room)
+        if not end:
+            break
+        done.append(rest[:end].rstrip())
+        rest = rest[end:]
+    if not fits(rest):
+        end = len(rest)
+        while end and not fits(rest[:end].rstrip() + "…"):
+            end = min(end - 1, longest(rest))
+        rest = rest[:end].rstrip() + "…" if end else ("…" if fits("…") else "")
+    return "\n".join([*done, rest] if rest else done)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+import torch
+
+from hierpretrain.taxonomy import PAD, Taxonomy
+
+
+@pytest.fixture
+def tree():
+    """The tree that is drawn at the head of hierpretrain/taxonomy.py."""
+    paths = [
+        ("animal", "cat", "tabby"),
+        ("animal", "cat", "siamese"),
+        ("animal", "dog"),
+        ("food", "fruit", "apple"),
+        ("food", "fruit", "cherry"),
+        ("tool",),
+    ]
+    return Taxonomy(paths, ("kingdom", "kind", "breed"))
+
+
+def random_labels(seed, rows=12, levels=3, branching=2, ragged=True):
+    """Random label rows of a tree: ids are unique within their parent only, and paths end anywhere, even at the root."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, branching, (rows, levels))
+    if ragged:
+        depths = rng.integers(0, levels + 1, rows)
+        labels[np.arange(levels)[None] >= depths[:, None]] = PAD
+    return torch.from_numpy(labels)
+
+
+def random_features(seed, rows=12, dim=4, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(rows, dim, generator=generator, dtype=dtype)
+    return torch.nn.functional.normalize(features, dim=1).requires_grad_()

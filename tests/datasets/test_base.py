@@ -1,0 +1,315 @@
+import copy
+import io
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from torch.utils.data import DataLoader
+
+from hierpretrain.datasets import Annotations, FolderDataset, HierarchicalDataset, UnreadableImage, base
+from hierpretrain.registry import DATASETS
+from hierpretrain.taxonomy import Taxonomy
+from tests.datasets.trees import write_image
+
+ROWS = [  # image, label, split, product
+    ("cat/1.png", ("animal", "cat", "tabby"), "train", "p9"),
+    ("cat/2.png", ("animal", "cat", "siamese"), "val", "p1"),
+    ("dog/3.png", ("animal", "dog"), "train", "p1"),
+    ("4.png", ("tool",), "test", "p5"),
+    ("dog/5.png", (), "train", "p9"),
+    ("6.png", ("food", "fruit", "apple"), "val", "p5"),
+]
+
+
+class Pets(HierarchicalDataset):
+    def read(self):
+        images, labels, splits, products = map(list, zip(*ROWS, strict=True))
+        levels = ("kind", "animal", "breed")
+        return Annotations(images, labels, splits, levels, self.data_root, flat={"product": products}, source="pets")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pets")
+    for i, (image, *_) in enumerate(ROWS):
+        write_image(folder / image, (40 * i, 0, 0), size=(8, 6))
+    return str(folder)
+
+
+def noise(results):
+    """A transform that draws from all three generators."""
+    results["noise"] = (random.random(), np.random.rand(), np.random.normal(), torch.rand(()).item())  # noqa: NPY002
+    return results
+
+
+PIPELINE = (
+    {"type": "LoadRGB"},
+    noise,
+    lambda item: (item["sample_idx"], *item["noise"], np.asarray(item["img"]).max()),
+)
+
+
+# ---------------------------------------------------------------- rows
+def test_ids_are_of_all_splits(root):
+    whole = Pets(data_root=root)
+    assert whole.labels.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, -1], [2, -1, -1], [-1, -1, -1], [1, 2, 2]]
+    assert whole.labels.dtype == whole.flat_labels.dtype == torch.int64
+    assert whole.flat_labels.tolist() == [[2], [0], [0], [1], [2], [1]]
+    assert whole.metainfo["splits"] == ("train", "val", "test")
+    for split in ("train", "val", "test", ["test", "train"], ("val", "val")):
+        part = Pets(data_root=root, split=split)
+        wanted = {split} if isinstance(split, str) else set(split)
+        rows = [i for i, row in enumerate(ROWS) if row[2] in wanted]
+        assert part.taxonomy == whole.taxonomy
+        assert part.labels.tolist() == whole.labels[rows].tolist()
+        assert part.flat_labels.tolist() == whole.flat_labels[rows].tolist()
+        assert part.splits == [ROWS[i][2] for i in rows]
+        assert part.image_paths == [f"{root}/{ROWS[i][0]}" for i in rows]
+        assert len(part) == len(rows)
+
+
+def test_data_info(root):
+    data = Pets(data_root=root, split="val")
+    info = data.get_data_info(1)
+    assert info == data.get_data_info(-1) | {"gt_label": info["gt_label"]}
+    assert info["img_path"] == f"{root}/6.png"
+    assert info["sample_idx"] == 1
+    assert info["gt_label"].dtype == np.int64
+    assert info["gt_label"].tolist() == [1, 2, 2]
+    assert info["flat_label"].tolist() == [1]
+    assert info["split"] == "val"
+    info["gt_label"][:] = 7  # a transform's slip must not reach the data set
+    info["flat_label"][:] = 7
+    assert data.labels[1].tolist() == [1, 2, 2]
+    assert data.flat_labels[1].tolist() == [1]
+    for index in (2, -3):
+        with pytest.raises(IndexError, match=f"no item {index}: the data set has 2"):
+            data[index]
+    assert len(list(data)) == 2
+    assert repr(data) == "Pets(2 images of val; Taxonomy(kind: 3, animal: 3, breed: 3))"
+
+
+def test_metainfo_goes_through_a_checkpoint(root):
+    buffer = io.BytesIO()
+    data = Pets(data_root=root, split="train")
+    torch.save(data.metainfo, buffer)
+    buffer.seek(0)
+    metainfo = torch.load(buffer, weights_only=True)
+    assert metainfo == {
+        "taxonomy": data.taxonomy.to_dict(),
+        "flat_label_names": ("product",),
+        "splits": ("train",),
+    }
+    assert Taxonomy.from_dict(metainfo["taxonomy"]) == data.taxonomy
+
+
+def test_packed_inputs(root):
+    pack = {"type": "PackInputs", "algorithm_keys": ("flat_label",), "meta_keys": ("sample_idx", "img_path", "split")}
+    item = Pets(data_root=root, pipeline=[{"type": "LoadRGB"}, pack])[3]
+    sample = item["data_samples"]
+    assert item["inputs"].shape == (3, 6, 8)
+    assert item["inputs"].dtype == torch.uint8
+    assert sample.gt_label.tolist() == [2, -1, -1]
+    assert sample.flat_label.tolist() == [1]
+    assert (sample.sample_idx, sample.split) == (3, "test")
+
+
+def test_host_wrappers(root, monkeypatch):
+    monkeypatch.setitem(DATASETS.module_dict, "Pets", Pets)
+    pets = {"type": "Pets", "data_root": root, "split": "train"}
+    with DefaultScope.overwrite_default_scope("hierpretrain"):
+        data = DATASETS.build({"type": "RepeatDataset", "times": 2, "dataset": pets})
+    assert len(data) == 6
+    assert data[4]["sample_idx"] == 1
+
+
+# ---------------------------------------------------------------- options
+def test_level_names(root):
+    assert Pets(data_root=root, level_names=["a", "b", "c"]).taxonomy.level_names == ("a", "b", "c")
+    with pytest.raises(
+        ValueError, match=r"level_names must name the 3 levels \('kind'.* of pets, one for one; they are"
+    ):
+        Pets(data_root=root, level_names=["a", "b"])
+
+
+def test_taxonomy_from_a_file(root, tmp_path):
+    paths = [label for _, label, *_ in ROWS]
+    names = ("kind", "animal", "breed", "more")
+    tree = Taxonomy([*paths, ("aaa", "b", "c", "d")], names)
+    tree.save(tmp_path / "tree.json")
+    data = Pets(data_root=root, taxonomy=str(tmp_path / "tree.json"))
+    assert data.taxonomy == tree
+    assert data.labels[3].tolist() == [3, -1, -1, -1]
+    assert data.metainfo["taxonomy"] == tree.to_dict()
+    with pytest.raises(
+        ValueError, match=r"level_names are \('a', 'b', 'c'\) but .*tree\.json has .*; leave level_names"
+    ):
+        Pets(data_root=root, taxonomy=str(tmp_path / "tree.json"), level_names=["a", "b", "c"])
+    Taxonomy(paths[:3], ("kind", "animal", "breed")).save(tmp_path / "small.json")
+    Pets(data_root=root, taxonomy=str(tmp_path / "small.json"), split="train")
+    with pytest.raises(ValueError, match=r"path \('tool',\) is not in the taxonomy"):
+        Pets(data_root=root, taxonomy=str(tmp_path / "small.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "valid"}, r"there is no split 'valid'; pets has \['train', 'val', 'test'\]"),
+        ({"split": ["train", "x"]}, "there is no split 'x'; pets has"),
+        ({"split": []}, r"there is no split \(\); pets has"),
+        ({"on_error": "ignore"}, "on_error must be 'error' or 'skip'; it is 'ignore'"),
+        ({"seed": -1}, "seed must be an integer from 0; it is -1"),
+        ({"seed": 1.5}, "seed must be an integer from 0; it is 1.5"),
+        ({"seed": True}, "seed must be an integer from 0; it is True"),
+    ],
+)
+def test_wrong_options(root, options, message):
+    with pytest.raises(ValueError, match=message):
+        Pets(data_root=root, **options)
+
+
+def test_epoch_is_checked(root):
+    with pytest.raises(ValueError, match="the epoch must be an integer from 0; it is -1"):
+        Pets(data_root=root).set_epoch(-1)
+
+
+def test_abstract():
+    with pytest.raises(TypeError, match="abstract"):
+        HierarchicalDataset(data_root="x")
+
+
+def test_only_chosen_files_are_looked_for(tmp_path):
+    write_image(tmp_path / "4.png", "red")
+    assert len(Pets(data_root=str(tmp_path), split="test")) == 1
+    with pytest.raises(
+        ValueError, match=r"5 of 6 images are missing below .*: 'cat/1.png', .*'6.png'; put the files there"
+    ):
+        Pets(data_root=str(tmp_path))
+    data = Pets(data_root=str(tmp_path), check_files=False, pipeline=PIPELINE)
+    with pytest.raises(
+        UnreadableImage, match=r"cat/1\.png: .*No such file.*; replace the file, or go on .* on_error='skip'"
+    ):
+        data[0]
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    write_image(tmp_path / "cat/a.png", "red")
+    name = (tmp_path / "cat/a.png").rename(bytes(tmp_path / "cat").decode() + "/caf\udce9.png")
+    data = FolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)
+    assert data.image_paths == [str(name)]
+    assert data[0][-1] == 255
+
+
+# ---------------------------------------------------------------- randomness
+def items(data, epochs=1, **options):
+    loader = DataLoader(data, batch_size=2, collate_fn=list, **options)
+    drawn = []
+    for epoch in range(epochs):
+        data.set_epoch(epoch)
+        drawn.append([item for batch in loader for item in batch])
+    return drawn
+
+
+def test_items_do_not_depend_on_workers(root):
+    single = items(Pets(data_root=root, pipeline=PIPELINE), epochs=3)
+    double = items(
+        Pets(data_root=root, pipeline=PIPELINE), epochs=3, num_workers=2, persistent_workers=True, prefetch_factor=1
+    )
+    assert single == double
+    assert [item[0] for item in single[0]] == list(range(6))
+    for column in range(1, 5):  # every generator draws anew for each item and each epoch
+        assert len({item[column] for epoch in single for item in epoch}) == 18
+
+
+def test_a_deep_copy_reaches_its_workers(root):
+    original = Pets(data_root=root, pipeline=PIPELINE)
+    data = copy.deepcopy(original)  # as MMEngine does with configs
+    assert items(data, epochs=2, num_workers=1, persistent_workers=True) == items(original, epochs=2)
+    data.set_epoch(7)
+    assert original[0] != data[0]
+
+
+def test_items_depend_on_the_seed(root):
+    first, second = (Pets(data_root=root, pipeline=PIPELINE, seed=seed)[0] for seed in (0, 1))
+    assert first != second
+
+
+def test_global_generators_are_untouched(root):
+    data = Pets(data_root=root, pipeline=PIPELINE)
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    list(data)
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+
+
+def test_pickle(root):
+    data = Pets(data_root=root, pipeline=PIPELINE[:2])
+    assert pickle.loads(pickle.dumps(data))[2]["noise"] == data[2]["noise"]
+
+
+# ---------------------------------------------------------------- unreadable images
+@pytest.fixture
+def broken(tmp_path):
+    for i, (image, *_) in enumerate(ROWS):
+        write_image(tmp_path / image, (40 * i, 0, 0))
+    for image in ("dog/3.png", "4.png", "6.png"):
+        (tmp_path / image).write_bytes(b"no image")
+    return str(tmp_path)
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    lines = []
+    monkeypatch.setattr(base, "print_log", lambda text, **options: lines.append(text))
+    return lines
+
+
+def test_an_unreadable_image_is_an_error(broken):
+    data = Pets(data_root=broken, pipeline=PIPELINE)
+    with pytest.raises(
+        UnreadableImage, match=r"cannot read the image .*dog/3\.png: cannot identify.*; replace the file"
+    ):
+        data[2]
+    with pytest.raises(UnreadableImage, match=r"dog/3\.png"):
+        items(data, num_workers=1)
+
+
+def test_the_next_readable_item_takes_its_place(broken, logged):
+    data = Pets(data_root=broken, pipeline=PIPELINE, on_error="skip")
+    taken = [item[0] for item in items(data, epochs=1)[0]]
+    assert taken == [0, 1, 4, 4, 4, 0]
+    assert data.num_skipped == 3
+    assert [line.split(": ")[1].rpartition("/")[2] for line in logged] == ["3.png", "4.png", "6.png"]
+    assert items(data)[0] == items(data, num_workers=2)[0]
+    assert len(logged) == 3
+    assert data[2] != data[4]  # its own random draw, so that a batch has no image twice alike
+
+
+def test_workers_count_what_they_skip(broken):
+    data = Pets(data_root=broken, pipeline=PIPELINE, on_error="skip")
+    items(data, num_workers=2)
+    assert data.num_skipped == 3
+
+
+def test_nothing_is_readable(tmp_path, logged):
+    for image, *_ in ROWS:
+        write_image(tmp_path / image, "red").write_bytes(b"")
+    data = Pets(data_root=str(tmp_path), pipeline=PIPELINE, on_error="skip")
+    with pytest.raises(
+        UnreadableImage, match=r"none of the 6 images can be read, .*dog/5\.png the last; repair the files"
+    ):
+        data[5]
+    assert len(logged) == 6
+
+
+def test_a_pipeline_may_refuse_an_image(root, logged):
+    def refuse(results):
+        return None if results["sample_idx"] == 1 else results
+
+    with pytest.raises(UnreadableImage, match=r"the pipeline returned None for the image .*cat/2\.png"):
+        Pets(data_root=root, pipeline=[refuse])[1]
+    data = Pets(data_root=root, pipeline=[refuse], on_error="skip")
+    assert data[1]["sample_idx"] == 2
+    assert data.num_skipped == 1

@@ -1,0 +1,109 @@
+import hashlib
+import multiprocessing
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hierpretrain.datasets import Emoji64
+from hierpretrain.datasets.emoji import development_splits
+from hierpretrain.registry import DATASETS
+
+ARCHIVE = Path(__file__).parents[2] / "data" / "emoji64.zip"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copy(ARCHIVE, folder)
+    return str(folder / "emoji64")
+
+
+def emoji(data):
+    return set(data.labels[:, 2].tolist())
+
+
+def test_counts(root):
+    sets = {split: DATASETS.build({"type": "Emoji64", "data_root": root, "split": split}) for split in SPLITS}
+    assert {split: len(data) for split, data in sets.items()} == {"train": 7461, "query": 586, "gallery": 1254}
+    for data in sets.values():
+        assert data.taxonomy == sets["train"].taxonomy
+        assert [data.taxonomy.num_nodes(level) for level in ("category", "subcategory", "emoji")] == [9, 98, 1906]
+    assert not emoji(sets["train"]) & emoji(sets["query"])
+    assert emoji(sets["query"]) == emoji(sets["gallery"])
+    assert len(Emoji64(data_root=root + "/")) == 9301
+    row = sets["train"].get_data_info(0)
+    assert row["img_path"] == f"{root}/activities/arts-crafts/art/emojione.webp"
+    assert sets["train"].taxonomy.decode(row["gt_label"]) == ("activities", "arts-crafts", "art")
+
+
+SPLITS = ("train", "query", "gallery")
+
+
+def test_development_splits(root):
+    sets = {split: Emoji64(data_root=root, split=split, development=True) for split in SPLITS}
+    real = Emoji64(data_root=root, split="train")
+    assert {split: len(data) for split, data in sets.items()} == {"train": 6011, "query": 462, "gallery": 988}
+    assert sorted(path for data in sets.values() for path in data.image_paths) == sorted(real.image_paths)
+    assert not emoji(sets["train"]) & emoji(sets["query"])
+    assert emoji(sets["query"]) == emoji(sets["gallery"])
+    assert (len(emoji(sets["query"])), len(emoji(real))) == (297, 1529)
+    queries = "\n".join(path.removeprefix(root) for path in sets["query"].image_paths)
+    assert hashlib.sha256(queries.encode()).hexdigest()[:16] == "d7d093fb5837cdbb"  # the draw must never change
+
+
+def test_development_split_is_made_as_the_real_one(root):
+    """The rule applied to all images gives the sizes of the real split: of every subcategory, and of every emoji."""
+    data = Emoji64(data_root=root)
+    names = [path.removeprefix(root + "/") for path in data.image_paths]
+    ours, real = development_splits(names[::-1]), dict(zip(names, data.splits, strict=True))
+    for tags in (ours, real):
+        unseen = {name.rpartition("/")[0] for name, tag in tags.items() if tag != "train"}
+        sizes = Counter(name.rpartition("/")[0] for name in tags)
+        queries = Counter(name.rpartition("/")[0] for name, tag in tags.items() if tag == "query")
+        assert all(queries[name] == max(1, sizes[name] // 3) for name in unseen)
+    parts = [
+        Counter(n.rpartition("/")[0] for n in {m.rpartition("/")[0] for m in tags if tags[m] == "query"})
+        for tags in (ours, real)
+    ]
+    assert parts[0] == parts[1]
+
+
+def test_emoji_of_one_design_are_never_unseen():
+    tags = development_splits([f"food/fruit/{name}/0.webp" for name in "abcdefghij"])
+    assert set(tags.values()) == {"train"}
+
+
+def test_missing_set(tmp_path):
+    root = str(tmp_path / "emoji64")
+    with pytest.raises(
+        ValueError, match=r"emoji64 is neither at .* nor, packed, at .*emoji64\.zip; it is data/emoji64\.zip"
+    ):
+        Emoji64(data_root=root)
+    (tmp_path / "emoji64").mkdir()
+    with pytest.raises(ValueError, match=r"meta/train\.txt is missing; remove the folder .* to have it unpacked anew"):
+        Emoji64(data_root=root)
+    (tmp_path / "emoji64/meta").mkdir()
+    for split in SPLITS:
+        (tmp_path / f"emoji64/meta/{split}.txt").write_text("a/b/c/d.webp\na/b.webp\n")
+    with pytest.raises(ValueError, match=r"train\.txt:2: a line is <category>/.*, not 'a/b\.webp'; remove the folder"):
+        Emoji64(data_root=root)
+
+
+def test_first_use_by_two_processes(tmp_path):
+    shutil.copy(ARCHIVE, tmp_path)
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(2)
+
+    def first_use():
+        barrier.wait()
+        assert len(Emoji64(data_root=str(tmp_path / "emoji64"))) == 9301
+
+    processes = [fork.Process(target=first_use) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emoji64", "emoji64.zip"]

@@ -1,0 +1,224 @@
+import itertools
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from hierpretrain.functional import hierarchical_contrastive_loss, supcon_loss
+from hierpretrain.functional.contrastive import LEVEL_WEIGHTS
+from hierpretrain.taxonomy import PAD, append_instances
+from tests.conftest import random_features, random_labels
+from tests.reference import contrastive as reference
+
+OPTIONS = [
+    dict(positives=positives, constraint=constraint, constraint_grad=grad)
+    for positives, constraint, grad in itertools.product(
+        ["share", "diverge"], [None, "pair", "anchor", "level"], [False, True]
+    )
+    if constraint or not grad
+]
+
+
+def value_and_grad(function, features, *args, **kwargs):
+    loss = function(features, *args, **kwargs)
+    (grad,) = torch.autograd.grad(loss, features)
+    return loss.detach(), grad
+
+
+def assert_same(actual, expected, tolerance=1e-8):
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("chunk_size", [None, 1, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_value_and_gradient_are_those_of_the_loops(options, chunk_size, seed):
+    labels = random_labels(seed, ragged=seed % 2 == 1, levels=2 + seed % 3)
+    features = random_features(seed)
+    weights = [*LEVEL_WEIGHTS, [0.5, 2.0, 0.0, 1.0][: labels.shape[1]]][seed]
+    options = dict(options, level_weights=weights, temperature=[0.1, 0.5, 1.0, 0.07][seed])
+    expected = value_and_grad(reference.hierarchical_contrastive_loss, features, labels, **options)
+    actual = value_and_grad(hierarchical_contrastive_loss, features, labels, chunk_size=chunk_size, **options)
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("constraint", ["pair", "anchor"])
+def test_bounds_are_carried_over_a_level_without_pairs(constraint):
+    # 'diverge' leaves level 2 without a pair: rows share three levels or one
+    labels = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 1, 1]])
+    features = random_features(1, rows=4)
+    options = dict(constraint=constraint, positives="diverge", temperature=0.5)
+    assert_same(
+        value_and_grad(hierarchical_contrastive_loss, features, labels, **options),
+        value_and_grad(reference.hierarchical_contrastive_loss, features, labels, **options),
+    )
+
+
+def test_float32_is_near_float64_at_a_low_temperature():
+    labels, features = random_labels(0, rows=200, branching=5), random_features(0, rows=200, dim=16)
+    for constraint in (None, "pair"):
+        exact = hierarchical_contrastive_loss(features, labels, temperature=0.05, constraint=constraint)
+        rounded = hierarchical_contrastive_loss(features.float(), labels, temperature=0.05, constraint=constraint)
+        assert rounded.item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+def test_half_precision_is_computed_in_float32_even_under_autocast():
+    labels, features = random_labels(0), random_features(0).detach()
+    expected = hierarchical_contrastive_loss(features.bfloat16().float(), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = hierarchical_contrastive_loss(features.bfloat16(), labels)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected)
+
+
+# ------------------------------------------------------------------ identities of DESIGN section 4
+def test_one_level_is_supcon():
+    labels, features = random_labels(3, levels=1, branching=4), random_features(3)
+    expected = value_and_grad(reference.supcon_loss, features, labels[:, 0])
+    assert_same(value_and_grad(supcon_loss, features, labels[:, 0]), expected)
+    for constraint in (None, "pair", "anchor", "level"):
+        options = dict(level_weights="uniform", constraint=constraint)
+        assert_same(value_and_grad(hierarchical_contrastive_loss, features, labels, **options), expected)
+
+
+def test_instance_labels_alone_are_simclr():
+    features = random_features(4)
+    images = torch.arange(6).repeat(2)
+    expected = value_and_grad(lambda f: reference.simclr_loss(f[:6], f[6:]), features)
+    assert_same(value_and_grad(supcon_loss, features, images), expected)
+    no_labels = torch.empty(12, 0, dtype=torch.int64)
+    only_instances = append_instances(no_labels, images)
+    loss = value_and_grad(hierarchical_contrastive_loss, features, only_instances, level_weights="uniform")
+    assert_same(loss, expected)
+
+
+def test_uniform_weights_without_clamp_are_the_mean_of_supcon_per_level():
+    labels, features = random_labels(5, ragged=False), random_features(5)
+    prefixes = [(labels[:, : level + 1] @ torch.tensor([4, 2, 1])[: level + 1]) for level in range(3)]
+    expected = sum(reference.supcon_loss(features, prefix) for prefix in prefixes) / 3
+    torch.testing.assert_close(hierarchical_contrastive_loss(features, labels, level_weights="uniform"), expected)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+def test_order_of_rows_and_names_of_nodes_do_not_matter(options):
+    labels, features = random_labels(6), random_features(6)
+    loss, grad = value_and_grad(hierarchical_contrastive_loss, features, labels, **options)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    permuted = value_and_grad(
+        hierarchical_contrastive_loss, features.detach()[order].requires_grad_(), labels[order], **options
+    )
+    assert_same(permuted, (loss, grad[order]), 1e-10)
+    renamed = torch.where(labels == PAD, PAD, (2**40 + 17) * (1 + labels))
+    assert_same(value_and_grad(hierarchical_contrastive_loss, features, renamed, **options), (loss, grad), 1e-10)
+
+
+def test_large_ids_do_not_collide():
+    features = random_features(7, rows=3)
+    apart = hierarchical_contrastive_loss(features, torch.tensor([[2**24], [2**24 + 1], [2**24 + 1]]))
+    same = hierarchical_contrastive_loss(features, torch.tensor([[0], [1], [1]]))
+    torch.testing.assert_close(apart, same, rtol=0, atol=0)
+
+
+def test_padding_columns_change_nothing_but_the_number_of_levels():
+    labels, features = random_labels(8), random_features(8)
+    padded = torch.cat([labels, torch.full((12, 2), PAD)], 1)
+    weights = [0.3, 1.0, 2.0]
+    for options in OPTIONS:
+        loss = hierarchical_contrastive_loss(features, labels, level_weights=weights, **options)
+        longer = hierarchical_contrastive_loss(features, padded, level_weights=[*weights, 5.0, 5.0], **options)
+        torch.testing.assert_close(longer * 5, loss * 3)
+
+
+def test_pad_is_never_a_positive():
+    features = random_features(9, rows=4)
+    unknown = torch.tensor([[0, 1], [0, 1], [PAD, PAD], [PAD, PAD]])
+    distinct = torch.tensor([[0, 1], [0, 1], [1, 2], [2, 3]])
+    for options in OPTIONS:
+        assert_same(
+            value_and_grad(hierarchical_contrastive_loss, features, unknown, **options),
+            value_and_grad(hierarchical_contrastive_loss, features, distinct, **options),
+            1e-12,
+        )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([[0, 0], [1, 1], [2, 2]]),
+        torch.full((3, 2), PAD),
+        torch.tensor([[0, 0]]),
+        torch.empty(3, 0, dtype=torch.int64),
+        torch.empty(0, 2, dtype=torch.int64),
+    ],
+    ids=["alone", "unknown", "one row", "no level", "no row"],
+)
+def test_without_positives_the_loss_is_zero_with_a_zero_gradient(options, labels):
+    features = random_features(10, rows=len(labels))
+    loss, grad = value_and_grad(hierarchical_contrastive_loss, features, labels, **options)
+    assert loss == 0
+    assert (grad == 0).all()
+
+
+def test_equal_rows_have_the_closed_form_value():
+    features = normalize(torch.ones(8, 3, dtype=torch.float64), dim=1)  # all similarities equal: -log(1 / (M - 1))
+    labels = torch.tensor([[0, 0]] * 4 + [[0, 1]] * 4)
+    loss = hierarchical_contrastive_loss(features, labels, level_weights="uniform", constraint="pair")
+    assert loss.item() == pytest.approx(torch.tensor(7.0).log().item())
+
+
+def test_hicone_bounds_every_coarser_pair_by_the_hardest_finer_one():
+    # the finer pair is the hardest pair of all, so that every pair of the coarser level is lifted to it
+    features = normalize(torch.tensor([[1.0, 0.0], [-1.0, 0.1], [1.0, 0.1]], dtype=torch.float64), dim=1)
+    labels = torch.tensor([[0, 0], [0, 0], [0, 1]])
+    s = features @ features.T
+    lse = torch.stack([torch.logsumexp(s[i][torch.arange(3) != i], 0) for i in range(3)])
+    hardest = max(lse[0] - s[0, 1], lse[1] - s[1, 0])
+    finest = (lse[0] - s[0, 1] + lse[1] - s[1, 0]) / 2
+    loss = hierarchical_contrastive_loss(features, labels, temperature=1.0, level_weights="uniform", constraint="pair")
+    torch.testing.assert_close(loss, (finest + hardest) / 2)
+    unbounded = hierarchical_contrastive_loss(features, labels, temperature=1.0, level_weights="uniform")
+    assert unbounded < loss
+
+
+def test_a_pair_at_its_bound_keeps_its_own_gradient():
+    # one pair, at both levels: at level 1 it equals its bound, so the gradient is that of two SupCon terms
+    features, labels = random_features(11, rows=4), torch.tensor([[0, 0], [0, 0], [1, 1], [2, 2]])
+    _, expected = value_and_grad(hierarchical_contrastive_loss, features, labels, level_weights="uniform")
+    _, grad = value_and_grad(
+        hierarchical_contrastive_loss, features, labels, level_weights="uniform", constraint="anchor"
+    )
+    torch.testing.assert_close(grad, expected)
+
+
+# ------------------------------------------------------------------ bad input
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(features=torch.zeros(3)), r"features must be \(M, D\) floating point; they are \(3,\)"),
+        (dict(features=torch.zeros(3, 2, dtype=torch.int64)), "of torch.int64"),
+        (dict(features=torch.tensor([[1.0], [float("nan")], [1.0]])), "features must be finite; row 1 is not"),
+        (dict(features=torch.ones(6, 2)), r"one row per row of features \(6\); they have 3. With several views"),
+        (dict(labels=torch.tensor([[0, 0], [PAD, 1], [0, 0]])), r"only on the right; row 1 is \[-1, 1\]"),
+        (dict(labels=torch.tensor([[0, 0], [0, -7], [0, 0]])), r"with ids from 0; row 1 is \[0, -7\]"),
+        (dict(labels=torch.zeros(3, 2)), "labels must be integers, .* they are torch.float32"),
+        (dict(labels=torch.zeros(3, dtype=torch.int64)), r"labels must be \(N, L\), .* their shape is \(3,\)"),
+        (dict(temperature=0.0), "temperature must be above 0; it is 0.0"),
+        (dict(temperature=float("nan")), "temperature must be above 0; it is nan"),
+        (dict(positives="all"), "positives must be 'share' or 'diverge', not 'all'"),
+        (dict(constraint="max"), "constraint must be None, 'pair', 'anchor' or 'level', not 'max'"),
+        (dict(level_weights="cube"), "level_weights must be one of 'exp', 'pow2', 'linear', 'uniform' or a list"),
+        (dict(level_weights=[1.0]), r"one number for each of the 2 levels, coarsest first; they are \[1.0\]"),
+        (dict(chunk_size=0), "chunk_size must be at least 1, or None for all rows at once; it is 0"),
+    ],
+)
+def test_bad_input_names_the_rule(change, message):
+    arguments = dict(features=torch.eye(3), labels=torch.zeros(3, 2, dtype=torch.int64)) | change
+    with pytest.raises(ValueError, match=message):
+        hierarchical_contrastive_loss(arguments.pop("features"), arguments.pop("labels"), **arguments)
+
+
+def test_supcon_wants_one_label_per_row():
+    with pytest.raises(ValueError, match=r"labels of supcon_loss must be \(M,\)"):
+        supcon_loss(torch.eye(3), torch.zeros(3, 2, dtype=torch.int64))

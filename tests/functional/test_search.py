@@ -1,0 +1,120 @@
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from hierpretrain.functional.search import flat_labels, nearest, unit_rows
+from tests.reference import metrics as reference
+
+
+def features(seed, rows, dim=6):
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_equals_the_oracle(exclude_self):
+    gallery = features(0, 30)
+    query = gallery if exclude_self else features(1, 9)
+    similarities, indices = nearest(query, gallery, 7, exclude_self=exclude_self)
+    expected_similarities, expected = reference.nearest(query, gallery, 7, exclude_self=exclude_self)
+    assert indices.equal(expected)
+    assert similarities.dtype == torch.float32
+    assert indices.dtype == torch.int64
+    torch.testing.assert_close(similarities.double(), expected_similarities.double(), rtol=0, atol=1e-6)
+
+
+def test_equals_scikit_learn():
+    query, gallery = features(0, 50), features(1, 200)
+    distances, expected = NearestNeighbors(n_neighbors=11, metric="cosine").fit(gallery).kneighbors(query)
+    similarities, indices = nearest(query, gallery, 11)
+    assert indices.equal(torch.from_numpy(expected))
+    torch.testing.assert_close(similarities, torch.from_numpy(1 - distances), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("copies", [3, 40])  # 40: faiss uses another kernel from 20 queries on
+@pytest.mark.parametrize("k", [1, 2])
+def test_self_is_removed_by_index_and_duplicates_stay(copies, k):
+    rows = torch.tensor([[1.0, 0.0]]).repeat(copies, 1)
+    similarities, indices = nearest(rows, rows, k, exclude_self=True)
+    assert similarities.eq(1).all()
+    assert (indices != torch.arange(copies)[:, None]).all()
+    assert all(len(set(row)) == k for row in indices.tolist())
+
+
+def test_ties_stand_in_the_order_of_the_gallery():
+    gallery = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 2.0]])
+    assert nearest(torch.tensor([[0.0, 1.0]]), gallery, 5)[1].tolist() == [[0, 2, 4, 1, 3]]
+
+
+def test_length_device_type_and_gradient_of_a_row_do_not_matter():
+    query, gallery = features(0, 5), features(1, 20)
+    expected = nearest(query, gallery, 4)
+    scale = torch.logspace(-140, 140, 20, dtype=torch.float64)[:, None]
+    actual = nearest(query.requires_grad_(), gallery.double() * scale, 4)
+    assert actual[1].equal(expected[1])
+    torch.testing.assert_close(actual[0], expected[0])
+    assert not actual[0].requires_grad
+    assert unit_rows(torch.tensor([[3e-39, 4e-39]])).tolist()[0] == pytest.approx([0.6, 0.8], rel=1e-5)
+    assert unit_rows(torch.tensor([[3e4, 4e4]], dtype=torch.float16)).tolist()[0] == pytest.approx([0.6, 0.8], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "kwargs", "message"),
+    [
+        (torch.ones(3), torch.ones(3, 2), dict(k=1), r"query must be \(N, D\).*their shape is \(3,\)"),
+        (
+            torch.ones(3, 2),
+            torch.ones(0, 2),
+            dict(k=1),
+            r"gallery must be \(N, D\).*not empty; their shape is \(0, 2\)",
+        ),
+        (
+            torch.ones(3, 2, dtype=int),
+            torch.ones(3, 2),
+            dict(k=1),
+            r"query must be floating-point; .*int64.*\.float\(\)",
+        ),
+        (torch.ones(3, 2), torch.ones(3, 4), dict(k=1), "one D; they have 2 and 4"),
+        (torch.ones(3, 2), torch.ones(3, 2), dict(k=4), "k must be 1 to 3, .*it is 4"),
+        (torch.ones(3, 2), torch.ones(3, 2), dict(k=0), "k must be 1 to 3, .*it is 0"),
+        (torch.ones(3, 2), torch.ones(3, 2), dict(k=3, exclude_self=True), "k must be 1 to 2, .*it is 3"),
+        (
+            torch.ones(2, 2),
+            torch.ones(3, 2),
+            dict(k=1, exclude_self=True),
+            "2 queries and 3 gallery rows; pass the same",
+        ),
+    ],
+)
+def test_malformed_input(query, gallery, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        nearest(query, gallery, **kwargs)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_not_finite_names_the_row(value):
+    rows = torch.ones(4, 3)
+    rows[2, 1] = value
+    with pytest.raises(ValueError, match="gallery must be finite; row 2 has NaN or infinity; find out"):
+        nearest(torch.ones(4, 3), rows, 1)
+
+
+def test_zero_names_the_row():
+    rows = torch.ones(4, 3)
+    rows[3] = 0
+    with pytest.raises(ValueError, match="features must have a direction; row 3 is all zero; leave it out"):
+        unit_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(3, 2, dtype=int), r"labels must be \(3,\), .*their shape is \(3, 2\); .*pass one column"),
+        (torch.zeros(2, dtype=int), r"labels must be \(3,\), .*their shape is \(2,\)"),
+        (torch.zeros(3), r"must be integers, since ids above 2\^24 collide as float32; they are torch.float32"),
+        (torch.zeros(3, dtype=bool), "must be integers.*torch.bool"),
+        (torch.tensor([0, -1, -2]), r"ids from 0, or PAD \(-1\) for none; row 2 is -2"),
+    ],
+)
+def test_malformed_labels(labels, message):
+    with pytest.raises(ValueError, match=message):
+        flat_labels(labels, 3)

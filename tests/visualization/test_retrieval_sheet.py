@@ -1,0 +1,305 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from PIL import Image, ImageColor
+
+from hierpretrain.taxonomy import PAD
+from hierpretrain.visualization.retrieval_sheet import (
+    RIGHT,
+    WRONG,
+    SheetRow,
+    _picture,
+    _sheet_figure,
+    choose_rows,
+    plot_retrieval_sheet,
+)
+
+
+def names(prefix, number):
+    return {
+        f"{prefix}_paths": [f"{prefix}{i}.png" for i in range(number)],
+        f"{prefix}_captions": [f"{prefix} caption {i}" for i in range(number)],
+    }
+
+
+def problem(num_queries=37, num_gallery=53, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(num_queries, 7, generator=generator)
+    gallery = torch.randn(num_gallery, 7, generator=generator)
+    query_labels = torch.randint(-1, 9, (num_queries,), generator=generator)
+    gallery_labels = torch.randint(-1, 6, (num_gallery,), generator=generator)
+    return query, query_labels, gallery, gallery_labels
+
+
+# ---------------------------------------------------------------- choosing
+@pytest.mark.parametrize("same_set", [False, True])
+def test_rows_against_brute_force(same_set):
+    query, query_labels, gallery, gallery_labels = problem()
+    if same_set:
+        gallery, gallery_labels = query, query_labels
+    expected = []
+    for i in range(len(query)):
+        others = [j for j in range(len(gallery)) if not (same_set and i == j)]
+        right = [query_labels[i] == gallery_labels[j] and query_labels[i] != PAD for j in others]
+        if not any(right):
+            continue
+        cosine = [float(torch.cosine_similarity(query[i], gallery[j], dim=0)) for j in others]
+        best = sorted(range(len(others)), key=lambda n: -cosine[n])[:5]
+        neighbours = [(f"gallery{others[n]}.png", f"gallery caption {others[n]}", bool(right[n])) for n in best]
+        expected.append(SheetRow(f"query{i}.png", f"query caption {i}", neighbours))
+    assert 3 < len(expected) < len(query)  # some queries have nothing relevant
+    options = {
+        "num_neighbours": 5,
+        "same_set": same_set,
+        **names("query", len(query)),
+        **names("gallery", len(gallery)),
+    }
+    assert choose_rows(query, query_labels, gallery, gallery_labels, num_queries=999, **options) == expected
+    some = choose_rows(query, query_labels.numpy(), gallery, gallery_labels.numpy(), num_queries=3, **options)
+    assert len(some) == 3
+    assert [row for row in expected if row in some] == some
+
+
+def test_sample_is_uniform_and_fixed_by_the_seed_alone():
+    query, query_labels, gallery, gallery_labels = problem()
+    options = {"num_queries": 4, "num_neighbours": 1, **names("query", 37), **names("gallery", 53)}
+
+    def chosen(seed, embeddings=query):
+        rows = choose_rows(embeddings, query_labels, gallery, gallery_labels, seed=seed, **options)
+        return [int(row.query[5:-4]) for row in rows]
+
+    assert chosen(5) == chosen(5) == chosen(5, query.flip(0))
+    able = [i for i in range(37) if query_labels[i] != PAD and query_labels[i] in gallery_labels]
+    counts = np.bincount([i for seed in range(300) for i in chosen(seed)], minlength=37)
+    assert sorted(np.flatnonzero(counts)) == able
+    mean = 1200 / len(able)
+    assert abs(counts[able] - mean).max() < 4.5 * mean**0.5
+
+
+def test_more_queries_than_a_block():
+    labels = torch.full((300,), PAD)
+    labels[[7, 290]] = 3
+    points = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    all_names = {**names("query", 300), **names("gallery", 300)}
+    rows = choose_rows(points, labels, points, labels, num_neighbours=299, same_set=True, **all_names)
+    assert [row.query for row in rows] == ["query7.png", "query290.png"]
+    for row, self_path, other in zip(
+        rows, ("gallery7.png", "gallery290.png"), ("gallery290.png", "gallery7.png"), strict=True
+    ):
+        assert len(row.neighbours) == 299
+        assert self_path not in [path for path, _, _ in row.neighbours]
+        assert [path for path, _, is_right in row.neighbours if is_right] == [other]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_self_is_excluded_by_index_among_duplicates(k):
+    points = torch.ones(6, 3)  # all equal: which neighbours come first is open, but never oneself
+    points[5] = -1
+    labels = torch.tensor([0, 0, 0, 1, 1, 0])
+    all_names = {**names("query", 6), **names("gallery", 6)}
+    for row in choose_rows(points, labels, points, labels, num_neighbours=k, same_set=True, **all_names):
+        found = [int(path[7:-4]) for path, _, _ in row.neighbours]
+        i = int(row.query[5:-4])
+        assert i not in found
+        assert len(set(found)) == len(found) == min(k, 5)
+        assert [is_right for _, _, is_right in row.neighbours] == [bool(labels[i] == labels[j]) for j in found]
+        assert i == 5 or 5 not in found[:4]  # the far one comes last
+
+
+def test_duplicates_of_another_set_stay():
+    points = torch.eye(2)
+    labels = torch.tensor([0, 1])
+    all_names = {**names("query", 2), **names("gallery", 2)}
+    rows = choose_rows(points, labels, points, labels, num_neighbours=1, **all_names)
+    assert [row.neighbours for row in rows] == [
+        [("gallery0.png", "gallery caption 0", True)],
+        [("gallery1.png", "gallery caption 1", True)],
+    ]
+
+
+def test_choose_errors():
+    query, query_labels, gallery, gallery_labels = problem(4, 5)
+    all_names = {**names("query", 4), **names("gallery", 5)}
+    arrays = (query, query_labels, gallery, gallery_labels)
+    with pytest.raises(ValueError, match="same_set needs query and gallery to be one set; they have 4 and 5 rows"):
+        choose_rows(*arrays, same_set=True, **all_names)
+    for name, number in itertools.product(("num_queries", "num_neighbours"), (0, -3)):
+        with pytest.raises(ValueError, match=f"{name} must be 1 or more; it is {number}"):
+            choose_rows(*arrays, **{name: number}, **all_names)
+    for name, values in all_names.items():
+        with pytest.raises(ValueError, match=rf"{name} must have shape \({len(values)},\).*is \({len(values) - 1},\)"):
+            choose_rows(*arrays, **{**all_names, name: values[1:]})
+    with pytest.raises(ValueError, match=r"query_paths must have shape \(4,\)"):
+        choose_rows(*arrays, **{**all_names, "query_paths": "four"})
+    with pytest.raises(ValueError, match=r"query_labels must have shape \(4,\), an entry per row of query; .*\(4, 1\)"):
+        choose_rows(query, query_labels[:, None], gallery, gallery_labels, **all_names)
+    with pytest.raises(ValueError, match=r"gallery_labels must have shape \(5,\)"):
+        choose_rows(query, query_labels, gallery, gallery_labels[1:], **all_names)
+    with pytest.raises(ValueError, match="none of the 4 queries has a relevant item among the 5 of the gallery"):
+        choose_rows(query, torch.full((4,), 9), gallery, gallery_labels, **all_names)
+    with pytest.raises(ValueError, match="none of the 4 queries"):  # PAD equals nothing
+        choose_rows(query, torch.full((4,), PAD), gallery, torch.full((5,), PAD), **all_names)
+
+
+# ---------------------------------------------------------------- drawing
+@pytest.fixture
+def solid(tmp_path):
+    """Returns a function that makes an image of one colour."""
+
+    def make(colour, size=(64, 64)):
+        path = tmp_path / f"{colour}{size[0]}x{size[1]}.png"
+        Image.new("RGB", size, colour).save(path)
+        return str(path)
+
+    return make
+
+
+def frames(figure):
+    """Returns {kind: [(x, distance from the top, outer size)]} of the frames, in pixels."""
+    found = {"query": [], "right": [], "wrong": []}
+    for artist in figure.artists:
+        if isinstance(artist, Rectangle) and artist.get_gid():
+            x, y, size = artist.get_x(), artist.get_y(), artist.get_width()
+            found[artist.get_gid()].append((round(x), round(int(figure.bbox.height) - y - size), round(size)))
+    return found
+
+
+def test_pixels_of_frames_and_pictures(solid, tmp_path):
+    rows = [
+        SheetRow(solid("blue"), "q", [(solid("yellow"), "a", True), (solid("cyan"), "b", False)]),
+        SheetRow(solid("black"), "r", [(solid("magenta"), "c", False)]),
+    ]
+    plot_retrieval_sheet(rows, tmp_path / "sheet.png", title="title")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    places = frames(_sheet_figure(rows, title="title"))
+    assert [len(places[kind]) for kind in ("query", "right", "wrong")] == [2, 1, 2]
+
+    def colour(name):
+        return list(ImageColor.getrgb(name))
+
+    pictures = {"query": ["blue", "black"], "right": ["yellow"], "wrong": ["cyan", "magenta"]}
+    for kind, frame_colour in (("query", "#888888"), ("right", RIGHT), ("wrong", WRONG)):
+        for (x, y, size), picture in zip(places[kind], pictures[kind], strict=True):
+            line = 1 if kind == "query" else 4
+            # the frame's own pixels, whole and not blended, on the left and below
+            assert (pixels[y + 30 : y + size, x : x + line] == colour(frame_colour)).all()
+            assert (pixels[y + size - line : y + size, x : x + size] == colour(frame_colour)).all()
+            assert (pixels[y + 30 : y + size, x - 1] == 255).all()
+            # the picture fills the rest, but for the mark in the upper right corner
+            assert (pixels[y + 26 : y + size - 4, x + 4 : x + size - 4] == colour(picture)).all()
+            # the mark: the frame's colour with white strokes
+            corner = pixels[y + 2 : y + 22, x + size - 22 : x + size - 2].reshape(-1, 3)
+            strokes = (corner == 255).all(1).sum()
+            disc = (corner == colour(frame_colour)).all(1).sum()
+            assert (strokes > 8 and disc > 100) == (kind != "query")
+
+
+def test_marks_differ_in_shape(solid, tmp_path):
+    shapes = []
+    for i, is_right in enumerate((True, False)):
+        rows = [SheetRow(solid("blue"), "q", [(solid("black"), "a", is_right)])]
+        plot_retrieval_sheet(rows, tmp_path / f"{i}.png")
+        pixels = np.asarray(Image.open(tmp_path / f"{i}.png").convert("RGB")).min(2) > 200
+        x, y, size = frames(_sheet_figure(rows, title=""))["right" if is_right else "wrong"][0]
+        shapes.append(pixels[y + 3 : y + 22, x + size - 21 : x + size - 2])
+    assert (shapes[0] != shapes[1]).sum() > 20
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2, 8, 12, 30])
+@pytest.mark.parametrize("title", ["", "a very long title " * 30])
+def test_nothing_overlaps_or_leaves_the_sheet(solid, tmp_path, columns, title):
+    caption = "heavy-heart-exclamation-mark-ornament · twemoji and more and more and more"
+    neighbours = [(solid("red"), caption, i % 2 == 0) for i in range(columns)]
+    rows = [SheetRow(solid("blue"), caption, neighbours[: columns - i]) for i in range(3)]
+    figure = _sheet_figure(rows, title=title)
+    width, height = int(figure.bbox.width), int(figure.bbox.height)
+    if columns in (8, 12):
+        assert 1480 <= width <= 1500
+    boxes = []
+    for text in figure.findobj(Text):
+        if text.get_text():
+            extent = text.get_window_extent()
+            boxes.append((extent.x0, extent.y0, extent.x1, extent.y1))
+    for place in itertools.chain(*frames(figure).values()):
+        x, y, size = place
+        boxes.append((x, height - y - size, x + size, height - y))
+    for x0, y0, x1, y1 in boxes:
+        assert x0 >= 0
+        assert y0 >= 0
+        assert x1 <= width
+        assert y1 <= height
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
+    plot_retrieval_sheet(rows, tmp_path / "sheet.png", title=title)
+    assert Image.open(tmp_path / "sheet.png").size == (width, height)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_words(solid):
+    blue = solid("blue")
+    rows = [SheetRow(blue, "_q $x", [(blue, "$a_1$", True), (blue, "Größe", False)]), SheetRow(blue, "alone")]
+    figure = _sheet_figure(rows, title="$t$")
+    found = texts(figure)
+    for word in ("query", "1", "2", "_q $x", "$a_1$", "Größe", "alone", "$t$"):
+        assert word in found
+    assert "3" not in found
+    assert "1 of 2 neighbours shown are right (50.0%)" in found
+    assert not any(text.get_parse_math() for text in figure.texts)
+    assert "no neighbours shown" in texts(_sheet_figure([SheetRow(blue, "alone")], title=""))
+
+
+def test_unreadable_pictures_show_as_boxes(solid, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    cut = tmp_path / "cut.png"
+    Image.effect_noise((64, 64), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:700])
+    paths = [str(broken), str(cut), str(tmp_path / "missing.png"), str(tmp_path)]
+    rows = [SheetRow(solid("blue"), "q", [(path, "caption", True) for path in paths])]
+    figure = _sheet_figure(rows, title="")
+    assert {"broken.png", "cut.png", "missing.png"} <= set(texts(figure))
+    plot_retrieval_sheet(rows, tmp_path / "sheet.png")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    for x, y, size in frames(figure)["right"]:
+        assert pixels[y + size - 20, x + 20].tolist() == [0xE4] * 3
+
+
+def test_picture_sizes_and_sharpness(tmp_path):
+    path = str(tmp_path / "picture.png")
+    checks = (np.indices((16, 16)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(checks).save(path)
+    picture = _picture(path, 100)  # pixel art grows six-fold, hard edges kept
+    np.testing.assert_array_equal(picture, np.repeat(checks.repeat(6, 0).repeat(6, 1)[..., None], 3, 2))
+    Image.new("RGB", (64, 32), "red").save(path)
+    assert _picture(path, 100).shape == (50, 100, 3)
+    Image.new("RGB", (30, 3000), "red").save(path)
+    assert _picture(path, 100).shape == (100, 1, 3)
+    assert (_picture(path, 100) == (255, 0, 0)).all()
+
+
+def test_transparent_parts_are_white(tmp_path):
+    path = str(tmp_path / "picture.png")
+    rgba = np.zeros((64, 64, 4), np.uint8)  # black; transparent on top, half transparent in the middle
+    rgba[24:40, :, 3], rgba[40:, :, 3] = 128, 255
+    Image.fromarray(rgba).save(path)
+    picture = _picture(path, 64)
+    assert (picture[:20] == 255).all()
+    assert (picture[28:36] == 127).all()
+    assert (picture[44:] == 0).all()
+    palette = Image.new("P", (64, 64), 0)
+    palette.putpalette([10, 20, 30])
+    palette.save(path, transparency=0)
+    assert (_picture(path, 64) == 255).all()
+
+
+def test_no_row_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="needs one row at least; choose_rows makes them"):
+        plot_retrieval_sheet([], tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,74 @@
+"""Trains a model as a config says.
+
+Examples:
+    python tools/train.py configs/himulcone_emoji.py
+    python tools/train.py configs/himulcone_deepfashion.py --data-root path/to/inshop --amp
+    python tools/train.py configs/himulcone_emoji.py --resume
+    python tools/train.py configs/himulcone_emoji.py --cfg-options train_cfg.max_epochs=2 model.loss.temperature=0.07
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+
+from hierpretrain.apis import build_runner, load_config
+from hierpretrain.engine import newest_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="the config file")
+    parser.add_argument("--work-dir", help="where checkpoints, logs and results go; work_dirs/<config name> if not given")
+    parser.add_argument("--data-root", help="where the data set is; overrides the config's")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from this checkpoint; without a path, from the newest one of the work directory, if there is any",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision (bfloat16 on a CPU)")
+    parser.add_argument("--no-validate", action="store_true", help="do not evaluate while training")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
+    parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config values: key.key=value ...")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="given by some launchers")
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    """Builds the runner and trains."""
+    args = parse_args()
+    config = load_config(args.config, args.cfg_options, args.data_root)
+    config.launcher = args.launcher
+    config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    if args.no_validate:
+        config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    if args.amp:
+        if torch.cuda.is_available():
+            config.optim_wrapper.type = "AmpOptimWrapper"
+            config.optim_wrapper.setdefault("loss_scale", "dynamic")
+        else:
+            config.optim_wrapper.type = "BF16OptimWrapper"
+    if args.resume:
+        config.load_from = newest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
+        config.resume = config.load_from is not None
+    if args.auto_scale_lr:
+        config.auto_scale_lr.enable = True
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if config.get(key) and args.no_pin_memory:
+            config[key].pin_memory = False
+        if config.get(key) and args.no_persistent_workers:
+            config[key].persistent_workers = False
+    build_runner(config).train()
+
+
+if __name__ == "__main__":
+    main()
