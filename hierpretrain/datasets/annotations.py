@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -273,23 +273,31 @@ def read_csv(
         (('kind', 'breed'), [('cat', 'tabby'), ('tool',)])
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    records: list[tuple[int, dict[str, Any]]] = []
+    rows = _numbered_rows(reader, os.fspath(path))
+    _, header = next(rows, (1, []))
+    columns = [name.strip() for name in header]
+    if len(set(columns)) < len(columns) or "" in columns:
+        raise ValueError(f"{path}:1: the columns must have different names; they are {columns}")
+    records = ((number, dict(zip(columns, row, strict=True))) for number, row in rows)
+    return _from_records(path, root, records, columns, levels, flat_labels, "{path}:{number}")
+
+
+def _numbered_rows(reader: Any, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows that are not blank, with their line; all have as many fields as the first."""
+    width = 0
     try:
-        header = [name.strip() for name in next(reader, [])]
-        if len(set(header)) < len(header) or "" in header:
-            raise ValueError(f"{path}:1: the columns must have different names; they are {header}")
         for row in reader:
             if not row:
                 continue
-            if len(row) != len(header):
+            width = width or len(row)
+            if len(row) != width:
                 raise ValueError(
-                    f"{path}:{reader.line_num}: the line has {len(row)} fields and the header {len(header)}; quote "
-                    "fields that hold a comma"
+                    f"{path}:{reader.line_num}: the line has {len(row)} fields and the header {width}; quote fields "
+                    "that hold a comma"
                 )
-            records.append((reader.line_num, dict(zip(header, row, strict=True))))
+            yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num}: no well-formed CSV: {error}") from error
-    return _from_records(path, root, records, header, levels, flat_labels, "{path}:{number}")
 
 
 def read_jsonl(
@@ -377,7 +385,7 @@ def _fields(records: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
 def _from_records(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
-    records: Sequence[tuple[int, Mapping[str, Any]]],
+    records: Iterable[tuple[int, Mapping[str, Any]]],
     columns: Sequence[str],
     levels: Sequence[str],
     flat_labels: Sequence[str],
@@ -386,7 +394,7 @@ def _from_records(
     """Makes the annotations from numbered records; ``place`` formats where a record stands."""
     path, root = os.fspath(path), os.fspath(root)
     levels, flat_labels = _names(levels), _names(flat_labels)
-    if records:
+    if columns:
         if wrong := [name for name in ("image", *levels, *flat_labels) if name not in columns]:
             raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(columns)}")
         levels = levels or tuple(name for name in columns if name not in ("image", "split", *flat_labels))
@@ -394,6 +402,7 @@ def _from_records(
             raise ValueError(f"{path}: there is no label column; the columns are {list(columns)}")
     has_split = "split" in columns
     images, labels, splits = [], [], []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object a label, not one a row
     flat: dict[str, list[str]] = {name: [] for name in flat_labels}
     for number, record in records:
         where = place.format(path=path, number=number)
@@ -407,7 +416,8 @@ def _from_records(
                 f"{where}: the label has a gap: {levels[length]!r} is empty but {filled!r} below it is not; name every "
                 "level down to the last"
             )
-        labels.append(tuple(names[:length]))
+        label = tuple(names[:length])
+        labels.append(known.setdefault(label, label))
         for name, column in flat.items():
             column.append(_needed(record, name, where))
     return Annotations(images, labels, splits, tuple(levels), root, flat=flat, source=f"the list {path!r}")

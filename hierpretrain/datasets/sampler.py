@@ -145,6 +145,11 @@ def _batch_sizes(images: int, batch_size: int, world_size: int, drop_last: bool)
     if drop_last or not rest:
         return [batch_size] * (rounds * world_size)
     last_rounds = 1
+    if batch_size == 1:
+        raise ValueError(
+            f"{images} images cannot be shared evenly by {world_size} processes in batches of 1; "
+            "set drop_last=True or a larger batch_size"
+        )
     if rest < world_size:  # too few for a batch on each process: share the last full round as well
         rounds, rest, last_rounds = rounds - 1, rest + together, 2
     shares = last_rounds * world_size

@@ -1,0 +1,218 @@
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+
+from hierpretrain.datasets import HierarchicalBatchSampler
+from hierpretrain.taxonomy import PAD, depth, shared_depth
+from tests.conftest import random_labels
+
+
+def plan(labels, batch_size, epoch=0, **options):
+    sampler = HierarchicalBatchSampler(labels, batch_size, **options)
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    return batches
+
+
+def trees():
+    for seed in range(6):
+        rows, levels, branching = [(40, 3, 2), (101, 3, 4), (64, 1, 5), (200, 4, 3), (33, 2, 30), (57, 5, 2)][seed]
+        yield random_labels(seed, rows=rows, levels=levels, branching=branching, ragged=seed != 1)
+
+
+TREES = list(trees())
+
+
+def check_partners(labels, batches, size):
+    """Replays a plan and checks promise 2 of every tuple: a partner at each level that has an unused one, no others."""
+    shared, depths = shared_depth(labels, labels), depth(labels)
+    unused = set(range(len(labels)))
+    for batch in batches:
+        position = 0
+        while position < len(batch):
+            anchor = batch[position]
+            unused.remove(anchor)
+            position += 1
+            for level in range(int(depths[anchor]), 0, -1):
+                if position == len(batch) == size:  # the tuple is cut where its batch ends
+                    break
+                candidates = [other for other in unused if shared[anchor, other] == level]
+                if candidates:
+                    partner = batch[position]
+                    assert partner in candidates
+                    unused.remove(partner)
+                    position += 1
+
+
+@pytest.mark.parametrize("labels", TREES, ids=lambda labels: "x".join(map(str, labels.shape)))
+@pytest.mark.parametrize("batch_size", [1, 7, 16])
+def test_every_tuple_has_a_partner_at_every_level_that_has_an_unused_one(labels, batch_size):
+    for epoch in range(3):
+        batches = plan(labels, batch_size, epoch, drop_last=True)
+        check_partners(labels, batches, batch_size)
+
+
+def test_a_partner_of_the_finest_level_is_of_the_same_node_while_there_is_one():
+    labels = torch.tensor([[0, PAD]] * 6 + [[0, 0]] * 6)
+    for epoch in range(20):
+        batch = plan(labels, 2, epoch, drop_last=True)[0]
+        assert (labels[batch[0]] == labels[batch[1]]).all()
+
+
+@pytest.mark.parametrize("labels", TREES, ids=lambda labels: "x".join(map(str, labels.shape)))
+@pytest.mark.parametrize(("batch_size", "world_size"), list(itertools.product([1, 5, 16], [1, 2, 4])))
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_every_image_comes_once_and_all_ranks_have_as_many_batches(labels, batch_size, world_size, drop_last):
+    if batch_size == 1 and not drop_last and len(labels) % world_size:
+        with pytest.raises(ValueError, match="cannot be shared evenly by"):
+            HierarchicalBatchSampler(labels, 1, world_size=world_size)
+        return
+    if len(labels) < batch_size * world_size:
+        labels = labels.repeat(2, 1)
+    ranks = [
+        plan(labels, batch_size, drop_last=drop_last, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    images = [image for batches in ranks for batch in batches for image in batch]
+    sizes = [[len(batch) for batch in batches] for batches in ranks]
+    assert len(set(images)) == len(images)
+    assert len({len(batches) for batches in ranks}) == 1
+    if drop_last:
+        assert {size for rank in sizes for size in rank} == {batch_size}
+        assert len(labels) - len(images) < batch_size * world_size
+    else:
+        assert sorted(images) == list(range(len(labels)))
+        last = 2 if 0 < len(labels) % (batch_size * world_size) < world_size else 1
+        assert all(size == batch_size for rank in sizes for size in rank[:-last])
+        ends = [size for rank in sizes for size in rank[-last:]]
+        assert 1 <= min(ends)
+        assert max(ends) <= batch_size
+        assert max(ends) - min(ends) <= 1
+    # together the ranks follow the one plan that a single process would make of batches of these sizes
+    whole = [batch for together in zip(*ranks, strict=True) for batch in together]
+    if drop_last:
+        alone = plan(labels, batch_size, drop_last=True)
+        assert whole == alone[: len(whole)]
+
+
+def test_equal_seed_and_epoch_give_equal_plans_and_others_do_not():
+    labels = TREES[1]
+    assert plan(labels, 8, seed=3, epoch=5) == plan(labels, 8, seed=3, epoch=5)
+    assert plan(labels, 8, seed=3, epoch=5) != plan(labels, 8, seed=3, epoch=6)
+    assert plan(labels, 8, seed=0, epoch=1) != plan(labels, 8, seed=1, epoch=0)
+
+
+def test_global_generators_are_left_alone():
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    plan(TREES[0], 8)
+    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+    assert (torch.get_rng_state() == before[1]).all()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_it_goes_on_in_the_middle_of_an_epoch(world_size):
+    options = dict(batch_size=6, seed=1, rank=world_size - 1, world_size=world_size)
+    whole = plan(TREES[3], epoch=4, **options)
+    first = HierarchicalBatchSampler(TREES[3], **options)
+    first.set_epoch(4)
+    head = list(itertools.islice(first, 3))
+    second = HierarchicalBatchSampler(TREES[3], **options)
+    second.load_state_dict(first.state_dict())
+    second.set_epoch(4)  # as MMEngine does at the start of the epoch that is gone on with
+    assert head + list(second) == whole
+    second.set_epoch(5)
+    assert list(second) == plan(TREES[3], epoch=5, **options)
+
+
+def test_after_a_whole_epoch_the_next_begins_at_its_start():
+    sampler = HierarchicalBatchSampler(TREES[0], 6)
+    list(sampler)
+    assert sampler.state_dict()["position"] == 0
+
+
+def test_no_image_is_loaded_for_the_batches_that_were_done():
+    loaded = []
+
+    class Images(torch.utils.data.Dataset):
+        labels = TREES[1]
+
+        def __getitem__(self, index):
+            loaded.append(index)
+            return index
+
+        def __len__(self):
+            return len(self.labels)
+
+    images = Images()
+    sampler = HierarchicalBatchSampler(SimpleNamespace(dataset=images), 10)
+    whole = list(sampler)
+    sampler.load_state_dict({"epoch": 0, "position": 8, "batches": len(sampler)})
+    batches = [batch.tolist() for batch in torch.utils.data.DataLoader(images, batch_sampler=sampler)]
+    assert batches == whole[8:]
+    assert loaded == [image for batch in whole[8:] for image in batch]
+
+
+def test_it_takes_what_mmengine_gives(monkeypatch):
+    monkeypatch.setattr("mmengine.dataset.sampler.get_dist_info", lambda: (2, 3))
+    dataset = torch.utils.data.TensorDataset(torch.arange(101))
+    dataset.labels = TREES[1]
+    sampler = HierarchicalBatchSampler(DefaultSampler(dataset, shuffle=True, seed=11), batch_size=5)
+    assert (sampler.rank, sampler.world_size, sampler.seed) == (2, 3, 11)
+    sampler.sampler.set_epoch(2)  # what DistSamplerSeedHook calls
+    assert list(sampler) == plan(TREES[1], 5, 2, seed=11, rank=2, world_size=3)
+
+
+def test_children_are_drawn_evenly_whatever_their_size():
+    # an anchor of node 0 finds its coarse partner in node 1 (2 images) as often as in node 2 (60 images)
+    labels = torch.tensor([[0, 0]] * 60 + [[0, 1]] * 2 + [[0, 2]] * 60)
+    small = total = 0
+    for epoch in range(600):
+        batch = plan(labels, 3, epoch, drop_last=True)[0]
+        if labels[batch[0], 1] == 0:
+            small += int(labels[batch[2], 1] == 1)
+            total += 1
+    assert abs(small / total - 0.5) < 4 * 0.5 / total**0.5  # four standard deviations
+
+
+def test_anchors_are_drawn_image_by_image():
+    labels = torch.tensor([[0]] * 30 + [[1]] * 10)
+    first = [int(labels[plan(labels, 1, epoch, drop_last=True)[0][0], 0]) for epoch in range(800)]
+    assert abs(np.mean(first) - 0.25) < 4 * (0.25 * 0.75 / 800) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=0), "batch_size must be at least 1; it is 0"),
+        (
+            torch.zeros(4, 1, dtype=torch.int64),
+            dict(batch_size=5, drop_last=True),
+            r"4 images do not fill one batch of 5 on each of 1 process\(es\).*set drop_last=False",
+        ),
+        (torch.zeros(3, 1, dtype=torch.int64), dict(batch_size=5, world_size=4), "3 images do not fill one batch of 1"),
+        (torch.empty(0, 2, dtype=torch.int64), dict(batch_size=5), "0 images do not fill"),
+        (torch.tensor([[PAD, 0]]), dict(batch_size=1), "PAD .* only on the right"),
+        (SimpleNamespace(dataset=[1, 2]), dict(batch_size=1), "needs a dataset with `.labels`.*list has none"),
+    ],
+)
+def test_bad_input_names_the_rule(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        HierarchicalBatchSampler(labels, **options)
+
+
+def test_a_state_of_another_run_is_refused():
+    sampler = HierarchicalBatchSampler(TREES[1], 10)
+    with pytest.raises(ValueError, match="had 3 batches and now has 11; resume in its middle with the same"):
+        sampler.load_state_dict({"epoch": 0, "position": 2, "batches": 3})
+
+
+def test_one_image_and_one_node():
+    assert plan(torch.zeros(1, 2, dtype=torch.int64), 4) == [[0]]
+    assert sorted(itertools.chain(*plan(torch.zeros(9, 2, dtype=torch.int64), 4))) == list(range(9))
+    assert sorted(itertools.chain(*plan(torch.empty(9, 0, dtype=torch.int64), 4))) == list(range(9))

@@ -1,0 +1,223 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hierpretrain.taxonomy import PAD, Taxonomy, append_instances, check_labels, depth, prefix_ids, shared_depth
+from tests.conftest import random_labels
+from tests.reference import contrastive as reference
+
+# the label matrix drawn at the head of hierpretrain/taxonomy.py
+ROWS = {
+    ("animal", "cat", "siamese"): [0, 0, 0],
+    ("animal", "cat", "tabby"): [0, 0, 1],
+    ("animal", "dog"): [0, 1, PAD],
+    ("food", "fruit", "apple"): [1, 2, 2],
+    ("food", "fruit", "cherry"): [1, 2, 3],
+    ("tool",): [2, PAD, PAD],
+}
+
+
+def test_the_drawn_tree_has_the_drawn_rows(tree):
+    assert tree.encode(ROWS).tolist() == list(ROWS.values())
+    assert tree.encode(ROWS).dtype == torch.int64
+    for path, row in ROWS.items():
+        assert tree.decode(row) == path
+        assert tree.decode(torch.tensor(row)) == path
+
+
+def test_inner_nodes_and_no_label_at_all_encode(tree):
+    assert tree.encode([("animal",), ("animal", "cat"), ()]).tolist() == [[0, -1, -1], [0, 0, -1], [-1, -1, -1]]
+    assert tree.decode([PAD] * 3) == ()
+    assert tree.encode([]).shape == (0, 3)
+
+
+def test_nodes_know_their_names_parents_and_children(tree):
+    assert [tree.num_nodes(level) for level in (1, 2, 3)] == [3, 3, 4]
+    assert tree.num_nodes("breed") == 4
+    assert [tree.name("kind", i) for i in range(3)] == ["cat", "dog", "fruit"]
+    assert [tree.parent(2, i) for i in range(3)] == [0, 0, 1]
+    assert [tree.parent(1, i) for i in range(3)] == [PAD] * 3
+    assert [tree.children(1, i) for i in range(3)] == [(0, 1), (2,), ()]
+    assert [tree.children(2, i) for i in range(3)] == [(0, 1), (), (2, 3)]
+    assert tree.children(3, 0) == ()
+
+
+def test_one_name_below_two_parents_is_two_nodes():
+    tree = Taxonomy([("women", "shorts"), ("men", "shorts")], ("gender", "category"))
+    assert tree.num_nodes(2) == 2
+    assert tree.encode([("women", "shorts"), ("men", "shorts")]).tolist() == [[1, 1], [0, 0]]
+
+
+def test_ids_do_not_depend_on_the_order_of_the_paths():
+    paths = list(ROWS)
+    names = ("a", "b", "c")
+    assert Taxonomy(paths, names) == Taxonomy(paths[::-1] + paths, names)
+    assert Taxonomy(paths, names) != Taxonomy(paths[:-1], names)
+
+
+def test_json_round_trip_keeps_every_id(tree, tmp_path):
+    tree.save(tmp_path / "tree.json")
+    loaded = Taxonomy.load(tmp_path / "tree.json")
+    assert loaded == tree
+    assert loaded.encode(ROWS).tolist() == list(ROWS.values())
+    assert loaded.children(1, 0) == (0, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["tree.json"]  # nothing temporary is left
+    assert json.loads(json.dumps(tree.to_dict())) == tree.to_dict()
+
+
+def test_a_tree_without_levels_is_allowed():
+    tree = Taxonomy([(), ()], ())
+    assert tree.encode([(), ()]).shape == (2, 0)
+    assert Taxonomy.from_dict(tree.to_dict()) == tree
+
+
+@pytest.mark.parametrize(
+    ("paths", "level_names", "message"),
+    [
+        (["cat"], ("kind",), r"a path must be a sequence of names, not the string 'cat'; pass \('cat',\)"),
+        ([("a", "b")], ("kind",), r"path \('a', 'b'\) has 2 levels, more than the 1 level_names"),
+        ([("a", "")], ("x", "y"), r"non-empty string; path \('a', ''\) has ''"),
+        ([("a", 7)], ("x", "y"), "has 7"),
+        ([("a",)], ("x", "y"), "level 'y' has no node: no path reaches it"),
+        ([("a",)], ("x", "x"), "level_names must be different non-empty strings"),
+        ([("a",)], ("",), "level_names must be different non-empty strings"),
+    ],
+)
+def test_bad_paths(paths, level_names, message):
+    with pytest.raises(ValueError, match=message):
+        Taxonomy(paths, level_names)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: t.encode([("animal", "cow")]), r"no 'cow' below \('animal',\)"),
+        (lambda t: t.encode([("animal", "cat", "tabby", "big")]), r"no 'big' below"),
+        (lambda t: t.decode([0, 0]), "a label row of this taxonomy has 3 entries"),
+        (lambda t: t.decode([0, PAD, 1]), "PAD .* only on the right"),
+        (lambda t: t.decode([1, 0, 0]), "node 0 of level 2 hangs below 0, not 1"),
+        (lambda t: t.decode([0, 9, PAD]), "level 2 has nodes 0 to 2, not 9"),
+        (lambda t: t.num_nodes("colour"), "no level 'colour'.*'kingdom', 'kind', 'breed'"),
+        (lambda t: t.num_nodes(0), r"no level 0: levels are 1 \(coarsest\) to 3"),
+        (lambda t: t.name(1, 3), "level 1 has nodes 0 to 2, not 3"),
+    ],
+)
+def test_bad_questions(tree, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tree)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(format="other"), "no taxonomy: expected a dict with 'format'"),
+        (dict(names=None), r"the taxonomy lacks \['names'\]"),
+        (dict(level_names=["kingdom"]), "names 1 levels but lists names of 3"),
+        (dict(parents=[[-1, -1], [0, 0, 1], [0, 0, 2, 2]]), "level 1 of the taxonomy has 3 names and 2 parents"),
+        (dict(parents=[[-1, -1, -1], [0, 0, 7], [0, 0, 2, 2]]), r"\('fruit'\) of level 2 has the parent 7"),
+        (dict(parents=[[0, -1, -1], [0, 0, 1], [0, 0, 2, 2]]), "of level 1 has the parent 0"),
+        (dict(names=[["animal", "animal", "tool"], ["cat", "dog", "fruit"], list("abcd")]), "'animal' twice below"),
+        (dict(names=[["animal", 3, "tool"], ["cat", "dog", "fruit"], list("abcd")]), "has the name 3"),
+    ],
+)
+def test_bad_files(tree, tmp_path, change, message):
+    data = {key: value for key, value in (tree.to_dict() | change).items() if value is not None}
+    (tmp_path / "tree.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=message):
+        Taxonomy.load(tmp_path / "tree.json")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000])
+def test_no_json(tmp_path, content):
+    (tmp_path / "tree.json").write_bytes(content)
+    with pytest.raises(ValueError, match="is no JSON file of a taxonomy"):
+        Taxonomy.load(tmp_path / "tree.json")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shared_depth_and_prefix_ids_agree_with_a_loop(seed):
+    a, b = random_labels(seed, rows=9), random_labels(seed + 100, rows=7)
+    expected = [[reference.shared_depth(x, y) for y in b] for x in a]
+    assert shared_depth(a, b).tolist() == expected
+    ids = prefix_ids(a)
+    assert ((ids == PAD) == (a == PAD)).all()
+    for level in range(1, 4):
+        column = ids[:, level - 1]
+        same = (column[:, None] == column) & (column != PAD)
+        assert (same == (shared_depth(a, a) >= level)).all()
+        known = column[column != PAD].unique().tolist()
+        assert known == list(range(len(known)))  # dense
+
+
+def test_depth_counts_what_is_known():
+    assert depth(torch.tensor([[PAD, PAD], [3, PAD], [3, 4]])).tolist() == [0, 1, 2]
+    assert depth(torch.empty(2, 0, dtype=torch.int64)).tolist() == [0, 0]
+
+
+def test_large_ids_do_not_collide():
+    labels = torch.tensor([[2**24], [2**24 + 1], [2**62]])
+    assert shared_depth(labels, labels).tolist() == torch.eye(3, dtype=torch.int64).tolist()
+    assert prefix_ids(labels).tolist() == [[0], [1], [2]]
+
+
+def test_instances_are_the_deepest_level_of_the_same_tree():
+    labels = torch.tensor([[0, 5], [0, 5], [0, PAD], [0, PAD], [PAD, PAD]])
+    images = torch.tensor([3, 4, 5, 5, 6])
+    rows = append_instances(labels, images)
+    assert depth(rows).tolist() == [3, 3, 2, 2, 1]
+    expected = shared_depth(labels, labels)
+    same = images[:, None] == images
+    assert (shared_depth(rows, rows) == expected + same).all()
+
+
+def test_an_instance_is_never_taken_for_a_child_node():
+    rows = append_instances(torch.tensor([[0, PAD], [0, 7]]), torch.tensor([7, 1]))
+    assert shared_depth(rows, rows)[0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "instances", "message"),
+    [
+        (torch.zeros(2, 1, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), r"instances must be \(2,\)"),
+        (torch.full((1, 1), 2**40), torch.zeros(1, dtype=torch.int64), "node ids must be below 2\\^40"),
+    ],
+)
+def test_bad_instances(labels, instances, message):
+    with pytest.raises(ValueError, match=message):
+        append_instances(labels, instances)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 1]), r"labels must be \(N, L\), one row of node ids per item; their shape is \(2,\)"),
+        (torch.tensor([[0.0]]), "labels must be integers.*torch.float32"),
+        (torch.tensor([[True]]), "labels must be integers.*torch.bool"),
+        (torch.tensor([[0, 1], [3, -2]]), r"with ids from 0; row 1 is \[3, -2\]"),
+        (torch.tensor([[0, 1, 2]] * 17 + [[3, -1, 5]]), r"PAD \(-1\) only on the right; row 17 is \[3, -1, 5\]"),
+    ],
+)
+def test_bad_labels(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels)
+
+
+def test_different_levels_cannot_be_compared():
+    with pytest.raises(ValueError, match="same levels; they have 1 and 2"):
+        shared_depth(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.int64))
+
+
+def test_taxonomy_and_functional_import_without_mmengine():
+    code = "import sys; sys.modules['mmengine'] = None; import hierpretrain.taxonomy, hierpretrain.functional"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_million_nodes_are_no_matter():
+    ids = np.arange(200_000)
+    tree = Taxonomy(((f"a{i % 100}", f"b{i}") for i in ids), ("a", "b"))
+    assert tree.num_nodes(2) == 200_000
+    assert len(tree.encode([(f"a{i % 100}", f"b{i}") for i in ids])) == 200_000
