@@ -1,8 +1,4 @@
-_base_ = [
-    "_base_/datasets/emoji64.py",
-    "_base_/models/resnet18_half.py",
-    "_base_/schedules/adamw_cpu.py",
-    "_base_/default_runtime.py",
-]
-model = dict(loss=dict(type="HiConELoss"))
-train_dataloader = dict(batch_sampler=dict(type="HierarchicalBatchSampler"))
+"""HiConE in place of HiMulConE; all else, and the command, as in himulcone_emoji.py."""
+
+_base_ = "himulcone_emoji.py"
+model = dict(loss=dict(_delete_=True, type="HiConELoss"))

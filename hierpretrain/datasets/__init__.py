@@ -8,6 +8,7 @@ from hierpretrain.datasets.inshop import InShop, read_inshop
 from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.sampler import HierarchicalBatchSampler
+from hierpretrain.datasets.views import Views
 
 __all__ = [
     "Annotations",
@@ -19,6 +20,7 @@ __all__ = [
     "ListDataset",
     "LoadRGB",
     "UnreadableImage",
+    "Views",
     "read_csv",
     "read_folder",
     "read_inshop",

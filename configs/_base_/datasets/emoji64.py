@@ -13,7 +13,7 @@ _view = [
 _pack = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
 train_pipeline = [
     dict(type="LoadRGB"),
-    dict(type="MultiView", transforms=[_view], num_views=[2]),
+    dict(type="Views", transforms=_view, num_views=2),
     _pack,
 ]
 test_pipeline = [

@@ -1,0 +1,38 @@
+"""Several random views of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.transforms import BaseTransform, Compose
+
+from hierpretrain.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class Views(BaseTransform):
+    """Replaces ``img`` by a list of independently transformed versions of it.
+
+    It does what mmpretrain's ``MultiView`` does for one kind of view, without a deep copy of the item for each: the
+    transforms must replace ``img`` rather than write into it, as torchvision's do.
+
+    Args:
+        transforms: The transforms of a view, as configs or callables.
+        num_views: How many views; at least 1.
+
+    Example:
+        >>> halve = lambda results: {"img": results["img"] // 2}
+        >>> Views([halve], num_views=2)({"img": 8, "sample_idx": 3})
+        {'img': [4, 4], 'sample_idx': 3}
+    """
+
+    def __init__(self, transforms: Sequence[Any], num_views: int = 2) -> None:
+        if num_views < 1:
+            raise ValueError(f"num_views must be at least 1; it is {num_views}")
+        built = [TRANSFORMS.build({"_scope_": "hierpretrain", **t}) if isinstance(t, dict) else t for t in transforms]
+        self.transforms, self.num_views = Compose(built), num_views
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Returns the item with its views."""
+        return {**results, "img": [self.transforms(dict(results))["img"] for _ in range(self.num_views)]}

@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
+from torch.nn.functional import normalize
+
+from hierpretrain.functional import hierarchical_contrastive_loss
+from hierpretrain.models import HierarchicalContrastive, MultiViewPreprocessor, ProjectionHead
+
+SMALL = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
+
+
+def make(backbone=SMALL, channels=64, **options):
+    torch.manual_seed(0)
+    return HierarchicalContrastive(
+        backbone=dict(backbone),
+        projection=dict(type="ProjectionHead", in_channels=channels, out_channels=16),
+        loss=dict(type="HiMulConELoss"),
+        **options,
+    )
+
+
+def samples(labels):
+    made = []
+    for i, row in enumerate(labels):
+        sample = DataSample(metainfo=dict(sample_idx=i)).set_gt_label(np.array(row))
+        made.append(sample)
+    return made
+
+
+LABELS = [[0, 0], [0, 0], [0, 1], [1, -1]]
+
+
+def test_loss_is_that_of_the_projections_with_labels_repeated_for_each_view():
+    model = make().eval()  # without the coupling of images by batch statistics
+    inputs = torch.randn(8, 3, 32, 32)
+    loss = model(inputs, samples(LABELS), mode="loss")["loss"]
+    features = normalize(model.projection(model.extract_feat(inputs)), dim=1)
+    expected = hierarchical_contrastive_loss(features, torch.tensor(LABELS).repeat(2, 1), constraint="anchor")
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_training_step_changes_what_is_trained_and_keeps_what_is_frozen():
+    model = make(dict(SMALL, frozen_stages=3)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(torch.randn(8, 3, 32, 32), samples(LABELS), mode="loss")["loss"].backward()
+    optimizer.step()
+    for name, tensor in model.state_dict().items():
+        frozen = name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2", "backbone.layer3"))
+        if frozen:  # the statistics of its normalisation included
+            assert torch.equal(tensor, before[name]), name
+        elif "weight" in name:
+            assert not torch.equal(tensor, before[name]), name
+
+
+def test_embeddings_come_from_the_backbone_and_the_projection_on_request():
+    inputs = torch.randn(3, 3, 32, 32)
+    model = make().eval()
+    backbone = model(inputs)
+    torch.testing.assert_close(backbone, normalize(model.extract_feat(inputs), dim=1))
+    assert backbone.shape == (3, 64)
+    torch.testing.assert_close(backbone.norm(dim=1), torch.ones(3))
+    projection = make(embedding="projection").eval()(inputs)
+    torch.testing.assert_close(projection, normalize(model.projection(model.extract_feat(inputs)), dim=1))
+    predicted = model(inputs, samples(LABELS[:3]), mode="predict")
+    torch.testing.assert_close(torch.stack([sample.embedding for sample in predicted]), backbone)
+    assert [sample.sample_idx for sample in predicted] == [0, 1, 2]
+
+
+def test_feature_maps_are_averaged_over_places():
+    model = make().eval()
+    maps = torch.randn(2, 5, 3, 3)
+    model.backbone.forward = lambda inputs: (torch.zeros(1), maps)
+    torch.testing.assert_close(model.extract_feat(torch.zeros(2)), maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "channels", "size"),
+    [
+        (dict(type="MobileNetV3", arch="small"), 576, 64),
+        (dict(type="VisionTransformer", arch="deit-tiny", img_size=32, patch_size=16), 192, 32),
+        (dict(type="ConvNeXt", arch="atto"), 320, 64),
+        (dict(type="mmpretrain.ResNet", depth=18), 512, 32),
+        (dict(type="VGG", depth=11), 512, 32),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_backbones_of_the_zoo(backbone, channels, size):
+    model = make(backbone, channels).eval()
+    assert model(torch.randn(2, 3, size, size)).shape == (2, channels)
+
+
+def test_a_neck_of_the_zoo_takes_the_place_of_averaging():
+    model = make(neck=dict(type="GeneralizedMeanPooling", p=1.0)).eval()
+    inputs = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model(inputs), make().eval()(inputs), rtol=1e-3, atol=1e-4)  # p = 1 is the mean of relu
+
+
+@pytest.mark.parametrize("scope", ["mmpretrain", "mmengine", "hierpretrain"])
+def test_parts_are_built_in_our_scope_whatever_the_project_s_is(scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        assert type(make().loss_module).__name__ == "HiMulConELoss"
+
+
+def test_channels_last_changes_the_layout_and_not_the_values():
+    inputs = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+    plain, last = make(), make(channels_last=True, data_preprocessor=dict(type="MultiViewPreprocessor", channels_last=True))
+    assert last.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    batches = [model.data_preprocessor(dict(inputs=inputs))["inputs"] for model in (plain, last)]
+    assert batches[1].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last.eval()(batches[1]), plain.eval()(batches[0]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: make(embedding="head"), "embedding must be 'backbone' or 'projection', not 'head'"),
+        (lambda m: m(torch.zeros(1), mode="train"), "mode must be 'loss', 'predict' or 'tensor', not 'train'"),
+        (lambda m: m.loss(torch.zeros(5, 3, 32, 32), samples(LABELS)), "5 images are no whole number of views of 4"),
+        (lambda m: m.loss(torch.zeros(1, 3, 32, 32), [DataSample()]), "training needs `gt_label`"),
+        (lambda m: m.predict(torch.zeros(2, 3, 32, 32), [DataSample()]), "2 images of 1 samples: embed one view"),
+        (
+            lambda m: make(dict(type="VisionTransformer", arch="deit-tiny", img_size=32, out_type="raw"), 192)(
+                torch.zeros(2, 3, 32, 32)
+            ),
+            r"must be \(N, D\) or \(N, D, H, W\); it is \(2, .*, 192\)",
+        ),
+    ],
+)
+def test_bad_input_names_the_rule(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(make().eval())
+
+
+def test_projection_heads_have_the_layers_asked_for():
+    head = ProjectionHead(in_channels=8, out_channels=4, hidden_channels=6, num_layers=3)
+    assert [tuple(p.shape) for p in head.parameters() if p.ndim == 2] == [(6, 8), (6, 6), (4, 6)]
+    linear = ProjectionHead(in_channels=8, out_channels=4, num_layers=1)
+    inputs = torch.randn(2, 8)
+    torch.testing.assert_close(linear(inputs), linear.layers[0](inputs))
+    with pytest.raises(ValueError, match="num_layers must be at least 1; it is 0"):
+        ProjectionHead(in_channels=8, num_layers=0)
+
+
+# ------------------------------------------------------------------ preprocessor
+VIEW_0 = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).reshape(2, 3, 2, 2)
+VIEW_1 = VIEW_0 + 100
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [VIEW_0, VIEW_1],  # default_collate of lists of views
+        [[VIEW_0[0], VIEW_1[0]], [VIEW_0[1], VIEW_1[1]]],  # pseudo_collate of lists of views
+    ],
+    ids=["stacked", "listed"],
+)
+def test_views_are_stacked_one_below_the_other_and_normalised(inputs):
+    preprocess = MultiViewPreprocessor(mean=(1.0, 2.0, 3.0), std=(2.0, 4.0, 8.0))
+    batch = preprocess(dict(inputs=inputs, data_samples=["a", "b"]))
+    expected = torch.cat([VIEW_0, VIEW_1]).float()
+    for channel, (mean, std) in enumerate([(1, 2), (2, 4), (3, 8)]):
+        torch.testing.assert_close(batch["inputs"][:, channel], (expected[:, channel] - mean) / std)
+    assert batch["data_samples"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("inputs", [VIEW_0, [VIEW_0[0], VIEW_0[1]]], ids=["stacked", "listed"])
+def test_one_view(inputs):
+    batch = MultiViewPreprocessor(mean=(0.0,) * 3, std=(1.0,) * 3)(dict(inputs=inputs))
+    assert torch.equal(batch["inputs"], VIEW_0.float())
+
+
+def test_images_of_different_sizes():
+    with pytest.raises(ValueError, match="the images of a batch must have one size"):
+        MultiViewPreprocessor()(dict(inputs=[torch.zeros(3, 2, 2), torch.zeros(3, 4, 4)]))

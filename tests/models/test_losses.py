@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
+from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import PAD, append_instances
+from tests.conftest import random_features, random_labels
+
+IMAGES = torch.arange(6).repeat(2)
+
+
+def batch(ragged=True):
+    return random_features(0), random_labels(0, rows=6, ragged=ragged).repeat(2, 1), IMAGES
+
+
+def build(type, **options):
+    return MODELS.build(dict(type=type, **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "function"),
+    [
+        ("HiMulConLoss", {}, dict(level_weights="exp")),
+        ("HiMulConLoss", dict(positives="diverge", level_weights=[1, 2, 3]), {}),
+        ("HiConELoss", {}, dict(level_weights="uniform", constraint="anchor")),
+        ("HiConELoss", dict(constraint="pair", constraint_grad=True), dict(level_weights="uniform")),
+        ("HiMulConELoss", {}, dict(level_weights="exp", constraint="anchor")),
+        ("HiMulConELoss", dict(constraint="level", level_weights="pow2", temperature=0.5), {}),
+    ],
+)
+def test_hierarchical_losses_are_the_function_with_their_options(name, options, function):
+    features, labels, images = batch()
+    expected = hierarchical_contrastive_loss(features, labels, **{**options, **function})
+    assert build(name, **options)(features, labels, images) == expected
+    deeper = append_instances(labels, images)
+    if not isinstance(options.get("level_weights"), list):
+        expected = hierarchical_contrastive_loss(features, deeper, **{**options, **function})
+        assert build(name, **options, instance_level=True)(features, labels, images) == expected
+
+
+def test_supcon_takes_the_prefix_down_to_its_level_as_the_class():
+    features, labels, images = batch(ragged=False)
+    classes = [labels[:, 0], labels[:, 0] * 2 + labels[:, 1], labels @ torch.tensor([4, 2, 1])]
+    for level in (1, 2, 3):
+        expected = supcon_loss(features, classes[level - 1])
+        torch.testing.assert_close(build("SupConLoss", level=level)(features, labels, images), expected)
+        torch.testing.assert_close(build("SupConLoss", level=level - 4)(features, labels, images), expected)
+
+
+def test_supcon_leaves_an_item_without_a_node_at_the_level_to_the_negatives():
+    features = random_features(1, rows=4)
+    labels = torch.tensor([[0, 0], [0, 0], [0, PAD], [0, PAD]])
+    loss = build("SupConLoss", level=2)(features, labels, torch.arange(4))
+    torch.testing.assert_close(loss, supcon_loss(features, torch.tensor([0, 0, PAD, PAD])))
+
+
+def test_simclr_needs_no_labels():
+    features, _, images = batch()
+    loss = build("NTXentLoss", temperature=0.5)(features, torch.empty(12, 0, dtype=torch.int64), images)
+    torch.testing.assert_close(loss, supcon_loss(features, images, temperature=0.5))
+
+
+def test_released_form_gets_the_images_as_its_last_column():
+    features, labels, images = batch(ragged=False)
+    expected = released_hmlc_loss(features, torch.cat([labels, images[:, None]], 1), loss_type="hmc")
+    torch.testing.assert_close(build("ReleasedHMLCLoss", loss_type="hmc")(features, labels, images), expected)
+
+
+@pytest.mark.parametrize("level", [0, 4, -4])
+def test_supcon_names_the_levels_there_are(level):
+    with pytest.raises(ValueError, match=rf"1 \(coarsest\) to 3, or -1 \(finest\) to -3; it is {level}"):
+        build("SupConLoss", level=level)(*batch())
