@@ -1,0 +1,192 @@
+"""The tools as a user runs them, on a small tree in DeepFashion In-Shop's exact format."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import hierpretrain.registry  # noqa: F401  lets torch load our checkpoints
+from tests.datasets.trees import write_inshop
+
+ROOT = Path(__file__).parent.parent
+SMALL = [  # the recipe of paper A, cut down to a CPU
+    "model.backbone.depth=18",
+    "model.backbone.init_cfg=None",
+    "model.projection.in_channels=512",
+    "train_dataloader.batch_size=12",
+    "train_dataloader.dataset.pipeline.1.transforms.0.size=64",
+    *[f"{part}_dataloader.dataset.pipeline.1.size=64" for part in ("val", "test")],
+    *[f"{part}_dataloader.dataset.pipeline.2.size=64" for part in ("val", "test")],
+    *[f"{part}_dataloader.num_workers=1" for part in ("train", "val", "test")],
+    "optim_wrapper.optimizer.lr=0.01",
+    "default_hooks.logger.interval=1",
+    "train_cfg.max_epochs=3",
+    "train_cfg.val_interval=3",
+]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def inshop(tmp_path_factory):
+    root = tmp_path_factory.mktemp("inshop")
+    write_inshop(root)
+    return root
+
+
+def command(tool, *arguments, options=()):
+    return [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments), "--cfg-options", *SMALL, *options]
+
+
+def run(*arguments, options=(), fails=False):
+    done = subprocess.run(
+        command(*arguments, options=options), env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_same_bits(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained(inshop, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("whole")
+    run("train.py", "configs/himulcone_deepfashion.py", "--data-root", inshop, "--work-dir", work_dir)
+    return work_dir
+
+
+def test_training_leaves_checkpoint_metrics_and_pictures(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
+    assert metrics["product_id/recall@1"] > 2 / 3  # pictures of a product share a colour
+    assert {"variation/map@r", "category/recall@20", "category/nmi", "product/nmi_in_category"} <= metrics.keys()
+    assert metrics["variation/num_lone_queries"] == 1  # a query whose variation is not in the gallery
+    for picture in ("tsne.png", "retrieval.png"):
+        assert (trained / picture).read_bytes().startswith(b"\x89PNG")
+    meta = torch.load(trained / "epoch_3.pth", weights_only=True)["meta"]["dataset_meta"]
+    assert meta["taxonomy"]["level_names"] == ["category", "product", "variation"]
+
+
+def test_testing_a_checkpoint_gives_the_metrics_of_training(trained, inshop, tmp_path):
+    arguments = ("configs/himulcone_deepfashion.py", trained / "epoch_3.pth", "--data-root", inshop)
+    run("test.py", *arguments, "--work-dir", tmp_path, "--out", tmp_path / "out.json")
+    expected = json.loads((trained / "metrics.json").read_text())["metrics"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == expected
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert {key: out[key] for key in expected} == expected
+    assert (tmp_path / "tsne.png").exists()
+
+
+def kill_when(process, log, text):
+    """Sends SIGKILL to a run and its workers as soon as its log says so."""
+    deadline = time.time() + 120
+    while text not in log.read_text():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.time() < deadline, f"{text!r} not seen in {log.read_text()[-3000:]}"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "resumed_from"),
+    [
+        ((), "epoch_1.pth"),
+        # checkpoints in the middle of an epoch: the sampler goes on at its place
+        (("default_hooks.checkpoint.by_epoch=False", "default_hooks.checkpoint.interval=3"), "iter_6.pth"),
+    ],
+    ids=["by epoch", "by iteration"],
+)
+def test_a_killed_run_resumes_to_the_same_bits(trained, inshop, tmp_path, options, resumed_from):
+    log = tmp_path / "log.txt"
+    arguments = ("train.py", "configs/himulcone_deepfashion.py", "--data-root", inshop, "--work-dir", tmp_path)
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            command(*arguments, options=options),
+            env=ENVIRONMENT,
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        kill_when(process, log, "Epoch(train) [2][3/")
+    assert not (tmp_path / "epoch_2.pth").exists()
+    output = run(*arguments, "--resume", options=options)
+    assert f"{tmp_path / resumed_from}" in output
+    last = max(tmp_path.glob("*.pth"), key=lambda path: path.stat().st_mtime)
+    assert_same_bits(weights(last), weights(trained / "epoch_3.pth"))
+    expected = json.loads((trained / "metrics.json").read_text())["metrics"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == expected
+
+
+@pytest.mark.ddp
+def test_two_processes_train_and_evaluate_as_one(trained, inshop, tmp_path):
+    def launch(tool, *arguments):
+        head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        done = subprocess.run(
+            [*head, *command(tool, *arguments, "--launcher", "pytorch")[1:], "train_dataloader.batch_size=6"],
+            env=ENVIRONMENT,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    config = "configs/himulcone_deepfashion.py"
+    launch("test.py", config, trained / "epoch_3.pth", "--data-root", inshop, "--work-dir", tmp_path / "test")
+    expected = json.loads((trained / "metrics.json").read_text())["metrics"]
+    metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())["metrics"]
+    assert metrics == pytest.approx(expected, abs=1e-6)
+    launch("train.py", config, "--data-root", inshop, "--work-dir", tmp_path / "train")
+    assert (tmp_path / "train" / "epoch_3.pth").exists()
+    metrics = json.loads((tmp_path / "train" / "metrics.json").read_text())["metrics"]
+    assert metrics["product_id/num_queries"] == expected["product_id/num_queries"]
+    assert metrics["product_id/recall@1"] > 2 / 3
+
+
+def test_mixed_precision_trains_on_a_cpu(inshop, tmp_path):
+    arguments = ("train.py", "configs/himulcon_deepfashion.py", "--data-root", inshop, "--work-dir", tmp_path)
+    output = run(*arguments, "--amp", "--no-validate", options=["train_cfg.max_epochs=1"])
+    assert "BF16OptimWrapper" in output
+    assert (tmp_path / "epoch_1.pth").exists()
+    assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("train.py", "configs/himulcone_deepfashion.py"), ["custom_hook=[]"], "did you mean 'custom_hooks'"),
+        (
+            ("train.py", "configs/himulcone_deepfashion.py", "--data-root", "no/such/place"),
+            [],
+            "In-shop Clothes Retrieval",
+        ),
+        (("test.py", "configs/himulcone_deepfashion.py", "no.pth"), [], "there is no checkpoint no.pth"),
+    ],
+    ids=["key", "data", "checkpoint"],
+)
+def test_what_is_wrong_is_said(tmp_path, arguments, options, message):
+    assert message in run(*arguments, "--work-dir", tmp_path, options=options, fails=True)
+
+
+def test_pictures_of_any_checkpoint(trained, inshop, tmp_path):
+    config = "configs/himulcone_deepfashion.py"
+    for picture, level in (("tsne", "product"), ("retrieval", "product_id")):
+        path = tmp_path / f"{picture}.png"
+        arguments = (picture, config, trained / "epoch_3.pth", "--data-root", inshop, "--level", level, "--out", path)
+        run("plot.py", *arguments)
+        assert path.read_bytes().startswith(b"\x89PNG")
