@@ -1,7 +1,7 @@
 """The registries: each a child of mmpretrain's of the same name, so ``type='ResNet'`` means mmpretrain's ResNet.
 
-All of them are mirrored, with their parents' locations, since a name is looked up from the scope ``hierpretrain`` upwards
-and a registry imports its own locations only.
+All of them are mirrored, with their parents' locations, since a name is looked up from the scope ``hierpretrain``
+upwards and a registry imports its own locations only.
 """
 
 from mmengine.registry import Registry

@@ -20,7 +20,7 @@ def tree():
 
 
 def random_labels(seed, rows=12, levels=3, branching=2, ragged=True):
-    """Random label rows of a tree: ids are unique within their parent only, and paths end anywhere, even at the root."""
+    """Random label rows of a tree: ids are unique within their parent only, and paths end anywhere."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, branching, (rows, levels))
     if ragged:

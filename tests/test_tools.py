@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,11 +137,18 @@ def test_a_killed_run_resumes_to_the_same_bits(trained, inshop, tmp_path, option
 
 @pytest.mark.ddp
 def test_two_processes_train_and_evaluate_as_one(trained, inshop, tmp_path):
-    def launch(tool, *arguments):
-        head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    python = str(Path(sys.executable).parent)
+    environment = {**ENVIRONMENT, "PORT": port, "PATH": os.pathsep.join([python, os.environ["PATH"]])}
+
+    small = [*SMALL, "train_dataloader.batch_size=6"]
+
+    def launch(script, *arguments):
         done = subprocess.run(
-            [*head, *command(tool, *arguments, "--launcher", "pytorch")[1:], "train_dataloader.batch_size=6"],
-            env=ENVIRONMENT,
+            ["bash", ROOT / "tools" / script, *map(str, arguments), "--data-root", inshop, "--cfg-options", *small],
+            env=environment,
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -147,11 +156,11 @@ def test_two_processes_train_and_evaluate_as_one(trained, inshop, tmp_path):
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     config = "configs/himulcone_deepfashion.py"
-    launch("test.py", config, trained / "epoch_3.pth", "--data-root", inshop, "--work-dir", tmp_path / "test")
+    launch("dist_test.sh", config, trained / "epoch_3.pth", 2, "--work-dir", tmp_path / "test")
     expected = json.loads((trained / "metrics.json").read_text())["metrics"]
     metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())["metrics"]
     assert metrics == pytest.approx(expected, abs=1e-6)
-    launch("train.py", config, "--data-root", inshop, "--work-dir", tmp_path / "train")
+    launch("dist_train.sh", config, 2, "--work-dir", tmp_path / "train")
     assert (tmp_path / "train" / "epoch_3.pth").exists()
     metrics = json.loads((tmp_path / "train" / "metrics.json").read_text())["metrics"]
     assert metrics["product_id/num_queries"] == expected["product_id/num_queries"]
@@ -175,12 +184,24 @@ def test_mixed_precision_trains_on_a_cpu(inshop, tmp_path):
             [],
             "In-shop Clothes Retrieval",
         ),
-        (("test.py", "configs/himulcone_deepfashion.py", "no.pth"), [], "there is no checkpoint no.pth"),
+        (
+            ("test.py", "configs/himulcone_deepfashion.py", "no.pth", "--data-root", "INSHOP"),
+            [],
+            "no checkpoint no.pth",
+        ),
+        (("test.py", "configs/himulcone_deepfashion.py", "README.md", "--data-root", "INSHOP"), [], "or is damaged"),
+        (
+            ("test.py", "configs/himulcone_deepfashion.py", "CHECKPOINT", "--data-root", "INSHOP"),
+            ["model.projection.out_channels=32"],
+            "epoch_3.pth is no checkpoint of the config's model.*",
+        ),
     ],
-    ids=["key", "data", "checkpoint"],
+    ids=["key", "data", "checkpoint", "no checkpoint", "another model"],
 )
-def test_what_is_wrong_is_said(tmp_path, arguments, options, message):
-    assert message in run(*arguments, "--work-dir", tmp_path, options=options, fails=True)
+def test_what_is_wrong_is_said(trained, inshop, tmp_path, arguments, options, message):
+    stand_ins = {"INSHOP": inshop, "CHECKPOINT": trained / "epoch_3.pth"}
+    arguments = [stand_ins.get(argument, argument) for argument in arguments]
+    assert re.search(message, run(*arguments, "--work-dir", tmp_path, options=options, fails=True))
 
 
 def test_pictures_of_any_checkpoint(trained, inshop, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from hierpretrain.apis import build_runner, load_config
+from hierpretrain.apis import build_runner, load_config, load_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,13 +35,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Builds the runner and tests."""
     args = parse_args()
-    if not Path(args.checkpoint).is_file():
-        raise SystemExit(f"there is no checkpoint {args.checkpoint}")
     config = load_config(args.config, args.cfg_options, args.data_root)
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
-    config.load_from, config.resume = args.checkpoint, False
-    metrics = build_runner(config).test()
+    config.load_from, config.resume = None, False
+    runner = build_runner(config)
+    load_weights(runner, args.checkpoint)
+    metrics = runner.test()
     if args.out and is_main_process():
         Path(args.out).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 

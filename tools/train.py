@@ -22,7 +22,9 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file")
-    parser.add_argument("--work-dir", help="where checkpoints, logs and results go; work_dirs/<config name> if not given")
+    parser.add_argument(
+        "--work-dir", help="where checkpoints, logs and results go; work_dirs/<config name> if not given"
+    )
     parser.add_argument("--data-root", help="where the data set is; overrides the config's")
     parser.add_argument(
         "--resume",
@@ -60,6 +62,11 @@ def main() -> None:
     if args.resume:
         config.load_from = newest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
         config.resume = config.load_from is not None
+        print(
+            f"resuming from {config.load_from}"
+            if config.resume
+            else f"nothing to resume in {config.work_dir}: a new run"
+        )
     if args.auto_scale_lr:
         config.auto_scale_lr.enable = True
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):

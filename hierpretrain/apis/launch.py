@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 
 import torch
@@ -31,6 +32,25 @@ def build_runner(config: Config) -> Runner:
     if "runner_type" in config:
         return registry.RUNNERS.build(config)
     return Runner.from_cfg(config)
+
+
+def load_weights(runner: Runner, checkpoint: str) -> None:
+    """Loads a checkpoint into a runner's model, every weight of it.
+
+    MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate those.
+
+    Raises:
+        ValueError: If the file is missing, no checkpoint, or that of another model.
+    """
+    if not os.path.isfile(checkpoint):
+        raise ValueError(f"there is no checkpoint {checkpoint}")
+    try:
+        runner.load_checkpoint(checkpoint, strict=True)
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{checkpoint} is no checkpoint of the config's model, or is damaged; give the config that it was trained "
+            f"with, and the same --cfg-options. {error}"
+        ) from error
 
 
 def _start_processes_on_cpu(config: Config) -> None:

@@ -266,4 +266,3 @@ def _uniforms(rng: np.random.Generator, block: int = 8192) -> Iterator[float]:
     """Yields uniform numbers in [0, 1), drawn in blocks because one at a time is slow."""
     while True:
         yield from rng.random(block).tolist()
-

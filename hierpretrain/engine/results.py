@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -23,18 +24,23 @@ class MetricsFileHook(Hook):
 
     def __init__(self, filename: str = "metrics.json") -> None:
         self.filename = filename
+        self._trained: dict[str, int] = {}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Notes how long what was loaded had been trained."""
+        self._trained = {key: checkpoint.get("meta", {}).get(key) for key in ("epoch", "iter")}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Writes the metrics of a validation."""
-        self._write(runner, metrics, epoch=runner.epoch, iteration=runner.iter)
+        self._write(runner, metrics, {"epoch": runner.epoch, "iter": runner.iter})
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Writes the metrics of a test."""
-        self._write(runner, metrics, checkpoint=runner._load_from)
+        self._write(runner, metrics, self._trained)
 
-    def _write(self, runner: Runner, metrics: dict[str, float] | None, **origin: str | int | None) -> None:
+    def _write(self, runner: Runner, metrics: dict[str, float] | None, trained: dict[str, int]) -> None:
         if is_main_process():
             path = Path(runner.work_dir) / self.filename
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps({**origin, "metrics": metrics}, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps({**trained, "metrics": metrics}, indent=2) + "\n", encoding="utf-8")
             os.replace(temporary, path)

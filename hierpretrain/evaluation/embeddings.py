@@ -95,7 +95,7 @@ class Embeddings:
 
 
 def collect(sample: Any) -> dict[str, Any]:
-    """Keeps of a predicted sample (a ``DataSample`` or its dict) what :meth:`Embeddings.from_samples` wants, on the CPU.
+    """Keeps of a predicted sample, a ``DataSample`` or its dict, what :class:`Embeddings` is made of, on the CPU.
 
     Raises:
         ValueError: If the sample lacks an item; it says what puts it there.

@@ -27,9 +27,7 @@ class RetrievalMetric(BaseMetric):
 
     default_prefix = ""  # the names say it all
 
-    def __init__(
-        self, levels: Sequence[int | str], ks: Sequence[int] = (1, 10), collect_device: str = "cpu"
-    ) -> None:
+    def __init__(self, levels: Sequence[int | str], ks: Sequence[int] = (1, 10), collect_device: str = "cpu") -> None:
         super().__init__(collect_device=collect_device)
         self.levels, self.ks = levels, tuple(ks)
 

@@ -386,6 +386,6 @@ def _running_maximum_of_finer(hardest: Tensor) -> Tensor:
 
 
 def _bilinear(rows: Tensor, keys: Tensor, grad_rows: Tensor, grad_keys: Tensor) -> Tensor:
-    """Returns ``sum_ij w_ij r_i . k_j`` from its two gradients; both products below have that value, so take one off."""
+    """Returns ``sum_ij w_ij r_i . k_j`` from its two gradients; each product below has it, so one is taken off."""
     with_gradient_of_rows, with_gradient_of_keys = (rows * grad_rows).sum(), (keys * grad_keys).sum()
     return with_gradient_of_rows + with_gradient_of_keys - with_gradient_of_keys.detach()

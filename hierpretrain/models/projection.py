@@ -1,5 +1,7 @@
 """The projection head between an encoder's embedding and a contrastive loss."""
 
+from itertools import pairwise
+
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ class ProjectionHead(BaseModule):
             raise ValueError(f"num_layers must be at least 1; it is {num_layers}")
         widths = [in_channels, *[hidden_channels or in_channels] * (num_layers - 1), out_channels]
         layers: list[nn.Module] = []
-        for width, next_width in zip(widths[:-1], widths[1:], strict=True):
+        for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -30,7 +30,9 @@ def test_a_failing_write_leaves_the_old_file_whole_and_nothing_else(tmp_path, mo
 
 def test_the_newest_checkpoint_is_found_by_the_files_themselves(tmp_path):
     assert newest_checkpoint(tmp_path) is None
-    for time, name in enumerate(["epoch_9.pth", "epoch_10.pth", "iter_5.pth", "best_map_epoch_99.pth", ".epoch_11.pth.77"]):
+    for time, name in enumerate(
+        ["epoch_9.pth", "epoch_10.pth", "iter_5.pth", "best_map_epoch_99.pth", ".epoch_11.pth.77"]
+    ):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, ns=(time, time))
     (tmp_path / "last_checkpoint").write_text("")  # as a kill may leave it
@@ -57,13 +59,17 @@ class Malicious:
 
 @pytest.mark.parametrize(
     "attack",
-    [Malicious(os.system, "touch pwned"), Malicious(getattr, HistoryBuffer, "__init__"), Malicious(getattr, np.ndarray, "tofile")],
+    [
+        Malicious(os.system, "touch pwned"),
+        Malicious(getattr, HistoryBuffer, "__init__"),
+        Malicious(getattr, np.ndarray, "tofile"),
+    ],
     ids=["system", "history", "array"],
 )
 def test_a_crafted_checkpoint_runs_nothing(tmp_path, monkeypatch, attack):
     monkeypatch.chdir(tmp_path)
     torch.save({"x": attack}, "x.pth")
-    with pytest.raises(Exception, match="Weights only load failed|do not trust it"):
+    with pytest.raises(Exception, match=r"Weights only load failed|do not trust it"):
         torch.load("x.pth", weights_only=True)
     assert not os.path.exists("pwned")
 
@@ -100,7 +106,9 @@ def test_bfloat16_autocast_on_a_cpu_and_float32_weights():
 def runner(sampler=None, dataset=None, **state):
     loader = SimpleNamespace(dataset=dataset, batch_sampler=sampler, __len__=lambda: 10)
     loader = type("Loader", (), dict(dataset=dataset, batch_sampler=sampler, __len__=lambda self: 10))()
-    defaults = dict(seed=7, epoch=2, iter=23, train_dataloader=loader, _resume=True, logger=SimpleNamespace(warning=print))
+    defaults = dict(
+        seed=7, epoch=2, iter=23, train_dataloader=loader, _resume=True, logger=SimpleNamespace(warning=print)
+    )
     return SimpleNamespace(**{**defaults, **state})
 
 

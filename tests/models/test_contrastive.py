@@ -48,7 +48,9 @@ def test_a_training_step_changes_what_is_trained_and_keeps_what_is_frozen():
     model(torch.randn(8, 3, 32, 32), samples(LABELS), mode="loss")["loss"].backward()
     optimizer.step()
     for name, tensor in model.state_dict().items():
-        frozen = name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2", "backbone.layer3"))
+        frozen = name.startswith(
+            ("backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2", "backbone.layer3")
+        )
         if frozen:  # the statistics of its normalisation included
             assert torch.equal(tensor, before[name]), name
         elif "weight" in name:
@@ -106,7 +108,10 @@ def test_parts_are_built_in_our_scope_whatever_the_project_s_is(scope):
 
 def test_channels_last_changes_the_layout_and_not_the_values():
     inputs = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
-    plain, last = make(), make(channels_last=True, data_preprocessor=dict(type="MultiViewPreprocessor", channels_last=True))
+    plain, last = (
+        make(),
+        make(channels_last=True, data_preprocessor=dict(type="MultiViewPreprocessor", channels_last=True)),
+    )
     assert last.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     batches = [model.data_preprocessor(dict(inputs=inputs))["inputs"] for model in (plain, last)]
     assert batches[1].is_contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,7 @@
 # emoji64, which comes with the repository: 7,461 training images, 586 queries and 1,254 gallery images of unseen emoji
 # in a tree of 9 categories, 98 subcategories and 1,906 emoji.
-_view = [
+_view = [  # no mirror images: arrows and hands tell left from right
     dict(type="torchvision/RandomResizedCrop", size=48, scale=(0.3, 1.0), interpolation="bilinear"),
-    dict(type="torchvision/RandomHorizontalFlip"),
     dict(
         type="RandomApply",
         transforms=[dict(type="torchvision/ColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],

@@ -1,4 +1,4 @@
-# Paper A, section 4.2: a ResNet-50 with ImageNet weights, of which the fourth layer and the projection head are trained.
+# Paper A, section 4.2: a ResNet-50 with ImageNet weights; its fourth layer and the projection head are trained.
 model = dict(
     type="HierarchicalContrastive",
     data_preprocessor=dict(type="MultiViewPreprocessor"),
