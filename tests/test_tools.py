@@ -180,6 +180,11 @@ def test_mixed_precision_trains_on_a_cpu(inshop, tmp_path):
     [
         (("train.py", "configs/himulcone_deepfashion.py"), ["custom_hook=[]"], "did you mean 'custom_hooks'"),
         (
+            ("train.py", "configs/himulcone_deepfashion.py", "--data-root", "INSHOP"),
+            ["train_dataloader.batch_sampler.type=HierarchicalBatchSampller"],
+            "unknown type 'HierarchicalBatchSampller'; did you mean 'HierarchicalBatchSampler'",
+        ),
+        (
             ("train.py", "configs/himulcone_deepfashion.py", "--data-root", "no/such/place"),
             [],
             "In-shop Clothes Retrieval",
@@ -196,7 +201,7 @@ def test_mixed_precision_trains_on_a_cpu(inshop, tmp_path):
             "epoch_3.pth is no checkpoint of the config's model.*",
         ),
     ],
-    ids=["key", "data", "checkpoint", "no checkpoint", "another model"],
+    ids=["key", "type", "data", "checkpoint", "no checkpoint", "another model"],
 )
 def test_what_is_wrong_is_said(trained, inshop, tmp_path, arguments, options, message):
     stand_ins = {"INSHOP": inshop, "CHECKPOINT": trained / "epoch_3.pth"}

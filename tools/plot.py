@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from hierpretrain.apis import build_runner, load_config, load_weights
+from hierpretrain.apis import build_runner, load_config, load_weights, nearest_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,9 +40,10 @@ def main() -> None:
     config.custom_hooks = [dict(hook, filename=out.name)]
     config.work_dir, config.load_from, config.resume = str(out.parent), None, False
     config.test_evaluator = []
-    runner = build_runner(config)
-    load_weights(runner, args.checkpoint)
-    runner.test()
+    with nearest_names():
+        runner = build_runner(config)
+        load_weights(runner, args.checkpoint)
+        runner.test()
 
 
 if __name__ == "__main__":

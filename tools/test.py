@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from hierpretrain.apis import build_runner, load_config, load_weights
+from hierpretrain.apis import build_runner, load_config, load_weights, nearest_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,9 +39,10 @@ def main() -> None:
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     config.load_from, config.resume = None, False
-    runner = build_runner(config)
-    load_weights(runner, args.checkpoint)
-    metrics = runner.test()
+    with nearest_names():
+        runner = build_runner(config)
+        load_weights(runner, args.checkpoint)
+        metrics = runner.test()
     if args.out and is_main_process():
         Path(args.out).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
-from hierpretrain.apis import build_runner, load_config
+from hierpretrain.apis import build_runner, load_config, nearest_names
 from hierpretrain.engine import newest_checkpoint
 
 
@@ -74,7 +74,8 @@ def main() -> None:
             config[key].pin_memory = False
         if config.get(key) and args.no_persistent_workers:
             config[key].persistent_workers = False
-    build_runner(config).train()
+    with nearest_names():
+        build_runner(config).train()
 
 
 if __name__ == "__main__":

@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
+from mmengine.registry import Registry
 from mmengine.runner import Runner
+
+from hierpretrain import registry
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -59,9 +63,39 @@ def check_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def load_config(
-    path: str | Path, options: Mapping[str, Any] | None = None, data_root: str | None = None
-) -> ConfigDict | Config:
+@contextmanager
+def nearest_names() -> Iterator[None]:
+    """Adds to MMEngine's error about an unknown ``type`` the nearest name that its registry knows.
+
+    Raises:
+        ValueError: In place of the registry's ``KeyError``.
+
+    Example:
+        >>> with nearest_names():
+        ...     registry.MODELS.build(dict(type="HiMulConLos", _scope_="hierpretrain"))
+        Traceback (most recent call last):
+        ValueError: the config has the unknown type 'HiMulConLos'; did you mean 'HiMulConLoss'? ...
+    """
+    try:
+        yield
+    except KeyError as error:
+        if not (match := re.search(r"(\S+) is not in the \S+::(.+) registry", str(error.args[0]))):
+            raise
+        registries = [r for r in vars(registry).values() if isinstance(r, Registry) and r.name == match[2]]
+        known: set[str] = set()
+        for node in registries:
+            while node is not None:
+                known |= node.module_dict.keys()
+                node = node.parent
+        nearest = difflib.get_close_matches(match[1].split(".")[-1], known, 1, cutoff=0.6)
+        guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(
+            f"the config has the unknown type {match[1]!r}; {guess}"
+            f"The registry of a {match[2]} does not have it; a module of your own must be among custom_imports"
+        ) from error
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None, data_root: str | None = None) -> Config:
     """Reads a config file with its bases, overrides it and checks its keys.
 
     Args:

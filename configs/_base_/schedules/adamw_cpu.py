@@ -5,3 +5,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, end=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=5, val_interval=5)
+auto_scale_lr = dict(base_batch_size=64, enable=False)
