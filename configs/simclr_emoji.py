@@ -1,7 +1,5 @@
-_base_ = [
-    "_base_/datasets/emoji64.py",
-    "_base_/models/resnet18_half.py",
-    "_base_/schedules/adamw_cpu.py",
-    "_base_/default_runtime.py",
-]
-model = dict(loss=dict(type="NTXentLoss"))
+"""SimCLR, which needs no labels, in shuffled batches; all else, and the command, as in himulcone_emoji.py."""
+
+_base_ = "himulcone_emoji.py"
+model = dict(loss=dict(_delete_=True, type="NTXentLoss"))
+train_dataloader = dict(batch_sampler=None)

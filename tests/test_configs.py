@@ -16,7 +16,7 @@ def test_every_config_loads_and_its_model_builds(path):
     method = path.stem.split("_")[0]
     losses = dict(himulcone="HiMulConE", himulcon="HiMulCon", hicone="HiConE", supcon="SupCon", simclr="NTXent")
     assert type(model.loss_module).__name__ == losses[method] + "Loss"
-    hierarchical = "batch_sampler" in config.train_dataloader
+    hierarchical = config.train_dataloader.batch_sampler is not None
     assert hierarchical == (method != "simclr")
     if hierarchical:
         settings = {**config.train_dataloader.batch_sampler, "_scope_": "hierpretrain"}

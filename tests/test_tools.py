@@ -213,6 +213,7 @@ def test_pictures_of_any_checkpoint(trained, inshop, tmp_path):
     config = "configs/himulcone_deepfashion.py"
     for picture, level in (("tsne", "product"), ("retrieval", "product_id")):
         path = tmp_path / f"{picture}.png"
-        arguments = (picture, config, trained / "epoch_3.pth", "--data-root", inshop, "--level", level, "--out", path)
+        arguments = (picture, config, trained / "epoch_3.pth", "--data-root", inshop, "--level", level)
+        arguments += ("--work-dir", tmp_path)
         run("plot.py", *arguments)
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -7,37 +7,20 @@ Examples:
 
 import argparse
 import json
-import os
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from hierpretrain.apis import build_runner, load_config, load_weights, nearest_names
-
-
-def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="the config file")
-    parser.add_argument("checkpoint", help="the checkpoint file")
-    parser.add_argument("--work-dir", help="where results and pictures go; work_dirs/<config name> if not given")
-    parser.add_argument("--data-root", help="where the data set is; overrides the config's")
-    parser.add_argument("--out", help="also write the metrics to this JSON file")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config values: key.key=value ...")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="given by some launchers")
-    args = parser.parse_args()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return args
+from hierpretrain.apis import build_runner, load_weights, nearest_names, read_command
 
 
 def main() -> None:
     """Builds the runner and tests."""
-    args = parse_args()
-    config = load_config(args.config, args.cfg_options, args.data_root)
-    config.launcher = args.launcher
-    config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="the config file")
+    parser.add_argument("checkpoint", help="the checkpoint file")
+    parser.add_argument("--out", help="also write the metrics to this JSON file")
+    args, config = read_command(parser)
     config.load_from, config.resume = None, False
     with nearest_names():
         runner = build_runner(config)

@@ -8,24 +8,17 @@ Examples:
 """
 
 import argparse
-import os
-from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-from hierpretrain.apis import build_runner, load_config, nearest_names
+from hierpretrain.apis import build_runner, nearest_names, read_command
 from hierpretrain.engine import newest_checkpoint
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
+def main() -> None:
+    """Builds the runner and trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file")
-    parser.add_argument(
-        "--work-dir", help="where checkpoints, logs and results go; work_dirs/<config name> if not given"
-    )
-    parser.add_argument("--data-root", help="where the data set is; overrides the config's")
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -37,20 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config values: key.key=value ...")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="given by some launchers")
-    args = parser.parse_args()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return args
-
-
-def main() -> None:
-    """Builds the runner and trains."""
-    args = parse_args()
-    config = load_config(args.config, args.cfg_options, args.data_root)
-    config.launcher = args.launcher
-    config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    args, config = read_command(parser)
     if args.no_validate:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
     if args.amp:
@@ -62,11 +42,7 @@ def main() -> None:
     if args.resume:
         config.load_from = newest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
         config.resume = config.load_from is not None
-        print(
-            f"resuming from {config.load_from}"
-            if config.resume
-            else f"nothing to resume in {config.work_dir}: a new run"
-        )
+        print(f"resuming from {config.load_from}" if config.resume else f"nothing to resume in {config.work_dir}")
     if args.auto_scale_lr:
         config.auto_scale_lr.enable = True
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):

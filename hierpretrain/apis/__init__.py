@@ -1,6 +1,7 @@
 """What commands and other programs call: from a config to a run."""
 
+from hierpretrain.apis.command import read_command
 from hierpretrain.apis.config import check_config, load_config, nearest_names
 from hierpretrain.apis.launch import build_runner, load_weights
 
-__all__ = ["build_runner", "check_config", "load_config", "load_weights", "nearest_names"]
+__all__ = ["build_runner", "check_config", "load_config", "load_weights", "nearest_names", "read_command"]

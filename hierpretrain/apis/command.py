@@ -1,0 +1,30 @@
+"""What the command lines of all tools have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from hierpretrain.apis.config import load_config
+
+
+def read_command(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Config]:
+    """Adds the common arguments, reads the command line, and loads the config with all that they say.
+
+    Args:
+        parser: With the arguments of the tool itself, ``config`` among them.
+    """
+    parser.add_argument("--work-dir", help="where all that is written goes; work_dirs/<config name> if not given")
+    parser.add_argument("--data-root", help="where the data set is; overrides the config's")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config values: key.key=value ...")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="given by some launchers")
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    config = load_config(args.config, args.cfg_options, args.data_root)
+    config.launcher = args.launcher
+    config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    return args, config
