@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpretrain.files import write_whole
+
 PAD = -1
 """The entry of a label row below the end of the item's path; it equals nothing, not even itself."""
 
@@ -245,10 +247,7 @@ class Taxonomy:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the tree to a JSON file; a file that is there is replaced whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(self.to_dict(), ensure_ascii=False).encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Taxonomy:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from hierpretrain.files import write_whole
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -16,18 +17,8 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Writes bytes to a file beside its place, has the disk confirm them, and moves them there."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Writes bytes to a file."""
+        write_whole(filepath, obj)
 
 
 register_backend("AtomicLocalBackend", backend=AtomicLocalBackend, force=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from hierpretrain.files import write_whole
 from hierpretrain.registry import HOOKS
 
 
@@ -40,7 +40,5 @@ class MetricsFileHook(Hook):
 
     def _write(self, runner: Runner, metrics: dict[str, float] | None, trained: dict[str, int]) -> None:
         if is_main_process():
-            path = Path(runner.work_dir) / self.filename
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps({**trained, "metrics": metrics}, indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
+            text = json.dumps({**trained, "metrics": metrics}, indent=2) + "\n"
+            write_whole(Path(runner.work_dir) / self.filename, text.encode())

@@ -5,12 +5,14 @@ Figures are plain ``matplotlib.figure.Figure`` objects that Agg draws: no pyplot
 
 from __future__ import annotations
 
+import io
 import os
-from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+
+from hierpretrain.files import write_whole
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -20,15 +22,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure: The figure; its dpi and size give the pixels.
         path: Where to; the format is PNG whatever the suffix. Missing folders are made.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # not figure.savefig: rcParams such as savefig.bbox would change the size
-        FigureCanvasAgg(figure).print_png(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)  # not figure.savefig: rcParams such as savefig.bbox would change the size
+    write_whole(path, png.getvalue())
 
 
 def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 1, weight: str = "normal") -> str:

@@ -58,8 +58,8 @@ def test_a_failing_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "plot.png"
     path.write_bytes(b"old")
 
-    def breaks(self, target):
-        target.write_bytes(b"half")
+    def breaks(self, target):  # with the disk full half-way
+        target.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", breaks)
