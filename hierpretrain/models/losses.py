@@ -83,7 +83,7 @@ class HiConELoss(_HierarchicalLoss):
         chunk_size: Rows of similarities held at a time; ``None`` for all.
 
     Example:
-        >>> loss = HiConELoss(constraint="pair")
+        >>> loss = HiConELoss()
         >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
         >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 2)
         3.33
@@ -92,7 +92,7 @@ class HiConELoss(_HierarchicalLoss):
     def __init__(
         self,
         *,
-        constraint: Constraint = "anchor",
+        constraint: Constraint = "pair",
         constraint_grad: bool = False,
         temperature: float = 0.1,
         positives: Positives = "share",
@@ -133,7 +133,7 @@ class HiMulConELoss(_HierarchicalLoss):
     def __init__(
         self,
         *,
-        constraint: Constraint = "anchor",
+        constraint: Constraint = "pair",
         constraint_grad: bool = False,
         temperature: float = 0.1,
         level_weights: str | Sequence[float] = "exp",

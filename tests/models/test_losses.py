@@ -22,9 +22,9 @@ def build(type, **options):
     [
         ("HiMulConLoss", {}, dict(level_weights="exp")),
         ("HiMulConLoss", dict(positives="diverge", level_weights=[1, 2, 3]), {}),
-        ("HiConELoss", {}, dict(level_weights="uniform", constraint="anchor")),
-        ("HiConELoss", dict(constraint="pair", constraint_grad=True), dict(level_weights="uniform")),
-        ("HiMulConELoss", {}, dict(level_weights="exp", constraint="anchor")),
+        ("HiConELoss", {}, dict(level_weights="uniform", constraint="pair")),
+        ("HiConELoss", dict(constraint="anchor", constraint_grad=True), dict(level_weights="uniform")),
+        ("HiMulConELoss", {}, dict(level_weights="exp", constraint="pair")),
         ("HiMulConELoss", dict(constraint="level", level_weights="pow2", temperature=0.5), {}),
     ],
 )
