@@ -15,7 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["hierpretrain", "hierpretrain.*"]),
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     install_requires=[
         # from 2.6 on, torch.load reads weights only unless told otherwise
         "torch>=2.6",

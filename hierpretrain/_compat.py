@@ -1,8 +1,11 @@
 """Repairs of the host packages that our own use needs; each does nothing where the host has mended it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from numpy._core import multiarray
 
 _STATISTICS = ("min", "max", "mean", "current")
@@ -11,6 +14,12 @@ _STATISTICS = ("min", "max", "mean", "current")
 def apply() -> None:
     """Applies all repairs; called when ``hierpretrain.registry`` is imported."""
     allow_checkpoints_to_load()
+    CheckpointLoader.register_scheme(prefixes="", loader=_load_weights_only, force=True)
+
+
+def _load_weights_only(filename: str, map_location: Any = None) -> Any:
+    """Loads a local checkpoint, whatever a fork of MMEngine would fall back to."""
+    return torch.load(filename, map_location=map_location, weights_only=True)
 
 
 def allow_checkpoints_to_load() -> None:

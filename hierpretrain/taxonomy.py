@@ -107,7 +107,7 @@ class Taxonomy:
         return len(self.level_names)
 
     def level(self, level: int | str) -> int:
-        """Returns a level's number, 1 (coarsest) to L, from its number or its name.
+        """Returns a level's number, 1 (coarsest) to L, from its name or its number; -1 is the finest, -2 the one above.
 
         Raises:
             ValueError: If there is no such level.
@@ -115,8 +115,8 @@ class Taxonomy:
         if isinstance(level, str):
             if level in self.level_names:
                 return self.level_names.index(level) + 1
-        elif 1 <= level <= self.num_levels:
-            return level
+        elif 1 <= abs(level) <= self.num_levels:
+            return level if level > 0 else self.num_levels + 1 + level
         raise ValueError(
             f"no level {level!r}: levels are 1 (coarsest) to {self.num_levels}, or by name one of {self.level_names!r}"
         )

@@ -38,6 +38,7 @@ def test_inner_nodes_and_no_label_at_all_encode(tree):
 def test_nodes_know_their_names_parents_and_children(tree):
     assert [tree.num_nodes(level) for level in (1, 2, 3)] == [3, 3, 4]
     assert tree.num_nodes("breed") == 4
+    assert [tree.level(level) for level in (1, 3, -1, -3, "kind")] == [1, 3, 3, 1, 2]
     assert [tree.name("kind", i) for i in range(3)] == ["cat", "dog", "fruit"]
     assert [tree.parent(2, i) for i in range(3)] == [0, 0, 1]
     assert [tree.parent(1, i) for i in range(3)] == [PAD] * 3
@@ -103,6 +104,7 @@ def test_bad_paths(paths, level_names, message):
         (lambda t: t.decode([0, 9, PAD]), "level 2 has nodes 0 to 2, not 9"),
         (lambda t: t.num_nodes("colour"), "no level 'colour'.*'kingdom', 'kind', 'breed'"),
         (lambda t: t.num_nodes(0), r"no level 0: levels are 1 \(coarsest\) to 3"),
+        (lambda t: t.num_nodes(-4), "no level -4"),
         (lambda t: t.name(1, 3), "level 1 has nodes 0 to 2, not 3"),
     ],
 )

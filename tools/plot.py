@@ -1,13 +1,13 @@
 """Draws what a checkpoint embeds: a t-SNE map, or queries with their nearest neighbours.
 
 Examples:
-    python tools/plot.py tsne configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_8.pth --level subcategory
+    python tools/plot.py tsne configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth --level subcategory
     python tools/plot.py retrieval configs/himulcone_emoji.py CHECKPOINT --out retrieval.png --level category
 """
 
 import argparse
 
-from hierpretrain.apis import build_runner, load_weights, nearest_names, read_command
+from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command
 
 HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook"}
 
@@ -24,12 +24,12 @@ def main() -> None:
     args, config = read_command(parser)
     hook = dict(type=HOOKS[args.picture], seed=args.seed, filename=args.out or f"{args.picture}.png")
     if args.level:
-        hook["level"] = int(args.level) if args.level.isdigit() else args.level
+        hook["level"] = int(args.level) if args.level.lstrip("-").isdigit() else args.level
     config.custom_hooks, config.test_evaluator = [hook], []
-    config.load_from, config.resume = None, False
+    config.load_from, config.resume = args.checkpoint, False
     with nearest_names():
         runner = build_runner(config)
-        load_weights(runner, args.checkpoint)
+        check_checkpoint(runner.model, args.checkpoint)
         runner.test()
 
 

@@ -11,7 +11,7 @@ import argparse
 
 import torch
 
-from hierpretrain.apis import build_runner, nearest_names, read_command
+from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command
 from hierpretrain.engine import newest_checkpoint
 
 
@@ -51,7 +51,10 @@ def main() -> None:
         if config.get(key) and args.no_persistent_workers:
             config[key].persistent_workers = False
     with nearest_names():
-        build_runner(config).train()
+        runner = build_runner(config)
+        if config.resume:
+            check_checkpoint(runner.model, config.load_from)
+        runner.train()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,6 @@
 
 from hierpretrain.apis.command import read_command
 from hierpretrain.apis.config import check_config, load_config, nearest_names
-from hierpretrain.apis.launch import build_runner, load_weights
+from hierpretrain.apis.launch import build_runner, check_checkpoint
 
-__all__ = ["build_runner", "check_config", "load_config", "load_weights", "nearest_names", "read_command"]
+__all__ = ["build_runner", "check_checkpoint", "check_config", "load_config", "nearest_names", "read_command"]

@@ -19,11 +19,14 @@ from hierpretrain import registry
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 _ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
+    "activation_checkpointing",
     "auto_scale_lr",
     "compile",
     "custom_imports",
+    "efficient_conv_bn_eval",
     "env_cfg",
     "find_unused_parameters",
+    "gpu_ids",
     "model_wrapper_cfg",
     "runner_type",
     "strategy",
@@ -32,7 +35,7 @@ _ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
     "tta_pipeline",
 }
 # what OpenMMLab's base configs call their own intermediate values
-_USUAL_HELPERS = re.compile(r"data_root|dataset_type|file_client_args|backend_args|bgr_(mean|std)|.*_pipelines?")
+_USUAL_HELPERS = re.compile(r"data_root|dataset_type|file_client_args|backend_args|bgr_(mean|std)|.*_pipelines?\d*")
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
+from datetime import timedelta
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
+from torch import nn
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
+
+_PATIENCE = timedelta(hours=2)  # of processes that wait while one computes metrics
 
 
 def build_runner(config: Config) -> Runner:
@@ -34,23 +39,34 @@ def build_runner(config: Config) -> Runner:
     return Runner.from_cfg(config)
 
 
-def load_weights(runner: Runner, checkpoint: str) -> None:
-    """Loads a checkpoint into a runner's model, every weight of it.
+def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
+    """Raises unless a checkpoint has every weight of a model, and no others.
 
-    MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate those.
+    MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate or train those.
+
+    Args:
+        model: The model, wrapped for several processes or not.
+        checkpoint: A file, or an address that MMEngine loads from.
 
     Raises:
-        ValueError: If the file is missing, no checkpoint, or that of another model.
+        ValueError: If the file is missing or damaged, or is that of another model.
     """
-    if not os.path.isfile(checkpoint):
+    if "://" not in checkpoint and not os.path.isfile(checkpoint):
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
-        runner.load_checkpoint(checkpoint, strict=True)
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
+        found = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
+    model = model.module if is_model_wrapper(model) else model
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if wrong := [name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)]:
+        name = wrong[0]
         raise ValueError(
-            f"{checkpoint} is no checkpoint of the config's model, or is damaged; give the config that it was trained "
-            f"with, and the same --cfg-options. {error}"
-        ) from error
+            f"{checkpoint} is no checkpoint of the config's model: {len(wrong)} weights differ, the first of them "
+            f"{name}, which is {found.get(name, 'missing')} in the file and {wanted.get(name, 'missing')} in the "
+            "model. Give the config that it was trained with, and the same --cfg-options"
+        )
 
 
 def _start_processes_on_cpu(config: Config) -> None:
@@ -63,14 +79,16 @@ def _start_processes_on_cpu(config: Config) -> None:
             "Start the processes with torchrun and --launcher pytorch"
         )
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
-    config.env_cfg.dist_cfg = dict(backend="gloo")
+        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+    config.setdefault("env_cfg", {}).dist_cfg = dict(backend="gloo")
     config.setdefault("model_wrapper_cfg", {})
     config.model_wrapper_cfg.update(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     config.model_wrapper_cfg.setdefault("find_unused_parameters", config.get("find_unused_parameters", False))
 
 
 def _take_over_slurm_environment() -> None:
+    if "SLURM_PROCID" not in os.environ:
+        raise ValueError("--launcher slurm is for processes that srun starts; use tools/slurm_train.sh, or torchrun")
     if "MASTER_ADDR" not in os.environ:
         nodes = os.environ["SLURM_NODELIST"]
         hosts = subprocess.run(["scontrol", "show", "hostname", nodes], check=True, capture_output=True, text=True)

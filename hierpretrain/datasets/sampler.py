@@ -80,7 +80,8 @@ class HierarchicalBatchSampler:
         self.sizes = _batch_sizes(len(labels), batch_size, self.world_size, drop_last)
         self._tree = _Tree(labels)
         self._epoch = 0
-        self._position = 0
+        self._start = 0  # where the next iteration begins: above 0 only after load_state_dict
+        self._given = 0  # batches of the epoch that were given so far
 
     @property
     def sampler(self) -> HierarchicalBatchSampler:
@@ -95,11 +96,11 @@ class HierarchicalBatchSampler:
     def set_epoch(self, epoch: int) -> None:
         """Turns to the start of another epoch; without effect if it is the present one, which may be half done."""
         if epoch != self._epoch:
-            self._epoch, self._position = epoch, 0
+            self._epoch, self._start, self._given = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
         """Returns the epoch, the number of batches already given in it (workers load ahead), and of all its batches."""
-        return {"epoch": self._epoch, "position": self._position, "batches": len(self)}
+        return {"epoch": self._epoch, "position": self._given, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on from what :meth:`state_dict` returned.
@@ -112,18 +113,19 @@ class HierarchicalBatchSampler:
                 f"an epoch that was left half done had {state['batches']} batches and now has {len(self)}; "
                 "resume in its middle with the same data, batch size and number of processes, or from an epoch's end"
             )
-        self._epoch, self._position = state["epoch"], state["position"] % len(self)
+        self._epoch, self._start, self._given = state["epoch"], state["position"], state["position"]
 
     def __len__(self) -> int:
         return len(self.sizes) // self.world_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, self._position = self._position, 0
+        start, self._start = self._start, 0  # an iteration that is given up does not shorten the next one
+        self._given = start
         rng = np.random.default_rng((self.seed, self._epoch))
         for number, batch in enumerate(self._tree.plan(self.sizes, rng)):
             position, rank = divmod(number, self.world_size)
             if rank == self.rank and position >= start:
-                self._position = (position + 1) % len(self)
+                self._given = position + 1
                 yield batch
 
 

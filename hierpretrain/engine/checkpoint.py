@@ -25,16 +25,18 @@ register_backend("AtomicLocalBackend", backend=AtomicLocalBackend, force=True)
 
 
 def newest_checkpoint(work_dir: str | Path) -> str | None:
-    """Returns the checkpoint of a work directory that was trained longest; ``None`` if there is none.
+    """Returns the checkpoint of a work directory to go on from; ``None`` if there is none.
 
-    It goes by the files, not by MMEngine's note ``last_checkpoint``, which a kill can leave empty or behind.
+    It is the one of the highest epoch, or of the highest iteration if that one was written later. It goes by the files,
+    not by MMEngine's note ``last_checkpoint``, which a kill can leave empty or behind.
 
     Example:
         >>> newest_checkpoint("no/such/directory") is None
         True
     """
-    found = []
+    found: dict[str, tuple[int, Path]] = {}
     for path in Path(work_dir).glob("*.pth"):
         if match := re.fullmatch(r"(epoch|iter)_(\d+)\.pth", path.name):
-            found.append((path.stat().st_mtime_ns, int(match[2]), str(path)))
-    return max(found)[2] if found else None
+            found[match[1]] = max(found.get(match[1], (-1, path)), (int(match[2]), path))
+    newest = max((path for _, path in found.values()), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if newest is None else str(newest)

@@ -11,7 +11,7 @@ from mmengine.dist import gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hierpretrain.evaluation import Embeddings, collect
+from hierpretrain.evaluation import Embeddings, check_levels, collect
 from hierpretrain.registry import HOOKS
 from hierpretrain.visualization import choose_rows, plot_retrieval_sheet, plot_tsne, tsne_map
 
@@ -24,13 +24,18 @@ class _PictureHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, filename: str) -> None:
-        self.filename = filename
+    def __init__(self, level: int | str, filename: str) -> None:
+        self.level, self.filename = level, filename
         self._samples: list[dict[str, Any]] = []
 
     @abstractmethod
     def draw(self, embedded: Embeddings, path: Path) -> None:
         """Writes the picture."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks the level, so that a wrong one is no error at the end of training."""
+        if runner.val_loop is not None:
+            check_levels([self.level], runner.val_dataloader.dataset.metainfo)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Begins to collect."""
@@ -54,7 +59,10 @@ class _PictureHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws, if this was the last validation."""
         if self._is_last(runner):
-            self._draw_all(runner, runner.val_dataloader.dataset.metainfo)
+            try:
+                self._draw_all(runner, runner.val_dataloader.dataset.metainfo)
+            except ValueError as error:  # nothing to draw is no reason for a run to fail at its end
+                runner.logger.warning(f"{self.filename} was not drawn: {error}")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws."""
@@ -64,7 +72,7 @@ class _PictureHook(Hook):
         loop = runner._train_loop
         if isinstance(loop, dict) or loop is None:  # the loop is built by training alone; this is validation by itself
             return True
-        return runner.epoch >= runner.max_epochs if runner.max_epochs else runner.iter >= runner.max_iters
+        return runner.iter >= runner.max_iters
 
     def _draw_all(self, runner: Runner, dataset_meta: dict[str, Any]) -> None:
         gathered = gather_object(self._samples, dst=0)
@@ -81,7 +89,7 @@ class TSNEHook(_PictureHook):
     """Draws a t-SNE map of the evaluated images, coloured by a level: ``tsne.png`` in the work directory.
 
     Args:
-        level: The level, by name or number, or a flat label column.
+        level: The level, by name or number (-1 for the finest), or a flat label column.
         max_points: How many images at most are drawn, at random.
         seed: Of the choice and of t-SNE.
         filename: Of the picture.
@@ -90,15 +98,15 @@ class TSNEHook(_PictureHook):
     def __init__(
         self, level: int | str = 1, *, max_points: int = 5000, seed: int = 0, filename: str = "tsne.png"
     ) -> None:
-        super().__init__(filename)
-        self.level, self.max_points, self.seed = level, max_points, seed
+        super().__init__(level, filename)
+        self.max_points, self.seed = max_points, seed
 
     def draw(self, embedded: Embeddings, path: Path) -> None:
         """Writes the picture."""
         points, rows = tsne_map(embedded.features, seed=self.seed, max_points=self.max_points)
         names = embedded.names(self.level)
-        level = self.level if isinstance(self.level, str) else embedded.taxonomy.level_names[self.level - 1]
-        plot_tsne(points, [names[row] for row in rows], path, title=f"t-SNE of {len(rows)} images, by {level}")
+        title = f"t-SNE of {len(rows)} images, by {embedded.level_name(self.level)}"
+        plot_tsne(points, [names[row] for row in rows], path, title=title)
 
 
 @HOOKS.register_module()
@@ -122,14 +130,12 @@ class RetrievalSheetHook(_PictureHook):
         seed: int = 0,
         filename: str = "retrieval.png",
     ) -> None:
-        super().__init__(filename)
-        self.level, self.num_queries, self.num_neighbours, self.seed = level, num_queries, num_neighbours, seed
+        super().__init__(level, filename)
+        self.num_queries, self.num_neighbours, self.seed = num_queries, num_neighbours, seed
 
     def draw(self, embedded: Embeddings, path: Path) -> None:
         """Writes the picture."""
-        level = embedded.taxonomy.num_levels if self.level == -1 else self.level
-        classes = embedded.classes(level)
-        name = level if isinstance(level, str) else embedded.taxonomy.level_names[level - 1]
+        classes = embedded.classes(self.level)
         captions = [" / ".join(embedded.taxonomy.decode(row)[-2:]) for row in embedded.labels]
         query, gallery = embedded.is_query, embedded.is_gallery
 
@@ -150,4 +156,6 @@ class RetrievalSheetHook(_PictureHook):
             seed=self.seed,
             same_set=embedded.same_set,
         )
-        plot_retrieval_sheet(rows, path, title=f"Nearest neighbours; a right one is of the query's {name}")
+        plot_retrieval_sheet(
+            rows, path, title=f"Nearest neighbours; a right one is of the query's {embedded.level_name(self.level)}"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hierpretrain.files import write_whole
 from hierpretrain.registry import HOOKS
@@ -29,6 +29,16 @@ class MetricsFileHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Notes how long what was loaded had been trained."""
         self._trained = {key: checkpoint.get("meta", {}).get(key) for key in ("epoch", "iter")}
+
+    def before_train(self, runner: Runner) -> None:
+        """Makes up for the evaluation that was due after a checkpoint's epoch, if a kill cut it off."""
+        if runner._resume and isinstance(runner.train_loop, EpochBasedTrainLoop) and runner.val_loop is not None:
+            last = runner.epoch == runner.max_epochs
+            due = runner.epoch and (last or runner.epoch % runner.val_interval == 0)
+            if due and self._trained["iter"] == runner.epoch * len(runner.train_dataloader):
+                path = Path(runner.work_dir) / self.filename
+                if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["epoch"] != runner.epoch:
+                    runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Writes the metrics of a validation."""

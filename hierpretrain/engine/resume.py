@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hierpretrain.registry import HOOKS
 
@@ -23,6 +23,10 @@ class ExactResumeHook(Hook):
     (seed, rank, iteration). A checkpoint in the middle of an epoch carries the place of the batch sampler, if that is
     one with ``load_state_dict``, as :class:`hierpretrain.datasets.HierarchicalBatchSampler`. On a CPU a resumed run
     ends with the weights of an uninterrupted one, bit for bit, if it has the same config and number of threads.
+
+    It cannot bring back what MMEngine does not save: gradients that ``accumulative_counts`` has gathered, and, for a
+    checkpoint in the middle of an epoch on several processes, the statistics of other ranks' normalisation layers. A
+    run that counts iterations instead of epochs resumes, but not exactly; it is told so.
 
     Needs a seed in the config, ``randomness=dict(seed=...)``, since MMEngine otherwise draws one for each start.
     """
@@ -40,6 +44,12 @@ class ExactResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Hands the run's seed to the dataset and puts the sampler to its place."""
         dataset, sampler = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            runner.logger.warning(
+                "the run counts iterations, not epochs: what is random in it will not repeat when it resumes; "
+                "train_cfg=dict(by_epoch=True, ...) resumes exactly"
+            )
+            self._loaded = None
         if hasattr(dataset, "set_epoch"):
             dataset.seed = runner.seed
         else:
@@ -54,6 +64,8 @@ class ExactResumeHook(Hook):
                 )
             sampler.load_state_dict(self._loaded)
             self._batches_done = self._loaded["position"]
+        if hasattr(sampler.sampler, "seed"):
+            sampler.sampler.seed = runner.seed  # a resumed run has the seed of its checkpoint
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tells the dataset the epoch, before the workers ask it for images."""
@@ -79,8 +91,9 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Adds the sampler's place: the batches of the epoch that have been trained on."""
-        checkpoint["batch_sampler"] = {
-            "epoch": checkpoint["meta"]["epoch"],
-            "position": self._batches_done,
-            "batches": len(runner.train_dataloader),
-        }
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            checkpoint["batch_sampler"] = {
+                "epoch": checkpoint["meta"]["epoch"],
+                "position": self._batches_done,
+                "batches": len(runner.train_dataloader),
+            }

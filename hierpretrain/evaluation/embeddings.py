@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,17 +73,18 @@ class Embeddings:
         return torch.ones_like(self.is_query) if self.same_set else ~self.is_query
 
     def classes(self, level: int | str) -> Tensor:
-        """Returns each image's class at a level of the tree, or in a flat label column, by name: (N,) int64 or ``PAD``.
+        """Returns each image's class at a level of the tree or in a flat label column: (N,) int64, ``PAD`` for none.
 
         Raises:
             ValueError: If there is no such level or column.
         """
         if level in self.flat_names:
             return self.flat_labels[:, self.flat_names.index(str(level))]
-        if isinstance(level, str) and level not in self.taxonomy.level_names:
-            known = (*self.taxonomy.level_names, *self.flat_names)
-            raise ValueError(f"no level {level!r}; the data set has {', '.join(map(repr, known))}")
         return prefix_ids(self.labels)[:, self.taxonomy.level(level) - 1]
+
+    def level_name(self, level: int | str) -> str:
+        """Returns the name of a level, or of a flat label column."""
+        return str(level) if level in self.flat_names else self.taxonomy.level_names[self.taxonomy.level(level) - 1]
 
     def names(self, level: int | str) -> list[str]:
         """Returns the name of each image's node at a level, ``'(none)'`` where its path ends above it."""
@@ -92,6 +93,22 @@ class Embeddings:
         number = self.taxonomy.level(level)
         ids = self.labels[:, number - 1].tolist()
         return ["(none)" if node == PAD else self.taxonomy.name(number, node) for node in ids]
+
+
+def check_levels(levels: Iterable[int | str], dataset_meta: Mapping[str, Any]) -> None:
+    """Raises unless a data set has these levels or flat label columns; called before training, not after it.
+
+    Raises:
+        ValueError: That names the level and those there are.
+    """
+    tree, flat_names = Taxonomy.from_dict(dataset_meta["taxonomy"]), dataset_meta.get("flat_label_names", ())
+    for level in levels:
+        if level not in flat_names:
+            try:
+                tree.level(level)
+            except ValueError as error:
+                also = f"; flat label columns are {', '.join(map(repr, flat_names))}" if flat_names else ""
+                raise ValueError(f"{error}{also}") from error
 
 
 def collect(sample: Any) -> dict[str, Any]:
@@ -107,5 +124,6 @@ def collect(sample: Any) -> dict[str, Any]:
         if value is None:
             pack = "pack it: PackInputs(algorithm_keys=('flat_label',), meta_keys=('sample_idx', 'img_path', 'split'))"
             raise ValueError(f"a predicted sample has no `{key}`; {remedy.get(key, pack)}")
-        kept[key] = value.cpu() if isinstance(value, Tensor) else value
+        # a clone, since a view of one row would be pickled with its whole batch when processes exchange results
+        kept[key] = value.detach().cpu().clone() if isinstance(value, Tensor) else value
     return kept

@@ -7,13 +7,37 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from hierpretrain.evaluation.embeddings import Embeddings, collect
+from hierpretrain.evaluation.embeddings import Embeddings, check_levels, collect
 from hierpretrain.functional import clustering_metrics, retrieval_metrics
+from hierpretrain.functional.clustering import nmi_in_parents
 from hierpretrain.registry import METRICS
 
 
+class _EmbeddingMetric(BaseMetric):
+    """Collects embeddings; a subclass names the levels that it looks at and computes."""
+
+    default_prefix = ""  # the names say it all
+
+    def _levels(self) -> list[int | str]:
+        raise AssertionError("a subclass names its levels")
+
+    @property
+    def dataset_meta(self) -> dict[str, Any] | None:
+        """The data set's ``metainfo``, which MMEngine sets before training: a level that it lacks is an error then."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict[str, Any]) -> None:
+        check_levels(self._levels(), dataset_meta)
+        self._dataset_meta = dataset_meta
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Collects a batch."""
+        self.results.extend(map(collect, data_samples))
+
+
 @METRICS.register_module()
-class RetrievalMetric(BaseMetric):
+class RetrievalMetric(_EmbeddingMetric):
     """Retrieval at chosen levels; see :func:`hierpretrain.functional.retrieval_metrics`.
 
     Images of the split ``query`` are searched for among those of the split ``gallery``. If the data set has not both,
@@ -31,9 +55,8 @@ class RetrievalMetric(BaseMetric):
         super().__init__(collect_device=collect_device)
         self.levels, self.ks = levels, tuple(ks)
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Collects a batch."""
-        self.results.extend(map(collect, data_samples))
+    def _levels(self) -> list[int | str]:
+        return list(self.levels)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Returns the metrics of all collected images."""
@@ -55,11 +78,11 @@ class RetrievalMetric(BaseMetric):
 
 
 @METRICS.register_module()
-class ClusteringMetric(BaseMetric):
+class ClusteringMetric(_EmbeddingMetric):
     """Clustering at chosen levels; see :func:`hierpretrain.functional.clustering_metrics`.
 
     Queries and gallery are clustered together. Results are named ``<level>/nmi`` and ``<level>/ami``, and for pairs
-    also ``<level>/nmi_in_<parent>``: the agreement inside each node of the parent level, averaged over them (paper A's
+    ``<level>/nmi_in_<parent>``: the agreement inside each node of the parent level, averaged over them (paper A's
     "product NMI").
 
     Args:
@@ -68,8 +91,6 @@ class ClusteringMetric(BaseMetric):
         seed: Of k-means.
         collect_device: Where processes exchange results.
     """
-
-    default_prefix = ""
 
     def __init__(
         self,
@@ -81,18 +102,17 @@ class ClusteringMetric(BaseMetric):
         super().__init__(collect_device=collect_device)
         self.levels, self.within, self.seed = levels, within, seed
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Collects a batch."""
-        self.results.extend(map(collect, data_samples))
+    def _levels(self) -> list[int | str]:
+        return [*self.levels, *(level for pair in self.within for level in pair)]
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Returns the metrics of all collected images."""
         embedded = Embeddings.from_samples(results, self.dataset_meta)
         metrics = {}
-        for level, parent in [*((level, None) for level in self.levels), *self.within]:
-            parents = None if parent is None else embedded.classes(parent)
-            found = clustering_metrics(embedded.features, embedded.classes(level), parents=parents, seed=self.seed)
+        for level in self.levels:
+            found = clustering_metrics(embedded.features, embedded.classes(level), seed=self.seed)
             metrics.update({f"{level}/{name}": found[name] for name in ("nmi", "ami")})
-            if parent is not None:
-                metrics[f"{level}/nmi_in_{parent}"] = found["nmi_in_parent"]
+        for level, parent in self.within:
+            classes, parents = embedded.classes(level), embedded.classes(parent)
+            metrics[f"{level}/nmi_in_{parent}"], _ = nmi_in_parents(embedded.features, classes, parents, seed=self.seed)
         return metrics

@@ -68,7 +68,35 @@ def clustering_metrics(
     }
     if parents is None:
         return metrics
+    nmi, num_parents = nmi_in_parents(embeddings, labels, parents, seed=seed)
+    return metrics | {"nmi_in_parent": nmi, "num_parents": num_parents}
+
+
+def nmi_in_parents(embeddings: Tensor, labels: Tensor, parents: Tensor, *, seed: int = 0) -> tuple[float, int]:
+    """Clusters the items of each parent alone and averages the NMI: the part of :func:`clustering_metrics` by itself.
+
+    Args:
+        embeddings: (N, D) floating-point features.
+        labels: (N,) node ids, or ``PAD``.
+        parents: (N,) node ids at a coarser level, or ``PAD``.
+        seed: Chooses the initial centroids.
+
+    Returns:
+        The mean over the parents that have at least two classes, and how many those are.
+
+    Raises:
+        ValueError: As :func:`clustering_metrics`.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+        >>> nmi_in_parents(rows, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0]))
+        (1.0, 1)
+    """
+    rows = unit_rows(embeddings, "embeddings").numpy()
+    classes = flat_labels(labels, len(rows)).numpy()
     above = flat_labels(parents, len(rows), "parents").numpy()
+    known = classes != PAD
     scores = []
     for parent in np.unique(above[known & (above != PAD)]):
         inside = known & (above == parent)
@@ -79,7 +107,7 @@ def clustering_metrics(
             "clustering inside parents needs a parent with at least 2 classes; none has; pass the level above the "
             "labels, or no parents"
         )
-    return metrics | {"nmi_in_parent": float(np.mean(scores)), "num_parents": len(scores)}
+    return float(np.mean(scores)), len(scores)
 
 
 def _kmeans(rows: NDArray[np.float32], num_clusters: int, seed: int) -> NDArray[np.int64]:

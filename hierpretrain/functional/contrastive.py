@@ -190,6 +190,8 @@ def _level_weights(level_weights: str | Sequence[float], levels: int) -> list[fl
         raise ValueError(
             f"level_weights must be one number for each of the {levels} levels, coarsest first; they are {weights}"
         )
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(f"level_weights must be finite and not below 0; they are {weights}")
     return weights
 
 

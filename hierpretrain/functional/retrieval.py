@@ -44,6 +44,7 @@ def retrieval_metrics(
 
     Every number follows from the ranks of the relevant items alone, so one pass over blocks of similarities gives all
     of them in bounded memory, whatever k is: a matrix product, and then a sort of each row or, for small R, a count.
+    (A search for the nearest k, as :func:`nearest` has faiss make, would not do for ``map``.)
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.

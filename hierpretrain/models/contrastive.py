@@ -85,9 +85,11 @@ class HierarchicalContrastive(BaseModel):
         return last
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Returns the (N, D) unit embeddings of preprocessed images, of the encoder or of the projection."""
+        """Returns the (N, D) float32 unit embeddings of preprocessed images, of the encoder or of the projection."""
         features = self.extract_feat(inputs)
-        return normalize(self.projection(features) if self.embedding == "projection" else features, dim=1)
+        if self.embedding == "projection":
+            features = self.projection(features)
+        return normalize(features.float(), dim=1)  # in half precision, unit length is off by thousandths
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Returns the loss of a batch.
@@ -106,12 +108,12 @@ class HierarchicalContrastive(BaseModel):
             )
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)  # (B, L)
         instances = torch.tensor([sample.sample_idx for sample in data_samples], device=inputs.device)  # (B,)
-        features = normalize(self.projection(self.extract_feat(inputs)), dim=1)
+        features = normalize(self.projection(self.extract_feat(inputs)).float(), dim=1)
         return {"loss": self.loss_module(features, labels.repeat(views, 1), instances.repeat(views))}
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
         """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32."""
-        embeddings = self.embed(inputs).float()
+        embeddings = self.embed(inputs)
         samples = data_samples or [DataSample() for _ in embeddings]
         if len(samples) != len(embeddings):
             raise ValueError(f"{len(embeddings)} images of {len(samples)} samples: embed one view of each image")

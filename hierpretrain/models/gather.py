@@ -49,7 +49,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        grad = grad.contiguous()
+        grad = grad.clone(memory_format=torch.contiguous_format)  # it may be another tensor's gradient as well
         dist.all_reduce(grad)
         first = sum(ctx.counts[: dist.get_rank()])
         return grad[first : first + ctx.counts[dist.get_rank()]], None

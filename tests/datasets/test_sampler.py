@@ -130,10 +130,23 @@ def test_it_goes_on_in_the_middle_of_an_epoch(world_size):
     assert list(second) == plan(TREES[3], epoch=5, **options)
 
 
-def test_after_a_whole_epoch_the_next_begins_at_its_start():
+def test_nothing_is_left_of_an_epoch_that_was_done():
     sampler = HierarchicalBatchSampler(TREES[0], 6)
-    list(sampler)
-    assert sampler.state_dict()["position"] == 0
+    whole = list(sampler)
+    done = sampler.state_dict()
+    assert done["position"] == len(whole)
+    sampler.load_state_dict(done)
+    sampler.set_epoch(0)
+    assert list(sampler) == []
+    sampler.set_epoch(1)
+    assert list(sampler) == plan(TREES[0], 6, 1)
+
+
+def test_an_iteration_that_is_given_up_does_not_shorten_the_next():
+    sampler = HierarchicalBatchSampler(TREES[0], 6)
+    whole = list(sampler)
+    next(iter(sampler))
+    assert list(sampler) == whole
 
 
 def test_no_image_is_loaded_for_the_batches_that_were_done():

@@ -7,6 +7,7 @@ import torch
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop
 
 from hierpretrain import _compat
 from hierpretrain.engine import BF16OptimWrapper, ExactResumeHook, newest_checkpoint
@@ -37,6 +38,8 @@ def test_the_newest_checkpoint_is_found_by_the_files_themselves(tmp_path):
         os.utime(tmp_path / name, ns=(time, time))
     (tmp_path / "last_checkpoint").write_text("")  # as a kill may leave it
     assert newest_checkpoint(tmp_path) == str(tmp_path / "iter_5.pth")
+    os.utime(tmp_path / "epoch_9.pth", ns=(9, 9))
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "iter_5.pth")  # of the epochs, the highest counts
     os.utime(tmp_path / "epoch_10.pth", ns=(9, 9))
     assert newest_checkpoint(tmp_path) == str(tmp_path / "epoch_10.pth")
 
@@ -104,10 +107,15 @@ def test_bfloat16_autocast_on_a_cpu_and_float32_weights():
 
 # ------------------------------------------------------------------ exact resume
 def runner(sampler=None, dataset=None, **state):
-    loader = SimpleNamespace(dataset=dataset, batch_sampler=sampler, __len__=lambda: 10)
     loader = type("Loader", (), dict(dataset=dataset, batch_sampler=sampler, __len__=lambda self: 10))()
     defaults = dict(
-        seed=7, epoch=2, iter=23, train_dataloader=loader, _resume=True, logger=SimpleNamespace(warning=print)
+        seed=7,
+        epoch=2,
+        iter=23,
+        train_loop=EpochBasedTrainLoop.__new__(EpochBasedTrainLoop),
+        train_dataloader=loader,
+        _resume=True,
+        logger=SimpleNamespace(warning=print),
     )
     return SimpleNamespace(**{**defaults, **state})
 
@@ -124,6 +132,7 @@ def test_generators_start_from_seed_and_iteration():
 def test_the_place_in_an_epoch_goes_into_the_checkpoint_and_back():
     class Sampler:
         loaded = None
+        sampler = SimpleNamespace(seed=0)
 
         def load_state_dict(self, state):
             self.loaded = state
@@ -139,7 +148,7 @@ def test_the_place_in_an_epoch_goes_into_the_checkpoint_and_back():
     fresh.after_load_checkpoint(runner(), saved)
     fresh.before_train(runner(sampler, dataset))
     assert sampler.loaded == saved["batch_sampler"]
-    assert dataset.seed == 7
+    assert dataset.seed == sampler.sampler.seed == 7
     finetuned = Sampler()
     hook.after_load_checkpoint(runner(_resume=False), saved)
     hook.before_train(runner(finetuned, dataset))

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -59,13 +61,8 @@ def test_clusters_are_compared_at_levels_and_inside_parents():
         clustering_metrics(FEATURES, coarse, seed=3),
         clustering_metrics(FEATURES, fine, parents=coarse, seed=3),
     )
-    assert metrics == {
-        "coarse/nmi": above["nmi"],
-        "coarse/ami": above["ami"],
-        "fine/nmi": below["nmi"],
-        "fine/ami": below["ami"],
-        "fine/nmi_in_coarse": below["nmi_in_parent"],
-    }
+    expected = {"coarse/nmi": above["nmi"], "coarse/ami": above["ami"], "fine/nmi_in_coarse": below["nmi_in_parent"]}
+    assert metrics == expected
 
 
 def test_repeated_and_shuffled_samples_change_nothing():
@@ -83,8 +80,22 @@ def test_embeddings_know_names_and_classes():
     assert embedded.classes(2).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, PAD, PAD]
     assert embedded.paths == [f"{i}.png" for i in range(10)]
     assert not embedded.same_set
-    with pytest.raises(ValueError, match="no level 'colour'; the data set has 'coarse', 'fine', 'name'"):
+    with pytest.raises(ValueError, match="no level 'colour'"):
         embedded.classes("colour")
+
+
+@pytest.mark.parametrize(
+    "metric", [RetrievalMetric(levels=["coarse", "fin"]), ClusteringMetric(within=[("fine", "fin")])]
+)
+def test_a_level_that_is_not_there_is_an_error_before_training(metric):
+    with pytest.raises(ValueError, match=r"no level 'fin'.*\('coarse', 'fine'\); flat label columns are 'name'"):
+        metric.dataset_meta = META
+
+
+def test_a_sample_is_pickled_without_its_batch():
+    sample = samples(SEPARATE)[0]
+    sample.set_field(torch.randn(1000, 6)[0], "embedding")
+    assert len(pickle.dumps(collect(sample)["embedding"])) < 2000
 
 
 def test_what_is_missing_is_named_with_its_remedy():

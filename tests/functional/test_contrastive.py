@@ -210,6 +210,8 @@ def test_a_pair_at_its_bound_keeps_its_own_gradient():
         (dict(constraint="max"), "constraint must be None, 'pair', 'anchor' or 'level', not 'max'"),
         (dict(level_weights="cube"), "level_weights must be one of 'exp', 'pow2', 'linear', 'uniform' or a list"),
         (dict(level_weights=[1.0]), r"one number for each of the 2 levels, coarsest first; they are \[1.0\]"),
+        (dict(level_weights=[-1.0, 2.0]), r"level_weights must be finite and not below 0; they are \[-1.0, 2.0\]"),
+        (dict(level_weights=[1.0, float("nan")]), "level_weights must be finite"),
         (dict(chunk_size=0), "chunk_size must be at least 1, or None for all rows at once; it is 0"),
     ],
 )

@@ -71,6 +71,13 @@ def test_embeddings_come_from_the_backbone_and_the_projection_on_request():
     assert [sample.sample_idx for sample in predicted] == [0, 1, 2]
 
 
+def test_embeddings_have_unit_length_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = make().eval()(torch.randn(3, 3, 32, 32))
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+
+
 def test_feature_maps_are_averaged_over_places():
     model = make().eval()
     maps = torch.randn(2, 5, 3, 3)
