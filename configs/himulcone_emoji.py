@@ -1,3 +1,13 @@
+"""HiMulConE (Use All The Labels, CVPR 2022, eq. 7) from scratch on emoji64, the data set in the repository, on a CPU.
+
+Command   python tools/train.py configs/himulcone_emoji.py
+Takes     DEMOTIME on two cores; images at 48 px, batches of 64 in two views, five epochs
+Result    measured, three seeds, emoji unseen in training, percent: HMCERESULT
+          (python tools/benchmarks/emoji_table.py)
+Vary      model.loss.constraint, .level_weights, .positives; another backbone: model.backbone and
+          model.projection.in_channels; a longer run: train_cfg.max_epochs, and param_scheduler.1.end with it
+"""
+
 _base_ = [
     "_base_/datasets/emoji64.py",
     "_base_/models/resnet18_half.py",
