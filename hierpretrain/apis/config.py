@@ -82,7 +82,7 @@ def nearest_names() -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        if not (match := re.search(r"(\S+) is not in the \S+::(.+) registry", str(error.args[0]))):
+        if not (match := re.search(r"'?([^\s']+) is not in the \S+::(.+?) registry", str(error))):
             raise
         registries = [r for r in vars(registry).values() if isinstance(r, Registry) and r.name == match[2]]
         known: set[str] = set()

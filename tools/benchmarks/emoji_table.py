@@ -51,10 +51,6 @@ TABLES = {  # name -> {row: (config, what it overrides)}
         "SupCon (emoji), shuffled batches": (SIMCLR, ["model.loss.type=SupConLoss"]),
         "released code's loss (hmce)": (HIMULCONE, ["model.loss._delete_=True", "model.loss.type=ReleasedHMLCLoss"]),
     },
-    "budget": {
-        "SupCon (emoji)": (SUPCON, []),
-        "HiMulCon": (HIMULCON, []),
-    },
 }
 COLUMNS = {  # heading -> metric
     "MAP@R emoji": "emoji/map@r",
