@@ -91,16 +91,16 @@ def test_missing_set(tmp_path):
         Emoji64(data_root=root)
 
 
+def first_use(root, barrier):
+    barrier.wait()
+    assert len(Emoji64(data_root=root)) == 9301
+
+
 def test_first_use_by_two_processes(tmp_path):
     shutil.copy(ARCHIVE, tmp_path)
-    fork = multiprocessing.get_context("fork")
-    barrier = fork.Barrier(2)
-
-    def first_use():
-        barrier.wait()
-        assert len(Emoji64(data_root=str(tmp_path / "emoji64"))) == 9301
-
-    processes = [fork.Process(target=first_use) for _ in range(2)]
+    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads, which wait for ever in a child
+    barrier = spawn.Barrier(2)
+    processes = [spawn.Process(target=first_use, args=(str(tmp_path / "emoji64"), barrier)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
