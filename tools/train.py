@@ -12,6 +12,7 @@ import argparse
 import torch
 
 from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command
+from hierpretrain.apis.config import DATALOADERS
 from hierpretrain.engine import newest_checkpoint
 
 
@@ -45,7 +46,7 @@ def main() -> None:
         print(f"resuming from {config.load_from}" if config.resume else f"nothing to resume in {config.work_dir}")
     if args.auto_scale_lr:
         config.auto_scale_lr.enable = True
-    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+    for key in DATALOADERS:
         if config.get(key) and args.no_pin_memory:
             config[key].pin_memory = False
         if config.get(key) and args.no_persistent_workers:

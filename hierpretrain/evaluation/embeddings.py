@@ -50,8 +50,6 @@ class Embeddings:
         """
         if not samples:
             raise ValueError("there is no embedded image to evaluate; is the data set of the split empty?")
-        if "taxonomy" not in dataset_meta:
-            raise ValueError("the data set has no `taxonomy` in its metainfo; use one of hierpretrain.datasets")
         unique = {sample["sample_idx"]: sample for sample in samples}
         ordered = [unique[index] for index in sorted(unique)]
         splits = [sample["split"] for sample in ordered]
@@ -62,7 +60,7 @@ class Embeddings:
             flat_labels=torch.stack([sample["flat_label"] for sample in ordered]),
             is_query=torch.tensor([split == "query" or not separate for split in splits]),
             paths=[sample["img_path"] for sample in ordered],
-            taxonomy=Taxonomy.from_dict(dataset_meta["taxonomy"]),
+            taxonomy=_taxonomy(dataset_meta),
             flat_names=tuple(dataset_meta.get("flat_label_names", ())),
             same_set=not separate,
         )
@@ -95,13 +93,19 @@ class Embeddings:
         return ["(none)" if node == PAD else self.taxonomy.name(number, node) for node in ids]
 
 
+def _taxonomy(dataset_meta: Mapping[str, Any]) -> Taxonomy:
+    if "taxonomy" not in dataset_meta:
+        raise ValueError("the data set has no `taxonomy` in its metainfo; use one of hierpretrain.datasets")
+    return Taxonomy.from_dict(dataset_meta["taxonomy"])
+
+
 def check_levels(levels: Iterable[int | str], dataset_meta: Mapping[str, Any]) -> None:
     """Raises unless a data set has these levels or flat label columns; called before training, not after it.
 
     Raises:
         ValueError: That names the level and those there are.
     """
-    tree, flat_names = Taxonomy.from_dict(dataset_meta["taxonomy"]), dataset_meta.get("flat_label_names", ())
+    tree, flat_names = _taxonomy(dataset_meta), dataset_meta.get("flat_label_names", ())
     for level in levels:
         if level not in flat_names:
             try:

@@ -103,6 +103,8 @@ def test_what_is_missing_is_named_with_its_remedy():
         Embeddings.from_samples([], META)
     with pytest.raises(ValueError, match="no `taxonomy` in its metainfo"):
         Embeddings.from_samples([collect(samples(SEPARATE)[0])], {})
+    with pytest.raises(ValueError, match="no `taxonomy` in its metainfo"):
+        RetrievalMetric(levels=["coarse"]).dataset_meta = {}
     with pytest.raises(ValueError, match="no `embedding`; evaluate a model such as HierarchicalContrastive"):
         collect(DataSample())
     bare = DataSample()
