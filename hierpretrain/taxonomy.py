@@ -139,6 +139,27 @@ class Taxonomy:
         self._node(number, node)
         return tuple(self._children[number][node]) if number < self.num_levels else ()
 
+    def rows(self, level: int | str) -> Tensor:
+        """Returns the label rows of all nodes of a level, in the order of their ids.
+
+        Args:
+            level: A number from 1, the coarsest, or a name.
+
+        Returns:
+            (num_nodes, l) int64 for level number l: column ``k - 1`` holds the node's ancestor at level k, the last
+            column the node itself. ``shared_depth`` of two such rows is the depth of the nodes' lowest common ancestor.
+
+        Example:
+            >>> Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind")).rows(2).tolist()
+            [[0, 0], [0, 1], [1, 2]]
+        """
+        number = self.level(level)
+        columns = [torch.arange(len(self._nodes[number - 1]))]
+        for table in reversed(self._nodes[:number]):
+            parents = torch.tensor([parent for _, parent in table], dtype=torch.int64)
+            columns.insert(0, parents[columns[0]])
+        return torch.stack(columns[1:], 1)  # the first is the root's
+
     def _node(self, level: int | str, node: int) -> tuple[str, int]:
         table = self._nodes[self.level(level) - 1]
         if not 0 <= node < len(table):

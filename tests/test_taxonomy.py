@@ -223,3 +223,12 @@ def test_a_million_nodes_are_no_matter():
     tree = Taxonomy(((f"a{i % 100}", f"b{i}") for i in ids), ("a", "b"))
     assert tree.num_nodes(2) == 200_000
     assert len(tree.encode([(f"a{i % 100}", f"b{i}") for i in ids])) == 200_000
+
+
+def test_rows_are_those_of_encoded_paths_cut_at_the_level(tree):
+    assert tree.rows(1).tolist() == [[0], [1], [2]]
+    assert tree.rows("kind").tolist() == [[0, 0], [0, 1], [1, 2]]
+    paths = [("animal", "cat", "siamese"), ("animal", "cat", "tabby"), ("food", "fruit", "apple")]
+    assert torch.equal(tree.rows(-1)[:3], tree.encode(paths))
+    with pytest.raises(ValueError, match="no level 4"):
+        tree.rows(4)
