@@ -9,6 +9,7 @@ import torch
 from hierpretrain.taxonomy import PAD, Taxonomy, append_instances, check_labels, depth, prefix_ids, shared_depth
 from tests.conftest import random_labels
 from tests.reference import contrastive as reference
+from tests.reference import hierarchy
 
 # the label matrix drawn at the head of hierpretrain/taxonomy.py
 ROWS = {
@@ -232,3 +233,51 @@ def test_rows_are_those_of_encoded_paths_cut_at_the_level(tree):
     assert torch.equal(tree.rows(-1)[:3], tree.encode(paths))
     with pytest.raises(ValueError, match="no level 4"):
         tree.rows(4)
+
+
+def test_lca_heights_of_the_drawn_tree(tree):
+    siamese, dog, apple, cherry, tool = (tree.encode([list(ROWS)[i]]) for i in (0, 2, 3, 4, 5))
+    cat, nothing = tree.encode([("animal", "cat")]), tree.encode([()])
+    for a, b, height in (
+        (siamese, siamese, 0),
+        (apple, cherry, 1),
+        (siamese, dog, 2),  # below animal, whose other child has children
+        (dog, dog, 0),
+        (cat, cat, 1),  # an inner node is not a leaf
+        (siamese, cat, 1),
+        (tool, tool, 0),
+        (siamese, tool, 3),
+        (nothing, nothing, 3),
+    ):
+        assert tree.lca_heights(a, b).tolist() == tree.lca_heights(b, a).tolist() == [[height]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_lca_heights_agree_with_a_walk_by_name(seed):
+    rng = np.random.default_rng(seed)
+    paths = [tuple(f"n{rng.integers(3)}" for _ in range(rng.integers(0, 5))) for _ in range(12)] + [tuple("abcd")]
+    tree = Taxonomy(paths, tuple("wxyz"))
+    expected = [[hierarchy.lca_height(a, b, paths) for b in paths] for a in paths[:7]]
+    assert tree.lca_heights(tree.encode(paths[:7]), tree.encode(paths)).tolist() == expected
+    assert tree.lca_heights(tree.encode([]), tree.encode(paths)).shape == (0, 13)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([0, 9, PAD], "level 2 has nodes 0 to 2, not 9"),
+        ([1, 0, 0], "node 0 of level 2 hangs below 0, not 1"),
+        ([0, PAD, 1], "PAD .* only on the right"),
+        ([0, 0], "label rows of this taxonomy have 3 entries; these have 2"),
+    ],
+)
+def test_lca_heights_of_rows_of_no_node(tree, row, message):
+    good = tree.encode(ROWS)
+    for rows in ((torch.tensor([row]), good), (good, torch.tensor([row]))):
+        with pytest.raises(ValueError, match=message):
+            tree.lca_heights(*rows)
+
+
+def test_lca_heights_of_a_tree_without_levels_are_0():
+    rows = torch.empty(2, 0, dtype=torch.int64)
+    assert Taxonomy([()], ()).lca_heights(rows, rows).tolist() == [[0, 0], [0, 0]]

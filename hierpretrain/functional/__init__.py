@@ -1,14 +1,39 @@
 """The equations: losses and metrics as functions of plain tensors, without mmengine."""
 
+from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe
 from hierpretrain.functional.clustering import clustering_metrics
 from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, supcon_loss
+from hierpretrain.functional.happier import happier_loss
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
+from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
+from hierpretrain.functional.mistakes import class_distances, mistake_metrics
+from hierpretrain.functional.prototypes import distortion, distortion_loss, prototype_distances, scale_free_distortion
 from hierpretrain.functional.released import released_hmlc_loss
-from hierpretrain.functional.retrieval import retrieval_metrics
+from hierpretrain.functional.retrieval import recall_curve, retrieval_metrics
+from hierpretrain.functional.triplet import triplet_loss
+from hierpretrain.functional.violations import hierarchy_violations
 
 __all__ = [
+    "accuracy",
+    "class_distances",
     "clustering_metrics",
+    "distortion",
+    "distortion_loss",
+    "happier_loss",
     "hierarchical_contrastive_loss",
+    "hierarchical_cross_entropy",
+    "hierarchical_retrieval_metrics",
+    "hierarchy_violations",
+    "knn_classify",
+    "linear_probe",
+    "mistake_metrics",
+    "prototype_distances",
+    "recall_curve",
     "released_hmlc_loss",
     "retrieval_metrics",
+    "scale_free_distortion",
+    "soft_label_loss",
+    "soft_labels",
     "supcon_loss",
+    "triplet_loss",
 ]

@@ -78,10 +78,8 @@ def retrieval_metrics(
     gallery_labels = flat_labels(gallery_labels, len(gallery), "gallery_labels")
     if wrong := [k for k in ks if k < 1]:
         raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
-    if same_set and not torch.equal(query_labels, gallery_labels):
-        raise ValueError(
-            "same_set takes query i for gallery row i, but their labels differ; pass the same rows and labels twice"
-        )
+    if same_set:
+        check_same_set(query_labels, gallery_labels)
 
     sums: dict[str, float] = dict.fromkeys(
         [f"{name}@{k}" for k in ks for name in ("recall", "precision")] + ["r_precision", "map@r", "map"], 0.0
@@ -98,13 +96,74 @@ def retrieval_metrics(
         sums["map@r"] += ((precision * in_front).sum(1) / num_relevant).sum().item()
         sums["map"] += (precision.sum(1) / num_relevant).sum().item()
         num_queries += len(ranks)
-    if num_queries == 0:
-        raise ValueError(
-            f"at least one query must have a relevant gallery item; none of {len(query)} has; check that both label "
-            "columns are of one level and that same_set is meant"
-        )
+    check_some_relevant(num_queries, len(query))
     means = {name: total / num_queries for name, total in sums.items()}
     return means | {"num_queries": num_queries, "num_lone_queries": len(query) - num_queries}
+
+
+def recall_curve(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    *,
+    max_k: int = 1000,
+    same_set: bool = False,
+) -> Tensor:
+    """Measures ``recall@k`` of :func:`retrieval_metrics` for every k at once, for a plot.
+
+    Args:
+        query: (Q, D) floating-point features on any device, of any length but 0.
+        query_labels: (Q,) integers: node ids from 0, or ``PAD``.
+        gallery: (G, D) features.
+        gallery_labels: (G,) labels.
+        max_k: The last k, at least 1; beyond the size of the gallery the curve stays at 1.
+        same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself.
+
+    Returns:
+        (max_k,) float64 in [0, 1], never falling: entry ``k - 1`` is the share of the queries, those without any
+        relevant item left out, whose first relevant item has a rank of at most k.
+
+    Raises:
+        ValueError: As :func:`retrieval_metrics`, or if ``max_k`` is below 1.
+
+    Example:
+        The first query finds its label at rank 1, the second at rank 2.
+
+        >>> gallery, query = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.1], [1.0, 0.2]])
+        >>> recall_curve(query, torch.tensor([7, 8]), gallery, torch.tensor([7, 8]), max_k=3).tolist()
+        [0.5, 1.0, 1.0]
+    """
+    query, gallery = unit_pair(query, gallery)
+    query_labels = flat_labels(query_labels, len(query), "query_labels")
+    gallery_labels = flat_labels(gallery_labels, len(gallery), "gallery_labels")
+    if max_k < 1:
+        raise ValueError(f"max_k must be at least 1; it is {max_k}")
+    if same_set:
+        check_same_set(query_labels, gallery_labels)
+    at_rank = torch.zeros(max_k + 2, dtype=torch.int64)  # the first relevant item's, from 0; the last entry: beyond
+    for ranks, _ in _ranks_of_relevant(query, query_labels, gallery, gallery_labels, same_set):
+        at_rank += ranks[:, 0].clamp(max=max_k + 1).bincount(minlength=max_k + 2)
+    num_queries = int(at_rank.sum())
+    check_some_relevant(num_queries, len(query))
+    return at_rank[1:-1].cumsum(0) / float(num_queries)
+
+
+def check_same_set(query_labels: Tensor, gallery_labels: Tensor) -> None:
+    """Raises a ValueError unless the labels of a query and a gallery that shall be one set are equal."""
+    if not torch.equal(query_labels, gallery_labels):
+        raise ValueError(
+            "same_set takes query i for gallery row i, but their labels differ; pass the same rows and labels twice"
+        )
+
+
+def check_some_relevant(num_queries: int, num_given: int) -> None:
+    """Raises a ValueError if no query was evaluated, since there is then nothing to take the mean of."""
+    if num_queries == 0:
+        raise ValueError(
+            f"at least one query must have a relevant gallery item; none of {num_given} has; check that both label "
+            "columns are of one level and that same_set is meant"
+        )
 
 
 def _ranks_of_relevant(

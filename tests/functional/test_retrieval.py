@@ -3,7 +3,7 @@ import torch
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 from hierpretrain.functional import retrieval
-from hierpretrain.functional.retrieval import retrieval_metrics
+from hierpretrain.functional.retrieval import recall_curve, retrieval_metrics
 from hierpretrain.taxonomy import PAD
 from tests.reference import metrics as reference
 
@@ -199,6 +199,21 @@ def test_ids_above_2_to_the_24_are_told_apart():
     assert (metrics["precision@2"], metrics["r_precision"]) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("same_set", [False, True])
+@pytest.mark.parametrize("few", [0, 1000])  # sorted, counted
+def test_the_recall_curve_is_recall_at_every_k(monkeypatch, same_set, few):
+    monkeypatch.setattr(retrieval, "_FEW", few)
+    monkeypatch.setattr(retrieval, "_BLOCK", 700)
+    gallery = random_set(10, 60, 20, ties=True)
+    query = gallery if same_set else random_set(11, 25, 22, ties=True)
+    metrics = retrieval_metrics(*query, *gallery, ks=range(1, 71), same_set=same_set)
+    curve = recall_curve(*query, *gallery, max_k=70, same_set=same_set)  # longer than the gallery
+    assert curve.tolist() == pytest.approx([metrics[f"recall@{k}"] for k in range(1, 71)])
+    assert curve[-1] == 1
+    assert recall_curve(*query, *gallery, max_k=3, same_set=same_set).tolist() == curve[:3].tolist()
+    assert len(recall_curve(*query, *gallery, same_set=same_set)) == 1000
+
+
 # ---------------------------------------------------------------- errors
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -220,3 +235,11 @@ def test_malformed_input(changes, message):
     arguments |= changes
     with pytest.raises(ValueError, match=message):
         retrieval_metrics(**arguments)
+    if "ks" not in changes:
+        with pytest.raises(ValueError, match=message):
+            recall_curve(**{name: value for name, value in arguments.items() if name != "ks"})
+
+
+def test_a_recall_curve_has_a_first_point():
+    with pytest.raises(ValueError, match="max_k must be at least 1; it is 0"):
+        recall_curve(FAN, torch.arange(5), FAN, torch.arange(5), max_k=0)

@@ -1,0 +1,230 @@
+"""Classification of frozen embeddings: one linear layer, the nearest neighbours' vote, and top-k accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from hierpretrain.functional.search import flat_labels, nearest, unit_rows
+from hierpretrain.taxonomy import PAD
+
+_ROWS = 4096  # test rows at a time
+_COLUMNS = 64  # coordinates at a time
+_MOMENTUM = 0.9
+
+
+def linear_probe(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    *,
+    epochs: int = 40,
+    batch_size: int = 256,
+    lr: float = 10.0,
+    weight_decay: float = 1e-5,
+    seed: int = 0,
+    k: int = 5,
+) -> Tensor:
+    """Classifies by one linear softmax layer, trained on frozen embeddings for 40 epochs as in "Use All The Labels".
+
+    Rows are centred and scaled, by the training rows' mean and deviation of every coordinate, so that they have about
+    length 1 whatever D is: coordinates of unit embeddings are tiny and mostly far from zero on average, and a learning
+    rate that suits one encoder would be far off for another. The layer starts at zero and is trained by stochastic
+    gradient descent with momentum 0.9, with a rate that falls along half a cosine. All defaults but the number of
+    epochs are our own: they suit several small sets alike, and come within a point of scikit-learn's logistic
+    regression on its digits. Pass the training rows as ``test`` to see whether the layer fits.
+
+    5,000 rows of 256 and 1,900 classes take about 7 seconds on one core.
+
+    Args:
+        train: (N, D) floating-point features of any scale; all is computed on their device.
+        train_labels: (N,) class ids from 0, in any numbering; rows with ``PAD`` are left out.
+        test: (Q, D) features.
+        epochs: How often every training row is seen, from 1.
+        batch_size: From 1; the last batch of an epoch may be smaller.
+        lr: The first, highest learning rate, above 0.
+        weight_decay: The L2 penalty on the weights, of the rows so scaled; from 0. The bias has none.
+        seed: Of the order of the rows. On a CPU equal seeds give equal bits.
+        k: How many classes to return, from 1.
+
+    Returns:
+        (Q, min(k, C)) int64 on the CPU: the best of the C classes of the training rows, best first.
+
+    Raises:
+        ValueError: If features are not (N, D), empty, not floating-point or not finite, or differ in D, if labels are
+            malformed (see ``flat_labels``) or all ``PAD``, or if a number is out of range.
+
+    Example:
+        >>> train = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9], [0.5, 0.5]])
+        >>> linear_probe(train, torch.tensor([7, 7, 3, 3, PAD]), torch.tensor([[2.0, 1.0], [1.0, 2.0]])).tolist()
+        [[7, 3], [3, 7]]
+    """
+    _at_least_1(epochs=epochs, batch_size=batch_size, k=k)
+    if not 0 < lr < math.inf or not 0 <= weight_decay < math.inf:
+        raise ValueError(f"lr must be above 0 and weight_decay at least 0; they are {lr} and {weight_decay}")
+    train, test = _finite_rows(train, "train"), _finite_rows(test, "test").to(train.device)
+    _check_one_width(train, test)
+    train, classes, targets = _labelled(train, train_labels)
+    mean, scale = _centre_and_scale(train)
+    with torch.inference_mode(False), torch.enable_grad():
+        weight = torch.zeros(len(classes), train.shape[1], device=train.device, requires_grad=True)
+        bias = torch.zeros(len(classes), device=train.device, requires_grad=True)
+        groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": weight_decay}, {"params": [bias]}]
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=_MOMENTUM)
+        steps = epochs * math.ceil(len(train) / batch_size)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(epochs):
+            order = torch.randperm(len(train), generator=generator).to(train.device)
+            for rows in torch.split(order, batch_size):
+                logits = linear((train[rows].float() - mean) / scale, weight, bias)
+                optimizer.zero_grad()
+                cross_entropy(logits, targets[rows]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    with torch.no_grad():
+        scores = (linear((rows.float() - mean) / scale, weight, bias) for rows in torch.split(test, _ROWS))
+        return classes[torch.cat([rows.topk(min(k, len(classes))).indices.cpu() for rows in scores])]
+
+
+def knn_classify(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    *,
+    neighbours: int = 20,
+    temperature: float = 0.07,
+    k: int = 5,
+) -> Tensor:
+    """Classifies by the vote of the nearest training rows, each with the weight ``exp(cosine / temperature)``.
+
+    Source: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, section 3.4.
+
+    Args:
+        train: (N, D) floating-point features on any device, of any length but 0.
+        train_labels: (N,) class ids from 0, in any numbering; rows with ``PAD`` are left out.
+        test: (Q, D) features.
+        neighbours: How many vote, from 1; all training rows where there are fewer.
+        temperature: Above 0; a small one leaves the vote to the nearest.
+        k: How many classes to return, from 1.
+
+    Returns:
+        (Q, min(k, C)) int64 on the CPU, for the C classes of the training rows: most votes first, the smaller id first
+        where votes are equal, then ``PAD``: a class without a vote is no prediction.
+
+    Raises:
+        ValueError: If features or labels are malformed (see ``unit_rows`` and ``flat_labels``), all labels are ``PAD``,
+            or a number is out of range.
+
+    Example:
+        >>> train, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([7, 3, 3])
+        >>> knn_classify(train, labels, torch.tensor([[1.0, 0.2]]), neighbours=3).tolist()
+        [[7, 3]]
+        >>> knn_classify(train, labels, torch.tensor([[1.0, 0.2]]), neighbours=1).tolist()
+        [[7, -1]]
+    """
+    _at_least_1(neighbours=neighbours, k=k)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0; it is {temperature}")
+    train, test = unit_rows(train, "train"), unit_rows(test, "test")
+    _check_one_width(train, test)
+    train, classes, targets = _labelled(train, train_labels)
+    similarities, indices = nearest(test, train, min(neighbours, len(train)))  # (Q, neighbours)
+    weights = ((similarities - similarities[:, :1]).double() / temperature).exp()  # one factor a row changes no order
+    labels, order = targets[indices].sort(dim=1, stable=True)
+    weights = weights.gather(1, order)
+    run = (labels.diff(dim=1) != 0).long().cumsum(1)  # equal labels now stand together: number the runs
+    run = torch.nn.functional.pad(run, (1, 0))
+    votes = torch.full_like(weights, -1.0).scatter_reduce(1, run, weights, "sum", include_self=False)
+    voted = torch.full_like(labels, PAD).scatter(1, run, labels)
+    votes, order = votes.sort(dim=1, descending=True, stable=True)
+    best = voted.gather(1, order)[:, : min(k, len(classes))]
+    best = torch.nn.functional.pad(best, (0, min(k, len(classes)) - best.shape[1]), value=PAD)
+    return torch.where(best == PAD, PAD, classes[best])
+
+
+def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -> dict[str, float]:
+    """Computes the share of items whose class is among the first k predictions.
+
+    Args:
+        predicted: (N, K) class ids, best first; ``PAD`` is no prediction.
+        labels: (N,) class ids, or ``PAD`` for items to leave out. A class that no training row had counts as wrong.
+        ks: The k, each from 1; one above K looks at all K.
+
+    Returns:
+        ``top{k}`` for each k, as fractions, and the integers ``num_items`` (evaluated) and ``num_left_out``.
+
+    Raises:
+        ValueError: If ``predicted`` is not (N, K) integers, labels are malformed (see ``flat_labels``) or all ``PAD``,
+            or a k is below 1.
+
+    Example:
+        >>> accuracy(torch.tensor([[3, 7], [7, 3], [3, 7]]), torch.tensor([3, 3, PAD]), ks=(1, 2))
+        {'top1': 0.5, 'top2': 1.0, 'num_items': 2, 'num_left_out': 1}
+    """
+    if predicted.ndim != 2 or predicted.shape[1] == 0:
+        raise ValueError(f"predicted must be (N, K), the best class first; its shape is {tuple(predicted.shape)}")
+    if predicted.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):
+        raise ValueError(f"predicted must be class ids, as integers; they are {predicted.dtype}; use .topk's indices")
+    labels = flat_labels(labels, len(predicted))
+    if wrong := [k for k in ks if k < 1]:
+        raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
+    known = labels != PAD
+    num_items = int(known.sum())
+    if num_items == 0:
+        raise ValueError(f"at least one item must have a label; all {len(labels)} are PAD (-1)")
+    hits = predicted.cpu()[known] == labels[known, None]
+    shares = {f"top{k}": hits[:, :k].any(1).sum().item() / num_items for k in ks}
+    return shares | {"num_items": num_items, "num_left_out": len(labels) - num_items}
+
+
+def _labelled(train: Tensor, train_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the rows that have a label, the C classes, ascending, and for every row the number of its class."""
+    labels = flat_labels(train_labels, len(train), "train_labels")
+    known = labels != PAD
+    if not known.any():
+        raise ValueError(f"at least one training row must have a label; all {len(labels)} are PAD (-1)")
+    classes, targets = torch.unique(labels[known], return_inverse=True)
+    return (train if known.all() else train[known.to(train.device)]), classes, targets.to(train.device)
+
+
+def _centre_and_scale(train: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns (D,) means, and (D,) deviations times the root of D; a coordinate that never changes is only centred."""
+    # in double, where squares of tiny numbers are above 0, but not all columns at once
+    moments = [torch.var_mean(columns.double(), 0, correction=0) for columns in torch.split(train, _COLUMNS, 1)]
+    deviation, mean = torch.cat([variance for variance, _ in moments]).sqrt(), torch.cat([mean for _, mean in moments])
+    constant = deviation <= 1e-12 * mean.abs()  # the mean's own rounding
+    return mean.float(), (torch.where(constant, 1.0, deviation) * math.sqrt(train.shape[1])).float()
+
+
+def _finite_rows(features: Tensor, name: str) -> Tensor:
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(
+            f"{name} must be (N, D), one row per item and not empty; their shape is {tuple(features.shape)}"
+        )
+    if not features.is_floating_point():
+        raise ValueError(f"{name} must be floating-point; they are {features.dtype}; convert them with .float()")
+    features = features.detach()
+    features = features.float() if features.dtype == torch.float64 else features
+    if not (finite := features.isfinite().all(1)).all():
+        row = int((~finite).nonzero()[0, 0])
+        raise ValueError(f"{name} must be finite; row {row} has NaN or infinity; find out where the model diverged")
+    return features
+
+
+def _check_one_width(train: Tensor, test: Tensor) -> None:
+    if train.shape[1] != test.shape[1]:
+        raise ValueError(
+            f"train and test must come from one model and have one D; they have {train.shape[1]} and {test.shape[1]}"
+        )
+
+
+def _at_least_1(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1; it is {number}")

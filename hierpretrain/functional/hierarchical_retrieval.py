@@ -1,0 +1,264 @@
+"""Retrieval metrics over all levels of the tree at once, and the ranking of a gallery by level they are made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from hierpretrain.functional.retrieval import _keys, check_same_set, check_some_relevant
+from hierpretrain.functional.search import unit_pair
+from hierpretrain.taxonomy import PAD, check_labels, depth, prefix_ids, shared_depth
+
+_BLOCK = 1 << 20  # similarities at a time; with counts at four levels 100 MiB, 500 if all items are relevant
+
+
+def hierarchical_retrieval_metrics(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    *,
+    ks: Sequence[int] = (1, 10),
+    same_set: bool = False,
+    relevance: str | Sequence[float] = "pop",
+    alpha: float = 1.0,
+) -> dict[str, float]:
+    """Measures how far each query's gallery, ranked by cosine similarity, is sorted by closeness in the label tree.
+
+    Let l_i in 0..L be the match level of the gallery item at rank i, the ``shared_depth`` of its labels and the
+    query's; n_l the number of items of match level l exactly; R = n_1 + ... + n_L; and l*_i the levels in the best
+    order, the largest first. The mean over queries is taken of
+
+    - ``h_ap``: sum_{i: l_i >= 1} H-rank(i) / i / sum_i rel(l_i), where H-rank(i) = sum_{j <= i} min(rel(l_i), rel(l_j))
+      (Ramzi et al., *Hierarchical Average Precision Training for Pertinent Image Retrieval*, ECCV 2022, eq. 2 and 3).
+      With one level it is average precision. ``relevance`` chooses rel;
+    - ``asi``: 1/R sum_{k <= R} 1/k sum_{l >= 1} min(c_l(k), c*_l(k)), where c_l(k) and c*_l(k) count the items of level
+      l among the first k of the ranking and of the best order (average set intersection);
+    - ``ndcg``: DCG over the DCG of the best order, where DCG = sum_i (2^l_i - 1) / log2(1 + i); and ``ndcg@k``, the
+      same with both sums over the first k places. The best order is that of the whole gallery for every k;
+    - ``lca_height@1``: the height of the lowest common ancestor of the query and the first item, 0 to L. The height of
+      a node is the longest way down from it in the tree that all the label rows given here span. A query on an inner
+      node has its own node's height at best.
+
+    All but the last are in [0, 1] and 1 exactly for a gallery sorted by level (for ``h_ap``, by relevance). Labels may
+    be ragged: ``PAD`` equals nothing, so that a query of depth d matches at level d at best, and its scores are
+    relative to what it can match.
+
+    Equal similarities rank in the order of the gallery, as in :func:`retrieval_metrics`. A query that shares level 1
+    with no gallery item is left out and counted.
+
+    The whole gallery is ranked for each query, a block of queries at a time: O(Q G log G) time and bounded memory. On
+    two cores 4,000 queries in a gallery of 20,000 items with 128 dimensions and three levels take about 3 s, twice as
+    long as :func:`retrieval_metrics` at one level.
+
+    Args:
+        query: (Q, D) floating-point features on any device, of any length but 0.
+        query_labels: (Q, L) label matrix, the coarsest level first, ``PAD`` on the right only.
+        gallery: (G, D) features.
+        gallery_labels: (G, L) label matrix.
+        ks: The k of ``ndcg@k``.
+        same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
+            index, so a duplicate of it stays an answer.
+        relevance: What an item of match level l counts in ``h_ap``; the scale of it cancels.
+
+            - ``'pop'``: (l / L)^alpha / n_l, the paper's. A level's items share its weight, so an item of a large fine
+              class may count less than one of a small coarse class; "sorted by relevance" then differs from "sorted
+              by level".
+            - ``'depth'``: (l / L)^alpha.
+            - ``'map'``: sum_{p <= l} 1 / N_p, where N_p = n_p + ... + n_L: ``h_ap`` is then the mean of the average
+              precisions of levels 1..L, over the levels at which the query has a relevant item.
+            - L numbers w_1..w_L, the coarsest level's first: sum_{p <= l} w_p / N_p, the weighted mean of them.
+        alpha: How much more a finer level counts, 0 or above; ``'pop'`` and ``'depth'`` use it.
+
+    Returns:
+        ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` for every k, ``lca_height@1``, and the integers ``num_queries``
+        (evaluated) and ``num_lone_queries`` (left out).
+
+    Raises:
+        ValueError: If features or labels are malformed (see ``unit_rows`` and ``check_labels``), a k is below 1,
+            ``relevance`` or ``alpha`` is out of range, ``same_set`` is given different sets, or no query has a
+            relevant item.
+
+    Example:
+        The query is a tabby. Its gallery is ranked dog, tabby, tool: match levels 1, 3, 0.
+
+        >>> tabby, dog, tool = [0, 0, 1], [0, 1, PAD], [2, PAD, PAD]
+        >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+        >>> query_labels, gallery_labels = torch.tensor([tabby]), torch.tensor([tabby, dog, tool])
+        >>> metrics = hierarchical_retrieval_metrics(query, query_labels, gallery, gallery_labels, ks=[1])
+        >>> {name: round(value, 4) for name, value in metrics.items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'h_ap': 0.75, 'asi': 0.5, 'ndcg': 0.7098, 'ndcg@1': 0.1429, 'lca_height@1': 2.0, 'num_queries': 1,
+         'num_lone_queries': 0}
+    """
+    query, gallery = unit_pair(query, gallery)
+    query_labels = label_rows(query_labels, len(query), "query_labels")
+    gallery_labels = label_rows(gallery_labels, len(gallery), "gallery_labels")
+    if query_labels.shape[1] != gallery_labels.shape[1]:
+        raise ValueError(
+            f"query_labels and gallery_labels must have the same levels; they have {query_labels.shape[1]} and "
+            f"{gallery_labels.shape[1]}"
+        )
+    if wrong := [k for k in ks if k < 1]:
+        raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
+    relevances_of = _relevance(relevance, alpha, query_labels.shape[1])
+    if same_set:
+        check_same_set(query_labels, gallery_labels)
+    path_heights = _path_heights(query_labels, gallery_labels)
+    inverse_ranks = 1 / torch.arange(1, len(gallery) + 1, dtype=torch.float64)
+    harmonic = torch.nn.functional.pad(inverse_ranks.cumsum(0), (1, 0))  # H_0 = 0, H_1, ...
+
+    sums: dict[str, float] = dict.fromkeys(["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"], 0.0)
+    num_queries = 0
+    own_rows = torch.arange(len(query)) if same_set else None
+    for rows, _, levels in ranked_levels(query, query_labels, gallery, gallery_labels, own_rows):
+        # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
+        row, place = levels.nonzero().unbind(1)
+        rank, level = place + 1, levels[row, place]
+        so_far, counts = _running_counts(row, level, len(rows), query_labels.shape[1])
+        num_relevant = counts.sum(1)
+        finer = counts.flip(1).cumsum(1).flip(1) - counts
+        best_rank = finer[row, level] + so_far.gather(1, level[:, None])[:, 0]  # items of one level keep their order
+        some = num_relevant > 0
+
+        def per_query(values: Tensor, row: Tensor = row, some: Tensor = some) -> Tensor:
+            """Sums the items' values over each row, and leaves out the rows without any."""
+            return torch.zeros(len(some), dtype=torch.float64).index_add_(0, row, values.double())[some]
+
+        relevances = relevances_of(counts)  # (B, L + 1)
+        own = relevances[row, level]
+        h_rank = (torch.minimum(own[:, None], relevances[row]) * so_far).sum(1)
+        sums["h_ap"] += (per_query(h_rank / rank) / per_query(own)).sum().item()
+        # min(c_l(k), c*_l(k)) counts the m whose m-th item of level l is among the first k in both orders
+        in_both = (harmonic[num_relevant[row]] - harmonic[torch.maximum(rank, best_rank) - 1]).clamp(min=0)
+        sums["asi"] += (per_query(in_both) / num_relevant[some]).sum().item()
+        gain, best_gain = ((2.0 ** level.double() - 1) / (at + 1).double().log2() for at in (rank, best_rank))
+        sums["ndcg"] += (per_query(gain) / per_query(best_gain)).sum().item()
+        for k in ks:
+            at_k = per_query(gain * (rank <= k)) / per_query(best_gain * (best_rank <= k))
+            sums[f"ndcg@{k}"] += at_k.sum().item()
+        sums["lca_height@1"] += path_heights[rows].gather(1, levels[:, :1])[some].sum().item()
+        num_queries += int(some.sum())
+    check_some_relevant(num_queries, len(query))
+    means = {name: total / num_queries for name, total in sums.items()}
+    return means | {"num_queries": num_queries, "num_lone_queries": len(query) - num_queries}
+
+
+def ranked_levels(
+    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_rows: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
+
+    Args:
+        query: (Q, D) float32 unit rows on the CPU, as ``unit_rows`` returns.
+        query_labels: (Q, L) label matrix.
+        gallery: (G, D) unit rows.
+        gallery_labels: (G, L) label matrix.
+        own_rows: (Q,) the gallery row that each query is itself and that is left out of its ranking; ``None``: none.
+
+    Yields:
+        (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
+        meaning otherwise; (B, G) int64 match levels in the order of the ranks. G is one less with ``own_rows``.
+
+    Example:
+        >>> rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[0, 0], [0, 0], [0, 1]])
+        >>> for queries, _, levels in ranked_levels(rows[:1], labels[:1], rows, labels, torch.tensor([0])):
+        ...     print(queries.tolist(), levels.tolist())
+        [0] [[1, 2]]
+    """
+    workers = torch.get_num_threads()
+    with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread
+        for queries in torch.split(torch.arange(len(query)), max(1, _BLOCK // len(gallery))):
+            distance = -query[queries] @ gallery.T
+            if own_rows is not None:
+                distance[torch.arange(len(queries)), own_rows[queries]] = torch.inf  # the last rank
+            keys = _keys(distance)
+            list(pool.map(lambda part: part.numpy().sort(axis=1), keys.tensor_split(workers)))
+            if own_rows is not None:
+                keys = keys[:, :-1]
+            levels = shared_depth(query_labels[queries], gallery_labels)
+            yield queries, keys >> 32, levels.gather(1, keys & 0xFFFFFFFF)
+
+
+def label_rows(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:
+    """Checks a label matrix that goes with rows of features.
+
+    Args:
+        labels: (N, L) label matrix.
+        num_rows: N, the number of feature rows.
+        name: What a message shall call them.
+
+    Returns:
+        (N, L) int64 on the CPU.
+
+    Raises:
+        ValueError: If it is no label matrix, has no level or not one row per row of features.
+
+    Example:
+        >>> label_rows(torch.tensor([[4, -1]], dtype=torch.int16), 1)
+        tensor([[ 4, -1]])
+    """
+    if labels.ndim != 2 or len(labels) != num_rows or labels.shape[1] == 0:
+        raise ValueError(
+            f"{name} must be ({num_rows}, L), one label row per row of features and at least one level; their shape is "
+            f"{tuple(labels.shape)}"
+        )
+    check_labels(labels)
+    return labels.detach().cpu().long()
+
+
+def _running_counts(row: Tensor, level: Tensor, num_rows: int, num_levels: int) -> tuple[Tensor, Tensor]:
+    """Counts, per level 0..L, the items of a row up to and with each of its (n,) items, and all of them.
+
+    Returns:
+        (n, L + 1) int64 and (num_rows, L + 1) int64; level 0 has no item.
+    """
+    counts = (row * (num_levels + 1) + level).bincount(minlength=num_rows * (num_levels + 1)).view(num_rows, -1)
+    one_hot = torch.nn.functional.one_hot(level, num_levels + 1)
+    return one_hot.cumsum(0) - (counts.cumsum(0) - counts)[row], counts
+
+
+def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) -> Callable[[Tensor], Tensor]:
+    """Returns the function from each query's (B, L + 1) counts per level to (B, L + 1) relevances; 0 where none is."""
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be a finite number from 0; it is {alpha}")
+    if isinstance(relevance, str) and relevance not in ("pop", "depth", "map"):
+        raise ValueError(f"relevance must be 'pop', 'depth', 'map' or one number per level; it is {relevance!r}")
+
+    def by_level(counts: Tensor) -> Tensor:
+        level = torch.arange(num_levels + 1, dtype=torch.float64)
+        deepest = (level * (counts > 0)).amax(1, keepdim=True)
+        # of the query's deepest match instead of L: the scale cancels, and no alpha makes all of them underflow
+        value = (level / deepest.clamp(min=1)).clamp(max=1) ** alpha * (counts > 0)
+        return value / counts.clamp(min=1) if relevance == "pop" else value
+
+    if relevance in ("pop", "depth"):
+        return by_level
+    weights = torch.tensor([1.0] * num_levels if relevance == "map" else list(relevance), dtype=torch.float64)
+    if len(weights) != num_levels or not weights.isfinite().all() or (weights < 0).any() or weights[0] == 0:
+        raise ValueError(
+            f"relevance must have one finite weight from 0 for each of {num_levels} levels, and the first, the "
+            f"coarsest level's, above 0, as some queries match at no other; it is {weights.tolist()}"
+        )
+
+    def by_weight(counts: Tensor) -> Tensor:
+        at_least = counts.flip(1).cumsum(1).flip(1)[:, 1:]  # (B, L): N_p
+        share = weights / at_least.clamp(min=1) * (at_least > 0)
+        return torch.nn.functional.pad(share.cumsum(1), (1, 0))
+
+    return by_weight
+
+
+def _path_heights(query_labels: Tensor, gallery_labels: Tensor) -> Tensor:
+    """Returns (Q, L + 1) int64: the height of each query's ancestor of depth 0..L in the tree that all rows span."""
+    labels = torch.cat([query_labels, gallery_labels])
+    depths, ids = depth(labels), prefix_ids(labels)
+    heights = [depths.max().expand(len(query_labels))]
+    for level, column in enumerate(ids.unbind(1), start=1):
+        known = column != PAD
+        deepest = torch.zeros(len(labels), dtype=torch.int64).scatter_reduce(0, column[known], depths[known], "amax")
+        heights.append(deepest[column[: len(query_labels)].clamp(min=0)] - level)  # at PAD no pair asks for it
+    return torch.stack(heights, 1)

@@ -1,0 +1,98 @@
+"""How often the order of the embeddings contradicts the label tree."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierpretrain.functional.hierarchical_retrieval import label_rows, ranked_levels
+from hierpretrain.functional.search import unit_rows
+from hierpretrain.taxonomy import depth
+
+
+def hierarchy_violations(
+    embeddings: Tensor, labels: Tensor, *, max_anchors: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Counts the triples in which the item that is closer in the tree is the less similar one.
+
+    For an anchor i and two other items j and k with match levels (``shared_depth`` with the anchor) l_ij > l_ik, the
+    triple is violated if the cosine similarities say s_ij < s_ik; s_ij = s_ik counts half. Over the triples of all
+    anchors together,
+
+    - ``violations`` is the violated share of those with l_ij > l_ik >= 1: of two relatives, the closer one is the less
+      similar. It needs two levels, and says nothing of unrelated items;
+    - ``violations@l``, for each level l, is the violated share of those with l_ij >= l > l_ik, where k may be unrelated
+      (l_ik = 0): 1 - AUC of the similarity as a detector of items of the anchor's node of level l, the anchors' AUCs
+      weighted by their numbers of triples.
+
+    0 is an order that the tree agrees with, 1 its reverse, 0.5 what random or equal embeddings get. All triples of an
+    anchor are counted, by ranking the other items and adding up those of each level that are in front: O(N log N + N L)
+    for each anchor, on two cores about 5 s for 2,000 anchors among 20,000 items of three levels.
+
+    Args:
+        embeddings: (N, D) floating-point features on any device, of any length but 0.
+        labels: (N, L) label matrix, the coarsest level first, ``PAD`` on the right only. An item without any label is
+            no anchor, and unrelated to all others.
+        max_anchors: If more items have a label, so many of them are drawn as anchors; j and k are always any items.
+        seed: Draws the anchors.
+
+    Returns:
+        ``violations`` and ``violations@1`` to ``violations@L`` as fractions in [0, 1]; a share of no triples is left
+        out, as ``violations`` is where L = 1. The integers ``num_triples``, those of ``violations``, and
+        ``num_anchors``.
+
+    Raises:
+        ValueError: If embeddings or labels are malformed (see ``unit_rows`` and ``check_labels``), ``max_anchors`` is
+            below 1, or there is no triple at all.
+
+    Example:
+        From the first cat, the dog is nearer than the other cat; from the other cat, both come in the right order.
+
+        >>> cat, dog, tool = [0, 0], [0, 1], [1, 2]
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, -0.6], [-1.0, 0.0]])
+        >>> metrics = hierarchy_violations(embeddings, torch.tensor([cat, cat, dog, tool]))
+        >>> {name: round(value, 4) for name, value in metrics.items()}
+        {'violations': 0.5, 'violations@1': 0.0, 'violations@2': 0.25, 'num_triples': 2, 'num_anchors': 4}
+    """
+    rows = unit_rows(embeddings, "embeddings")
+    labels = label_rows(labels, len(rows))
+    if max_anchors < 1:
+        raise ValueError(f"max_anchors must be at least 1; it is {max_anchors}")
+    anchors = depth(labels).nonzero()[:, 0]
+    if len(anchors) > max_anchors:
+        drawn = np.random.default_rng(seed).choice(len(anchors), max_anchors, replace=False)
+        anchors = anchors[torch.from_numpy(np.sort(drawn))]
+
+    num_levels = labels.shape[1]
+    # [p, q]: over the anchors, triples with j of level p and k of level q; and twice those violated
+    triples = torch.zeros(num_levels + 1, num_levels + 1, dtype=torch.int64)
+    violated = torch.zeros_like(triples)
+    for _, order, levels in ranked_levels(rows[anchors], labels[anchors], rows, labels, anchors):
+        in_front = torch.searchsorted(order, order)  # (A, N): items strictly more similar
+        not_behind = torch.searchsorted(order, order, right=True)
+        counts = torch.stack([(levels == q).sum(1) for q in range(num_levels + 1)], 1)  # (A, L + 1)
+        triples += counts.T @ counts
+        for q in range(num_levels):
+            up_to = torch.nn.functional.pad((levels == q).cumsum(1), (1, 0))  # (A, N + 1): k of level q in front
+            twice = up_to.gather(1, in_front) + up_to.gather(1, not_behind)
+            violated[:, q] += torch.zeros(num_levels + 1, dtype=torch.int64).index_add_(
+                0, levels.flatten(), twice.flatten()
+            )
+
+    level = torch.arange(num_levels + 1)
+    j, k = level[:, None], level
+    shares = {"violations": (j > k) & (k >= 1)} | {
+        f"violations@{m}": (j >= m) & (k < m) for m in range(1, num_levels + 1)
+    }
+    metrics: dict[str, float] = {
+        name: int(violated[pairs].sum()) / 2 / number
+        for name, pairs in shares.items()
+        if (number := int(triples[pairs].sum()))
+    }
+    if not metrics:
+        raise ValueError(
+            f"violations need an anchor with two other items, one closer in the tree; none of {len(anchors)} anchors "
+            "has; pass more items, or labels with more than one class"
+        )
+    return metrics | {"num_triples": int(triples[shares["violations"]].sum()), "num_anchors": len(anchors)}
