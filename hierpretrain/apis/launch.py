@@ -17,6 +17,7 @@ from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
 
 _PATIENCE = timedelta(hours=2)  # of processes that wait while one computes metrics
+_OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
 
 def build_runner(config: Config) -> Runner:
@@ -42,7 +43,8 @@ def build_runner(config: Config) -> Runner:
 def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
     """Raises unless a checkpoint has every weight of a model, and no others.
 
-    MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate or train those.
+    MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate or train those. Weights of
+    a projection or a loss that the model leaves out (``None``) may be in the file.
 
     Args:
         model: The model, wrapped for several processes or not.
@@ -59,6 +61,8 @@ def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
     except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
     model = model.module if is_model_wrapper(model) else model
+    left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
+    found = {name: shape for name, shape in found.items() if not name.startswith(left_out)}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if wrong := [name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)]:
         name = wrong[0]

@@ -1,4 +1,4 @@
-"""The algorithm: images -> preprocessor -> backbone -> pooling -> projection -> loss."""
+"""The algorithm: images -> preprocessor -> backbone -> pooling -> projection -> loss; the last two may be left out."""
 
 from __future__ import annotations
 
@@ -11,51 +11,66 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import Taxonomy
 
 
 @MODELS.register_module()
 class HierarchicalContrastive(BaseModel):
-    """Trains an encoder with a contrastive loss on labelled views, and embeds images with it.
+    """Trains an encoder with a loss on labelled views, and embeds images with it.
 
     Args:
         backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector. Its own
             ``frozen_stages`` freeze it in part; frozen parts run without gradient and keep their statistics.
-        projection: Config of the projection head, as :class:`ProjectionHead`.
-        loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`.
+        projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
+            the loss.
+        loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
+            :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. ``None`` makes an encoder
+            that embeds and cannot be trained.
         neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
             and averages a feature map over its places.
         data_preprocessor: Config of the preprocessor, as :class:`MultiViewPreprocessor`.
         embedding: What :meth:`predict` returns: ``'backbone'``, the vectors before the projection, as paper A, or
             ``'projection'``.
+        normalize: Whether the loss gets rows of unit length, as the contrastive ones want. Classifiers and prototypes
+            take the rows as they are: ``False``. Embeddings have unit length either way.
         channels_last: Whether the weights are laid out for ``channels_last`` images; goes with the preprocessor's.
         init_cfg: As of every MMEngine module.
 
     Raises:
-        ValueError: If an option is unknown, or a batch has no labels or is not made of whole views.
+        ValueError: If an option is unknown or wants a projection that is left out, a batch has no labels or is not made
+            of whole views, or a model without a loss is asked for one.
     """
 
     def __init__(
         self,
         backbone: dict[str, Any],
-        projection: dict[str, Any],
-        loss: dict[str, Any],
+        projection: dict[str, Any] | None = None,
+        loss: dict[str, Any] | None = None,
         *,
         neck: dict[str, Any] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
         embedding: str = "backbone",
+        normalize: bool = True,
         channels_last: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="MultiViewPreprocessor")), init_cfg)
         if embedding not in ("backbone", "projection"):
             raise ValueError(f"embedding must be 'backbone' or 'projection', not {embedding!r}")
-        self.embedding = embedding
+        if embedding == "projection" and projection is None:
+            raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
+        self.embedding, self.normalize = embedding, normalize
         self.backbone = _build(backbone)
         self.neck = _build(neck) if neck else None
-        self.projection = _build(projection)
-        self.loss_module = _build(loss)
+        self.projection = None if projection is None else _build(projection)
+        self.loss_module = None if loss is None else _build(loss)
         if channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Tells the tree of the training data to the loss, if it is one that asks for it."""
+        if hasattr(self.loss_module, "set_taxonomy"):
+            self.loss_module.set_taxonomy(taxonomy)
 
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"
@@ -98,6 +113,11 @@ class HierarchicalContrastive(BaseModel):
             inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them.
             data_samples: B samples with ``gt_label``, the (L,) label row, and the meta item ``sample_idx``.
         """
+        if self.loss_module is None:
+            raise ValueError(
+                "this model has no loss: it evaluates a checkpoint (tools/test.py); train with a config that has "
+                "model.loss"
+            )
         views, rest = divmod(len(inputs), len(data_samples))
         if rest or not views:
             raise ValueError(f"{len(inputs)} images are no whole number of views of {len(data_samples)} samples")
@@ -108,17 +128,20 @@ class HierarchicalContrastive(BaseModel):
             )
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)  # (B, L)
         instances = torch.tensor([sample.sample_idx for sample in data_samples], device=inputs.device)  # (B,)
-        features = normalize(self.projection(self.extract_feat(inputs)).float(), dim=1)
+        features = self.extract_feat(inputs)
+        if self.projection is not None:
+            features = self.projection(features)
+        features = normalize(features.float(), dim=1) if self.normalize else features.float()
         return {"loss": self.loss_module(features, labels.repeat(views, 1), instances.repeat(views))}
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
-        """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32."""
-        embeddings = self.embed(inputs)
+        """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32 on the CPU."""
+        embeddings = self.embed(inputs).cpu()  # in one go, not by every metric
         samples = data_samples or [DataSample() for _ in embeddings]
         if len(samples) != len(embeddings):
             raise ValueError(f"{len(embeddings)} images of {len(samples)} samples: embed one view of each image")
         for sample, embedding in zip(samples, embeddings, strict=True):
-            sample.set_field(embedding, "embedding")
+            sample.set_field(embedding.clone(), "embedding")  # of its own, for all metrics to share
         return samples
 
 

@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 
 from hierpretrain.functional import hierarchical_contrastive_loss
 from hierpretrain.models import HierarchicalContrastive, MultiViewPreprocessor, ProjectionHead
+from hierpretrain.taxonomy import Taxonomy
 
 SMALL = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
 
@@ -39,6 +40,62 @@ def test_loss_is_that_of_the_projections_with_labels_repeated_for_each_view():
     features = normalize(model.projection(model.extract_feat(inputs)), dim=1)
     expected = hierarchical_contrastive_loss(features, torch.tensor(LABELS).repeat(2, 1), constraint="pair")
     torch.testing.assert_close(loss, expected)
+
+
+def test_without_a_projection_the_loss_gets_the_embedding():
+    torch.manual_seed(0)
+    model = HierarchicalContrastive(dict(SMALL), loss=dict(type="HiMulConELoss")).eval()
+    inputs = torch.randn(8, 3, 32, 32)
+    loss = model(inputs, samples(LABELS), mode="loss")["loss"]
+    expected = hierarchical_contrastive_loss(model(inputs), torch.tensor(LABELS).repeat(2, 1), constraint="pair")
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_the_loss_gets_unit_rows_unless_told_otherwise_and_embeddings_are_unit_rows_either_way(unit):
+    model = make(normalize=unit).eval()
+    given = []
+    model.loss_module.forward = lambda features, *_: given.append(features) or features.sum()
+    inputs = torch.randn(8, 3, 32, 32)
+    model(inputs, samples(LABELS), mode="loss")
+    projected = model.projection(model.extract_feat(inputs))
+    torch.testing.assert_close(given[0], normalize(projected, dim=1) if unit else projected)
+    torch.testing.assert_close(model(inputs).norm(dim=1), torch.ones(8))
+
+
+def test_without_a_loss_it_embeds_and_does_not_train():
+    torch.manual_seed(0)
+    model = HierarchicalContrastive(dict(SMALL)).eval()
+    inputs = torch.randn(8, 3, 32, 32)
+    torch.testing.assert_close(model(inputs), make().eval()(inputs))
+    with pytest.raises(ValueError, match=r"has no loss: it evaluates a checkpoint \(tools/test.py\); train with"):
+        model(inputs, samples(LABELS), mode="loss")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        dict(type="TripletLoss"),
+        dict(type="LevelCrossEntropyLoss", num_classes=2, in_channels=64),
+        dict(type="GuidedLoss", num_classes=2, in_channels=64),
+        dict(type="HXELoss", num_classes=2, in_channels=64),
+        dict(type="SoftLabelLoss", num_classes=2, in_channels=64),
+        dict(type="HAPPIERLoss", num_classes=2, in_channels=64),
+    ],
+    ids=lambda loss: loss["type"],
+)
+def test_every_loss_trains_the_encoder_under_autocast(loss):
+    torch.manual_seed(0)
+    model = HierarchicalContrastive(dict(SMALL), loss=loss).train()
+    model.set_taxonomy(Taxonomy([("a", "x"), ("a", "y"), ("b",)], ("kind", "thing")))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = model(torch.randn(8, 3, 32, 32), samples(LABELS), mode="loss")["loss"]
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+    value.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
 
 
 def test_a_training_step_changes_what_is_trained_and_keeps_what_is_frozen():
@@ -129,6 +186,10 @@ def test_channels_last_changes_the_layout_and_not_the_values():
     ("call", "message"),
     [
         (lambda m: make(embedding="head"), "embedding must be 'backbone' or 'projection', not 'head'"),
+        (
+            lambda m: HierarchicalContrastive(dict(SMALL), embedding="projection"),
+            "embedding='projection' needs a projection; give one, or take embedding='backbone'",
+        ),
         (lambda m: m(torch.zeros(1), mode="train"), "mode must be 'loss', 'predict' or 'tensor', not 'train'"),
         (lambda m: m.loss(torch.zeros(5, 3, 32, 32), samples(LABELS)), "5 images are no whole number of views of 4"),
         (lambda m: m.loss(torch.zeros(1, 3, 32, 32), [DataSample()]), "training needs `gt_label`"),

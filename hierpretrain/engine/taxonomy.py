@@ -1,0 +1,26 @@
+"""The hook that tells the tree of the training data to the model."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from hierpretrain.registry import HOOKS
+from hierpretrain.taxonomy import Taxonomy
+
+
+@HOOKS.register_module()
+class TaxonomyHook(Hook):
+    """Calls ``model.set_taxonomy`` with the tree of the training data before training starts.
+
+    Losses over the classes of a level learn from it how the classes hang together, and that there are as many as they
+    were built for. Data without a tree and models without the method are left alone.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Hands the tree over."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        taxonomy = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("taxonomy")
+        if taxonomy is not None and hasattr(model, "set_taxonomy"):
+            model.set_taxonomy(Taxonomy.from_dict(taxonomy))

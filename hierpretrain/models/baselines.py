@@ -1,0 +1,122 @@
+"""Registered losses over pairs and triplets of rows that others proposed, called as those of :mod:`.losses`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from hierpretrain.functional import happier_loss, triplet_loss
+from hierpretrain.functional.triplet import Distance, Mining
+from hierpretrain.models.classifiers import ClassifierLoss, columns_to
+from hierpretrain.models.gather import gather_rows
+from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import prefix_ids
+
+
+@MODELS.register_module()
+class TripletLoss(nn.Module):
+    """Triplet loss over the nodes of one level (Hermans et al., 2017), with the triplets of the batch.
+
+    Args:
+        level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
+            Items whose path ends above it are left out.
+        margin: In the unit of the distance, or ``'soft'``.
+        mining: ``'hard'``, the hardest triplet of each anchor, or ``'all'``, all that are violated.
+        distance: ``'squared'`` or ``'euclidean'``.
+
+    Example:
+        >>> loss = TripletLoss(level=1, margin=0.5)
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [1, 1]]).repeat(2, 1)
+        >>> loss(features, labels, torch.arange(2).repeat(2)).item()  # positives at 0, negatives at 2
+        0.0
+    """
+
+    def __init__(
+        self,
+        *,
+        level: int = -1,
+        margin: float | Literal["soft"] = 0.2,
+        mining: Mining = "hard",
+        distance: Distance = "squared",
+    ) -> None:
+        super().__init__()
+        self.level, self.margin, self.mining, self.distance = level, margin, mining, distance
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
+        everyone, first = gather_rows(columns_to(self.level, labels, "TripletLoss"))
+        return triplet_loss(
+            features,
+            prefix_ids(everyone)[first : first + len(labels), -1],
+            margin=self.margin,
+            mining=self.mining,
+            distance=self.distance,
+            gather=gather_rows,
+        )
+
+
+@MODELS.register_module()
+class HAPPIERLoss(ClassifierLoss):
+    """HAPPIER: smooth hierarchical average precision, and a term that clusters the finest classes (ECCV 2022).
+
+    ``(1 - lam) (1 - H-AP) + lam CE``, where the logits of the cross entropy are the cosines of a row with the learnt
+    proxies of the classes, divided by ``proxy_temperature``. See :func:`hierpretrain.functional.happier_loss`, also for
+    the options that are not listed here.
+
+    Args:
+        num_classes: Nodes of ``level``.
+        in_channels: Size of the unit rows that the loss is given.
+        level: Whose nodes the second term clusters: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it.
+        lam: Weight of the second term, 0 to 1.
+        proxy_temperature: Of the second term; above 0.
+        alpha: How much more the finer levels count in H-AP.
+        temperature: Of the sigmoid of H-AP.
+        slope: Beyond ``delta``; ``delta``, ``start`` and ``offset`` shape the smooth rank as well.
+        delta: Up to where an item that is wrongly in front is close.
+        start: Added on the wrong side.
+        offset: Value right behind ``delta``.
+
+    Example:
+        >>> loss = HAPPIERLoss(num_classes=2, in_channels=2, lam=0.0)
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [1, 1]]).repeat(2, 1)
+        >>> loss(features, labels, torch.arange(2).repeat(2)).item()  # each row's other view is its nearest
+        0.0
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        level: int = -1,
+        lam: float = 0.1,
+        proxy_temperature: float = 0.05,
+        alpha: float = 1.0,
+        temperature: float = 0.01,
+        slope: float = 100.0,
+        delta: float = 0.05,
+        start: float = 0.5,
+        offset: float = 1.44,
+    ) -> None:
+        super().__init__(num_classes, level)
+        if not 0 <= lam <= 1:
+            raise ValueError(f"lam must be in 0 to 1; it is {lam}")
+        if not proxy_temperature > 0:
+            raise ValueError(f"proxy_temperature must be above 0; it is {proxy_temperature}")
+        self.lam, self.proxy_temperature = lam, proxy_temperature
+        self.options = dict(alpha=alpha, temperature=temperature, slope=slope, delta=delta, start=start, offset=offset)
+        self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the cross entropy of each row."""
+        cosines = features @ normalize(self.proxies, dim=1).T
+        return cross_entropy(cosines / self.proxy_temperature, classes, reduction="none")
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        ranking = happier_loss(features, labels, gather=gather_rows, **self.options)
+        return (1 - self.lam) * ranking + self.lam * super().forward(features, labels, instances)

@@ -1,0 +1,315 @@
+"""Registered losses with a class per node of one level, called as those of :mod:`.losses`.
+
+They have weights of their own, as many as the level has nodes, and learn how the nodes hang together from
+``set_taxonomy``, which :class:`hierpretrain.engine.TaxonomyHook` calls. The class of an item is its node's id in the
+tree; an item whose path ends above the level is left out. On several processes the value and the gradient are those of
+one process on all rows together.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from hierpretrain.functional import (
+    distortion_loss,
+    hierarchical_cross_entropy,
+    prototype_distances,
+    soft_label_loss,
+    soft_labels,
+)
+from hierpretrain.models.gather import gather_rows
+from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
+
+
+def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
+    """Returns the columns of a label matrix from the coarsest level down to one.
+
+    Args:
+        level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
+        labels: (M, L) label matrix.
+        name: Whose level it is, for the error.
+
+    Raises:
+        ValueError: If there is no such level.
+
+    Example:
+        >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
+        tensor([[0, 1]])
+    """
+    levels = labels.shape[1]
+    if level == 0 or abs(level) > levels:
+        raise ValueError(
+            f"level of {name} must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {level}"
+        )
+    return labels[:, : level if level > 0 else levels + level + 1]
+
+
+class ClassifierLoss(nn.Module):
+    """What the losses over the classes of a level share: the choice of rows, and the mean over them.
+
+    Args:
+        num_classes: Nodes of the level.
+        level: The level's number.
+    """
+
+    def __init__(self, num_classes: int, level: int) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1; it is {num_classes}")
+        self.num_classes, self.level = num_classes, level
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Checks that the level has as many nodes as the loss has classes.
+
+        Raises:
+            ValueError: If not, or if there is no such level.
+        """
+        if (nodes := taxonomy.num_nodes(self.level)) != self.num_classes:
+            name = taxonomy.level_names[taxonomy.level(self.level) - 1]
+            raise ValueError(
+                f"num_classes of {type(self).__name__} must be the number of nodes of its level, {nodes} of {name!r}; "
+                f"it is {self.num_classes}. Set model.loss.num_classes={nodes}"
+            )
+
+    @abstractmethod
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the (n,) losses of (n, D) rows of the (n,) classes."""
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        classes = columns_to(self.level, labels, type(self).__name__)[:, -1]
+        if len(classes) and int(classes.max()) >= self.num_classes:
+            raise ValueError(
+                f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {int(classes.max())} of "
+                f"level {self.level}; set model.loss.num_classes to the number of nodes of that level"
+            )
+        known = classes != PAD
+        with torch.autocast(features.device.type, enabled=False):
+            rows = features[known].to(next(self.parameters()).dtype)
+            everyone, _ = gather_rows(self.item_losses(rows, classes[known]))
+            if not everyone.isfinite().all():  # on all processes, so that none waits for another
+                raise ValueError(
+                    f"the loss of every item must be finite; that of item {int((~everyone.isfinite()).nonzero()[0])} "
+                    "is not. Lower the learning rate, clip gradients, or look for a broken image"
+                )
+            return everyone.sum() / max(len(everyone), 1)
+
+
+@MODELS.register_module()
+class LevelCrossEntropyLoss(ClassifierLoss):
+    """Cross entropy of a linear classifier over the nodes of one level.
+
+    Args:
+        num_classes: Nodes of the level.
+        in_channels: Size of the rows that the loss is given.
+        level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
+        label_smoothing: Share of the target that is spread evenly over all classes, 0 to 1.
+
+    Example:
+        >>> loss = LevelCrossEntropyLoss(num_classes=4, in_channels=2)
+        >>> _ = loss.classifier.requires_grad_(False).weight.zero_(), loss.classifier.bias.zero_()
+        >>> round(loss(torch.eye(2), torch.tensor([[0, 3], [0, 1]]), torch.arange(2)).item(), 4)  # log 4
+        1.3863
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, label_smoothing: float = 0.0) -> None:
+        super().__init__(num_classes, level)
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must be in 0 to 1; it is {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the cross entropy of each row."""
+        logits = self.classifier(features)
+        return cross_entropy(logits, classes, reduction="none", label_smoothing=self.label_smoothing)
+
+
+class TreeClassifierLoss(ClassifierLoss):
+    """What the losses share that need the tree itself: the label rows of the classes.
+
+    Args:
+        num_classes: Nodes of the level.
+        level: The level's number.
+    """
+
+    def __init__(self, num_classes: int, level: int) -> None:
+        super().__init__(num_classes, level)
+        self.register_buffer("_class_rows", None, persistent=False)
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the tree, and checks that the level has as many nodes as the loss has classes."""
+        super().set_taxonomy(taxonomy)
+        self._class_rows = taxonomy.rows(self.level).to(next(self.parameters()).device)
+
+    @property
+    def class_rows(self) -> Tensor:
+        """The (num_classes, l) label rows of the classes.
+
+        Raises:
+            ValueError: If the tree is not known yet.
+        """
+        if self._class_rows is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the tree of the classes: add dict(type='TaxonomyHook') to the config's "
+                "custom_hooks, or call set_taxonomy"
+            )
+        return self._class_rows
+
+    def heights(self, classes: Tensor, others: Tensor) -> Tensor:
+        """Returns (n, m): how many levels above two classes their lowest common ancestor stands, 0 for one class."""
+        rows = self.class_rows
+        return rows.shape[1] - shared_depth(rows[classes], rows[others])
+
+
+@MODELS.register_module()
+class HXELoss(TreeClassifierLoss):
+    """Hierarchical cross entropy of a linear classifier (Bertinetto et al., CVPR 2020).
+
+    See :func:`hierpretrain.functional.hierarchical_cross_entropy`.
+
+    Args:
+        num_classes: Nodes of the level.
+        in_channels: Size of the rows that the loss is given.
+        level: Whose nodes are the classes, as for :class:`LevelCrossEntropyLoss`.
+        alpha: How much less each finer step counts; 0 is cross entropy.
+
+    Example:
+        >>> loss = HXELoss(num_classes=3, in_channels=2)
+        >>> loss.set_taxonomy(Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing")))
+        >>> _ = loss.classifier.requires_grad_(False).weight.zero_(), loss.classifier.bias.zero_()
+        >>> round(loss(torch.eye(2), torch.tensor([[0, 0], [0, 1]]), torch.arange(2)).item(), 4)
+        1.0842
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, alpha: float = 0.1) -> None:
+        super().__init__(num_classes, level)
+        self.alpha = alpha
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the loss of each row."""
+        return hierarchical_cross_entropy(self.classifier(features), self.class_rows, classes, alpha=self.alpha)
+
+
+@MODELS.register_module()
+class SoftLabelLoss(TreeClassifierLoss):
+    """Cross entropy of a linear classifier against soft labels; see :func:`hierpretrain.functional.soft_labels`.
+
+    The distance of two classes is the height of their lowest common ancestor, divided by the number of levels.
+
+    Args:
+        num_classes: Nodes of the level.
+        in_channels: Size of the rows that the loss is given.
+        level: Whose nodes are the classes, as for :class:`LevelCrossEntropyLoss`.
+        beta: How sharp the labels are, from 0 (uniform).
+
+    Example:
+        >>> loss = SoftLabelLoss(num_classes=3, in_channels=2)
+        >>> loss.set_taxonomy(Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing")))
+        >>> _ = loss.classifier.requires_grad_(False).weight.zero_(), loss.classifier.bias.zero_()
+        >>> round(loss(torch.eye(2), torch.tensor([[0, 0], [0, 1]]), torch.arange(2)).item(), 4)  # log 3
+        1.0986
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, beta: float = 10.0) -> None:
+        super().__init__(num_classes, level)
+        self.beta = beta
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the loss of each row."""
+        heights = self.heights(classes, torch.arange(self.num_classes, device=classes.device)).to(features.dtype)
+        targets = soft_labels(heights, beta=self.beta, max_distance=self.class_rows.shape[1])
+        return soft_label_loss(self.classifier(features), targets)
+
+
+@MODELS.register_module()
+class GuidedLoss(TreeClassifierLoss):
+    """Metric-guided prototypes (Garnot and Landrieu, BMVC 2021): distances to learnt prototypes that keep the tree.
+
+    Cross entropy over minus the distances of a row to the prototypes of all classes, plus ``weight`` times the
+    distortion of the distances between prototypes; see :func:`hierpretrain.functional.distortion_loss`. The distance of
+    two classes in the tree is the height of their lowest common ancestor, half the length of the path between them.
+
+    Args:
+        num_classes: Nodes of the level.
+        in_channels: Size of the rows that the loss is given.
+        level: Whose nodes are the classes, as for :class:`LevelCrossEntropyLoss`.
+        weight: Of the distortion, from 0.
+        scale_free: Whether the distortion leaves the scale of the prototypes free.
+        squared: Whether the logits are minus the squares of the distances.
+        max_classes: Among how many classes, drawn anew at each step, the distortion is taken; ``None`` for all, which
+            takes a square of them: 400 MB for 10,000.
+        seed: Of that draw. It depends on the seed and the number of steps trained alone, which checkpoints carry.
+
+    Example:
+        >>> loss = GuidedLoss(num_classes=2, in_channels=2, scale_free=False)
+        >>> loss.set_taxonomy(Taxonomy([("a",), ("b",)], ("kind",)))
+        >>> _ = loss.prototypes.requires_grad_(False).copy_(torch.tensor([[0.0, 0.0], [0.0, 2.0]]))
+        >>> features, labels = torch.tensor([[1.0, 1.0]]), torch.tensor([[1]])
+        >>> round(loss(features, labels, torch.tensor([0])).item(), 4)  # log 2 + (2 / 1 - 1)^2
+        1.6931
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        level: int = -1,
+        weight: float = 1.0,
+        scale_free: bool = True,
+        squared: bool = False,
+        max_classes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_classes, level)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"weight must be finite and not below 0; it is {weight}")
+        if max_classes is not None and max_classes < 2:
+            raise ValueError(f"max_classes must be at least 2, or None for all classes; it is {max_classes}")
+        self.weight, self.scale_free, self.squared = weight, scale_free, squared
+        self.max_classes, self.seed = max_classes, seed
+        self.prototypes = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("_all_heights", None, persistent=False)
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the tree, and checks that the level has as many nodes as the loss has classes."""
+        super().set_taxonomy(taxonomy)
+        if self.max_classes is None:
+            every = torch.arange(self.num_classes, device=self.prototypes.device)
+            self._all_heights = self.heights(every, every).to(self.prototypes.dtype)
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the cross entropy of each row."""
+        distances = prototype_distances(features, self.prototypes, squared=self.squared)
+        return cross_entropy(-distances, classes, reduction="none")
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        with torch.autocast(features.device.type, enabled=False):
+            prototypes, heights = self._prototypes_to_compare()
+            distances = prototype_distances(prototypes, prototypes)
+            distorted = distortion_loss(distances, heights, scale_free=self.scale_free)
+        return super().forward(features, labels, instances) + self.weight * distorted
+
+    def _prototypes_to_compare(self) -> tuple[Tensor, Tensor]:
+        """Returns (k, D) prototypes and the (k, k) distances of their classes in the tree."""
+        if self.max_classes is None:
+            _ = self.class_rows  # raises if the tree is not known
+            return self.prototypes, self._all_heights.to(self.prototypes.dtype)
+        rng = np.random.default_rng((self.seed, int(self.steps)))
+        chosen = rng.choice(self.num_classes, min(self.max_classes, self.num_classes), replace=False)
+        chosen = torch.from_numpy(chosen).to(self.prototypes.device)
+        if self.training:
+            self.steps += 1
+        prototypes = self.prototypes[chosen]
+        return prototypes, self.heights(chosen, chosen).to(prototypes.dtype)
