@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from hierpretrain.datasets.annotations import Annotations, check_images
 from hierpretrain.datasets.loading import UnreadableImage
 from hierpretrain.datasets.rng import seeded
+from hierpretrain.datasets.splits import with_split
 from hierpretrain.registry import TRANSFORMS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -31,6 +32,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     Args:
         data_root: The folder of the data set.
         split: The split, or a list of splits, whose images are taken, in the order of the annotations; all by default.
+        split_file: A file that :meth:`Split.save` wrote; its tags then replace the annotations' own. A relative path is
+            relative to the current folder, as for ``taxonomy``.
         pipeline: Transforms, as configs or callables; the first is usually ``dict(type='LoadRGB')``.
         level_names: New names for the levels, the coarsest first.
         taxonomy: A file that :meth:`Taxonomy.save` wrote, to encode with instead of a tree made from the annotations;
@@ -49,7 +52,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     Raises:
         ValueError: If the annotations are wrong (see :class:`Annotations`), a split does not exist, ``level_names`` are
-            too many or too few, the ``taxonomy`` file lacks a label, or files are missing.
+            too many or too few, the ``taxonomy`` file lacks a label, ``split_file`` does not list the same images, or
+            files are missing.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         *,
         data_root: str,
         split: str | Sequence[str] | None = None,
+        split_file: str | None = None,
         pipeline: Sequence[dict[str, Any] | Callable[[dict[str, Any]], Any]] = (),
         level_names: Sequence[str] | None = None,
         taxonomy: str | None = None,
@@ -72,6 +77,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         self.on_error = on_error
         self.seed = seed
         annotations = self.read()
+        if split_file is not None:
+            annotations = with_split(annotations, split_file)
         rows, splits = _choose(annotations, split)
         images = [annotations.images[row] for row in rows]
         if check_files:

@@ -1,0 +1,358 @@
+"""Splits by class: seen classes, classes that training never sees, train, val and test inside both; kept as files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from hierpretrain.datasets.annotations import Annotations, _short, _some, read_text
+from hierpretrain.files import write_whole
+from hierpretrain.taxonomy import Taxonomy
+
+UNUSED = "unused"
+"""The split tag of images without a label at the level of the classes, which are neither seen nor unseen."""
+
+_FORMAT = "hierpretrain.split.v1"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split tag for every image of a data set, and how the tags came about.
+
+    Args:
+        tags: Image, as the annotations name it, -> split tag.
+        level: The name of the level whose nodes were divided into seen and unseen classes.
+        unseen: The paths of the unseen classes, sorted.
+        seed: What all draws came from.
+        shares: The shares of train, val and test; None where the annotations' own splits were kept.
+        val_share: The share of the own training split that became val; None where there is none.
+        unit: The name of the level whose nodes were never divided; None for single images.
+        source: What the annotations were read from.
+
+    Example:
+        >>> import tempfile
+        >>> tags = {"a.jpg": "seen_train", "b.jpg": "unseen_test"}
+        >>> split = Split(tags, "kind", (("dog",),), 0, None, None, None, "pets")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     split.save(f"{folder}/split.json")
+        ...     Split.load(f"{folder}/split.json") == split
+        True
+    """
+
+    tags: Mapping[str, str]
+    level: str
+    unseen: tuple[tuple[str, ...], ...]
+    seed: int
+    shares: tuple[float, float, float] | None
+    val_share: float | None
+    unit: str | None
+    source: str
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the split as JSON, one image a line; equal splits give equal bytes, whole or not at all."""
+        images: dict[str, list[str]] = {tag: [] for tag in sorted(set(self.tags.values()))}
+        for image in sorted(self.tags):
+            images[self.tags[image]].append(image)
+        about = {"format": _FORMAT} | {key: getattr(self, key) for key in _KEYS if key != "images"}
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
+        lines.append(f'"images": {json.dumps(images, indent=0)}')
+        # JSON's ASCII, since a file name need not be UTF-8
+        write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Split:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            ValueError: With the file, if it cannot be read, is truncated or no split, lacks a key, has a value of a
+                wrong type, or lists an image twice.
+        """
+        path = os.fspath(path)
+        try:
+            data = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}:{error.lineno}: no JSON: {error.msg}; the file is truncated or edited: make it anew with "
+                "tools/make_split.py"
+            ) from error
+        except RecursionError as error:
+            raise ValueError(f"{path}: no JSON of a split: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != _FORMAT:
+            found = data.get("format") if isinstance(data, dict) else type(data).__name__
+            raise ValueError(
+                f"{path}: a split file must have 'format': {_FORMAT!r}, not {found!r}; make it with tools/make_split.py"
+            )
+        for key, (fits, kind) in _KEYS.items():
+            if key not in data:
+                raise ValueError(f"{path}: the key {key!r} is missing; make the file anew with tools/make_split.py")
+            if not fits(data[key]):
+                raise ValueError(f"{path}: {key!r} must be {kind}; it is {_short(data[key])}")
+        tags: dict[str, str] = {}
+        for tag, images in data["images"].items():
+            for image in images:
+                if image in tags:
+                    raise ValueError(
+                        f"{path}: the image {image!r} is listed twice, as {tags[image]!r} and {tag!r}; list it once"
+                    )
+                tags[image] = tag
+        return cls(
+            tags=tags,
+            unseen=tuple(map(tuple, data["unseen"])),
+            shares=None if data["shares"] is None else tuple(data["shares"]),
+            **{key: data[key] for key in ("level", "seed", "val_share", "unit", "source")},
+        )
+
+
+def seen_unseen_split(
+    annotations: Annotations,
+    *,
+    level: int | str,
+    unseen: Sequence[str | Sequence[str]] | float,
+    seed: int = 0,
+    shares: Sequence[float] | None = (0.6, 0.2, 0.2),
+    val_share: float | None = None,
+    unit: int | str | None = None,
+) -> Split:
+    """Divides classes into seen and unseen ones, and the images of both into train, val and test.
+
+    Images are dealt within every finest node: its units are shuffled and each of train, val and test gets its share of
+    them, rounded down or up, whichever brings the totals over all nodes, in the order of the tree, nearest to the
+    shares. Train gets at least one unit of every node: a single unit is for training, and of two one is, the other for
+    whichever of the three is then furthest behind.
+
+    Args:
+        annotations: All images; their order does not matter.
+        level: The level of the classes, by name or by number (1 is the coarsest). A class is a node, so one name
+            under two parents is two classes. Images without a label there are tagged ``'unused'``.
+        unseen: The unseen classes, or their share, above 0 and below 1, which is then drawn with the seed from all
+            classes of the level. A class is given by its path, by its path joined with ``/``, or by its name alone
+            where no other class of the level has it.
+        seed: From 0.
+        shares: Of train, val and test; they sum to 1, and train's is above 0. The tags are ``{seen,unseen}_train``,
+            ``_val`` and ``_test``. With None the annotations' own splits are kept in each part: ``seen_query``.
+        val_share: With own splits, the share of the units of ``'train'`` that become val, above 0 and below 1.
+        unit: A level whose nodes are never divided, ``level`` or below it: with ``'model'``, all views of a CAD model
+            stay together. Its nodes are then dealt within their parent. By default every image is a unit.
+
+    Raises:
+        ValueError: If a level or a class does not exist, a name is that of several classes, no class is seen or none
+            unseen, a share is out of range, ``unit`` is above ``level``, or ``val_share`` meets ``shares``, an own
+            val split or no own train split.
+
+    Example:
+        >>> images = [f"{name}/{i}.jpg" for name in ("cat", "dog", "saw") for i in range(5)]
+        >>> rows = Annotations(images, [(i.split("/")[0],) for i in images], ["all"] * 15, ("kind",), root="pets")
+        >>> split = seen_unseen_split(rows, level="kind", unseen=["dog"])
+        >>> [image for image, tag in split.tags.items() if tag == "unseen_test"], split.tags["cat/1.jpg"]
+        (['dog/3.jpg'], 'seen_train')
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
+    tree = Taxonomy(annotations.labels, annotations.level_names)
+    number = tree.level(level)
+    unit_number = None if unit is None else tree.level(unit)
+    if unit_number is not None and unit_number < number:
+        raise ValueError(
+            f"unit must be the level {tree.level_names[number - 1]!r} of the classes or one below it, or a unit would "
+            f"have seen and unseen classes; it is {tree.level_names[unit_number - 1]!r}"
+        )
+    parts = _parts(annotations, shares, val_share)
+    classes = sorted({label[:number] for label in annotations.labels if len(label) >= number})
+    chosen = set(_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
+    if not 0 < len(chosen) < len(classes):
+        raise ValueError(
+            f"some classes must be seen and some unseen; of the {len(classes)} of level "
+            f"{tree.level_names[number - 1]!r}, {len(chosen)} would be unseen"
+        )
+
+    tags = dict.fromkeys(annotations.images, UNUSED)
+    # (seen or unseen, own split) -> node -> unit -> images
+    groups: dict[tuple[str, str], dict[tuple[str, ...], dict[tuple[str, ...], list[str]]]] = {}
+    for image, label, own in sorted(zip(annotations.images, annotations.labels, annotations.splits, strict=True)):
+        if len(label) >= number:
+            seen = "unseen" if label[:number] in chosen else "seen"
+            whole = unit_number is not None and len(label) >= unit_number
+            node, name = (label[: unit_number - 1], label[:unit_number]) if whole else (label, (image,))
+            nodes = groups.setdefault((seen, "" if shares is not None else own), {})
+            nodes.setdefault(node, {}).setdefault(name, []).append(image)
+    generator = np.random.default_rng((seed, 1))
+    for (seen, own), nodes in sorted(groups.items()):
+        if own not in parts:
+            for units in nodes.values():
+                tags.update({image: f"{seen}_{own}" for images in units.values() for image in images})
+            continue
+        for node, dealt in _deal({node: sorted(nodes[node]) for node in sorted(nodes)}, parts[own], generator):
+            for name, part in dealt.items():
+                tags.update(dict.fromkeys(nodes[node][name], f"{seen}_{part}"))
+    return Split(
+        tags=tags,
+        level=tree.level_names[number - 1],
+        unseen=tuple(sorted(chosen)),
+        seed=seed,
+        shares=None if shares is None else tuple(map(float, shares)),
+        val_share=val_share,
+        unit=None if unit_number is None else tree.level_names[unit_number - 1],
+        source=annotations.source,
+    )
+
+
+def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annotations:
+    """Returns the annotations with the split tags of a file.
+
+    Args:
+        annotations: All images of the data set.
+        path: What :meth:`Split.save` wrote.
+
+    Raises:
+        ValueError: If the file is no split (see :meth:`Split.load`), or if it and the annotations do not list the same
+            images.
+    """
+    tags = Split.load(path).tags
+    known = set(annotations.images)
+    unlisted = [image for image in annotations.images if image not in tags]
+    foreign = sorted(image for image in tags if image not in known)
+    if unlisted or foreign:
+        lists = [
+            f"{len(images)} images are only in {where}: {_some(images)}"
+            for images, where in ((unlisted, annotations.source), (foreign, "the file"))
+            if images
+        ]
+        raise ValueError(
+            f"{os.fspath(path)} must tag exactly the images of {annotations.source}; {' and '.join(lists)}; give the "
+            "data set's own split_file, or make one anew with tools/make_split.py"
+        )
+    return replace(annotations, splits=[tags[image] for image in annotations.images])
+
+
+def _parts(
+    annotations: Annotations, shares: Sequence[float] | None, val_share: float | None
+) -> dict[str, dict[str, Fraction]]:
+    """Returns which own splits are dealt anew, and by what shares; with ``shares`` all are, under the name ''."""
+    if shares is not None:
+        if val_share is not None:
+            raise ValueError(
+                f"val_share is for own splits, and shares {tuple(shares)!r} replace those; pass shares=None or leave "
+                "val_share out"
+            )
+        # floats as people write them: 0.6 is three fifths
+        exact = [Fraction(str(float(share))) for share in shares if 0 <= share <= 1]
+        if not len(exact) == len(shares) == 3 or abs(sum(exact) - 1) > 1e-6 or exact[0] == 0:
+            raise ValueError(
+                "shares must be three numbers from 0 to 1 for train, val and test that sum to 1, the first above 0; "
+                f"they are {tuple(shares)!r}"
+            )
+        return {"": {name: share / sum(exact) for name, share in zip(("train", "val", "test"), exact, strict=True)}}
+    if val_share is None:
+        return {}
+    if not 0 < val_share < 1:
+        raise ValueError(f"val_share must be above 0 and below 1; it is {val_share!r}")
+    own = sorted(set(annotations.splits))
+    if "train" not in own or "val" in own:
+        raise ValueError(
+            "val_share takes val out of a split 'train' where there is no split 'val'; "
+            f"{annotations.source} has {own}; leave val_share out, or pass shares"
+        )
+    return {"train": {"train": 1 - Fraction(str(float(val_share))), "val": Fraction(str(float(val_share)))}}
+
+
+def _unseen_classes(
+    classes: Sequence[tuple[str, ...]], unseen: Sequence[str | Sequence[str]] | float, generator: np.random.Generator
+) -> list[tuple[str, ...]]:
+    """Finds the unseen classes by their names or paths, or draws a share of them, rounded, at least one."""
+    if isinstance(unseen, str):
+        raise ValueError(f"unseen must be a list of classes or a share, not the string {unseen!r}; pass [{unseen!r}]")
+    if isinstance(unseen, int | float):
+        if not 0 < unseen < 1:
+            raise ValueError(f"a share of unseen classes must be above 0 and below 1; it is {unseen!r}")
+        number = max(1, int(unseen * len(classes) + 0.5))
+        return [classes[i] for i in generator.choice(len(classes), number, replace=False).tolist()]
+    named: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for path in classes:
+        for name in {path[-1], "/".join(path)}:
+            named[name].append(path)
+    chosen = []
+    for entry in unseen:
+        if isinstance(entry, str):
+            found = named.get(entry, [])
+        else:
+            found = [tuple(entry)] if tuple(entry) in named.get("/".join(entry), []) else []
+        if not found:
+            name = entry if isinstance(entry, str) else "/".join(entry)
+            nearest = difflib.get_close_matches(name, named, 1, cutoff=0.6)
+            guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise ValueError(
+                f"there is no class {entry!r} to be unseen; {guess}The level has {len(classes)} classes: "
+                f"{_some(['/'.join(path) for path in classes])}"
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"{len(found)} classes have the name {entry!r}: {_some(['/'.join(path) for path in found])}; give "
+                "their paths"
+            )
+        chosen += found
+    return chosen
+
+
+def _deal(
+    nodes: Mapping[tuple[str, ...], Sequence[tuple[str, ...]]],
+    shares: Mapping[str, Fraction],
+    generator: np.random.Generator,
+) -> Iterator[tuple[tuple[str, ...], dict[tuple[str, ...], str]]]:
+    """Yields every node with the part of each of its units.
+
+    A part's number of units is its share of the node's, rounded down or up; those that are most behind their share of
+    all units so far are rounded up, after the first part where it has none yet.
+    """
+    first = next(iter(shares))
+    behind = dict.fromkeys(shares, Fraction(0))
+    for node, units in nodes.items():
+        wanted = {part: share * len(units) for part, share in shares.items()}
+        counts = {part: int(number) for part, number in wanted.items()}
+        behind = {part: behind[part] + wanted[part] - counts[part] for part in shares}
+        split_units = sorted(
+            (part for part in shares if wanted[part] > counts[part]),
+            key=lambda part: (not (part == first and counts[part] == 0), -behind[part]),
+        )
+        for part in split_units[: len(units) - sum(counts.values())]:
+            counts[part] += 1
+            behind[part] -= 1
+        order = iter(generator.permutation(len(units)).tolist())
+        yield node, {units[next(order)]: part for part, count in counts.items() for _ in range(count)}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_KEYS = {
+    "source": (_is_text, "a string"),
+    "level": (_is_text, "the name of a level"),
+    "unseen": (lambda value: isinstance(value, list) and all(map(_is_texts, value)), "a list of paths of names"),
+    "seed": (lambda value: isinstance(value, int) and not isinstance(value, bool), "an integer"),
+    "shares": (
+        lambda value: value is None or (isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))),
+        "null or three numbers",
+    ),
+    "val_share": (lambda value: value is None or _is_number(value), "null or a number"),
+    "unit": (lambda value: value is None or _is_text(value), "null or the name of a level"),
+    "images": (
+        lambda value: isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_texts, value.values())),
+        "an object that gives every tag its list of images",
+    ),
+}

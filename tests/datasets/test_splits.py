@@ -1,0 +1,411 @@
+import json
+import re
+from collections import Counter, defaultdict
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from hierpretrain.datasets import Annotations, Emoji64, ListDataset, Split, seen_unseen_split
+from hierpretrain.datasets.splits import with_split
+
+LEVELS = ("kind", "animal", "breed")
+
+
+def annotate(labels, splits=None, level_names=LEVELS, order=None):
+    """Annotations of the images 0000.jpg, 0001.jpg, ... with these labels."""
+    rows = [(f"{i:04}.jpg", tuple(label), splits[i] if splits else "all") for i, label in enumerate(labels)]
+    rows = rows if order is None else [rows[i] for i in order]
+    images, labels, splits = map(list, zip(*rows, strict=True))
+    return Annotations(images, labels, splits, level_names, "pets", source="pets")
+
+
+def random_labels(seed, number=400):
+    """Ragged labels over a tree whose nodes differ much in size; names repeat under different parents."""
+    draw = np.random.default_rng(seed)
+    labels = []
+    for _ in range(number):
+        path = (f"k{int(6 * draw.random() ** 2)}", f"a{draw.integers(4)}", f"b{int(5 * draw.random() ** 2)}")
+        labels.append(path[: draw.choice([0, 1, 2, 3], p=[0.02, 0.03, 0.15, 0.8])])
+    return labels
+
+
+def counts_by_node(annotations, split, depth=None):
+    """(seen or unseen, node) -> tag without its first word -> images."""
+    counts = defaultdict(Counter)
+    for image, label in zip(annotations.images, annotations.labels, strict=True):
+        if (tag := split.tags[image]) != "unused":
+            seen, part = tag.split("_")
+            counts[seen, label[:depth]][part] += 1
+    return counts
+
+
+# ---------------------------------------------------------------- what every split promises
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.5, 0.0, 0.5), (0.15, 0.25, 0.6), (1 / 3, 1 / 3, 1 / 3)])
+def test_promises_on_random_trees(seed, level, shares):
+    rows = annotate(random_labels(seed))
+    split = seen_unseen_split(rows, level=level, unseen=0.3, seed=seed, shares=shares)
+    assert list(split.tags) == rows.images
+    # classes are seen or unseen as a whole, and as many are unseen as asked for
+    sides = defaultdict(set)
+    for image, label in zip(rows.images, rows.labels, strict=True):
+        if len(label) >= level:
+            sides[label[:level]].add(split.tags[image].split("_")[0])
+        else:
+            assert split.tags[image] == "unused"
+    assert all(len(side) == 1 for side in sides.values())
+    unseen = sorted(path for path, side in sides.items() if side == {"unseen"})
+    assert split.unseen == tuple(unseen)
+    assert len(unseen) == int(0.3 * len(sides) + 0.5)
+    # each node's parts are its shares, rounded down or up, with one image in train
+    for counts in counts_by_node(rows, split).values():
+        number = counts.total()
+        assert counts["train"] >= 1
+        for part, share in zip(("train", "val", "test"), shares, strict=True):
+            exact = Fraction(str(share)) * number
+            assert int(exact) <= counts[part] <= int(exact) + (exact > int(exact))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_totals_follow_the_shares(seed):
+    labels = [label for label in random_labels(seed) if len(label) == 3]
+    labels += sorted(set(labels))  # no node of one image, which would have to be for training
+    rows = annotate(labels)
+    split = seen_unseen_split(rows, level=1, unseen=0.3, seed=seed, shares=(0.5, 0.3, 0.2))
+    totals = defaultdict(Counter)
+    for (side, _), counts in counts_by_node(rows, split).items():
+        totals[side].update(counts)
+    for counts in totals.values():
+        for part, share in (("train", 0.5), ("val", 0.3), ("test", 0.2)):
+            assert abs(counts[part] - share * counts.total()) <= 1
+
+
+def test_by_hand():
+    # breeds of 1, 2, 3, 5 and 10 images, all seen; the class that is unseen has 4
+    sizes = {"a": 1, "b": 2, "c": 3, "d": 5, "e": 10}
+    labels = [("cat", "house", name) for name, size in sizes.items() for _ in range(size)] + [("dog", "wolf", "f")] * 4
+    rows = annotate(labels)
+    counts = counts_by_node(rows, seen_unseen_split(rows, level="kind", unseen=["dog"]))
+    parts = ("train", "val", "test")
+    # in brackets, how far the three are behind their shares before the last images of the node are dealt
+    assert {(node[-1], *map(count.get, parts)) for (_, node), count in counts.items()} == {
+        ("a", 1, None, None),  # the only one is for training
+        ("b", 1, 1, None),  # [-0.2, 0.6, 0.6] one to deal: val comes first in a tie
+        ("c", 2, None, 1),  # [0.6, 0.2, 1.2] two to deal
+        ("d", 3, 1, 1),
+        ("e", 6, 2, 2),
+        ("f", 2, 1, 1),  # counted anew for the unseen: [0.4, 0.8, 0.8] two to deal, two there already
+    }
+
+
+def test_small_nodes_alternate():
+    rows = annotate([("cat", "house", f"{i // 2:02}") for i in range(40)] + [("dog", "wolf", "f")])
+    split = seen_unseen_split(rows, level=1, unseen=["dog"], shares=(0.5, 0.25, 0.25))
+    counts = counts_by_node(rows, split)
+    second = [next(iter(counts[key] - Counter(train=1))) for key in sorted(counts) if key[0] == "seen"]
+    assert second == ["val", "test"] * 10
+
+
+def test_seed_and_order():
+    labels = random_labels(5)
+    split = seen_unseen_split(annotate(labels), level=2, unseen=0.3, seed=1)
+    shuffled = annotate(labels, order=np.random.default_rng(0).permutation(len(labels)))
+    np.random.seed(3)  # noqa: NPY002  the global generator is none of its business
+    again = seen_unseen_split(shuffled, level="animal", unseen=0.3, seed=1)
+    assert again == split
+    other = seen_unseen_split(annotate(labels), level=2, unseen=0.3, seed=2)
+    assert other.unseen != split.unseen
+    # with the classes given, the seed still draws the images
+    same = [seen_unseen_split(annotate(labels), level=2, unseen=split.unseen, seed=seed) for seed in (1, 2)]
+    assert same[0] == split
+    assert same[1].unseen == split.unseen
+    assert same[1].tags != split.tags
+
+
+# ---------------------------------------------------------------- units and own splits
+def model_net(models=(30, 7, 1), views=4):
+    """Labels and splits of ModelNet's kind: category, model; a fifth of the models are the test split."""
+    labels, splits = [], []
+    for category, number in zip(("bed", "car", "sofa"), models, strict=True):
+        for model in range(number):
+            labels += [(category, f"{model:02}")] * views
+            splits += ["test" if model % 5 == 4 else "train"] * views
+    return annotate(labels, splits, ("category", "model"))
+
+
+def models_by_tag(rows, split):
+    tags = defaultdict(set)
+    for image, label in zip(rows.images, rows.labels, strict=True):
+        tags[split.tags[image]].add(label)
+    assert sum(map(len, tags.values())) == len(set(rows.labels))  # no model is in two
+    return {tag: Counter(label[0] for label in labels) for tag, labels in tags.items()}
+
+
+def test_units_stay_whole_and_are_dealt_within_their_parent():
+    rows = model_net()
+    by_tag = models_by_tag(rows, seen_unseen_split(rows, level="category", unseen=["bed"], unit="model"))
+    assert by_tag == {
+        "unseen_train": {"bed": 18},
+        "unseen_val": {"bed": 6},
+        "unseen_test": {"bed": 6},
+        "seen_train": {"car": 4, "sofa": 1},
+        "seen_val": {"car": 2},  # 1.4: train, val and test are 0.2, 0.4 and 0.4 behind
+        "seen_test": {"car": 1},
+    }
+    # without a unit, the views of every model are divided
+    images = counts_by_node(rows, seen_unseen_split(rows, level="category", unseen=["bed"]))
+    assert all(counts.keys() > {"train"} for counts in images.values())
+
+
+def test_own_splits_are_kept():
+    rows = model_net()
+    split = seen_unseen_split(rows, level="category", unseen=["car"], shares=None)
+    for image, label, own in zip(rows.images, rows.labels, rows.splits, strict=True):
+        assert split.tags[image] == f"{'unseen' if label[0] == 'car' else 'seen'}_{own}"
+    assert (split.shares, split.val_share, split.unit) == (None, None, None)
+
+
+def test_val_out_of_own_train():
+    rows = model_net()
+    split = seen_unseen_split(rows, level="category", unseen=["car"], shares=None, val_share=0.2, unit="model")
+    assert models_by_tag(rows, split) == {
+        "seen_train": {"bed": 19, "sofa": 1},
+        "seen_val": {"bed": 5},  # 4.8 of 24
+        "seen_test": {"bed": 6},
+        "unseen_train": {"car": 5},
+        "unseen_val": {"car": 1},  # 1.2 of 6
+        "unseen_test": {"car": 1},
+    }
+    own = {image: own for image, own in zip(rows.images, rows.splits, strict=True) if own == "test"}
+    assert all(split.tags[image].endswith("_test") for image in own)
+
+
+def test_items_above_the_unit_are_their_own():
+    labels = [("cat", "house", "tabby")] * 4 + [("cat", "house")] * 5 + [("dog",)]
+    rows = annotate(labels)
+    split = seen_unseen_split(rows, level="kind", unseen=["dog"], unit="breed")
+    assert len({split.tags[image] for image in rows.images[:4]}) == 1
+    # six units hang below house: the breed and five images
+    assert Counter(split.tags[image] for image in rows.images[4:9]).total() == 5
+    units = Counter([split.tags[rows.images[0]], *(split.tags[image] for image in rows.images[4:9])])
+    assert units in ({"seen_train": 4, "seen_val": 1, "seen_test": 1}, {"seen_train": 3, "seen_val": 2, "seen_test": 1})
+
+
+# ---------------------------------------------------------------- how classes are named
+REPEATED = [("food", "orange", "x"), ("colour", "orange", "x"), ("food", "plum", "y"), ("colour", "red", "y")]
+
+
+@pytest.mark.parametrize(
+    "unseen", [["plum", "colour/orange"], [("food", "plum"), ["colour", "orange"]], ["plum", "plum", "colour/orange"]]
+)
+def test_names_and_paths(unseen):
+    split = seen_unseen_split(annotate(REPEATED), level="animal", unseen=unseen)
+    assert split.unseen == (("colour", "orange"), ("food", "plum"))
+    assert list(split.tags.values()) == ["seen_train", "unseen_train", "unseen_train", "seen_train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(unseen=["orange"]), "2 classes have the name 'orange': 'colour/orange', 'food/orange'; give their paths"),
+        (
+            dict(unseen=["plump"]),
+            "there is no class 'plump' to be unseen; did you mean 'plum'? The level has 4 classes",
+        ),
+        (dict(unseen=[("plum",)]), "there is no class ('plum',) to be unseen; did you mean 'plum'?"),
+        (dict(unseen=[("food", "red")]), "there is no class ('food', 'red') to be unseen"),
+        (dict(unseen="plum"), "unseen must be a list of classes or a share, not the string 'plum'; pass ['plum']"),
+        (dict(unseen=1.0), "a share of unseen classes must be above 0 and below 1; it is 1.0"),
+        (dict(unseen=0.95), "of the 4 of level 'animal', 4 would be unseen"),
+        (dict(unseen=[]), "some classes must be seen and some unseen; of the 4 of level 'animal', 0 would be unseen"),
+        (dict(level="species"), "no level 'species': levels are 1 (coarsest) to 3"),
+        (dict(unit="kind"), "unit must be the level 'animal' of the classes or one below it"),
+        (dict(seed=-1), "seed must be an integer from 0; it is -1"),
+        (dict(seed=0.5), "seed must be an integer from 0; it is 0.5"),
+        (dict(shares=(0.6, 0.2)), "shares must be three numbers from 0 to 1 for train, val and test that sum to 1"),
+        (dict(shares=(0.6, 0.2, 0.3)), "the first above 0; they are (0.6, 0.2, 0.3)"),
+        (dict(shares=(0, 0.5, 0.5)), "the first above 0; they are (0, 0.5, 0.5)"),
+        (dict(shares=(1.2, -0.1, -0.1)), "the first above 0; they are (1.2, -0.1, -0.1)"),
+        (dict(shares=(float("nan"), 0.5, 0.5)), "the first above 0; they are (nan, 0.5, 0.5)"),
+        (
+            dict(val_share=0.2),
+            "val_share is for own splits, and shares (0.6, 0.2, 0.2) replace those; pass shares=None",
+        ),
+        (dict(shares=None, val_share=1), "val_share must be above 0 and below 1; it is 1"),
+        (
+            dict(shares=None, val_share=0.2),
+            "takes val out of a split 'train' where there is no split 'val'; pets has ['all']",
+        ),
+    ],
+)
+def test_errors(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        seen_unseen_split(annotate(REPEATED), **{"level": "animal", "unseen": ["plum"]} | changes)
+
+
+def test_own_val_is_no_place_for_another():
+    rows = annotate(REPEATED, ["train", "val", "train", "train"])
+    with pytest.raises(ValueError, match=r"pets has \['train', 'val'\]; leave val_share out, or pass shares"):
+        seen_unseen_split(rows, level=2, unseen=["plum"], shares=None, val_share=0.2)
+
+
+# ---------------------------------------------------------------- files
+def example(**options):
+    return seen_unseen_split(annotate(random_labels(7)), **{"level": 2, "unseen": 0.3} | options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, dict(unit="breed"), dict(shares=None), dict(shares=(0.5, 0.3, 0.2), seed=3, level="breed")]
+)
+def test_a_file_gives_the_split_back(tmp_path, options):
+    split = example(**options)
+    split.save(tmp_path / "new/split.json")
+    loaded = Split.load(tmp_path / "new/split.json")
+    assert loaded == split
+    loaded.save(tmp_path / "again.json")  # its images are in another order
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "new/split.json").read_bytes()
+
+
+def test_names_of_any_kind(tmp_path):
+    tags = {'é "1".jpg': "seen_train", "b\udcff.jpg": "unseen_val"}  # the second has a byte that is no UTF-8
+    split = Split(tags, "kind", (("ü",),), 0, None, 0.25, None, "pets")
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
+
+
+def test_every_truncation_is_an_error(tmp_path):
+    path = tmp_path / "split.json"
+    seen_unseen_split(annotate(REPEATED), level=2, unseen=["plum"]).save(path)
+    whole = path.read_bytes()
+    for length in range(len(whole) - 2):  # the last two are a brace and a line end
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"split\.json:\d+: no JSON: .*; the file is truncated or edited: make it"):
+            Split.load(path)
+
+
+GOOD = dict(
+    format="hierpretrain.split.v1",
+    source="pets",
+    level="kind",
+    unseen=[["dog"]],
+    seed=0,
+    shares=[0.6, 0.2, 0.2],
+    val_share=None,
+    unit=None,
+    images={"seen_train": ["a.jpg"], "unseen_test": ["b.jpg"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(format="v2"), "a split file must have 'format': 'hierpretrain.split.v1', not 'v2'; make it with"),
+        (dict(format=None), "a split file must have 'format': 'hierpretrain.split.v1', not None"),
+        (
+            dict(images={"x": ["a.jpg"], "y": ["b.jpg", "a.jpg"]}),
+            "the image 'a.jpg' is listed twice, as 'x' and 'y'; list it once",
+        ),
+        (dict(images={"x": ["a.jpg", "a.jpg"]}), "the image 'a.jpg' is listed twice, as 'x' and 'x'"),
+        (dict(images=["a.jpg"]), "'images' must be an object that gives every tag its list of images; it is ['a.jpg']"),
+        (dict(images={"x": "a.jpg"}), "'images' must be an object"),
+        (dict(images={"": ["a.jpg"]}), "'images' must be an object"),
+        (dict(images={"x": [3]}), "'images' must be an object"),
+        (dict(unseen=["dog"]), "'unseen' must be a list of paths of names; it is ['dog']"),
+        (dict(seed=True), "'seed' must be an integer; it is True"),
+        (dict(shares=[0.6, 0.4]), "'shares' must be null or three numbers; it is [0.6, 0.4]"),
+        (dict(val_share="x"), "'val_share' must be null or a number; it is 'x'"),
+        (dict(unit=2), "'unit' must be null or the name of a level; it is 2"),
+        (dict(level=""), "'level' must be the name of a level; it is ''"),
+        (dict(source=None), "'source' must be a string; it is None"),
+    ],
+)
+def test_wrong_files(tmp_path, changes, message):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(GOOD))
+    assert Split.load(path).tags == {"a.jpg": "seen_train", "b.jpg": "unseen_test"}
+    path.write_text(json.dumps(GOOD | changes))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+        Split.load(path)
+
+
+@pytest.mark.parametrize("key", GOOD.keys() - {"format"})
+def test_missing_keys(tmp_path, key):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({name: value for name, value in GOOD.items() if name != key}))
+    with pytest.raises(ValueError, match=f"the key '{key}' is missing; make the file anew with tools/make_split.py"):
+        Split.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", "must have 'format': 'hierpretrain.split.v1', not 'list'"),
+        (b"\xff", ":1: byte 0xff is not UTF-8"),
+        (b"[" * 100_000, "no JSON of a split: maximum recursion depth"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, content, message):
+    (tmp_path / "split.json").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Split.load(tmp_path / "split.json")
+    with pytest.raises(ValueError, match=r"cannot read the list .*none.json: No such file"):
+        Split.load(tmp_path / "none.json")
+
+
+# ---------------------------------------------------------------- data sets
+def write_list(folder, number=12):
+    lines = [f"{i}.jpg,{'train' if i % 2 else 'test'},{'abc'[i % 3]},{i % 6}" for i in range(number)]
+    (folder / "list.csv").write_text("\n".join(["image,split,kind,breed", *lines]) + "\n")
+    return dict(data_root=str(folder), ann_file="list.csv", check_files=False)
+
+
+def test_dataset_takes_the_tags_of_the_file(tmp_path):
+    options = write_list(tmp_path)
+    whole = ListDataset(**options)
+    split = seen_unseen_split(whole.read(), level="kind", unseen=["b"])
+    split.save(tmp_path / "split.json")
+    seen = set()
+    for tag in sorted(set(split.tags.values())):
+        part = ListDataset(**options, split_file=str(tmp_path / "split.json"), split=tag)
+        rows = [i for i in range(12) if split.tags[f"{i}.jpg"] == tag]
+        assert part.image_paths == [f"{tmp_path}/{i}.jpg" for i in rows]
+        assert part.labels.tolist() == whole.labels[rows].tolist()
+        assert part.taxonomy == whole.taxonomy  # ids are of all splits
+        assert part.metainfo["splits"] == (tag,)
+        seen |= set(rows)
+    assert seen == set(range(12))
+    with pytest.raises(ValueError, match=r"there is no split 'train'; the list .* has \['seen_"):
+        ListDataset(**options, split_file=str(tmp_path / "split.json"), split="train")
+
+
+def test_file_and_annotations_must_list_the_same_images(tmp_path):
+    split = seen_unseen_split(ListDataset(**write_list(tmp_path)).read(), level=1, unseen=["b"])
+    split.save(tmp_path / "split.json")
+    for number, message in (
+        (9, "3 images are only in the file: '10.jpg', '11.jpg', '9.jpg'; give the data set's own"),
+        (19, r"7 images are only in the list .*: '12.jpg', .*'16.jpg', \.\.\.; give"),
+    ):
+        with pytest.raises(ValueError, match=f"split.json must tag exactly the images of the list .*; {message}"):
+            ListDataset(**write_list(tmp_path, number), split_file=str(tmp_path / "split.json"))
+    rows = annotate([("a",), ("b",)], level_names=("kind",))
+    with pytest.raises(ValueError, match=r"2 images are only in pets: .* and 12 images are only in the file"):
+        with_split(rows, tmp_path / "split.json")
+
+
+def test_the_split_of_emoji64():
+    path = "configs/_base_/splits/emoji64_seen_unseen.json"
+    split = Split.load(path)
+    rows = Emoji64(check_files=False).read()
+    assert seen_unseen_split(rows, level="subcategory", unseen=0.2) == split
+    assert Counter(split.tags.values()) == {
+        "seen_train": 4241,
+        "seen_val": 1414,
+        "seen_test": 1414,
+        "unseen_train": 1339,
+        "unseen_val": 447,
+        "unseen_test": 446,
+    }
+    assert len(split.unseen) == 20
+    assert len(Emoji64(split_file=path, split=["unseen_val", "unseen_test"], check_files=False)) == 447 + 446

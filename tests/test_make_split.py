@@ -1,0 +1,81 @@
+"""tools/make_split.py as a user runs it, in this process."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from hierpretrain.datasets import Split
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def make_split(tmp_path, monkeypatch):
+    """Runs the tool on a list of 30 images: kinds a, b, c; two breeds each; every fifth image is the test split."""
+    lines = [f"{i:02}.jpg,{'train' if i % 5 else 'test'},{'abc'[i % 3]},{'xy'[i % 2]}" for i in range(30)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,split,kind,breed", *lines, "none.jpg,train,,"]) + "\n")
+    (tmp_path / "config.py").write_text(
+        "train_dataloader = dict(dataset=dict(type='ListDataset', ann_file='list.csv', data_root='nowhere', "
+        "split='train', split_file='none.json', level_names=('sort', 'race'), pipeline=[dict(type='LoadRGB')]))\n"
+    )
+
+    def run(*arguments):
+        command = ["make_split.py", str(tmp_path / "config.py"), "--data-root", str(tmp_path), *arguments]
+        monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "split.json")])
+        runpy.run_path(str(ROOT / "tools/make_split.py"), run_name="__main__")
+        return Split.load(tmp_path / "split.json")
+
+    return run
+
+
+def test_table_and_file(make_split, capsys, tmp_path):
+    split = make_split("--level", "sort", "--unseen", "b")
+    assert split.level == "sort"  # the config's name of it
+    assert split.unseen == (("b",),)
+    assert split.shares == (0.6, 0.2, 0.2)
+    assert {image for image, tag in split.tags.items() if tag.startswith("unseen")} == {
+        f"{i:02}.jpg" for i in range(1, 30, 3)
+    }
+    assert capsys.readouterr().out.splitlines() == [
+        "tag                      images    classes",
+        "seen_test                     4          2",
+        "seen_train                   12          2",
+        "seen_val                      4          2",
+        "unseen_test                   2          1",
+        "unseen_train                  6          1",
+        "unseen_val                    2          1",
+        "unused                        1          0",
+        f"written to {tmp_path}/split.json",
+    ]
+
+
+def test_options(make_split, tmp_path):
+    split = make_split("--level", "-1", "--unseen-share", "0.5", "--seed", "4", "--shares", "0.5", "0", "0.5")
+    assert (split.level, split.seed, split.shares, len(split.unseen)) == ("race", 4, (0.5, 0.0, 0.5), 3)
+    (tmp_path / "classes.txt").write_text("a/x\r\n\n c/y \n")
+    arguments = ("--keep-splits", "--val-share", "0.25", "--unit", "2")
+    split = make_split("--level", "2", "--unseen-file", str(tmp_path / "classes.txt"), *arguments)
+    assert split.unseen == (("a", "x"), ("c", "y"))
+    assert (split.shares, split.val_share, split.unit) == (None, 0.25, "race")
+    assert all(tag.endswith("_test") == (int(name[:2]) % 5 == 0) for name, tag in split.tags.items() if tag != "unused")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--unseen", "b", "--unseen-share", "0.2"),
+        ("--unseen", "b", "--keep-splits", "--shares", "0.6", "0.2", "0.2"),
+    ],
+)
+def test_options_that_exclude_each_other(make_split, arguments, capsys):
+    with pytest.raises(SystemExit):
+        make_split("--level", "1", *arguments)
+    assert "usage: make_split.py" in capsys.readouterr().err
+
+
+def test_the_list_of_ho_et_al():
+    names = (ROOT / "configs/_base_/splits/modelnet40_ho.txt").read_text().split()
+    assert names == "bathtub bed chair desk dresser monitor night_stand sofa table toilet".split()
