@@ -1,0 +1,208 @@
+"""ImageNet's files: where its images are, and which class an image that lies in no class folder has."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+from hierpretrain.datasets.annotations import read_text, unsafe_reason
+from hierpretrain.datasets.hierarchy import warn
+
+_SPLITS = ("train", "val")
+_IMAGE = (".jpeg", ".jpg", ".png", ".webp")
+_VAL_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.[A-Za-z]+")
+_DEVKIT = ("ILSVRC2012_devkit_t12", "devkit", "")
+_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+_META = "meta.mat"
+
+
+def list_imagenet(root: str) -> list[str]:
+    """Lists the images of ``train/<class>/``, ``val/<class>/`` and ``val/``, in the order of the names.
+
+    Folders are listed and files are taken by their extension, so no file is opened or asked for its state. Hidden files
+    are left out silently, others are counted and logged. Either of the two folders may be missing.
+
+    Args:
+        root: The folder that ``train`` and ``val`` are in.
+
+    Returns:
+        Paths below ``root``.
+
+    Raises:
+        ValueError: If there is neither folder, or a folder cannot be read or holds no image.
+    """
+    images: list[str] = []
+    others = 0
+    for split in _SPLITS:
+        if not os.path.isdir(os.path.join(root, split)):
+            continue
+        folders, files = _scan(os.path.join(root, split))
+        for folder in folders:
+            _, names = _scan(os.path.join(root, split, folder))
+            kept = [f"{split}/{folder}/{name}" for name in names if name.lower().endswith(_IMAGE)]
+            if not kept:
+                raise ValueError(f"the folder {root}/{split}/{folder} holds no image; remove it, or unpack its archive")
+            images += kept
+            others += len(names) - len(kept)
+        loose = [f"{split}/{name}" for name in files if split == "val" and name.lower().endswith(_IMAGE)]
+        images += loose
+        others += len(files) - len(loose)
+    if not images:
+        raise ValueError(
+            f"{root} holds no ImageNet: images are at train/<class>/<name>.JPEG and val/<class>/<name>.JPEG or "
+            "val/<name>.JPEG; unpack ILSVRC2012_img_train.tar, the archives in it and ILSVRC2012_img_val.tar there, or "
+            "correct data_root"
+        )
+    if others:
+        warn(f"{root}: left out {others} files that have no extension of an image")
+    return images
+
+
+def _scan(folder: str) -> tuple[list[str], list[str]]:
+    """Returns the names of the folders and of the other entries, sorted, without hidden ones."""
+    folders, files = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    (folders if entry.is_dir() else files).append(entry.name)
+    except OSError as error:
+        raise ValueError(f"cannot list the folder {folder}: {error.strerror}; make it readable or remove it") from error
+    return sorted(folders), sorted(files)
+
+
+def read_image_list(path: str) -> list[str]:
+    """Reads a list of images with one path a line, as ``find train val -name '*.JPEG'`` writes it.
+
+    Args:
+        path: The list, in UTF-8; empty lines are passed over.
+
+    Returns:
+        Paths below the folder that ``train`` and ``val`` are in, in the order of the list.
+
+    Raises:
+        ValueError: With file and line, if a path is none of an image of ImageNet.
+    """
+    images = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        image = line.removesuffix("\r").removeprefix("./")
+        if not image:
+            continue
+        parts = image.split("/")
+        if parts[0] not in _SPLITS or not (len(parts) == 3 or (len(parts) == 2 and parts[0] == "val")):
+            raise ValueError(
+                f"{path}:{number}: a line is train/<class>/<name>, val/<class>/<name> or val/<name>, not {image!r}"
+            )
+        if reason := unsafe_reason(image):
+            raise ValueError(f"{path}:{number}: the path {image!r} {reason}; list paths below data_root")
+        images.append(image)
+    return images
+
+
+# ---------------------------------------------------------------- the classes of val/<name>
+def read_val_classes(path: str | os.PathLike[str]) -> Mapping[str, str]:
+    """Reads which class each validation image has.
+
+    Args:
+        path: The devkit's folder, which holds ``meta.mat`` and ``ILSVRC2012_validation_ground_truth.txt`` (or has them
+            in its folder ``data``), or a text file with lines ``ILSVRC2012_val_00000001.JPEG n01751748``.
+
+    Returns:
+        Image name without extension -> class.
+
+    Raises:
+        ValueError: With file and line, if a file is missing or damaged.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        inner = os.path.join(path, "data")
+        return _devkit_classes(inner if os.path.isfile(os.path.join(inner, _TRUTH)) else path)
+    classes: dict[str, str] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        fields = line.split()
+        if len(fields) != 2 or not _VAL_IMAGE.fullmatch(fields[0]):
+            raise ValueError(f"{path}:{number}: a line is 'ILSVRC2012_val_00000001.JPEG n01751748', not {line!r}")
+        name, label = os.path.splitext(fields[0])[0], fields[1]
+        if label.isdecimal():
+            raise ValueError(
+                f"{path}:{number}: the class is the number {label}, which may count in the devkit's or in sorted "
+                "order; write the class as its folder is named, such as n01751748"
+            )
+        if classes.setdefault(name, label) != label:
+            raise ValueError(f"{path}:{number}: the image {fields[0]} is listed with two classes; remove one")
+    return classes
+
+
+def _devkit_classes(folder: str) -> dict[str, str]:
+    names = _devkit_ids(os.path.join(folder, _META))
+    path = os.path.join(folder, _TRUTH)
+    classes = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        if not line.strip().isdecimal() or int(line) not in names:
+            raise ValueError(
+                f"{path}:{number}: a line is the number of a class of {_META}, not {line!r}; unpack the devkit anew"
+            )
+        classes[f"ILSVRC2012_val_{number:08d}"] = names[int(line)]
+    return classes
+
+
+def _devkit_ids(path: str) -> dict[int, str]:
+    """Returns the classes by their number in the devkit, which is not their place in sorted order."""
+    from scipy.io import loadmat  # slow to import, and needed by few
+
+    try:
+        synsets = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"].reshape(-1)
+        return {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if int(one["num_children"]) == 0}
+    except Exception as error:  # of a damaged file, the reader raises whatever it comes to
+        raise ValueError(
+            f"cannot read the devkit's {path}: {error}; unpack ILSVRC2012_devkit_t12.tar.gz anew"
+        ) from error
+
+
+def _find_val_classes(root: str) -> str:
+    for name in _DEVKIT:
+        for folder in (os.path.join(root, name), os.path.join(root, name, "data")):
+            if os.path.isfile(os.path.join(folder, _TRUTH)):
+                return folder
+    raise ValueError(
+        f"{root}/val holds images outside of class folders, and no devkit says their class: unpack "
+        f"ILSVRC2012_devkit_t12.tar.gz to {root}, or give its folder or a list 'image class' as val_classes"
+    )
+
+
+def classes_of(images: Iterable[str], val_classes: str | None, root: str) -> list[str]:
+    """Returns each image's class: its folder's name, or what ``val_classes`` says.
+
+    Args:
+        images: Paths ``train/<class>/<name>``, ``val/<class>/<name>`` or ``val/<name>``.
+        val_classes: What :func:`read_val_classes` reads for the last kind; ``None`` looks for the devkit in ``root``.
+        root: The folder that the images are in.
+
+    Returns:
+        N strings, one object a class, as there are a thousand images of each.
+
+    Raises:
+        ValueError: If nothing says an image's class; and as :func:`read_val_classes`.
+    """
+    known: Mapping[str, str] | None = None
+    one: dict[str, str] = {}
+    classes = []
+    for image in images:
+        parts = image.split("/")
+        if len(parts) == 3:
+            name = parts[1]
+        else:
+            if known is None:
+                source = val_classes or _find_val_classes(root)
+                known = read_val_classes(source)
+            stem = os.path.splitext(parts[1])[0]
+            if stem not in known:
+                raise ValueError(f"{source} has no class for the image {root}/{image}; remove the image or add a line")
+            name = known[stem]
+        classes.append(one.setdefault(name, name))
+    return classes
