@@ -1,30 +1,69 @@
 """Data sets, their readers, transforms and samplers."""
 
+from hierpretrain.datasets.aircraft import CropBottom, FGVCAircraft, read_aircraft
 from hierpretrain.datasets.annotations import Annotations, read_csv, read_folder, read_json, read_jsonl
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.cars import Cars196, read_cars
+from hierpretrain.datasets.cifar import CIFAR100, read_cifar100
+from hierpretrain.datasets.cub import CUB200, read_cub
+from hierpretrain.datasets.dyml import DyML, read_dyml
 from hierpretrain.datasets.emoji import Emoji64
 from hierpretrain.datasets.generic import FolderDataset, ListDataset
+from hierpretrain.datasets.hierarchy import ClassHierarchy, LeafPaths
+from hierpretrain.datasets.imagenet import ImageNet
+from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
 from hierpretrain.datasets.inshop import InShop, read_inshop
 from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
+from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
+from hierpretrain.datasets.nabirds import NABirds, read_nabirds
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.sampler import HierarchicalBatchSampler
+from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
+from hierpretrain.datasets.splits import Split, seen_unseen_split
 from hierpretrain.datasets.views import Views
+from hierpretrain.datasets.wordnet import read_hierarchy
 
 __all__ = [
+    "CIFAR100",
+    "CUB200",
+    "MODELNET_UNSEEN",
     "Annotations",
+    "Cars196",
+    "ClassHierarchy",
+    "CropBottom",
+    "DyML",
     "Emoji64",
+    "FGVCAircraft",
     "FolderDataset",
     "HierarchicalBatchSampler",
     "HierarchicalDataset",
+    "INaturalist",
+    "ImageNet",
     "InShop",
+    "LeafPaths",
     "ListDataset",
     "LoadRGB",
+    "ModelNet40",
+    "NABirds",
+    "Split",
+    "StanfordOnlineProducts",
     "UnreadableImage",
     "Views",
+    "read_aircraft",
+    "read_cars",
+    "read_cifar100",
     "read_csv",
+    "read_cub",
+    "read_dyml",
     "read_folder",
+    "read_hierarchy",
+    "read_inaturalist",
     "read_inshop",
     "read_json",
     "read_jsonl",
+    "read_modelnet40",
+    "read_nabirds",
+    "read_sop",
     "seeded",
+    "seen_unseen_split",
 ]

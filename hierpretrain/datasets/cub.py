@@ -1,0 +1,216 @@
+"""CUB-200-2011: bird species below the last word of their name, or below a hierarchy of the user's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from hierpretrain.datasets.annotations import Annotations, _numbered_rows, _some, read_text
+from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
+from hierpretrain.registry import DATASETS
+
+_LAST_TRAINING_CLASS = 100  # of the retrieval protocol
+_REMEDY = (
+    "download CUB_200_2011.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/ and unpack it to "
+    "CUB_200_2011/images, CUB_200_2011/images.txt and the lists beside it"
+)
+
+
+def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "name") -> Annotations:
+    """Reads the official lists.
+
+    They are ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt``. The data set has
+    no hierarchy of its own. A species is named as in ``classes.txt``, without its number.
+
+    Args:
+        root: The folder ``CUB_200_2011``, or the folder that it is in.
+        protocol: ``'retrieval'``, classes 1 to 100 in split ``'train'`` and 101 to 200 in ``'test'`` (each image of
+            which is a query to all others); or ``'classification'``, the official split, every class in both.
+        hierarchy: ``'name'``, the species below the last word of its name (Albatross, Warbler) as the level ``'kind'``;
+            ``None``, the species alone; or a CSV or JSON file, see :func:`read_class_paths`.
+
+    Returns:
+        Splits ``'train'`` and ``'test'``; ``'species'`` is the finest level.
+
+    Raises:
+        ValueError: With file and line, if a list is not as published or the lists disagree; and as
+            :func:`read_class_paths`.
+    """
+    if protocol not in ("retrieval", "classification"):
+        raise ValueError(f"protocol must be 'retrieval' or 'classification'; it is {protocol!r}")
+    home = find_home(root, ("CUB_200_2011",), ("images", "images.txt"), "CUB-200-2011", _REMEDY)
+    classes = _read_classes(os.path.join(home, "classes.txt"))
+    if hierarchy is None:
+        levels, above = (), {species: () for species in classes.values()}
+    elif hierarchy == "name":
+        levels, above = ("kind",), {species: (species.rpartition("_")[2],) for species in classes.values()}
+    else:
+        levels, above = read_class_paths(hierarchy, classes)
+    images_file, labels_file, split_file = (
+        os.path.join(home, name) for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+    )
+    names, class_ids, official = read_pairs(images_file), read_pairs(labels_file), read_pairs(split_file)
+    check_same_ids(labels_file, class_ids, images_file, names)
+    check_same_ids(split_file, official, images_file, names)
+    images, labels, splits = [], [], []
+    for image_id, (name, where) in names.items():
+        class_id, class_where = class_ids[image_id]
+        if class_id not in classes:
+            raise ValueError(f"{class_where}: there is no class {class_id!r} in classes.txt; get the files anew")
+        species = classes[class_id]
+        if _species(name.partition("/")[0]) != species:
+            raise ValueError(
+                f"{where}: the image {name!r} is in the folder of another class than {class_where} says, {species!r}; "
+                "class ids count from 1: get the files anew"
+            )
+        in_training, split_where = official[image_id]
+        if in_training not in ("0", "1"):
+            raise ValueError(f"{split_where}: an image is 1, for training, or 0, for test; it is {in_training!r}")
+        if protocol == "retrieval":
+            in_training = str(int(int(class_id) <= _LAST_TRAINING_CLASS))
+        images.append(f"images/{name}")
+        labels.append((*above[species], species))
+        splits.append("train" if in_training == "1" else "test")
+    return Annotations(images, labels, splits, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}")
+
+
+def _read_classes(path: str) -> dict[str, str]:
+    """Returns id -> species."""
+    classes: dict[str, str] = {}
+    for class_id, (name, where) in read_pairs(path).items():
+        if not class_id.isdecimal() or not (species := _species(name)):
+            raise ValueError(f"{where}: a class is '<number> <number>.<name>'; this one is {f'{class_id} {name}'!r}")
+        if species in classes.values():
+            raise ValueError(f"{where}: the class {species!r} is there twice; get the file anew")
+        classes[class_id] = species
+    return classes
+
+
+def _species(name: str) -> str:
+    """Returns ``Black_footed_Albatross`` of ``001.Black_footed_Albatross``; an empty string if there is no number."""
+    number, _, species = name.partition(".")
+    return species if number.isdecimal() else ""
+
+
+# ---------------------------------------------------------------- a hierarchy of the user's own
+def read_class_paths(path: str, classes: dict[str, str]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    r"""Reads a file that tells for every class the nodes above it.
+
+    Args:
+        path: A CSV file with the columns ``class`` and one a level, the coarsest first; or a JSON file (by its
+            extension) that is an object of class -> object of level -> name, the coarsest first. Classes outside the
+            data set are an error, for they are most likely misspelt.
+        classes: The data set's classes, id -> name. The file may give either, or the name with the id before it
+            (``001.Black_footed_Albatross``).
+
+    Returns:
+        The names of the levels above the class; and class name -> the names of its nodes there.
+
+    Raises:
+        ValueError: With the place in the file, if it is malformed, if a class is unknown, missing or there twice, if a
+            name is empty, or if a node has two parents.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "birds.csv")
+        ...     _ = file.write_text("class,order,family\n1,Anseriformes,Anatidae\nRock_Wren,Passeriformes,Wrens\n")
+        ...     levels, paths = read_class_paths(str(file), {"1": "Gadwall", "2": "Rock_Wren"})
+        >>> levels, paths["Gadwall"]
+        (('order', 'family'), ('Anseriformes', 'Anatidae'))
+    """
+    records = _json_records(path) if path.lower().endswith(".json") else _csv_records(path)
+    levels: tuple[str, ...] = ()
+    paths: dict[str, tuple[str, ...]] = {}
+    parents: dict[tuple[str, str], str] = {}
+    for where, name, nodes in records:
+        levels = levels or tuple(nodes)
+        if set(nodes) != set(levels):
+            raise ValueError(f"{where}: the class {name!r} has the levels {list(nodes)}, others {list(levels)}")
+        species = classes.get(name, _species(name) or name)
+        if species not in classes.values():
+            raise ValueError(f"{where}: the data set has no class {name!r}; give a name or number of its classes.txt")
+        if species in paths:
+            raise ValueError(f"{where}: the class {species!r} is there twice; give every class once")
+        above = tuple(nodes[level] for level in levels)
+        if not all(isinstance(node, str) and node for node in above):
+            raise ValueError(f"{where}: the class {name!r} has {list(above)!r} above it; name its node at every level")
+        for i, level in enumerate(levels[1:], start=1):
+            check_parent(parents, level, above[i], above[i - 1], where)
+        paths[species] = above
+    if missing := [species for species in classes.values() if species not in paths]:
+        raise ValueError(
+            f"{path} lacks {len(missing)} of the data set's {len(classes)} classes: {_some(missing)}; give every class"
+        )
+    if not levels or "species" in levels:
+        raise ValueError(
+            f"{path} must name a level or more above 'species', which is added; it names {list(levels)}; correct it"
+        )
+    return levels, paths
+
+
+def _csv_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yields the place, the class and level -> name of every line."""
+    rows = _numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
+    _, header = next(rows, (1, []))
+    columns = [column.strip() for column in header]
+    if "class" not in columns or len(set(columns)) < len(columns) or "" in columns:
+        raise ValueError(
+            f"{path}:1: the columns must be 'class' and one for every level, by different names; they are {columns}"
+        )
+    for number, row in rows:
+        nodes = dict(zip(columns, (field.strip() for field in row), strict=True))
+        yield f"{path}:{number}", nodes.pop("class"), nodes
+
+
+def _json_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    try:
+        data = json.loads(read_text(path), object_pairs_hook=_without_repetition)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: no JSON: {error.msg}; is the file truncated?") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no such JSON as is needed: {error}") from error
+    if not isinstance(data, dict) or not all(isinstance(nodes, dict) for nodes in data.values()):
+        raise ValueError(f"{path} must be an object of class -> object of level -> name, the coarsest level first")
+    for name, nodes in data.items():
+        yield f"{path}: {name!r}", name, nodes
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice; give it once")
+    return data
+
+
+@DATASETS.register_module()
+class CUB200(HierarchicalDataset):
+    """CUB-200-2011: 11,788 images of 200 bird species, see :func:`read_cub`.
+
+    Retrieval: 5,864 images of 100 species to train, 5,924 of the others to test. Classification: 5,994 and 5,794. The
+    images are for non-commercial research and education only.
+
+    Args:
+        data_root: The folder ``CUB_200_2011``, or the folder that it is in.
+        protocol: ``'retrieval'`` or ``'classification'``.
+        hierarchy: ``'name'`` (the last word of the species' name as the level ``'kind'``), ``None`` (the species
+            alone), or a CSV or JSON file of the levels above the species, see :func:`read_class_paths`.
+        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+    """
+
+    def __init__(
+        self, *, data_root: str, protocol: str = "retrieval", hierarchy: str | None = "name", **options: Any
+    ) -> None:
+        self.protocol = protocol
+        self.hierarchy = hierarchy
+        super().__init__(data_root=data_root, **options)
+
+    def read(self) -> Annotations:
+        """Reads the lists."""
+        return read_cub(self.data_root, self.protocol, self.hierarchy)

@@ -1,0 +1,377 @@
+"""iNaturalist 2017, 2018, 2019 and 2021 from the official annotation files, with the papers' levels and splits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hierpretrain.datasets.annotations import Annotations, read_text
+from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.official import find_images, numbered_lines
+from hierpretrain.datasets.published import find_home
+from hierpretrain.registry import DATASETS
+
+_FILES = {  # year -> training and validation annotations
+    "2017": ("train2017.json", "val2017.json"),
+    "2018": ("train2018.json", "val2018.json"),
+    "2019": ("train2019.json", "val2019.json"),
+    "2021": ("train.json", "val.json"),
+    "2021_mini": ("train_mini.json", "val.json"),
+}
+_OBFUSCATED = ("2018", "2019")  # their taxa have made-up names; categories.json has the real ones
+_RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")
+_LEVELS = {"full": (*_RANKS, "species"), "super": ("supercategory", "species"), "genus": ("genus", "species")}
+_SPLITS = ("retrieval", "official", "dml")
+_DML = {"train": "Inaturalist_train_set1.txt", "test": "Inaturalist_test_set1.txt"}
+_DML_FOLDERS = ("Inat_dataset_splits", "2018/Inat_dataset_splits")
+_KINDS = {int: "an integer", str: "a string"}
+_ANEW = "the file is damaged or not the official one: download it anew"
+
+
+def read_inaturalist(
+    root: str,
+    year: str = "2017",
+    levels: str | Sequence[str] = "super",
+    splits: str = "retrieval",
+    query_share: float = 0.2,
+    query_seed: int = 0,
+    query_file: str | None = None,
+) -> Annotations:
+    """Reads the annotation files of a year; the test sets have no labels and are not read.
+
+    The files lie in ``root`` or in a folder of it: ``annotations``, ``train_val<year>``, ``<year>`` or
+    ``<year>/annotations``. Images are looked for there, then above, as the archives unpack. For 2018 and 2019, whose
+    files hold made-up names, the names are those of ``categories.json`` (from ``categories.json.tar.gz``) if it lies
+    beside them.
+
+    A node is what it is by its whole path of ranks: where taxa of one name occur in different families (or kingdoms),
+    and ``levels`` leave those out, the name is followed by the ranks above it. A species is named by its category id
+    and its name, as ``'00042 Lumbricus terrestris'``, and is one node for one category.
+
+    Args:
+        root: The folder of the year.
+        year: ``'2017'``, ``'2018'``, ``'2019'``, ``'2021'`` or ``'2021_mini'``.
+        levels: ``'super'``: super-category and species (2017, 2018, 2021; two levels, as in paper A). ``'full'``:
+            kingdom to genus, and species (2018, 2019, 2021). ``'genus'``: genus and species, where the genus of 2017 is
+            the first word of the Latin name. Or any of the files' rank fields in order, ``'species'`` last.
+        splits: ``'retrieval'``: ``'train'``, and the validation images as ``'query'`` and ``'gallery'``.
+            ``'official'``: ``'train'`` and ``'val'``. ``'dml'``: ``'train'`` and ``'test'`` of different species by the
+            two lists of the folder ``Inat_dataset_splits`` (2018 only; Brown et al., "Smooth-AP", ECCV 2020).
+        query_share: The share of a species' validation images that are queries, rounded down; between 0 and 1.
+        query_seed: The seed of their draw, from 0.
+        query_file: A list of the validation images that are queries, one ``file_name`` a line, instead of a draw;
+            relative to ``root`` or absolute.
+
+    Returns:
+        The images of the training file and then those of the validation file, in the files' order; for ``'dml'`` in
+        the lists' order.
+
+        Paper A says that 20 % of the validation images, 17K, are queries and the other 78K the gallery, and gives
+        neither list nor seed. 20 % of all 95,986 images would be 19,197; 20 % of each species' images, rounded down,
+        are 0.4 images a species fewer on average, 17,200 or so; therefore the draw is by species here. It is a draw of
+        that kind, not the paper's own.
+
+    Raises:
+        ValueError: With file and record, if a file is truncated or lacks a key, if ids repeat, an image has no
+            annotation or several, or a category is unknown; if files or lists are missing or contradict each other; if
+            an option does not fit the year; and as :class:`Annotations`.
+    """
+    if year not in _FILES:
+        raise ValueError(f"year must be one of {', '.join(map(repr, _FILES))}; it is {year!r}")
+    names = _level_names(levels)
+    if splits not in _SPLITS or (splits == "dml" and year != "2018"):
+        raise ValueError(f"splits must be 'retrieval', 'official' or, for 2018, 'dml'; it is {splits!r} for {year}")
+    if not 0 < query_share < 1:
+        raise ValueError(f"query_share must be between 0 and 1; it is {query_share}")
+    if query_file is not None and splits != "retrieval":
+        raise ValueError(f"query_file is for splits='retrieval' alone; splits are {splits!r}: leave it out")
+    title = f"iNaturalist {year}"
+    remedy = "download the annotations from https://github.com/visipedia/inat_comp and unpack them"
+    folders = ["annotations", f"train_val{year}", year, os.path.join(year, "annotations")]
+    home = find_home(root, folders, _FILES[year], title, remedy)
+    train_path, val_path = (os.path.join(home, name) for name in _FILES[year])
+    train, val = _read(train_path, year), _read(val_path, year)
+    for category in train.taxa.keys() & val.taxa.keys():
+        if train.taxa[category] != val.taxa[category]:
+            raise ValueError(
+                f"category {category} is {train.taxa[category]} in {train_path} but {val.taxa[category]} in "
+                f"{val_path}; the files are of different releases: download both anew"
+            )
+    label_of = _labels({**train.taxa, **val.taxa}, names, title)
+    images = train.images + val.images
+    labels = [label_of[category] for category in train.categories + val.categories]
+    if splits == "dml":
+        images, labels, tags = _dml(root, dict(zip(images, labels, strict=True)))
+    else:
+        tags = ["train"] * len(train.images)
+        if splits == "official":
+            tags += ["val"] * len(val.images)
+        elif query_file is not None:
+            tags += _listed_queries(os.path.join(root, os.path.expanduser(query_file)), val.images, val_path)
+        else:
+            tags += _drawn_queries(val.images, val.categories, query_share, query_seed)
+    above = root if home == root else os.path.dirname(home)  # never above root
+    image_root = find_images((home, above, root), images)
+    return Annotations(images, labels, tags, names, image_root, source=f"{title} ({train_path}, {val_path})")
+
+
+def _level_names(levels: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(levels, str) and levels in _LEVELS:
+        return _LEVELS[levels]
+    names = (levels,) if isinstance(levels, str) else tuple(levels)
+    order = ("supercategory", *_RANKS, "species")
+    if names[-1:] != ("species",) or names != tuple(name for name in order if name in names):
+        raise ValueError(
+            f"levels must be {', '.join(map(repr, _LEVELS))} or some of {order} in this order, 'species' last; they "
+            f"are {levels!r}"
+        )
+    return names
+
+
+# ---------------------------------------------------------------- the annotation files
+class _Part(NamedTuple):
+    images: list[str]
+    categories: list[int]  # of the images
+    taxa: dict[int, dict[str, str]]  # category id -> field -> name
+
+
+def _read(path: str, year: str) -> _Part:
+    """Reads an annotation file; the work for an image is done by the built-in containers, not line by line."""
+    data = _load(path)
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(data.get(key), list)]
+    if missing:
+        raise ValueError(
+            f"{path}: there is no list {missing[0]!r}; the training and validation files have images, annotations and "
+            "categories, the test files have no labels: use the right file, or download it anew"
+        )
+    taxa = _taxa(data["categories"], f"{path}: categories")
+    real = os.path.join(os.path.dirname(path), "categories.json")
+    if year in _OBFUSCATED and os.path.isfile(real):
+        taxa = _real_taxa(real, taxa, path)
+    ids = _column(data["images"], "id", int, f"{path}: images")
+    images = _column(data["images"], "file_name", str, f"{path}: images")
+    _refuse_repeated(ids, f"{path}: images", "has the id {}, as an earlier one; every image must have its own")
+    annotated = _column(data["annotations"], "image_id", int, f"{path}: annotations")
+    categories = _column(data["annotations"], "category_id", int, f"{path}: annotations")
+    _refuse_repeated(annotated, f"{path}: annotations", "is a further one of the image {}; every image must have one")
+    known = set(ids)
+    for number, (image, category) in enumerate(zip(annotated, categories, strict=True), start=1):
+        if image not in known or category not in taxa:
+            name, value = ("image_id", image) if image not in known else ("category_id", category)
+            raise ValueError(f"{path}: annotations: record {number} has the unknown {name} {value}; {_ANEW}")
+    category_of = dict(zip(annotated, categories, strict=True))
+    if len(category_of) < len(ids):
+        number, image = next((i, image) for i, image in enumerate(ids, start=1) if image not in category_of)
+        raise ValueError(
+            f"{path}: images: {len(ids) - len(category_of)} of {len(ids)} have no annotation, record {number} (id "
+            f"{image}) the first; {_ANEW}"
+        )
+    return _Part(images, [category_of[image] for image in ids], taxa)
+
+
+def _load(path: str) -> dict[str, Any]:
+    text = read_text(path)
+    try:
+        data = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path}: no JSON: it is nested too deeply; {_ANEW}") from error
+    except json.JSONDecodeError as error:
+        place = f"{path}:{error.lineno}: no JSON: {error.msg} at column {error.colno}"
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            raise ValueError(
+                f"{place}; the file ends there, after {len(text):,} characters: it is truncated, so download or unpack "
+                "it anew"
+            ) from error
+        raise ValueError(f"{place}; {_ANEW}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: the file must be a JSON object; it is a {type(data).__name__}; {_ANEW}")
+    return data
+
+
+def _column(records: list[Any], field: str, kind: type, place: str) -> list[Any]:
+    """Returns one field of all records, which must be of the kind."""
+    try:
+        column = [record[field] for record in records]
+    except (KeyError, TypeError, IndexError):
+        column = []
+    if len(column) == len(records) and set(map(type, column)) <= {kind}:
+        return column
+    for number, record in enumerate(records, start=1):
+        value = record.get(field) if isinstance(record, dict) else None
+        if type(value) is not kind:
+            raise ValueError(
+                f"{place}: record {number} must be an object with {field!r}, {_KINDS[kind]}; it is {record!r:.80}; "
+                f"{_ANEW}"
+            )
+    return column
+
+
+def _refuse_repeated(values: list[int], place: str, rule: str) -> None:
+    if len(set(values)) == len(values):
+        return
+    seen: set[int] = set()
+    for number, value in enumerate(values, start=1):
+        if value in seen:
+            raise ValueError(f"{place}: record {number} {rule.format(value)}; {_ANEW}")
+        seen.add(value)
+
+
+def _taxa(records: list[Any], place: str) -> dict[int, dict[str, str]]:
+    """Returns the names of every category: its super-category and ranks, as far as the file has them, and its own."""
+    ids = _column(records, "id", int, place)
+    _refuse_repeated(ids, place, "has the id {}, as an earlier one; every category must have its own")
+    fields = [field for field in ("supercategory", *_RANKS, "name") if field == "name" or field in (records or [{}])[0]]
+    columns = [_column(records, field, str, place) for field in fields]
+    taxa: dict[int, dict[str, str]] = {}
+    for number, (category, *names) in enumerate(zip(ids, *columns, strict=True), start=1):
+        if not all(name.strip() for name in names):
+            raise ValueError(f"{place}: record {number} (id {category}) has an empty name among {fields}; {_ANEW}")
+        taxa[category] = {field: name.strip() for field, name in zip(fields, names, strict=True)}
+    return taxa
+
+
+def _real_taxa(path: str, taxa: dict[int, dict[str, str]], annotations: str) -> dict[int, dict[str, str]]:
+    """Reads the real names of categories whose annotation file has made-up ones."""
+    text = read_text(path)
+    try:
+        records = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON: {error}; unpack categories.json.tar.gz anew") from error
+    records = records.get("categories") if isinstance(records, dict) else records
+    if not isinstance(records, list):
+        raise ValueError(f"{path}: the file must be a list of categories; unpack categories.json.tar.gz anew")
+    real = _taxa(records, path)
+    if real.keys() != taxa.keys():
+        raise ValueError(
+            f"{path} has {len(real)} categories, {len(real.keys() & taxa.keys())} of the {len(taxa)} of {annotations}; "
+            "it must have the same: take the categories.json.tar.gz of the same year, or remove the file to go on "
+            "with made-up names"
+        )
+    return real
+
+
+def _labels(taxa: dict[int, dict[str, str]], levels: Sequence[str], title: str) -> dict[int, tuple[str, ...]]:
+    """Returns the label path of every category."""
+    chains = {category: _chain(category, names, levels, title) for category, names in taxa.items()}
+    meanings: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for chain in chains.values():
+        for level in range(1, len(levels)):
+            meanings.setdefault(tuple(name for name, _ in chain[:level]), set()).add(chain[level - 1][1])
+    labels = {}
+    for category, chain in chains.items():
+        path = []
+        for level, (name, above) in enumerate(chain, start=1):
+            several = len(meanings.get(tuple(name for name, _ in chain[:level]), ())) > 1
+            path.append(f"{name} ({' '.join(above)})" if several else name)
+        labels[category] = (*path, f"{category:05d} {taxa[category]['name']}")
+    return labels
+
+
+def _chain(
+    category: int, names: dict[str, str], levels: Sequence[str], title: str
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Returns the category's name at each level above the species, with the names of the ranks above that one."""
+    ranks = [rank for rank in _RANKS if rank in names]
+    chain = []
+    for level in levels[:-1]:
+        if level in names:
+            above = ranks[: ranks.index(level)] if level in ranks else []
+            chain.append((names[level], tuple(names[rank] for rank in above)))
+        elif level == "genus" and not names["name"].isdecimal():
+            chain.append((names["name"].split()[0], (names["supercategory"],) if "supercategory" in names else ()))
+        else:
+            raise ValueError(
+                f"the categories of {title} have no field {level!r}: category {category} is {names}; choose "
+                "other levels"
+            )
+    return chain
+
+
+# ---------------------------------------------------------------- splits
+def _drawn_queries(images: list[str], categories: list[int], share: float, seed: int) -> list[str]:
+    """Tags a share of every category's images, rounded down, as query; whatever order the images come in."""
+    order = np.array(sorted(range(len(images)), key=images.__getitem__), dtype=np.int64)
+    _, group, sizes = np.unique(np.array(categories)[order], return_inverse=True, return_counts=True)
+    shuffled = np.lexsort((np.random.default_rng(seed).random(len(images)), group))  # group by group
+    rank = np.arange(len(images)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen = rank < np.repeat(np.floor(share * sizes + 1e-9), sizes)  # 0.29 * 100 is a little below 29
+    tags = ["gallery"] * len(images)
+    for i in order[shuffled[chosen]].tolist():
+        tags[i] = "query"
+    return tags
+
+
+def _listed_queries(path: str, images: list[str], annotations: str) -> list[str]:
+    tags = dict.fromkeys(images, "gallery")
+    for where, name in numbered_lines(path):
+        if name not in tags:
+            raise ValueError(f"{where}: {name!r} is no image of {annotations}; list validation images by file_name")
+        if tags[name] == "query":
+            raise ValueError(f"{where}: {name!r} is listed twice; list every query once")
+        tags[name] = "query"
+    return [tags[image] for image in images]
+
+
+def _dml(root: str, label_of: dict[str, tuple[str, ...]]) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    """Returns the images, labels and splits of the two lists of Smooth-AP."""
+    remedy = "get Inat_dataset_splits by the link of https://github.com/Andrew-Brown1/Smooth_AP and unpack it there"
+    home = find_home(root, _DML_FOLDERS, tuple(_DML.values()), "split for metric learning", remedy)
+    images: list[str] = []
+    tags: list[str] = []
+    split_of: dict[tuple[str, ...], str] = {}
+    for tag, name in _DML.items():
+        path = os.path.join(home, name)
+        for where, image in numbered_lines(path):
+            if image not in label_of:
+                raise ValueError(f"{where}: {image!r} is no image of train2018.json or val2018.json; {_ANEW}")
+            if split_of.setdefault(label_of[image], tag) != tag:
+                raise ValueError(
+                    f"{where}: the species {label_of[image][-1]!r} of {image!r} is in {_DML['train']} too; the lists "
+                    "must share none: download them anew"
+                )
+            images.append(image)
+            tags.append(tag)
+    return images, [label_of[image] for image in images], tags
+
+
+@DATASETS.register_module()
+class INaturalist(HierarchicalDataset):
+    """iNaturalist of one year, see :func:`read_inaturalist`; 2017 with its super-categories is paper A's.
+
+    2017 has 579,184 training and 95,986 validation images of 5,089 categories, most of them species.
+
+    Args:
+        data_root: The folder of the year.
+        year: ``'2017'``, ``'2018'``, ``'2019'``, ``'2021'`` or ``'2021_mini'``.
+        levels: ``'super'``, ``'full'``, ``'genus'`` or fields.
+        splits: ``'retrieval'``, ``'official'`` or ``'dml'``.
+        query_share: The share of a species' validation images that are queries.
+        query_seed: The seed of their draw.
+        query_file: A list of the queries, instead of a draw.
+        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'``, ``'query'`` and ``'gallery'``; or
+            of ``'train'`` and ``'val'``; or of ``'train'`` and ``'test'``, as ``splits`` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        year: str = "2017",
+        levels: str | Sequence[str] = "super",
+        splits: str = "retrieval",
+        query_share: float = 0.2,
+        query_seed: int = 0,
+        query_file: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.year = year
+        self._read_options = levels, splits, query_share, query_seed, query_file
+        super().__init__(data_root=data_root, **options)
+
+    def read(self) -> Annotations:
+        """Reads the annotation files."""
+        return read_inaturalist(self.data_root, self.year, *self._read_options)
