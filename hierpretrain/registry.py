@@ -19,7 +19,7 @@ def _child(name: str, *locations: str) -> Registry:
 
 RUNNERS = _child("RUNNERS")
 RUNNER_CONSTRUCTORS = _child("RUNNER_CONSTRUCTORS")
-LOOPS = _child("LOOPS")
+LOOPS = _child("LOOPS", "hierpretrain.engine")
 HOOKS = _child("HOOKS", "hierpretrain.engine")
 LOG_PROCESSORS = _child("LOG_PROCESSORS")
 OPTIMIZERS = _child("OPTIMIZERS")

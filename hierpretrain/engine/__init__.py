@@ -2,16 +2,21 @@
 
 from hierpretrain.engine.amp import BF16OptimWrapper
 from hierpretrain.engine.checkpoint import AtomicLocalBackend, newest_checkpoint
-from hierpretrain.engine.pictures import RetrievalSheetHook, TSNEHook
+from hierpretrain.engine.embedding_loop import EmbeddingTestLoop
+from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
 from hierpretrain.engine.results import MetricsFileHook
 from hierpretrain.engine.resume import ExactResumeHook
+from hierpretrain.engine.taxonomy import TaxonomyHook
 
 __all__ = [
     "AtomicLocalBackend",
     "BF16OptimWrapper",
+    "EmbeddingTestLoop",
     "ExactResumeHook",
     "MetricsFileHook",
+    "RecallCurveHook",
     "RetrievalSheetHook",
     "TSNEHook",
+    "TaxonomyHook",
     "newest_checkpoint",
 ]

@@ -11,9 +11,18 @@ from mmengine.dist import gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hierpretrain.evaluation import Embeddings, check_levels, collect
+from hierpretrain.evaluation import Embeddings, check_levels, check_splits, collect
+from hierpretrain.evaluation.embeddings import Splits, as_tags
+from hierpretrain.functional import recall_curve
 from hierpretrain.registry import HOOKS
-from hierpretrain.visualization import choose_rows, plot_retrieval_sheet, plot_tsne, tsne_map
+from hierpretrain.visualization import (
+    choose_rows,
+    plot_recall_curves,
+    plot_retrieval_sheet,
+    plot_tsne,
+    tsne_map,
+    write_curves,
+)
 
 
 class _PictureHook(Hook):
@@ -24,8 +33,9 @@ class _PictureHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, level: int | str, filename: str) -> None:
-        self.level, self.filename = level, filename
+    def __init__(self, levels: Sequence[int | str], splits: Sequence[str], filename: str) -> None:
+        self.filename = filename
+        self._named_levels, self._named_splits = list(levels), list(splits)
         self._samples: list[dict[str, Any]] = []
 
     @abstractmethod
@@ -33,9 +43,17 @@ class _PictureHook(Hook):
         """Writes the picture."""
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the level, so that a wrong one is no error at the end of training."""
+        """Checks levels and splits, so that a wrong one is no error at the end of training."""
         if runner.val_loop is not None:
-            check_levels([self.level], runner.val_dataloader.dataset.metainfo)
+            self._check(runner.val_dataloader.dataset.metainfo)
+
+    def before_test(self, runner: Runner) -> None:
+        """Checks levels and splits, before anything is embedded."""
+        self._check(runner.test_dataloader.dataset.metainfo)
+
+    def _check(self, dataset_meta: dict[str, Any]) -> None:
+        check_levels(self._named_levels, dataset_meta)
+        check_splits(self._named_splits, dataset_meta)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Begins to collect."""
@@ -90,22 +108,30 @@ class TSNEHook(_PictureHook):
 
     Args:
         level: The level, by name or number (-1 for the finest), or a flat label column.
+        splits: Splits whose images are drawn; by default all that are evaluated.
         max_points: How many images at most are drawn, at random.
         seed: Of the choice and of t-SNE.
         filename: Of the picture.
     """
 
     def __init__(
-        self, level: int | str = 1, *, max_points: int = 5000, seed: int = 0, filename: str = "tsne.png"
+        self,
+        level: int | str = 1,
+        *,
+        splits: Splits | None = None,
+        max_points: int = 5000,
+        seed: int = 0,
+        filename: str = "tsne.png",
     ) -> None:
-        super().__init__(level, filename)
-        self.max_points, self.seed = max_points, seed
+        super().__init__([level], as_tags(splits), filename)
+        self.level, self.splits, self.max_points, self.seed = level, splits, max_points, seed
 
     def draw(self, embedded: Embeddings, path: Path) -> None:
         """Writes the picture."""
-        points, rows = tsne_map(embedded.features, seed=self.seed, max_points=self.max_points)
-        names = embedded.names(self.level)
-        title = f"t-SNE of {len(rows)} images, by {embedded.level_name(self.level)}"
+        images = embedded.of(self.splits)
+        points, rows = tsne_map(images.features, seed=self.seed, max_points=self.max_points)
+        names = images.names(self.level)
+        title = f"t-SNE of {len(rows)} images, by {images.level_name(self.level)}"
         plot_tsne(points, [names[row] for row in rows], path, title=title)
 
 
@@ -115,6 +141,8 @@ class RetrievalSheetHook(_PictureHook):
 
     Args:
         level: The level, by name or number, or a flat label column, at which a neighbour is right; -1 for the finest.
+        query: Splits of the queries, see :meth:`Embeddings.search`.
+        gallery: Splits of the gallery.
         num_queries: How many queries are drawn, at random among those that have a right neighbour to be found.
         num_neighbours: Neighbours of each.
         seed: Of the choice.
@@ -125,37 +153,84 @@ class RetrievalSheetHook(_PictureHook):
         self,
         level: int | str = -1,
         *,
+        query: Splits | None = None,
+        gallery: Splits | None = None,
         num_queries: int = 12,
         num_neighbours: int = 8,
         seed: int = 0,
         filename: str = "retrieval.png",
     ) -> None:
-        super().__init__(level, filename)
+        super().__init__([level], [*as_tags(query), *as_tags(gallery)], filename)
+        self.level, self.query, self.gallery = level, query, gallery
         self.num_queries, self.num_neighbours, self.seed = num_queries, num_neighbours, seed
 
     def draw(self, embedded: Embeddings, path: Path) -> None:
         """Writes the picture."""
-        classes = embedded.classes(self.level)
-        captions = [" / ".join(embedded.taxonomy.decode(row)[-2:]) for row in embedded.labels]
-        query, gallery = embedded.is_query, embedded.is_gallery
+        query, gallery, same_set = embedded.search(self.query, self.gallery)
 
-        def of(rows: Any, items: Sequence[str]) -> list[str]:
-            return [items[row] for row in rows.nonzero()[:, 0].tolist()]
+        def captions(images: Embeddings) -> list[str]:
+            return [" / ".join(images.taxonomy.decode(row)[-2:]) for row in images.labels]
 
         rows = choose_rows(
-            embedded.features[query],
-            classes[query],
-            embedded.features[gallery],
-            classes[gallery],
-            query_paths=of(query, embedded.paths),
-            gallery_paths=of(gallery, embedded.paths),
-            query_captions=of(query, captions),
-            gallery_captions=of(gallery, captions),
+            query.features,
+            query.classes(self.level),
+            gallery.features,
+            gallery.classes(self.level),
+            query_paths=query.paths,
+            gallery_paths=gallery.paths,
+            query_captions=captions(query),
+            gallery_captions=captions(gallery),
             num_queries=self.num_queries,
             num_neighbours=self.num_neighbours,
             seed=self.seed,
-            same_set=embedded.same_set,
+            same_set=same_set,
         )
         plot_retrieval_sheet(
             rows, path, title=f"Nearest neighbours; a right one is of the query's {embedded.level_name(self.level)}"
         )
+
+
+@HOOKS.register_module()
+class RecallCurveHook(_PictureHook):
+    """Draws recall@k against k, one curve a level, and writes the numbers beside it: ``recall.png``, ``recall.csv``.
+
+    The CSV file has the column ``k`` and one column a level, as fractions.
+
+    Args:
+        levels: Levels, by name or number, and flat label columns, by name.
+        query: Splits of the queries, see :meth:`Embeddings.search`.
+        gallery: Splits of the gallery.
+        max_k: The largest k; a gallery that is smaller ends the curve.
+        filename: Of the picture.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int | str] = (-1,),
+        *,
+        query: Splits | None = None,
+        gallery: Splits | None = None,
+        max_k: int = 1000,
+        filename: str = "recall.png",
+    ) -> None:
+        super().__init__(levels, [*as_tags(query), *as_tags(gallery)], filename)
+        self.levels, self.query, self.gallery, self.max_k = levels, query, gallery, max_k
+
+    def draw(self, embedded: Embeddings, path: Path) -> None:
+        """Writes the picture and the numbers."""
+        query, gallery, same_set = embedded.search(self.query, self.gallery)
+        most = min(self.max_k, len(gallery.paths) - same_set)
+        curves = {
+            embedded.level_name(level): recall_curve(
+                query.features,
+                query.classes(level),
+                gallery.features,
+                gallery.classes(level),
+                max_k=most,
+                same_set=same_set,
+            )
+            for level in self.levels
+        }
+        write_curves(curves, path.with_suffix(".csv"))
+        title = f"Recall of {len(query.paths):,} queries in a gallery of {len(gallery.paths):,}"
+        plot_recall_curves(curves, path, title=title)

@@ -1,6 +1,25 @@
 """The registered metrics and the set of embedded images that they look at."""
 
-from hierpretrain.evaluation.embeddings import Embeddings, check_levels, collect
-from hierpretrain.evaluation.metrics import ClusteringMetric, RetrievalMetric
+from hierpretrain.evaluation.classification import KNNMetric, LinearProbeMetric
+from hierpretrain.evaluation.embeddings import Embeddings, check_levels, check_splits, collect
+from hierpretrain.evaluation.metrics import (
+    ClusteringMetric,
+    EmbeddingMetric,
+    HierarchicalRetrievalMetric,
+    RetrievalMetric,
+    ViolationMetric,
+)
 
-__all__ = ["ClusteringMetric", "Embeddings", "RetrievalMetric", "check_levels", "collect"]
+__all__ = [
+    "ClusteringMetric",
+    "EmbeddingMetric",
+    "Embeddings",
+    "HierarchicalRetrievalMetric",
+    "KNNMetric",
+    "LinearProbeMetric",
+    "RetrievalMetric",
+    "ViolationMetric",
+    "check_levels",
+    "check_splits",
+    "collect",
+]

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierpretrain.taxonomy import PAD, Taxonomy, prefix_ids
+from hierpretrain.taxonomy import PAD, Taxonomy
+
+Splits = str | Sequence[str]
+"""One split tag or several."""
 
 
 @dataclass(frozen=True)
@@ -20,21 +23,19 @@ class Embeddings:
         features: (N, D) float32 embeddings.
         labels: (N, L) label matrix.
         flat_labels: (N, F) int64, the extra label columns.
-        is_query: (N,) bool; all True, and ``same_set``, where the data set does not tell queries from a gallery.
+        splits: N split tags.
         paths: N image paths.
         taxonomy: The tree of ``labels``.
         flat_names: F names of the extra label columns.
-        same_set: Whether queries and gallery are the same images, so that each query is to be left out of its own list.
     """
 
     features: Tensor
     labels: Tensor
     flat_labels: Tensor
-    is_query: Tensor
+    splits: list[str]
     paths: list[str]
     taxonomy: Taxonomy
     flat_names: tuple[str, ...]
-    same_set: bool
 
     @classmethod
     def from_samples(cls, samples: Sequence[Mapping[str, Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
@@ -52,33 +53,72 @@ class Embeddings:
             raise ValueError("there is no embedded image to evaluate; is the data set of the split empty?")
         unique = {sample["sample_idx"]: sample for sample in samples}
         ordered = [unique[index] for index in sorted(unique)]
-        splits = [sample["split"] for sample in ordered]
-        separate = "query" in splits and "gallery" in splits
         return cls(
             features=torch.stack([sample["embedding"] for sample in ordered]),
             labels=torch.stack([sample["gt_label"] for sample in ordered]),
             flat_labels=torch.stack([sample["flat_label"] for sample in ordered]),
-            is_query=torch.tensor([split == "query" or not separate for split in splits]),
+            splits=[sample["split"] for sample in ordered],
             paths=[sample["img_path"] for sample in ordered],
             taxonomy=_taxonomy(dataset_meta),
             flat_names=tuple(dataset_meta.get("flat_label_names", ())),
-            same_set=not separate,
         )
 
-    @property
-    def is_gallery(self) -> Tensor:
-        """(N,) bool: the images that queries are compared with."""
-        return torch.ones_like(self.is_query) if self.same_set else ~self.is_query
+    def of(self, splits: Splits | None) -> Embeddings:
+        """Returns the images of some splits; all of them for ``None``.
+
+        Raises:
+            ValueError: If no image is of one of the splits.
+        """
+        if splits is None:
+            return self
+        chosen = as_tags(splits)
+        check_splits(chosen, {"splits": tuple(dict.fromkeys(self.splits))})
+        rows = [row for row, split in enumerate(self.splits) if split in chosen]
+        return Embeddings(
+            self.features[rows],
+            self.labels[rows],
+            self.flat_labels[rows],
+            [self.splits[row] for row in rows],
+            [self.paths[row] for row in rows],
+            self.taxonomy,
+            self.flat_names,
+        )
+
+    def search(self, query: Splits | None = None, gallery: Splits | None = None) -> tuple[Embeddings, Embeddings, bool]:
+        """Returns the queries, the gallery that they are searched for in, and whether the two are the same images.
+
+        Args:
+            query: Splits of the queries; by default ``'query'``, or every image where there is no such split or no
+                split ``'gallery'``.
+            gallery: Splits of the gallery; by default ``'gallery'`` beside the default queries, and otherwise the
+                queries themselves, each of which is then to be left out of its own list.
+
+        Raises:
+            ValueError: If a split has no image, or is of both sides without the two being the same.
+        """
+        if query is None and gallery is None and {"query", "gallery"} <= set(self.splits):
+            query, gallery = "query", "gallery"
+        if gallery is None or (query is not None and set(as_tags(query)) == set(as_tags(gallery))):
+            images = self.of(query)
+            return images, images, True
+        if query is None or (both := set(as_tags(query)) & set(as_tags(gallery))):
+            raise ValueError(
+                "queries and gallery must be different splits, or one and the same; "
+                + (f"{sorted(both)} are of both" if query is not None else f"give the queries of gallery={gallery!r}")
+            )
+        return self.of(query), self.of(gallery), False
 
     def classes(self, level: int | str) -> Tensor:
         """Returns each image's class at a level of the tree or in a flat label column: (N,) int64, ``PAD`` for none.
+
+        The ids are those of the taxonomy's nodes, or of the column.
 
         Raises:
             ValueError: If there is no such level or column.
         """
         if level in self.flat_names:
             return self.flat_labels[:, self.flat_names.index(str(level))]
-        return prefix_ids(self.labels)[:, self.taxonomy.level(level) - 1]
+        return self.labels[:, self.taxonomy.level(level) - 1]
 
     def level_name(self, level: int | str) -> str:
         """Returns the name of a level, or of a flat label column."""
@@ -91,6 +131,11 @@ class Embeddings:
         number = self.taxonomy.level(level)
         ids = self.labels[:, number - 1].tolist()
         return ["(none)" if node == PAD else self.taxonomy.name(number, node) for node in ids]
+
+
+def as_tags(splits: Splits | None) -> tuple[str, ...]:
+    """Returns split tags as a tuple, whichever way they were given."""
+    return () if splits is None else (splits,) if isinstance(splits, str) else tuple(splits)
 
 
 def _taxonomy(dataset_meta: Mapping[str, Any]) -> Taxonomy:
@@ -115,6 +160,21 @@ def check_levels(levels: Iterable[int | str], dataset_meta: Mapping[str, Any]) -
                 raise ValueError(f"{error}{also}") from error
 
 
+def check_splits(splits: Iterable[str], dataset_meta: Mapping[str, Any]) -> None:
+    """Raises unless images of these splits are evaluated; called before training, not after it.
+
+    Raises:
+        ValueError: That names the split and those there are.
+    """
+    there = dataset_meta.get("splits")
+    for split in splits:
+        if there is not None and split not in there:
+            raise ValueError(
+                f"no evaluated image is of the split {split!r}; evaluated are {list(there)}: add it to the `split` of "
+                "the data set that is evaluated, or correct the metric's splits"
+            )
+
+
 def collect(sample: Any) -> dict[str, Any]:
     """Keeps of a predicted sample, a ``DataSample`` or its dict, what :class:`Embeddings` is made of, on the CPU.
 
@@ -128,6 +188,14 @@ def collect(sample: Any) -> dict[str, Any]:
         if value is None:
             pack = "pack it: PackInputs(algorithm_keys=('flat_label',), meta_keys=('sample_idx', 'img_path', 'split'))"
             raise ValueError(f"a predicted sample has no `{key}`; {remedy.get(key, pack)}")
-        # a clone, since a view of one row would be pickled with its whole batch when processes exchange results
-        kept[key] = value.detach().cpu().clone() if isinstance(value, Tensor) else value
+        kept[key] = _own(value) if isinstance(value, Tensor) else value
     return kept
+
+
+def _own(value: Tensor) -> Tensor:
+    """Returns a tensor on the CPU that shares memory with nothing but, where it can, the sample's other readers.
+
+    A view of one row would be pickled with its whole batch when processes exchange results.
+    """
+    value = value.detach().cpu()
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()

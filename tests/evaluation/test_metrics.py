@@ -5,8 +5,27 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hierpretrain.evaluation import ClusteringMetric, Embeddings, RetrievalMetric, collect
-from hierpretrain.functional import clustering_metrics, retrieval_metrics
+from hierpretrain.evaluation import (
+    ClusteringMetric,
+    Embeddings,
+    HierarchicalRetrievalMetric,
+    KNNMetric,
+    LinearProbeMetric,
+    RetrievalMetric,
+    ViolationMetric,
+    collect,
+)
+from hierpretrain.functional import (
+    accuracy,
+    class_distances,
+    clustering_metrics,
+    hierarchical_retrieval_metrics,
+    hierarchy_violations,
+    knn_classify,
+    linear_probe,
+    mistake_metrics,
+    retrieval_metrics,
+)
 from hierpretrain.taxonomy import PAD, Taxonomy
 
 PATHS = [("a", "x"), ("a", "x"), ("a", "y"), ("a", "y"), ("b", "x"), ("b", "x"), ("b", "z"), ("b", "z"), ("a",), ("b",)]
@@ -26,8 +45,8 @@ def samples(splits):
     return made
 
 
-def evaluate(metric, made):
-    metric.dataset_meta = META
+def evaluate(metric, made, meta=META):
+    metric.dataset_meta = meta
     for start in range(0, len(made), 3):
         metric.process({}, [sample.to_dict() for sample in made[start : start + 3]])
     return metric.evaluate(len(made))
@@ -79,7 +98,6 @@ def test_embeddings_know_names_and_classes():
     assert embedded.names("name") == [str(label) for label in FLAT]
     assert embedded.classes(2).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, PAD, PAD]
     assert embedded.paths == [f"{i}.png" for i in range(10)]
-    assert not embedded.same_set
     with pytest.raises(ValueError, match="no level 'colour'"):
         embedded.classes("colour")
 
@@ -111,3 +129,103 @@ def test_what_is_missing_is_named_with_its_remedy():
     bare.set_field(FEATURES[0], "embedding")
     with pytest.raises(ValueError, match=r"no `gt_label`; pack it: PackInputs\(algorithm_keys=\('flat_label',\)"):
         collect(bare)
+
+
+# ---------------------------------------------------------------- parts: seen and unseen classes
+PARTS = ["seen_train", "seen_train", "seen_test", "seen_test", "unseen_train", "unseen_test"] * 2
+PART_PATHS = (
+    [("a", "x")] * 2 + [("a", "y")] * 2 + [("b", "x")] * 2 + [("a", "y")] * 2 + [("a", "x")] * 2 + [("b", "z")] * 2
+)
+PART_META = {**META, "splits": ("seen_train", "seen_test", "unseen_train", "unseen_test")}
+PART_FEATURES = torch.nn.functional.normalize(torch.randn(12, 6, generator=torch.Generator().manual_seed(1)), dim=1)
+PART_LABELS = TREE.encode(PART_PATHS)
+
+
+def part_samples():
+    made = []
+    for i, row in enumerate(PART_LABELS):
+        sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=PARTS[i])).set_gt_label(row)
+        sample.set_field(torch.tensor([0]), "flat_label")
+        sample.set_field(PART_FEATURES[i].clone(), "embedding")
+        made.append(sample)
+    return made
+
+
+def rows(*splits):
+    return [i for i, split in enumerate(PARTS) if split in splits]
+
+
+def test_splits_that_are_named_are_query_and_gallery_and_a_prefix_names_the_part():
+    metric = RetrievalMetric(levels=["fine"], query="seen_test", gallery=["seen_train"], prefix="seen")
+    found = evaluate(metric, part_samples(), PART_META)
+    query, gallery, fine = rows("seen_test"), rows("seen_train"), PART_LABELS[:, 1]
+    expected = retrieval_metrics(PART_FEATURES[query], fine[query], PART_FEATURES[gallery], fine[gallery])
+    assert found == {f"seen/fine/{key}": value for key, value in expected.items()}
+    metric = HierarchicalRetrievalMetric(ks=(2,), query="seen_test", gallery=["seen_train"])
+    found = evaluate(metric, part_samples(), PART_META)
+    sides = [side for chosen in (query, gallery) for side in (PART_FEATURES[chosen], PART_LABELS[chosen])]
+    assert found == hierarchical_retrieval_metrics(*sides, ks=(2,))
+
+
+def test_one_split_is_searched_for_in_itself_without_each_image_s_own():
+    fine, query = PART_LABELS[:, 1], rows("seen_test", "unseen_test")
+    found = evaluate(RetrievalMetric(["fine"], query=["seen_test", "unseen_test"]), part_samples(), PART_META)
+    sides = [PART_FEATURES[query], fine[query]]
+    assert found["fine/map"] == retrieval_metrics(*sides, *sides, same_set=True)["map"]
+    both = dict(query=["seen_test", "unseen_test"], gallery=["unseen_test", "seen_test"])
+    assert evaluate(RetrievalMetric(["fine"], **both), part_samples(), PART_META) == found
+
+
+def test_classifiers_learn_from_some_splits_and_are_tested_on_others():
+    train, test = rows("seen_train", "unseen_train"), rows("seen_test", "unseen_test")
+    options = dict(train=["seen_train", "unseen_train"], test=["seen_test", "unseen_test"], mistakes=True)
+    for level, column in {"coarse": 0, "fine": 1}.items():
+        classes = PART_LABELS[:, column]
+        sides = PART_FEATURES[train], classes[train], PART_FEATURES[test]
+        distances = class_distances(TREE, level)
+        for metric, predicted in {
+            LinearProbeMetric([level], epochs=3, seed=5, **options): linear_probe(*sides, epochs=3, seed=5, k=5),
+            KNNMetric([level], neighbours=3, **options): knn_classify(*sides, neighbours=3, k=5),
+        }.items():
+            expected = accuracy(predicted, classes[test], ks=(1, 5))
+            expected |= mistake_metrics(predicted[:, :1], classes[test], distances, ks=(1,))
+            found = evaluate(metric, part_samples(), PART_META)
+            assert found == {f"{level}/{metric.name}_{key}": value for key, value in expected.items()}
+
+
+def test_chosen_splits_are_grouped_and_compared():
+    chosen = rows("unseen_train", "unseen_test")
+    found = evaluate(ClusteringMetric(["fine"], splits=["unseen_train", "unseen_test"]), part_samples(), PART_META)
+    assert found["fine/nmi"] == clustering_metrics(PART_FEATURES[chosen], PART_LABELS[chosen, 1])["nmi"]
+    found = evaluate(ViolationMetric(splits=["unseen_train", "unseen_test"]), part_samples(), PART_META)
+    assert found == hierarchy_violations(PART_FEATURES[chosen], PART_LABELS[chosen])
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        RetrievalMetric(["fine"], query="val"),
+        KNNMetric(["fine"], train="val", test="seen_test"),
+        ClusteringMetric(["fine"], splits=["seen_test", "val"]),
+    ],
+)
+def test_a_split_that_is_not_evaluated_is_an_error_before_training(metric):
+    with pytest.raises(ValueError, match=r"no evaluated image is of the split 'val'; evaluated are \['seen_train'"):
+        metric.dataset_meta = PART_META
+
+
+def test_splits_on_both_sides_are_an_error():
+    embedded = Embeddings.from_samples([collect(sample) for sample in part_samples()], PART_META)
+    with pytest.raises(ValueError, match=r"different splits, or one and the same; \['seen_test'\] are of both"):
+        embedded.search(["seen_test", "seen_train"], ["seen_test"])
+    with pytest.raises(ValueError, match="give the queries of gallery='seen_test'"):
+        embedded.search(None, "seen_test")
+    with pytest.raises(ValueError, match="no evaluated image is of the split 'query'"):
+        embedded.of("query")
+    with pytest.raises(ValueError, match=r"tested on what it learned; \['seen_test'\] are in both"):
+        KNNMetric(["fine"], train="seen_test", test=["seen_test"])
+
+
+def test_metrics_share_the_embedding_of_an_image():
+    sample = part_samples()[0].to_dict()
+    assert collect(sample)["embedding"].data_ptr() == collect(sample)["embedding"].data_ptr()

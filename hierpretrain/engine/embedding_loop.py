@@ -1,0 +1,141 @@
+"""A test loop that embeds every image once, also over several runs: the downstream tasks on a frozen encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import gather_object, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import TestLoop
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from hierpretrain.files import write_whole
+from hierpretrain.registry import LOOPS
+
+
+@LOOPS.register_module()
+class EmbeddingTestLoop(TestLoop):
+    """Evaluates like MMEngine's ``TestLoop``, but keeps the embeddings in the work directory and reuses them.
+
+    They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint is that of the
+    encoder's weights, of the images' paths and of the pipeline, so another checkpoint, split or crop is embedded anew.
+    (An image that was changed under its old name is not noticed: delete the folder then.) Labels are not kept; they
+    are the data set's.
+
+    Args:
+        runner: The runner.
+        dataloader: Of the images, in any order and of any number of processes.
+        evaluator: The metrics.
+        fp16: Whether to embed in mixed precision.
+        cache: The folder of the files, below the work directory; ``None`` keeps nothing.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, evaluator: Any, fp16: bool = False, cache: str | None = "embeddings"
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.cache = cache
+        self._embedded: dict[int, Tensor] = {}
+
+    def run(self) -> dict[str, float]:
+        """Embeds what is not kept, and evaluates."""
+        self.runner.call_hook("before_test")
+        self.runner.call_hook("before_test_epoch")
+        self.runner.model.eval()
+        path = self._path()
+        kept = _load(path) if path and path.exists() else None
+        if kept is None:
+            for index, batch in enumerate(self.dataloader):
+                self.run_iter(index, batch)
+            if path:
+                self._save(path)
+        else:
+            self.runner.logger.info(f"the {len(kept)} embeddings of {path} are used again")
+            self._replay(kept)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        self.runner.call_hook("after_test_epoch", metrics=metrics)
+        self.runner.call_hook("after_test")
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Embeds a batch and hands it to metrics and hooks."""
+        self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
+        with torch.autocast(_device(self.runner.model).type, enabled=self.fp16):
+            outputs = self.runner.model.test_step(data_batch)
+        if self.cache:
+            self._embedded.update({sample.sample_idx: sample.embedding.cpu() for sample in outputs})
+        self._hand_out(idx, data_batch, outputs)
+
+    def _hand_out(self, idx: int, data_batch: Any, outputs: list[DataSample]) -> None:
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook("after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    def _replay(self, embeddings: Tensor) -> None:
+        """Hands out the kept embeddings as if the model had just made them."""
+        dataset, loader = self.dataloader.dataset, self.dataloader
+        if len(embeddings) != len(dataset):
+            raise ValueError(f"{self._path()} has {len(embeddings)} embeddings of {len(dataset)} images; delete it")
+        for idx, rows in enumerate(loader.batch_sampler):
+            self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=None)
+            outputs = []
+            for row in rows:
+                info = dataset.get_data_info(row)
+                meta = {name: info[name] for name in ("sample_idx", "img_path", "split")}
+                sample = DataSample(metainfo=meta).set_gt_label(info["gt_label"])
+                sample.set_field(info["flat_label"], "flat_label")
+                sample.set_field(embeddings[row].clone(), "embedding")
+                outputs.append(sample)
+            self._hand_out(idx, None, outputs)
+
+    def _save(self, path: Path) -> None:
+        parts = gather_object(self._embedded, dst=0)
+        self._embedded = {}
+        if is_main_process():
+            embedded = {index: row for part in parts for index, row in part.items()}
+            data = io.BytesIO()
+            torch.save(torch.stack([embedded[index] for index in range(len(embedded))]), data)
+            write_whole(path, data.getvalue())
+
+    def _path(self) -> Path | None:
+        if not self.cache:
+            return None
+        fingerprint = _fingerprint(self.runner.model, self.dataloader, self.fp16)
+        return Path(self.runner.work_dir) / self.cache / f"{fingerprint}.pt"
+
+
+def _load(path: Path) -> Tensor | None:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"the kept embeddings {path} are damaged: {error}; delete the file") from error
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _fingerprint(model: nn.Module, dataloader: DataLoader, fp16: bool) -> str:
+    """Returns 16 hex digits that stand for all that the embeddings depend on."""
+    digest = hashlib.sha256(f"{fp16} {torch.get_default_dtype()}".encode())
+    model = model.module if is_model_wrapper(model) else model
+    parts = {name: part for name, part in model.named_children() if name in ("backbone", "neck", "projection")}
+    if model.embedding != "projection":
+        parts.pop("projection", None)
+    digest.update(repr((parts, model.data_preprocessor, model.data_preprocessor.mean.tolist())).encode())
+    digest.update(repr(model.data_preprocessor.std.tolist()).encode())
+    for part in parts.values():
+        for tensor in part.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    dataset = dataloader.dataset
+    digest.update(repr(dataset._pipeline).encode())
+    for image in dataset.image_paths:
+        digest.update(image.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()[:16]
