@@ -18,6 +18,7 @@ custom_hooks = [
     dict(type="MetricsFileHook"),
     dict(type="TSNEHook", level=1),
     dict(type="RetrievalSheetHook", level=-1),
+    dict(type="TaxonomyHook"),
 ]
 
 env_cfg = dict(

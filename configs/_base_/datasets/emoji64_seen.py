@@ -1,0 +1,84 @@
+# emoji64 with unseen classes, as paper A splits its data: 19 of the 98 subcategories are unseen in training; the images
+# of every emoji, seen or not, are for training, validation and test by 3 : 1 : 1. The split file was made by
+#   python tools/make_split.py configs/himulcone_emoji.py --level subcategory --unseen-share 0.2 --seed 0 \
+#       --shares 0.6 0.2 0.2 --out configs/_base_/splits/emoji64_seen_unseen.json
+_base_ = "../pipelines/emoji48.py"
+
+
+def _splits(part, *names):
+    parts = ("seen", "unseen") if part == "all" else (part,)
+    return [f"{part}_{name}" for part in parts for name in names]
+
+
+def _dataset(splits, pipeline):
+    return dict(
+        type="Emoji64",
+        data_root="data/emoji64",
+        split_file="{{fileDirname}}/../splits/emoji64_seen_unseen.json",
+        split=splits,
+        pipeline=pipeline,
+    )
+
+
+def _search(part, query, *gallery):
+    sets = dict(query=_splits(part, query), gallery=_splits(part, *gallery), prefix=part)
+    return [
+        dict(type="RetrievalMetric", levels=["emoji", "subcategory", "category"], ks=(1, 10, 100, 1000), **sets),
+        dict(type="HierarchicalRetrievalMetric", **sets),
+    ]
+
+
+def _classify(part):
+    options = dict(
+        levels=["category", "subcategory", "emoji"],
+        train=_splits(part, "train"),
+        test=_splits(part, "test"),
+        mistakes=True,
+        prefix=part,
+    )
+    return [dict(type="LinearProbeMetric", **options), dict(type="KNNMetric", **options)]
+
+
+def _group(part, *splits):
+    images = dict(splits=splits, prefix=part)
+    return [
+        dict(type="ClusteringMetric", levels=["category", "subcategory"], within=[("emoji", "subcategory")], **images),
+        dict(type="ViolationMetric", **images),
+    ]
+
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=_dataset("seen_train", {{_base_.train_pipeline}}),
+)
+# while training, and to choose settings by: validation images of seen classes
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=_dataset(["seen_train", "seen_val"], {{_base_.test_pipeline}}),
+)
+val_evaluator = [
+    *_search("seen", "val", "train"),
+    dict(type="ClusteringMetric", levels=["category", "subcategory"], splits="seen_val", prefix="seen"),
+]
+# at the end: every task on test images of seen and of unseen classes
+test_dataloader = dict(
+    batch_size=128,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=_dataset(_splits("all", "train", "val", "test"), {{_base_.test_pipeline}}),
+)
+test_evaluator = [
+    *_search("seen", "test", "train", "val"),
+    *_search("unseen", "test", "train", "val"),
+    *_classify("all"),
+    *_classify("seen"),
+    *_classify("unseen"),
+    *_group("seen", "seen_val", "seen_test"),  # what the encoder was not trained on
+    *_group("unseen", "unseen_train", "unseen_val", "unseen_test"),
+]
+val_cfg = dict()
+test_cfg = dict()

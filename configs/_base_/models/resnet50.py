@@ -1,0 +1,7 @@
+# A ResNet-50 from scratch, all of which is trained: paper A on ImageNet.
+model = dict(
+    type="HierarchicalContrastive",
+    data_preprocessor=dict(type="MultiViewPreprocessor"),
+    backbone=dict(type="ResNet", depth=50),
+    projection=dict(type="ProjectionHead", in_channels=2048, out_channels=128),
+)

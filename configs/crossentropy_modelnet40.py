@@ -1,0 +1,9 @@
+"""Cross entropy over the 40 categories; all else, and the command, as in himulcone_modelnet40.py."""
+
+_base_ = "himulcone_modelnet40.py"
+model = dict(
+    projection=None,
+    normalize=False,
+    loss=dict(_delete_=True, type="LevelCrossEntropyLoss", num_classes=40, in_channels=2048, level=1),
+)
+train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

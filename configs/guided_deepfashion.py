@@ -1,0 +1,12 @@
+"""Guided: prototypes of the products whose distances follow the tree (Garnot & Landrieu, 2021).
+
+All else, and the command, as in himulcone_deepfashion.py.
+"""
+
+_base_ = "himulcone_deepfashion.py"
+model = dict(
+    projection=None,
+    normalize=False,
+    loss=dict(_delete_=True, type="GuidedLoss", num_classes=8081, in_channels=2048, level=2, max_classes=1000),
+)
+train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

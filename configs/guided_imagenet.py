@@ -1,0 +1,12 @@
+"""Guided: prototypes of the classes whose distances follow the tree (Garnot & Landrieu, 2021).
+
+All else, and the command, as in himulcone_imagenet.py.
+"""
+
+_base_ = "himulcone_imagenet.py"
+model = dict(
+    projection=None,
+    normalize=False,
+    loss=dict(_delete_=True, type="GuidedLoss", num_classes=1000, in_channels=2048),
+)
+train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

@@ -1,0 +1,15 @@
+"""HiMulConE on FGVC-Aircraft, with the recipe of paper A; not one of the paper's experiments.
+
+Data      docs/datasets/aircraft.md; name the folder with --data-root (default data/fgvc-aircraft-2013b)
+Command   python tools/train.py configs/himulcone_aircraft.py
+Result    not measured
+"""
+
+_base_ = [
+    "_base_/datasets/aircraft.py",
+    "_base_/models/resnet50_layer4.py",
+    "_base_/schedules/sgd_paper_a.py",
+    "_base_/default_runtime.py",
+]
+model = dict(loss=dict(type="HiMulConELoss"))
+train_dataloader = dict(batch_sampler=dict(type="HierarchicalBatchSampler"))

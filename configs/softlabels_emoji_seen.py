@@ -1,0 +1,12 @@
+"""Soft labels by the distance in the tree (Bertinetto et al., 2020).
+
+All else, and the command, as in himulcone_emoji_seen.py.
+"""
+
+_base_ = "himulcone_emoji_seen.py"
+model = dict(
+    projection=None,
+    normalize=False,
+    loss=dict(_delete_=True, type="SoftLabelLoss", num_classes=1906, in_channels=256),
+)
+train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

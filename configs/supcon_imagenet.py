@@ -1,0 +1,4 @@
+"""SupCon over the classes of the finest level; all else, and the command, as in himulcone_imagenet.py."""
+
+_base_ = "himulcone_imagenet.py"
+model = dict(loss=dict(_delete_=True, type="SupConLoss", level=-1))
