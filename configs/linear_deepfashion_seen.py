@@ -27,6 +27,4 @@ custom_hooks = [
     dict(type="MetricsFileHook"),
     _recall("seen"),
     _recall("unseen"),
-    dict(type="TSNEHook", level="category", splits=["unseen_query", "unseen_gallery"]),
-    dict(type="RetrievalSheetHook", level="product", query="unseen_query", gallery="unseen_gallery"),
 ]

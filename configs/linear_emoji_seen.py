@@ -23,6 +23,4 @@ custom_hooks = [
     dict(type="MetricsFileHook"),
     _recall("seen"),
     _recall("unseen"),
-    dict(type="TSNEHook", level="category", splits=["unseen_train", "unseen_val", "unseen_test"]),
-    dict(type="RetrievalSheetHook", query="unseen_test", gallery=["unseen_train", "unseen_val"]),
 ]

@@ -23,6 +23,4 @@ test_cfg = dict(type="EmbeddingTestLoop")
 custom_hooks = [
     dict(type="MetricsFileHook"),
     dict(type="RecallCurveHook", levels=["class"], query="val"),
-    dict(type="TSNEHook", level=1, splits="val"),
-    dict(type="RetrievalSheetHook", level="class", query="val"),
 ]

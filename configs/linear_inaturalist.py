@@ -23,6 +23,4 @@ test_cfg = dict(type="EmbeddingTestLoop")
 custom_hooks = [
     dict(type="MetricsFileHook"),
     dict(type="RecallCurveHook", levels=["species", "supercategory"]),
-    dict(type="TSNEHook", level=1, splits=["query", "gallery"]),
-    dict(type="RetrievalSheetHook", level="species"),
 ]

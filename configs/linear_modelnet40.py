@@ -21,6 +21,4 @@ custom_hooks = [
     dict(type="MetricsFileHook"),
     _recall("seen"),
     _recall("unseen"),
-    dict(type="TSNEHook", level="category", splits=["unseen_test"]),
-    dict(type="RetrievalSheetHook", level="model", query="unseen_test"),
 ]

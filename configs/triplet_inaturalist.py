@@ -1,7 +1,11 @@
-"""Batch-hard triplets of the species (Hermans et al., 2017).
+"""Batch-hard triplets of the species, with a soft margin (Hermans et al., 2017).
 
 All else, and the command, as in himulcone_inaturalist.py.
 """
 
 _base_ = "himulcone_inaturalist.py"
-model = dict(projection=None, loss=dict(_delete_=True, type="TripletLoss"))
+model = dict(
+    projection=None,
+    normalize=False,
+    loss=dict(_delete_=True, type="TripletLoss", margin="soft", distance="euclidean"),
+)

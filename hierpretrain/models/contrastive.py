@@ -72,6 +72,14 @@ class HierarchicalContrastive(BaseModel):
         if hasattr(self.loss_module, "set_taxonomy"):
             self.loss_module.set_taxonomy(taxonomy)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Passes over the weights of parts that the model leaves out, of which torch would warn."""
+        for part in ("projection", "loss_module"):
+            if getattr(self, part) is None:
+                for name in [name for name in state_dict if name.startswith(f"{prefix}{part}.")]:
+                    del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"
     ) -> Tensor | dict[str, Tensor] | list[DataSample]:

@@ -1,4 +1,4 @@
-# emoji64 with unseen classes, as paper A splits its data: 19 of the 98 subcategories are unseen in training; the images
+# emoji64 with unseen classes, as paper A splits its data: 20 of the 98 subcategories are unseen in training; the images
 # of every emoji, seen or not, are for training, validation and test by 3 : 1 : 1. The split file was made by
 #   python tools/make_split.py configs/himulcone_emoji.py --level subcategory --unseen-share 0.2 --seed 0 \
 #       --shares 0.6 0.2 0.2 --out configs/_base_/splits/emoji64_seen_unseen.json
