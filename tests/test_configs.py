@@ -1,28 +1,167 @@
+import copy
+import math
+import runpy
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+from mmpretrain.visualization import UniversalVisualizer
 
-from hierpretrain.apis import check_config, load_config
-from hierpretrain.registry import DATA_SAMPLERS, MODELS
+from hierpretrain.apis import build_runner, check_config, load_config
+from hierpretrain.registry import DATA_SAMPLERS, DATASETS, MODELS
+from tests.config_trees import write_tree
 from tests.conftest import random_labels
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+LINEAR = [path for path in CONFIGS if path.stem.startswith("linear_")]
+TRAINED = [path for path in CONFIGS if path not in LINEAR]
+LOSSES = dict(
+    crossentropy="LevelCrossEntropyLoss",
+    guided="GuidedLoss",
+    happier="HAPPIERLoss",
+    hicone="HiConELoss",
+    himulcon="HiMulConLoss",
+    himulcone="HiMulConELoss",
+    hxe="HXELoss",
+    simclr="NTXentLoss",
+    softlabels="SoftLabelLoss",
+    supcon="SupConLoss",
+    triplet="TripletLoss",
+)
+IN_SHUFFLED_BATCHES = {"crossentropy", "guided", "hxe", "simclr", "softlabels"}
+NUM_NODES = {  # of the levels of the real data, the coarsest first; test_emoji.py counts those of emoji64
+    "deepfashion": (17, 7982 + 99),  # 99 products are in two categories
+    "emoji": (9, 98, 1906),
+    "imagenet": (None, 1000),
+    "inaturalist": (13, 5089),
+    "modelnet40": (40,),
+}
+# columns of the tables that a data set cannot have: its models or products are either trained on or tested on
+UNMEASURABLE = {
+    "deepfashion": {"product_id/linear_top1", "product_id/linear_top5"},
+    "deepfashion_seen": {
+        *(f"{part}/product/linear_top1" for part in ("all", "seen", "unseen")),
+        *(f"{part}/product/linear_mistake_severity" for part in ("seen", "unseen")),
+    },
+    "modelnet40": {
+        *(f"{part}/model/linear_top1" for part in ("all", "seen", "unseen")),
+        *(f"{part}/model/linear_mistake_severity" for part in ("seen", "unseen")),
+    },
+}
+COLUMNS = runpy.run_path(str(ROOT / "tools/benchmarks/table_rows.py"))["COLUMNS"]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_every_config_loads_and_its_model_builds(path):
     config = load_config(path, {"model.backbone.init_cfg": None})
     model = MODELS.build({**config.model, "_scope_": "hierpretrain"})
-    method = path.stem.split("_")[0]
-    losses = dict(himulcone="HiMulConE", himulcon="HiMulCon", hicone="HiConE", supcon="SupCon", simclr="NTXent")
-    assert type(model.loss_module).__name__ == losses[method] + "Loss"
-    hierarchical = config.train_dataloader.batch_sampler is not None
-    assert hierarchical == (method != "simclr")
+    method, data, *_ = path.stem.split("_")
+    assert type(model.loss_module).__name__ == LOSSES[method]
+    hierarchical = config.train_dataloader.get("batch_sampler") is not None
+    assert hierarchical == (method not in IN_SHUFFLED_BATCHES)
     if hierarchical:
         settings = {**config.train_dataloader.batch_sampler, "_scope_": "hierpretrain"}
         assert len(DATA_SAMPLERS.build(settings, default_args=dict(sampler=random_labels(0), batch_size=4))) == 3
+    width = model.backbone.feat_dim
+    if config.model.projection is not None:
+        assert config.model.projection.in_channels == width
+        width = config.model.projection.out_channels
+    assert config.model.loss.get("in_channels", width) == width
+    if "num_classes" in config.model.loss:
+        level = model.loss_module.level
+        assert config.model.loss.num_classes == NUM_NODES[data][level - 1 if level > 0 else level]
 
 
+# ------------------------------------------------------------------ every config on a small tree
+@pytest.fixture(autouse=True)
+def _own_globals(monkeypatch):
+    """Gives every test its own of what MMEngine keeps of a run for the whole process."""
+    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer, UniversalVisualizer):
+        monkeypatch.setattr(kind, "_instance_dict", OrderedDict())
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    return tmp_path_factory.mktemp("trees")
+
+
+def small(path, trees, work_dir):
+    """Loads a config with its sizes cut down to a small tree; it writes no checkpoints."""
+    config = load_config(path)
+    config.work_dir, config.experiment_name, config.log_level = str(work_dir), work_dir.name, "ERROR"
+    config.default_hooks.checkpoint = None
+    for part in ("train", "val", "test"):
+        if loader := config.get(f"{part}_dataloader"):
+            loader.update(batch_size=4, num_workers=0)
+            loader.dataset.update(write_tree(trees, loader.dataset))
+            shrink(loader.dataset.pipeline)
+    model = config.model
+    if model.backbone.depth == 50:
+        model.backbone.update(depth=18, init_cfg=None)
+    width = MODELS.build({**model.backbone, "_scope_": "hierpretrain"}).feat_dim
+    if model.projection is not None:
+        model.projection.in_channels = width
+        width = model.projection.out_channels
+    if model.loss is not None and "num_classes" in model.loss:
+        tree = DATASETS.build({**config.train_dataloader.dataset, "_scope_": "hierpretrain"}).taxonomy
+        model.loss.update(in_channels=width, num_classes=tree.num_nodes(model.loss.get("level", -1)))
+    return config
+
+
+def shrink(transforms):
+    for transform in transforms:
+        if "size" in transform:
+            transform.size = 32
+        shrink(transform.get("transforms", ()))
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
+def test_every_config_trains(path, trees, tmp_path):
+    config = small(path, trees, tmp_path)
+    config.train_cfg = dict(by_epoch=False, max_iters=2, val_interval=2)
+    config.optim_wrapper.optimizer.weight_decay = 0.0  # what changes, changes by the loss
+    validated = path.stem.startswith("himulcone")  # one config of every data set
+    if not validated:
+        config.val_dataloader = config.val_evaluator = config.val_cfg = None
+    runner = build_runner(config)
+    runner.model.init_weights()  # which training would do, so that it starts from these
+    before = copy.deepcopy(runner.model.state_dict())
+    runner.train()
+    losses, _ = runner.message_hub.get_scalar("train/loss").data
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))
+    weights = dict(runner.model.named_parameters())
+    trained = {name for name, weight in weights.items() if weight.requires_grad}
+    changed = {name for name, weight in weights.items() if not torch.equal(weight, before[name])}
+    assert changed <= trained
+    assert {name for name in trained if not name.startswith("backbone.")} <= changed
+    assert any(name.startswith("backbone.") for name in changed)
+    if validated:
+        scalars = runner.message_hub.log_scalars.items()
+        metrics = {name: log.current() for name, log in scalars if name.startswith("val/")}
+        assert metrics
+        assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
+
+
+@pytest.mark.parametrize("path", LINEAR, ids=lambda path: path.stem)
+def test_every_task_is_measured_on_a_frozen_encoder(path, trees, tmp_path):
+    runner = build_runner(small(path, trees, tmp_path))
+    metrics = runner.test()
+    assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
+    data = path.stem.removeprefix("linear_")
+    missing = {key for columns in COLUMNS[data].values() for key in columns.values() if key not in metrics}
+    assert missing == UNMEASURABLE.get(data, set())
+    pictures = {hook.filename for hook in runner.hooks if hasattr(hook, "filename")}
+    assert pictures
+    assert pictures <= {file.name for file in tmp_path.iterdir()}
+
+
+# ------------------------------------------------------------------ what configs say
 def test_the_recipe_of_paper_a():
     config = load_config("configs/himulcone_deepfashion.py")
     assert config.optim_wrapper.optimizer == dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-4)

@@ -32,6 +32,11 @@ SMALL = [  # the recipe of paper A, cut down to a CPU
     "train_cfg.max_epochs=3",
     "train_cfg.val_interval=3",
 ]
+LINEAR = [  # the same for what only evaluates
+    *[option for option in SMALL if option.startswith("model.backbone.")],
+    *[f"test_dataloader.dataset.pipeline.{place}.size=64" for place in (1, 2)],
+    "test_dataloader.num_workers=1",
+]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 pytestmark = pytest.mark.slow
@@ -45,7 +50,8 @@ def inshop(tmp_path_factory):
 
 
 def command(tool, *arguments, options=()):
-    return [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments), "--cfg-options", *SMALL, *options]
+    small = LINEAR if any("linear_" in str(argument) for argument in arguments) else SMALL
+    return [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments), "--cfg-options", *small, *options]
 
 
 def run(*arguments, options=(), fails=False):
@@ -231,3 +237,27 @@ def test_pictures_of_any_checkpoint(trained, inshop, tmp_path):
         arguments += ("--work-dir", tmp_path)
         run("plot.py", *arguments)
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_downstream_tasks_of_a_checkpoint_are_one_command(trained, inshop, tmp_path):
+    arguments = ("configs/linear_deepfashion.py", trained / "epoch_3.pth", "--data-root", inshop)
+    output = run("test.py", *arguments, "--work-dir", tmp_path)
+    assert "unexpected key" not in output  # the checkpoint has a projection, which is left out on purpose
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    assert metrics["category/linear_top1"] > 0.8  # the category is the colour of the background
+    assert metrics["category/knn_top1"] > 0.8
+    assert {"product_id/map@r", "h_ap", "product/nmi_in_category", "violations"} <= metrics.keys()
+    expected = json.loads((trained / "metrics.json").read_text())["metrics"]
+    for key in ("product_id/recall@1", "variation/map@r", "category/nmi"):
+        assert metrics[key] == pytest.approx(expected[key], abs=1e-9), key
+    lines = (tmp_path / "recall.csv").read_text().splitlines()
+    assert lines[0] == "k,product_id"
+    assert float(lines[1].split(",")[1]) == pytest.approx(metrics["product_id/recall@1"], abs=1e-6)
+    again = run("plot.py", "tsne", *arguments, "--work-dir", tmp_path, "--level", "category", "--splits", "query")
+    assert re.search(r"the \d+ embeddings of .* are used again", again)
+    assert (tmp_path / "tsne.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_config_that_only_evaluates_cannot_be_trained(inshop, tmp_path):
+    output = run("train.py", "configs/linear_deepfashion.py", "--work-dir", tmp_path, fails=True)
+    assert "trains nothing: it evaluates a checkpoint, python tools/test.py configs/linear_deepfashion.py" in output

@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
     args, config = read_command(parser)
     if not config.get("train_cfg"):
-        parser.error(f"{args.config} trains nothing: it evaluates a checkpoint, python tools/test.py {args.config} FILE")
+        parser.error(
+            f"{args.config} trains nothing: it evaluates a checkpoint, python tools/test.py {args.config} FILE"
+        )
     if args.no_validate:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
     if args.amp:

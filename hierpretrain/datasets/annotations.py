@@ -84,7 +84,7 @@ class Annotations:
         if len(set(self.images)) < len(self.images):
             twice = [image for image, count in Counter(self.images).items() if count > 1]
             raise ValueError(
-                f"{self.source} lists {len(twice)} images more than once: {_some(twice)}; list every image once"
+                f"{self.source} lists {len(twice)} images more than once: {some(twice)}; list every image once"
             )
         for path in set(self.labels):
             if len(path) > len(self.level_names):
@@ -131,7 +131,7 @@ def check_images(images: Sequence[str], root: str) -> None:
                 _check_inside(os.path.join(root, folder, name), real_root)
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(images)} images are missing below {root}: {_some(missing)}; put the files there, "
+            f"{len(missing)} of {len(images)} images are missing below {root}: {some(missing)}; put the files there, "
             "take them off the list, or correct data_root"
         )
 
@@ -147,7 +147,13 @@ def _check_inside(path: str, real_root: str) -> str:
     return real
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Returns the first few names for a message.
+
+    Example:
+        >>> print(some("abcdefgh"))
+        'a', 'b', 'c', 'd', 'e', ...
+    """
     return ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
@@ -216,7 +222,7 @@ def read_folder(root: str | os.PathLike[str], level_names: Sequence[str] | None 
         stack.extend(reversed(folders))
     if left_out:
         print_log(
-            f"{root}: left out {len(left_out)} files that are no image and links to folders: {_some(left_out)}",
+            f"{root}: left out {len(left_out)} files that are no image and links to folders: {some(left_out)}",
             logger="current",
             level=logging.WARNING,
         )
@@ -273,7 +279,7 @@ def read_csv(
         (('kind', 'breed'), [('cat', 'tabby'), ('tool',)])
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows = _numbered_rows(reader, os.fspath(path))
+    rows = numbered_rows(reader, os.fspath(path))
     _, header = next(rows, (1, []))
     columns = [name.strip() for name in header]
     if len(set(columns)) < len(columns) or "" in columns:
@@ -282,8 +288,20 @@ def read_csv(
     return _from_records(path, root, records, columns, levels, flat_labels, "{path}:{number}")
 
 
-def _numbered_rows(reader: Any, path: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows that are not blank, with their line; all have as many fields as the first."""
+def numbered_rows(reader: Any, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows of a CSV reader that are not blank, with their line.
+
+    Args:
+        reader: A ``csv.reader``.
+        path: The file, for messages.
+
+    Raises:
+        ValueError: With file and line, if a row has not as many fields as the first, or is no well-formed CSV.
+
+    Example:
+        >>> list(numbered_rows(csv.reader(["a,b", "", "1,2"]), "list.csv"))
+        [(1, ['a', 'b']), (3, ['1', '2'])]
+    """
     width = 0
     try:
         for row in reader:
@@ -374,7 +392,7 @@ def _parse(text: str, where: str) -> Any:
 
 def _object(record: Any, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise ValueError(f"{where}: a record must be an object with the field 'image'; it is {_short(record)}")
+        raise ValueError(f"{where}: a record must be an object with the field 'image'; it is {short(record)}")
     return record
 
 
@@ -438,18 +456,24 @@ def _text(value: Any, name: str, where: str) -> str:
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError(
-                f"{where}: the field {name!r} holds half a surrogate pair: {_short(value)}; write it as UTF-8"
+                f"{where}: the field {name!r} holds half a surrogate pair: {short(value)}; write it as UTF-8"
             )
         return value.strip()
     if value is None:
         return ""
     wrong = isinstance(value, bool) or not isinstance(value, int | float)
     if wrong or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{where}: the field {name!r} must be a string or a number; it is {_short(value)}")
+        raise ValueError(f"{where}: the field {name!r} must be a string or a number; it is {short(value)}")
     return str(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Returns the beginning of a value's text for a message.
+
+    Example:
+        >>> short("cat"), len(short("cat" * 100))
+        ("'cat'", 60)
+    """
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, _numbered_rows, read_text
+from hierpretrain.datasets.annotations import Annotations, numbered_rows, read_text
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.matlab import read_mat
 from hierpretrain.registry import DATASETS
@@ -184,7 +184,7 @@ def _csv(root: str) -> tuple[list[str], Iterator[_Car]]:
 
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    return _numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
+    return numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
 
 
 def _image_folder(root: str, folders: Sequence[str]) -> str:

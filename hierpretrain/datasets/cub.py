@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, _numbered_rows, _some, read_text
+from hierpretrain.datasets.annotations import Annotations, numbered_rows, read_text, some
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
 from hierpretrain.registry import DATASETS
@@ -145,7 +145,7 @@ def read_class_paths(path: str, classes: dict[str, str]) -> tuple[tuple[str, ...
         paths[species] = above
     if missing := [species for species in classes.values() if species not in paths]:
         raise ValueError(
-            f"{path} lacks {len(missing)} of the data set's {len(classes)} classes: {_some(missing)}; give every class"
+            f"{path} lacks {len(missing)} of the data set's {len(classes)} classes: {some(missing)}; give every class"
         )
     if not levels or "species" in levels:
         raise ValueError(
@@ -156,7 +156,7 @@ def read_class_paths(path: str, classes: dict[str, str]) -> tuple[tuple[str, ...
 
 def _csv_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yields the place, the class and level -> name of every line."""
-    rows = _numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
+    rows = numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
     _, header = next(rows, (1, []))
     columns = [column.strip() for column in header]
     if "class" not in columns or len(set(columns)) < len(columns) or "" in columns:

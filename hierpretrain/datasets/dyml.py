@@ -9,8 +9,7 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import Annotations, read_text
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.official import report_second_parents
-from hierpretrain.datasets.published import find_home
+from hierpretrain.datasets.published import find_home, report_second_parents
 from hierpretrain.registry import DATASETS
 
 _SUBSETS = ("vehicle", "animal", "product")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from mmengine.logging import print_log
 
+from hierpretrain.datasets.annotations import some
+
 POLICIES = ("error", "first", "last", "longest", "drop")
 """What may be done about a node with several parents, see :meth:`ClassHierarchy.paths`."""
 
 _DUMMY = re.compile(r"dummy\d+")
-_SHOWN = 5  # examples in a message
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class ClassHierarchy:
                 used.add(covering[0])
                 paths[leaf] = (self.name(covering[0]), self.name(leaf))
         if unused := [self.name(node) for node in nodes if node not in used]:
-            raise ValueError(f"{self.source}: no class is below the superclasses {examples(unused)}; take them out")
+            raise ValueError(f"{self.source}: no class is below the superclasses {some(unused)}; take them out")
         dropped = tuple(leaf for leaf in asked if leaf not in paths)
         self._log((), "", dropped, len(asked))
         return LeafPaths(paths, dropped)
@@ -316,7 +317,7 @@ class ClassHierarchy:
     # ---------------------------------------------------------------- parts
     def _check_known(self, nodes: Iterable[str]) -> None:
         if unknown := [node for node in nodes if node not in self.parents]:
-            raise ValueError(f"{self.source} has no node {examples(unknown)}; {self.hint or 'correct the name'}")
+            raise ValueError(f"{self.source} has no node {some(unknown)}; {self.hint or 'correct the name'}")
 
     def _present(self, leaves: Collection[str], missing: str, below: Collection[str] | None = None) -> tuple[str, ...]:
         """Returns the classes that the hierarchy has (below a root), or raises."""
@@ -328,7 +329,7 @@ class ClassHierarchy:
             remedy = self.hint or "correct the classes or the file"
             raise ValueError(
                 f"{self.source} lacks {len(lost)} of the {len(leaves)} classes"
-                f"{'' if below is None else ' below the root'}: {examples(lost)}; {remedy}"
+                f"{'' if below is None else ' below the root'}: {some(lost)}; {remedy}"
                 f"{', or leave them out by missing=' + repr('drop') if kept else ''}"
             )
         if not kept:
@@ -346,7 +347,7 @@ class ClassHierarchy:
             if len(roots) > 1:
                 raise ValueError(
                     f"{self.source}: {len(roots)} nodes above the classes have no parent: "
-                    f"{examples(list(map(self.name, roots)))}; choose one as root"
+                    f"{some(list(map(self.name, roots)))}; choose one as root"
                 )
             root = roots[0]
         else:
@@ -364,7 +365,7 @@ class ClassHierarchy:
         if ambiguous:
             warn(f"{self.source}: {len(ambiguous)} nodes have several parents; policy {policy!r} decided")
         if dropped:
-            warn(f"{self.source}: left out {len(dropped)} of {num_asked} classes: {examples(dropped)}")
+            warn(f"{self.source}: left out {len(dropped)} of {num_asked} classes: {some(dropped)}")
 
 
 def _levels(parents: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -404,16 +405,6 @@ def _check_depths(depths: Sequence[int] | None) -> None:
         raise ValueError(f"depths must be integers from 1, the coarsest first; they are {depths!r}")
     if any(a >= b for a, b in itertools.pairwise(depths)):
         raise ValueError(f"depths must increase, the coarsest first; they are {depths!r}")
-
-
-def examples(names: Sequence[str]) -> str:
-    """Returns the first few names for a message.
-
-    Example:
-        >>> print(examples("abcdefgh"))
-        'a', 'b', 'c', 'd', 'e', ...
-    """
-    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def warn(message: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, read_text
+from hierpretrain.datasets.annotations import Annotations, read_text, some
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.hierarchy import LeafPaths, examples, warn
+from hierpretrain.datasets.hierarchy import LeafPaths, warn
 from hierpretrain.datasets.imagenet_files import classes_of, list_imagenet, read_image_list
 from hierpretrain.datasets.wordnet import MIXED_10, read_hierarchy
 from hierpretrain.registry import DATASETS
@@ -28,6 +28,7 @@ class Cut:
     root: str | None = None
     superclasses: Sequence[str] | str | None = None
     overlap: str = "error"
+    align: bool = False
 
 
 def imagenet_paths(
@@ -38,7 +39,8 @@ def imagenet_paths(
     Args:
         hierarchy: A file or folder that :func:`read_hierarchy` reads, or a ``.json`` file of :func:`read_class_paths`.
         classes: The classes, as ImageNet's folders are named.
-        cut: The tree that is made of the hierarchy's nodes. A JSON file says the paths as they are; it takes no cut.
+        cut: The tree that is made of the hierarchy's nodes. A JSON file says the paths as they are; of the cut it takes
+            ``align`` alone.
         missing: What happens to classes that the hierarchy lacks: ``'error'`` or ``'drop'``.
 
     Returns:
@@ -52,7 +54,7 @@ def imagenet_paths(
     classes = tuple(classes)
     hierarchy = os.path.expanduser(hierarchy)
     if os.path.splitext(hierarchy)[1].lower() == ".json":
-        if cut != Cut():
+        if replace(cut, align=False) != Cut():
             raise ValueError(
                 f"{hierarchy} gives the classes' paths as they are; policy, collapse, depths, root, superclasses and "
                 "overlap are for hierarchies of nodes: leave them out"
@@ -76,8 +78,14 @@ def imagenet_paths(
             classes, policy=cut.policy, collapse=cut.collapse, depths=cut.depths, root=cut.root, missing=missing
         )
     deepest = max(map(len, found.paths.values()))
+    if cut.align:
+        found = replace(found, paths={name: _repeat_last(path, deepest) for name, path in found.paths.items()})
     names = ("superclass", "class") if two_levels else tuple(f"level{i}" for i in range(1, deepest + 1))
     return found, names
+
+
+def _repeat_last(path: tuple[str, ...], length: int) -> tuple[str, ...]:
+    return path + path[-1:] * (length - len(path))
 
 
 def read_class_paths(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
@@ -126,11 +134,11 @@ def _json_paths(path: str, classes: Sequence[str], missing: str) -> tuple[LeafPa
     lost = tuple(name for name in classes if name not in known)
     if lost and (missing == "error" or len(lost) == len(classes)):
         raise ValueError(
-            f"{path} lacks {len(lost)} of the {len(classes)} classes: {examples(lost)}; add them, or leave them out by "
+            f"{path} lacks {len(lost)} of the {len(classes)} classes: {some(lost)}; add them, or leave them out by "
             "missing='drop'"
         )
     if lost:
-        warn(f"{path}: left out {len(lost)} of {len(classes)} classes: {examples(lost)}")
+        warn(f"{path}: left out {len(lost)} of {len(classes)} classes: {some(lost)}")
     found = {name: known[name] for name in classes if name in known}
     return LeafPaths(found, lost), all(len(names) == 2 for names in known.values())
 
@@ -140,8 +148,8 @@ class ImageNet(HierarchicalDataset):
     """ImageNet (ILSVRC 2012), 1,281,167 training and 50,000 validation images of 1,000 classes, below a hierarchy.
 
     Only the classes that there are images of make up the tree, so ImageNet-100 and the like need nothing but their
-    folders. The flat label ``wnid`` is the class at whatever depth it hangs: a level's column lacks those that hang
-    higher. The images are for non-commercial research, under the terms of image-net.org.
+    folders. The flat label ``wnid`` is the class at whatever depth it hangs: unless ``align`` is set, a level's column
+    lacks those that hang higher. The images are for non-commercial research, under the terms of image-net.org.
 
     Args:
         data_root: The folder with ``train/<class>/<name>.JPEG`` and ``val``, which holds folders of classes or the
@@ -155,6 +163,8 @@ class ImageNet(HierarchicalDataset):
         superclasses: Make instead a tree of two levels with these nodes, see :meth:`ClassHierarchy.superclasses`;
             ``'mixed_10'`` stands for ten that the robustness library names. Images of other classes are left out.
         overlap: What happens to a class below several superclasses: ``'error'`` or ``'first'``.
+        align: Whether a class whose path is shorter than the tree is deep is repeated below itself down to the finest
+            level, so that every class is a node of that level: what losses and metrics over all classes need.
         missing: What happens to classes that the hierarchy lacks, of which BREEDS has 110: ``'error'``, or ``'drop'``
             leaves their images out.
         ann_file: A list of the images instead of a walk through the folders: one path a line, below ``data_root``.
@@ -178,13 +188,14 @@ class ImageNet(HierarchicalDataset):
         root: str | None = None,
         superclasses: Sequence[str] | str | None = None,
         overlap: str = "error",
+        align: bool = False,
         missing: str = "error",
         ann_file: str | None = None,
         val_classes: str | None = None,
         **options: Any,
     ) -> None:
         self.hierarchy = hierarchy
-        self.cut = Cut(policy, collapse, depths, root, superclasses, overlap)
+        self.cut = Cut(policy, collapse, depths, root, superclasses, overlap, align)
         self.missing = missing
         self.ann_file = ann_file
         self.val_classes = val_classes

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from hierpretrain.datasets.annotations import read_text, unsafe_reason
 from hierpretrain.datasets.hierarchy import warn
+from hierpretrain.datasets.matlab import read_mat
 
 _SPLITS = ("train", "val")
 _IMAGE = (".jpeg", ".jpg", ".png", ".webp")
@@ -153,15 +154,23 @@ def _devkit_classes(folder: str) -> dict[str, str]:
 
 def _devkit_ids(path: str) -> dict[int, str]:
     """Returns the classes by their number in the devkit, which is not their place in sorted order."""
-    from scipy.io import loadmat  # slow to import, and needed by few
-
     try:
-        synsets = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"].reshape(-1)
-        return {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if int(one["num_children"]) == 0}
-    except Exception as error:  # of a damaged file, the reader raises whatever it comes to
+        synsets = read_mat(path).get("synsets")
+    except ValueError as error:
+        raise ValueError(f"{error}: unpack ILSVRC2012_devkit_t12.tar.gz anew") from error
+    if not isinstance(synsets, list) or not all(map(_is_synset, synsets)):
         raise ValueError(
-            f"cannot read the devkit's {path}: {error}; unpack ILSVRC2012_devkit_t12.tar.gz anew"
-        ) from error
+            f"{path} must have a list 'synsets' whose entries have the integers ILSVRC2012_ID and num_children and the "
+            "text WNID: unpack ILSVRC2012_devkit_t12.tar.gz anew"
+        )
+    return {int(one["ILSVRC2012_ID"]): one["WNID"] for one in synsets if one["num_children"] == 0}
+
+
+def _is_synset(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("WNID"), str):
+        return False
+    numbers = [value.get(name) for name in ("ILSVRC2012_ID", "num_children")]
+    return all(isinstance(number, int | float) and float(number).is_integer() for number in numbers)
 
 
 def _find_val_classes(root: str) -> str:

@@ -11,8 +11,7 @@ import numpy as np
 
 from hierpretrain.datasets.annotations import Annotations, read_text
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.official import find_images, numbered_lines
-from hierpretrain.datasets.published import find_home
+from hierpretrain.datasets.published import find_home, find_images, numbered_lines
 from hierpretrain.registry import DATASETS
 
 _FILES = {  # year -> training and validation annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from hierpretrain.datasets.annotations import Annotations, _some
+from hierpretrain.datasets.annotations import Annotations, some
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.registry import DATASETS
 
@@ -166,10 +166,10 @@ def _report(home: str, rendering: str, views: dict[tuple[str, str, str], list[st
     """Logs what was left out, and the models whose number of views is not the usual one."""
     lines = []
     if left_out:
-        lines.append(f"left out {len(left_out)} entries that are no views of {rendering}: {_some(left_out)}")
+        lines.append(f"left out {len(left_out)} entries that are no views of {rendering}: {some(left_out)}")
     (usual, _), *_ = Counter(map(len, views.values())).most_common(1)
     if odd := [model for (_, _, model), names in views.items() if len(names) != usual]:
-        lines.append(f"{len(odd)} models do not have {usual} views as most: {_some(odd)}; are files missing?")
+        lines.append(f"{len(odd)} models do not have {usual} views as most: {some(odd)}; are files missing?")
     for line in lines:
         print_log(f"{home}: {line}", logger="current", level=logging.WARNING)
 

@@ -6,8 +6,7 @@ import os
 
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.official import find_images, numbered_lines, report_second_parents
-from hierpretrain.datasets.published import find_home
+from hierpretrain.datasets.published import find_home, find_images, numbered_lines, report_second_parents
 from hierpretrain.registry import DATASETS
 
 _HEADER = ["image_id", "class_id", "super_class_id", "path"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hierpretrain.datasets.annotations import Annotations, _short, _some, read_text
+from hierpretrain.datasets.annotations import Annotations, read_text, short, some
 from hierpretrain.files import write_whole
 from hierpretrain.taxonomy import Taxonomy
 
@@ -94,7 +94,7 @@ class Split:
             if key not in data:
                 raise ValueError(f"{path}: the key {key!r} is missing; make the file anew with tools/make_split.py")
             if not fits(data[key]):
-                raise ValueError(f"{path}: {key!r} must be {kind}; it is {_short(data[key])}")
+                raise ValueError(f"{path}: {key!r} must be {kind}; it is {short(data[key])}")
         tags: dict[str, str] = {}
         for tag, images in data["images"].items():
             for image in images:
@@ -221,7 +221,7 @@ def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annota
     foreign = sorted(image for image in tags if image not in known)
     if unlisted or foreign:
         lists = [
-            f"{len(images)} images are only in {where}: {_some(images)}"
+            f"{len(images)} images are only in {where}: {some(images)}"
             for images, where in ((unlisted, annotations.source), (foreign, "the file"))
             if images
         ]
@@ -290,11 +290,11 @@ def _unseen_classes(
             guess = f"did you mean {nearest[0]!r}? " if nearest else ""
             raise ValueError(
                 f"there is no class {entry!r} to be unseen; {guess}The level has {len(classes)} classes: "
-                f"{_some(['/'.join(path) for path in classes])}"
+                f"{some(['/'.join(path) for path in classes])}"
             )
         if len(found) > 1:
             raise ValueError(
-                f"{len(found)} classes have the name {entry!r}: {_some(['/'.join(path) for path in found])}; give "
+                f"{len(found)} classes have the name {entry!r}: {some(['/'.join(path) for path in found])}; give "
                 "their paths"
             )
         chosen += found

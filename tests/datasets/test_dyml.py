@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from hierpretrain.datasets import DyML, official, read_dyml
+from hierpretrain.datasets import DyML, published, read_dyml
 from hierpretrain.registry import DATASETS
 from tests.datasets.write_dyml import TRAIN, TREE_HEADER, write_dyml, write_list
 
@@ -93,7 +93,7 @@ def test_wrong_list(tmp_path, text, message):
 
 def test_second_parent_is_reported(tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr(official, "print_log", lambda text, **options: lines.append(text))
+    monkeypatch.setattr(published, "print_log", lambda text, **options: lines.append(text))
     home = write_dyml(tmp_path, "vehicle")
     write_list(home / "train/label.csv", TREE_HEADER, [("0.jpg", 1, 12, 40), ("1.jpg", 1, 13, 40)])
     data = DyML(data_root=str(tmp_path), subset="vehicle")

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from hierpretrain.datasets import ImageNet
 from hierpretrain.datasets import hierarchy as module
@@ -146,6 +147,25 @@ def test_superclasses(tree, warnings):
         ImageNet(data_root=root, hierarchy=nouns, superclasses=["n02084071"], depths=[1])
 
 
+def test_align_gives_every_class_a_node_of_the_finest_level(tree, warnings, tmp_path):
+    root, _, nouns = tree
+    options = dict(data_root=root, hierarchy=nouns, depths=(2,), level_names=("superclass", "class"))
+    ragged, aligned = ImageNet(**options), ImageNet(**options, align=True)
+    assert (ragged.taxonomy.num_nodes("class"), aligned.taxonomy.num_nodes("class")) == (6, 8)
+    assert aligned.taxonomy.num_nodes("superclass") == ragged.taxonomy.num_nodes("superclass") == 5
+    crane = "n03126707 crane"
+    assert {("n01503061 bird", "n02012849 crane"), (crane, crane)} <= set(map(aligned.taxonomy.decode, aligned.labels))
+    for name in ("n02795169 barrel", crane):  # they hang right below the artifact
+        assert (name,) in set(map(ragged.taxonomy.decode, ragged.labels))
+    deep = ImageNet(data_root=root, hierarchy=nouns, align=True)
+    assert ("n00021939 artifact", crane, crane) in set(map(deep.taxonomy.decode, deep.labels))
+    paths = {name: ["x"] if i else ["x", "y"] for i, name in enumerate(CLASSES)}
+    (tmp_path / "paths.json").write_text(json.dumps(paths))
+    listed = ImageNet(data_root=root, hierarchy=str(tmp_path / "paths.json"), align=True)
+    expected = {("x", "y", CLASSES[0]), *(("x", name, name) for name in CLASSES[1:])}
+    assert set(map(listed.taxonomy.decode, listed.labels)) == expected
+
+
 def test_json(tree, warnings, tmp_path):
     root, _, _ = tree
     flat = {name: "living" if name < "n025" else "thing" for name in CLASSES}
@@ -240,12 +260,14 @@ def test_damaged_devkit(tree, tmp_path):
     meta = tmp_path / "devkit/meta.mat"
     for data in (meta.read_bytes()[:300], b"", b"no MATLAB file" * 20):
         meta.write_bytes(data)
-        with pytest.raises(
-            ValueError, match=r"cannot read the devkit's .*meta.mat: .*unpack ILSVRC2012_devkit_t12.tar"
-        ):
+        with pytest.raises(ValueError, match=r"cannot read the MATLAB file .*meta.mat: .*: unpack ILSVRC2012_dev"):
+            ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
+    for value in (3.0, {"ILSVRC2012_ID": 1.5, "WNID": "n1", "num_children": 0.0}, {"WNID": "n1", "num_children": 0.0}):
+        savemat(meta, {"synsets": value})
+        with pytest.raises(ValueError, match=r"meta.mat must have a list 'synsets' .*: unpack ILSVRC2012_devkit_t12"):
             ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
     meta.unlink()
-    with pytest.raises(ValueError, match=r"cannot read the devkit's .*meta.mat"):
+    with pytest.raises(ValueError, match=r"cannot read the MATLAB file .*meta.mat: No such file .*: unpack ILSVRC2012"):
         ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
 
 

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from hierpretrain.datasets import StanfordOnlineProducts, official, read_sop
+from hierpretrain.datasets import StanfordOnlineProducts, published, read_sop
 from hierpretrain.registry import DATASETS
 from tests.datasets.write_sop import HEADER, LAYOUTS, TEST, TRAIN, write_sop
 
@@ -86,7 +86,7 @@ def test_wrong_header(tmp_path, header):
 
 def test_product_of_two_kinds_is_reported(tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr(official, "print_log", lambda text, **options: lines.append(text))
+    monkeypatch.setattr(published, "print_log", lambda text, **options: lines.append(text))
     train = [*TRAIN[:3], (4, 2, 4, TRAIN[3][3])]
     write_sop(tmp_path, train=train)
     rows = read_sop(str(tmp_path))

@@ -39,12 +39,13 @@ def write_pickle(path, value):
         _Python2Pickler(file, protocol=2).dump(value)
 
 
-def write_cifar100(root, seed=0):
-    """Writes eight training and three test images of five classes in four superclasses.
+def write_cifar100(root, seed=0, num_test=3):
+    """Writes eight training images and some test images of five classes in four superclasses.
 
     Args:
         root: The folder to write to; the files come to ``<root>/cifar-100-python``.
         seed: Of the pixels and labels.
+        num_test: How many test images.
 
     Returns:
         Split -> the pickled dict, whose images are rows of a red, a green and a blue plane.
@@ -53,7 +54,7 @@ def write_cifar100(root, seed=0):
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     splits = {}
-    for split, count in (("train", 8), ("test", 3)):
+    for split, count in (("train", 8), ("test", num_test)):
         fine = [i % len(FINE) for i in range(count)]
         splits[split] = {
             "filenames": [f"{FINE[label]}_s_{i:06d}.png" for i, label in enumerate(fine)],

@@ -25,25 +25,26 @@ _NAMES = {
 }
 
 
-def write_modelnet(root, rendering):
-    """Writes the views of ``MODELS``; a stray array lies beside the categories.
+def write_modelnet(root, rendering, models=MODELS):
+    """Writes the views of models; a stray array lies beside the categories.
 
     Args:
         root: The folder to write to, itself the rendering's.
         rendering: A key of ``VIEWS``.
+        models: Category -> numbers of (training models, test models).
 
     Returns:
         A list of (image below ``root``, category, model, split), sorted within each category and split.
     """
     root = Path(root)
     records = []
-    for i, (category, of_split) in enumerate(MODELS.items()):
+    for i, (category, of_split) in enumerate(models.items()):
         for split, numbers in zip(("train", "test"), of_split, strict=True):
             for number in numbers:
                 model = f"{category}_{number:04d}"
                 for view in VIEWS[rendering]:
                     image = f"{category}/{split}/{_NAMES[rendering].format(model=model, view=view)}"
-                    write_image(root / image, (80 * i, 20 * number, view), size=(8, 8))
+                    write_image(root / image, (80 * i % 256, 20 * number, view), size=(8, 8))
                     records.append((image, category, model, split))
     (root / "modelnet40.npy").write_bytes(b"\x93NUMPY")
     return records

@@ -2,7 +2,7 @@
 
 Every row is a run of tools/train.py with configs/<method>_<data set>.py and what the row overrides, followed by
 tools/test.py with configs/linear_<data set>.py, where there is one, on its last checkpoint. Runs that are done are not
-done again, unless what they override has changed, so an interrupted table goes on where it was.
+done again, unless what they override has changed, and one that was cut off resumes from its last checkpoint.
 
 Below --work-dir it leaves table.md (means and deviations), table.csv (every metric of every run), recall_*.png
 (recall@k for k = 1 to 1000) with the numbers beside, and bars.png. Numbers of papers, from
@@ -39,6 +39,8 @@ from hierpretrain.visualization import plot_recall_curves, save_figure, write_cu
 from hierpretrain.visualization.tsne import PALETTE
 
 ROOT = Path(__file__).resolve().parents[2]
+# of a row's overrides, what the test must know as well; it has no loss and no projection
+OF_THE_TEST = ("model.backbone.", "model.neck.", "model.data_preprocessor.", "model.channels_last", "test_")
 Results = Mapping[tuple[str, int], Mapping[str, float]]  # (row, seed) -> metrics
 
 
@@ -75,14 +77,18 @@ def run(command: list[object], log: Path, threads: int) -> None:
 def measure(config: str, linear: str | None, options: list[str], data: list[str], folder: Path, threads: int) -> dict:
     """Trains and tests one run unless it is done, and returns its metrics."""
     done = folder / "done.json"  # unlike metrics.json, it is there only when the run has ended
+    begun = folder / "options.json"
     what = [config, linear, *options]
     if not done.exists() or json.loads(done.read_text())["options"] != what:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        train = ["tools/train.py", f"configs/{config}.py", "--work-dir", folder, *data, "--cfg-options", *options]
-        run(train, folder / "train.txt", threads)
+        if not begun.exists() or json.loads(begun.read_text()) != what:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_whole(begun, json.dumps(what).encode())
+        train = ["tools/train.py", f"configs/{config}.py", "--work-dir", folder, "--resume", *data]
+        run([*train, "--cfg-options", *options], folder / "train.txt", threads)
         if linear:
             test = ["tools/test.py", f"configs/{linear}.py", newest_checkpoint(folder), "--work-dir", folder / "test"]
+            if of_the_test := [option for option in options if option.startswith(OF_THE_TEST)]:
+                data = [*data, "--cfg-options", *of_the_test]
             run([*test, *data], folder / "test.txt", threads)
             folder_of_metrics = folder / "test"
         else:
@@ -121,7 +127,9 @@ def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) 
         if columns:
             parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     if sources:
-        parts.append(f"† published, not measured here; on splits that may differ. From: {'; '.join(sources)}.")
+        parts.append(
+            f"† published, not measured here; on splits that may differ. From: {'; '.join(source.rstrip('.') for source in sources)}."
+        )
     return "\n\n".join(parts) + "\n"
 
 

@@ -88,7 +88,10 @@ def _full(category: str, product: str) -> dict[str, dict[str, str]]:
             "MAP@R": f"{product}/map@r",
             **{f"R@{k}": f"{product}/recall@{k}" for k in (1, 10, 100)},
         },
-        "Clustering (table 4)": {f"NMI {category}": f"{category}/nmi"},
+        "Clustering (table 4)": {
+            f"NMI {category}": f"{category}/nmi",
+            f"NMI {product} in {category}": f"{product.removesuffix('_id')}/nmi_in_{category}",
+        },
         "Hierarchy": {"H-AP": "h_ap", "NDCG": "ndcg"},
     }
 

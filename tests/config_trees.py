@@ -1,0 +1,94 @@
+"""Writes, for every config, a small tree in its data set's exact format, and says where it is."""
+
+from pathlib import Path
+
+from hierpretrain.datasets import seen_unseen_split
+from hierpretrain.registry import DATASETS
+from tests.datasets.trees import write_image, write_inshop
+from tests.datasets.write_aircraft import write_aircraft
+from tests.datasets.write_cars import write_cars
+from tests.datasets.write_cifar import write_cifar100
+from tests.datasets.write_cub import write_cub
+from tests.datasets.write_dyml import write_dyml
+from tests.datasets.write_imagenet import write_images, write_nouns
+from tests.datasets.write_inaturalist import write_inaturalist
+from tests.datasets.write_modelnet import write_modelnet
+from tests.datasets.write_nabirds import IMAGES, write_nabirds
+from tests.datasets.write_sop import TRAIN, write_sop
+
+MODELS = {  # of ModelNet40; two of the categories are among the unseen of Ho et al.
+    "airplane": (range(1, 4), (4, 5)),
+    "tv_stand": (range(1, 4), (4, 5)),
+    "bed": (range(1, 4), (4, 5)),
+    "night_stand": (range(1, 4), (4, 5)),
+}
+
+
+def write_emoji(root):
+    """Writes an emoji64 of three categories, nine subcategories and 36 emoji, of which 27 are for training."""
+    lists = {"train": [], "query": [], "gallery": []}
+    for i in range(108):
+        category, subcategory, emoji, design = i // 36, i // 12, i // 3 % 4, i % 3
+        name = f"category{category}/subcategory{subcategory}/emoji{emoji}/design{design}.webp"
+        write_image(root / name, (100 * category, 25 * subcategory, 60 * emoji + 20 * design), size=(64, 64))
+        lists["train" if emoji < 3 else "gallery" if design else "query"].append(name)
+    (root / "meta").mkdir()
+    for split, names in lists.items():
+        (root / f"meta/{split}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def _write_imagenet(root):
+    write_images(root)
+    write_nouns(root / "data.noun")
+
+
+def _write_sop(root):
+    more = [(i, i // 3, 1 + i // 12, f"bicycle_final/{i // 3}_{i}.JPG") for i in range(8, 20)]
+    write_sop(root, train=[*TRAIN, *more])
+
+
+WRITERS = {  # type of the data set -> what writes it to its data_root, a new folder of the right name
+    "CIFAR100": lambda root: write_cifar100(root.parent, num_test=10),
+    "CUB200": write_cub,
+    "Cars196": lambda root: write_cars(root, "devkit"),
+    "DyML": lambda root: write_dyml(root.parent, "animal"),
+    "Emoji64": write_emoji,
+    "FGVCAircraft": write_aircraft,
+    "INaturalist": lambda root: write_inaturalist(root, with_images=True),
+    "ImageNet": _write_imagenet,
+    "InShop": lambda root: write_inshop(root, num_products=24, num_views=2, size=32),
+    "ModelNet40": lambda root: write_modelnet(root, "modelnet40v1", MODELS),
+    "NABirds": lambda root: write_nabirds(root, images=IMAGES * 3),
+    "StanfordOnlineProducts": _write_sop,
+}
+SPLITS = {  # how the configs' own split files are made, see _base_/datasets; of ModelNet40 there are no chairs here
+    "Emoji64": dict(level="subcategory", unseen=0.4, shares=(0.6, 0.2, 0.2)),
+    "InShop": dict(level="category", unseen=0.3, shares=None),
+    "ModelNet40": dict(level="category", unseen=["bed", "night_stand"], shares=None, val_share=0.2, unit="model"),
+}
+
+
+def write_tree(folder, dataset):
+    """Writes the tree of a data set's config, and the split file if it names one, unless they are there.
+
+    Args:
+        folder: Where all trees go.
+        dataset: The config of a data set.
+
+    Returns:
+        The settings of the data set that name the files: key -> value.
+    """
+    kind = dataset["type"]
+    root = Path(folder, kind, Path(dataset["data_root"]).name)
+    options = {"data_root": str(root)}
+    if kind == "ImageNet":
+        options["hierarchy"] = str(root / "data.noun")
+    if not root.parent.exists():
+        root.parent.mkdir()
+        WRITERS[kind](root)
+    if "split_file" in dataset:
+        options["split_file"] = str(root.parent / "split.json")
+        if not Path(options["split_file"]).exists():
+            whole = DATASETS.build({"type": kind, "_scope_": "hierpretrain", "data_root": str(root)})
+            seen_unseen_split(whole.read(), **SPLITS[kind]).save(options["split_file"])
+    return options
