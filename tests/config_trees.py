@@ -63,7 +63,7 @@ WRITERS = {  # type of the data set -> what writes it to its data_root, a new fo
 }
 SPLITS = {  # how the configs' own split files are made, see _base_/datasets; of ModelNet40 there are no chairs here
     "Emoji64": dict(level="subcategory", unseen=0.4, shares=(0.6, 0.2, 0.2)),
-    "InShop": dict(level="category", unseen=0.3, shares=None),
+    "InShop": dict(level="category", unseen=0.3, shares=None, val_share=0.4, unit="product"),
     "ModelNet40": dict(level="category", unseen=["bed", "night_stand"], shares=None, val_share=0.2, unit="model"),
 }
 

@@ -4,7 +4,7 @@ With a config linear_<data set>.py, any method's checkpoint will do, and its ima
 
 Examples:
     python tools/plot.py tsne configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth --level subcategory
-    python tools/plot.py tsne configs/linear_emoji_seen.py CHECKPOINT --level subcategory --splits unseen_test unseen_val
+    python tools/plot.py tsne configs/linear_emoji_seen.py CHECKPOINT --level subcategory --splits unseen_test
     python tools/plot.py retrieval configs/himulcone_emoji.py CHECKPOINT --out retrieval.png --level category
     python tools/plot.py recall configs/linear_emoji_seen.py CHECKPOINT --query unseen_test --gallery unseen_train
 """

@@ -127,9 +127,8 @@ def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) 
         if columns:
             parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     if sources:
-        parts.append(
-            f"† published, not measured here; on splits that may differ. From: {'; '.join(source.rstrip('.') for source in sources)}."
-        )
+        quoted = "; ".join(source.rstrip(".") for source in sources)
+        parts.append(f"† published, not measured here; on splits that may differ. From: {quoted}.")
     return "\n\n".join(parts) + "\n"
 
 

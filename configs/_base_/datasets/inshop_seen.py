@@ -1,7 +1,8 @@
 # DeepFashion In-Shop with unseen categories, as in paper A. The paper's lists of categories were never published; ours
-# is a file that everyone makes alike, from the seed, inside the benchmark's own train, query and gallery images:
+# is a file that everyone makes alike, from the seed, inside the benchmark's own train, query and gallery images; a
+# tenth of the training products are for validation:
 #   python tools/make_split.py configs/himulcone_deepfashion.py --data-root path/to/inshop --level category \
-#       --unseen-share 0.3 --seed 0 --keep-splits --out data/inshop_seen_unseen.json
+#       --unseen-share 0.3 --keep-splits --val-share 0.1 --unit product --seed 0 --out data/inshop_seen_unseen.json
 _base_ = "../pipelines/views224.py"
 
 
@@ -20,8 +21,9 @@ def _dataset(splits, pipeline):
     )
 
 
-def _search(part):
-    sets = dict(query=_splits(part, "query"), gallery=_splits(part, "gallery"), prefix=part)
+def _search(part, **sets):
+    sets = sets or dict(query=_splits(part, "query"), gallery=_splits(part, "gallery"))
+    sets["prefix"] = part
     return [
         dict(type="RetrievalMetric", levels=["product", "variation", "category"], ks=(1, 10, 100, 1000), **sets),
         dict(type="HierarchicalRetrievalMetric", **sets),
@@ -51,9 +53,9 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=_dataset(["seen_query", "seen_gallery"], {{_base_.test_pipeline}}),
+    dataset=_dataset("seen_val", {{_base_.test_pipeline}}),
 )
-val_evaluator = _search("seen")
+val_evaluator = _search("seen", query="seen_val")  # each image of these products among the others
 test_dataloader = dict(
     batch_size=256,
     num_workers=8,
