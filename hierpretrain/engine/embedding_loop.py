@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import gather_object, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, gather_object, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop
 from mmpretrain.structures import DataSample
@@ -25,9 +26,9 @@ class EmbeddingTestLoop(TestLoop):
     """Evaluates like MMEngine's ``TestLoop``, but keeps the embeddings in the work directory and reuses them.
 
     They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint is that of the
-    encoder's weights, of the images' paths and of the pipeline, so another checkpoint, split or crop is embedded anew.
-    (An image that was changed under its old name is not noticed: delete the folder then.) Labels are not kept; they
-    are the data set's.
+    encoder's config and weights, of the images' paths and of the pipeline, so another checkpoint, split or crop is
+    embedded anew. (An image that was changed under its old name is not noticed: delete the folder then.) Labels are
+    not kept; they are the data set's. Several processes use a file only if all of them see it.
 
     Args:
         runner: The runner.
@@ -49,8 +50,7 @@ class EmbeddingTestLoop(TestLoop):
         self.runner.call_hook("before_test")
         self.runner.call_hook("before_test_epoch")
         self.runner.model.eval()
-        path = self._path()
-        kept = _load(path) if path and path.exists() else None
+        path, kept = self._kept()
         if kept is None:
             for index, batch in enumerate(self.dataloader):
                 self.run_iter(index, batch)
@@ -78,43 +78,52 @@ class EmbeddingTestLoop(TestLoop):
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.runner.call_hook("after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
-    def _replay(self, embeddings: Tensor) -> None:
+    def _replay(self, embedded: dict[int, Tensor]) -> None:
         """Hands out the kept embeddings as if the model had just made them."""
-        dataset, loader = self.dataloader.dataset, self.dataloader
-        if len(embeddings) != len(dataset):
-            raise ValueError(f"{self._path()} has {len(embeddings)} embeddings of {len(dataset)} images; delete it")
-        for idx, rows in enumerate(loader.batch_sampler):
+        dataset = self.dataloader.dataset
+        for idx, rows in enumerate(self.dataloader.batch_sampler):
             self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=None)
             outputs = []
             for row in rows:
-                info = dataset.get_data_info(row)
-                meta = {name: info[name] for name in ("sample_idx", "img_path", "split")}
-                sample = DataSample(metainfo=meta).set_gt_label(info["gt_label"])
-                sample.set_field(info["flat_label"], "flat_label")
-                sample.set_field(embeddings[row].clone(), "embedding")
-                outputs.append(sample)
+                if row in embedded:  # otherwise it could not be read, and another image stood in for it
+                    info = dataset.get_data_info(row)
+                    meta = {name: info[name] for name in ("sample_idx", "img_path", "split")}
+                    sample = DataSample(metainfo=meta).set_gt_label(info["gt_label"])
+                    sample.set_field(info["flat_label"], "flat_label")
+                    sample.set_field(embedded[row].clone(), "embedding")
+                    outputs.append(sample)
             self._hand_out(idx, None, outputs)
 
     def _save(self, path: Path) -> None:
         parts = gather_object(self._embedded, dst=0)
         self._embedded = {}
         if is_main_process():
-            embedded = {index: row for part in parts for index, row in part.items()}
+            embedded = dict(sorted(pair for part in parts for pair in part.items()))
             data = io.BytesIO()
-            torch.save(torch.stack([embedded[index] for index in range(len(embedded))]), data)
+            rows = torch.tensor(list(embedded))
+            torch.save({"rows": rows, "embeddings": torch.stack(list(embedded.values()))}, data)
             write_whole(path, data.getvalue())
 
-    def _path(self) -> Path | None:
+    def _kept(self) -> tuple[Path | None, dict[int, Tensor] | None]:
+        """Returns the file for the embeddings, and those that it has, by row; the same on all processes."""
         if not self.cache:
-            return None
-        fingerprint = _fingerprint(self.runner.model, self.dataloader, self.fp16)
-        return Path(self.runner.work_dir) / self.cache / f"{fingerprint}.pt"
+            return None, None
+        paths: list[Path | None] = [None]
+        if is_main_process():
+            fingerprint = _fingerprint(self.runner.model, self.runner.cfg.get("model"), self.dataloader, self.fp16)
+            paths = [Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"]
+        broadcast_object_list(paths)
+        (path,) = paths
+        seen = torch.tensor(int(path.exists()))  # by all, or they would wait for each other
+        all_reduce(seen, "min")
+        return path, _load(path) if seen else None
 
 
-def _load(path: Path) -> Tensor | None:
+def _load(path: Path) -> dict[int, Tensor]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(zip(kept["rows"].tolist(), kept["embeddings"], strict=True))
+    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"the kept embeddings {path} are damaged: {error}; delete the file") from error
 
 
@@ -122,20 +131,19 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _fingerprint(model: nn.Module, dataloader: DataLoader, fp16: bool) -> str:
+def _fingerprint(model: nn.Module, config: Mapping[str, Any] | None, dataloader: DataLoader, fp16: bool) -> str:
     """Returns 16 hex digits that stand for all that the embeddings depend on."""
-    digest = hashlib.sha256(f"{fp16} {torch.get_default_dtype()}".encode())
     model = model.module if is_model_wrapper(model) else model
-    parts = {name: part for name, part in model.named_children() if name in ("backbone", "neck", "projection")}
-    if model.embedding != "projection":
-        parts.pop("projection", None)
-    digest.update(repr((parts, model.data_preprocessor, model.data_preprocessor.mean.tolist())).encode())
-    digest.update(repr(model.data_preprocessor.std.tolist()).encode())
-    for part in parts.values():
-        for tensor in part.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    dataset = dataloader.dataset
-    digest.update(repr(dataset._pipeline).encode())
-    for image in dataset.image_paths:
+    names = ["backbone", "neck", *(["projection"] if model.embedding == "projection" else [])]
+    # some options show in the config alone, others in the built parts alone
+    options = {name: (config or {}).get(name) for name in (*names, "data_preprocessor")}
+    preprocessor = model.data_preprocessor
+    about = (options, [getattr(model, name) for name in names], model.embedding, fp16, dataloader.dataset._pipeline)
+    digest = hashlib.sha256(repr((about, preprocessor, preprocessor.mean.tolist(), preprocessor.std.tolist())).encode())
+    for name in names:
+        if getattr(model, name) is not None:
+            for tensor in getattr(model, name).state_dict().values():
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for image in dataloader.dataset.image_paths:
         digest.update(image.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]

@@ -5,19 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from mmengine.device import get_device
 from torch import Tensor
 
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
 from hierpretrain.evaluation.metrics import EmbeddingMetric
 from hierpretrain.functional import accuracy, class_distances, knn_classify, linear_probe, mistake_metrics
 from hierpretrain.registry import METRICS
-from hierpretrain.taxonomy import PAD
 
 
 class _Classifier(EmbeddingMetric):
     """Learns classes from the embeddings of some splits and names them for others."""
 
     name = ""
+    max_ranked: int | None = None  # how many of its predictions are always there
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class _Classifier(EmbeddingMetric):
             predicted = self.predict(train.features, train.classes(level), test.features)
             found = accuracy(predicted, test.classes(level), ks=self.ks)
             if self.mistakes and level not in embedded.flat_names:
-                named = int((predicted != PAD).all(0).sum())  # k-NN names no class that none of the neighbours is of
+                ranked = predicted[:, : self.max_ranked]
                 distances = class_distances(embedded.taxonomy, level)
-                ks = [k for k in self.ks if k <= named]
-                found |= mistake_metrics(predicted[:, :named], test.classes(level), distances, ks=ks)
+                ks = [k for k in self.ks if k <= ranked.shape[1]]
+                found |= mistake_metrics(ranked, test.classes(level), distances, ks=ks)
             metrics.update({f"{level}/{self.name}_{name}": value for name, value in found.items()})
         return metrics
 
@@ -69,6 +70,7 @@ class LinearProbeMetric(_Classifier):
         ks: The k of top-k accuracy.
         epochs: As in paper A.
         seed: Of its batches.
+        device: Where the layer is trained; by default on a GPU if there is one.
         mistakes: Whether the distance of mistakes in the tree is measured as well, see
             :func:`hierpretrain.functional.mistake_metrics`; this takes memory of the square of the number of classes.
         prefix: Stands, with a slash, before the names of the results.
@@ -86,16 +88,18 @@ class LinearProbeMetric(_Classifier):
         ks: Sequence[int] = (1, 5),
         epochs: int = 40,
         seed: int = 0,
+        device: str | None = None,
         mistakes: bool = False,
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
         options = dict(train=train, test=test, ks=ks, mistakes=mistakes, prefix=prefix, collect_device=collect_device)
         super().__init__(levels, **options)
-        self.epochs, self.seed = epochs, seed
+        self.epochs, self.seed, self.device = epochs, seed, device or get_device()
 
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
         """Trains the layer and applies it."""
+        train = train.to(self.device)
         return linear_probe(train, classes, test, epochs=self.epochs, seed=self.seed, k=max(self.ks))
 
 
@@ -112,12 +116,13 @@ class KNNMetric(_Classifier):
         ks: The k of top-k accuracy.
         neighbours: How many vote.
         temperature: Of the weights of their votes.
-        mistakes: As for :class:`LinearProbeMetric`.
+        mistakes: As for :class:`LinearProbeMetric`, of the first prediction alone.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: Where processes exchange results.
     """
 
     name = "knn"
+    max_ranked = 1  # it names no class that none of the neighbours is of
 
     def __init__(
         self,

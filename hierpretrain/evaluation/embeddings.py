@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.taxonomy import PAD, Taxonomy
@@ -54,9 +56,9 @@ class Embeddings:
         unique = {sample["sample_idx"]: sample for sample in samples}
         ordered = [unique[index] for index in sorted(unique)]
         return cls(
-            features=torch.stack([sample["embedding"] for sample in ordered]),
-            labels=torch.stack([sample["gt_label"] for sample in ordered]),
-            flat_labels=torch.stack([sample["flat_label"] for sample in ordered]),
+            features=_stack(ordered, "embedding"),
+            labels=_stack(ordered, "gt_label"),
+            flat_labels=_stack(ordered, "flat_label"),
             splits=[sample["split"] for sample in ordered],
             paths=[sample["img_path"] for sample in ordered],
             taxonomy=_taxonomy(dataset_meta),
@@ -176,7 +178,7 @@ def check_splits(splits: Iterable[str], dataset_meta: Mapping[str, Any]) -> None
 
 
 def collect(sample: Any) -> dict[str, Any]:
-    """Keeps of a predicted sample, a ``DataSample`` or its dict, what :class:`Embeddings` is made of, on the CPU.
+    """Keeps of a predicted sample, a ``DataSample`` or its dict, what :class:`Embeddings` is made of: arrays.
 
     Raises:
         ValueError: If the sample lacks an item; it says what puts it there.
@@ -192,10 +194,15 @@ def collect(sample: Any) -> dict[str, Any]:
     return kept
 
 
-def _own(value: Tensor) -> Tensor:
-    """Returns a tensor on the CPU that shares memory with nothing but, where it can, the sample's other readers.
+def _own(value: Tensor) -> NDArray[Any]:
+    """Returns a tensor's numbers, in memory that nothing but, where it can be, the sample's other readers share.
 
-    A view of one row would be pickled with its whole batch when processes exchange results.
+    An array, since processes exchange it in a quarter of the time of a tensor; of its own, since a view of one row
+    would be pickled with its whole batch.
     """
     value = value.detach().cpu()
-    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+    return (value if value.untyped_storage().nbytes() == value.nbytes else value.clone()).numpy()
+
+
+def _stack(samples: Sequence[Mapping[str, Any]], key: str) -> Tensor:
+    return torch.from_numpy(np.stack([sample[key] for sample in samples]))

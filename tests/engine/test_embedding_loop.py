@@ -1,10 +1,14 @@
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from hierpretrain.apis import build_runner, load_config
+from tests import distributed
 from tests.datasets.trees import write_inshop
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +39,7 @@ def runner(inshop, work_dir, **options):
     }
     config = load_config(ROOT / "configs/linear_deepfashion.py", small, str(inshop))
     config.work_dir = str(work_dir)
-    config.experiment_name = f"{Path(work_dir).name}_{len(list(Path(work_dir).iterdir()))}"  # one name, one run
+    config.setdefault("experiment_name", f"{Path(work_dir).name}_{time.monotonic_ns()}")  # one name, one run
     torch.manual_seed(0)
     return build_runner(config)
 
@@ -48,7 +52,7 @@ def test_images_are_embedded_once_for_one_encoder_and_once_more_for_another(insh
     first = runner(inshop, tmp_path)
     metrics = first.test()
     (file,) = kept(tmp_path)
-    embeddings = torch.load(file, weights_only=True)
+    embeddings = torch.load(file, weights_only=True)["embeddings"]
     assert embeddings.shape == (len(first.test_dataloader.dataset), 512)
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(len(embeddings)))
     picture = (tmp_path / "recall.csv").read_text()
@@ -101,3 +105,51 @@ def test_a_damaged_file_is_named(inshop, tmp_path):
     again.model.load_state_dict(first.model.state_dict())
     with pytest.raises(ValueError, match=rf"kept embeddings .*{file.name} are damaged: .*; delete the file"):
         again.test()
+
+
+def test_an_option_that_shows_in_the_config_alone_makes_another_encoder(inshop, tmp_path):
+    first = runner(inshop, tmp_path)
+    first.test()
+    other = runner(inshop, tmp_path, **{"model.backbone.out_indices": (2,), "test_evaluator": []})
+    other.model.load_state_dict(first.model.state_dict())
+    other.test()
+    assert len(kept(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("place", [5, -1])
+def test_an_image_that_was_skipped_is_missing_from_what_is_kept(inshop, tmp_path, place):
+    root = tmp_path / "broken"
+    shutil.copytree(inshop, root)
+    options = {"test_dataloader.dataset.on_error": "skip"}
+    dataset = runner(root, tmp_path, **options).test_dataloader.dataset
+    Path(dataset.image_paths[place]).write_bytes(b"\xff\xd8\xff no image")
+    first = runner(root, tmp_path, **options)
+    metrics = first.test()
+    (file,) = kept(tmp_path)
+    rows = torch.load(file, weights_only=True)["rows"].tolist()
+    assert sorted({*range(len(dataset))} - {*rows}) == [place % len(dataset)]
+    again = runner(root, tmp_path, **options)
+    again.model.load_state_dict(first.model.state_dict())
+    again.model.test_step = None  # it would be called if the images were embedded again
+    assert again.test() == metrics
+
+
+def _on_two_processes(rank, world_size, inshop, work_dir, expected):
+    """Embeds, then evaluates what was kept, then once more with the file hidden from one process."""
+    os.environ["LOCAL_RANK"] = str(rank)
+    for run in range(3):
+        if run == 2 and rank == 1:
+            Path.exists = lambda path: False
+        made = runner(inshop, work_dir, launcher="pytorch", experiment_name=f"two_{run}")
+        assert made.test() == pytest.approx(expected), run
+
+
+@pytest.mark.ddp
+def test_two_processes_keep_and_use_the_same_as_one(inshop, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    expected = runner(inshop, tmp_path / "one").test()
+    distributed.run(_on_two_processes, 2, inshop, tmp_path / "two", expected)
+    one, two = (torch.load(kept(tmp_path / name)[0], weights_only=True) for name in ("one", "two"))
+    assert torch.equal(one["rows"], two["rows"])
+    torch.testing.assert_close(one["embeddings"], two["embeddings"])
