@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hierpretrain.files import write_whole
 
@@ -185,17 +186,9 @@ class Taxonomy:
             [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
         """
         a, b = self._checked_rows(a), self._checked_rows(b)
-        heights = torch.zeros(len(self._nodes[-1]) if self._nodes else 1, dtype=torch.int64)
-        on_path: list[
-            Tensor
-        ] = []  # the heights of a's ancestors, level by level; at PAD, whose entry no pair asks for, any
-        for level in range(self.num_levels, 0, -1):
-            on_path.insert(0, heights[a[:, level - 1].clamp(min=0)])
-            parents = self._parents(level).clamp(min=0)  # level 1 hangs below the root, node 0 of a level 0
-            above = torch.zeros(len(self._nodes[level - 2]) if level > 1 else 1, dtype=torch.int64)
-            heights = above.scatter_reduce(0, parents, heights + 1, "amax")
-        on_path.insert(0, heights.expand(len(a)))
-        return torch.stack(on_path, 1).gather(1, shared_depth(a, b))
+        levels = range(1, self.num_levels + 1)
+        nodes = [pad(self.rows(level), (0, self.num_levels - level), value=PAD) for level in levels]
+        return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
 
     def _parents(self, level: int) -> Tensor:
         return torch.tensor([parent for _, parent in self._nodes[level - 1]], dtype=torch.int64)
@@ -463,6 +456,34 @@ def prefix_ids(labels: Tensor) -> Tensor:
         _, ids[known, level] = torch.unique(parents[known] * max(len(values), 1) + local, return_inverse=True)
         parents = ids[:, level]
     return ids
+
+
+def path_heights(labels: Tensor) -> Tensor:
+    """Returns the height of every node on each item's path, in the tree that all the rows together span.
+
+    The height of a node is the length of the longest path from it down to a leaf. That of the lowest common ancestor of
+    items i and j is the entry ``shared_depth`` of the two in row i.
+
+    Args:
+        labels: (N, L) label matrix; an id may be unique within its parent alone.
+
+    Returns:
+        (N, L + 1) int64: in column k the height, 0..L - k, of the item's ancestor of depth k, from the root in column 0
+        to its own node; ``PAD`` below that.
+
+    Example:
+        >>> tabby, dog, tool = [0, 0, 1], [0, 1, PAD], [2, PAD, PAD]
+        >>> path_heights(torch.tensor([tabby, dog, tool])).tolist()
+        [[3, 2, 1, 0], [3, 2, 0, -1], [3, 0, -1, -1]]
+    """
+    depths = depth(labels)
+    nodes = pad(prefix_ids(labels), (1, 0), value=0)  # the root is node 0 of a level 0
+    heights = []
+    for level, column in enumerate(nodes.unbind(1)):
+        known = column != PAD
+        deepest = torch.zeros_like(depths).scatter_reduce(0, column[known], depths[known], "amax")
+        heights.append(torch.where(known, deepest[column.clamp(min=0)] - level, PAD))
+    return torch.stack(heights, 1)
 
 
 _FIRST_INSTANCE = 1 << 40  # above every node id, so that an image is never taken for another child of its node

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from hierpretrain.taxonomy import PAD, Taxonomy, append_instances, check_labels, depth, prefix_ids, shared_depth
+from hierpretrain.taxonomy import (
+    PAD,
+    Taxonomy,
+    append_instances,
+    check_labels,
+    depth,
+    path_heights,
+    prefix_ids,
+    shared_depth,
+)
 from tests.conftest import random_labels
 from tests.reference import contrastive as reference
 from tests.reference import hierarchy
@@ -276,6 +285,21 @@ def test_lca_heights_of_rows_of_no_node(tree, row, message):
     for rows in ((torch.tensor([row]), good), (good, torch.tensor([row]))):
         with pytest.raises(ValueError, match=message):
             tree.lca_heights(*rows)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_path_heights_are_the_longest_ways_down_by_a_loop(seed):
+    labels = random_labels(seed)  # ids are unique within their parent only
+    paths = [tuple(i for i in row if i != PAD) for row in labels.tolist()]
+    expected = [
+        [
+            max(len(other) for other in paths if other[:k] == path[:k]) - k if k <= len(path) else PAD
+            for k in range(labels.shape[1] + 1)
+        ]
+        for path in paths
+    ]
+    assert path_heights(labels).tolist() == expected
+    assert path_heights(labels[:0]).tolist() == []
 
 
 def test_lca_heights_of_a_tree_without_levels_are_0():

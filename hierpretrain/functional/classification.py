@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from hierpretrain.functional.search import flat_labels, nearest, unit_rows
+from hierpretrain.functional.search import (
+    check_features,
+    check_finite,
+    check_one_width,
+    flat_labels,
+    nearest,
+    unit_rows,
+)
 from hierpretrain.taxonomy import PAD
 
 _ROWS = 4096  # test rows at a time
@@ -68,7 +75,7 @@ def linear_probe(
     if not 0 < lr < math.inf or not 0 <= weight_decay < math.inf:
         raise ValueError(f"lr must be above 0 and weight_decay at least 0; they are {lr} and {weight_decay}")
     train, test = _finite_rows(train, "train"), _finite_rows(test, "test").to(train.device)
-    _check_one_width(train, test)
+    check_one_width(train, test, "train", "test")
     train, classes, targets = _labelled(train, train_labels)
     mean, scale = _centre_and_scale(train)
     with torch.inference_mode(False), torch.enable_grad():
@@ -132,7 +139,7 @@ def knn_classify(
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be above 0; it is {temperature}")
     train, test = unit_rows(train, "train"), unit_rows(test, "test")
-    _check_one_width(train, test)
+    check_one_width(train, test, "train", "test")
     train, classes, targets = _labelled(train, train_labels)
     similarities, indices = nearest(test, train, min(neighbours, len(train)))  # (Q, neighbours)
     weights = ((similarities - similarities[:, :1]).double() / temperature).exp()  # one factor a row changes no order
@@ -203,25 +210,11 @@ def _centre_and_scale(train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _finite_rows(features: Tensor, name: str) -> Tensor:
-    if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(
-            f"{name} must be (N, D), one row per item and not empty; their shape is {tuple(features.shape)}"
-        )
-    if not features.is_floating_point():
-        raise ValueError(f"{name} must be floating-point; they are {features.dtype}; convert them with .float()")
+    check_features(features, name)
     features = features.detach()
     features = features.float() if features.dtype == torch.float64 else features
-    if not (finite := features.isfinite().all(1)).all():
-        row = int((~finite).nonzero()[0, 0])
-        raise ValueError(f"{name} must be finite; row {row} has NaN or infinity; find out where the model diverged")
+    check_finite(features, name)
     return features
-
-
-def _check_one_width(train: Tensor, test: Tensor) -> None:
-    if train.shape[1] != test.shape[1]:
-        raise ValueError(
-            f"train and test must come from one model and have one D; they have {train.shape[1]} and {test.shape[1]}"
-        )
 
 
 def _at_least_1(**numbers: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hierpretrain.functional.retrieval import _keys, check_same_set, check_some_relevant
 from hierpretrain.functional.search import unit_pair
-from hierpretrain.taxonomy import PAD, check_labels, depth, prefix_ids, shared_depth
+from hierpretrain.taxonomy import check_labels, path_heights, shared_depth
 
 _BLOCK = 1 << 20  # similarities at a time; with counts at four levels 100 MiB, 500 if all items are relevant
 
@@ -60,7 +60,7 @@ def hierarchical_retrieval_metrics(
         query_labels: (Q, L) label matrix, the coarsest level first, ``PAD`` on the right only.
         gallery: (G, D) features.
         gallery_labels: (G, L) label matrix.
-        ks: The k of ``ndcg@k``.
+        ks: The k of ``ndcg@k``; one given twice counts once.
         same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
             index, so a duplicate of it stays an answer.
         relevance: What an item of match level l counts in ``h_ap``; the scale of it cancels.
@@ -86,7 +86,7 @@ def hierarchical_retrieval_metrics(
     Example:
         The query is a tabby. Its gallery is ranked dog, tabby, tool: match levels 1, 3, 0.
 
-        >>> tabby, dog, tool = [0, 0, 1], [0, 1, PAD], [2, PAD, PAD]
+        >>> tabby, dog, tool = [0, 0, 1], [0, 1, -1], [2, -1, -1]
         >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
         >>> query_labels, gallery_labels = torch.tensor([tabby]), torch.tensor([tabby, dog, tool])
         >>> metrics = hierarchical_retrieval_metrics(query, query_labels, gallery, gallery_labels, ks=[1])
@@ -94,6 +94,7 @@ def hierarchical_retrieval_metrics(
         {'h_ap': 0.75, 'asi': 0.5, 'ndcg': 0.7098, 'ndcg@1': 0.1429, 'lca_height@1': 2.0, 'num_queries': 1,
          'num_lone_queries': 0}
     """
+    ks = tuple(dict.fromkeys(ks))  # a k given twice would add up twice
     query, gallery = unit_pair(query, gallery)
     query_labels = label_rows(query_labels, len(query), "query_labels")
     gallery_labels = label_rows(gallery_labels, len(gallery), "gallery_labels")
@@ -107,7 +108,7 @@ def hierarchical_retrieval_metrics(
     relevances_of = _relevance(relevance, alpha, query_labels.shape[1])
     if same_set:
         check_same_set(query_labels, gallery_labels)
-    path_heights = _path_heights(query_labels, gallery_labels)
+    heights = path_heights(torch.cat([query_labels, gallery_labels]))[: len(query)]
     inverse_ranks = 1 / torch.arange(1, len(gallery) + 1, dtype=torch.float64)
     harmonic = torch.nn.functional.pad(inverse_ranks.cumsum(0), (1, 0))  # H_0 = 0, H_1, ...
 
@@ -140,7 +141,7 @@ def hierarchical_retrieval_metrics(
         for k in ks:
             at_k = per_query(gain * (rank <= k)) / per_query(best_gain * (best_rank <= k))
             sums[f"ndcg@{k}"] += at_k.sum().item()
-        sums["lca_height@1"] += path_heights[rows].gather(1, levels[:, :1])[some].sum().item()
+        sums["lca_height@1"] += heights[rows].gather(1, levels[:, :1])[some].sum().item()
         num_queries += int(some.sum())
     check_some_relevant(num_queries, len(query))
     means = {name: total / num_queries for name, total in sums.items()}
@@ -250,15 +251,3 @@ def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) 
         return torch.nn.functional.pad(share.cumsum(1), (1, 0))
 
     return by_weight
-
-
-def _path_heights(query_labels: Tensor, gallery_labels: Tensor) -> Tensor:
-    """Returns (Q, L + 1) int64: the height of each query's ancestor of depth 0..L in the tree that all rows span."""
-    labels = torch.cat([query_labels, gallery_labels])
-    depths, ids = depth(labels), prefix_ids(labels)
-    heights = [depths.max().expand(len(query_labels))]
-    for level, column in enumerate(ids.unbind(1), start=1):
-        known = column != PAD
-        deepest = torch.zeros(len(labels), dtype=torch.int64).scatter_reduce(0, column[known], depths[known], "amax")
-        heights.append(deepest[column[: len(query_labels)].clamp(min=0)] - level)  # at PAD no pair asks for it
-    return torch.stack(heights, 1)

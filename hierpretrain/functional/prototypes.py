@@ -11,10 +11,15 @@ Euclidean distance of the prototypes of two of K classes, ``D_kl`` that of the c
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from hierpretrain.functional.triplet import root
+
+_BLOCK = 1 << 20  # distances at a time
 
 
 def prototype_distances(features: Tensor, prototypes: Tensor, *, squared: bool = False) -> Tensor:
@@ -89,29 +94,71 @@ def scale_free_distortion(distances: Tensor, metric: Tensor) -> Tensor:
     return _mean((ratios / ratios[median] - 1).abs())
 
 
-def distortion_loss(distances: Tensor, metric: Tensor, *, scale_free: bool = True) -> Tensor:
+def distortion_loss(prototypes: Tensor, metric: Tensor, *, scale_free: bool = True) -> Tensor:
     """Returns the smooth distortion that training adds to its loss.
 
+    Each pair is taken once, and the distances of a block of rows are computed anew for the gradient, so the (K, K)
+    matrix of them is never held: for 10,000 classes of 64 dimensions a step takes about 100 MB beside the metric, which
+    is 200 MB as int16.
+
     Args:
-        distances: As for :func:`distortion`.
-        metric: As for :func:`distortion`.
-        scale_free: Whether the prototypes are first scaled as suits them best, with gradient through the scale.
+        prototypes: (K, D) rows, one per class.
+        metric: (K, K) symmetric distances of the classes, of any type; what is above the diagonal is read, and must be
+            above 0.
+        scale_free: Whether the prototypes are first scaled as suits them best. The gradient through the scale is 0,
+            since the loss is least there.
 
     Returns:
         0-dim tensor from 0, and up to 1 if ``scale_free``; 0 for a single class.
 
     Raises:
-        ValueError: As :func:`distortion`.
+        ValueError: If shapes do not fit, or two classes have a distance that is not above 0.
 
     Example:
-        >>> metric = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
-        >>> distortion_loss(2 * metric, metric).item(), distortion_loss(2 * metric, metric, scale_free=False).item()
+        >>> prototypes, metric = torch.tensor([[0.0], [4.0]]), torch.tensor([[0, 2], [2, 0]])
+        >>> distortion_loss(prototypes, metric).item(), distortion_loss(prototypes, metric, scale_free=False).item()
         (0.0, 1.0)
     """
-    ratios = _ratios(distances, metric)
+    size = len(prototypes)
+    if prototypes.ndim != 2 or metric.shape != (size, size):
+        raise ValueError(
+            f"prototypes must be (K, D) and metric (K, K); they are {tuple(prototypes.shape)} and {tuple(metric.shape)}"
+        )
+    step = max(1, _BLOCK // max(size, 1))
+    blocks = [(start, min(start + step, size)) for start in range(0, size, step)]
+    scale = prototypes.new_ones(())
     if scale_free:
-        ratios = ratios * (ratios.sum() / ratios.square().sum().clamp(min=torch.finfo(ratios.dtype).tiny))
-    return _mean((ratios - 1).square())
+        sums = prototypes.new_zeros(2)
+        with torch.no_grad():
+            for block in blocks:
+                ratios, _ = _ratios_of_block(prototypes, metric, block)
+                sums += torch.stack([ratios.sum(), ratios.square().sum()])
+        scale = sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+    loss = prototypes.new_zeros(())
+    for block in blocks:
+        loss = loss + checkpoint(
+            _errors_of_block, prototypes, metric, block, scale, use_reentrant=False, preserve_rng_state=False
+        )
+    return loss / max(size * (size - 1) // 2, 1)
+
+
+def _errors_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int], scale: Tensor) -> Tensor:
+    ratios, pairs = _ratios_of_block(prototypes, metric, block)
+    return (scale * ratios - pairs.to(ratios.dtype)).square().sum()
+
+
+def _ratios_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Returns (b, K - start) ratios of the classes of a block to those from its first on, and which to count.
+
+    A pair of the block counts where the second class stands behind the first; all others have the ratio 0.
+    """
+    start, stop = block
+    expected = metric[start:stop, start:].to(prototypes.dtype)
+    pairs = torch.ones_like(expected, dtype=torch.bool).triu(1)
+    expected = expected.masked_fill(~pairs, torch.inf)
+    if not expected.min() > 0:
+        _refuse(metric)
+    return prototype_distances(prototypes[start:stop], prototypes[start:]) / expected, pairs
 
 
 def _ratios(distances: Tensor, metric: Tensor) -> Tensor:
@@ -122,13 +169,18 @@ def _ratios(distances: Tensor, metric: Tensor) -> Tensor:
         )
     expected = _off_diagonal(metric)
     if not (expected > 0).all():
-        wrong = ~(metric > 0) & ~torch.eye(len(metric), dtype=torch.bool, device=metric.device)
-        first, second = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"metric must be above 0 between different classes; it is {metric[first, second].item()} between "
-            f"{first} and {second}. Are they one class?"
-        )
+        _refuse(metric)
     return _off_diagonal(distances) / expected
+
+
+def _refuse(metric: Tensor) -> NoReturn:
+    """Raises the error that names the first two classes of a metric with a distance that is not above 0."""
+    wrong = ~(metric > 0) & ~torch.eye(len(metric), dtype=torch.bool, device=metric.device)
+    first, second = wrong.nonzero()[0].tolist()
+    raise ValueError(
+        f"metric must be above 0 between different classes; it is {metric[first, second].item()} between "
+        f"{first} and {second}. Are they one class?"
+    )
 
 
 def _off_diagonal(square: Tensor) -> Tensor:

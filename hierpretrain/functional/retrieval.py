@@ -51,7 +51,7 @@ def retrieval_metrics(
         query_labels: (Q,) integers: node ids from 0, or ``PAD``.
         gallery: (G, D) features.
         gallery_labels: (G,) labels.
-        ks: The k of ``recall@k`` and ``precision@k``.
+        ks: The k of ``recall@k`` and ``precision@k``; one given twice counts once.
         same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
             index, so a duplicate of it stays an answer.
 
@@ -73,6 +73,7 @@ def retrieval_metrics(
         {'recall@1': 1.0, 'precision@1': 1.0, 'r_precision': 0.5, 'map@r': 0.5, 'map': 0.8333,
          'num_queries': 1, 'num_lone_queries': 1}
     """
+    ks = tuple(dict.fromkeys(ks))  # a k given twice would add up twice
     query, gallery = unit_pair(query, gallery)
     query_labels = flat_labels(query_labels, len(query), "query_labels")
     gallery_labels = flat_labels(gallery_labels, len(gallery), "gallery_labels")

@@ -74,16 +74,11 @@ def unit_rows(features: Tensor, name: str = "features") -> Tensor:
         >>> unit_rows(torch.tensor([[3e-30, 4e-30]])).tolist()
         [[0.6000000238418579, 0.800000011920929]]
     """
-    if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"{name} must be (N, D), one row per item and not empty; their shape is {_shape(features)}")
-    if not features.is_floating_point():
-        raise ValueError(f"{name} must be floating-point; they are {features.dtype}; convert them with .float()")
+    check_features(features, name)
     features = features.detach().cpu()
     features = features if features.dtype == torch.float64 else features.float()
     largest = features.abs().amax(1, keepdim=True)  # NaN and infinity both show in it
-    if not (finite := largest.isfinite()).all():
-        row = int((~finite).nonzero()[0, 0])
-        raise ValueError(f"{name} must be finite; row {row} has NaN or infinity; find out where the model diverged")
+    check_finite(largest, name)
     if not (nonzero := largest > 0).all():
         row = int((~nonzero).nonzero()[0, 0])
         raise ValueError(f"{name} must have a direction; row {row} is all zero; leave it out")
@@ -93,12 +88,32 @@ def unit_rows(features: Tensor, name: str = "features") -> Tensor:
 def unit_pair(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     """Applies ``unit_rows`` to both and raises a ValueError if they differ in D."""
     query, gallery = unit_rows(query, "query"), unit_rows(gallery, "gallery")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query and gallery must come from one model and have one D; they have {query.shape[1]} and "
-            f"{gallery.shape[1]}"
-        )
+    check_one_width(query, gallery, "query", "gallery")
     return query, gallery
+
+
+def check_features(features: Tensor, name: str = "features") -> None:
+    """Raises a ValueError unless ``features`` are (N, D), floating-point and not empty."""
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(f"{name} must be (N, D), one row per item and not empty; their shape is {_shape(features)}")
+    if not features.is_floating_point():
+        raise ValueError(f"{name} must be floating-point; they are {features.dtype}; convert them with .float()")
+
+
+def check_finite(features: Tensor, name: str = "features") -> None:
+    """Raises a ValueError that names the first of the (N, D) rows with NaN or infinity, if there is one."""
+    if not (finite := features.isfinite().all(1)).all():
+        row = int((~finite).nonzero()[0])
+        raise ValueError(f"{name} must be finite; row {row} has NaN or infinity; find out where the model diverged")
+
+
+def check_one_width(first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
+    """Raises a ValueError if the rows of two sets of features differ in D."""
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"{first_name} and {second_name} must come from one model and have one D; they have {first.shape[1]} and "
+            f"{second.shape[1]}"
+        )
 
 
 def flat_labels(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:

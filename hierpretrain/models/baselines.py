@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy, normalize
 
 from hierpretrain.functional import happier_loss, triplet_loss
 from hierpretrain.functional.triplet import Distance, Mining
-from hierpretrain.models.classifiers import ClassifierLoss, columns_to
+from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
+from hierpretrain.models.losses import level_nodes
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import prefix_ids
 
 
 @MODELS.register_module()
@@ -47,11 +47,9 @@ class TripletLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
-        # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
-        everyone, first = gather_rows(columns_to(self.level, labels, "TripletLoss"))
         return triplet_loss(
             features,
-            prefix_ids(everyone)[first : first + len(labels), -1],
+            level_nodes(self.level, labels, "TripletLoss"),
             margin=self.margin,
             mining=self.mining,
             distance=self.distance,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hierpretrain.functional import (
+    class_distances,
     distortion_loss,
     hierarchical_cross_entropy,
     prototype_distances,
@@ -23,31 +24,9 @@ from hierpretrain.functional import (
     soft_labels,
 )
 from hierpretrain.models.gather import gather_rows
+from hierpretrain.models.losses import columns_to
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
-
-
-def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
-    """Returns the columns of a label matrix from the coarsest level down to one.
-
-    Args:
-        level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
-        labels: (M, L) label matrix.
-        name: Whose level it is, for the error.
-
-    Raises:
-        ValueError: If there is no such level.
-
-    Example:
-        >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
-        tensor([[0, 1]])
-    """
-    levels = labels.shape[1]
-    if level == 0 or abs(level) > levels:
-        raise ValueError(
-            f"level of {name} must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {level}"
-        )
-    return labels[:, : level if level > 0 else levels + level + 1]
 
 
 class ClassifierLoss(nn.Module):
@@ -84,10 +63,11 @@ class ClassifierLoss(nn.Module):
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
         classes = columns_to(self.level, labels, type(self).__name__)[:, -1]
-        if len(classes) and int(classes.max()) >= self.num_classes:
+        everyones, _ = gather_rows(classes)  # all processes raise, so that none waits for another
+        if len(everyones) and int(everyones.max()) >= self.num_classes:
             raise ValueError(
-                f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {int(classes.max())} of "
-                f"level {self.level}; set model.loss.num_classes to the number of nodes of that level"
+                f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {int(everyones.max())} "
+                f"of level {self.level}; set model.loss.num_classes to the number of nodes of that level"
             )
         known = classes != PAD
         with torch.autocast(features.device.type, enabled=False):
@@ -246,7 +226,7 @@ class GuidedLoss(TreeClassifierLoss):
         scale_free: Whether the distortion leaves the scale of the prototypes free.
         squared: Whether the logits are minus the squares of the distances.
         max_classes: Among how many classes, drawn anew at each step, the distortion is taken; ``None`` for all, which
-            takes a square of them: 400 MB for 10,000.
+            takes time of a square of them, and memory of two bytes for each pair: about 300 MB in all for 10,000.
         seed: Of that draw. It depends on the seed and the number of steps trained alone, which checkpoints carry.
 
     Example:
@@ -279,14 +259,14 @@ class GuidedLoss(TreeClassifierLoss):
         self.max_classes, self.seed = max_classes, seed
         self.prototypes = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("_all_heights", None, persistent=False)
+        # no buffer, which DistributedDataParallel would send to all processes at every step
+        self._all_heights: Tensor | None = None
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that the level has as many nodes as the loss has classes."""
         super().set_taxonomy(taxonomy)
         if self.max_classes is None:
-            every = torch.arange(self.num_classes, device=self.prototypes.device)
-            self._all_heights = self.heights(every, every).to(self.prototypes.dtype)
+            self._all_heights = class_distances(taxonomy, self.level)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each row."""
@@ -297,19 +277,18 @@ class GuidedLoss(TreeClassifierLoss):
         """Returns the 0-dim loss; the image numbers play no part."""
         with torch.autocast(features.device.type, enabled=False):
             prototypes, heights = self._prototypes_to_compare()
-            distances = prototype_distances(prototypes, prototypes)
-            distorted = distortion_loss(distances, heights, scale_free=self.scale_free)
+            distorted = distortion_loss(prototypes, heights, scale_free=self.scale_free)
         return super().forward(features, labels, instances) + self.weight * distorted
 
     def _prototypes_to_compare(self) -> tuple[Tensor, Tensor]:
         """Returns (k, D) prototypes and the (k, k) distances of their classes in the tree."""
         if self.max_classes is None:
             _ = self.class_rows  # raises if the tree is not known
-            return self.prototypes, self._all_heights.to(self.prototypes.dtype)
+            self._all_heights = self._all_heights.to(self.prototypes.device)
+            return self.prototypes, self._all_heights
         rng = np.random.default_rng((self.seed, int(self.steps)))
         chosen = rng.choice(self.num_classes, min(self.max_classes, self.num_classes), replace=False)
         chosen = torch.from_numpy(chosen).to(self.prototypes.device)
         if self.training:
             self.steps += 1
-        prototypes = self.prototypes[chosen]
-        return prototypes, self.heights(chosen, chosen).to(prototypes.dtype)
+        return self.prototypes[chosen], self.heights(chosen, chosen)

@@ -20,6 +20,52 @@ from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import append_instances, prefix_ids
 
 
+def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
+    """Returns the columns of a label matrix from the coarsest level down to one.
+
+    Args:
+        level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
+        labels: (M, L) label matrix.
+        name: Whose level it is, for the error.
+
+    Raises:
+        ValueError: If there is no such level.
+
+    Example:
+        >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
+        tensor([[0, 1]])
+    """
+    levels = labels.shape[1]
+    if level == 0 or abs(level) > levels:
+        raise ValueError(
+            f"level of {name} must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {level}"
+        )
+    return labels[:, : level if level > 0 else levels + level + 1]
+
+
+def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
+    """Numbers the nodes of one level alike on all processes, whose rows it gathers.
+
+    Args:
+        level: As for :func:`columns_to`; so is ``name``.
+        labels: (m, L) label matrix of this process; an id may be unique within its parent alone.
+        name: Whose level it is, for the error.
+
+    Returns:
+        (m,) int64: equal if and only if the whole paths down to the level are; ``PAD`` where a path ends above it.
+
+    Raises:
+        ValueError: If there is no such level.
+
+    Example:
+        >>> level_nodes(2, torch.tensor([[7, 1, 5], [9, 1, 5], [7, 1, 6], [9, -1, -1]]), "TripletLoss")
+        tensor([ 0,  1,  0, -1])
+    """
+    # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
+    everyone, first = gather_rows(columns_to(level, labels, name))
+    return prefix_ids(everyone)[first : first + len(labels), -1]
+
+
 class _HierarchicalLoss(nn.Module):
     """What the three losses of paper A share: a call of :func:`hierarchical_contrastive_loss` with fixed options."""
 
@@ -175,15 +221,7 @@ class SupConLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
-        levels = labels.shape[1]
-        if self.level == 0 or abs(self.level) > levels:
-            raise ValueError(
-                f"level of SupConLoss must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {self.level}"
-            )
-        # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
-        classes = labels[:, : self.level if self.level > 0 else levels + self.level + 1]
-        everyone, first = gather_rows(classes)
-        nodes = prefix_ids(everyone)[first : first + len(labels), -1]
+        nodes = level_nodes(self.level, labels, "SupConLoss")
         return supcon_loss(
             features, nodes, temperature=self.temperature, chunk_size=self.chunk_size, gather=gather_rows
         )

@@ -204,6 +204,7 @@ def test_accuracy_by_hand():
     metrics = accuracy(rows, torch.tensor([1, 3, PAD, 9, 9]), ks=(1, 2, 3, 5))
     assert metrics == {"top1": 1 / 4, "top2": 1 / 4, "top3": 2 / 4, "top5": 2 / 4, "num_items": 4, "num_left_out": 1}
     assert type(metrics["num_items"]) is int
+    assert accuracy(rows, torch.tensor([1, 3, PAD, 9, 9]), ks=(1, 2, 3, 5, 1, 5)) == metrics  # a k given twice
 
 
 # ---------------------------------------------------------------- errors

@@ -89,6 +89,11 @@ def test_by_hand():
     )
 
 
+def test_a_k_given_twice_counts_once():
+    assert of_levels([1, 3, 0, 2], ks=(3, 1, 3, 1)) == of_levels([1, 3, 0, 2], ks=(3, 1))
+    assert of_levels([3, 1, 0, 0], ks=(1, 1))["ndcg@1"] == 1
+
+
 def test_ndcg_at_k_is_relative_to_the_best_of_the_whole_gallery():
     # 1 / (3 + 3 / log2(3)); a best order of the first two alone would call it perfect
     assert of_levels([1, 0, 0, 2, 2], ks=(2,))["ndcg@2"] == pytest.approx(0.2044, abs=5e-5)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from hierpretrain.functional import class_distances, mistake_metrics
-from hierpretrain.taxonomy import PAD
+from hierpretrain.functional import class_distances, mistake_metrics, mistakes
+from hierpretrain.taxonomy import PAD, Taxonomy
+from tests.memory import LargestTensor
 from tests.reference import hierarchy as reference
 
 # six classes in three pairs: 1 to the sibling, 2 to the other two of the half, 3 to the rest
@@ -23,7 +24,7 @@ def test_class_distances_are_heights_in_the_tree_cut_at_the_level(tree):
     # cat, dog, fruit: the breeds below cat do not count
     assert class_distances(tree, 2).tolist() == [[0, 1, 2], [1, 0, 2], [2, 2, 0]]
     assert class_distances(tree, -1).tolist() == [[0, 1, 3, 3], [1, 0, 3, 3], [3, 3, 0, 1], [3, 3, 1, 0]]
-    assert class_distances(tree, 3).dtype == torch.float64
+    assert class_distances(tree, 3).dtype == torch.int16
     breeds = tree.rows("breed")
     assert class_distances(tree, "breed").tolist() == tree.lca_heights(breeds, breeds).tolist()
     with pytest.raises(ValueError, match="no level 'colour'"):
@@ -32,7 +33,9 @@ def test_class_distances_are_heights_in_the_tree_cut_at_the_level(tree):
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("tree_like", [False, True])
-def test_equals_the_oracle(seed, tree_like):
+@pytest.mark.parametrize("block", [1, 14, 1 << 20])  # one class at a time, two, all
+def test_equals_the_oracle(monkeypatch, seed, tree_like, block):
+    monkeypatch.setattr(mistakes, "_BLOCK", block)
     predicted, labels, distances = random_case(seed)
     distances = SIX if tree_like else distances
     metrics = mistake_metrics(predicted, labels, distances, ks=(1, 2, 6))
@@ -40,6 +43,37 @@ def test_equals_the_oracle(seed, tree_like):
     assert list(metrics) == list(expected)
     assert metrics == pytest.approx(expected, abs=1e-12)
     assert all(-1e-12 <= metrics[f"{name}@{k}"] <= 1 + 1e-12 for name in ("hier_precision", "hmap") for k in (1, 2, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.float16, torch.float32])
+def test_distances_may_have_any_type(dtype):
+    predicted, labels, _ = random_case(0)
+    assert mistake_metrics(predicted, labels, SIX.to(dtype), ks=(1, 5)) == mistake_metrics(
+        predicted, labels, SIX, ks=(1, 5)
+    )
+    wrong = SIX > 0
+    assert mistake_metrics(predicted, labels, wrong, ks=[3]) == mistake_metrics(
+        predicted, labels, wrong.double(), ks=[3]
+    )
+
+
+def test_memory_beside_the_distances_is_far_below_their_square(monkeypatch):
+    monkeypatch.setattr(mistakes, "_BLOCK", 1000)
+    tree = Taxonomy([(str(i % 7), str(i)) for i in range(200)], ("coarse", "fine"))
+    with LargestTensor() as made:
+        distances = class_distances(tree, "fine")
+    assert made.numel == 200 * 200  # the distances themselves
+    assert distances.equal(tree.lca_heights(tree.rows(2), tree.rows(2)).short())
+    labels = torch.arange(200)
+    predicted = (labels[:, None] + torch.arange(5)) % 200
+    with LargestTensor() as made:
+        mistake_metrics(predicted, labels, distances, ks=(1, 5))
+    assert made.numel == 1000
+
+
+def test_a_k_given_twice_counts_once():
+    case = random_case(1)
+    assert mistake_metrics(*case, ks=(2, 1, 2, 1)) == mistake_metrics(*case, ks=(2, 1))
 
 
 def test_by_hand():

@@ -122,6 +122,11 @@ def test_by_hand():
     )
 
 
+def test_a_k_given_twice_counts_once():
+    assert of_first_row([0, 1, 1, 0, 1], ks=(2, 1, 2, 1)) == of_first_row([0, 1, 1, 0, 1], ks=(2, 1))
+    assert of_first_row([1, 0, 1, 0, 0], ks=(1, 1))["recall@1"] == 1
+
+
 def test_pad_equals_nothing_and_lone_queries_are_counted():
     labels = torch.tensor([1, 1, PAD, PAD, 2])
     metrics = retrieval_metrics(FAN, labels, FAN, labels, same_set=True)

@@ -2,7 +2,14 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from hierpretrain.functional.search import flat_labels, nearest, unit_rows
+from hierpretrain.functional.search import (
+    check_features,
+    check_finite,
+    check_one_width,
+    flat_labels,
+    nearest,
+    unit_rows,
+)
 from tests.reference import metrics as reference
 
 
@@ -118,3 +125,18 @@ def test_zero_names_the_row():
 def test_malformed_labels(labels, message):
     with pytest.raises(ValueError, match=message):
         flat_labels(labels, 3)
+
+
+def test_checks_pass_what_is_well_and_name_what_is_not():
+    rows = torch.tensor([[0.0, 1.0], [2.0, 0.0]], dtype=torch.float16)
+    check_features(rows)
+    check_finite(rows)
+    check_one_width(rows, rows[:1], "rows", "others")
+    for call, message in (
+        (lambda: check_features(rows[0], "rows"), r"rows must be \(N, D\), .* their shape is \(2,\)"),
+        (lambda: check_features(rows.int()), "features must be floating-point; they are torch.int32"),
+        (lambda: check_finite(rows / rows, "rows"), "rows must be finite; row 0 has NaN or infinity"),
+        (lambda: check_one_width(rows, rows[:, :1], "rows", "others"), "rows and others must .* they have 2 and 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

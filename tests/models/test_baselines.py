@@ -115,6 +115,19 @@ def value_and_grads(net, *own):
     return loss.detach(), {name.removeprefix("module."): p.grad for name, p in net.named_parameters()}
 
 
+def one_process_has_an_unknown_class(rank, world_size):
+    inputs, labels, images = rows()
+    labels[0] = torch.tensor([0, 0, 2 + 3 * rank])
+    loss = HAPPIERLoss(num_classes=3, in_channels=6)
+    with pytest.raises(ValueError, match="HAPPIERLoss has 3 classes, but the batch has node 5 of level -1"):
+        loss(normalize(inputs, dim=1), labels, images)
+
+
+@pytest.mark.ddp
+def test_an_unknown_class_on_one_process_is_an_error_on_all_and_no_hang():
+    distributed.run(one_process_has_an_unknown_class, 2)
+
+
 def compare(rank, world_size, reference):
     cuts = [0, 7, ROWS]  # uneven parts
     for name, expected in reference.items():

@@ -72,9 +72,8 @@ def test_losses_are_the_mean_over_the_items_with_a_node_at_the_level(level):
     for options in ({}, dict(scale_free=False, squared=True)):
         loss = build("GuidedLoss", level, **options)
         logits = -prototype_distances(rows, loss.prototypes, squared=options.get("squared", False))
-        between = prototype_distances(loss.prototypes, loss.prototypes)
         expected = cross_entropy(logits, classes) + 0.5 * distortion_loss(
-            between, heights, scale_free=options.get("scale_free", True)
+            loss.prototypes, heights, scale_free=options.get("scale_free", True)
         )
         torch.testing.assert_close(call(loss), expected)
 
@@ -154,8 +153,7 @@ def test_guided_distortion_of_some_classes_is_that_of_a_draw_that_resumes():
         chosen = [k for k in range(4) if k != left_out]
         rows = TREE.rows(3)[chosen]
         heights = torch.tensor([[sum(x != y for x, y in zip(a, b, strict=True)) for b in rows] for a in rows]).double()
-        prototypes = loss.prototypes[chosen]
-        possible[left_out] = distortion_loss(prototype_distances(prototypes, prototypes), heights).item()
+        possible[left_out] = distortion_loss(loss.prototypes[chosen], heights).item()
     nearest = [min(possible, key=lambda k, v=value: abs(possible[k] - v)) for value in drawn]
     assert [possible[k] for k in nearest] == pytest.approx(drawn)
     assert len(set(nearest)) > 1
@@ -253,6 +251,20 @@ def compare(rank, world_size, reference):
 @pytest.mark.ddp
 def test_loss_and_gradient_are_those_of_one_process():
     distributed.run(compare, 2, {name: value_and_grads(Net(name), features(), LABELS) for name in ALL})
+
+
+def one_process_has_an_unknown_class(rank, world_size):
+    for name in ALL:
+        labels = LABELS.clone()
+        if rank == 1:
+            labels[1, 2] = 7
+        with pytest.raises(ValueError, match=f"{name} has 4 classes, but the batch has node 7 of level -1"):
+            call(build(name), labels=labels)
+
+
+@pytest.mark.ddp
+def test_an_unknown_class_on_one_process_is_an_error_on_all_and_no_hang():
+    distributed.run(one_process_has_an_unknown_class, 2)
 
 
 def test_these_classes_are_registered():
