@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hierpretrain.datasets import Split
+from hierpretrain.apis import read_level
+from hierpretrain.datasets import ListDataset, Split
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,6 +61,31 @@ def test_options(make_split, tmp_path):
     assert split.unseen == (("a", "x"), ("c", "y"))
     assert (split.shares, split.val_share, split.unit) == (None, 0.25, "race")
     assert all(tag.endswith("_test") == (int(name[:2]) % 5 == 0) for name, tag in split.tags.items() if tag != "unused")
+
+
+def test_the_annotations_are_read_once(make_split, monkeypatch):
+    calls = []
+    read = ListDataset.read
+    monkeypatch.setattr(ListDataset, "read", lambda self: calls.append(self) or read(self))
+    assert make_split("--level", "1", "--unseen", "b").unseen == (("b",),)
+    assert len(calls) == 1
+
+
+def test_a_config_that_does_not_train(monkeypatch, tmp_path):
+    command = ["make_split.py", str(ROOT / "configs/linear_emoji.py"), "--level", "1", "--unseen", "b"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "split.json")])
+    message = (
+        r"linear_emoji\.py has no train_dataloader, whose data set is split; give a config that trains on .*himulcone"
+    )
+    with pytest.raises(ValueError, match=message):
+        runpy.run_path(str(ROOT / "tools/make_split.py"), run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("2", 2), ("-1", -1), ("0", 0), ("kind", "kind"), ("--1", "--1"), ("²", "²")]
+)
+def test_levels_as_text(text, level):
+    assert read_level(text) == level
 
 
 @pytest.mark.parametrize(

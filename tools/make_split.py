@@ -14,9 +14,9 @@ from collections import Counter
 
 from mmengine.config import Config
 
-from hierpretrain.apis import load_config, nearest_names
+from hierpretrain.apis import load_config, nearest_names, read_level
 from hierpretrain.datasets import Annotations, Split, seen_unseen_split
-from hierpretrain.datasets.annotations import read_text
+from hierpretrain.datasets.published import numbered_lines
 from hierpretrain.registry import DATASETS
 
 
@@ -42,15 +42,15 @@ def main() -> None:
     args = parser.parse_args()
     annotations = read_annotations(load_config(args.config, data_root=args.data_root))
     if args.unseen_file:
-        args.unseen = [line.strip() for line in read_text(args.unseen_file).splitlines() if line.strip()]
+        args.unseen = [line for _, line in numbered_lines(args.unseen_file)]
     split = seen_unseen_split(
         annotations,
-        level=_level(args.level),
+        level=read_level(args.level),
         unseen=args.unseen_share if args.unseen is None else args.unseen,
         seed=args.seed,
         shares=None if args.keep_splits else args.shares,
         val_share=args.val_share,
-        unit=None if args.unit is None else _level(args.unit),
+        unit=None if args.unit is None else read_level(args.unit),
     )
     print(table(annotations, split))
     split.save(args.out)
@@ -59,15 +59,20 @@ def main() -> None:
 
 def read_annotations(config: Config) -> Annotations:
     """Returns the annotations of a config's training data set, with the level names that the config gives them."""
+    if not config.get("train_dataloader"):
+        raise ValueError(
+            f"{config.filename} has no train_dataloader, whose data set is split; give a config that trains on this "
+            "data set, such as himulcone_<data set>.py"
+        )
     options = {
         key: value
         for key, value in config.train_dataloader.dataset.items()
         if key not in ("split", "split_file", "pipeline")
     }
     with nearest_names():
-        dataset = DATASETS.build({**options, "check_files": False})
-    annotations = dataset.read()
-    return dataclasses.replace(annotations, level_names=dataset.taxonomy.level_names[: len(annotations.level_names)])
+        dataset = DATASETS.build({**options, "check_files": False, "keep_annotations": True})
+    names = dataset.taxonomy.level_names[: len(dataset.annotations.level_names)]
+    return dataclasses.replace(dataset.annotations, level_names=names)
 
 
 def table(annotations: Annotations, split: Split) -> str:
@@ -79,10 +84,6 @@ def table(annotations: Annotations, split: Split) -> str:
     classes = Counter(tag for tag, _ in {(tag, label[:number]) for tag, label in rows if len(label) >= number})
     lines = [f"{'tag':<20} {'images':>10} {'classes':>10}"]
     return "\n".join(lines + [f"{tag:<20} {images[tag]:>10,} {classes[tag]:>10,}" for tag in sorted(images)])
-
-
-def _level(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdecimal() else text
 
 
 if __name__ == "__main__":

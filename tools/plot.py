@@ -11,7 +11,7 @@ Examples:
 
 import argparse
 
-from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command
+from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command, read_level
 
 HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "RecallCurveHook"}
 
@@ -34,7 +34,7 @@ def main() -> None:
             parser.error(f"--{option} is not for the picture {args.picture!r}")
     hook = dict(type=HOOKS[args.picture], filename=args.out or f"{args.picture}.png")
     if args.level:
-        level = int(args.level) if args.level.lstrip("-").isdigit() else args.level
+        level = read_level(args.level)
         hook.update(levels=[level]) if args.picture == "recall" else hook.update(level=level)
     if args.picture != "recall":
         hook["seed"] = args.seed

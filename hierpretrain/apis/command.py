@@ -11,6 +11,16 @@ from mmengine.config import Config, DictAction
 from hierpretrain.apis.config import load_config
 
 
+def read_level(text: str) -> int | str:
+    """Returns a level as functions take it, its number or its name, from the text that a command line has of it.
+
+    Example:
+        >>> read_level("2"), read_level("-1"), read_level("kind")
+        (2, -1, 'kind')
+    """
+    return int(text) if text.removeprefix("-").isdecimal() else text
+
+
 def read_command(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Config]:
     """Adds the common arguments, reads the command line, and loads the config with all that they say.
 

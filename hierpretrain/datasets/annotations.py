@@ -334,9 +334,8 @@ def read_jsonl(
             has a gap; and as :class:`Annotations`.
     """
     records = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            records.append((number, _object(_parse(line, f"{path}:{number}"), f"{path}:{number}")))
+    for number, line in text_lines(path):
+        records.append((number, _object(_parse(line, f"{path}:{number}"), f"{path}:{number}")))
     return _from_records(path, root, records, _fields(records), levels, flat_labels, "{path}:{number}")
 
 
@@ -375,6 +374,24 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"{path}:{line}: byte {data[error.start]:#04x} is not UTF-8; save the list as UTF-8"
         ) from error
+
+
+def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    r"""Yields the lines of a UTF-8 file that are not blank, each with its number and without its ending.
+
+    Raises:
+        ValueError: As :func:`read_text`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.txt").write_bytes(b"one\r\n\n two\n")
+        ...     list(text_lines(f"{folder}/a.txt"))
+        [(1, 'one'), (3, ' two')]
+    """
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line.removesuffix("\r")
 
 
 def _parse(text: str, where: str) -> Any:

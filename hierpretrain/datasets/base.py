@@ -42,8 +42,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         on_error: What an unreadable image does. ``'error'`` raises; with ``'skip'`` the next readable item, with its
             own labels, takes its place, and the file is logged once and counted in ``num_skipped``.
         seed: The seed of the random transforms, from 0.
+        keep_annotations: Whether to keep the annotations, which training has no use for and every worker would copy.
 
     Attributes:
+        annotations: Those of all splits, with the tags of ``split_file``, if they are kept; else None.
         labels: (N, L) int64 label matrix of the chosen images.
         flat_labels: (N, F) int64, the labels outside the tree, one column a name in ``metainfo['flat_label_names']``.
         taxonomy: The tree.
@@ -68,6 +70,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         check_files: bool = True,
         on_error: str = "error",
         seed: int = 0,
+        keep_annotations: bool = False,
     ) -> None:
         if on_error not in ("error", "skip"):
             raise ValueError(f"on_error must be 'error' or 'skip'; it is {on_error!r}")
@@ -79,6 +82,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         annotations = self.read()
         if split_file is not None:
             annotations = with_split(annotations, split_file)
+        self.annotations = annotations if keep_annotations else None
         rows, splits = _choose(annotations, split)
         images = [annotations.images[row] for row in rows]
         if check_files:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hierpretrain.datasets.annotations import Annotations, read_csv
+from hierpretrain.datasets.annotations import Annotations, read_csv, short
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import check_parent, find_home
 from hierpretrain.registry import DATASETS
@@ -25,11 +25,6 @@ _FOLDER = "cifar-100-python"
 _ARCHIVE = f"{_FOLDER}.tar.gz"
 _SAFE_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)
 _PIXELS = 3 * 32 * 32
-_ALLOWED = {  # what a pickled numpy array is made of, by its names before and since numpy 2
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0] for core in ("core", "_core")},
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
 
 
 def read_cifar100(root: str, images: str | None = None) -> Annotations:
@@ -49,7 +44,7 @@ def read_cifar100(root: str, images: str | None = None) -> Annotations:
 
     Raises:
         ValueError: If there is neither the folder of images nor the pickled files, if a pickled file is damaged, holds
-            anything but plain values and number arrays, or is not as published, or if the list is damaged.
+            anything but plain values and arrays of bytes, or is not as published, or if the list is damaged.
     """
     images = images or os.path.join(root, "images")
     if not os.path.isdir(images):
@@ -108,10 +103,10 @@ def _write_split(
 ) -> None:
     """Writes the images of one pickled file below ``target``, and a row of the list for each."""
     data = _load(path, ("data", "filenames", "fine_labels", "coarse_labels"))
-    pixels = data["data"]
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (_PIXELS,):
-        shape = f"{pixels.dtype} of shape {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise ValueError(f"{path}: 'data' must be uint8 of shape (N, {_PIXELS}); it is {shape}; get the file anew")
+    pixels = data["data"].values if isinstance(data["data"], _Array) else None
+    if pixels is None or pixels.shape[1:] != (_PIXELS,):
+        found = f"is {type(data['data']).__name__}" if pixels is None else f"has the shape {pixels.shape}"
+        raise ValueError(f"{path}: 'data' must be uint8 of shape (N, {_PIXELS}); it {found}; get the file anew")
     for column in ("filenames", "fine_labels", "coarse_labels"):
         if not isinstance(data[column], list) or len(data[column]) != len(pixels):
             raise ValueError(f"{path}: {column!r} must be a list, of one entry for each of the {len(pixels)} images")
@@ -155,13 +150,62 @@ def _class_name(names: list[str], i: Any, where: str) -> str:
 
 
 # ---------------------------------------------------------------- pickled files
+class _Bytes:
+    """Stands in for ``numpy.dtype``: numbers of one byte, whatever state a file gives their type."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if code not in ("u1", "|u1"):
+            raise ValueError(f"it has an array of numbers of type {short(code)}; only uint8 ('u1') is in these files")
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Array:
+    """Stands in for ``numpy.ndarray``: an array of bytes, made from no more than its shape and its content."""
+
+    values = np.empty(0, np.uint8)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Bytes) or not isinstance(shape, tuple) or not all(map(_is_length, shape)):
+            raise ValueError(f"it has an array that is not of uint8 or has the shape {short(shape)}")
+        raw = raw.encode("latin-1") if isinstance(raw, str) else raw
+        self.values = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _encode(text: str, code: str) -> bytes:
+    """Stands in for ``_codecs.encode``, by which Python 3 writes bytes in protocol 2."""
+    if code not in ("latin1", "latin-1"):
+        raise ValueError(f"it has bytes in the code {short(code)}; only latin1 is in these files")
+    return text.encode("latin-1")
+
+
+# What a pickled array is made of, by its names before and since numpy 2. None is numpy's own: its types take whatever
+# state a file gives them, such as numbers that are pointers.
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Bytes,
+    ("_codecs", "encode"): _encode,
+}
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    """Loads plain values and number arrays and refuses everything else, so that a file cannot run code."""
+    """Loads plain values and arrays of bytes and refuses everything else, so that a file cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _STAND_INS:
             raise ValueError(f"it asks for {module}.{name}, which an array of numbers does not need: do not use it")
-        return _ALLOWED[module, name]
+        return _STAND_INS[module, name]
 
 
 def _load(path: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -159,7 +159,8 @@ class ClassHierarchy:
                 has them to bring branches to one length.
             depths: Keep only inner nodes of these depths, counted from 1 below the root after all the other steps,
                 and hang every class below the last of them on its path. A class whose inner nodes end above a depth
-                has a shorter path: nothing is repeated or skipped to fill it, and no node of another depth steps in.
+                has a shorter path: nothing is repeated or skipped to fill it, and no node of another depth steps in. An
+                inner node that is itself a class stays at any depth, so classes above classes lengthen paths.
             root: The node to start below; the only node without a parent by default.
             missing: What happens to classes that the hierarchy lacks, or has elsewhere than below ``root``:
                 ``'error'`` or ``'drop'``.
@@ -202,11 +203,11 @@ class ClassHierarchy:
         paths = {}
         for leaf, trail in trails.items():
             nodes = [node for node in trail if node in classes or not collapse or num_children[node] != 1]
-            if nodes[0] not in classes:  # the root, or where the tree first branches
-                del nodes[0]
-            if depths is not None:
-                nodes = [nodes[depth - 1] for depth in depths if depth < len(nodes)] + [leaf]
-            paths[leaf] = tuple(map(self.name, nodes))
+            paths[leaf] = tuple(
+                self.name(node)
+                for depth, node in enumerate(nodes)  # from 0, the root, or where the tree first branches
+                if node in classes or (depth > 0 and (depths is None or depth in depths))
+            )
         dropped = tuple(leaf for leaf in asked if leaf not in paths)
         self._log(ambiguous, policy, dropped, len(asked))
         return LeafPaths(paths, dropped, len(ambiguous))

@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-from hierpretrain.datasets.annotations import read_text, unsafe_reason
+from hierpretrain.datasets.annotations import text_lines, unsafe_reason
 from hierpretrain.datasets.hierarchy import warn
 from hierpretrain.datasets.matlab import read_mat
+from hierpretrain.datasets.published import numbered_lines
 
 _SPLITS = ("train", "val")
 _IMAGE = (".jpeg", ".jpg", ".png", ".webp")
@@ -77,7 +78,7 @@ def read_image_list(path: str) -> list[str]:
     """Reads a list of images with one path a line, as ``find train val -name '*.JPEG'`` writes it.
 
     Args:
-        path: The list, in UTF-8; empty lines are passed over.
+        path: The list, in UTF-8; blank lines are passed over.
 
     Returns:
         Paths below the folder that ``train`` and ``val`` are in, in the order of the list.
@@ -86,17 +87,15 @@ def read_image_list(path: str) -> list[str]:
         ValueError: With file and line, if a path is none of an image of ImageNet.
     """
     images = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        image = line.removesuffix("\r").removeprefix("./")
-        if not image:
-            continue
+    for where, line in numbered_lines(path):
+        image = line.removeprefix("./")
         parts = image.split("/")
         if parts[0] not in _SPLITS or not (len(parts) == 3 or (len(parts) == 2 and parts[0] == "val")):
             raise ValueError(
-                f"{path}:{number}: a line is train/<class>/<name>, val/<class>/<name> or val/<name>, not {image!r}"
+                f"{where}: a line is train/<class>/<name>, val/<class>/<name> or val/<name>, not {image!r}"
             )
         if reason := unsafe_reason(image):
-            raise ValueError(f"{path}:{number}: the path {image!r} {reason}; list paths below data_root")
+            raise ValueError(f"{where}: the path {image!r} {reason}; list paths below data_root")
         images.append(image)
     return images
 
@@ -120,20 +119,18 @@ def read_val_classes(path: str | os.PathLike[str]) -> Mapping[str, str]:
         inner = os.path.join(path, "data")
         return _devkit_classes(inner if os.path.isfile(os.path.join(inner, _TRUTH)) else path)
     classes: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for where, line in numbered_lines(path):
         fields = line.split()
         if len(fields) != 2 or not _VAL_IMAGE.fullmatch(fields[0]):
-            raise ValueError(f"{path}:{number}: a line is 'ILSVRC2012_val_00000001.JPEG n01751748', not {line!r}")
+            raise ValueError(f"{where}: a line is 'ILSVRC2012_val_00000001.JPEG n01751748', not {line!r}")
         name, label = os.path.splitext(fields[0])[0], fields[1]
         if label.isdecimal():
             raise ValueError(
-                f"{path}:{number}: the class is the number {label}, which may count in the devkit's or in sorted "
+                f"{where}: the class is the number {label}, which may count in the devkit's or in sorted "
                 "order; write the class as its folder is named, such as n01751748"
             )
         if classes.setdefault(name, label) != label:
-            raise ValueError(f"{path}:{number}: the image {fields[0]} is listed with two classes; remove one")
+            raise ValueError(f"{where}: the image {fields[0]} is listed with two classes; remove one")
     return classes
 
 
@@ -141,9 +138,7 @@ def _devkit_classes(folder: str) -> dict[str, str]:
     names = _devkit_ids(os.path.join(folder, _META))
     path = os.path.join(folder, _TRUTH)
     classes = {}
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in text_lines(path):
         if not line.strip().isdecimal() or int(line) not in names:
             raise ValueError(
                 f"{path}:{number}: a line is the number of a class of {_META}, not {line!r}; unpack the devkit anew"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hierpretrain.datasets.annotations import Annotations, read_text
+from hierpretrain.datasets.annotations import Annotations, read_text, unsafe_reason
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import find_home, find_images, numbered_lines
 from hierpretrain.registry import DATASETS
@@ -115,7 +115,13 @@ def read_inaturalist(
             tags += _drawn_queries(val.images, val.categories, query_share, query_seed)
     above = root if home == root else os.path.dirname(home)  # never above root
     image_root = find_images((home, above, root), images)
-    return Annotations(images, labels, tags, names, image_root, source=f"{title} ({train_path}, {val_path})")
+    try:
+        return Annotations(images, labels, tags, names, image_root, source=f"{title} ({train_path}, {val_path})")
+    except ValueError as error:
+        # the record is looked for only now, as there are 675,000 and nearly always none is wrong
+        if reason := _wrong_file_name({train_path: train.images, val_path: val.images}):
+            raise ValueError(f"{reason}; {_ANEW}") from error
+        raise
 
 
 def _level_names(levels: str | Sequence[str]) -> tuple[str, ...]:
@@ -217,6 +223,19 @@ def _refuse_repeated(values: list[int], place: str, rule: str) -> None:
         if value in seen:
             raise ValueError(f"{place}: record {number} {rule.format(value)}; {_ANEW}")
         seen.add(value)
+
+
+def _wrong_file_name(images: dict[str, list[str]]) -> str:
+    """Tells which record of the files has a path that leaves the root or is another's; empty if there is none."""
+    seen: dict[str, str] = {}
+    for path, names in images.items():
+        for number, name in enumerate(names, start=1):
+            where = f"{path}: images: record {number}"
+            if reason := unsafe_reason(name):
+                return f"{where} has the file_name {name!r}, which {reason}"
+            if seen.setdefault(name, where) != where:
+                return f"{where} has the file_name {name!r} of {seen[name]}; every image must have its own"
+    return ""
 
 
 def _taxa(records: list[Any], place: str) -> dict[int, dict[str, str]]:
@@ -321,6 +340,7 @@ def _dml(root: str, label_of: dict[str, tuple[str, ...]]) -> tuple[list[str], li
     home = find_home(root, _DML_FOLDERS, tuple(_DML.values()), "split for metric learning", remedy)
     images: list[str] = []
     tags: list[str] = []
+    listed: set[str] = set()
     split_of: dict[tuple[str, ...], str] = {}
     for tag, name in _DML.items():
         path = os.path.join(home, name)
@@ -332,6 +352,9 @@ def _dml(root: str, label_of: dict[str, tuple[str, ...]]) -> tuple[list[str], li
                     f"{where}: the species {label_of[image][-1]!r} of {image!r} is in {_DML['train']} too; the lists "
                     "must share none: download them anew"
                 )
+            if image in listed:
+                raise ValueError(f"{where}: {image!r} is listed twice; list every image once")
+            listed.add(image)
             images.append(image)
             tags.append(tag)
     return images, [label_of[image] for image in images], tags

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mmengine.logging import print_log
 
-from hierpretrain.datasets.annotations import read_text, some
+from hierpretrain.datasets.annotations import some, text_lines
 
 
 def find_home(root: str, folders: Sequence[str], marks: Sequence[str], what: str, remedy: str) -> str:
@@ -53,7 +53,7 @@ def find_images(folders: Sequence[str], images: Sequence[str]) -> str:
 
 
 def numbered_lines(path: str) -> Iterator[tuple[str, str]]:
-    r"""Yields the lines of a text file that are not empty, each with its ``path:line`` and without space around it.
+    r"""Yields the lines of a text file that are not blank, each with its ``path:line`` and without space around it.
 
     Raises:
         ValueError: If the file cannot be read or is not UTF-8.
@@ -66,9 +66,8 @@ def numbered_lines(path: str) -> Iterator[tuple[str, str]]:
         ...     [(where.rpartition("/")[2], line) for where, line in numbered_lines(f"{folder}/a.txt")]
         [('a.txt:1', 'one'), ('a.txt:3', 'two')]
     """
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if text := line.strip():
-            yield f"{path}:{number}", text
+    for number, line in text_lines(path):
+        yield f"{path}:{number}", line.strip()
 
 
 def read_pairs(path: str) -> dict[str, tuple[str, str]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import numbers
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -143,9 +144,9 @@ def seen_unseen_split(
             stay together. Its nodes are then dealt within their parent. By default every image is a unit.
 
     Raises:
-        ValueError: If a level or a class does not exist, a name is that of several classes, no class is seen or none
-            unseen, a share is out of range, ``unit`` is above ``level``, or ``val_share`` meets ``shares``, an own
-            val split or no own train split.
+        ValueError: If a level or a class does not exist, a class is no text, a name is that of several classes, no
+            class is seen or none unseen, a share is out of range, ``unit`` is above ``level``, or ``val_share`` meets
+            ``shares``, an own val split or no own train split.
 
     Example:
         >>> images = [f"{name}/{i}.jpg" for name in ("cat", "dog", "saw") for i in range(5)]
@@ -198,7 +199,7 @@ def seen_unseen_split(
         unseen=tuple(sorted(chosen)),
         seed=seed,
         shares=None if shares is None else tuple(map(float, shares)),
-        val_share=val_share,
+        val_share=None if val_share is None else float(val_share),
         unit=None if unit_number is None else tree.level_names[unit_number - 1],
         source=annotations.source,
     )
@@ -269,17 +270,21 @@ def _unseen_classes(
     """Finds the unseen classes by their names or paths, or draws a share of them, rounded, at least one."""
     if isinstance(unseen, str):
         raise ValueError(f"unseen must be a list of classes or a share, not the string {unseen!r}; pass [{unseen!r}]")
-    if isinstance(unseen, int | float):
+    if isinstance(unseen, numbers.Real):
         if not 0 < unseen < 1:
             raise ValueError(f"a share of unseen classes must be above 0 and below 1; it is {unseen!r}")
-        number = max(1, int(unseen * len(classes) + 0.5))
+        number = max(1, int(float(unseen) * len(classes) + 0.5))
         return [classes[i] for i in generator.choice(len(classes), number, replace=False).tolist()]
+    if not isinstance(unseen, Collection):
+        raise ValueError(f"unseen must be a list of classes or a share; it is {unseen!r}")
     named: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for path in classes:
         for name in {path[-1], "/".join(path)}:
             named[name].append(path)
     chosen = []
     for entry in unseen:
+        if not isinstance(entry, Collection) or not all(isinstance(name, str) for name in entry):
+            raise ValueError(f"an unseen class must be a name or a path of names; it is {entry!r}")
         if isinstance(entry, str):
             found = named.get(entry, [])
         else:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hierpretrain.datasets.annotations import read_text
+from hierpretrain.datasets.annotations import read_text, text_lines
 from hierpretrain.datasets.hierarchy import ClassHierarchy
 
 BREEDS_FILES = ("class_hierarchy.txt", "node_names.txt", "dataset_class_info.json")
@@ -61,7 +61,7 @@ def read_edges(path: str | os.PathLike[str], *, policy: str = "error") -> ClassH
     r"""Reads lines ``parent child``, two ids and one space, in UTF-8: ``class_hierarchy.txt``, ``wordnet.is_a.txt``.
 
     Args:
-        path: The file. Empty lines are passed over.
+        path: The file. Blank lines are passed over.
         policy: The hierarchy's default about several parents, see :meth:`ClassHierarchy.paths`.
 
     Raises:
@@ -76,7 +76,7 @@ def read_edges(path: str | os.PathLike[str], *, policy: str = "error") -> ClassH
         {'cat': ('animal', 'cat'), 'tool': ('tool',)}
     """
     edges, lines = [], []
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         fields = line.split(" ")
         if len(fields) != 2 or not all(fields) or any(field != field.strip() for field in fields):
             raise ValueError(
@@ -122,7 +122,7 @@ def read_info_dir(path: str | os.PathLike[str]) -> ClassHierarchy:
 
 def _node_names(path: Path) -> dict[str, str]:
     names = {}
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         node, tab, name = line.partition("\t")
         if not tab or not node or not name:
             raise ValueError(f"{path}:{number}: a line is an id, a tab and names, not {line!r}; get the file anew")
@@ -151,13 +151,6 @@ def _list(value: object) -> list:
     return value if isinstance(value, list) else []
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not empty, with their numbers."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line := line.removesuffix("\r"):
-            yield number, line
-
-
 # ---------------------------------------------------------------- WordNet
 def read_wordnet_nouns(
     path: str | os.PathLike[str], *, instances: bool = False, release: str | None = "3.0"
@@ -181,7 +174,7 @@ def read_wordnet_nouns(
     edges: list[tuple[str, str]] = []
     lines: list[int] = []
     names: dict[str, str] = {}
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         if line.startswith("  "):  # the licence
             found = _RELEASE.search(line)
             if found and release is not None and found[1] != release:

@@ -53,6 +53,12 @@ PIPELINE = (
 
 
 # ---------------------------------------------------------------- rows
+def test_annotations_are_kept_only_if_asked_for(root):
+    data = FolderDataset(data_root=root, keep_annotations=True)
+    assert data.annotations == data.read()
+    assert FolderDataset(data_root=root).annotations is None
+
+
 def test_ids_are_of_all_splits(root):
     whole = Pets(data_root=root)
     assert whole.labels.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, -1], [2, -1, -1], [-1, -1, -1], [1, 2, 2]]

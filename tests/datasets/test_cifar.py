@@ -3,6 +3,7 @@ import os
 import pickle
 import re
 import signal
+import struct
 import time
 from pathlib import Path
 
@@ -82,6 +83,24 @@ def test_equal_file_names(tmp_path):
         assert np.asarray(data[i]["img"])[0, 0, 0] == splits["train"]["data"][i][0]
 
 
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_files_that_were_pickled_anew(tree, tmp_path, protocol, order):
+    root, splits = tree
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for split, raw in splits.items():
+        copy = raw | {"data": np.asarray(raw["data"], order=order)}
+        (folder / split).write_bytes(pickle.dumps(copy, protocol))
+    names = {"fine_label_names": list(FINE), "coarse_label_names": list(COARSE)}
+    (folder / "meta").write_bytes(pickle.dumps(names, protocol))
+    data = CIFAR100(data_root=str(tmp_path), pipeline=[{"type": "LoadRGB"}])
+    expected = CIFAR100(data_root=root, pipeline=[{"type": "LoadRGB"}])
+    assert data.labels.tolist() == expected.labels.tolist()
+    for i in range(len(data)):
+        assert (np.asarray(data[i]["img"]) == np.asarray(expected[i]["img"])).all()
+
+
 # ---------------------------------------------------------------- whole or not at all
 def test_several_processes_at_once(tmp_path):
     write_cifar100(tmp_path)
@@ -152,6 +171,85 @@ def test_no_other_names(tmp_path, name):
         CIFAR100(data_root=str(tmp_path))
 
 
+def plain(value):
+    """The opcodes of a value, without the header and the final stop."""
+    return pickle.dumps(value, protocol=3)[2:-1]
+
+
+def name(module, attribute):
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def number_type(code, state):
+    return name("numpy", "dtype") + plain((code, False, True)) + b"R" + state + b"b"
+
+
+def number_array(shape, dtype, raw, fortran=False):
+    made = name("numpy.core.multiarray", "_reconstruct") + b"(" + name("numpy", "ndarray") + plain((0,)) + plain(b"b")
+    parts = b"".join((plain(1), plain(shape), dtype, plain(fortran), plain(raw)))
+    return made + b"tR(" + parts + b"tb"
+
+
+def plain_state(flags=0):
+    return plain((3, "|", None, None, None, -1, -1, flags))
+
+
+BYTES = number_type("u1", plain_state())
+POINTER = struct.pack("<Q", 0x4141414141414141)
+MEMO, AGAIN = b"r" + struct.pack("<I", 500), b"j" + struct.pack("<I", 500)  # a slot that pickle does not use here
+FAR_FIELD = b"(" + plain(3) + plain("|") + plain(None) + plain(("f0",))  # a field outside of its item
+FAR_FIELD += b"}" + plain("f0") + b"(" + BYTES + plain(1 << 40) + b"ts" + plain(8) + plain(1) + plain(0) + b"t"
+OBJECTS = number_type("O8", plain_state())
+HARMFUL = {  # pickled arrays that numpy's own types would load
+    "pointers": (number_array((1,), OBJECTS, POINTER), "an array of numbers of type 'O8'; only uint8"),
+    "flags": (
+        number_array((1,), OBJECTS + MEMO, POINTER) + AGAIN + plain_state(63) + b"b0",
+        "an array of numbers of type 'O8'; only uint8",
+    ),
+    "far field": (number_array((1,), number_type("V8", FAR_FIELD), bytes(8)), "numbers of type 'V8'; only uint8"),
+    "type by name": (
+        number_array((1,), name("numpy", "dtype"), b"A"),
+        "an array that is not of uint8 or has the shape",
+    ),
+    "type by text": (number_array((1,), plain("u1"), b"A"), "an array that is not of uint8 or has the shape"),
+    "too short": (number_array((8, 3072), BYTES, b"A"), "cannot reshape array of size 1 into shape"),
+    "no shape": (number_array((-1, 3072), BYTES, bytes(3072)), "is not of uint8 or has the shape (-1, 3072)"),
+    "list": (number_array([1], BYTES, b"A"), "is not of uint8 or has the shape [1]"),
+    "half": (number_array((1.0,), BYTES, b"A"), "is not of uint8 or has the shape (1.0,)"),
+    "huge": (number_array((2**70,), BYTES, b"A"), "cannot read the pickled file"),
+    "no bytes": (number_array((1,), BYTES, 1), "a bytes-like object is required"),
+    "no state": (name("numpy", "ndarray") + b")R" + plain(1) + b"b", "cannot read the pickled file"),
+    "class state": (name("numpy", "ndarray") + plain({"values": 1}) + b"b", "cannot read the pickled file"),
+    "codec": (name("_codecs", "encode") + plain(("A", "idna")) + b"R", "bytes in the code 'idna'; only latin1"),
+}
+
+
+@pytest.mark.parametrize("kind", HARMFUL)
+def test_harmful_arrays(tmp_path, kind):
+    crafted, message = HARMFUL[kind]
+    write_cifar100(tmp_path)
+    (tmp_path / "cifar-100-python/train").write_bytes(b"\x80\x02}" + plain("data") + crafted + b"s.")
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        CIFAR100(data_root=str(tmp_path))
+    assert str(caught.value).startswith(f"cannot read the pickled file {tmp_path}/cifar-100-python/train: ")
+
+
+def test_the_state_of_a_type_and_an_array_without_one_mean_nothing(tmp_path):
+    splits = write_cifar100(tmp_path, num_test=1)
+    path = tmp_path / "cifar-100-python/test"
+    rest = b"".join(plain(key) + plain(value) + b"s" for key, value in splits["test"].items() if key != "data")
+    array = number_array((1, 3072), number_type("u1", plain_state(63)), bytes(3072))
+    path.write_bytes(b"\x80\x02}" + rest + plain("data") + array + b"s.")
+    data = CIFAR100(data_root=str(tmp_path), split="test", pipeline=[{"type": "LoadRGB"}])
+    assert (np.asarray(data[0]["img"]) == 0).all()
+    for made in (b")R", b")\x81"):
+        path.write_bytes(b"\x80\x02}" + rest + plain("data") + name("numpy", "ndarray") + made + b"s.")
+        with pytest.raises(
+            ValueError, match=re.escape("'data' must be uint8 of shape (N, 3072); it has the shape (0,)")
+        ):
+            CIFAR100(data_root=str(tmp_path), images=str(tmp_path / "other"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -159,11 +257,11 @@ def test_no_other_names(tmp_path, name):
         ({"fine_labels": [0] * 7}, "train: 'fine_labels' must be a list, of one entry for each of the 8 images"),
         (
             {"data": np.zeros((8, 3071), np.uint8)},
-            "train: 'data' must be uint8 of shape (N, 3072); it is uint8 of shape",
+            "train: 'data' must be uint8 of shape (N, 3072); it has the shape (8, 3071); get",
         ),
         (
             {"data": np.zeros((8, 3072), np.int32)},
-            "train: 'data' must be uint8 of shape (N, 3072); it is int32 of shape",
+            "train: it has an array of numbers of type 'i4'; only uint8 ('u1') is in these files; get",
         ),
         ({"data": [1, 2]}, "train: 'data' must be uint8 of shape (N, 3072); it is list"),
         ({"fine_labels": ["0"] * 8}, "train: image 0: a label must be 0 to 4, as in 'meta'; it is '0'"),

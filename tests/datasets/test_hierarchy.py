@@ -104,7 +104,29 @@ def test_classes_above_classes():
     assert tree.paths("bcd").paths == {"b": ("b",), "c": ("b", "c"), "d": ("d",)}
     assert tree.paths("rcd").paths == {"r": ("r",), "c": ("r", "a", "c"), "d": ("r", "a", "d")}
     assert tree.paths("c").paths == {"c": ("c",)}
-    assert tree.paths("bc", depths=(3,)).paths == {"b": ("b",), "c": ("c",)}
+    assert tree.paths("bc", depths=(3,)).paths == {"b": ("b",), "c": ("b", "c")}
+
+
+def test_depths_keep_classes_above_classes():
+    edges = [("all", "a"), ("all", "e"), ("a", "b"), ("a", "d"), ("b", "c"), ("b", "f")]
+    tree = ClassHierarchy(edges)
+    paths = {"b": ("a", "b"), "c": ("a", "b", "c"), "d": ("a", "d"), "e": ("e",), "f": ("a", "b", "f")}
+    assert tree.paths("bcdef", depths=(1,)).paths == paths
+    assert tree.paths("cdef", depths=(1,)).paths == {
+        "c": ("a", "c"),
+        "d": ("a", "d"),
+        "e": ("e",),
+        "f": ("a", "f"),
+    }
+    assert tree.paths("bcdef", depths=(2,)).paths == {leaf: path[path[0] == "a" :] for leaf, path in paths.items()}
+    with_root = tree.paths(["all", *"cdef"], depths=(1,)).paths  # depths count from below the root, also if it stays
+    assert with_root == {
+        "all": ("all",),
+        "c": ("all", "a", "c"),
+        "d": ("all", "a", "d"),
+        "e": ("all", "e"),
+        "f": ("all", "a", "f"),
+    }
 
 
 def test_roots(warnings):

@@ -182,6 +182,9 @@ def test_splits_for_metric_learning(tmp_path):
         ValueError, match=rf"test_set1.txt:{len(test) + 1}: 'train_val2018/Aves/0/none.jpg' is no image"
     ):
         read_inaturalist(str(tmp_path), "2018", splits="dml")
+    path.write_text(before + f"\n{test[0]}\n")
+    with pytest.raises(ValueError, match=rf"test_set1.txt:{len(test) + 2}: '{test[0]}' is listed twice; list every"):
+        read_inaturalist(str(tmp_path), "2018", splits="dml")
     path.write_text(before + f"{train[0]}\n")
     with pytest.raises(ValueError, match=r"test_set1.txt:\d+: the species .* is in Inaturalist_train_set1.txt too"):
         read_inaturalist(str(tmp_path), "2018", splits="dml")
@@ -234,11 +237,12 @@ WRONG = {  # what is done to the training file -> the message
     ),
     "twice": (
         lambda data: data["images"][4].update(file_name=data["images"][0]["file_name"]),
-        "lists 1 images more than once: 'train_val_images/Aves",
+        ": images: record 5 has the file_name 'train_val_images/Aves",
     ),
     "leaves": (
         lambda data: data["images"][4].update(file_name="train_val_images/../../x.jpg"),
-        "lists the image 'train_val_images/../../x.jpg', which must not be absolute, hold '..'",
+        ": images: record 5 has the file_name 'train_val_images/../../x.jpg', which must not be absolute, hold '..' or "
+        "a backslash; the file is damaged",
     ),
     "several annotations": (
         lambda data: data["annotations"].append({"id": 99, "image_id": 0, "category_id": 1}),
@@ -277,6 +281,17 @@ def test_wrong_file(tmp_path, fault):
     write_inaturalist(tmp_path)
     edit(tmp_path, change)
     with pytest.raises(ValueError, match=r"train2017\.json.*" + re.escape(message)):
+        read_inaturalist(str(tmp_path))
+
+
+def test_an_image_of_both_files(tmp_path):
+    train, _ = write_inaturalist(tmp_path)
+    name = train["images"][2]["file_name"]
+    edit(tmp_path, lambda data: data["images"][3].update(file_name=name), "val2017.json")
+    message = (
+        rf"val2017\.json: images: record 4 has the file_name '{name}' of .*train2017\.json: images: record 3; every"
+    )
+    with pytest.raises(ValueError, match=message):
         read_inaturalist(str(tmp_path))
 
 

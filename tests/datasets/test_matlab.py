@@ -118,11 +118,12 @@ def width(number):
         (mat("<", array("<", 2, (1, 1), width(1), NAMES, array("<", 1, (0, 0)))), "structs of 2 fields have 1 values"),
         (mat("<", array("<", 2, (1, 1), DOUBLE, NAMES)), "dimensions and lengths are of type 9"),
         (mat("<", array("<", 6, (1,), DOUBLE)), "an array has 1 dimensions"),
+        (mat("<", array("<", 6, (1,) * 33, DOUBLE)), "an array has 33 dimensions"),
         (mat("<", DOUBLE), "a variable is of type 9, not an array"),
         (mat("<", element("<", 14, DOUBLE)), "an array has no flags, dimensions or name"),
         (mat("<", struct.pack("<I", 9 << 16 | 1) + b"1234"), "a small element has 9 bytes"),
         (mat("<", struct.pack("<II", 15, 4) + b"abcd"), "incorrect header check"),
-        (mat("<", struct.pack("<II", 15, 20) + zlib.compress(bytes(10**6))[:20]), "a variable is truncated or larger"),
+        (mat("<", struct.pack("<II", 15, 20) + zlib.compress(bytes(10**6))[:20]), "a variable is truncated, or all of"),
     ],
 )
 def test_wrong_files(tmp_path, data, message):
@@ -145,11 +146,58 @@ def test_deep_nesting(tmp_path):
         read(tmp_path, mat("<", nested))
 
 
-def test_bomb(tmp_path, monkeypatch):
-    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", 1000)
-    bomb = zlib.compress(array("<", 9, (1, 2000), element("<", 2, bytes(2000))))
-    with pytest.raises(ValueError, match="a variable is truncated or larger than 1000 bytes"):
-        read(tmp_path, mat("<", struct.pack("<II", 15, len(bomb)) + bomb))
+def packed(data):
+    data = zlib.compress(data)
+    return struct.pack("<II", 15, len(data)) + data
+
+
+@pytest.mark.parametrize("sizes", [(2000,), (400, 410), (300, 310, 320)])
+def test_the_unpacked_bytes_of_a_file_are_limited(tmp_path, monkeypatch, sizes):
+    variables = [array("<", 9, (1, size), element("<", 2, bytes(size)), name=f"x{size}".encode()) for size in sizes]
+    data = mat("<", *map(packed, variables))
+    unpacked = sum(map(len, variables))
+    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", unpacked)
+    assert read(tmp_path, data) == {f"x{size}": [0] * size for size in sizes}
+    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", unpacked - 1)
+    with pytest.raises(ValueError, match=f"or all of them are larger than {unpacked - 1} bytes; get it anew"):
+        read(tmp_path, data)
+
+
+def test_the_size_of_a_file_is_limited(tmp_path, monkeypatch):
+    data = mat("<", array("<", 6, (1, 1), DOUBLE))
+    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", len(data))
+    assert read(tmp_path, data) == {"x": 1.5}
+    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", len(data) - 1)
+    with pytest.raises(ValueError, match=f"it is larger than {len(data) - 1} bytes; get it anew"):
+        read(tmp_path, data)
+
+
+EMPTY = element("<", 14, b"")
+MANY = {  # a variable, and what counts in it beside itself, its flags, its dimensions (two numbers) and its name
+    "numbers": (array("<", 9, (1, 300), element("<", 2, bytes(300))), 1 + 300),
+    "cells": (array("<", 1, (1, 300), EMPTY * 300), 300),
+    "structs": (array("<", 2, (1, 300), width(2), NAMES, EMPTY * 300), 1 + 1 + 1 + 1 + 300),
+    "fields": (array("<", 2, (1, 0), width(1), element("<", 1, bytes(300))), 1 + 1 + 1 + 300),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_the_values_of_a_file_are_limited(tmp_path, monkeypatch, kind):
+    variable, number = MANY[kind]
+    number += 1 + 3 + 2
+    for data, total in ((mat("<", variable), number), (mat("<", *[packed(variable)] * 2), 2 * (number + 1))):
+        monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_VALUES", total)
+        assert "x" in read(tmp_path, data)
+        monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_VALUES", total - 1)
+        with pytest.raises(ValueError, match=f"it holds more than {total - 1} values; get it anew"):
+            read(tmp_path, data)
+
+
+def test_a_small_file_of_very_many_values(tmp_path):
+    bomb = packed(array("<", 1, (1, 2**23 - 100), EMPTY * (2**23 - 100)))  # just below 64 MiB
+    assert len(bomb) < 100_000
+    with pytest.raises(ValueError, match="it holds more than 2000000 values"):
+        read(tmp_path, mat("<", bomb))
 
 
 def test_damage_is_an_error_or_harmless(tmp_path):

@@ -217,6 +217,11 @@ def test_names_and_paths(unseen):
         (dict(unseen=[("plum",)]), "there is no class ('plum',) to be unseen; did you mean 'plum'?"),
         (dict(unseen=[("food", "red")]), "there is no class ('food', 'red') to be unseen"),
         (dict(unseen="plum"), "unseen must be a list of classes or a share, not the string 'plum'; pass ['plum']"),
+        (dict(unseen=None), "unseen must be a list of classes or a share; it is None"),
+        (dict(unseen=[1]), "an unseen class must be a name or a path of names; it is 1"),
+        (dict(unseen=[b"plum"]), "an unseen class must be a name or a path of names; it is b'plum'"),
+        (dict(unseen=[("food", 2)]), "an unseen class must be a name or a path of names; it is ('food', 2)"),
+        (dict(unseen=True), "a share of unseen classes must be above 0 and below 1; it is True"),
         (dict(unseen=1.0), "a share of unseen classes must be above 0 and below 1; it is 1.0"),
         (dict(unseen=0.95), "of the 4 of level 'animal', 4 would be unseen"),
         (dict(unseen=[]), "some classes must be seen and some unseen; of the 4 of level 'animal', 0 would be unseen"),
@@ -243,6 +248,17 @@ def test_names_and_paths(unseen):
 def test_errors(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         seen_unseen_split(annotate(REPEATED), **{"level": "animal", "unseen": ["plum"]} | changes)
+
+
+@pytest.mark.parametrize("share", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_shares_of_any_real_type(tmp_path, share):
+    rows = annotate(REPEATED, ["train", "train", "train", "test"])
+    options = dict(level="animal", shares=None)
+    split = seen_unseen_split(rows, unseen=share, val_share=share, **options)
+    assert split == seen_unseen_split(rows, unseen=0.5, val_share=0.5, **options)
+    assert len(split.unseen) == 2
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
 
 
 def test_own_val_is_no_place_for_another():
