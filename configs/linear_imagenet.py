@@ -16,7 +16,7 @@ test_evaluator = [
     dict(type="KNNMetric", levels=["class", "superclass"], train="train", test="val", mistakes=True),
     dict(type="RetrievalMetric", levels=["class", "superclass"], ks=(1, 10, 100), query="val"),
     dict(type="HierarchicalRetrievalMetric", query="val"),
-    dict(type="ClusteringMetric", levels=["superclass"], splits="val"),
+    dict(type="ClusteringMetric", levels=["superclass"], within=[("class", "superclass")], splits="val"),
     dict(type="ViolationMetric", splits="val"),
 ]
 test_cfg = dict(type="EmbeddingTestLoop")

