@@ -3,7 +3,7 @@
 Command   python tools/train.py configs/himulcone_emoji_seen.py
           python tools/test.py configs/linear_emoji_seen.py work_dirs/himulcone_emoji_seen/epoch_8.pth
           python tools/benchmarks/table.py emoji_seen      (every method with three seeds)
-Takes     TRAINTIME on two cores; images at 48 px, batches of 64 in two views, eight epochs
+Takes     four minutes as one of two runs at a time on two cores; 48 px, batches of 64 in two views, eight epochs
 Result    measured: the README's table
 """
 
