@@ -292,9 +292,9 @@ def _unseen_classes(
         if not found:
             name = entry if isinstance(entry, str) else "/".join(entry)
             nearest = difflib.get_close_matches(name, named, 1, cutoff=0.6)
-            guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+            guess = f"; did you mean {nearest[0]!r}?" if nearest else "."
             raise ValueError(
-                f"there is no class {entry!r} to be unseen; {guess}The level has {len(classes)} classes: "
+                f"there is no class {entry!r} to be unseen{guess} The level has {len(classes)} classes: "
                 f"{some(['/'.join(path) for path in classes])}"
             )
         if len(found) > 1:
