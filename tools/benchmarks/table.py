@@ -25,7 +25,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -111,11 +111,18 @@ def cell(values: list[float], heading: str) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
+def measured_columns(dataset: str, results: Results) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the title of each table with those of its columns, heading -> metric, that the runs have measured."""
+    metrics = next(iter(results.values()))
+    for title, columns in COLUMNS[dataset].items():
+        if measured := {heading: key for heading, key in columns.items() if key in metrics}:
+            yield title, measured
+
+
 def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) -> str:
     """Returns the tables of a data set."""
     parts, papers, sources = [], published(dataset), []
-    for title, columns in COLUMNS[dataset].items():
-        columns = {heading: key for heading, key in columns.items() if key in results[rows[0], seeds[0]]}
+    for title, columns in measured_columns(dataset, results):
         lines = [["", *columns], ["---", *["---:"] * len(columns)]]
         for row in rows:
             lines.append([row, *(cell([results[row, s][key] for s in seeds], h) for h, key in columns.items())])
@@ -124,8 +131,7 @@ def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) 
                 cells = [f"{100 * numbers[key][0]:.1f} †" if key in numbers else "" for key in columns.values()]
                 lines.append([f"*{row}* †", *cells])
                 sources += [source for _, source in numbers.values() if source not in sources]
-        if columns:
-            parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     if sources:
         quoted = "; ".join(source.rstrip(".") for source in sources)
         parts.append(f"† published, not measured here; on splits that may differ. From: {quoted}.")
@@ -162,9 +168,8 @@ def draw_recall(root: Path, folders: Mapping[tuple[str, int], Path], rows: list[
 def draw_bars(path: Path, dataset: str, rows: list[str], seeds: list[int], results: Results) -> None:
     """Draws the percentages of every table as bars with deviations; a dashed line is the paper's number."""
     tables = []
-    for title, columns in COLUMNS[dataset].items():
-        kept = {h: key for h, key in columns.items() if key in results[rows[0], seeds[0]]}
-        if kept := {h: key for h, key in kept.items() if not h.startswith(AS_IT_IS)}:
+    for title, columns in measured_columns(dataset, results):
+        if kept := {h: key for h, key in columns.items() if not h.startswith(AS_IT_IS)}:
             tables.append((title, kept))
     papers = published(dataset)
     figure = Figure(figsize=(14, 3.6 * len(tables)), dpi=100, layout="constrained", facecolor="white")
@@ -198,7 +203,7 @@ def main() -> None:
     if missing := [config for config in configs.values() if not (ROOT / f"configs/{config}.py").exists()]:
         raise SystemExit(f"there is no configs/{missing[0]}.py; choose other --rows or add it")
     linear = f"linear_{args.dataset}"
-    if args.development or not (ROOT / f"configs/{linear}.py").exists() or COLUMNS[args.dataset] is COLUMNS["emoji"]:
+    if args.development or not (ROOT / f"configs/{linear}.py").exists() or args.dataset == "emoji":
         linear = None
     common, data = list(args.cfg_options), ["--data-root", args.data_root] if args.data_root else []
     if args.development:
