@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import stat
@@ -11,6 +12,9 @@ import zlib
 from pathlib import Path
 
 from hierpretrain.datasets.annotations import unsafe_reason
+
+# what a damaged archive raises, by its way of compression
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)
 
 
 def unpack(archive: str | os.PathLike[str], target: str | os.PathLike[str], *, max_bytes: int = 2**34) -> None:
@@ -62,10 +66,12 @@ def unpack(archive: str | os.PathLike[str], target: str | os.PathLike[str], *, m
         except OSError:
             if not target.is_dir():  # otherwise another process was faster, and its folder is as good as ours
                 raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"the archive {archive} cannot be unpacked: {error}; get it anew") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"the archive {archive} holds one name twice: {error.filename}; get it anew") from error
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, such as a full disk; bz2's has none
+            raise
+        raise ValueError(f"the archive {archive} cannot be unpacked: {error}; get it anew") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -6,6 +6,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hierpretrain.datasets.archive import unpack
@@ -87,6 +88,19 @@ def test_size(tmp_path):
 def test_one_name_twice(tmp_path, names):
     with pytest.raises(ValueError, match=r"holds one name twice: .*x"):
         unpack(write(tmp_path / "a.zip", names), tmp_path / "target")
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_in_any_way_of_compression(tmp_path, way):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", way) as file:
+        file.writestr("top/a", np.random.default_rng(0).bytes(5000))
+    data = bytearray(path.read_bytes())
+    data[2500:2530] = b"\xff" * 30
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"cannot be unpacked: .*get it anew"):
+        unpack(path, tmp_path / "target")
+    assert os.listdir(tmp_path) == ["a.zip"]
 
 
 def test_damaged(tmp_path):
