@@ -12,6 +12,10 @@ The running example of every docstring and test is this ragged tree of six leave
 
 A label row holds one node id per level, the coarsest level first. ``PAD`` stands below the end of an item's path (or
 where nothing is known), so it occurs on the right only, and it never equals another ``PAD``.
+
+An item may hang in several places: a tomato that is a fruit and a vegetable. The labels of N items are then (N, P, L),
+a row per path, with rows of ``PAD`` where an item has fewer than P, and what two items share is the most that any path
+of the one shares with any path of the other.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +34,9 @@ from hierpretrain.files import write_whole
 
 PAD = -1
 """The entry of a label row below the end of the item's path; it equals nothing, not even itself."""
+
+LabelPath = Sequence[str]
+"""Names from below the root down to an item's node."""
 
 _FORMAT = "hierpretrain.taxonomy.v1"
 
@@ -42,7 +49,8 @@ class Taxonomy:
 
     Args:
         paths: The items' paths, each a sequence of names from below the root to the item's node, of any length (an
-            empty path is an item without a label). Repetitions are welcome.
+            empty path is an item without a label); for an item in several places, a sequence of such paths.
+            Repetitions are welcome.
         level_names: A name for every level, the coarsest first.
 
     Raises:
@@ -60,13 +68,9 @@ class Taxonomy:
         (2, 'dog', 0, (0, 1))
     """
 
-    def __init__(self, paths: Iterable[Sequence[str]], level_names: Sequence[str]) -> None:
+    def __init__(self, paths: Iterable[LabelPath | Sequence[LabelPath]], level_names: Sequence[str]) -> None:
         self.level_names = _checked_level_names(level_names)
-        unique: set[tuple[str, ...]] = set()
-        for path in paths:
-            if isinstance(path, str):
-                raise ValueError(f"a path must be a sequence of names, not the string {path!r}; pass ({path!r},)")
-            unique.add(tuple(path))
+        unique = {path for item in paths for path in _paths_of(item)}
         for path in unique:
             if len(path) > self.num_levels:
                 raise ValueError(
@@ -160,6 +164,26 @@ class Taxonomy:
             columns.insert(0, self._parents(above)[columns[0]])
         return torch.stack(columns[1:], 1)  # the first is the root's
 
+    def heights(self, level: int | str) -> Tensor:
+        """Returns the height of every node of a level: how far down the branch below it goes.
+
+        Args:
+            level: A number from 1, the coarsest, or a name.
+
+        Returns:
+            (num_nodes,) int64, in the order of the ids: the length of the longest path from the node down to a leaf, 0
+            for a leaf.
+
+        Example:
+            >>> Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool",)], ("kingdom", "kind")).heights(1).tolist()
+            [1, 0]
+        """
+        heights = torch.zeros(self.num_nodes(-1), dtype=torch.int64)
+        for above in range(self.num_levels, self.level(level), -1):
+            found = torch.zeros(self.num_nodes(above - 1), dtype=torch.int64)
+            heights = found.scatter_reduce(0, self._parents(above), heights + 1, "amax")
+        return heights
+
     def lca_heights(self, a: Tensor, b: Tensor) -> Tensor:
         """Returns the height of the lowest common ancestor of every pair of items: how far apart the tree has them.
 
@@ -220,31 +244,43 @@ class Taxonomy:
         return table[node]
 
     # ---------------------------------------------------------------- paths <-> label rows
-    def encode(self, paths: Iterable[Sequence[str]]) -> Tensor:
+    def encode(self, paths: Iterable[LabelPath | Sequence[LabelPath]]) -> Tensor:
         """Turns paths of names into label rows.
 
         Args:
-            paths: N paths, each from below the root to a node of the tree; an empty path gives a row of ``PAD``.
+            paths: N paths, each from below the root to a node of the tree; an empty path gives a row of ``PAD``. An
+                item in several places is a sequence of paths; of these, a path that another one goes on from says
+                nothing more and is left out.
 
         Returns:
-            An (N, L) int64 tensor; column 0 is the coarsest level.
+            An (N, L) int64 tensor; column 0 is the coarsest level. If an item keeps several paths, (N, P, L) for the
+            largest number P of them.
 
         Raises:
             ValueError: If a path leads to no node of the tree.
+
+        Example:
+            >>> tree = Taxonomy([("fruit", "apple"), ("fruit", "tomato"), ("vegetable",)], ("kind", "crop"))
+            >>> tree.encode([[("fruit", "tomato"), ("vegetable",), ("fruit",)], ("fruit",)]).tolist()
+            [[[0, 1], [1, -1]], [[0, -1], [-1, -1]]]
         """
-        rows = []
-        for path in paths:
-            row, node = [PAD] * self.num_levels, PAD
-            for level, name in enumerate(path):
-                found = self._ids[level].get((node, name)) if level < self.num_levels else None
-                if found is None:
-                    raise ValueError(
-                        f"path {tuple(path)!r} is not in the taxonomy: no {name!r} below {tuple(path[:level])!r}; "
-                        "build the taxonomy from all the paths it shall encode"
-                    )
-                row[level] = node = found
-            rows.append(row)
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.num_levels)
+        items = [[self._row(path) for path in longest_paths(_paths_of(item))] for item in paths]
+        most = max(map(len, items), default=1)
+        rows = [row for item in items for row in item + [[PAD] * self.num_levels] * (most - len(item))]
+        labels = torch.tensor(rows, dtype=torch.int64).reshape(len(items), most, self.num_levels)
+        return labels if most > 1 else labels[:, 0]
+
+    def _row(self, path: tuple[str, ...]) -> list[int]:
+        row, node = [PAD] * self.num_levels, PAD
+        for level, name in enumerate(path):
+            found = self._ids[level].get((node, name)) if level < self.num_levels else None
+            if found is None:
+                raise ValueError(
+                    f"path {path!r} is not in the taxonomy: no {name!r} below {path[:level]!r}; "
+                    "build the taxonomy from all the paths it shall encode"
+                )
+            row[level] = node = found
+        return row
 
     def decode(self, row: Sequence[int] | Tensor) -> tuple[str, ...]:
         """Turns one label row into the path of names that it stands for.
@@ -356,11 +392,33 @@ def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def check_labels(labels: Tensor) -> None:
+def longest_paths(paths: Sequence[LabelPath]) -> list[tuple[str, ...]]:
+    """Returns an item's different paths, in order, without those that another one goes on from.
+
+    Example:
+        >>> longest_paths([("fruit",), ("fruit", "tomato"), ("vegetable",), ("vegetable",)])
+        [('fruit', 'tomato'), ('vegetable',)]
+    """
+    unique = list(dict.fromkeys(map(tuple, paths)))
+    if len(unique) == 1:
+        return unique
+    return [path for path in unique if not any(other[: len(path)] == path != other for other in unique)]
+
+
+def _paths_of(item: LabelPath | Sequence[LabelPath]) -> list[tuple[str, ...]]:
+    """Returns an item's paths, of which it has one unless they are given in a sequence."""
+    if isinstance(item, str):
+        raise ValueError(f"a path must be a sequence of names, not the string {item!r}; pass ({item!r},)")
+    several = len(item) > 0 and all(isinstance(path, Sequence) and not isinstance(path, str) for path in item)
+    return [tuple(path) for path in (item if several else (cast(LabelPath, item),))]
+
+
+def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
     """Raises unless ``labels`` is a label matrix.
 
     Args:
         labels: What should be (N, L) integers: node ids from 0, ``PAD`` on the right only.
+        several_paths: Whether items may have several paths each: (N, P, L).
 
     Raises:
         ValueError: That names the rule and the first offending row.
@@ -371,23 +429,30 @@ def check_labels(labels: Tensor) -> None:
         Traceback (most recent call last):
         ValueError: labels must be (N, L) with PAD (-1) only on the right; row 0 is [-1, 1]
     """
-    if labels.ndim != 2:
+    if labels.ndim == 3 and not several_paths:
+        raise ValueError(
+            f"labels must be (N, L), one path an item, here; these have up to {labels.shape[1]} paths. Give the data "
+            "set paths='first', 'longest' or 'drop', or use what takes several (HiMulCon, HierarchicalRetrievalMetric)"
+        )
+    if labels.ndim not in (2, 3) or (labels.ndim == 3 and labels.shape[1] == 0):
         raise ValueError(f"labels must be (N, L), one row of node ids per item; their shape is {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integers, since ids above 2^24 collide as float32; they are {labels.dtype}")
     known = labels != PAD
-    wrong = (labels < PAD).any(1) | (known[:, 1:] & ~known[:, :-1]).any(1)
+    wrong = (labels < PAD).any(-1) | (known[..., 1:] & ~known[..., :-1]).any(-1)
     if wrong.any():
-        row = int(wrong.nonzero()[0])
+        row = tuple(wrong.nonzero()[0].tolist())
         rule = "ids from 0" if bool((labels[row] < PAD).any()) else "PAD (-1) only on the right"
-        raise ValueError(f"labels must be (N, L) with {rule}; row {row} is {labels[row].tolist()}")
+        shape = "(N, L)" if labels.ndim == 2 else "(N, P, L)"
+        where = str(row[0]) if len(row) == 1 else f"{row[1]} of item {row[0]}"
+        raise ValueError(f"labels must be {shape} with {rule}; row {where} is {labels[row].tolist()}")
 
 
 def depth(labels: Tensor) -> Tensor:
-    """Returns the depth of each item's node: the number of entries that are not ``PAD``.
+    """Returns the depth of each item's node, or deepest node: the number of entries that are not ``PAD``.
 
     Args:
-        labels: (N, L) label matrix.
+        labels: (N, L) or (N, P, L) labels.
 
     Returns:
         (N,) int64 in 0..L.
@@ -396,8 +461,9 @@ def depth(labels: Tensor) -> Tensor:
         >>> depth(torch.tensor([[0, 0, 1], [0, 1, PAD], [PAD, PAD, PAD]])).tolist()
         [3, 2, 0]
     """
-    check_labels(labels)
-    return (labels != PAD).sum(1)
+    check_labels(labels, several_paths=True)
+    depths = (labels != PAD).sum(-1)
+    return depths if labels.ndim == 2 else depths.amax(1)
 
 
 def shared_depth(a: Tensor, b: Tensor) -> Tensor:
@@ -406,24 +472,56 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
     Only whole prefixes count, so ids that are unique within their parent alone (variation 1 of every product) are safe.
 
     Args:
-        a: (N, L) label matrix.
-        b: (M, L) label matrix.
+        a: (N, L) or (N, P, L) labels.
+        b: (M, L) or (M, Q, L) labels.
 
     Returns:
-        (N, M) int64 in 0..L. ``PAD`` equals nothing: two items on one inner node of depth d share d levels.
+        (N, M) int64 in 0..L. ``PAD`` equals nothing: two items on one inner node of depth d share d levels. Of items
+        with several paths, the most that any two paths share. Time and memory are those of one path an item, and more
+        only for the pairs that have more.
 
     Raises:
-        ValueError: If a label matrix is malformed or the two have different numbers of levels.
+        ValueError: If labels are malformed or the two have different numbers of levels.
 
     Example:
         >>> tabby, dog, apple = [0, 0, 1], [0, 1, PAD], [1, 2, 2]
         >>> shared_depth(torch.tensor([tabby, dog]), torch.tensor([tabby, dog, apple])).tolist()
         [[3, 1, 0], [1, 2, 0]]
+        >>> both, none = [tabby, apple], [PAD, PAD, PAD]
+        >>> shared_depth(torch.tensor([both, [dog, none]]), torch.tensor([apple, dog])).tolist()
+        [[3, 1], [0, 2]]
     """
-    check_labels(a)
-    check_labels(b)
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"both label matrices must have the same levels; they have {a.shape[1]} and {b.shape[1]}")
+    _check_pair(a, b)
+    (first_a, *others_a), (first_b, *others_b) = _by_path(a), _by_path(b)
+    shared = _shared(first_a[1], first_b[1])
+    for i, (rows, left) in enumerate([first_a, *others_a]):
+        for j, (columns, right) in enumerate([first_b, *others_b]):
+            if i + j:
+                place = rows[:, None], columns
+                shared[place] = torch.maximum(shared[place], _shared(left, right))
+    return shared
+
+
+def _by_path(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Returns (items, their rows) of the first paths, which all items have, then of the second ones, and so on."""
+    if labels.ndim == 2:
+        return [(torch.arange(len(labels), device=labels.device), labels)]
+    found = [(torch.arange(len(labels), device=labels.device), labels[:, 0])]
+    for path in labels.unbind(1)[1:]:
+        items = (path[:, :1] != PAD).any(1).nonzero()[:, 0]
+        if len(items):
+            found.append((items, path[items]))
+    return found
+
+
+def _check_pair(a: Tensor, b: Tensor) -> None:
+    check_labels(a, several_paths=True)
+    check_labels(b, several_paths=True)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"both label matrices must have the same levels; they have {a.shape[-1]} and {b.shape[-1]}")
+
+
+def _shared(a: Tensor, b: Tensor) -> Tensor:
     shared = torch.zeros(len(a), len(b), dtype=torch.int64, device=a.device)
     alive = torch.ones(len(a), len(b), dtype=torch.bool, device=a.device)
     for left, right in zip(a.unbind(1), b.unbind(1), strict=True):
@@ -432,21 +530,48 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
     return shared
 
 
+def paired_depth(a: Tensor, b: Tensor) -> Tensor:
+    """Returns ``shared_depth`` of each item with the one in the same row of the other matrix.
+
+    Args:
+        a: (N, L) or (N, P, L) labels.
+        b: (N, L) or (N, Q, L) labels.
+
+    Returns:
+        (N,) int64 in 0..L, the diagonal of ``shared_depth(a, b)``, in O(N P Q L).
+
+    Raises:
+        ValueError: If labels are malformed or the two differ in their numbers of items or levels.
+
+    Example:
+        >>> paired_depth(torch.tensor([[0, 0], [0, PAD], [1, 2]]), torch.tensor([[0, 1], [0, PAD], [2, 3]])).tolist()
+        [1, 1, 0]
+    """
+    _check_pair(a, b)
+    if len(a) != len(b):
+        raise ValueError(f"paired label matrices must have as many items each; they have {len(a)} and {len(b)}")
+    a, b = (labels[:, None] if labels.ndim == 2 else labels for labels in (a, b))
+    same = (a[:, :, None] == b[:, None]) & (a != PAD)[:, :, None]  # (N, P, Q, L)
+    return same.long().cumprod(-1).sum(-1).amax((1, 2))
+
+
 def prefix_ids(labels: Tensor) -> Tensor:
     """Numbers the nodes of every level densely, so that equal ids mean equal nodes.
 
     Args:
-        labels: (N, L) label matrix; an id may be unique within its parent alone.
+        labels: (N, L) or (N, P, L) labels; an id may be unique within its parent alone.
 
     Returns:
-        (N, L) int64. Entries of column l are equal if and only if the two rows agree in columns 0..l; ids count from 0
-        in the sorted order of the prefixes; ``PAD`` stays ``PAD``.
+        int64 of the same shape. Entries of column l are equal if and only if the two rows agree in columns 0..l; ids
+        count from 0 in the sorted order of the prefixes; ``PAD`` stays ``PAD``.
 
     Example:
         >>> prefix_ids(torch.tensor([[7, 1], [9, 1], [7, 1], [9, PAD]])).tolist()
         [[0, 0], [1, 1], [0, 0], [1, -1]]
     """
-    check_labels(labels)
+    check_labels(labels, several_paths=True)
+    if labels.ndim == 3:
+        return prefix_ids(labels.flatten(0, 1)).view_as(labels)
     ids = torch.full(labels.shape, PAD, dtype=torch.int64, device=labels.device)
     parents = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
     for level, column in enumerate(labels.unbind(1)):
@@ -476,6 +601,7 @@ def path_heights(labels: Tensor) -> Tensor:
         >>> path_heights(torch.tensor([tabby, dog, tool])).tolist()
         [[3, 2, 1, 0], [3, 2, 0, -1], [3, 0, -1, -1]]
     """
+    check_labels(labels)
     depths = depth(labels)
     nodes = pad(prefix_ids(labels), (1, 0), value=0)  # the root is node 0 of a level 0
     heights = []
@@ -493,12 +619,12 @@ def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
     """Hangs a node for its image below every item's own node: two views of one image become the deepest level.
 
     Args:
-        labels: (N, L) label matrix with ids below 2^40.
+        labels: (N, L) or (N, P, L) labels with ids below 2^40.
         instances: (N,) integers from 0; the rows of one image have one number, all others different ones.
 
     Returns:
-        (N, L + 1) int64: the image's node stands in the first free column, whatever the item's depth. It depends on
-        the row alone, so several processes can each extend their own rows.
+        int64 with one more level: the image's node stands in the first free column of each of its paths, whatever their
+        depths. It depends on the item alone, so several processes can each extend their own.
 
     Example:
         >>> rows = append_instances(torch.tensor([[0, 1], [0, PAD], [0, PAD]]), torch.tensor([0, 1, 1]))
@@ -511,6 +637,11 @@ def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
         )
     if labels.numel() and int(labels.max()) >= _FIRST_INSTANCE:
         raise ValueError(f"node ids must be below 2^40 for an instance level; the largest is {int(labels.max())}")
-    free = torch.full((len(labels), 1), PAD, dtype=torch.int64, device=labels.device)
-    node = instances.long() + _FIRST_INSTANCE
-    return torch.cat([labels.long(), free], 1).scatter(1, depth(labels)[:, None], node[:, None])
+    check_labels(labels, several_paths=True)
+    paths = (labels[:, None] if labels.ndim == 2 else labels).long()  # (N, P, L)
+    depths = (paths != PAD).sum(-1, keepdim=True)
+    node = (instances.long() + _FIRST_INSTANCE)[:, None, None].expand_as(depths)
+    absent = depths == 0
+    absent[:, 0] = False  # an item without a label is still an image
+    extended = torch.cat([paths, torch.full_like(depths, PAD)], -1).scatter(-1, depths, node.masked_fill(absent, PAD))
+    return extended[:, 0] if labels.ndim == 2 else extended

@@ -12,6 +12,8 @@ from hierpretrain.taxonomy import (
     append_instances,
     check_labels,
     depth,
+    longest_paths,
+    paired_depth,
     path_heights,
     prefix_ids,
     shared_depth,
@@ -19,6 +21,7 @@ from hierpretrain.taxonomy import (
 from tests.conftest import random_labels
 from tests.reference import contrastive as reference
 from tests.reference import hierarchy
+from tests.reference.paths import other_order, random_paths
 
 # the label matrix drawn at the head of hierpretrain/taxonomy.py
 ROWS = {
@@ -165,6 +168,88 @@ def test_shared_depth_and_prefix_ids_agree_with_a_loop(seed):
         assert known == list(range(len(known)))  # dense
 
 
+# ---------------------------------------------------------------- several paths
+@pytest.mark.parametrize("seed", range(5))
+def test_what_items_of_several_paths_share_agrees_with_a_loop(seed):
+    a, b = random_paths(seed, rows=9), random_paths(seed + 100, rows=7, most=2)
+    one = random_labels(seed, rows=7)
+    for left, right in ((a, b), (b, a), (a, one), (one, a)):
+        expected = [[reference.shared_depth(x, y) for y in right] for x in left]
+        assert shared_depth(left, right).tolist() == expected
+        assert shared_depth(other_order(left) if left.ndim == 3 else left, right).tolist() == expected
+        rows = min(len(left), len(right))
+        assert paired_depth(left[:rows], right[:rows]).tolist() == [expected[i][i] for i in range(rows)]
+    assert depth(a).tolist() == [max((row != PAD).sum().item() for row in item) for item in a]
+    ids = prefix_ids(a)
+    assert ((ids == PAD) == (a == PAD)).all()
+    assert (shared_depth(ids, ids) == shared_depth(a, a)).all()
+    for level in range(3):  # one numbering for all paths, by the level's column alone
+        column, whole = ids[..., level].flatten(), a[..., : level + 1].flatten(0, 1)
+        known = column != PAD
+        same = (whole[known][:, None] == whole[known]).all(2)
+        assert ((column[known][:, None] == column[known]) == same).all()
+
+
+def test_an_item_of_several_paths_encodes_to_a_row_each(tree):
+    both = [("food", "fruit", "apple"), ("tool",)]
+    labels = tree.encode([("animal", "dog"), both, (), [("tool",), ("tool",), ()]])
+    none = [PAD] * 3
+    assert labels.tolist() == [
+        [[0, 1, PAD], none],
+        [[1, 2, 2], [2, PAD, PAD]],
+        [none, none],
+        [[2, PAD, PAD], none],
+    ]
+    assert shared_depth(labels, labels).tolist() == [[2, 0, 0, 0], [0, 3, 0, 1], [0, 0, 0, 0], [0, 1, 0, 1]]
+    # one path that others lead to is one path
+    assert tree.encode([[("animal",), ("animal", "cat", "tabby"), ("animal", "cat")]]).tolist() == [[0, 0, 1]]
+    assert Taxonomy([("animal", "dog"), both], ("x", "y", "z")).encode([both]).shape == (1, 2, 3)
+    with pytest.raises(ValueError, match="no 'cow' below"):
+        tree.encode([[("tool",), ("animal", "cow")]])
+    with pytest.raises(ValueError, match="a path must be a sequence of names, not the string 'tool'"):
+        tree.encode(["tool"])
+
+
+def test_a_path_that_another_goes_on_from_says_nothing_more():
+    a, ab, abc, b = ("a",), ("a", "b"), ("a", "b", "c"), ("b",)
+    assert longest_paths([ab, b, a, abc, b]) == [b, abc]
+    assert longest_paths([b, ab]) == [b, ab]  # in their order
+    assert longest_paths([a, a]) == [a]
+    assert longest_paths([(), a]) == [a]
+    assert longest_paths([()]) == [()]
+
+
+def test_images_are_instances_below_each_of_their_nodes():
+    labels = torch.tensor([[[0, 5], [1, PAD]], [[0, 5], [1, PAD]], [[0, PAD], [PAD, PAD]], [[PAD, PAD], [PAD, PAD]]])
+    rows = append_instances(labels, torch.tensor([4, 4, 5, 6]))
+    assert depth(rows).tolist() == [3, 3, 2, 1]
+    assert ((rows != PAD).sum(2) == torch.tensor([[3, 2], [3, 2], [2, 0], [1, 0]])).all()
+    assert shared_depth(rows, rows).tolist() == [[3, 3, 1, 0], [3, 3, 1, 0], [1, 1, 2, 0], [0, 0, 0, 1]]
+
+
+def test_one_path_as_several_is_the_same(tree):
+    labels = tree.encode(ROWS)
+    assert shared_depth(labels[:, None], labels).tolist() == shared_depth(labels, labels).tolist()
+    assert prefix_ids(labels[:, None]).tolist() == prefix_ids(labels)[:, None].tolist()
+    assert depth(labels[:, None]).tolist() == depth(labels).tolist()
+    images = torch.arange(len(labels))
+    assert append_instances(labels[:, None], images).tolist() == append_instances(labels, images)[:, None].tolist()
+
+
+def test_what_knows_one_path_alone_says_so(tree):
+    labels = tree.encode([[("animal", "dog"), ("tool",)]])
+    for call in (path_heights, lambda rows: tree.lca_heights(rows, rows)):
+        with pytest.raises(ValueError, match="one path an item, here; these have up to 2 paths"):
+            call(labels)
+
+
+def test_pairs_are_as_many_on_both_sides():
+    with pytest.raises(ValueError, match="paired label matrices must have as many items each; they have 2 and 3"):
+        paired_depth(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(3, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="same levels; they have 1 and 2"):
+        paired_depth(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 2, 2, dtype=torch.int64))
+
+
 def test_depth_counts_what_is_known():
     assert depth(torch.tensor([[PAD, PAD], [3, PAD], [3, 4]])).tolist() == [0, 1, 2]
     assert depth(torch.empty(2, 0, dtype=torch.int64)).tolist() == [0, 0]
@@ -211,11 +296,30 @@ def test_bad_instances(labels, instances, message):
         (torch.tensor([[True]]), "labels must be integers.*torch.bool"),
         (torch.tensor([[0, 1], [3, -2]]), r"with ids from 0; row 1 is \[3, -2\]"),
         (torch.tensor([[0, 1, 2]] * 17 + [[3, -1, 5]]), r"PAD \(-1\) only on the right; row 17 is \[3, -1, 5\]"),
+        (
+            torch.zeros(4, 3, 2, dtype=torch.int64),
+            r"one path an item, here; these have up to 3 paths. Give .*'drop', or",
+        ),
     ],
 )
 def test_bad_labels(labels, message):
     with pytest.raises(ValueError, match=message):
         check_labels(labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(1, 1, 1, 1, dtype=torch.int64), r"labels must be \(N, L\), one row .* shape is \(1, 1, 1, 1\)"),
+        (torch.zeros(4, 0, 2, dtype=torch.int64), r"labels must be \(N, L\), one row .* shape is \(4, 0, 2\)"),
+        (torch.zeros(1, 1, 1), "labels must be integers.*torch.float32"),
+        (torch.tensor([[[0, 1], [0, -2]]]), r"must be \(N, P, L\) with ids from 0; row 1 of item 0 is \[0, -2\]"),
+        (torch.tensor([[[0, 1]], [[-1, 1]]]), r"\(N, P, L\) with PAD \(-1\) only on the right; row 0 of item 1 is"),
+    ],
+)
+def test_bad_labels_of_several_paths(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, several_paths=True)
 
 
 def test_different_levels_cannot_be_compared():

@@ -3,6 +3,7 @@
 Examples:
     python tools/test.py configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth
     python tools/test.py configs/himulcone_deepfashion.py CHECKPOINT --data-root path/to/inshop --out results.json
+    python tools/test.py configs/linear_wikiscenes.py --data-root path/to/it     # the pretrained encoder as it is
 """
 
 import argparse
@@ -18,13 +19,19 @@ def main() -> None:
     """Builds the runner and tests."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file")
-    parser.add_argument("checkpoint", help="the checkpoint file")
+    parser.add_argument(
+        "checkpoint", nargs="?", help="the checkpoint file; without it, the weights that training would start with"
+    )
     parser.add_argument("--out", help="also write the metrics to this JSON file")
     args, config = read_command(parser)
     config.load_from, config.resume = args.checkpoint, False
     with nearest_names():
         runner = build_runner(config)
-        check_checkpoint(runner.model, args.checkpoint)
+        if args.checkpoint:
+            check_checkpoint(runner.model, args.checkpoint)
+        else:
+            runner.logger.info("no checkpoint is given: the model has its initial weights, pretrained or random")
+            runner.model.init_weights()
         metrics = runner.test()
     if args.out and is_main_process():
         write_whole(args.out, (json.dumps(metrics, indent=2) + "\n").encode())

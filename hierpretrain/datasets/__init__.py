@@ -16,11 +16,14 @@ from hierpretrain.datasets.inshop import InShop, read_inshop
 from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
 from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
 from hierpretrain.datasets.nabirds import NABirds, read_nabirds
+from hierpretrain.datasets.openclipart import OpenClipart96
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.sampler import HierarchicalBatchSampler
 from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
 from hierpretrain.datasets.splits import Split, seen_unseen_split
+from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
 from hierpretrain.datasets.views import Views
+from hierpretrain.datasets.wikiscenes import WikiScenes, read_wikiscenes
 from hierpretrain.datasets.wordnet import read_hierarchy
 
 __all__ = [
@@ -41,14 +44,18 @@ __all__ = [
     "ImageNet",
     "InShop",
     "LeafPaths",
+    "LeafTripletSampler",
+    "LevelTripletSampler",
     "ListDataset",
     "LoadRGB",
     "ModelNet40",
     "NABirds",
+    "OpenClipart96",
     "Split",
     "StanfordOnlineProducts",
     "UnreadableImage",
     "Views",
+    "WikiScenes",
     "read_aircraft",
     "read_cars",
     "read_cifar100",
@@ -64,6 +71,7 @@ __all__ = [
     "read_modelnet40",
     "read_nabirds",
     "read_sop",
+    "read_wikiscenes",
     "seeded",
     "seen_unseen_split",
 ]

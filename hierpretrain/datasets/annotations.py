@@ -12,11 +12,13 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
+
+from hierpretrain.taxonomy import longest_paths
 
 NO_SPLIT = "all"
 """The split tag of every image where the annotations name none."""
@@ -48,12 +50,14 @@ class Annotations:
         splits: N split tags.
         level_names: A name for every level, the coarsest first.
         root: The folder that ``images`` are relative to.
-        flat: Further labels outside the tree: name -> N strings.
+        flat: Further labels outside the tree: name -> N strings, empty where an image has none.
+        more_labels: For images that hang in several places of the tree: row -> their paths besides that in ``labels``.
         source: What the rows were read from, for messages.
 
     Raises:
         ValueError: If there is no row or no label, the columns' lengths differ, an image is listed twice or leaves
-            ``root``, a name or a split is no non-empty string, or a label is deeper than ``level_names``.
+            ``root``, a name or a split is no non-empty string, a label is deeper than ``level_names``, or
+            ``more_labels`` are of a row that does not exist or has no label.
 
     Example:
         >>> rows = Annotations(["a.jpg", "b.jpg"], [("cat", "tabby"), ("tool",)], ["train", "test"], ("kind", "breed"),
@@ -69,6 +73,7 @@ class Annotations:
     root: str
     flat: Mapping[str, list[str]] = field(default_factory=dict)
     source: str = "the annotations"
+    more_labels: Mapping[int, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -86,7 +91,10 @@ class Annotations:
             raise ValueError(
                 f"{self.source} lists {len(twice)} images more than once: {some(twice)}; list every image once"
             )
-        for path in set(self.labels):
+        for row in self.more_labels:
+            if not 0 <= row < len(self.images) or not self.labels[row]:
+                raise ValueError(f"{self.source} has more_labels of row {row}, which does not exist or has no label")
+        for path in {*self.labels, *(path for paths in self.more_labels.values() for path in paths)}:
             if len(path) > len(self.level_names):
                 raise ValueError(
                     f"{self.source} has the label {path!r} of {len(path)} levels, more than the "
@@ -97,8 +105,23 @@ class Annotations:
         if not any(self.labels):
             raise ValueError(f"{self.source} has {len(self.images)} images, none with a label; label at least one")
         for name, column in {"split": self.splits, **self.flat}.items():
-            if wrong := [value for value in set(column) if not isinstance(value, str) or not value]:
+            if wrong := [v for v in set(column) if not isinstance(v, str) or (not v and name == "split")]:
                 raise ValueError(f"{self.source} has the {name} {wrong[0]!r}; it must be a non-empty string")
+
+    def paths(self, row: int) -> list[tuple[str, ...]]:
+        """Returns an image's different paths, without those that another one goes on from; ``[()]`` for none."""
+        return longest_paths([self.labels[row], *self.more_labels.get(row, ())])
+
+    def take(self, rows: Sequence[int]) -> Annotations:
+        """Returns the annotations of some images, in the order of ``rows``."""
+        return replace(
+            self,
+            images=[self.images[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            splits=[self.splits[row] for row in rows],
+            flat={name: [column[row] for row in rows] for name, column in self.flat.items()},
+            more_labels={i: self.more_labels[row] for i, row in enumerate(rows) if row in self.more_labels},
+        )
 
 
 def check_images(images: Sequence[str], root: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hierpretrain.datasets.annotations import Annotations, check_images
@@ -19,7 +20,7 @@ from hierpretrain.datasets.loading import UnreadableImage
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.splits import with_split
 from hierpretrain.registry import TRANSFORMS
-from hierpretrain.taxonomy import Taxonomy
+from hierpretrain.taxonomy import PAD, Taxonomy
 
 
 class HierarchicalDataset(Dataset, metaclass=ABCMeta):
@@ -38,6 +39,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         level_names: New names for the levels, the coarsest first.
         taxonomy: A file that :meth:`Taxonomy.save` wrote, to encode with instead of a tree made from the annotations;
             it may have more levels than they do.
+        paths: What becomes of an image that hangs in several places of the tree. ``'all'`` keeps all its paths, for
+            the samplers, losses and metrics that take several. For those that do not, ``'first'`` keeps the
+            annotations' first path, ``'longest'`` the longest (of equals, the first), and ``'drop'`` leaves the image
+            out. How many images it is about is logged.
         check_files: Whether to look, at once, that every chosen image is there and no link leads out of its folder.
         on_error: What an unreadable image does. ``'error'`` raises; with ``'skip'`` the next readable item, with its
             own labels, takes its place, and the file is logged once and counted in ``num_skipped``.
@@ -46,11 +51,12 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     Attributes:
         annotations: Those of all splits, with the tags of ``split_file``, if they are kept; else None.
-        labels: (N, L) int64 label matrix of the chosen images.
-        flat_labels: (N, F) int64, the labels outside the tree, one column a name in ``metainfo['flat_label_names']``.
+        labels: (N, L) int64 label matrix of the chosen images; (N, P, L) if any image of any split keeps several paths.
+        flat_labels: (N, F) int64, the labels outside the tree, one column a name in ``metainfo['flat_label_names']``;
+            ``PAD`` for none.
         taxonomy: The tree.
-        metainfo: ``taxonomy`` (as :meth:`Taxonomy.to_dict`), ``flat_label_names`` and ``splits``; plain values, as they
-            go into checkpoints.
+        metainfo: ``taxonomy`` (as :meth:`Taxonomy.to_dict`), ``flat_label_names``, ``flat_label_values`` (name -> the
+            values, in the order of their ids) and ``splits``; plain values, as they go into checkpoints.
 
     Raises:
         ValueError: If the annotations are wrong (see :class:`Annotations`), a split does not exist, ``level_names`` are
@@ -67,6 +73,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         pipeline: Sequence[dict[str, Any] | Callable[[dict[str, Any]], Any]] = (),
         level_names: Sequence[str] | None = None,
         taxonomy: str | None = None,
+        paths: str = "all",
         check_files: bool = True,
         on_error: str = "error",
         seed: int = 0,
@@ -74,6 +81,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     ) -> None:
         if on_error not in ("error", "skip"):
             raise ValueError(f"on_error must be 'error' or 'skip'; it is {on_error!r}")
+        if paths not in ("all", "first", "longest", "drop"):
+            raise ValueError(f"paths must be 'all', 'first', 'longest' or 'drop'; it is {paths!r}")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
         self.data_root = os.path.normpath(os.path.expanduser(data_root))
@@ -84,15 +93,23 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             annotations = with_split(annotations, split_file)
         self.annotations = annotations if keep_annotations else None
         rows, splits = _choose(annotations, split)
+        labels = _chosen_paths(annotations, paths)
+        rows = [row for row in rows if row in labels]
+        if not rows:
+            raise ValueError(
+                f"paths='drop' leaves none of the chosen images of {annotations.source}: all hang in several places; "
+                "take 'all', 'first' or 'longest'"
+            )
         images = [annotations.images[row] for row in rows]
         if check_files:
             check_images(images, annotations.root)
         self.taxonomy = _tree(annotations, level_names, taxonomy)
-        self.labels = _encode(self.taxonomy, [annotations.labels[row] for row in rows])
-        self.flat_labels = _flat_ids(annotations, rows)
+        self.labels = _encode(self.taxonomy, labels, rows)
+        self.flat_labels, flat_values = _flat_ids(annotations, rows)
         self.metainfo = {
             "taxonomy": self.taxonomy.to_dict(),
             "flat_label_names": tuple(annotations.flat),
+            "flat_label_values": flat_values,
             "splits": splits,
         }
         self._image_root = annotations.root
@@ -142,8 +159,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             index: A row of ``labels``; negative ones count from the end.
 
         Returns:
-            ``img_path``; ``sample_idx``; ``gt_label``, an (L,) int64 array; ``flat_label``, an (F,) int64 tensor; and
-            ``split``.
+            ``img_path``; ``sample_idx``; ``gt_label``, an (L,) int64 array, (P, L) if images have several paths;
+            ``flat_label``, an (F,) int64 tensor; and ``split``.
 
         Raises:
             IndexError: If there is no such row.
@@ -220,26 +237,55 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
             f"{annotations.source}, one for one; they are {names!r}"
         )
     if file is None:
-        return Taxonomy(annotations.labels, names)
+        more = (path for paths in annotations.more_labels.values() for path in paths)
+        return Taxonomy([*annotations.labels, *more], names)
     tree = Taxonomy.load(file)
     if level_names is not None and names != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")
     return tree
 
 
-def _encode(tree: Taxonomy, labels: list[tuple[str, ...]]) -> Tensor:
-    """Encodes every different label once: there are far fewer of them than images."""
-    unique = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return tree.encode(unique)[torch.tensor([unique[label] for label in labels], dtype=torch.int64)]
+def _chosen_paths(annotations: Annotations, policy: str) -> dict[int, tuple[tuple[str, ...], ...]]:
+    """Returns the paths of every image, by its row, that are left by the policy for images of several paths."""
+    labels = {row: (label,) for row, label in enumerate(annotations.labels)}
+    several = {row: paths for row in annotations.more_labels if len(paths := tuple(annotations.paths(row))) > 1}
+    for row, paths in several.items():
+        if policy == "drop":
+            del labels[row]
+        else:
+            labels[row] = {"all": paths, "first": paths[:1], "longest": (max(paths, key=len),)}[policy]
+    for row in annotations.more_labels.keys() - several.keys():
+        labels[row] = tuple(annotations.paths(row))  # one path, and others that it goes on from
+    if several:
+        print_log(
+            f"{annotations.source}: {len(several)} of {len(annotations.images)} images hang in several places of the "
+            f"tree; paths={policy!r}",
+            logger="current",
+        )
+    return labels
 
 
-def _flat_ids(annotations: Annotations, rows: list[int]) -> Tensor:
-    """Numbers every flat column's values from 0 in sorted order; (N, F)."""
+def _encode(tree: Taxonomy, labels: Mapping[int, tuple[tuple[str, ...], ...]], rows: list[int]) -> Tensor:
+    """Encodes every different label of the rows once: there are far fewer of them than images.
+
+    They have as many paths as those of the other rows, so that the labels of all splits have one shape.
+    """
+    unique = {paths: i for i, paths in enumerate(dict.fromkeys(labels[row] for row in rows))}
+    encoded = tree.encode(unique)
+    if (most := max(map(len, labels.values()))) > 1:
+        encoded = encoded.reshape(len(unique), -1, tree.num_levels)
+        encoded = pad(encoded, (0, 0, 0, most - encoded.shape[1]), value=PAD)
+    return encoded[torch.tensor([unique[labels[row]] for row in rows], dtype=torch.int64)]
+
+
+def _flat_ids(annotations: Annotations, rows: list[int]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
+    """Numbers every flat column's values from 0 in sorted order, an empty one as ``PAD``; (N, F), and the values."""
     ids = torch.empty(len(rows), len(annotations.flat), dtype=torch.int64)
-    for i, column in enumerate(annotations.flat.values()):
-        numbers = {value: number for number, value in enumerate(sorted(set(column)))}
+    values = {name: tuple(sorted(set(column) - {""})) for name, column in annotations.flat.items()}
+    for i, (name, column) in enumerate(annotations.flat.items()):
+        numbers = {"": PAD} | {value: number for number, value in enumerate(values[name])}
         ids[:, i] = torch.tensor([numbers[column[row]] for row in rows], dtype=torch.int64)
-    return ids
+    return ids, values
 
 
 class _PackedStrings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import Annotations, read_csv, read_folder, read_json, read_jsonl
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.copies import merge_copies
 from hierpretrain.registry import DATASETS
 
 _READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl}
@@ -19,8 +20,12 @@ class FolderDataset(HierarchicalDataset):
 
     To give training and test folders the same ids, save one's ``taxonomy`` and pass the file to the other.
 
-    The arguments are those of :class:`HierarchicalDataset`; ``level_names`` are ``level1`` (coarsest) to ``levelL`` by
-    default.
+    Args:
+        data_root: The folder.
+        merge_copies: Whether files of the same bytes are one image that hangs in all their folders, see
+            :func:`hierpretrain.datasets.copies.merge_copies`. All files are then read once, at load.
+        options: Those of :class:`HierarchicalDataset`; ``level_names`` are ``level1`` (coarsest) to ``levelL`` by
+            default.
 
     Example:
         >>> import tempfile
@@ -35,9 +40,14 @@ class FolderDataset(HierarchicalDataset):
         (FolderDataset(3 images of all; Taxonomy(kind: 2, animal: 1)), [[0, -1], [0, 0], [1, -1]], (8, 8))
     """
 
+    def __init__(self, *, data_root: str, merge_copies: bool = False, **options: Any) -> None:
+        self.merge_copies = merge_copies
+        super().__init__(data_root=data_root, **options)
+
     def read(self) -> Annotations:
         """Reads the folder tree."""
-        return read_folder(self.data_root)
+        annotations = read_folder(self.data_root)
+        return merge_copies(annotations) if self.merge_copies else annotations
 
 
 @DATASETS.register_module()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
+from mmpretrain.datasets.transforms import PackInputs as _PackInputs
 from PIL import Image, ImageOps
 
 from hierpretrain.registry import TRANSFORMS
@@ -82,3 +84,20 @@ class LoadRGB(BaseTransform):
 
     def __repr__(self) -> str:
         return "LoadRGB()"
+
+
+@TRANSFORMS.register_module()
+class PackInputs(_PackInputs):
+    """mmpretrain's ``PackInputs``, which also takes the labels of an image with several paths.
+
+    Its ``gt_label`` is then (P, L), where mmpretrain's own asks for one row.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Packs the item into ``inputs`` and ``data_samples``."""
+        label = results.get("gt_label")
+        if label is None or np.ndim(label) < 2:
+            return super().transform(results)
+        packed = super().transform({key: value for key, value in results.items() if key != "gt_label"})
+        packed["data_samples"].set_field(torch.as_tensor(label), "gt_label")
+        return packed

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.registry import DATA_SAMPLERS
@@ -21,6 +22,10 @@ class HierarchicalBatchSampler:
     drawn node by node, every child with unused images being equally likely, so that small nodes are met as often as
     large ones; anchors are drawn image by image.
 
+    An image that hangs in several places is an anchor by one of its paths, drawn with those of all images, and a
+    partner by any: it shares the anchor's node of the level along the anchor's path, and through another of its own it
+    may share more.
+
     What it promises, for any tree:
 
     1. Every image comes at most once an epoch, and exactly once with ``drop_last=False``; every batch has exactly
@@ -31,15 +36,15 @@ class HierarchicalBatchSampler:
        no image twice, whole tuples.
     4. :meth:`state_dict` holds the epoch and the batches already given; after :meth:`load_state_dict` the very next
        batch follows, without an image being loaded for those before.
-    5. The cost of a plan is linear in the number of images, whatever the tree.
+    5. The cost of a plan is linear in the number of images and their paths, whatever the tree.
 
     Corner cases: an image without a label is a tuple by itself. With ``drop_last=False``, what remains for the last
     batches is shared evenly, so that no process is without one.
 
     Args:
         sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an
-            (N, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are taken over. Or the (N, L) label
-            matrix itself, without MMEngine.
+            (N, L) label matrix or, if images have several paths, (N, P, L), and its ``seed``, ``rank`` and
+            ``world_size`` are taken over. Or the labels themselves, without MMEngine.
         batch_size: Images in a batch of one process.
         drop_last: Whether to leave out the images that do not fill a batch on every process.
         seed: Overrides that of ``sampler``.
@@ -159,23 +164,30 @@ def _batch_sizes(images: int, batch_size: int, world_size: int, drop_last: bool)
 
 
 class _Tree:
-    """The tree of a label matrix in flat arrays, from which images are drawn without replacement in constant time.
+    """The tree of some labels in flat arrays, from which images are drawn without replacement in constant time.
 
     Besides the nodes of the label tree there is a *pool* below every node on which images hang. What is still unused
     is kept by two kinds of slices: a pool's images, in random order, of which the last is taken; and a node's children
     with unused images, from which a spent one is removed by swapping it with the last.
+
+    An image of several paths has an entry in several pools. Taken from one, it is unused in none: the pools' numbers
+    of unused images fall at once, and its other entries are passed over when they come to be the last.
     """
 
     def __init__(self, labels: Tensor) -> None:
-        check_labels(labels)
-        ids, depths = prefix_ids(labels).numpy(), depth(labels).numpy()
-        images, levels = ids.shape
+        check_labels(labels, several_paths=True)
+        self.image, rows = _paths(labels)  # of each entry
+        ids, depths = prefix_ids(rows).numpy(), depth(rows).numpy()
+        entries, levels = ids.shape
         starts = np.cumsum([1, *(int(column.max(initial=PAD)) + 1 for column in ids.T)])  # node 0 is the root
-        nodes = np.concatenate([np.zeros((images, 1), np.int64), np.where(ids == PAD, PAD, ids + starts[:-1])], 1)
-        own = nodes[np.arange(images), depths]  # the node that each image hangs on
+        nodes = np.concatenate([np.zeros((entries, 1), np.int64), np.where(ids == PAD, PAD, ids + starts[:-1])], 1)
+        own = nodes[np.arange(entries), depths]  # the node that each image hangs on
         with_images, pool = np.unique(own, return_inverse=True)
         self.first_pool = int(starts[-1])
-        self.pool = self.first_pool + pool  # of each image
+        self.pool = self.first_pool + pool  # of each entry
+        self.pools: dict[int, list[int]] = {}  # of the images that are in several
+        for entry in np.flatnonzero(np.bincount(self.image)[self.image] > 1).tolist():
+            self.pools.setdefault(int(self.image[entry]), []).append(int(self.pool[entry]))
         parent = np.full(self.first_pool + len(with_images), -1)
         for level in range(levels):
             known = ids[:, level] != PAD
@@ -191,7 +203,7 @@ class _Tree:
         slot = np.zeros(len(parent), np.int64)
         slot[order] = np.arange(len(order))
         self.slot = slot.tolist()
-        # images of each pool, side by side
+        # entries of each pool, side by side
         self.num_images = np.bincount(pool, minlength=len(with_images))
         self.first_image = np.cumsum(self.num_images) - self.num_images
 
@@ -200,19 +212,30 @@ class _Tree:
         shuffled = rng.permutation(len(self.pool))
         anchors = iter(self.pool[shuffled].tolist())  # a pool as often as it has images
         shuffled = rng.permutation(len(self.pool))
-        images = shuffled[np.argsort(self.pool[shuffled], kind="stable")].tolist()
-        first_image = [0] * self.first_pool + self.first_image.tolist()
+        images = self.image[shuffled[np.argsort(self.pool[shuffled], kind="stable")]].tolist()
+        end = [0] * self.first_pool + (self.first_image + self.num_images).tolist()
         unused = [0] * self.first_pool + self.num_images.tolist()
+        pools, spent = self.pools, set()  # spent: of the images in several pools, those that are taken
         parent, first_child, first_pool = self.parent, self.first_child, self.first_pool
         children, slot, alive = self.children.copy(), self.slot.copy(), self.num_children.copy()
         random = _uniforms(rng).__next__
 
         def take(pool: int) -> int:
-            left = unused[pool] - 1
-            unused[pool] = left
-            if not left:
-                retire(pool)
-            return images[first_image[pool] + left]
+            last = end[pool] - 1
+            while (image := images[last]) in spent:
+                last -= 1
+            end[pool] = last
+            if image in pools:
+                spent.add(image)
+                listed = pools[image]
+            else:
+                listed = (pool,)
+            for own in listed:
+                left = unused[own] - 1
+                unused[own] = left
+                if not left:
+                    retire(own)
+            return image
 
         def retire(child: int) -> None:
             while True:
@@ -262,6 +285,15 @@ class _Tree:
                 size = next(sizes_left, 0)
                 if not size:
                     return
+
+
+def _paths(labels: Tensor) -> tuple[NDArray[np.int64], Tensor]:
+    """Returns the (E,) images of all paths, ascending, and their (E, L) label rows; an image without any has one."""
+    if labels.ndim == 2:
+        return np.arange(len(labels)), labels
+    there = (labels != PAD).any(2)  # (N, P)
+    there[:, 0] |= ~there.any(1)
+    return there.nonzero()[:, 0].numpy(), labels[there]
 
 
 def _uniforms(rng: np.random.Generator, block: int = 8192) -> Iterator[float]:

@@ -2,7 +2,9 @@
 
 from hierpretrain.engine.amp import BF16OptimWrapper
 from hierpretrain.engine.checkpoint import AtomicLocalBackend, newest_checkpoint
+from hierpretrain.engine.curriculum import LevelCurriculumHook
 from hierpretrain.engine.embedding_loop import EmbeddingTestLoop
+from hierpretrain.engine.frozen_features import FrozenFeaturesHook
 from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
 from hierpretrain.engine.results import MetricsFileHook
 from hierpretrain.engine.resume import ExactResumeHook
@@ -13,6 +15,8 @@ __all__ = [
     "BF16OptimWrapper",
     "EmbeddingTestLoop",
     "ExactResumeHook",
+    "FrozenFeaturesHook",
+    "LevelCurriculumHook",
     "MetricsFileHook",
     "RecallCurveHook",
     "RetrievalSheetHook",

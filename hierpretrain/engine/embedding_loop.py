@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.files import write_whole
 from hierpretrain.registry import LOOPS
 
@@ -88,7 +86,8 @@ class EmbeddingTestLoop(TestLoop):
                 if row in embedded:  # otherwise it could not be read, and another image stood in for it
                     info = dataset.get_data_info(row)
                     meta = {name: info[name] for name in ("sample_idx", "img_path", "split")}
-                    sample = DataSample(metainfo=meta).set_gt_label(info["gt_label"])
+                    sample = DataSample(metainfo=meta)
+                    sample.set_field(torch.from_numpy(info["gt_label"]), "gt_label")
                     sample.set_field(info["flat_label"], "flat_label")
                     sample.set_field(embedded[row].clone(), "embedding")
                     outputs.append(sample)
@@ -110,7 +109,10 @@ class EmbeddingTestLoop(TestLoop):
             return None, None
         paths: list[Path | None] = [None]
         if is_main_process():
-            fingerprint = _fingerprint(self.runner.model, self.runner.cfg.get("model"), self.dataloader, self.fp16)
+            model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+            parts = ["backbone", "neck", *(["projection"] if model.embedding == "projection" else [])]
+            config = self.runner.cfg.get("model")
+            fingerprint = encoder_fingerprint(model, parts, config, self.dataloader.dataset, model.embedding, self.fp16)
             paths = [Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"]
         broadcast_object_list(paths)
         (path,) = paths
@@ -129,21 +131,3 @@ def _load(path: Path) -> dict[int, Tensor]:
 
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def _fingerprint(model: nn.Module, config: Mapping[str, Any] | None, dataloader: DataLoader, fp16: bool) -> str:
-    """Returns 16 hex digits that stand for all that the embeddings depend on."""
-    model = model.module if is_model_wrapper(model) else model
-    names = ["backbone", "neck", *(["projection"] if model.embedding == "projection" else [])]
-    # some options show in the config alone, others in the built parts alone
-    options = {name: (config or {}).get(name) for name in (*names, "data_preprocessor")}
-    preprocessor = model.data_preprocessor
-    about = (options, [getattr(model, name) for name in names], model.embedding, fp16, dataloader.dataset._pipeline)
-    digest = hashlib.sha256(repr((about, preprocessor, preprocessor.mean.tolist(), preprocessor.std.tolist())).encode())
-    for name in names:
-        if getattr(model, name) is not None:
-            for tensor in getattr(model, name).state_dict().values():
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    for image in dataloader.dataset.image_paths:
-        digest.update(image.encode(errors="surrogateescape") + b"\0")
-    return digest.hexdigest()[:16]

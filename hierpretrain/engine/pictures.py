@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.dist import gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings, check_levels, check_splits, collect
 from hierpretrain.evaluation.embeddings import Splits, as_tags
@@ -141,6 +142,7 @@ class RetrievalSheetHook(_PictureHook):
 
     Args:
         level: The level, by name or number, or a flat label column, at which a neighbour is right; -1 for the finest.
+            Of images that hang at several nodes of the level, one in common makes it right.
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         num_queries: How many queries are drawn, at random among those that have a right neighbour to be found.
@@ -168,14 +170,20 @@ class RetrievalSheetHook(_PictureHook):
         """Writes the picture."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
 
+        def labels(images: Embeddings) -> Tensor:
+            nodes = images.nodes(self.level)
+            return nodes if nodes.ndim == 1 else nodes[..., None]
+
         def captions(images: Embeddings) -> list[str]:
-            return [" / ".join(images.taxonomy.decode(row)[-2:]) for row in images.labels]
+            paths = images.labels.reshape(len(images.labels), -1, images.taxonomy.num_levels).tolist()
+            names = [[images.taxonomy.decode(row)[-2:] for row in rows] for rows in paths]
+            return ["; ".join(" / ".join(path) for path in item if path) for item in names]
 
         rows = choose_rows(
             query.features,
-            query.classes(self.level),
+            labels(query),
             gallery.features,
-            gallery.classes(self.level),
+            labels(gallery),
             query_paths=query.paths,
             gallery_paths=gallery.paths,
             query_captions=captions(query),
@@ -194,7 +202,8 @@ class RetrievalSheetHook(_PictureHook):
 class RecallCurveHook(_PictureHook):
     """Draws recall@k against k, one curve a level, and writes the numbers beside it: ``recall.png``, ``recall.csv``.
 
-    The CSV file has the column ``k`` and one column a level, as fractions.
+    The CSV file has the column ``k`` and one column a level, as fractions. As for :class:`RetrievalMetric`, images that
+    hang at several nodes of a level are left out there.
 
     Args:
         levels: Levels, by name or number, and flat label columns, by name.
@@ -222,14 +231,15 @@ class RecallCurveHook(_PictureHook):
         most = min(self.max_k, len(gallery.paths) - same_set)
         curves = {
             embedded.level_name(level): recall_curve(
-                query.features,
-                query.classes(level),
-                gallery.features,
-                gallery.classes(level),
+                asked.features,
+                asked.classes(level),
+                offered.features,
+                offered.classes(level),
                 max_k=most,
                 same_set=same_set,
             )
             for level in self.levels
+            for asked, offered in [(query.of_one_class(level)[0], gallery.of_one_class(level)[0])]
         }
         write_curves(curves, path.with_suffix(".csv"))
         title = f"Recall of {len(query.paths):,} queries in a gallery of {len(gallery.paths):,}"

@@ -1,6 +1,6 @@
 """The registered metrics and the set of embedded images that they look at."""
 
-from hierpretrain.evaluation.classification import KNNMetric, LinearProbeMetric
+from hierpretrain.evaluation.classification import AveragePrecisionMetric, KNNMetric, LinearProbeMetric
 from hierpretrain.evaluation.embeddings import Embeddings, check_levels, check_splits, collect
 from hierpretrain.evaluation.metrics import (
     ClusteringMetric,
@@ -11,6 +11,7 @@ from hierpretrain.evaluation.metrics import (
 )
 
 __all__ = [
+    "AveragePrecisionMetric",
     "ClusteringMetric",
     "EmbeddingMetric",
     "Embeddings",

@@ -1,17 +1,36 @@
-"""The registered classifiers on frozen embeddings: a linear layer, and a vote of the nearest neighbours."""
+"""The registered classifiers on frozen embeddings: linear layers, and a vote of the nearest neighbours."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from mmengine.device import get_device
 from torch import Tensor
 
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
 from hierpretrain.evaluation.metrics import EmbeddingMetric
-from hierpretrain.functional import accuracy, class_distances, knn_classify, linear_probe, mistake_metrics
+from hierpretrain.functional import (
+    accuracy,
+    average_precision_metrics,
+    class_distances,
+    knn_classify,
+    linear_probe,
+    linear_scores,
+    mistake_metrics,
+)
 from hierpretrain.registry import METRICS
+
+_MANY_CLASSES = 50  # of more, the precision of each is no result of its own
+
+
+def _disjoint(train: Splits, test: Splits) -> list[str]:
+    """Returns all split tags, once it has checked that none is of both sides."""
+    if both := set(as_tags(train)) & set(as_tags(test)):
+        raise ValueError(f"a classifier must not be tested on what it learned; {sorted(both)} are in both")
+    return [*as_tags(train), *as_tags(test)]
 
 
 class _Classifier(EmbeddingMetric):
@@ -31,10 +50,7 @@ class _Classifier(EmbeddingMetric):
         prefix: str | None,
         collect_device: str,
     ) -> None:
-        if both := set(as_tags(train)) & set(as_tags(test)):
-            raise ValueError(f"a classifier must not be tested on what it learned; {sorted(both)} are in both")
-        splits = [*as_tags(train), *as_tags(test)]
-        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        super().__init__(levels=levels, splits=_disjoint(train, test), prefix=prefix, collect_device=collect_device)
         self.levels, self.train, self.test, self.ks, self.mistakes = levels, train, test, tuple(ks), mistakes
 
     @abstractmethod
@@ -145,3 +161,88 @@ class KNNMetric(_Classifier):
         """Has the neighbours vote."""
         options = dict(neighbours=self.neighbours, temperature=self.temperature)
         return knn_classify(train, classes, test, k=max(self.ks), **options)
+
+
+@METRICS.register_module()
+class AveragePrecisionMetric(EmbeddingMetric):
+    """Average precision of the scores of one linear softmax layer on frozen embeddings, by the recipe of paper B.
+
+    The layer is that of :func:`hierpretrain.functional.linear_scores`, the numbers are those of
+    :func:`hierpretrain.functional.average_precision_metrics`, named ``<level>/map``, ``<level>/map_images``,
+    ``<level>/map_micro``, ``<level>/precision`` and so on, its accuracy ``<level>/linear_top1``, and the AP of each
+    class that has a test image ``<level>/ap/<class>``. A class is called by its node's name, by the whole path, joined
+    by ``/``, where several nodes of the level have that name, or by the flat label column's value; by its number where
+    the data set does not tell the values. An image without a single class at a level (see :meth:`Embeddings.classes`)
+    is left out there.
+
+    Where :class:`RetrievalMetric` or :class:`LinearProbeMetric` look at one of its levels as well, give one of them a
+    prefix: each has a result of the same name.
+
+    Args:
+        levels: Levels, by name or number, and flat label columns, by name, each with a layer of its own.
+        train: Splits that the layer learns from.
+        test: Splits that it is tested on.
+        optimizer: ``'adam'``, or ``'sgd'`` with momentum 0.9.
+        epochs: As in paper B, and so are the next two.
+        batch_size: Images a step.
+        lr: The learning rate.
+        weight_decay: Of the weights.
+        cosine: Whether the rate falls to 0 along half a cosine.
+        scaling: Of the embeddings, see :func:`hierpretrain.functional.linear_scores`.
+        seed: Of the batches.
+        device: Where the layer is trained; by default on a GPU if there is one.
+        per_class: Whether each class's AP is a result; by default where at most 50 classes have a test image.
+        prefix: Stands, with a slash, before the names of the results.
+        collect_device: Where processes exchange results.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int | str],
+        *,
+        train: Splits = "train",
+        test: Splits = "test",
+        optimizer: Literal["adam", "sgd"] = "adam",
+        epochs: int = 4,
+        batch_size: int = 64,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        cosine: bool = False,
+        scaling: Literal["deviation", "length", "none"] = "deviation",
+        seed: int = 0,
+        device: str | None = None,
+        per_class: bool | None = None,
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+    ) -> None:
+        super().__init__(levels=levels, splits=_disjoint(train, test), prefix=prefix, collect_device=collect_device)
+        self.levels, self.train, self.test, self.per_class = levels, train, test, per_class
+        self.device = device or get_device()
+        self.recipe = dict(optimizer=optimizer, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay)
+        self.recipe |= dict(cosine=cosine, scaling=scaling, seed=seed)
+
+    def measure(self, embedded: Embeddings) -> dict[str, float]:
+        """Returns the metrics of all collected images."""
+        train, test = embedded.of(self.train), embedded.of(self.test)
+        metrics = {}
+        for level in self.levels:
+            features = train.features.to(self.device)
+            scores, classes = linear_scores(features, train.classes(level), test.features, **self.recipe)
+            found, by_class = average_precision_metrics(scores, test.classes(level), classes)
+            found["linear_top1"] = found.pop("accuracy")
+            if self.per_class or (self.per_class is None and len(by_class) <= _MANY_CLASSES):
+                names = _class_names(embedded, level)
+                found |= {f"ap/{names.get(number, number)}": value for number, value in by_class.items()}
+            metrics.update({f"{level}/{name}": value for name, value in found.items()})
+        return metrics
+
+
+def _class_names(embedded: Embeddings, level: int | str) -> dict[int, str]:
+    """Returns what to call each class, by its id; nothing if the data set does not say."""
+    if level in embedded.flat_names:
+        return dict(enumerate(embedded.flat_values.get(str(level), ())))
+    tree = embedded.taxonomy
+    rows = tree.rows(level)
+    paths = [tuple(tree.name(above, node) for above, node in enumerate(row, start=1)) for row in rows.tolist()]
+    times = Counter(path[-1] for path in paths)
+    return {node: path[-1] if times[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ class Embeddings:
 
     Attributes:
         features: (N, D) float32 embeddings.
-        labels: (N, L) label matrix.
+        labels: (N, L) label matrix, or (N, P, L) if images have several paths.
         flat_labels: (N, F) int64, the extra label columns.
         splits: N split tags.
         paths: N image paths.
         taxonomy: The tree of ``labels``.
         flat_names: F names of the extra label columns.
+        flat_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
     """
 
     features: Tensor
@@ -38,6 +39,7 @@ class Embeddings:
     paths: list[str]
     taxonomy: Taxonomy
     flat_names: tuple[str, ...]
+    flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def from_samples(cls, samples: Sequence[Mapping[str, Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
@@ -63,6 +65,7 @@ class Embeddings:
             paths=[sample["img_path"] for sample in ordered],
             taxonomy=_taxonomy(dataset_meta),
             flat_names=tuple(dataset_meta.get("flat_label_names", ())),
+            flat_values=dataset_meta.get("flat_label_values", {}),
         )
 
     def of(self, splits: Splits | None) -> Embeddings:
@@ -75,15 +78,35 @@ class Embeddings:
             return self
         chosen = as_tags(splits)
         check_splits(chosen, {"splits": tuple(dict.fromkeys(self.splits))})
-        rows = [row for row, split in enumerate(self.splits) if split in chosen]
-        return Embeddings(
-            self.features[rows],
-            self.labels[rows],
-            self.flat_labels[rows],
-            [self.splits[row] for row in rows],
-            [self.paths[row] for row in rows],
-            self.taxonomy,
-            self.flat_names,
+        return self._rows([row for row, split in enumerate(self.splits) if split in chosen])
+
+    def of_one_class(self, level: int | str) -> tuple[Embeddings, int]:
+        """Returns the images that are not in several classes at a level (see :meth:`classes`), and how many are.
+
+        An image in several classes is no wrong answer to a question about one of them, so measures of a single level
+        leave it out altogether; one without a class stays.
+
+        Raises:
+            ValueError: If no image is left, or there is no such level or column.
+        """
+        several = self._in_several(self.nodes(level))
+        if not several.any():
+            return self, 0
+        if several.all():
+            raise ValueError(
+                f"every image is in several classes of {self.level_name(level)!r}; measure another level or all "
+                "together (HierarchicalRetrievalMetric), or give the data set paths='first' or 'longest'"
+            )
+        return self._rows((~several).nonzero()[:, 0].tolist()), int(several.sum())
+
+    def _rows(self, rows: list[int]) -> Embeddings:
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=self.labels[rows],
+            flat_labels=self.flat_labels[rows],
+            splits=[self.splits[row] for row in rows],
+            paths=[self.paths[row] for row in rows],
         )
 
     def search(self, query: Splits | None = None, gallery: Splits | None = None) -> tuple[Embeddings, Embeddings, bool]:
@@ -110,29 +133,59 @@ class Embeddings:
             )
         return self.of(query), self.of(gallery), False
 
-    def classes(self, level: int | str) -> Tensor:
-        """Returns each image's class at a level of the tree or in a flat label column: (N,) int64, ``PAD`` for none.
+    def nodes(self, level: int | str) -> Tensor:
+        """Returns the nodes at a level on the paths of each image, or its value in a flat label column.
 
-        The ids are those of the taxonomy's nodes, or of the column.
+        Returns:
+            (N,) or, if images have several paths, (N, P) int64: ids of the taxonomy's nodes, or of the column's values.
+            ``PAD`` where a path ends above the level.
 
         Raises:
             ValueError: If there is no such level or column.
         """
         if level in self.flat_names:
             return self.flat_labels[:, self.flat_names.index(str(level))]
-        return self.labels[:, self.taxonomy.level(level) - 1]
+        return self.labels[..., self.taxonomy.level(level) - 1]
+
+    def classes(self, level: int | str) -> Tensor:
+        """Returns each image's class at a level of the tree or in a flat label column: (N,) int64, ``PAD`` for none.
+
+        The class of an image of several paths is the node that all of them name which reach the level; where they name
+        several, it has none.
+
+        Raises:
+            ValueError: If there is no such level or column.
+        """
+        nodes = self.nodes(level)
+        return nodes if nodes.ndim == 1 else nodes.amax(1).masked_fill(self._in_several(nodes), PAD)
+
+    @staticmethod
+    def _in_several(nodes: Tensor) -> Tensor:
+        """Returns whether the paths of each image name several nodes: (N,) bool."""
+        if nodes.ndim == 1:
+            return torch.zeros_like(nodes, dtype=torch.bool)
+        largest = nodes.amax(1, keepdim=True)
+        return ((nodes != PAD) & (nodes != largest)).any(1)
 
     def level_name(self, level: int | str) -> str:
         """Returns the name of a level, or of a flat label column."""
         return str(level) if level in self.flat_names else self.taxonomy.level_names[self.taxonomy.level(level) - 1]
 
     def names(self, level: int | str) -> list[str]:
-        """Returns the name of each image's node at a level, ``'(none)'`` where its path ends above it."""
-        if level in self.flat_names:
-            return [str(int(label)) for label in self.classes(level)]
-        number = self.taxonomy.level(level)
-        ids = self.labels[:, number - 1].tolist()
-        return ["(none)" if node == PAD else self.taxonomy.name(number, node) for node in ids]
+        """Returns the name of each image's class at a level, ``'(none)'`` or ``'(several)'`` where it has not one.
+
+        In a flat label column, the names are its values, or their ids where the data set does not tell those.
+        """
+        ids, several = self.classes(level).tolist(), self._in_several(self.nodes(level)).tolist()
+        if level not in self.flat_names:
+            number = self.taxonomy.level(level)
+            known = {node: self.taxonomy.name(number, node) for node in set(ids) - {PAD}}
+        elif values := self.flat_values.get(str(level)):
+            known = dict(enumerate(values))
+        else:
+            known = {value: str(value) for value in ids}
+        known[PAD] = "(none)"
+        return ["(several)" if more else known[node] for node, more in zip(ids, several, strict=True)]
 
 
 def as_tags(splits: Splits | None) -> tuple[str, ...]:

@@ -73,6 +73,9 @@ class RetrievalMetric(EmbeddingMetric):
     By default images of the split ``query`` are searched for among those of the split ``gallery``; if the data set has
     not both, every image is a query among all others. Results are named ``<level>/<metric>``.
 
+    An image that hangs at several nodes of a level (see :meth:`Embeddings.classes`) is neither query nor gallery item
+    there; if there are such, ``num_ambiguous`` says how many.
+
     Args:
         levels: Levels, by name or number, and flat label columns, by name.
         ks: Lengths of the result lists that ``recall@k`` and ``precision@k`` look at.
@@ -101,14 +104,17 @@ class RetrievalMetric(EmbeddingMetric):
         query, gallery, same_set = embedded.search(self.query, self.gallery)
         metrics = {}
         for level in self.levels:
+            (asked, num_asked), (offered, num_offered) = query.of_one_class(level), gallery.of_one_class(level)
             found = retrieval_metrics(
-                query.features,
-                query.classes(level),
-                gallery.features,
-                gallery.classes(level),
+                asked.features,
+                asked.classes(level),
+                offered.features,
+                offered.classes(level),
                 ks=self.ks,
                 same_set=same_set,
             )
+            if num_ambiguous := num_asked + (0 if same_set else num_offered):
+                found["num_ambiguous"] = num_ambiguous
             metrics.update({f"{level}/{name}": value for name, value in found.items()})
         return metrics
 
@@ -152,7 +158,8 @@ class ClusteringMetric(EmbeddingMetric):
     """Clustering at chosen levels; see :func:`hierpretrain.functional.clustering_metrics`.
 
     Results are named ``<level>/nmi`` and ``<level>/ami``, and for pairs ``<level>/nmi_in_<parent>``: the agreement
-    inside each node of the parent level, averaged over them (paper A's "product NMI").
+    inside each node of the parent level, averaged over them (paper A's "product NMI"). An image without a single class
+    at a level (see :meth:`Embeddings.classes`) is left out there.
 
     Args:
         levels: Levels, by name or number, and flat label columns, by name.

@@ -1,11 +1,13 @@
 """The equations: losses and metrics as functions of plain tensors, without mmengine."""
 
-from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe
+from hierpretrain.functional.average_precision import average_precision_metrics
+from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.functional.clustering import clustering_metrics
 from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, supcon_loss
 from hierpretrain.functional.happier import happier_loss
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
 from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
+from hierpretrain.functional.level_triplet import level_triplet_loss
 from hierpretrain.functional.mistakes import class_distances, mistake_metrics
 from hierpretrain.functional.prototypes import distortion, distortion_loss, prototype_distances, scale_free_distortion
 from hierpretrain.functional.released import released_hmlc_loss
@@ -15,6 +17,7 @@ from hierpretrain.functional.violations import hierarchy_violations
 
 __all__ = [
     "accuracy",
+    "average_precision_metrics",
     "class_distances",
     "clustering_metrics",
     "distortion",
@@ -25,7 +28,9 @@ __all__ = [
     "hierarchical_retrieval_metrics",
     "hierarchy_violations",
     "knn_classify",
+    "level_triplet_loss",
     "linear_probe",
+    "linear_scores",
     "mistake_metrics",
     "prototype_distances",
     "recall_curve",

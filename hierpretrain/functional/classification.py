@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -64,39 +64,145 @@ def linear_probe(
 
     Raises:
         ValueError: If features are not (N, D), empty, not floating-point or not finite, or differ in D, if labels are
-            malformed (see ``flat_labels``) or all ``PAD``, or if a number is out of range.
+            malformed (see ``flat_labels``) or all ``PAD``, if a number is out of range, or if training diverges.
 
     Example:
         >>> train = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9], [0.5, 0.5]])
         >>> linear_probe(train, torch.tensor([7, 7, 3, 3, PAD]), torch.tensor([[2.0, 1.0], [1.0, 2.0]])).tolist()
         [[7, 3], [3, 7]]
     """
-    _at_least_1(epochs=epochs, batch_size=batch_size, k=k)
+    _at_least_1(k=k)
+    logits, classes = _linear_layer(
+        train,
+        train_labels,
+        test,
+        optimizer="sgd",
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        cosine=True,
+        scaling="length",
+        seed=seed,
+    )
+    return classes[torch.cat([rows.topk(min(k, len(classes))).indices.cpu() for rows in logits])]
+
+
+def linear_scores(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    *,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    epochs: int = 4,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    cosine: bool = False,
+    scaling: Literal["deviation", "length", "none"] = "deviation",
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Scores every class by one linear softmax layer on frozen embeddings, as in "Exploiting Data Hierarchy".
+
+    Source: Bhalla et al., *Exploiting Data Hierarchy as a New Modality for Contrastive Learning*, 2022: Adam at 1e-3
+    for 4 epochs of batches of 64. Two things are ours. The layer starts at zero, where the paper does not say, so that
+    the seed orders the rows and nothing else. And coordinates are centred and scaled to deviation 1, since few steps
+    with a small rate need numbers as large as those of the paper's encoder, and not those of unit embeddings. On ten
+    random classes, 1,000 to 5,000 unit rows of 256 or 4,096, the recipe so comes within 2 points of a layer trained to
+    its end; from unit rows as they are it is 11 to 66 points below.
+
+    Args:
+        train: (N, D) floating-point features; all is computed on their device.
+        train_labels: (N,) class ids from 0, in any numbering; rows with ``PAD`` are left out.
+        test: (Q, D) features.
+        optimizer: ``'adam'``, or ``'sgd'`` with momentum 0.9.
+        epochs: How often every training row is seen, from 1.
+        batch_size: From 1; the last batch of an epoch may be smaller.
+        lr: The learning rate, above 0.
+        weight_decay: The L2 penalty on the weights, from 0. The bias has none.
+        cosine: Whether the rate falls to 0 along half a cosine.
+        scaling: ``'deviation'``: by the training rows' mean and deviation of every coordinate; ``'length'``: the same
+            over the root of D, as :func:`linear_probe` does, for rates like its own; ``'none'``: rows as they are.
+        seed: Of the order of the rows. On a CPU equal seeds give equal bits.
+
+    Returns:
+        (Q, C) float64 softmax probabilities on the CPU, double so that sure predictions keep an order, and the (C,)
+        int64 classes of the training rows that the columns stand for, ascending.
+
+    Raises:
+        ValueError: As :func:`linear_probe`, or if an option is none of those named.
+
+    Example:
+        >>> train = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9]])
+        >>> scores, classes = linear_scores(train, torch.tensor([7, 7, 3, 3]), torch.tensor([[2.0, 1.0]]), lr=0.1)
+        >>> [round(score, 2) for score in scores[0].tolist()], classes.tolist()
+        ([0.14, 0.86], [3, 7])
+    """
+    logits, classes = _linear_layer(
+        train,
+        train_labels,
+        test,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        cosine=cosine,
+        scaling=scaling,
+        seed=seed,
+    )
+    return torch.cat([rows.cpu().double().softmax(1) for rows in logits]), classes
+
+
+def _linear_layer(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    *,
+    optimizer: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    cosine: bool,
+    scaling: str,
+    seed: int,
+) -> tuple[Iterator[Tensor], Tensor]:
+    """Trains a linear softmax layer from zero; returns the (B, C) logits of blocks of test rows, and the C classes."""
+    _at_least_1(epochs=epochs, batch_size=batch_size)
     if not 0 < lr < math.inf or not 0 <= weight_decay < math.inf:
         raise ValueError(f"lr must be above 0 and weight_decay at least 0; they are {lr} and {weight_decay}")
+    if optimizer not in ("adam", "sgd"):
+        raise ValueError(f"optimizer must be 'adam' or 'sgd'; it is {optimizer!r}")
+    if scaling not in ("deviation", "length", "none"):
+        raise ValueError(f"scaling must be 'deviation', 'length' or 'none'; it is {scaling!r}")
     train, test = _finite_rows(train, "train"), _finite_rows(test, "test").to(train.device)
     check_one_width(train, test, "train", "test")
     train, classes, targets = _labelled(train, train_labels)
-    mean, scale = _centre_and_scale(train)
+    mean, scale = _centre_and_scale(train, scaling)
     with torch.inference_mode(False), torch.enable_grad():
         weight = torch.zeros(len(classes), train.shape[1], device=train.device, requires_grad=True)
         bias = torch.zeros(len(classes), device=train.device, requires_grad=True)
         groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": weight_decay}, {"params": [bias]}]
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=_MOMENTUM)
+        adam = optimizer == "adam"
+        descent = torch.optim.Adam(groups, lr=lr) if adam else torch.optim.SGD(groups, lr=lr, momentum=_MOMENTUM)
         steps = epochs * math.ceil(len(train) / batch_size)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            descent, lambda step: (1 + math.cos(math.pi * step / steps)) / 2 if cosine else 1.0
+        )
         generator = torch.Generator().manual_seed(seed)
         for _ in range(epochs):
             order = torch.randperm(len(train), generator=generator).to(train.device)
             for rows in torch.split(order, batch_size):
                 logits = linear((train[rows].float() - mean) / scale, weight, bias)
-                optimizer.zero_grad()
+                descent.zero_grad()
                 cross_entropy(logits, targets[rows]).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                descent.step()
                 schedule.step()
-    with torch.no_grad():
-        scores = (linear((rows.float() - mean) / scale, weight, bias) for rows in torch.split(test, _ROWS))
-        return classes[torch.cat([rows.topk(min(k, len(classes))).indices.cpu() for rows in scores])]
+    weight, bias = weight.detach(), bias.detach()
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise ValueError(f"the layer diverged with lr {lr} and weight_decay {weight_decay}; lower them")
+    return (linear((rows.float() - mean) / scale, weight, bias) for rows in torch.split(test, _ROWS)), classes
 
 
 def knn_classify(
@@ -200,13 +306,19 @@ def _labelled(train: Tensor, train_labels: Tensor) -> tuple[Tensor, Tensor, Tens
     return (train if known.all() else train[known.to(train.device)]), classes, targets.to(train.device)
 
 
-def _centre_and_scale(train: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns (D,) means, and (D,) deviations times the root of D; a coordinate that never changes is only centred."""
+def _centre_and_scale(train: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
+    """Returns what to subtract from and then divide rows by, see :func:`linear_scores`: both (D,), or one number.
+
+    A coordinate that never changes is only centred.
+    """
+    if scaling == "none":
+        return train.new_zeros(1, dtype=torch.float32), train.new_ones(1, dtype=torch.float32)
     # in double, where squares of tiny numbers are above 0, but not all columns at once
     moments = [torch.var_mean(columns.double(), 0, correction=0) for columns in torch.split(train, _COLUMNS, 1)]
     deviation, mean = torch.cat([variance for variance, _ in moments]).sqrt(), torch.cat([mean for _, mean in moments])
     constant = deviation <= 1e-12 * mean.abs()  # the mean's own rounding
-    return mean.float(), (torch.where(constant, 1.0, deviation) * math.sqrt(train.shape[1])).float()
+    length = math.sqrt(train.shape[1]) if scaling == "length" else 1.0
+    return mean.float(), (torch.where(constant, 1.0, deviation) * length).float()
 
 
 def _finite_rows(features: Tensor, name: str) -> Tensor:

@@ -101,7 +101,9 @@ def hierarchical_contrastive_loss(
 
     Args:
         features: (M, D) unit rows, all views of all images; half precision is computed in float32.
-        labels: (M, L) label matrix, coarsest level first, ``PAD`` (-1) only on the right and never a positive.
+        labels: (M, L) label matrix, coarsest level first, ``PAD`` (-1) only on the right and never a positive. Or
+            (M, P, L) for items with several paths: ``shared_depth`` is then the most that any two paths share, and a
+            positive by two paths counts once. Where no row has a second path, that is the first case again.
         temperature: Divides the cosine similarities; above 0.
         level_weights: ``lambda``: ``'exp'`` e^(1/k) and ``'pow2'`` 2^(1/k), where k counts levels from 1 at the finest;
             ``'linear'`` l/L; ``'uniform'`` 1; or L numbers, the coarsest level's first.
@@ -137,13 +139,14 @@ def hierarchical_contrastive_loss(
         raise ValueError(
             f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
         )
-    check_labels(labels)
+    check_labels(labels, several_paths=True)
     if len(labels) != len(features):
         raise ValueError(
             f"labels must have one row per row of features ({len(features)}); they have {len(labels)}. "
             "With several views, repeat the labels for each view"
         )
-    weights = _level_weights(level_weights, labels.shape[1])
+    levels = labels.shape[-1]
+    weights = _level_weights(level_weights, levels)
     gather = gather or _gather_nothing
     with torch.autocast(features.device.type, enabled=False):
         if features.dtype in (torch.float16, torch.bfloat16):
@@ -154,9 +157,10 @@ def hierarchical_contrastive_loss(
                 f"features must be finite; row {int((~keys.isfinite()).any(1).nonzero()[0])} is not. "
                 "Lower the learning rate, clip gradients, or look for a broken image"
             )
-        batch = _Batch(features, keys, first, gather(labels)[0].to(features.device), temperature, positives, chunk_size)
-        if len(keys) < 2 or labels.shape[1] == 0:
+        if len(keys) < 2 or levels == 0:
             return 0.0 * keys.sum()
+        key_labels = gather(labels)[0].to(features.device)
+        batch = _Batch(features, keys, first, key_labels, temperature, positives, chunk_size, gather)
         lambdas = torch.tensor(weights, dtype=features.dtype, device=features.device)
         if constraint in ("pair", "anchor"):
             return _constrained_loss(batch, lambdas, constraint == "pair", constraint_grad, gather)
@@ -207,21 +211,39 @@ class _Batch:
         temperature: float,
         positives: Positives,
         chunk_size: int | None,
+        gather: Gather,
     ) -> None:
         self.rows, self.keys, self.first = rows, keys, first  # (m, D), (M, D)
         self.temperature, self.chunk_size, self.positives = temperature, chunk_size, positives
-        self.nodes = prefix_ids(key_labels)  # (M, L)
+        if key_labels.ndim == 3 and not bool((key_labels[:, 1:] != PAD).any()):
+            key_labels = key_labels[:, 0]
+        self.nodes = prefix_ids(key_labels)  # (M, L), or (M, P, L) if a row of any process has several paths
+        self.several_paths = self.nodes.ndim == 3
         self.own = slice(first, first + len(rows))
+        self._shared: Tensor | None = None
+        if self.several_paths:
+            self.counts = self._counts_over_pairs()
+            all_counts = gather(self.counts)[0]
+        else:
+            all_counts = self._counts_by_node()
+            self.counts = all_counts[self.own]  # (m, L): |P_l(i)|
+        self.num_anchors = (all_counts > 0).sum(0)  # (L,): over all processes
+
+    def _counts_by_node(self) -> Tensor:
+        """Returns ``|P_l(i)|`` of the rows of all processes, (M, L), from the numbers of rows below each node."""
         # rows that stand at or below the anchor's node of each level, the anchor with them; 1 where it has no node
         below = [
             torch.where(n == PAD, 1, torch.bincount(n[n != PAD], minlength=1)[n.clamp(min=0)]) for n in self.nodes.T
         ]
-        ends = [torch.ones_like(below[0])] if below else []
-        finer = below[1:] + ends if positives == "diverge" else ends * len(below)
+        ends = [torch.ones_like(below[0])]
+        finer = below[1:] + ends if self.positives == "diverge" else ends * len(below)
         counts = [torch.where(n == PAD, 0, b - f) for n, b, f in zip(self.nodes.T, below, finer, strict=True)]
-        all_counts = torch.stack(counts, 1) if counts else self.nodes  # (M, L): |P_l(i)|
-        self.counts = all_counts[self.own]  # (m, L)
-        self.num_anchors = (all_counts > 0).sum(0)  # (L,): over all processes
+        return torch.stack(counts, 1)
+
+    def _counts_over_pairs(self) -> Tensor:
+        """Returns ``|P_l(i)|``, (m, L); a row below two nodes of the anchor's would be counted twice by node."""
+        counts = [torch.stack([positive.sum(1) for positive in of_level], 1) for _, of_level in self.positive_pairs()]
+        return torch.cat(counts) if counts else self.nodes.new_zeros(0, self.nodes.shape[-1])
 
     def log_sum_exp(self) -> Tensor:
         """Returns ``logsumexp_{a != i} s_ia``, (m,)."""
@@ -229,10 +251,14 @@ class _Batch:
         return lse
 
     def mean_positive_similarity(self) -> Tensor:
-        """Returns the mean of ``s_ij`` over ``P_l(i)``, (m, L), 0 where it is empty, in O(M L D).
+        """Returns the mean of ``s_ij`` over ``P_l(i)``, (m, L), 0 where it is empty, in O(M L D) for one path a row.
 
-        The sum over a node's rows is a product with the sum of their features, so no pair is ever looked at.
+        The sum over a node's rows is a product with the sum of their features, so no pair is ever looked at. With
+        several paths, a row may be below two nodes of the anchor's, and all pairs are looked at.
         """
+        if self.several_paths:
+            means: Tensor = _MeanPositiveSimilarity.apply(self.rows, self.keys, self)
+            return means
         itself = (self.rows * self.rows).sum(1)  # (m,)
         sums = []
         for node in self.nodes.T:
@@ -249,16 +275,31 @@ class _Batch:
     def chunks(self) -> Iterator[tuple[slice, Tensor, list[Tensor]]]:
         """Yields (rows, their similarities (c, M), for each level whether a key is a positive (c, M))."""
         keys = self.keys.detach()
+        for rows, positives in self.positive_pairs():
+            yield rows, self.rows[rows].detach() @ keys.T / self.temperature, positives
+
+    def positive_pairs(self) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yields (rows, for each level whether a key is a positive (c, M))."""
+        levels = range(1, self.nodes.shape[-1] + 1)
         for start, stop in _chunks(len(self.rows), self.chunk_size):
-            similarities = self.rows[start:stop].detach() @ keys.T / self.temperature
-            shared = shared_depth(self.nodes[self.first + start : self.first + stop], self.nodes)
-            shared.diagonal(self.first + start).fill_(0)  # a row is no positive of its own
-            levels = range(1, self.nodes.shape[1] + 1)
+            shared = self._shared_depth(start, stop)
             yield (
                 slice(start, stop),
-                similarities,
                 [shared >= level if self.positives == "share" else shared == level for level in levels],
             )
+
+    def _shared_depth(self, start: int, stop: int) -> Tensor:
+        """Returns how many levels some own rows and all keys share, (c, M), and 0 for a row and itself.
+
+        With several paths, which take longer, what holds all rows at once is kept: the loss asks for it repeatedly.
+        """
+        if self._shared is not None:
+            return self._shared
+        shared = shared_depth(self.nodes[self.first + start : self.first + stop], self.nodes)
+        shared.diagonal(self.first + start).fill_(0)  # a row is no positive of its own
+        if self.several_paths and self.chunk_size is None:
+            self._shared = shared.short()
+        return shared
 
 
 def _chunks(rows: int, chunk_size: int | None) -> list[tuple[int, int]]:
@@ -300,6 +341,31 @@ class _LogSumExp(torch.autograd.Function):
             grad_rows[start:stop] = softmax @ keys
             grad_keys.addmm_(softmax.T, rows[start:stop])
         return grad_rows, grad_keys, None, None, None
+
+
+class _MeanPositiveSimilarity(torch.autograd.Function):
+    """The mean of each row's similarities to its positives of each level; pair by pair, in chunks."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, keys: Tensor, batch: _Batch) -> Tensor:
+        ctx.batch = batch
+        ctx.save_for_backward(rows, keys)
+        sums = torch.zeros_like(batch.counts, dtype=rows.dtype)
+        for part, similarities, positives in batch.chunks():
+            sums[part] = torch.stack([(similarities * positive).sum(1) for positive in positives], 1)
+        return sums / batch.counts.clamp(min=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (rows, keys), batch = ctx.saved_tensors, ctx.batch
+        of_pair = grad / batch.counts.clamp(min=1) / batch.temperature  # (m, L)
+        grad_rows, grad_keys = torch.empty_like(rows), torch.zeros_like(keys)
+        for part, positives in batch.positive_pairs():
+            weights = sum(of_pair[part, level, None] * positive for level, positive in enumerate(positives))  # (c, M)
+            grad_rows[part] = weights @ keys
+            grad_keys.addmm_(weights.T, rows[part])
+        return grad_rows, grad_keys, None
 
 
 def _unconstrained_loss(

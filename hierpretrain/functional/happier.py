@@ -51,7 +51,8 @@ def happier_loss(
 
     Args:
         features: (M, D) unit rows, all views of all images; half precision is computed in float32.
-        labels: (M, L) label matrix, coarsest level first, ``PAD`` (-1) only on the right.
+        labels: (M, L) label matrix, coarsest level first, ``PAD`` (-1) only on the right, or (M, P, L) for items with
+            several paths.
         alpha: How much more the finer levels count; from 0.
         temperature: Of the sigmoid, in units of similarity; above 0. So is ``delta``, from 0.
         slope: Of U beyond ``delta``, from 0.
@@ -87,7 +88,7 @@ def happier_loss(
         scores = rows @ keys.T  # (m, M)
         shared = shared_depth(key_labels[first : first + len(rows)], key_labels)
         shared.diagonal(first).fill_(_ITSELF)
-        relevances = relevance(shared.clamp(min=0), labels.shape[1], alpha).to(scores)
+        relevances = relevance(shared.clamp(min=0), labels.shape[-1], alpha).to(scores)
         shape = _Shape(temperature, slope, delta, start, offset)
         precisions, slopes = _smooth_h_ap(scores.detach(), shared, relevances, shape)
         queries = (shared > 0).any(1).to(scores)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hierpretrain.functional.retrieval import _keys, check_same_set, check_some_relevant
 from hierpretrain.functional.search import unit_pair
-from hierpretrain.taxonomy import check_labels, path_heights, shared_depth
+from hierpretrain.taxonomy import check_labels, paired_depth, path_heights, shared_depth
 
 _BLOCK = 1 << 20  # similarities at a time; with counts at four levels 100 MiB, 500 if all items are relevant
 
@@ -42,11 +42,11 @@ def hierarchical_retrieval_metrics(
       same with both sums over the first k places. The best order is that of the whole gallery for every k;
     - ``lca_height@1``: the height of the lowest common ancestor of the query and the first item, 0 to L. The height of
       a node is the longest way down from it in the tree that all the label rows given here span. A query on an inner
-      node has its own node's height at best.
+      node has its own node's height at best. Where several pairs of paths share as much as any, the least height.
 
     All but the last are in [0, 1] and 1 exactly for a gallery sorted by level (for ``h_ap``, by relevance). Labels may
     be ragged: ``PAD`` equals nothing, so that a query of depth d matches at level d at best, and its scores are
-    relative to what it can match.
+    relative to what it can match. Items may have several paths, of which any pair makes a match.
 
     Equal similarities rank in the order of the gallery, as in :func:`retrieval_metrics`. A query that shares level 1
     with no gallery item is left out and counted.
@@ -57,9 +57,10 @@ def hierarchical_retrieval_metrics(
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
-        query_labels: (Q, L) label matrix, the coarsest level first, ``PAD`` on the right only.
+        query_labels: (Q, L) label matrix, the coarsest level first, ``PAD`` on the right only, or (Q, P, L) for items
+            with several paths.
         gallery: (G, D) features.
-        gallery_labels: (G, L) label matrix.
+        gallery_labels: (G, L) or (G, P, L) labels.
         ks: The k of ``ndcg@k``; one given twice counts once.
         same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
             index, so a duplicate of it stays an answer.
@@ -98,28 +99,32 @@ def hierarchical_retrieval_metrics(
     query, gallery = unit_pair(query, gallery)
     query_labels = label_rows(query_labels, len(query), "query_labels")
     gallery_labels = label_rows(gallery_labels, len(gallery), "gallery_labels")
-    if query_labels.shape[1] != gallery_labels.shape[1]:
+    num_levels = query_labels.shape[-1]
+    if num_levels != gallery_labels.shape[-1]:
         raise ValueError(
-            f"query_labels and gallery_labels must have the same levels; they have {query_labels.shape[1]} and "
-            f"{gallery_labels.shape[1]}"
+            f"query_labels and gallery_labels must have the same levels; they have {num_levels} and "
+            f"{gallery_labels.shape[-1]}"
         )
     if wrong := [k for k in ks if k < 1]:
         raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
-    relevances_of = _relevance(relevance, alpha, query_labels.shape[1])
+    relevances_of = _relevance(relevance, alpha, num_levels)
     if same_set:
         check_same_set(query_labels, gallery_labels)
-    heights = path_heights(torch.cat([query_labels, gallery_labels]))[: len(query)]
+    query_paths = query_labels.reshape(len(query), -1, num_levels)  # (Q, P, L)
+    gallery_paths = gallery_labels.reshape(len(gallery), -1, num_levels)
+    heights = path_heights(torch.cat([query_paths.flatten(0, 1), gallery_paths.flatten(0, 1)]))
+    heights = heights[: query_paths.shape[:2].numel()].view(*query_paths.shape[:2], -1)  # (Q, P, L + 1)
     inverse_ranks = 1 / torch.arange(1, len(gallery) + 1, dtype=torch.float64)
     harmonic = torch.nn.functional.pad(inverse_ranks.cumsum(0), (1, 0))  # H_0 = 0, H_1, ...
 
     sums: dict[str, float] = dict.fromkeys(["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"], 0.0)
     num_queries = 0
     own_rows = torch.arange(len(query)) if same_set else None
-    for rows, _, levels in ranked_levels(query, query_labels, gallery, gallery_labels, own_rows):
+    for rows, _, items, levels in ranked_levels(query, query_labels, gallery, gallery_labels, own_rows):
         # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
         row, place = levels.nonzero().unbind(1)
         rank, level = place + 1, levels[row, place]
-        so_far, counts = _running_counts(row, level, len(rows), query_labels.shape[1])
+        so_far, counts = _running_counts(row, level, len(rows), num_levels)
         num_relevant = counts.sum(1)
         finer = counts.flip(1).cumsum(1).flip(1) - counts
         best_rank = finer[row, level] + so_far.gather(1, level[:, None])[:, 0]  # items of one level keep their order
@@ -141,7 +146,9 @@ def hierarchical_retrieval_metrics(
         for k in ks:
             at_k = per_query(gain * (rank <= k)) / per_query(best_gain * (best_rank <= k))
             sums[f"ndcg@{k}"] += at_k.sum().item()
-        sums["lca_height@1"] += heights[rows].gather(1, levels[:, :1])[some].sum().item()
+        nearest = items[some][:, :1].flatten()
+        at_first = _lca_heights(query_paths[rows[some]], heights[rows[some]], gallery_paths[nearest])
+        sums["lca_height@1"] += at_first.sum().item()
         num_queries += int(some.sum())
     check_some_relevant(num_queries, len(query))
     means = {name: total / num_queries for name, total in sums.items()}
@@ -150,25 +157,26 @@ def hierarchical_retrieval_metrics(
 
 def ranked_levels(
     query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_rows: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
 
     Args:
         query: (Q, D) float32 unit rows on the CPU, as ``unit_rows`` returns.
-        query_labels: (Q, L) label matrix.
+        query_labels: (Q, L) or (Q, P, L) labels.
         gallery: (G, D) unit rows.
-        gallery_labels: (G, L) label matrix.
+        gallery_labels: (G, L) or (G, P, L) labels.
         own_rows: (Q,) the gallery row that each query is itself and that is left out of its ranking; ``None``: none.
 
     Yields:
         (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
-        meaning otherwise; (B, G) int64 match levels in the order of the ranks. G is one less with ``own_rows``.
+        meaning otherwise; (B, G) gallery rows and (B, G) int64 match levels in the order of the ranks. G is one less
+        with ``own_rows``.
 
     Example:
         >>> rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[0, 0], [0, 0], [0, 1]])
-        >>> for queries, _, levels in ranked_levels(rows[:1], labels[:1], rows, labels, torch.tensor([0])):
-        ...     print(queries.tolist(), levels.tolist())
-        [0] [[1, 2]]
+        >>> for queries, _, items, levels in ranked_levels(rows[:1], labels[:1], rows, labels, torch.tensor([0])):
+        ...     print(queries.tolist(), items.tolist(), levels.tolist())
+        [0] [[2, 1]] [[1, 2]]
     """
     workers = torch.get_num_threads()
     with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread
@@ -180,34 +188,47 @@ def ranked_levels(
             list(pool.map(lambda part: part.numpy().sort(axis=1), keys.tensor_split(workers)))
             if own_rows is not None:
                 keys = keys[:, :-1]
-            levels = shared_depth(query_labels[queries], gallery_labels)
-            yield queries, keys >> 32, levels.gather(1, keys & 0xFFFFFFFF)
+            levels, items = shared_depth(query_labels[queries], gallery_labels), keys & 0xFFFFFFFF
+            yield queries, keys >> 32, items, levels.gather(1, items)
+
+
+def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:
+    """Returns the (B,) heights of the lowest common ancestors of (B, P, L) queries and one (B, P', L) item of each.
+
+    Args:
+        query_paths: (B, P, L) label rows.
+        heights: (B, P, L + 1) of the nodes on these paths, the root's first.
+        item_paths: (B, P', L) label rows.
+    """
+    shared = torch.stack([paired_depth(path, item_paths) for path in query_paths.unbind(1)], 1)  # (B, P)
+    found = heights.gather(2, shared[..., None])[..., 0]
+    return found.masked_fill(shared < shared.amax(1, keepdim=True), heights.shape[-1]).amin(1)
 
 
 def label_rows(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:
-    """Checks a label matrix that goes with rows of features.
+    """Checks labels that go with rows of features.
 
     Args:
-        labels: (N, L) label matrix.
+        labels: (N, L) or (N, P, L) labels.
         num_rows: N, the number of feature rows.
         name: What a message shall call them.
 
     Returns:
-        (N, L) int64 on the CPU.
+        int64 of the same shape on the CPU.
 
     Raises:
-        ValueError: If it is no label matrix, has no level or not one row per row of features.
+        ValueError: If they are no labels, have no level or not one row per row of features.
 
     Example:
         >>> label_rows(torch.tensor([[4, -1]], dtype=torch.int16), 1)
         tensor([[ 4, -1]])
     """
-    if labels.ndim != 2 or len(labels) != num_rows or labels.shape[1] == 0:
+    if labels.ndim not in (2, 3) or len(labels) != num_rows or 0 in labels.shape[1:]:
         raise ValueError(
             f"{name} must be ({num_rows}, L), one label row per row of features and at least one level; their shape is "
             f"{tuple(labels.shape)}"
         )
-    check_labels(labels)
+    check_labels(labels, several_paths=True)
     return labels.detach().cpu().long()
 
 

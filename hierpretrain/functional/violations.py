@@ -32,8 +32,8 @@ def hierarchy_violations(
 
     Args:
         embeddings: (N, D) floating-point features on any device, of any length but 0.
-        labels: (N, L) label matrix, the coarsest level first, ``PAD`` on the right only. An item without any label is
-            no anchor, and unrelated to all others.
+        labels: (N, L) label matrix, the coarsest level first, ``PAD`` on the right only, or (N, P, L) for items with
+            several paths. An item without any label is no anchor, and unrelated to all others.
         max_anchors: If more items have a label, so many of them are drawn as anchors; j and k are always any items.
         seed: Draws the anchors.
 
@@ -64,11 +64,11 @@ def hierarchy_violations(
         drawn = np.random.default_rng(seed).choice(len(anchors), max_anchors, replace=False)
         anchors = anchors[torch.from_numpy(np.sort(drawn))]
 
-    num_levels = labels.shape[1]
+    num_levels = labels.shape[-1]
     # [p, q]: over the anchors, triples with j of level p and k of level q; and twice those violated
     triples = torch.zeros(num_levels + 1, num_levels + 1, dtype=torch.int64)
     violated = torch.zeros_like(triples)
-    for _, order, levels in ranked_levels(rows[anchors], labels[anchors], rows, labels, anchors):
+    for _, order, _, levels in ranked_levels(rows[anchors], labels[anchors], rows, labels, anchors):
         in_front = torch.searchsorted(order, order)  # (A, N): items strictly more similar
         not_behind = torch.searchsorted(order, order, right=True)
         counts = torch.stack([(levels == q).sum(1) for q in range(num_levels + 1)], 1)  # (A, L + 1)

@@ -1,8 +1,10 @@
 """The algorithm, its parts and the registered losses."""
 
 from hierpretrain.models.baselines import HAPPIERLoss, TripletLoss
+from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
+from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
     HiConELoss,
     HiMulConELoss,
@@ -13,6 +15,7 @@ from hierpretrain.models.losses import (
 )
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.projection import ProjectionHead
+from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
 
 __all__ = [
     "GuidedLoss",
@@ -23,11 +26,16 @@ __all__ = [
     "HiMulConLoss",
     "HierarchicalContrastive",
     "LevelCrossEntropyLoss",
+    "LevelTripletLoss",
     "MultiViewPreprocessor",
     "NTXentLoss",
     "ProjectionHead",
     "ReleasedHMLCLoss",
     "SoftLabelLoss",
+    "StrictPretrained",
     "SupConLoss",
     "TripletLoss",
+    "VGG16Convolutions",
+    "VGG16FullyConnected",
+    "select_weights",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -20,7 +21,7 @@ class HierarchicalContrastive(BaseModel):
 
     Args:
         backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector. Its own
-            ``frozen_stages`` freeze it in part; frozen parts run without gradient and keep their statistics.
+            ``frozen_stages`` freeze it in part or whole; frozen parts run without gradient and keep their statistics.
         projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
             the loss.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
@@ -67,6 +68,23 @@ class HierarchicalContrastive(BaseModel):
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone is trained."""
+        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
+
+    def init_weights(self) -> None:
+        """Initialises the weights as the parts' ``init_cfg`` say; ``Pretrained`` is :class:`StrictPretrained`."""
+        with DefaultScope.overwrite_default_scope("hierpretrain"):
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> HierarchicalContrastive:
+        """Sets the mode; a backbone of which nothing is trained stays in that of evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Tells the tree of the training data to the loss, if it is one that asks for it."""
         if hasattr(self.loss_module, "set_taxonomy"):
@@ -92,9 +110,40 @@ class HierarchicalContrastive(BaseModel):
             return self.predict(inputs, data_samples)
         raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
 
-    def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the (N, D) vectors of the encoder, before the projection and not normalised."""
-        outputs = self.backbone(inputs)
+    def frozen_features(self, inputs: Tensor) -> Tensor:
+        """Returns all that a frozen backbone tells of images, for ``extract_feat((features,))`` to go on with.
+
+        Args:
+            inputs: (N, C, H, W), preprocessed.
+
+        Returns:
+            The backbone's output, (N, D) or (N, D, H, W); without a neck the (N, D) vectors of the encoder.
+
+        Raises:
+            ValueError: If the neck takes several outputs.
+        """
+        if self.neck is None:
+            return self.extract_feat(inputs)
+        outputs = self._run_backbone(inputs)
+        outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        if len(outputs) != 1:
+            raise ValueError(
+                f"the backbone hands {len(outputs)} outputs to the neck, and only one can be kept; choose one by its "
+                "`out_indices`, or train without FrozenFeaturesHook"
+            )
+        return outputs[0]
+
+    def _run_backbone(self, inputs: Tensor) -> Any:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.backbone(inputs)
+
+    def extract_feat(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
+        """Returns the (N, D) vectors of the encoder, before the projection and not normalised.
+
+        Args:
+            inputs: (N, C, H, W) images, or a tuple with what :meth:`frozen_features` gave of them.
+        """
+        outputs = inputs if isinstance(inputs, tuple) else self._run_backbone(inputs)
         if self.neck is not None:
             outputs = self.neck(outputs)
         last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
@@ -114,33 +163,36 @@ class HierarchicalContrastive(BaseModel):
             features = self.projection(features)
         return normalize(features.float(), dim=1)  # in half precision, unit length is off by thousandths
 
-    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor | tuple[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Returns the loss of a batch.
 
         Args:
-            inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them.
-            data_samples: B samples with ``gt_label``, the (L,) label row, and the meta item ``sample_idx``.
+            inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them, or a tuple with
+                what :meth:`frozen_features` gave of them.
+            data_samples: B samples with ``gt_label``, the (L,) label row or (P, L) rows of several paths, and the meta
+                item ``sample_idx``.
         """
         if self.loss_module is None:
             raise ValueError(
                 "this model has no loss: it evaluates a checkpoint (tools/test.py); train with a config that has "
                 "model.loss"
             )
-        views, rest = divmod(len(inputs), len(data_samples))
+        images = inputs[0] if isinstance(inputs, tuple) else inputs
+        views, rest = divmod(len(images), len(data_samples))
         if rest or not views:
-            raise ValueError(f"{len(inputs)} images are no whole number of views of {len(data_samples)} samples")
+            raise ValueError(f"{len(images)} images are no whole number of views of {len(data_samples)} samples")
         if "gt_label" not in data_samples[0] or "sample_idx" not in data_samples[0]:
             raise ValueError(
                 "training needs `gt_label`, the label row, and `sample_idx` of every sample: "
                 "end the pipeline with PackInputs, with 'sample_idx' among its meta_keys"
             )
-        labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)  # (B, L)
-        instances = torch.tensor([sample.sample_idx for sample in data_samples], device=inputs.device)  # (B,)
+        labels = torch.stack([sample.gt_label for sample in data_samples]).to(images.device)  # (B, L) or (B, P, L)
+        instances = torch.tensor([sample.sample_idx for sample in data_samples], device=images.device)  # (B,)
         features = self.extract_feat(inputs)
         if self.projection is not None:
             features = self.projection(features)
         features = normalize(features.float(), dim=1) if self.normalize else features.float()
-        return {"loss": self.loss_module(features, labels.repeat(views, 1), instances.repeat(views))}
+        return {"loss": self.loss_module(features, torch.cat([labels] * views), instances.repeat(views))}
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
         """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32 on the CPU."""

@@ -1,8 +1,9 @@
 """The registered losses: each a constructor and one call of a function of :mod:`hierpretrain.functional`.
 
 All are called as ``loss(features, labels, instances)`` with (M, D) unit rows stacked view by view, the (M, L) label
-matrix and the (M,) numbers of the images, repeated for each view. On several processes the value and the gradient are
-those of one process on all rows together.
+matrix and the (M,) numbers of the images, repeated for each view. HiMulCon, HiConE, HiMulConE and SimCLR also take
+(M, P, L) labels, of images that hang in several places of the tree. On several processes the value and the gradient
+are those of one process on all rows together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc
 from hierpretrain.functional.contrastive import Constraint, Positives
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import append_instances, prefix_ids
+from hierpretrain.taxonomy import append_instances, check_labels, prefix_ids
 
 
 def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
@@ -29,12 +30,13 @@ def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
         name: Whose level it is, for the error.
 
     Raises:
-        ValueError: If there is no such level.
+        ValueError: If there is no such level, or the rows have several paths.
 
     Example:
         >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
         tensor([[0, 1]])
     """
+    check_labels(labels[:0])  # the shape alone, which is one for all processes: none of them waits for another
     levels = labels.shape[1]
     if level == 0 or abs(level) > levels:
         raise ValueError(
@@ -55,7 +57,7 @@ def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
         (m,) int64: equal if and only if the whole paths down to the level are; ``PAD`` where a path ends above it.
 
     Raises:
-        ValueError: If there is no such level.
+        ValueError: If there is no such level, or the rows have several paths.
 
     Example:
         >>> level_nodes(2, torch.tensor([[7, 1, 5], [9, 1, 5], [7, 1, 6], [9, -1, -1]]), "TripletLoss")
@@ -293,4 +295,5 @@ class ReleasedHMLCLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss."""
+        check_labels(labels)
         return released_hmlc_loss(features, torch.cat([labels, instances[:, None]], 1), **self.options)

@@ -51,15 +51,21 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         Args:
             data: ``inputs`` is a (B, C, H, W) tensor, or a list of one such tensor per view, or (as
                 ``pseudo_collate`` leaves them) a list of B images or of B lists of views; ``data_samples`` is kept.
+                In place of images there may be ``features``: what a frozen backbone gave of them, which
+                :class:`hierpretrain.engine.FrozenFeaturesHook` keeps.
             training: Plays no part.
 
         Returns:
-            ``inputs``, (views x B, C, H, W) float32, all images' view 0 first, and ``data_samples``.
+            ``inputs``, (views x B, C, H, W) float32, all images' view 0 first, and ``data_samples``. Features are
+            ``inputs`` as the only entry of a tuple, in float32 and else as they came.
 
         Raises:
             ValueError: If the images of a batch differ in size.
         """
         data = self.cast_data(data)
+        if "features" in data:
+            (features,) = _views(data["features"])
+            return {"inputs": (features.to(self.mean.dtype),), "data_samples": data.get("data_samples")}
         try:
             inputs = torch.cat(_views(data["inputs"]))
         except RuntimeError as error:

@@ -56,13 +56,14 @@ def choose_rows(
 ) -> list[SheetRow]:
     """Samples queries, uniformly among those that have a relevant gallery item, and finds their nearest neighbours.
 
-    A gallery item is relevant, and a neighbour right, if it has the query's label. ``PAD`` equals nothing.
+    A gallery item is relevant, and a neighbour right, if it has the query's label, or one of them where there are
+    several. ``PAD`` equals nothing.
 
     Args:
         query: (Q, D) embeddings.
-        query_labels: (Q,) node ids at one level, as a column of ``prefix_ids``.
+        query_labels: (Q,) node ids at one level, as a column of ``prefix_ids``; for images of several paths (Q, P, 1).
         gallery: (G, D) embeddings.
-        gallery_labels: (G,) node ids at the same level.
+        gallery_labels: (G,) or (G, P, 1) node ids at the same level.
         query_paths: Q paths of images.
         gallery_paths: G paths of images.
         query_captions: Q captions.
@@ -131,13 +132,15 @@ def choose_rows(
 
 
 def _same_node(a: Tensor, b: Tensor) -> Tensor:
-    """Returns which pairs have one label of a single level: (N,) and (M,) to (N, M) bool."""
-    return shared_depth(a[:, None].cpu(), b[:, None].cpu()) == 1
+    """Returns which pairs have a label in common: (N,) or (N, P, 1) and (M,) or (M, P, 1) to (N, M) bool."""
+    a, b = (labels.cpu() if labels.ndim == 3 else labels.cpu()[:, None] for labels in (a, b))
+    return shared_depth(a, b) == 1
 
 
 def _check_lengths(name: str, number: int, parts: dict[str, Sequence[str] | Tensor]) -> None:
     for part, values in parts.items():
-        if isinstance(values, str) or len(values) != number or (isinstance(values, Tensor) and values.ndim != 1):
+        wrong = isinstance(values, Tensor) and values.ndim != 1 and (values.ndim != 3 or values.shape[2] != 1)
+        if isinstance(values, str) or len(values) != number or wrong:
             shape = tuple(values.shape) if isinstance(values, Tensor) else (len(values),)
             raise ValueError(f"{part} must have shape ({number},), an entry per row of {name}; its shape is {shape}")
 

@@ -35,6 +35,11 @@ def test_good_annotations():
         ({"labels": ((3,), ())}, "has the label (3,); names must be non-empty strings"),
         ({"splits": ("all", "")}, "has the split ''; it must be a non-empty string"),
         ({"flat": {"id": ["1", 2]}}, "has the id 2; it must be a non-empty string"),
+        ({"more_labels": {2: (("dog",),)}}, "has more_labels of row 2, which does not exist or has no label"),
+        ({"more_labels": {-1: (("dog",),)}}, "has more_labels of row -1, which does not exist or has no label"),
+        ({"more_labels": {1: (("dog",),)}}, "has more_labels of row 1, which does not exist or has no label"),
+        ({"more_labels": {0: (("dog", "pug"),)}}, "of 2 levels, more than the 1 level_names ('kind',); name every"),
+        ({"more_labels": {0: (("",),)}}, "has the label ('',); names must be non-empty strings"),
         ({"images": ("a.jpg", "../b.jpg")}, "lists the image '../b.jpg', which must not be absolute, hold '..'"),
         ({"images": ("a.jpg", "./a.jpg")}, "'./a.jpg', which must have no empty or '.' part; list paths below root"),
     ],
@@ -42,6 +47,24 @@ def test_good_annotations():
 def test_wrong_annotations(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make(**options)
+
+
+def test_an_image_may_have_several_paths():
+    rows = make(
+        ["a.jpg", "b.jpg", "c.jpg"],
+        [("cat",), (), ("dog", "pug")],
+        ["x", "y", "z"],
+        ("kind", "breed"),
+        flat={"id": ["1", "", "3"]},
+        more_labels={0: (("dog",), ("cat", "tabby"), ("dog",)), 2: (("dog",),)},
+    )
+    assert rows.paths(0) == [("dog",), ("cat", "tabby")]
+    assert rows.paths(1) == [()]
+    assert rows.paths(2) == [("dog", "pug")]
+    some = rows.take([2, 0])
+    assert (some.images, some.splits, some.flat["id"]) == (["c.jpg", "a.jpg"], ["z", "x"], ["3", "1"])
+    assert [some.paths(row) for row in range(2)] == [rows.paths(2), rows.paths(0)]
+    assert rows.take([1, 2]).more_labels == {1: (("dog",),)}
 
 
 def test_at_most_five_duplicates_are_named():

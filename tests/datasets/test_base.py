@@ -107,6 +107,7 @@ def test_metainfo_goes_through_a_checkpoint(root):
     assert metainfo == {
         "taxonomy": data.taxonomy.to_dict(),
         "flat_label_names": ("product",),
+        "flat_label_values": {"product": ("p1", "p5", "p9")},
         "splits": ("train",),
     }
     assert Taxonomy.from_dict(metainfo["taxonomy"]) == data.taxonomy
@@ -121,6 +122,86 @@ def test_packed_inputs(root):
     assert sample.gt_label.tolist() == [2, -1, -1]
     assert sample.flat_label.tolist() == [1]
     assert (sample.sample_idx, sample.split) == (3, "test")
+
+
+# ---------------------------------------------------------------- several paths
+class Hybrids(HierarchicalDataset):
+    """Images 1 and 4 of ``ROWS`` hang in two and three places; the second path of image 0 says nothing more."""
+
+    def read(self):
+        rows = Pets.read(self)
+        more = {
+            0: (("animal", "cat"),),
+            1: (("animal", "dog"),),
+            3: (("food", "fruit", "apple"), ("animal", "dog")),
+        }
+        flat = {"product": rows.flat["product"], "maker": ["", "b", "a", "", "b", ""]}
+        return Annotations(
+            rows.images, rows.labels, rows.splits, rows.level_names, rows.root, flat, "hybrids", more_labels=more
+        )
+
+
+def test_all_paths_are_kept_in_one_shape_for_all_splits(root):
+    none = [-1, -1, -1]
+    data = Hybrids(data_root=root)
+    assert data.labels.tolist() == [
+        [[0, 0, 1], none, none],
+        [[0, 0, 0], [0, 1, -1], none],
+        [[0, 1, -1], none, none],
+        [[2, -1, -1], [1, 2, 2], [0, 1, -1]],
+        [none, none, none],
+        [[1, 2, 2], none, none],
+    ]
+    assert Hybrids(data_root=root, split="train").labels.tolist() == data.labels[[0, 2, 4]].tolist()
+    assert data.get_data_info(3)["gt_label"].tolist() == data.labels[3].tolist()
+
+
+@pytest.mark.parametrize(
+    ("policy", "rows", "labels"),
+    [
+        ("first", range(6), {1: [0, 0, 0], 3: [2, -1, -1]}),
+        ("longest", range(6), {1: [0, 0, 0], 3: [1, 2, 2]}),
+        ("drop", [0, 2, 4, 5], {}),
+    ],
+)
+def test_one_path_is_chosen_or_the_image_left_out(root, logged, policy, rows, labels):
+    data, whole = Hybrids(data_root=root, paths=policy), Pets(data_root=root)
+    expected = {row: whole.labels[row].tolist() for row in rows} | labels
+    assert data.labels.tolist() == list(expected.values())
+    assert data.image_paths == [f"{root}/{ROWS[row][0]}" for row in rows]
+    assert data.flat_labels[:, 0].tolist() == whole.flat_labels[list(rows), 0].tolist()
+    assert logged == [f"hybrids: 2 of 6 images hang in several places of the tree; paths='{policy}'"]
+
+
+def test_policies_are_named_and_must_leave_an_image(root):
+    with pytest.raises(ValueError, match="paths must be 'all', 'first', 'longest' or 'drop'; it is 'any'"):
+        Pets(data_root=root, paths="any")
+    with pytest.raises(
+        ValueError, match="paths='drop' leaves none of the chosen images of hybrids: all hang in several"
+    ):
+        Hybrids(data_root=root, split="test", paths="drop")
+
+
+def test_nodes_of_further_paths_alone_are_in_the_tree_and_every_policy_has_the_same(root):
+    trees = [Hybrids(data_root=root, split="train", paths=policy).taxonomy for policy in ("all", "first", "drop")]
+    assert trees[0] == trees[1] == trees[2] == Pets(data_root=root).taxonomy
+
+
+def test_a_flat_label_may_be_missing(root):
+    data = Hybrids(data_root=root)
+    assert data.flat_labels[:, 1].tolist() == [-1, 1, 0, -1, 1, -1]
+    assert data.metainfo["flat_label_values"] == {"product": ("p1", "p5", "p9"), "maker": ("a", "b")}
+
+
+def test_several_paths_are_packed(root):
+    pack = {"type": "PackInputs", "algorithm_keys": ("flat_label",), "meta_keys": ("sample_idx", "img_path", "split")}
+    data = Hybrids(data_root=root, pipeline=[{"type": "LoadRGB"}, pack])
+    for row in (0, 3):
+        sample = data[row]["data_samples"]
+        assert sample.gt_label.tolist() == data.labels[row].tolist()
+        assert sample.gt_label.dtype == torch.int64
+        assert sample.flat_label.tolist() == data.flat_labels[row].tolist()
+        assert (sample.sample_idx, sample.split) == (row, ROWS[row][2])
 
 
 def test_host_wrappers(root, monkeypatch):

@@ -5,9 +5,11 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hierpretrain.datasets import LoadRGB, UnreadableImage
+from hierpretrain.datasets.loading import PackInputs
 from hierpretrain.registry import TRANSFORMS
 
 
@@ -151,6 +153,20 @@ def test_broken_file(tmp_path, data, reason):
         load(tmp_path / "broken.jpg")
     assert isinstance(caught.value, ValueError)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # it crosses from a worker
+
+
+def test_labels_of_one_and_of_several_paths_are_packed():
+    for label in ([1, 2, -1], [[1, 2, -1], [0, -1, -1]]):
+        packed = PackInputs()({"img": np.zeros((4, 6, 3), np.uint8), "gt_label": np.array(label), "img_path": "a.png"})
+        assert packed["data_samples"].gt_label.tolist() == label
+        assert packed["data_samples"].gt_label.dtype == torch.int64
+        assert packed["data_samples"].img_path == "a.png"
+        assert packed["inputs"].shape == (3, 4, 6)
+    assert "gt_label" not in PackInputs()({"img": np.zeros((4, 6, 3), np.uint8)})["data_samples"]
+
+
+def test_our_packing_is_the_one_that_configs_name():
+    assert TRANSFORMS.get("PackInputs") is PackInputs
 
 
 def test_missing_file(tmp_path):

@@ -1,4 +1,6 @@
+import hashlib
 import itertools
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,8 @@ from mmengine.dataset import DefaultSampler
 from hierpretrain.datasets import HierarchicalBatchSampler
 from hierpretrain.taxonomy import PAD, depth, shared_depth
 from tests.conftest import random_labels
+from tests.reference.contrastive import shared_depth as shared_by_loop
+from tests.reference.paths import random_paths
 
 
 def plan(labels, batch_size, epoch=0, **options):
@@ -26,6 +30,12 @@ def trees():
 
 
 TREES = list(trees())
+FORESTS = [  # images of several paths each
+    random_paths(seed, rows=rows, most=most, levels=levels, branching=branching, ragged=seed != 1)
+    for seed, (rows, most, levels, branching) in enumerate(
+        [(40, 2, 3, 2), (101, 4, 3, 4), (64, 2, 1, 5), (90, 3, 4, 3), (33, 3, 2, 30), (57, 5, 5, 2)]
+    )
+]
 
 
 def check_partners(labels, batches, size):
@@ -64,7 +74,102 @@ def test_a_partner_of_the_finest_level_is_of_the_same_node_while_there_is_one():
         assert (labels[batch[0]] == labels[batch[1]]).all()
 
 
-@pytest.mark.parametrize("labels", TREES, ids=lambda labels: "x".join(map(str, labels.shape)))
+def check_partners_along_a_path(labels, batches, size):
+    """The same for images of several paths: every tuple must fit a path of its anchor, whichever that was."""
+    unused = set(range(len(labels)))
+
+    def fits(path, batch, position):
+        """Returns where the next tuple begins if the one behind ``position`` follows this path of its anchor's."""
+        left, deep = unused - {batch[position]}, int((path != PAD).sum())
+        position += 1
+        for level in range(deep, 0, -1):
+            if position == len(batch) == size:
+                break
+            candidates = [i for i in left if any(shared_by_loop(path, other) == level for other in labels[i])]
+            if candidates:
+                if position == len(batch) or batch[position] not in candidates:
+                    return None
+                left.remove(batch[position])
+                position += 1
+        return position
+
+    def replay(number, position):
+        """Follows every path that fits, since several may."""
+        if number == len(batches):
+            return True
+        batch = batches[number]
+        if position == len(batch):
+            return replay(number + 1, 0)
+        paths = [path for path in labels[batch[position]] if path[0] != PAD] or [labels[batch[position], 0]]
+        for end in dict.fromkeys(fits(path, batch, position) for path in paths):
+            if end is not None:
+                taken = set(batch[position:end])
+                unused.difference_update(taken)
+                if replay(number, end):
+                    return True
+                unused.update(taken)
+        return False
+
+    assert replay(0, 0)
+
+
+@pytest.mark.parametrize("labels", FORESTS, ids=lambda labels: "x".join(map(str, labels.shape)))
+@pytest.mark.parametrize("batch_size", [1, 7, 16])
+def test_every_tuple_of_images_of_several_paths_follows_one_of_its_anchor_s(labels, batch_size):
+    assert (labels[:, 1, 0] != PAD).sum() > 5
+    for epoch in range(2):
+        check_partners_along_a_path(labels, plan(labels, batch_size, epoch, drop_last=True), batch_size)
+
+
+def test_the_check_along_a_path_sees_a_wrong_partner():
+    labels = torch.tensor([[[0, 0], [1, 2]], [[0, 0], [PAD, PAD]], [[1, 2], [PAD, PAD]], [[0, 1], [PAD, PAD]]])
+    for good in ([0, 1, 3], [0, 2, 1], [0, 2, 3], [3, 0]):
+        check_partners_along_a_path(labels, [good], 3)
+    for wrong in ([0, 3, 1], [1, 2, 3], [3, 2, 0]):
+        with pytest.raises(AssertionError):
+            check_partners_along_a_path(labels, [wrong], 3)
+
+
+def test_one_path_given_as_several_makes_the_very_plan_of_one():
+    for labels in TREES:
+        expected = plan(labels, 7, 1)
+        assert plan(labels[:, None], 7, 1) == expected
+        absent = torch.full_like(labels, PAD)
+        assert plan(torch.stack([labels, absent], 1), 7, 1) == expected
+        assert plan(torch.stack([absent, labels], 1), 7, 1) == expected
+
+
+def test_plans_stay_those_of_earlier_versions():
+    plans = [
+        plan(labels, batch_size, epoch, seed=5, drop_last=drop_last)
+        for labels in TREES
+        for batch_size, epoch, drop_last in itertools.product((3, 8), (0, 1), (False, True))
+    ]
+    # (a later numpy may draw other numbers from a seed: then make the plans of both versions with that one)
+    assert hashlib.sha256(json.dumps(plans).encode()).hexdigest().startswith("7deb8c58ec9d74f3")
+
+
+def test_an_image_is_drawn_as_an_anchor_by_each_of_its_paths():
+    # image 0 is of both classes; its partner is of the class that it was drawn by
+    labels = torch.tensor([[[0], [1]]] + [[[0], [PAD]]] * 3 + [[[1], [PAD]]] * 3)
+    anchors, partners = [], []
+    for epoch in range(900):
+        anchor, partner = plan(labels, 2, epoch, drop_last=True)[0]
+        anchors.append(anchor == 0)
+        if anchor == 0:
+            partners.append(partner in (1, 2, 3))
+    assert abs(np.mean(anchors) - 2 / 8) < 4 * (0.25 * 0.75 / 900) ** 0.5  # two of eight entries
+    assert abs(np.mean(partners) - 0.5) < 4 * 0.5 / len(partners) ** 0.5
+
+
+def test_an_image_is_a_partner_by_any_of_its_paths():
+    # the one image that shares a node with image 0 does so by its second path, with image 2 by its first
+    labels = torch.tensor([[[0, 0], [PAD, PAD]], [[1, 1], [0, 0]], [[1, 1], [PAD, PAD]]])
+    first = {tuple(plan(labels, 2, epoch, drop_last=True)[0]) for epoch in range(60)}
+    assert first == {(0, 1), (1, 0), (1, 2), (2, 1)}
+
+
+@pytest.mark.parametrize("labels", TREES + FORESTS, ids=lambda labels: "x".join(map(str, labels.shape)))
 @pytest.mark.parametrize(("batch_size", "world_size"), list(itertools.product([1, 5, 16], [1, 2, 4])))
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_every_image_comes_once_and_all_ranks_have_as_many_batches(labels, batch_size, world_size, drop_last):
@@ -73,7 +178,7 @@ def test_every_image_comes_once_and_all_ranks_have_as_many_batches(labels, batch
             HierarchicalBatchSampler(labels, 1, world_size=world_size)
         return
     if len(labels) < batch_size * world_size:
-        labels = labels.repeat(2, 1)
+        labels = torch.cat([labels, labels])
     ranks = [
         plan(labels, batch_size, drop_last=drop_last, rank=rank, world_size=world_size) for rank in range(world_size)
     ]
@@ -211,6 +316,7 @@ def test_anchors_are_drawn_image_by_image():
         (torch.zeros(3, 1, dtype=torch.int64), dict(batch_size=5, world_size=4), "3 images do not fill one batch of 1"),
         (torch.empty(0, 2, dtype=torch.int64), dict(batch_size=5), "0 images do not fill"),
         (torch.tensor([[PAD, 0]]), dict(batch_size=1), "PAD .* only on the right"),
+        (torch.tensor([[[0, 0], [PAD, 0]]]), dict(batch_size=1), "PAD .* only on the right; row 1 of item 0"),
         (SimpleNamespace(dataset=[1, 2]), dict(batch_size=1), "needs a dataset with `.labels`.*list has none"),
     ],
 )
@@ -229,3 +335,5 @@ def test_one_image_and_one_node():
     assert plan(torch.zeros(1, 2, dtype=torch.int64), 4) == [[0]]
     assert sorted(itertools.chain(*plan(torch.zeros(9, 2, dtype=torch.int64), 4))) == list(range(9))
     assert sorted(itertools.chain(*plan(torch.empty(9, 0, dtype=torch.int64), 4))) == list(range(9))
+    assert sorted(itertools.chain(*plan(torch.full((9, 3, 2), PAD), 4))) == list(range(9))
+    assert sorted(itertools.chain(*plan(torch.zeros(9, 3, 2, dtype=torch.int64), 4))) == list(range(9))

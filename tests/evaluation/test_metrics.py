@@ -131,6 +131,113 @@ def test_what_is_missing_is_named_with_its_remedy():
         collect(bare)
 
 
+# ---------------------------------------------------------------- several paths
+FORKED = [  # the classes of the coarse and of the fine level are: a, x | several, x | several, several | b, none
+    ("a", "x"),
+    [("a", "x"), ("b",)],
+    [("a", "y"), ("b", "z")],
+    ("b",),
+    [("a", "x"), ("a", "y")],  # a, several
+    (),
+]
+
+
+def forked(paths, features, splits=None, flat=None):
+    """An evaluated set of images with these paths."""
+    labels = TREE.encode(paths)
+    made = []
+    for i, (row, feature) in enumerate(zip(labels, torch.as_tensor(features), strict=True)):
+        sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=(splits or ["test"] * 99)[i]))
+        sample.set_field(row, "gt_label")
+        sample.set_field(torch.tensor([flat[i] if flat else 0]), "flat_label")
+        sample.set_field(feature.float(), "embedding")
+        made.append(sample)
+    return made
+
+
+def test_the_class_of_an_image_of_several_paths_is_the_one_that_they_agree_on():
+    features = torch.eye(6)
+    embedded = Embeddings.from_samples([collect(sample) for sample in forked(FORKED, features)], META)
+    assert embedded.names("coarse") == ["a", "(several)", "(several)", "b", "a", "(none)"]
+    assert embedded.classes("coarse").tolist() == [0, PAD, PAD, 1, 0, PAD]
+    assert embedded.names("fine") == ["x", "x", "(several)", "(none)", "(several)", "(none)"]
+    assert embedded.classes("fine").tolist() == [0, 0, PAD, PAD, PAD, PAD]
+    assert embedded.nodes("fine").tolist() == [[0, PAD], [0, PAD], [1, 3], [PAD, PAD], [0, 1], [PAD, PAD]]
+    assert embedded.classes("name").tolist() == embedded.nodes("name").tolist() == [0] * 6
+    left, num_left_out = embedded.of_one_class("coarse")
+    assert (left.paths, num_left_out) == (["0.png", "3.png", "4.png", "5.png"], 2)  # one without a class stays
+    assert left.labels.tolist() == embedded.labels[[0, 3, 4, 5]].tolist()
+    assert left.features.tolist() == features[[0, 3, 4, 5]].tolist()
+    assert embedded.of_one_class("name") == (embedded, 0)
+    only_forked = embedded._rows([1, 2])
+    with pytest.raises(ValueError, match="every image is in several classes of 'coarse'; measure another level or all"):
+        only_forked.of_one_class(1)
+
+
+def test_an_image_of_several_classes_is_neither_query_nor_answer_at_that_level():
+    angles = torch.tensor([0.0, 1, 2, 30, 31, 32, 60])
+    features = torch.stack([angles.deg2rad().cos(), angles.deg2rad().sin()], 1)
+    paths = [
+        ("a", "x"),  # query
+        [("a", "y"), ("b", "x")],  # gallery: the nearest; of several classes at both levels
+        ("a", "y"),  # gallery
+        ("b", "x"),  # query
+        [("b", "x"), ("b", "z")],  # gallery: of the query's coarse class, and of several fine ones
+        [("a", "x"), ("b",)],  # query of several coarse classes, and of a single fine one
+        ("a", "x"),  # gallery
+    ]
+    splits = ["query", "gallery", "gallery", "query", "gallery", "query", "gallery"]
+    metrics = evaluate(RetrievalMetric(["coarse", "fine", "name"], ks=(1,)), forked(paths, features, splits))
+    coarse, fine = torch.tensor([0, 0, 1, 1, 0]), torch.tensor([0, 1, 2, 0, 0])  # of the images that have one
+    expected = {
+        "coarse": retrieval_metrics(features[[0, 3]], coarse[[0, 2]], features[[2, 4, 6]], coarse[[1, 3, 4]], ks=(1,))
+        | {"num_ambiguous": 2},
+        "fine": retrieval_metrics(features[[0, 3, 5]], fine[[0, 2, 3]], features[[2, 6]], fine[[1, 4]], ks=(1,))
+        | {"num_ambiguous": 2},
+        "name": retrieval_metrics(
+            features[[0, 3, 5]], torch.zeros(3).long(), features[[1, 2, 4, 6]], torch.zeros(4).long(), ks=(1,)
+        ),
+    }
+    assert metrics == {f"{level}/{key}": value for level, found in expected.items() for key, value in found.items()}
+    # by hand: both queries of the coarse level find their own first; of the fine one, (a, y) stands before (a, x) for
+    # the first query and behind it for the last, and (b, x) has none
+    assert metrics["coarse/recall@1"] == 1
+    assert (metrics["fine/num_queries"], metrics["fine/num_lone_queries"]) == (2, 1)
+    assert metrics["fine/map"] == pytest.approx((1 / 2 + 1) / 2)
+    among_all = RetrievalMetric(["coarse"], query=["query", "gallery"])
+    assert evaluate(among_all, forked(paths, features, splits))["coarse/num_ambiguous"] == 2  # each counted once
+
+
+def test_metrics_of_all_levels_take_all_paths():
+    paths, features = [*FORKED, ("a", "x"), ("b", "z")], FEATURES[:8]
+    labels = TREE.encode(paths)
+    found = evaluate(HierarchicalRetrievalMetric(ks=(2,)), forked(paths, features))
+    assert found == hierarchical_retrieval_metrics(features, labels, features, labels, ks=(2,), same_set=True)
+    assert evaluate(ViolationMetric(), forked(paths, features)) == hierarchy_violations(features, labels)
+
+
+def test_clusters_are_those_of_the_images_of_one_class():
+    paths, features = [*FORKED, ("a", "y"), ("b", "z")], FEATURES[:8]
+    found = evaluate(ClusteringMetric(["fine"], within=[("fine", "coarse")]), forked(paths, features))
+    fine, coarse = torch.tensor([0, 0, 1, 3]), torch.tensor([0, PAD, 0, 1])
+    expected = clustering_metrics(features[[0, 1, 6, 7]], fine, parents=coarse)
+    assert found == {
+        "fine/nmi": expected["nmi"],
+        "fine/ami": expected["ami"],
+        "fine/nmi_in_coarse": expected["nmi_in_parent"],
+    }
+
+
+def test_flat_labels_are_called_by_their_values():
+    meta = {**META, "flat_label_values": {"name": ("red", "blue", "green")}}
+    made = forked([("a", "x")] * 4, torch.eye(4), ["query", "gallery"] * 2, [2, PAD, 0, 1])
+    embedded = Embeddings.from_samples([collect(sample) for sample in made], meta)
+    assert embedded.names("name") == ["green", "(none)", "red", "blue"]
+    assert embedded.of("query").names("name") == ["green", "red"]
+    without = Embeddings.from_samples([collect(sample) for sample in made], META)
+    assert without.names("name") == ["2", "(none)", "0", "1"]
+
+
 # ---------------------------------------------------------------- parts: seen and unseen classes
 PARTS = ["seen_train", "seen_train", "seen_test", "seen_test", "unseen_train", "unseen_test"] * 2
 PART_PATHS = (

@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from hierpretrain.functional import accuracy, knn_classify, linear_probe
+from hierpretrain.functional import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.taxonomy import PAD
 from tests.reference import classification as reference
 
@@ -151,6 +151,91 @@ def test_fewer_classes_than_k():
     assert linear_probe(train[:1], torch.tensor([4]), train).tolist() == [[4]] * 3
 
 
+# ---------------------------------------------------------------- the scores of a linear layer
+def test_the_layer_of_the_probe_is_the_one_that_scores():
+    (train, labels), (test, _) = random_set(16, 150, 6), random_set(17, 80, 6)
+    recipe = dict(optimizer="sgd", epochs=5, batch_size=32, lr=10.0, weight_decay=1e-5, cosine=True, scaling="length")
+    scores, classes = linear_scores(train, labels, test, seed=3, **recipe)
+    best = linear_probe(train, labels, test, epochs=5, batch_size=32, seed=3, k=6)
+    assert torch.equal(classes[scores.argsort(1, descending=True)], best)
+    torch.testing.assert_close(scores.sum(1), torch.ones(80, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("epochs", "weight_decay"), [(1, 0.0), (20, 0.0), (20, 0.5)])
+def test_adam_equals_the_steps_by_hand(epochs, weight_decay):
+    # 59 rows: a class with a fifth of the rows has a gradient of 0, whose rounding Adam would blow up to a whole step
+    (train, labels), (test, _) = random_set(18, 59, 5, pad=0), random_set(19, 40, 5)
+    options = dict(epochs=epochs, lr=0.05, weight_decay=weight_decay)
+    scores, classes = linear_scores(train, labels, test, batch_size=59, **options)
+    logits = reference.adam_regression(train, labels, test, **options)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(scores.numpy(), expected, atol=2e-5)
+    assert classes.tolist() == list(range(5))
+
+
+def test_the_rate_is_constant_or_falls_along_half_a_cosine():
+    # Two rows of opposite classes and no scaling: the weight's gradient is p - 1 times the row, from p = 1/2. Plain
+    # steps with the momentum's first two: w1 = lr_0 / 2, w2 = w1 + lr_1 (0.9 / 2 + 1 - p(w1)).
+    train, labels, test = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0]), torch.tensor([[1.0]])
+    for cosine, rates in ((False, (0.5, 0.5)), (True, (0.5, 0.25))):
+        weight = rates[0] * 0.5
+        weight += rates[1] * (0.9 * 0.5 + 1 - 1 / (1 + np.exp(-2 * weight)))
+        options = dict(optimizer="sgd", epochs=2, batch_size=2, lr=0.5, cosine=cosine, scaling="none")
+        scores, _ = linear_scores(train, labels, test, **options)
+        assert scores[0, 1].item() == pytest.approx(1 / (1 + np.exp(-2 * weight)), abs=1e-6)
+
+
+def test_scaling():
+    (train, labels), (test, _) = random_set(20, 120, 4), random_set(21, 60, 4)
+    moved = [rows * 2.0**-6 + 3 for rows in (train, test)]
+    expected = linear_scores(train, labels, test)[0]
+    torch.testing.assert_close(linear_scores(moved[0], labels, moved[1])[0], expected, atol=1e-4, rtol=0)
+    mean, deviation = train[labels != PAD].mean(0), train[labels != PAD].std(0, correction=0)
+    for scaling, scale in (("deviation", deviation), ("length", deviation * 8**0.5)):
+        by_hand = [(rows - mean) / scale for rows in (train, test)]
+        plain = linear_scores(by_hand[0], labels, by_hand[1], scaling="none")[0]
+        scaled = linear_scores(train, labels, test, scaling=scaling)[0]
+        torch.testing.assert_close(scaled, plain, atol=1e-5, rtol=0)
+    assert not torch.allclose(scaled, expected, atol=1e-2)
+
+
+def test_the_recipe_of_four_epochs_learns_from_unit_rows():
+    train, labels = random_set(22, 1500, 10, dim=64, noise=3.0)
+    test, test_labels = random_set(23, 1000, 10, dim=64, noise=3.0)
+    train, test = (torch.nn.functional.normalize(rows + 5) for rows in (train, test))  # as after a ReLU, not around 0
+
+    def share(**changes):
+        scores, _ = linear_scores(train, labels, test, **changes)
+        return accuracy(scores.argmax(1, keepdim=True), test_labels, ks=(1,))["top1"]
+
+    best = share(epochs=40, lr=1e-2, cosine=True)
+    assert share() > best - 0.02
+    assert share(scaling="none") < best - 0.1
+
+
+def test_sure_scores_keep_their_order():
+    # one coordinate, learned until the logits are far apart: float32 probabilities of the last three would all be 1
+    train, labels = torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1])
+    test = torch.tensor([[1.0], [9.0], [9.5], [10.0]])
+    scores, _ = linear_scores(train, labels, test, epochs=200, lr=0.01)
+    assert (scores[:, 1].diff() > 0).all()
+    assert (scores[1:, 1].float() == 1).all()
+
+
+def test_seed_pad_and_surroundings_of_scores():
+    (train, labels), (test, _) = random_set(24, 200, 5, pad=0.3), random_set(25, 30, 5)
+    labels = torch.where(labels == PAD, PAD, labels * 3 + 2)
+    expected, classes = linear_scores(train, labels, test, seed=1)
+    assert classes.tolist() == [2, 5, 8, 11, 14]
+    assert expected.dtype == torch.float64
+    known = labels != PAD
+    assert torch.equal(linear_scores(train[known], labels[known], test, seed=1)[0], expected)
+    with torch.inference_mode():
+        assert torch.equal(linear_scores(train * 1, labels, test * 1, seed=1)[0], expected)
+    assert not linear_scores(train.clone().requires_grad_(), labels, test, seed=1)[0].requires_grad
+    assert not torch.equal(linear_scores(train, labels, test, seed=2)[0], expected)
+
+
 # ---------------------------------------------------------------- nearest neighbours
 @pytest.mark.parametrize("neighbours", [1, 4, 20, 500])
 @pytest.mark.parametrize("temperature", [0.003, 0.07, 10.0])
@@ -240,6 +325,19 @@ def test_wrong_arguments_of_both(function, changes, message):
         (lambda: linear_probe(SQUARE, IDS, SQUARE, lr=0), "lr must be above 0 and weight_decay at least 0; they are 0"),
         (lambda: linear_probe(SQUARE, IDS, SQUARE, lr=torch.nan), "lr must be above 0"),
         (lambda: linear_probe(SQUARE, IDS, SQUARE, weight_decay=-1), "at least 0; they are 10.0 and -1"),
+        (lambda: linear_scores(SQUARE, IDS, SQUARE, epochs=0), "epochs must be at least 1; it is 0"),
+        (lambda: linear_scores(SQUARE, IDS, SQUARE, lr=-1), "lr must be above 0 and weight_decay at least 0; they are"),
+        (lambda: linear_scores(SQUARE, IDS[:3], SQUARE), r"train_labels must be \(4,\)"),
+        (lambda: linear_scores(SQUARE, IDS, SQUARE / 0), "test must be finite; row 0 has NaN or infinity"),
+        (
+            lambda: linear_scores(SQUARE, IDS, SQUARE, optimizer="sgd", lr=1e3, weight_decay=1e3, epochs=20),
+            "the layer diverged with lr 1000.0 and weight_decay 1000.0; lower them",
+        ),
+        (lambda: linear_scores(SQUARE, IDS, SQUARE, optimizer="lbfgs"), "must be 'adam' or 'sgd'; it is 'lbfgs'"),
+        (
+            lambda: linear_scores(SQUARE, IDS, SQUARE, scaling=True),
+            "scaling must be 'deviation', 'length' or 'none'; it is True",
+        ),
         (lambda: knn_classify(SQUARE, IDS, SQUARE, neighbours=0), "neighbours must be at least 1; it is 0"),
         (lambda: knn_classify(SQUARE, IDS, SQUARE, temperature=0), "temperature must be above 0; it is 0"),
         (lambda: knn_classify(SQUARE * 0, IDS, SQUARE), "train must have a direction; row 0 is all zero"),

@@ -8,7 +8,9 @@ from hierpretrain.functional import hierarchical_contrastive_loss, supcon_loss
 from hierpretrain.functional.contrastive import LEVEL_WEIGHTS
 from hierpretrain.taxonomy import PAD, append_instances
 from tests.conftest import random_features, random_labels
+from tests.memory import LargestTensor
 from tests.reference import contrastive as reference
+from tests.reference.paths import other_order, random_paths
 
 OPTIONS = [
     dict(positives=positives, constraint=constraint, constraint_grad=grad)
@@ -192,6 +194,89 @@ def test_a_pair_at_its_bound_keeps_its_own_gradient():
     torch.testing.assert_close(grad, expected)
 
 
+# ------------------------------------------------------------------ items with several paths
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("chunk_size", [None, 1, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_several_paths_value_and_gradient_are_those_of_the_loops(options, chunk_size, seed):
+    labels = random_paths(seed, ragged=seed != 1, levels=2 + seed % 2, branching=3)
+    assert (labels[:, 1] != PAD).any()
+    features = random_features(seed)
+    options = dict(options, level_weights=["exp", "linear", "pow2"][seed], temperature=[0.1, 0.5, 1.0][seed])
+    expected = value_and_grad(reference.hierarchical_contrastive_loss, features, labels, **options)
+    actual = value_and_grad(hierarchical_contrastive_loss, features, labels, chunk_size=chunk_size, **options)
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("chunk_size", [None, 5])
+def test_one_path_given_as_several_is_that_path(options, chunk_size):
+    labels, features = random_labels(2), random_features(2)
+    expected = value_and_grad(hierarchical_contrastive_loss, features, labels, **options)
+    options = dict(options, chunk_size=chunk_size)
+    assert_same(value_and_grad(hierarchical_contrastive_loss, features, labels[:, None], **options), expected, 1e-10)
+    twice = labels[:, None].repeat(1, 2, 1)  # by pairs, which share all their nodes twice
+    assert_same(value_and_grad(hierarchical_contrastive_loss, features, twice, **options), expected, 1e-10)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+def test_the_order_of_paths_and_absent_ones_do_not_matter(options):
+    labels, features = random_paths(3, branching=3), random_features(3)
+    expected = value_and_grad(hierarchical_contrastive_loss, features, labels, **options)
+    for seed in range(3):
+        changed = other_order(labels, seed)
+        assert_same(value_and_grad(hierarchical_contrastive_loss, features, changed, **options), expected, 1e-12)
+
+
+def nlls(features, temperature=0.1):
+    s = features @ features.T / temperature
+    rows = len(features)
+    return torch.stack([torch.logsumexp(s[i][torch.arange(rows) != i], 0) for i in range(rows)])[:, None] - s
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_an_item_with_two_paths_is_a_positive_of_both_branches(chunk_size):
+    # a tomato (fruit and vegetable), an apple and a cherry (fruit), a carrot (vegetable), a saw
+    labels = torch.tensor([[[0], [1]], [[0], [PAD]], [[0], [PAD]], [[1], [PAD]], [[2], [PAD]]])
+    features = random_features(12, rows=5)
+    nll = nlls(features)
+    of_each = [
+        (nll[0, 1] + nll[0, 2] + nll[0, 3]) / 3,
+        (nll[1, 0] + nll[1, 2]) / 2,
+        (nll[2, 0] + nll[2, 1]) / 2,
+        nll[3, 0],
+    ]
+    loss = hierarchical_contrastive_loss(features, labels, level_weights="uniform", chunk_size=chunk_size)
+    torch.testing.assert_close(loss, sum(of_each) / 4)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_a_positive_by_two_nodes_counts_once(chunk_size):
+    labels = torch.tensor([[[0], [1]], [[0], [1]], [[0], [PAD]]])  # 0 and 1 share two nodes, 0 and 2 one
+    features = random_features(13, rows=3)
+    nll = nlls(features)
+    of_each = [(nll[0, 1] + nll[0, 2]) / 2, (nll[1, 0] + nll[1, 2]) / 2, (nll[2, 0] + nll[2, 1]) / 2]
+    loss = hierarchical_contrastive_loss(features, labels, level_weights="uniform", chunk_size=chunk_size)
+    torch.testing.assert_close(loss, sum(of_each) / 3)
+
+
+def test_diverge_takes_the_deepest_of_what_two_items_share():
+    # 0 and 1 share level 1 by one path and level 2 by the other: they are no pair of level 1
+    labels = torch.tensor([[[0, 0], [1, 1]], [[0, 0], [1, 2]], [[2, 3], [PAD, PAD]]])
+    features = random_features(14, rows=3)
+    nll = nlls(features)
+    loss = hierarchical_contrastive_loss(features, labels, level_weights=[1.0, 1.0], positives="diverge")
+    torch.testing.assert_close(loss, (nll[0, 1] + nll[1, 0]) / 2 / 2)
+
+
+def test_in_chunks_several_paths_take_memory_of_a_chunk():
+    labels = random_paths(4, rows=64, branching=3)
+    features = random_features(4, rows=64)
+    with LargestTensor() as largest:
+        value_and_grad(hierarchical_contrastive_loss, features, labels, chunk_size=4)
+    assert largest.numel <= 4 * 64 * 3  # a chunk's similarities or masks, and the features and labels themselves
+
+
 # ------------------------------------------------------------------ bad input
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -204,6 +289,8 @@ def test_a_pair_at_its_bound_keeps_its_own_gradient():
         (dict(labels=torch.tensor([[0, 0], [0, -7], [0, 0]])), r"with ids from 0; row 1 is \[0, -7\]"),
         (dict(labels=torch.zeros(3, 2)), "labels must be integers, .* they are torch.float32"),
         (dict(labels=torch.zeros(3, dtype=torch.int64)), r"labels must be \(N, L\), .* their shape is \(3,\)"),
+        (dict(labels=torch.zeros(3, 1, 1, 2, dtype=torch.int64)), r"their shape is \(3, 1, 1, 2\)"),
+        (dict(labels=torch.tensor([[[0, 0], [PAD, 1]]] * 3)), r"\(N, P, L\) with PAD .* row 1 of item 0 is \[-1, 1\]"),
         (dict(temperature=0.0), "temperature must be above 0; it is 0.0"),
         (dict(temperature=float("nan")), "temperature must be above 0; it is nan"),
         (dict(positives="all"), "positives must be 'share' or 'diverge', not 'all'"),

@@ -6,6 +6,7 @@ from hierpretrain.taxonomy import PAD
 from tests.conftest import random_features, random_labels
 from tests.reference import happier as reference
 from tests.reference.contrastive import shared_depth
+from tests.reference.paths import other_order, random_paths
 
 OPTIONS = [{}, dict(start=0.0, offset=1.0), dict(alpha=2.0, temperature=0.1, slope=3.0, delta=0.3), dict(alpha=0.0)]
 
@@ -61,6 +62,26 @@ def test_the_order_of_the_batch_and_the_names_of_nodes_do_not_matter():
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     renamed = torch.where(labels == PAD, PAD, 10**12 - labels)
     torch.testing.assert_close(happier_loss(features[order], renamed[order]), happier_loss(features, labels))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_several_paths(seed):
+    features, labels = random_features(seed, rows=9), random_paths(seed, rows=9, branching=3)
+    expected = value_and_grad(reference.happier_loss, features, labels)
+    for given in (labels, other_order(labels, seed)):
+        torch.testing.assert_close(value_and_grad(happier_loss, features, given), expected, rtol=1e-9, atol=1e-9)
+    one = random_labels(seed, rows=9)
+    expected = value_and_grad(happier_loss, features, one)
+    torch.testing.assert_close(value_and_grad(happier_loss, features, one[:, None]), expected, rtol=0, atol=0)
+
+
+def test_two_paths_are_ranked_by_the_nearer():
+    # a tomato (fruit and vegetable) asks: a carrot shares as much as an apple, each of them less than another tomato
+    tomato, apple, carrot = [[0, 0], [1, 1]], [[0, 2], [PAD, PAD]], [[1, 3], [PAD, PAD]]
+    angles = torch.tensor([0.0, 0.1, 0.8, -0.9], dtype=torch.float64)
+    features = torch.stack([angles.cos(), angles.sin()], 1)
+    assert happier_loss(features, torch.tensor([tomato, tomato, apple, carrot])).item() == pytest.approx(0, abs=1e-9)
+    assert happier_loss(features, torch.tensor([tomato, apple, tomato, carrot])).item() > 0.1
 
 
 @pytest.mark.parametrize("labels", [[[0], [1], [2]], [[PAD]] * 3, [[0, PAD], [1, PAD], [PAD, PAD]]])

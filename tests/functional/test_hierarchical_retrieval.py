@@ -6,6 +6,7 @@ from hierpretrain.taxonomy import PAD, prefix_ids
 from tests.conftest import random_labels
 from tests.functional.test_retrieval import FAN
 from tests.reference import hierarchy as reference
+from tests.reference.paths import other_order, random_paths
 
 FRACTIONS = ("h_ap", "asi", "ndcg", "ndcg@1", "ndcg@3", "ndcg@100")
 
@@ -179,6 +180,51 @@ def test_lca_height_of_ragged_labels_is_the_longest_way_down():
     assert hierarchical_retrieval_metrics(FAN[2:3], query_labels[:1], FAN, gallery_labels)["lca_height@1"] == 3
 
 
+# ---------------------------------------------------------------- several paths
+@pytest.mark.parametrize("same_set", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_several_paths_equal_the_oracle(monkeypatch, same_set, seed, block):
+    monkeypatch.setattr(hierarchical_retrieval, "_BLOCK", block)
+    gallery = random_rows(seed, 20, seed == 0), random_paths(seed, 20, branching=3)
+    one_path = seed == 3  # of the queries alone
+    labels = random_labels(9, 10, branching=3) if one_path else random_paths(9, 10, most=2, branching=3)
+    query = gallery if same_set else (random_rows(seed + 1, 10, seed == 0), labels)
+    options = dict(ks=(1, 3, 100), same_set=same_set)
+    expected = reference.hierarchical_retrieval_metrics(*query, *gallery, **options)
+    assert_same(hierarchical_retrieval_metrics(*query, *gallery, **options), expected)
+    if not same_set:
+        changed = gallery[0], other_order(gallery[1], seed)
+        assert_same(hierarchical_retrieval_metrics(*query, *changed, **options), expected)
+
+
+def test_one_path_given_as_several_is_that_path():
+    query, gallery = random_set(1, 14), random_set(0, 30)
+    expected = hierarchical_retrieval_metrics(*query, *gallery)
+    assert hierarchical_retrieval_metrics(query[0], query[1][:, None], *gallery) == expected
+    assert hierarchical_retrieval_metrics(*query, gallery[0], gallery[1][:, None].repeat(1, 2, 1)) == expected
+
+
+def test_any_pair_of_paths_makes_a_match():
+    none = [PAD, PAD]
+    tomato, carrot, apple, saw = [[0, 1], [1, 2]], [[1, 3], none], [[0, 0], none], [[2, 4], none]
+    labels = torch.tensor([carrot, tomato, saw, apple])  # in the order of their ranks: match levels 1, 2, 0, 1
+    metrics = hierarchical_retrieval_metrics(FAN[:1], torch.tensor([tomato]), FAN[:4], labels)
+    # rel: 1 / 2 / 2 and 1; H-rank: 1/4, 1 + 1/4 and 3 * 1/4
+    assert metrics["h_ap"] == pytest.approx((1 / 4 + 5 / 4 / 2 + 3 / 4 / 4) / 1.5)
+    assert metrics["lca_height@1"] == 1  # the vegetables
+
+
+def test_of_equally_deep_common_ancestors_the_lowest_counts():
+    none = [PAD] * 3
+    query = torch.tensor([[[0, 0, PAD], [1, 1, PAD]]])
+    both, first, deep = [[0, 2, PAD], [1, 3, PAD]], [[0, 2, PAD], none], [[0, 4, 5], none]
+    # below (0,) a path goes down to level 3, below (1,) to level 2
+    for nearest, height in ((both, 1), (both[::-1], 1), (first, 2), (deep, 2), ([[0, 0, PAD], [1, 3, PAD]], 0)):
+        labels = torch.tensor([nearest, both, deep, deep, deep])
+        assert hierarchical_retrieval_metrics(FAN[:1], query, FAN, labels)["lca_height@1"] == height
+
+
 # ---------------------------------------------------------------- identities and invariances
 @pytest.mark.parametrize("same_set", [False, True])
 @pytest.mark.parametrize("relevance", ["pop", "depth", "map"])
@@ -253,6 +299,10 @@ def test_a_single_row_has_no_other_to_find():
         (dict(query_labels=torch.zeros(4, 2, dtype=int)), r"query_labels must be \(5, L\), one label row per row"),
         (dict(query_labels=torch.zeros(5, dtype=int)), r"query_labels must be \(5, L\).*their shape is \(5,\)"),
         (dict(query_labels=torch.zeros(5, 0, dtype=int)), "at least one level"),
+        (dict(query_labels=torch.zeros(5, 0, 2, dtype=int)), r"query_labels must be .* is \(5, 0, 2\)"),
+        (dict(query_labels=torch.zeros(5, 1, 1, 2, dtype=int)), r"query_labels must be .* is \(5, 1, 1, 2\)"),
+        (dict(query_labels=torch.zeros(5, 4, 3, dtype=int)), "must have the same levels; they have 3 and 2"),
+        (dict(gallery_labels=torch.tensor([[[0, 1], [PAD, 1]]] * 5)), "PAD .* only on the right; row 1 of item 0"),
         (dict(query_labels=torch.zeros(5, 3, dtype=int)), "must have the same levels; they have 3 and 2"),
         (dict(gallery_labels=torch.zeros(5, 2)), "labels must be integers"),
         (dict(gallery_labels=torch.tensor([[PAD, 1]] * 5)), "PAD .* only on the right"),

@@ -8,6 +8,7 @@ from tests.conftest import random_labels
 from tests.functional.test_hierarchical_retrieval import random_rows
 from tests.functional.test_retrieval import FAN
 from tests.reference import hierarchy as reference
+from tests.reference.paths import other_order, random_paths
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -21,6 +22,22 @@ def test_equals_the_oracle(monkeypatch, ties, ragged, levels, block):
     expected = reference.hierarchy_violations(embeddings, labels)
     assert list(metrics) == list(expected)
     assert metrics == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_several_paths_equal_the_oracle(seed):
+    embeddings, labels = random_rows(seed, 16, seed == 0), random_paths(seed, 16, branching=3)
+    expected = reference.hierarchy_violations(embeddings, labels)
+    for given in (labels, other_order(labels, seed)):
+        assert hierarchy_violations(embeddings, given) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_hybrid_belongs_between_its_classes():
+    labels = torch.tensor([[[0], [PAD]], [[0], [1]], [[1], [PAD]]])  # a cat, a hybrid, a dog: of no triple the anchor
+    for degrees, violated in (((10, 12, 20), 0.0), ((10, 0, 15), 1.0), ((0, 5, 10), 0.0), ((10, 0, 25), 0.5)):
+        angles = torch.tensor(degrees).deg2rad()
+        metrics = hierarchy_violations(torch.stack([angles.cos(), angles.sin()], 1), labels)
+        assert metrics == {"violations@1": violated, "num_triples": 0, "num_anchors": 3}
 
 
 def test_by_hand():

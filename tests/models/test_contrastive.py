@@ -42,6 +42,19 @@ def test_loss_is_that_of_the_projections_with_labels_repeated_for_each_view():
     torch.testing.assert_close(loss, expected)
 
 
+def test_labels_of_several_paths_are_repeated_for_each_view():
+    several = [[[0, 0], [1, 2]], [[0, 0], [-1, -1]], [[0, 1], [-1, -1]], [[1, 2], [0, 1]]]
+    model = make().eval()
+    inputs = torch.randn(12, 3, 32, 32)
+    made = samples(LABELS)
+    for sample, rows in zip(made, several, strict=True):
+        sample.set_field(torch.tensor(rows), "gt_label")  # as our PackInputs
+    loss = model(inputs, made, mode="loss")["loss"]
+    features = normalize(model.projection(model.extract_feat(inputs)), dim=1)
+    expected = hierarchical_contrastive_loss(features, torch.tensor(several * 3), constraint="pair")
+    torch.testing.assert_close(loss, expected)
+
+
 def test_without_a_projection_the_loss_gets_the_embedding():
     torch.manual_seed(0)
     model = HierarchicalContrastive(dict(SMALL), loss=dict(type="HiMulConELoss")).eval()

@@ -5,8 +5,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hierpretrain.models import HiConELoss, HiMulConELoss, HiMulConLoss, NTXentLoss, SupConLoss
 from hierpretrain.models.gather import gather_rows
+from hierpretrain.taxonomy import PAD
 from tests import distributed
 from tests.conftest import random_labels
+from tests.reference.paths import random_paths
 
 IMAGES = 8
 LOSSES = {
@@ -27,12 +29,24 @@ LOSSES = {
         for chunk_size in (None, 3)
     },
 }
+SEVERAL_PATHS = (
+    *("himulcon", "himulcon diverge", "himulcon instance"),
+    *("hicone pair True None", "himulcone anchor False 3", "hicone level True 3"),
+)
+LOSSES |= {f"{name} paths": LOSSES[name] for name in SEVERAL_PATHS}
 
 
-def batch():
-    """Two views of 8 images as input, their labels (ids unique within their parent only), and the images' numbers."""
+def batch(name):
+    """Two views of 8 images as input, their labels (ids unique within their parent only), and the images' numbers.
+
+    Labels are of several paths for the losses that are named so, but only two images have them: some processes none.
+    """
     inputs = torch.randn(2, IMAGES, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return inputs, random_labels(3, rows=IMAGES), torch.arange(100, 100 + IMAGES)
+    labels = random_labels(3, rows=IMAGES)
+    if name.endswith("paths"):
+        labels = random_paths(3, rows=IMAGES, branching=3)
+        labels[2:, 1:] = PAD
+    return inputs, labels, torch.arange(100, 100 + IMAGES)
 
 
 def model():
@@ -42,21 +56,21 @@ def model():
 
 def loss_of(loss, net, inputs, labels, images):
     features = normalize(net(inputs.flatten(0, 1)), dim=1)
-    return loss(features, labels.repeat(len(inputs), 1), images.repeat(len(inputs)))
+    return loss(features, torch.cat([labels] * len(inputs)), images.repeat(len(inputs)))
 
 
 def one_process(name):
     net = model()
-    loss = loss_of(LOSSES[name](), net, *batch())
+    loss = loss_of(LOSSES[name](), net, *batch(name))
     loss.backward()
     return loss.detach(), [p.grad for p in net.parameters()]
 
 
 def compare_with_one_process(rank, world_size):
-    inputs, labels, images = batch()
     cuts = [0, *[IMAGES * (r + 1) // world_size - (r + 1 < world_size) for r in range(world_size)]]  # uneven parts
     own = slice(cuts[rank], cuts[rank + 1])
     for name, make in LOSSES.items():
+        inputs, labels, images = batch(name)
         net = DistributedDataParallel(model())
         loss = loss_of(make(), net, inputs[:, own], labels[own], images[own])
         loss.backward()

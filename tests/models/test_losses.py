@@ -3,8 +3,10 @@ import torch
 
 from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import PAD, append_instances
+from hierpretrain.taxonomy import PAD, Taxonomy, append_instances
 from tests.conftest import random_features, random_labels
+from tests.reference import contrastive as reference
+from tests.reference.paths import random_paths
 
 IMAGES = torch.arange(6).repeat(2)
 
@@ -36,6 +38,53 @@ def test_hierarchical_losses_are_the_function_with_their_options(name, options, 
     if not isinstance(options.get("level_weights"), list):
         expected = hierarchical_contrastive_loss(features, deeper, **{**options, **function})
         assert build(name, **options, instance_level=True)(features, labels, images) == expected
+
+
+@pytest.mark.parametrize("name", ["HiMulConLoss", "HiConELoss", "HiMulConELoss"])
+@pytest.mark.parametrize("instance_level", [False, True])
+def test_hierarchical_losses_take_several_paths(name, instance_level):
+    features, labels = random_features(0), torch.cat([random_paths(0, rows=6, branching=3)] * 2)
+    options = dict(
+        HiMulConLoss=dict(level_weights="exp"),
+        HiConELoss=dict(level_weights="uniform", constraint="pair"),
+        HiMulConELoss=dict(level_weights="exp", constraint="pair"),
+    )[name]
+    given = append_instances(labels, IMAGES) if instance_level else labels
+    expected = reference.hierarchical_contrastive_loss(features, given, **options)
+    actual = build(name, instance_level=instance_level)(features, labels, IMAGES)
+    torch.testing.assert_close(actual, expected)
+    only_first = build(name, instance_level=instance_level)(features, labels[:, 0], IMAGES)
+    assert not torch.allclose(actual, only_first)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SupConLoss", {}),
+        ("SupConLoss", dict(level=1)),
+        ("ReleasedHMLCLoss", {}),
+        ("TripletLoss", {}),
+        ("LevelCrossEntropyLoss", dict(num_classes=3, in_channels=4)),
+        ("HXELoss", dict(num_classes=3, in_channels=4)),
+        ("SoftLabelLoss", dict(num_classes=3, in_channels=4)),
+        ("GuidedLoss", dict(num_classes=2, in_channels=4)),
+        ("HAPPIERLoss", dict(num_classes=3, in_channels=4)),
+    ],
+)
+def test_losses_over_the_nodes_of_a_level_want_one_path(name, options):
+    features, labels = random_features(0, dtype=torch.float32), torch.cat([random_paths(0, rows=6, branching=3)] * 2)
+    loss = build(name, **options)
+    if name == "GuidedLoss":
+        loss.set_taxonomy(Taxonomy([("a", "x"), ("b", "y")], ("one", "two")))
+    message = r"one path an item, here; these have up to 3 paths\. Give the data set paths='first', 'longest' or 'drop'"
+    with pytest.raises(ValueError, match=message):
+        loss(features, labels, IMAGES)
+
+
+def test_simclr_looks_at_no_path():
+    features, labels, images = batch()
+    several = torch.cat([random_paths(0, rows=6)] * 2)
+    assert build("NTXentLoss")(features, several, images) == build("NTXentLoss")(features, labels, images)
 
 
 def test_supcon_takes_the_prefix_down_to_its_level_as_the_class():

@@ -8,7 +8,9 @@ from hierpretrain.taxonomy import PAD
 
 
 def shared_depth(a, b):
-    """Leading levels that two label rows have in common."""
+    """Leading levels that two label rows have in common; of items with several, the most that any two have."""
+    if a.ndim == 2 or b.ndim == 2:
+        return max(shared_depth(x, y) for x in a.reshape(-1, a.shape[-1]) for y in b.reshape(-1, b.shape[-1]))
     depth = 0
     for x, y in zip(a.tolist(), b.tolist(), strict=True):
         if x != y or x == PAD:
@@ -37,7 +39,7 @@ def hierarchical_contrastive_loss(
     constraint=None,
     constraint_grad=False,
 ):
-    rows, levels = labels.shape
+    rows, levels = len(labels), labels.shape[-1]
     s = [[features[i] @ features[j] / temperature for j in range(rows)] for i in range(rows)]
     nll = {}
     for i in range(rows):

@@ -42,6 +42,6 @@ def happier_loss(features, labels, *, alpha=1.0, **options):
         items = [k for k in range(len(labels)) if k != q]
         shared = [shared_depth(labels[q], labels[k]) for k in items]
         if any(shared):
-            rel = relevances(shared, labels.shape[1], alpha)
+            rel = relevances(shared, labels.shape[-1], alpha)
             losses.append(1 - smooth_h_ap([features[q] @ features[k] for k in items], shared, rel, **options))
     return sum(losses) / len(losses) if losses else 0 * features.sum()

@@ -11,6 +11,12 @@ def path(row):
     return tuple(entry for entry in row.tolist() if entry != PAD)
 
 
+def all_paths(item):
+    """The paths of an item: one, that may be empty, or several."""
+    paths = [path(row) for row in item.reshape(-1, item.shape[-1])]
+    return [p for p in paths if p] or paths[:1]
+
+
 def height(node, paths):
     """The longest way down from a node, given as a prefix, to the end of one of the paths below it."""
     return max(len(p) for p in paths if p[: len(node)] == node) - len(node)
@@ -23,6 +29,15 @@ def lca_height(a, b, paths):
             break
         shared.append(x)
     return height(tuple(shared), paths)
+
+
+def least_lca_height(a, b, paths):
+    """That of the deepest common ancestor of two items; of several at that depth, the least."""
+    pairs = [(x, y) for x in all_paths(a) for y in all_paths(b)]
+    depths = [
+        next((i for i, (p, q) in enumerate(zip(x, y, strict=False)) if p != q), min(len(x), len(y))) for x, y in pairs
+    ]
+    return min(lca_height(x, y, paths) for (x, y), d in zip(pairs, depths, strict=True) if d == max(depths))
 
 
 def relevance(kind, alpha, levels, num_levels):
@@ -70,7 +85,7 @@ def hierarchical_retrieval_metrics(
     query, query_labels, gallery, gallery_labels, *, ks=(1, 10), same_set=False, relevance_kind="pop", alpha=1.0
 ):
     query, gallery = query.double(), gallery.double()
-    paths = [path(row) for row in [*query_labels, *gallery_labels]]
+    paths = [p for item in [*query_labels, *gallery_labels] for p in all_paths(item)]
     scores, lone = [], 0
     for i, label in enumerate(query_labels):
         order = ranking(query[i], gallery, i if same_set else None)
@@ -78,9 +93,9 @@ def hierarchical_retrieval_metrics(
         if max(levels, default=0) == 0:
             lone += 1
             continue
-        score = {"h_ap": h_ap(relevance(relevance_kind, alpha, levels, len(label))), "asi": asi(levels)}
+        score = {"h_ap": h_ap(relevance(relevance_kind, alpha, levels, label.shape[-1])), "asi": asi(levels)}
         score |= {"ndcg": ndcg(levels)} | {f"ndcg@{k}": ndcg(levels, k) for k in ks}
-        score["lca_height@1"] = lca_height(path(label), path(gallery_labels[order[0]]), paths)
+        score["lca_height@1"] = least_lca_height(label, gallery_labels[order[0]], paths)
         scores.append(score)
     means = {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
     return means | {"num_queries": len(scores), "num_lone_queries": lone}
@@ -108,8 +123,8 @@ def mistake_metrics(predicted, labels, distances, *, ks):
 
 def hierarchy_violations(embeddings, labels, anchors=None):
     """The shares over explicit triples (i, j, k); every item with a label is an anchor unless some are given."""
-    embeddings, n, num_levels = embeddings.double(), *labels.shape
-    anchors = [i for i in range(n) if path(labels[i])] if anchors is None else anchors
+    embeddings, n, num_levels = embeddings.double(), len(labels), labels.shape[-1]
+    anchors = [i for i in range(n) if any(all_paths(labels[i]))] if anchors is None else anchors
     shares = {"violations": []} | {f"violations@{m}": [] for m in range(1, num_levels + 1)}
     for i in anchors:
         others = [j for j in range(n) if j != i]

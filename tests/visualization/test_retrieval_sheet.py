@@ -145,6 +145,22 @@ def test_choose_errors():
         choose_rows(query, torch.full((4,), PAD), gallery, torch.full((5,), PAD), **all_names)
 
 
+def test_one_of_several_labels_makes_a_neighbour_right():
+    points = torch.eye(4)[[0, 0, 0, 1]]
+    labels = torch.tensor([[5, 6], [6, PAD], [7, 5], [8, PAD]])[..., None]
+    options = {**names("query", 4), **names("gallery", 4), "same_set": True}
+    rows = choose_rows(points, labels, points, labels, num_neighbours=3, **options)
+    assert {row.query: [path for path, _, right in row.neighbours if right] for row in rows} == {
+        "query0.png": ["gallery1.png", "gallery2.png"],
+        "query1.png": ["gallery0.png"],
+        "query2.png": ["gallery0.png"],
+    }
+    with pytest.raises(
+        ValueError, match=r"query_labels must have shape \(4,\), an entry per row of query; .*\(4, 2, 2\)"
+    ):
+        choose_rows(points, labels.repeat(1, 1, 2), points, labels, **options)
+
+
 # ---------------------------------------------------------------- drawing
 @pytest.fixture
 def solid(tmp_path):

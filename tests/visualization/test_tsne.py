@@ -7,6 +7,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 from PIL import Image
+from sklearn.manifold import TSNE
 
 from hierpretrain.visualization.tsne import PALETTE, _tsne_figure, plot_tsne, tsne_map
 
@@ -34,6 +35,24 @@ def test_far_blobs_stay_apart(dims):
     assert min(distances[a][b] for a in np.flatnonzero(which == 0) for b in np.flatnonzero(which == 1)) > 3 * np.median(
         distances.min(1)
     )
+
+
+def test_what_is_laid_out_are_the_first_50_principal_components_of_the_directions(monkeypatch):
+    laid_out = []
+
+    class Recorder(TSNE):
+        def fit_transform(self, data):
+            laid_out.append(data)
+            return super().fit_transform(data)
+
+    monkeypatch.setattr("hierpretrain.visualization.tsne.TSNE", Recorder)
+    data = np.random.default_rng(0).normal(size=(60, 90)) * np.linspace(3, 1, 90)
+    tsne_map(data)
+    directions = data / np.linalg.norm(data, axis=1, keepdims=True)
+    left, spread, _ = np.linalg.svd(directions - directions.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(laid_out[0]), np.abs((left * spread)[:, :50]), atol=1e-6)
+    tsne_map(data[:, :50])
+    np.testing.assert_allclose(laid_out[1], data[:, :50] / np.linalg.norm(data[:, :50], axis=1, keepdims=True))
 
 
 def test_a_seed_fixes_the_map_and_leaves_global_state_alone():

@@ -14,6 +14,11 @@ train_pipeline = [
     dict(type="Views", transforms=_view, num_views=2),
     _pack,
 ]
+triplet_pipeline = [  # one view an image
+    dict(type="LoadRGB"),
+    dict(type="Views", transforms=_view, num_views=1),
+    _pack,
+]
 test_pipeline = [
     dict(type="LoadRGB"),
     dict(type="torchvision/Resize", size=48, interpolation="bilinear"),

@@ -1,0 +1,15 @@
+"""Triplets over the leaf folders of WikiScenes alone, as flat classes: paper B's baseline without the hierarchy.
+
+Command   python tools/train.py configs/leaftriplet_wikiscenes.py --data-root path/to/wikiscenes
+"""
+
+_base_ = "leveltriplet_wikiscenes.py"
+model = dict(loss=dict(margin="constant"))
+train_dataloader = dict(batch_sampler=dict(_delete_=True, type="LeafTripletSampler"))
+custom_hooks = [
+    dict(type="ExactResumeHook"),
+    dict(type="SyncBuffersHook"),
+    dict(type="TaxonomyHook"),
+    dict(type="FrozenFeaturesHook"),
+    dict(type="MetricsFileHook"),
+]

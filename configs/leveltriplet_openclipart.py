@@ -1,0 +1,28 @@
+"""Level-by-level triplets (paper B) from scratch on openclipart96, the folder tree in the repository, on a CPU."""
+
+_base_ = [
+    "_base_/datasets/openclipart96.py",
+    "_base_/models/resnet18_half.py",
+    "_base_/schedules/adamw_cpu.py",
+    "_base_/default_runtime.py",
+]
+model = dict(projection=None, loss=dict(type="LevelTripletLoss"), normalize=False)
+train_dataloader = dict(
+    batch_size=42,
+    batch_sampler=dict(type="LevelTripletSampler", replay=0.5, triplets_per_epoch=2100),
+    dataset=dict(pipeline={{_base_.triplet_pipeline}}),
+)
+train_cfg = dict(max_epochs=8, val_interval=8)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, end=8, convert_to_iter_based=True),
+]
+custom_hooks = [
+    dict(type="ExactResumeHook"),
+    dict(type="SyncBuffersHook"),
+    dict(type="TaxonomyHook"),
+    dict(type="LevelCurriculumHook"),
+    dict(type="MetricsFileHook"),
+    dict(type="TSNEHook", level=1),
+    dict(type="RetrievalSheetHook", level=1),
+]

@@ -1,0 +1,98 @@
+"""What our batch samplers share: one plan for all processes, its seed, and the place where a resumed run goes on."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+
+class PlannedBatchSampler(metaclass=ABCMeta):
+    """A batch sampler that plans an epoch's batches from (seed, epoch) and deals them to processes.
+
+    A subclass says in :meth:`plan` what the batches of this process are.
+
+    Args:
+        sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an
+            (N, L) or (N, P, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are taken over. Or the label
+            matrix itself, without MMEngine.
+        batch_size: What a batch of one process has; the subclass says of what.
+        seed: Overrides that of ``sampler``.
+        rank: Overrides that of ``sampler``.
+        world_size: Overrides that of ``sampler``.
+
+    Raises:
+        ValueError: If the data set has no labels, or ``batch_size`` is below 1.
+    """
+
+    def __init__(
+        self, sampler: Any, batch_size: int, *, seed: int | None, rank: int | None, world_size: int | None
+    ) -> None:
+        labels = sampler if isinstance(sampler, Tensor) else getattr(sampler.dataset, "labels", None)
+        if labels is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "
+                f"{type(sampler.dataset).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
+        self.labels = labels
+        self.batch_size = batch_size
+        self.seed = int(_first_given(seed, getattr(sampler, "seed", None), 0))
+        self.rank = _first_given(rank, getattr(sampler, "rank", None), 0)
+        self.world_size = _first_given(world_size, getattr(sampler, "world_size", None), 1)
+        self._epoch = 0
+        self._start = 0  # where the next iteration begins: above 0 only after load_state_dict
+        self._given = 0  # batches of the epoch that were given so far
+
+    @abstractmethod
+    def plan(self, start: int) -> Iterator[list[int]]:
+        """Yields this process's batches of the present epoch, from number ``start`` on."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    def sampler(self) -> PlannedBatchSampler:
+        """The batch sampler itself: where MMEngine's ``DistSamplerSeedHook`` looks for ``set_epoch``."""
+        return self
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose batches come next."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turns to the start of another epoch; without effect if it is the present one, which may be half done."""
+        if epoch != self._epoch:
+            self._epoch, self._start, self._given = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the epoch, the number of batches already given in it (workers load ahead), and of all its batches."""
+        return {"epoch": self._epoch, "position": self._given, "batches": len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: If the state is of other data, another batch size or another number of processes.
+        """
+        if state["batches"] != len(self) or not 0 <= state["position"] <= len(self):
+            raise ValueError(
+                f"an epoch that was left half done had {state['batches']} batches and now has {len(self)}; "
+                "resume in its middle with the same data, batch size and number of processes, or from an epoch's end"
+            )
+        self._epoch, self._start, self._given = state["epoch"], state["position"], state["position"]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self._start = self._start, 0  # an iteration that is given up does not shorten the next one
+        self._given = start
+        for position, batch in enumerate(self.plan(start), start=start):
+            self._given = position + 1
+            yield batch
+
+
+def _first_given(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

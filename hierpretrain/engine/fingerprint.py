@@ -1,0 +1,50 @@
+"""A name for what an encoder makes of a data set's images, for files that keep it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from hierpretrain.datasets import HierarchicalDataset
+from hierpretrain.models import HierarchicalContrastive
+
+
+def encoder_fingerprint(
+    model: HierarchicalContrastive,
+    parts: Sequence[str],
+    config: Mapping[str, Any] | None,
+    dataset: HierarchicalDataset,
+    *about: Any,
+) -> str:
+    """Returns 16 hex digits that stand for all that the outputs of a model's parts on a data set's images depend on.
+
+    These are the parts' options and weights, the preprocessor, the images' paths and the pipeline; not what is in the
+    image files.
+
+    Args:
+        model: The model, not wrapped.
+        parts: Names of its parts that are run, such as ``'backbone'``.
+        config: The model's config: some options show there alone, others in the built parts alone.
+        dataset: The images.
+        about: What else matters; its ``repr`` must say all of it.
+    """
+    names = (*parts, "data_preprocessor")
+    preprocessor = model.data_preprocessor
+    told = (
+        {name: (config or {}).get(name) for name in names},
+        [getattr(model, name) for name in names],
+        (preprocessor.mean.tolist(), preprocessor.std.tolist()),
+        dataset._pipeline,
+        about,
+    )
+    digest = hashlib.sha256(repr(told).encode())
+    for name in parts:
+        if getattr(model, name) is not None:
+            for tensor in getattr(model, name).state_dict().values():
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for image in dataset.image_paths:
+        digest.update(image.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()[:16]

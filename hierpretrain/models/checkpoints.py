@@ -1,0 +1,102 @@
+"""Pretrained weights from the checkpoints of others: a module gets all that it has, or an error says what it lacks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import PretrainedInit, update_init_info
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from hierpretrain.registry import WEIGHT_INITIALIZERS
+
+# what stands before an encoder's own names: nothing (torchvision, the segmentation networks of Towers of Babel), this
+# toolbox and mmpretrain, the classifiers of Towers of Babel
+_PREFIXES = ("", "backbone.", "model_ft.")
+
+
+def select_weights(checkpoint: Mapping[str, Any], names: Collection[str], prefix: str | None = None) -> dict[str, Any]:
+    """Takes the weights of one module out of a checkpoint.
+
+    The weights are at the top of the checkpoint or under its ``state_dict``; ``module.``, which ``DataParallel`` puts
+    before every name, is taken away first.
+
+    Args:
+        checkpoint: What ``torch.load`` gives.
+        names: The module's own names, the keys of its ``state_dict()``.
+        prefix: What stands before them in the checkpoint. ``None`` tries nothing, ``'backbone.'`` and ``'model_ft.'``
+            and takes the one under which most of the names are found.
+
+    Returns:
+        The weights that were found, by the module's own names.
+
+    Example:
+        >>> found = select_weights({"model_ft.conv1.weight": 1, "model_ft.fc.weight": 2}, ["conv1.weight", "bn1.bias"])
+        >>> found
+        {'conv1.weight': 1}
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    if weights and all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    prefixes = _PREFIXES if prefix is None else (f"{prefix.removesuffix('.')}.",)
+    found = [{name: weights[before + name] for name in names if before + name in weights} for before in prefixes]
+    return max(found, key=len)  # of equals the first
+
+
+@WEIGHT_INITIALIZERS.register_module(name="Pretrained")
+class StrictPretrained(PretrainedInit):
+    """MMEngine's ``Pretrained``, but a module that would keep random weights is an error, not a line in the log.
+
+    What else a checkpoint has is passed over: a classifier, the decoder of a segmentation network. It stands in for
+    MMEngine's in all of our models: ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+
+    Args:
+        checkpoint: A file, or an address as ``torchvision://resnet50``. Files are loaded with ``weights_only=True``.
+        prefix: What stands before the module's names in the checkpoint, as for :func:`select_weights`.
+        map_location: As of ``torch.load``.
+
+    Raises:
+        ValueError: If the file is missing or damaged, or a weight of the module is missing in it or has another shape.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        """Loads the weights into a module."""
+        weights = _load(self.checkpoint, self.map_location)
+        names = module.state_dict().keys()
+        found = select_weights(weights, names, self.prefix)
+        try:
+            missing = module.load_state_dict(found, strict=False).missing_keys
+        except RuntimeError as error:  # torch names the weight and both shapes
+            raise ValueError(f"{self.checkpoint} is no checkpoint of this {type(module).__name__}: {error}") from error
+        if missing := [name for name in missing if not name.endswith("num_batches_tracked")]:  # which old files lack
+            under = "" if self.prefix is None else f" under {self.prefix!r}"
+            raise ValueError(
+                f"{self.checkpoint} lacks {len(missing)} of the {len(names)} weights of this "
+                f"{type(module).__name__}{under}, the first of them {missing[0]}; the file has "
+                f"{', '.join(list(weights.get('state_dict', weights))[:3])}, ... Give the options of the network that "
+                "was saved, or the prefix of its names"
+            )
+        print_log(
+            f"{len(found)} weights of {type(module).__name__} are from {self.checkpoint}, which has "
+            f"{len(weights.get('state_dict', weights)) - len(found)} others",
+            logger="current",
+        )
+        if hasattr(module, "_params_init_info"):
+            update_init_info(module, init_info=self._get_init_info())
+
+
+def _load(checkpoint: str, map_location: Any) -> Mapping[str, Any]:
+    if "://" not in checkpoint and not os.path.isfile(checkpoint):
+        raise ValueError(f"there is no checkpoint {checkpoint}; init_cfg.checkpoint must be a file or an address")
+    try:
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} is damaged or holds more than weights: {error}") from error
+    weights = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(weights, Mapping) or not any(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise ValueError(f"{checkpoint} holds no weights by name, neither at its top nor under 'state_dict'")
+    return loaded

@@ -1,0 +1,110 @@
+"""The registered loss of paper B: triplets of a level, as LevelTripletSampler draws them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
+from hierpretrain.registry import LEVEL_MARGINS, MODELS
+from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
+
+for _name, _function in MARGINS.items():
+    LEVEL_MARGINS.register_module(name=_name, module=_function)
+
+
+@MODELS.register_module()
+class LevelTripletLoss(nn.Module):
+    """Triplets of a level with a margin that shrinks with depth (paper B, eq. 1 and 2); see :func:`level_triplet_loss`.
+
+    A batch is what :class:`hierpretrain.datasets.LevelTripletSampler` makes: all anchors, then their positives, then
+    their negatives, in one view. A triplet's level follows from its labels: it is one below the depth of the lowest
+    common ancestor of anchor and negative. Every process has as many triplets, so gradients that are averaged over
+    processes are those of one process on all of them.
+
+    Args:
+        min_margin: alpha_min, in units of squared distance.
+        max_level: h_max. A number; ``None`` for the number of levels of the training data's tree; or ``'branch'`` for
+            the depth of the deepest node at or below the anchor's node of the triplet's level, so that the margin of a
+            leaf is alpha_min wherever it ends. Of an anchor with several such nodes, the deepest branch counts.
+        margin: A function of the registry ``LEVEL_MARGINS``: ``'quadratic'`` as in the paper, ``'linear'``,
+            ``'exponential'``, ``'tree_distance'``, ``'constant'``, or your own.
+
+    Raises:
+        ValueError: If an option is unknown, the rows of a batch are no such triplets, or the tree is not known, which
+            ``max_level=None`` and ``'branch'`` need: it comes by ``TaxonomyHook``.
+
+    Example:
+        >>> tree = Taxonomy([("cat", "tabby"), ("cat", "siamese"), ("dog",)], ("kind", "breed"))
+        >>> labels = tree.encode([("cat", "tabby"), ("cat", "siamese"), ("dog",)])  # a triplet of level 1
+        >>> loss = LevelTripletLoss(min_margin=0.5)
+        >>> loss.set_taxonomy(tree)
+        >>> loss(torch.tensor([[0.0], [1.0], [2.0]]), labels, torch.arange(3)).item()  # max(0, 1 - 4 + 1 + 0.5)
+        0.0
+        >>> loss(torch.tensor([[0.0], [1.0], [1.0]]), labels, torch.arange(3)).item()  # 1 - 1 + 1 + 0.5
+        1.5
+    """
+
+    def __init__(
+        self, *, min_margin: float = 1.0, max_level: int | str | None = None, margin: str = "quadratic"
+    ) -> None:
+        super().__init__()
+        if max_level is not None and max_level != "branch" and (isinstance(max_level, str) or max_level < 1):
+            raise ValueError(f"max_level must be a number from 1, None or 'branch'; it is {max_level!r}")
+        function = LEVEL_MARGINS.get(margin)
+        if function is None:
+            raise ValueError(
+                f"margin must be one of {', '.join(map(repr, LEVEL_MARGINS.module_dict))}, not {margin!r}; register "
+                "your own in hierpretrain.registry.LEVEL_MARGINS"
+            )
+        self.min_margin, self.max_level, self.margin = min_margin, max_level, function
+        self._depths_below: list[Tensor] | None = None  # of each level's nodes
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the tree of the training data."""
+        self._depths_below = [taxonomy.heights(level) + level for level in range(1, taxonomy.num_levels + 1)]
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        if len(features) % 3:
+            raise ValueError(
+                f"a batch of triplets is anchors, positives and negatives, as many of each; this one has "
+                f"{len(features)} rows. Set train_dataloader.batch_sampler to LevelTripletSampler or LeafTripletSampler"
+            )
+        anchor, positive, negative = features.chunk(3) if len(features) else (features,) * 3
+        a, p, n = labels.chunk(3) if len(labels) else (labels,) * 3
+        level = paired_depth(a, n) + 1
+        if (wrong := paired_depth(a, p) < level).any():
+            raise ValueError(
+                f"triplet {int(wrong.nonzero()[0])} of the batch has a positive that shares no more of the tree with "
+                "its anchor than its negative does. Set train_dataloader.batch_sampler to LevelTripletSampler or "
+                "LeafTripletSampler, with one view an image"
+            )
+        return level_triplet_loss(
+            anchor,
+            positive,
+            negative,
+            level=level,
+            max_level=self._max_levels(a, p, level),
+            min_margin=self.min_margin,
+            margin=self.margin,
+        )
+
+    def _max_levels(self, anchor: Tensor, positive: Tensor, level: Tensor) -> int | Tensor:
+        if isinstance(self.max_level, int):
+            return self.max_level
+        if self._depths_below is None:
+            raise ValueError(
+                f"max_level={self.max_level!r} needs the tree of the training data: put dict(type='TaxonomyHook') in "
+                "custom_hooks, or give a number"
+            )
+        if self.max_level is None:
+            return len(self._depths_below)
+        anchor, positive = (rows[:, None] if rows.ndim == 2 else rows for rows in (anchor, positive))  # (B, P, L)
+        deepest = torch.zeros_like(level)
+        for number, depths in enumerate(self._depths_below, start=1):
+            node, other = anchor[..., number - 1], positive[..., number - 1]
+            both = ((node[:, :, None] == other[:, None]) & (node != PAD)[:, :, None]).any(2)  # (B, P)
+            found = torch.where(both, depths.to(node.device)[node.clamp(min=0)], 0).amax(1)
+            deepest = torch.where(level == number, found, deepest)
+        return deepest
