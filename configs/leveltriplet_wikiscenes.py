@@ -8,8 +8,8 @@ Command   python tools/train.py configs/leveltriplet_wikiscenes.py --data-root p
           python tools/test.py configs/linear_wikiscenes.py CHECKPOINT --data-root path/to/wikiscenes
           python tools/benchmarks/ablations.py wikiscenes --data-root path/to/wikiscenes
 Not said  by the paper: the optimizer, the length of training, alpha_min, the depth that h_max counts, dropout
-Vary      custom_hooks.3.levels=1, the paper's best; train_dataloader.batch_sampler.replay, .dataset.split for the medium
-          and the large set; model.loss.max_level=branch, .margin; another encoder: _base_/models/resnet50_frozen.py
+Vary      custom_hooks.3.levels=1, the paper's best; train_dataloader.batch_sampler.replay, .dataset.split for a
+          large set; model.loss.max_level=branch, .margin; another encoder: _base_/models/resnet50_frozen.py
 Result    not measured: it takes the images, see docs/datasets/wikiscenes.md
 """
 

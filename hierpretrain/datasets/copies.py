@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections import defaultdict
 from dataclasses import replace
-
-from mmengine.logging import print_log
 
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.taxonomy import longest_paths
@@ -31,7 +28,7 @@ def merge_copies(annotations: Annotations) -> Annotations:
     """Makes the files of the same bytes one image, which hangs wherever one of them did.
 
     The first file stands for all, with its own split and flat labels; a folder that lies above another one of the
-    image's says nothing more. Only files of equal size are read. How many files went is logged.
+    image's says nothing more. Only files of equal size are read.
 
     Args:
         annotations: One row a file.
@@ -72,12 +69,6 @@ def merge_copies(annotations: Annotations) -> Annotations:
     gone = {row for rows in stands_for.values() for row in rows}
     if not gone:
         return annotations
-    print_log(
-        f"{annotations.source}: {len(gone)} of {len(paths)} files are copies of others; they are "
-        f"{len(stands_for)} images that may hang in several folders",
-        logger="current",
-        level=logging.INFO,
-    )
     labels = {
         row: longest_paths([path for copy in (row, *copies) for path in annotations.paths(copy)])
         for row, copies in stands_for.items()

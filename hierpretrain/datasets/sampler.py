@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.registry import DATA_SAMPLERS
 from hierpretrain.taxonomy import PAD, check_labels, depth, prefix_ids
 
 
 @DATA_SAMPLERS.register_module()
-class HierarchicalBatchSampler:
+class HierarchicalBatchSampler(PlannedBatchSampler):
     """Fills batches with tuples of an anchor and one partner per level, the finest level first (paper A, section 3.5).
 
     An anchor's partner at a level shares its node of that level and parts from it right below; at the finest level it
@@ -72,76 +73,24 @@ class HierarchicalBatchSampler:
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        labels = sampler if isinstance(sampler, Tensor) else getattr(sampler.dataset, "labels", None)
-        if labels is None:
-            raise ValueError(
-                "HierarchicalBatchSampler needs a dataset with `.labels`, its (N, L) label matrix; "
-                f"{type(sampler.dataset).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
-            )
-        self.seed = int(_first_given(seed, getattr(sampler, "seed", None), 0))
-        self.rank = _first_given(rank, getattr(sampler, "rank", None), 0)
-        self.world_size = _first_given(world_size, getattr(sampler, "world_size", None), 1)
-        self.batch_size = batch_size
-        self.sizes = _batch_sizes(len(labels), batch_size, self.world_size, drop_last)
-        self._tree = _Tree(labels)
-        self._epoch = 0
-        self._start = 0  # where the next iteration begins: above 0 only after load_state_dict
-        self._given = 0  # batches of the epoch that were given so far
-
-    @property
-    def sampler(self) -> HierarchicalBatchSampler:
-        """The batch sampler itself: where MMEngine's ``DistSamplerSeedHook`` looks for ``set_epoch``."""
-        return self
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose batches come next."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Turns to the start of another epoch; without effect if it is the present one, which may be half done."""
-        if epoch != self._epoch:
-            self._epoch, self._start, self._given = epoch, 0, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Returns the epoch, the number of batches already given in it (workers load ahead), and of all its batches."""
-        return {"epoch": self._epoch, "position": self._given, "batches": len(self)}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from what :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: If the state is of other data, another batch size or another number of processes.
-        """
-        if state["batches"] != len(self) or not 0 <= state["position"] <= len(self):
-            raise ValueError(
-                f"an epoch that was left half done had {state['batches']} batches and now has {len(self)}; "
-                "resume in its middle with the same data, batch size and number of processes, or from an epoch's end"
-            )
-        self._epoch, self._start, self._given = state["epoch"], state["position"], state["position"]
+        super().__init__(sampler, batch_size, seed=seed, rank=rank, world_size=world_size)
+        self.sizes = _batch_sizes(len(self.labels), batch_size, self.world_size, drop_last)
+        self._tree = _Tree(self.labels)
 
     def __len__(self) -> int:
         return len(self.sizes) // self.world_size
 
-    def __iter__(self) -> Iterator[list[int]]:
-        start, self._start = self._start, 0  # an iteration that is given up does not shorten the next one
-        self._given = start
+    def plan(self, start: int) -> Iterator[list[int]]:
+        """Yields this process's batches: every ``world_size``-th one of the plan."""
         rng = np.random.default_rng((self.seed, self._epoch))
         for number, batch in enumerate(self._tree.plan(self.sizes, rng)):
             position, rank = divmod(number, self.world_size)
             if rank == self.rank and position >= start:
-                self._given = position + 1
                 yield batch
-
-
-def _first_given(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
 
 
 def _batch_sizes(images: int, batch_size: int, world_size: int, drop_last: bool) -> list[int]:
     """Returns the sizes of all processes' batches in the order of the plan; their number divides by ``world_size``."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
     together = batch_size * world_size
     if images < (together if drop_last else world_size):
         raise ValueError(

@@ -132,7 +132,8 @@ def seen_unseen_split(
     Args:
         annotations: All images; their order does not matter.
         level: The level of the classes, by name or by number (1 is the coarsest). A class is a node, so one name
-            under two parents is two classes. Images without a label there are tagged ``'unused'``.
+            under two parents is two classes. Images without a label there are tagged ``'unused'``, and so are images
+            that hang in seen and in unseen classes.
         unseen: The unseen classes, or their share, above 0 and below 1, which is then drawn with the seed from all
             classes of the level. A class is given by its path, by its path joined with ``/``, or by its name alone
             where no other class of the level has it.
@@ -157,7 +158,8 @@ def seen_unseen_split(
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
-    tree = Taxonomy(annotations.labels, annotations.level_names)
+    several = [path for paths in annotations.more_labels.values() for path in paths]
+    tree = Taxonomy([*annotations.labels, *several], annotations.level_names)
     number = tree.level(level)
     unit_number = None if unit is None else tree.level(unit)
     if unit_number is not None and unit_number < number:
@@ -166,7 +168,7 @@ def seen_unseen_split(
             f"have seen and unseen classes; it is {tree.level_names[unit_number - 1]!r}"
         )
     parts = _parts(annotations, shares, val_share)
-    classes = sorted({label[:number] for label in annotations.labels if len(label) >= number})
+    classes = sorted({label[:number] for label in [*annotations.labels, *several] if len(label) >= number})
     chosen = set(_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
     if not 0 < len(chosen) < len(classes):
         raise ValueError(
@@ -177,8 +179,13 @@ def seen_unseen_split(
     tags = dict.fromkeys(annotations.images, UNUSED)
     # (seen or unseen, own split) -> node -> unit -> images
     groups: dict[tuple[str, str], dict[tuple[str, ...], dict[tuple[str, ...], list[str]]]] = {}
+    both = {
+        annotations.images[row]
+        for row in annotations.more_labels
+        if len({path[:number] in chosen for path in annotations.paths(row) if len(path) >= number}) > 1
+    }
     for image, label, own in sorted(zip(annotations.images, annotations.labels, annotations.splits, strict=True)):
-        if len(label) >= number:
+        if len(label) >= number and image not in both:
             seen = "unseen" if label[:number] in chosen else "seen"
             whole = unit_number is not None and len(label) >= unit_number
             node, name = (label[: unit_number - 1], label[:unit_number]) if whole else (label, (image,))

@@ -425,3 +425,19 @@ def test_the_split_of_emoji64():
     }
     assert len(split.unseen) == 20
     assert len(Emoji64(split_file=path, split=["unseen_val", "unseen_test"], check_files=False)) == 447 + 446
+
+
+def test_an_image_of_seen_and_unseen_classes_is_neither():
+    images = [f"{i}.jpg" for i in range(6)]
+    labels = [("cat",), ("cat",), ("cat",), ("dog",), ("dog",), ("dog",)]
+    more = {0: (("dog",),), 3: (("fox", "red"),), 1: (("ant",),)}
+    rows = Annotations(images, labels, ["all"] * 6, ("kind", "breed"), root="pets", more_labels=more)
+    split = seen_unseen_split(rows, level="kind", unseen=["dog", "fox"], shares=(1.0, 0.0, 0.0))
+    assert [split.tags[image] for image in images] == [
+        "unused",
+        "seen_train",
+        "seen_train",
+        "unseen_train",
+        "unseen_train",
+        "unseen_train",
+    ]  # 3 hangs in two unseen classes, 1 in two seen ones
