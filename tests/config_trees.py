@@ -1,6 +1,10 @@
 """Writes, for every config, a small tree in its data set's exact format, and says where it is."""
 
+import shutil
 from pathlib import Path
+
+import torch
+import torchvision
 
 from hierpretrain.datasets import seen_unseen_split
 from hierpretrain.registry import DATASETS
@@ -15,6 +19,7 @@ from tests.datasets.write_inaturalist import write_inaturalist
 from tests.datasets.write_modelnet import write_modelnet
 from tests.datasets.write_nabirds import IMAGES, write_nabirds
 from tests.datasets.write_sop import TRAIN, write_sop
+from tests.datasets.write_wikiscenes import write_wikiscenes
 
 MODELS = {  # of ModelNet40; two of the categories are among the unseen of Ho et al.
     "airplane": (range(1, 4), (4, 5)),
@@ -35,6 +40,36 @@ def write_emoji(root):
     (root / "meta").mkdir()
     for split, names in lists.items():
         (root / f"meta/{split}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def write_openclipart(root):
+    """Writes an openclipart96 of 96 drawings in a ragged tree, of which 8 hang in two or three folders."""
+    folders = [f"group{i}/part{j}" for i in range(4) for j in range(3)]
+    folders += [folders[0] + "/detail0", folders[0] + "/detail1", "group0", "group1"]
+    for i, folder in enumerate(folders):
+        for j in range(6):
+            image = root / folder / f"drawing{j}.webp"
+            write_image(image, (60 * (i // 3), 80 * (i % 3), 40 * j), size=(96, 96))
+            if i < 8 and j == 0:  # in the next group as well, and in every second case on an inner folder besides
+                copies = [root / folders[i + 3] / f"from_{i}.webp", root / f"group3/from_{i}.webp"]
+                for copy in copies[: 1 + i % 2]:
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(image, copy)
+
+
+def write_towers(path, depth):
+    """Writes a random encoder in the format of the authors of Towers of Babel, and returns the file.
+
+    Args:
+        path: The file.
+        depth: Of the ResNet; theirs has 50 layers.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = getattr(torchvision.models, f"resnet{depth}")().state_dict()
+    del weights["fc.weight"], weights["fc.bias"]
+    torch.save({**weights, "aspp.conv1.weight": torch.zeros(2), "fc8_skip.0.weight": torch.zeros(2)}, path)
+    return path
 
 
 def _write_imagenet(root):
@@ -59,7 +94,9 @@ WRITERS = {  # type of the data set -> what writes it to its data_root, a new fo
     "InShop": lambda root: write_inshop(root, num_products=24, num_views=2, size=32),
     "ModelNet40": lambda root: write_modelnet(root, "modelnet40v1", MODELS),
     "NABirds": lambda root: write_nabirds(root, images=IMAGES * 3),
+    "OpenClipart96": write_openclipart,
     "StanfordOnlineProducts": _write_sop,
+    "WikiScenes": lambda root: write_wikiscenes(root, num_landmarks=9, num_images=4, size=16),
 }
 SPLITS = {  # how the configs' own split files are made, see _base_/datasets; of ModelNet40 there are no chairs here
     "Emoji64": dict(level="subcategory", unseen=0.4, shares=(0.6, 0.2, 0.2)),

@@ -1,6 +1,8 @@
 import copy
 import math
 import runpy
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from mmpretrain.visualization import UniversalVisualizer
 
 from hierpretrain.apis import build_runner, check_config, load_config
 from hierpretrain.registry import DATA_SAMPLERS, DATASETS, MODELS
-from tests.config_trees import write_tree
+from tests.config_trees import write_towers, write_tree
 from tests.conftest import random_labels
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,8 @@ LOSSES = dict(
     himulcon="HiMulConLoss",
     himulcone="HiMulConELoss",
     hxe="HXELoss",
+    leaftriplet="LevelTripletLoss",
+    leveltriplet="LevelTripletLoss",
     simclr="NTXentLoss",
     softlabels="SoftLabelLoss",
     supcon="SupConLoss",
@@ -59,15 +63,21 @@ COLUMNS = runpy.run_path(str(ROOT / "tools/benchmarks/table_rows.py"))["COLUMNS"
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_every_config_loads_and_its_model_builds(path):
     config = load_config(path, {"model.backbone.init_cfg": None})
-    model = MODELS.build({**config.model, "_scope_": "hierpretrain"})
+    with torch.device("meta" if "neck" in config.model else "cpu"):  # VGG-16's neck has 120 million weights
+        model = MODELS.build({**config.model, "_scope_": "hierpretrain"})
     method, data, *_ = path.stem.split("_")
     assert type(model.loss_module).__name__ == LOSSES[method]
     hierarchical = config.train_dataloader.get("batch_sampler") is not None
     assert hierarchical == (method not in IN_SHUFFLED_BATCHES)
     if hierarchical:
         settings = {**config.train_dataloader.batch_sampler, "_scope_": "hierpretrain"}
-        assert len(DATA_SAMPLERS.build(settings, default_args=dict(sampler=random_labels(0), batch_size=4))) == 3
+        sampler = DATA_SAMPLERS.build(settings, default_args=dict(sampler=random_labels(0), batch_size=4))
+        of_triplets = settings["type"] in ("LeafTripletSampler", "LevelTripletSampler")
+        assert len(sampler) == (settings.get("triplets_per_epoch", 4) // 4 if of_triplets else 3)
     width = model.backbone.feat_dim
+    if "neck" in config.model:
+        assert config.model.neck.get("in_channels", 512) == width
+        width = model.neck[3].out_features
     if config.model.projection is not None:
         assert config.model.projection.in_channels == width
         width = config.model.projection.out_channels
@@ -100,14 +110,25 @@ def small(path, trees, work_dir):
             loader.update(batch_size=4, num_workers=0)
             loader.dataset.update(write_tree(trees, loader.dataset))
             shrink(loader.dataset.pipeline)
+    if path.stem.startswith("leveltriplet_"):
+        config.custom_hooks[3].levels = 2
     model = config.model
-    if model.backbone.depth == 50:
-        model.backbone.update(depth=18, init_cfg=None)
+    if model.backbone.type == "VGG16Convolutions":
+        model.backbone.update(base_channels=4, init_cfg=None)
+        model.neck.update(in_channels=32, out_channels=48, init_cfg=None)
+    elif model.backbone.depth == 50:
+        model.backbone.depth = 18
+        if path.stem.endswith("_towers"):
+            model.backbone.init_cfg.checkpoint = str(write_towers(work_dir / "towers.pth", depth=18))
+        else:
+            model.backbone.init_cfg = None
     width = MODELS.build({**model.backbone, "_scope_": "hierpretrain"}).feat_dim
+    if "neck" in model:
+        width = model.neck.out_channels
     if model.projection is not None:
         model.projection.in_channels = width
         width = model.projection.out_channels
-    if model.loss is not None and "num_classes" in model.loss:
+    if model.get("loss") is not None and "num_classes" in model.loss:
         tree = DATASETS.build({**config.train_dataloader.dataset, "_scope_": "hierpretrain"}).taxonomy
         model.loss.update(in_channels=width, num_classes=tree.num_nodes(model.loss.get("level", -1)))
     return config
@@ -124,6 +145,9 @@ def shrink(transforms):
 def test_every_config_trains(path, trees, tmp_path):
     config = small(path, trees, tmp_path)
     config.train_cfg = dict(by_epoch=False, max_iters=2, val_interval=2)
+    if path.stem.startswith("leveltriplet_"):  # one step of each of two levels
+        config.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=2)
+        config.train_dataloader.batch_sampler.triplets_per_epoch = 4
     config.optim_wrapper.optimizer.weight_decay = 0.0  # what changes, changes by the loss
     validated = path.stem.startswith("himulcone")  # one config of every data set
     if not validated:
@@ -140,9 +164,11 @@ def test_every_config_trains(path, trees, tmp_path):
     changed = {name for name, weight in weights.items() if not torch.equal(weight, before[name])}
     assert changed <= trained
     assert {name for name in trained if not name.startswith("backbone.")} <= changed
-    assert any(name.startswith("backbone.") for name in changed)
+    assert any(name.startswith("neck." if "neck" in config.model else "backbone.") for name in changed)
+    scalars = runner.message_hub.log_scalars.items()
+    if "train/stage_level" in dict(scalars):
+        assert runner.message_hub.get_scalar("train/stage_level").data[0].tolist() == [1, 2]
     if validated:
-        scalars = runner.message_hub.log_scalars.items()
         metrics = {name: log.current() for name, log in scalars if name.startswith("val/")}
         assert metrics
         assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
@@ -151,9 +177,10 @@ def test_every_config_trains(path, trees, tmp_path):
 @pytest.mark.parametrize("path", LINEAR, ids=lambda path: path.stem)
 def test_every_task_is_measured_on_a_frozen_encoder(path, trees, tmp_path):
     runner = build_runner(small(path, trees, tmp_path))
+    runner.model.init_weights()  # as tools/test.py does without a checkpoint
     metrics = runner.test()
     assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
-    data = path.stem.removeprefix("linear_")
+    data = path.stem.removeprefix("linear_").removesuffix("_towers")
     missing = {key for columns in COLUMNS[data].values() for key in columns.values() if key not in metrics}
     assert missing == UNMEASURABLE.get(data, set())
     pictures = {hook.filename for hook in runner.hooks if hasattr(hook, "filename")}
@@ -162,6 +189,12 @@ def test_every_task_is_measured_on_a_frozen_encoder(path, trees, tmp_path):
 
 
 # ------------------------------------------------------------------ what configs say
+def test_pretrained_is_ours_whatever_has_been_imported():
+    code = "from hierpretrain.registry import WEIGHT_INITIALIZERS as W; print(W.get('Pretrained').__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "StrictPretrained"
+
+
 def test_the_recipe_of_paper_a():
     config = load_config("configs/himulcone_deepfashion.py")
     assert config.optim_wrapper.optimizer == dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-4)

@@ -20,18 +20,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file")
     parser.add_argument(
-        "checkpoint", nargs="?", help="the checkpoint file; without it, the weights that training would start with"
+        "checkpoint",
+        nargs="?",
+        help="the checkpoint file; without it, or with '', the weights that training would start with",
     )
     parser.add_argument("--out", help="also write the metrics to this JSON file")
     args, config = read_command(parser)
-    config.load_from, config.resume = args.checkpoint, False
+    config.load_from, config.resume = args.checkpoint or None, False
     with nearest_names():
         runner = build_runner(config)
         if args.checkpoint:
             check_checkpoint(runner.model, args.checkpoint)
         else:
             runner.logger.info("no checkpoint is given: the model has its initial weights, pretrained or random")
-            runner.model.init_weights()
+            runner._init_model_weights()  # and the same on all processes
         metrics = runner.test()
     if args.out and is_main_process():
         write_whole(args.out, (json.dumps(metrics, indent=2) + "\n").encode())

@@ -6,9 +6,11 @@ import os
 import pickle
 import subprocess
 from datetime import timedelta
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
@@ -37,7 +39,17 @@ def build_runner(config: Config) -> Runner:
         _start_processes_on_cpu(config)
     if "runner_type" in config:
         return registry.RUNNERS.build(config)
-    return Runner.from_cfg(config)
+    return _Runner.from_cfg(config)
+
+
+class _Runner(Runner):
+    """MMEngine's, but on several processes too it evaluates an encoder that is frozen whole."""
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wraps the model for several processes, unless there is no gradient to exchange, which torch refuses."""
+        if not is_model_wrapper(model) and not any(weight.requires_grad for weight in model.parameters()):
+            return model.to(get_device())
+        return super().wrap_model(model_wrapper_cfg, model)
 
 
 def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
@@ -84,10 +96,12 @@ def _start_processes_on_cpu(config: Config) -> None:
         )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
-    config.setdefault("env_cfg", {}).dist_cfg = dict(backend="gloo")
-    config.setdefault("model_wrapper_cfg", {})
-    config.model_wrapper_cfg.update(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
-    config.model_wrapper_cfg.setdefault("find_unused_parameters", config.get("find_unused_parameters", False))
+    config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo")}
+    config.model_wrapper_cfg = {
+        "find_unused_parameters": config.get("find_unused_parameters", False),
+        **config.get("model_wrapper_cfg", {}),
+        **dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False),
+    }
 
 
 def _take_over_slurm_environment() -> None:

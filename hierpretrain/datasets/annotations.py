@@ -202,7 +202,9 @@ def image_kind(head: bytes) -> str:
     return next((kind for magic, kind in kinds.items() if head.startswith(magic)), "")
 
 
-def read_folder(root: str | os.PathLike[str], level_names: Sequence[str] | None = None) -> Annotations:
+def read_folder(
+    root: str | os.PathLike[str], level_names: Sequence[str] | None = None, *, expected: Sequence[str] = ()
+) -> Annotations:
     """Reads a tree of folders: the folders from below ``root`` to an image are the image's label path.
 
     Images may hang on inner folders, and branches may differ in depth. What is an image is told from the files'
@@ -212,6 +214,7 @@ def read_folder(root: str | os.PathLike[str], level_names: Sequence[str] | None 
     Args:
         root: The folder.
         level_names: A name for every level; ``level1`` (coarsest) to ``levelL`` by default.
+        expected: Paths of files that are known to be no images, and so not worth a word in the log.
 
     Raises:
         ValueError: If ``root`` is no folder or holds no image in a sub-folder, if a link is broken or leads out of
@@ -243,7 +246,7 @@ def read_folder(root: str | os.PathLike[str], level_names: Sequence[str] | None 
             else:
                 left_out.append("/".join((*path, entry.name)))
         stack.extend(reversed(folders))
-    if left_out:
+    if left_out := [name for name in left_out if name not in expected]:
         print_log(
             f"{root}: left out {len(left_out)} files that are no image and links to folders: {some(left_out)}",
             logger="current",

@@ -43,7 +43,7 @@ def read_openclipart96(root: str) -> Annotations:
                 "HierPretrain's repository: copy it there, or correct data_root"
             )
         unpack(f"{root}.zip", root)
-    annotations = merge_copies(read_folder(root))
+    annotations = merge_copies(read_folder(root, expected=["README.md"]))
     images = [os.path.join(root, image) for image in annotations.images]
     kept = [row for row, image in enumerate(images) if not _is_blank(image)]
     order = np.random.default_rng(0).permutation(len(kept))
