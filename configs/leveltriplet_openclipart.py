@@ -1,4 +1,17 @@
-"""Level-by-level triplets (paper B) from scratch on openclipart96, the folder tree in the repository, on a CPU."""
+"""Level-by-level triplets (paper B) from scratch on openclipart96, the folder tree in the repository, on a CPU.
+
+Two epochs a level, 42 triplets a step, half of the steps replayed from earlier levels; 48 px, half-width ResNet-18,
+vectors of free length.
+
+Command   python tools/train.py configs/leveltriplet_openclipart.py
+          python tools/test.py configs/linear_openclipart.py work_dirs/leveltriplet_openclipart/epoch_8.pth
+          python tools/benchmarks/table.py openclipart         (with the baselines, three seeds)
+          python tools/benchmarks/ablations.py openclipart     (levels, amount of data, replay)
+Takes     three to four minutes as one of two runs at a time on two cores
+Result    measured: the table of docs/leveltriplets.md
+Vary      custom_hooks.3.levels, .schedule; train_dataloader.batch_sampler.replay; model.loss.margin, .max_level,
+          .min_margin; train_dataloader.dataset.split=small,medium
+"""
 
 _base_ = [
     "_base_/datasets/openclipart96.py",

@@ -33,4 +33,7 @@ test_evaluator = [
     dict(type="RetrievalMetric", levels=["level1"], query="val", gallery="val", prefix="val"),
 ]
 test_cfg = dict(type="EmbeddingTestLoop")
-custom_hooks = [dict(type="MetricsFileHook")]
+custom_hooks = [
+    dict(type="MetricsFileHook"),
+    dict(type="RecallCurveHook", levels=["level1", "level2"], query="test", gallery="test"),
+]

@@ -49,7 +49,7 @@ def write_openclipart(root):
     for i, folder in enumerate(folders):
         for j in range(6):
             image = root / folder / f"drawing{j}.webp"
-            write_image(image, (60 * (i // 3), 80 * (i % 3), 40 * j), size=(96, 96))
+            write_image(image, (50 * (i // 3), 80 * (i % 3), 40 * j), size=(96, 96))
             if i < 8 and j == 0:  # in the next group as well, and in every second case on an inner folder besides
                 copies = [root / folders[i + 3] / f"from_{i}.webp", root / f"group3/from_{i}.webp"]
                 for copy in copies[: 1 + i % 2]:

@@ -205,7 +205,7 @@ def test_every_command_has_arguments_that_the_tool_knows(page, parse):
             pytest.fail(f"{tool} does not understand {words}")
 
 
-@pytest.mark.parametrize("words", [["a.py"], ["a.py", "b.pth", "--date-root", "x"], ["a.py", "b.pth", "--data", "x"]])
+@pytest.mark.parametrize("words", [[], ["a.py", "b.pth", "--date-root", "x"], ["a.py", "b.pth", "--data", "x"]])
 def test_an_option_that_the_tool_lacks_would_be_noticed(words, parse):
     with pytest.raises(SystemExit):
         parse("tools/test.py", words)
@@ -218,7 +218,7 @@ def test_the_table_of_methods_is_that_of_the_configs():
     ]
     header = next(line for line in EXPERIMENTS.read_text(encoding="utf-8").splitlines() if line.startswith("| | `"))
     data_sets = re.findall(r"`(\w+)`", header)
-    assert set(data_sets) == set(TABLE_ROWS["COLUMNS"])
+    assert set(data_sets) == set(TABLE_ROWS["COLUMNS"]) - set(TABLE_ROWS["PAPER_B"])
     marked = set()
     for first, *cells in lines:
         if len(cells) == len(data_sets):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hierpretrain.files import write_whole
+
 TOOL = Path(__file__).parent.parent / "tools/benchmarks/table.py"
 ROWS = {"SupCon": ("supcon", []), "HiConE, pair": ("hicone", ["model.loss.constraint=pair"])}
 RUNS = {  # row, seed -> metrics; a tenth is 10 %
@@ -158,6 +160,47 @@ def test_wrong_commands(table, monkeypatch, tmp_path, capsys):
         run_main(table, monkeypatch, "deepfashion", "--development")
     assert "--development is for the data set emoji; others have validation splits" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_without_training_is_only_tested(table, monkeypatch, tmp_path):
+    commands = []
+
+    def run(command, log, threads):
+        commands.append([str(part) for part in command])
+        write_whole(log.parent / "test/metrics.json", b'{"metrics": {"concept/map": 0.5}}')
+
+    monkeypatch.setattr(table, "run", run)
+    rows = ["--rows", "towers", "--seeds", 3, "--data-root", "there", "--work-dir", tmp_path]
+    options = ["--cfg-options", "train_cfg.max_epochs=2", "test_dataloader.batch_size=8"]
+    run_main(table, monkeypatch, "wikiscenes", *rows, *options)
+    folder = tmp_path / "wikiscenes/Towers_of_Babel_3"
+    assert commands == [
+        [
+            *("tools/test.py", "configs/linear_wikiscenes_towers.py", "--work-dir", f"{folder}/test"),
+            *("--data-root", "there", "--cfg-options", "randomness.seed=3", "test_dataloader.batch_size=8"),
+        ]
+    ]
+    assert "| Towers of Babel | 50.0 |" in (tmp_path / "wikiscenes/table.md").read_text()
+    options[1] = "train_cfg.max_epochs=4"  # which says nothing to a test
+    run_main(table, monkeypatch, "wikiscenes", *rows, *options)
+    assert len(commands) == 1
+
+
+def test_the_rows_of_a_data_set(table, monkeypatch, capsys):
+    def rows(*arguments):
+        monkeypatch.setattr(sys, "argv", ["table.py", *arguments])
+        return table.parse_args().rows
+
+    assert rows("emoji_seen") == ["methods"]
+    assert rows("openclipart") == ["paper_b"]
+    assert rows("wikiscenes") == ["paper_b", "towers"]
+    assert rows("wikiscenes", "--rows", "towers") == ["towers"]
+    with pytest.raises(SystemExit):
+        rows("emoji", "--rows", "methods", "paper_b")
+    assert "--rows paper_b is for openclipart and wikiscenes, not for emoji" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        rows("openclipart", "--rows", "towers")
+    assert "--rows towers is for wikiscenes, not for openclipart" in capsys.readouterr().err
 
 
 def test_published_numbers_are_of_columns(table):

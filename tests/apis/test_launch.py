@@ -1,8 +1,13 @@
+import os
+
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 
-from hierpretrain.apis import check_checkpoint
+from hierpretrain.apis import build_runner, check_checkpoint
 from hierpretrain.models import HierarchicalContrastive
+from tests import distributed
 
 HEAD = dict(type="ProjectionHead", in_channels=64, out_channels=4)
 LOSS = dict(type="LevelCrossEntropyLoss", num_classes=3, in_channels=4)
@@ -65,3 +70,44 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match=r"broken\.pth is damaged or no checkpoint"):
         check_checkpoint(make(), str(tmp_path / "broken.pth"))
+
+
+# ------------------------------------------------------------------ several processes without a GPU
+def launch(frozen_stages, work_dir, **options):
+    backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8, frozen_stages=frozen_stages)
+    config = Config(
+        dict(
+            default_scope="hierpretrain",
+            model=dict(type="HierarchicalContrastive", backbone=backbone),
+            launcher="pytorch",
+            work_dir=str(work_dir),
+            experiment_name=f"frozen_{frozen_stages}_{len(options)}",
+            log_level="ERROR",
+            **options,
+        )
+    )
+    return config, build_runner(config)
+
+
+def _launch_without_a_gpu(rank, world_size, work_dir):
+    os.environ["LOCAL_RANK"] = str(rank)  # as torchrun does
+    config, runner = launch(-1, work_dir)
+    assert config.env_cfg == dict(dist_cfg=dict(backend="gloo"))
+    assert is_model_wrapper(runner.model)
+    assert not runner.model.find_unused_parameters
+    config, runner = launch(
+        3,
+        work_dir,
+        env_cfg=dict(cudnn_benchmark=False, dist_cfg=dict(backend="nccl", timeout=7)),
+        model_wrapper_cfg=dict(find_unused_parameters=True),
+    )
+    assert config.env_cfg == dict(cudnn_benchmark=False, dist_cfg=dict(backend="gloo"))
+    assert runner.model.find_unused_parameters
+    _, runner = launch(4, work_dir)  # nothing is trained, and there is nothing to exchange
+    assert not is_model_wrapper(runner.model)
+
+
+@pytest.mark.ddp
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_processes_without_a_gpu_need_nothing_of_the_config_and_may_be_frozen(tmp_path):
+    distributed.run(_launch_without_a_gpu, 2, tmp_path)

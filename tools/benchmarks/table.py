@@ -1,8 +1,9 @@
 """Trains the methods on a data set with several seeds, runs all downstream tasks and writes tables.
 
 Every row is a run of tools/train.py with configs/<method>_<data set>.py and what the row overrides, followed by
-tools/test.py with configs/linear_<data set>.py, where there is one, on its last checkpoint. Runs that are done are not
-done again, unless what they override has changed, and one that was cut off resumes from its last checkpoint.
+tools/test.py with configs/linear_<data set>.py, where there is one, on its last checkpoint; an encoder without training
+is only tested. Runs that are done are not done again, unless what they override has changed, and one that was cut off
+resumes from its last checkpoint. ablations.py shares the runs of openclipart and wikiscenes.
 
 Below --work-dir it leaves table.md (means and deviations), table.csv (every metric of every run), recall_*.png
 (recall@k for k = 1 to 1000) with the numbers beside, and bars.png. Numbers of papers, from
@@ -13,6 +14,7 @@ Examples:
     python tools/benchmarks/table.py emoji_seen --rows methods hierarchical
     python tools/benchmarks/table.py deepfashion_seen --data-root path/to/inshop --seeds 0
     python tools/benchmarks/table.py emoji --development --rows constraints --seeds 0 1   # see docs/losses.md
+    python tools/benchmarks/table.py openclipart                    # paper B's method and its baselines
 """
 
 import argparse
@@ -31,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from table_rows import AS_IT_IS, COLUMNS, GROUPS, published
+from table_rows import AS_IT_IS, COLUMNS, GROUPS, ONLY_FOR, Row, config_name, default_groups, published
 
 from hierpretrain.engine import newest_checkpoint
 from hierpretrain.files import write_whole
@@ -46,21 +48,33 @@ Results = Mapping[tuple[str, int], Mapping[str, float]]  # (row, seed) -> metric
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=list(COLUMNS), help="the last part of the configs' names")
-    parser.add_argument("--rows", nargs="+", choices=list(GROUPS), default=["methods"], help="groups of rows")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser = argument_parser(__doc__, list(COLUMNS))
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(GROUPS), help="groups of rows; by default methods, or those of the data set"
+    )
     parser.add_argument(
         "--development", action="store_true", help="emoji: split the training emoji; leave the test emoji alone"
     )
+    args = parser.parse_args()
+    args.rows = args.rows or default_groups(args.dataset)
+    for group in args.rows:
+        if args.dataset not in ONLY_FOR.get(group, COLUMNS):
+            parser.error(f"--rows {group} is for {' and '.join(ONLY_FOR[group])}, not for {args.dataset}")
+    if args.development and args.dataset != "emoji":
+        parser.error("--development is for the data set emoji; others have validation splits")
+    return args
+
+
+def argument_parser(description: str, datasets: list[str]) -> argparse.ArgumentParser:
+    """Returns a parser of what :func:`measure_rows` asks for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=datasets, help="the last part of the configs' names")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with an equal share of the cores")
     parser.add_argument("--work-dir", default="work_dirs/table", help="where the runs and the tables go")
     parser.add_argument("--data-root", help="where the data set is")
     parser.add_argument("--cfg-options", nargs="+", default=[], help="overrides for all rows, such as another schedule")
-    args = parser.parse_args()
-    if args.development and args.dataset != "emoji":
-        parser.error("--development is for the data set emoji; others have validation splits")
-    return args
+    return parser
 
 
 def run(command: list[object], log: Path, threads: int) -> None:
@@ -74,28 +88,66 @@ def run(command: list[object], log: Path, threads: int) -> None:
         raise SystemExit(f"a run failed; see {log}")
 
 
-def measure(config: str, linear: str | None, options: list[str], data: list[str], folder: Path, threads: int) -> dict:
-    """Trains and tests one run unless it is done, and returns its metrics."""
+def measure(
+    config: str | None, linear: str | None, options: list[str], data: list[str], folder: Path, threads: int
+) -> dict:
+    """Trains, if there is a config to train with, and tests one run unless it is done, and returns its metrics."""
     done = folder / "done.json"  # unlike metrics.json, it is there only when the run has ended
     begun = folder / "options.json"
+    of_the_test = [option for option in options if option.startswith(OF_THE_TEST)]
+    if not config:  # the weights are those that the seed gives
+        options = of_the_test = [option for option in options if option.startswith(("randomness.", *OF_THE_TEST))]
     what = [config, linear, *options]
     if not done.exists() or json.loads(done.read_text())["options"] != what:
         if not begun.exists() or json.loads(begun.read_text()) != what:
             shutil.rmtree(folder, ignore_errors=True)
             write_whole(begun, json.dumps(what).encode())
-        train = ["tools/train.py", f"configs/{config}.py", "--work-dir", folder, "--resume", *data]
-        run([*train, "--cfg-options", *options], folder / "train.txt", threads)
+        if config:
+            train = ["tools/train.py", f"configs/{config}.py", "--work-dir", folder, "--resume", *data]
+            run([*train, "--cfg-options", *options], folder / "train.txt", threads)
         if linear:
-            test = ["tools/test.py", f"configs/{linear}.py", newest_checkpoint(folder), "--work-dir", folder / "test"]
-            if of_the_test := [option for option in options if option.startswith(OF_THE_TEST)]:
-                data = [*data, "--cfg-options", *of_the_test]
-            run([*test, *data], folder / "test.txt", threads)
+            checkpoint = [newest_checkpoint(folder)] if config else []
+            test = ["tools/test.py", f"configs/{linear}.py", *checkpoint, "--work-dir", folder / "test", *data]
+            run([*test, *(["--cfg-options", *of_the_test] if of_the_test else [])], folder / "test.txt", threads)
             folder_of_metrics = folder / "test"
         else:
             folder_of_metrics = folder
         metrics = json.loads((folder_of_metrics / "metrics.json").read_text())["metrics"]
         write_whole(done, json.dumps({"options": what, "metrics": metrics}, indent=2).encode())
     return json.loads(done.read_text())["metrics"]
+
+
+def measure_rows(
+    args: argparse.Namespace, rows: Mapping[str, Row], linear: str | None, common: list[str], root: Path
+) -> tuple[dict[tuple[str, int], Path], Results]:
+    """Runs what is missing of some rows, and returns the folder and the metrics of each run.
+
+    Args:
+        args: What :func:`argument_parser` reads.
+        rows: Name -> (method, overrides).
+        linear: The config that trained encoders are tested with, if there is one.
+        common: Overrides for all rows.
+        root: Where the runs go.
+
+    Raises:
+        SystemExit: If there is no config for a row, or a run fails.
+    """
+    configs = {name: config_name(method, args.dataset) for name, (method, _) in rows.items()}
+    if missing := [config for config in configs.values() if not (ROOT / f"configs/{config}.py").exists()]:
+        raise SystemExit(f"there is no configs/{missing[0]}.py; choose other --rows or add it")
+    data = ["--data-root", args.data_root] if args.data_root else []
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    folders = {(name, seed): root / f"{slug(name)}_{seed}" for seed in args.seeds for name in rows}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        runs = {}
+        for (name, seed), folder in folders.items():
+            method, overrides = rows[name]
+            trained, tested = configs[name], linear
+            if method.startswith("linear"):
+                trained, tested = None, trained
+            options = [f"randomness.seed={seed}", *common, *overrides]
+            runs[name, seed] = pool.submit(measure, trained, tested, options, data, folder, threads)
+        return folders, {key: future.result() for key, future in runs.items()}
 
 
 def slug(name: str) -> str:
@@ -111,6 +163,17 @@ def cell(values: list[float], heading: str) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
+def cells(columns: Mapping[str, str], runs: list[Mapping[str, float]]) -> list[str]:
+    """Returns a row's cells: heading -> metric, over its runs."""
+    return [cell([metrics[key] for metrics in runs], heading) for heading, key in columns.items()]
+
+
+def markdown_table(title: str, header: list[str], rows: list[list[str]]) -> str:
+    """Returns a table with its title; the first column is of names, the others of numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def measured_columns(dataset: str, results: Results) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the title of each table with those of its columns, heading -> metric, that the runs have measured."""
     metrics = next(iter(results.values()))
@@ -123,28 +186,26 @@ def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) 
     """Returns the tables of a data set."""
     parts, papers, sources = [], published(dataset), []
     for title, columns in measured_columns(dataset, results):
-        lines = [["", *columns], ["---", *["---:"] * len(columns)]]
-        for row in rows:
-            lines.append([row, *(cell([results[row, s][key] for s in seeds], h) for h, key in columns.items())])
+        lines = [[row, *cells(columns, [results[row, seed] for seed in seeds])] for row in rows]
         for row, numbers in papers.items():
             if set(columns.values()) & set(numbers):
-                cells = [f"{100 * numbers[key][0]:.1f} †" if key in numbers else "" for key in columns.values()]
-                lines.append([f"*{row}* †", *cells])
+                theirs = [f"{100 * numbers[key][0]:.1f} †" if key in numbers else "" for key in columns.values()]
+                lines.append([f"*{row}* †", *theirs])
                 sources += [source for _, source in numbers.values() if source not in sources]
-        parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(markdown_table(title, ["", *columns], lines))
     if sources:
         quoted = "; ".join(source.rstrip(".") for source in sources)
         parts.append(f"† published, not measured here; on splits that may differ. From: {quoted}.")
     return "\n\n".join(parts) + "\n"
 
 
-def write_csv(path: Path, results: Results) -> None:
-    """Writes every metric of every run."""
+def write_csv(path: Path, key: list[str], results: Mapping[tuple, Mapping[str, float]]) -> None:
+    """Writes every metric of every run, with the parts of the run's key, which have names, in front."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "seed", "metric", "value"])
-    for (row, seed), metrics in results.items():
-        writer.writerows([row, seed, name, value] for name, value in metrics.items())
+    writer.writerow([*key, "metric", "value"])
+    for parts, metrics in results.items():
+        writer.writerows([*parts, name, value] for name, value in metrics.items())
     write_whole(path, text.getvalue().encode())
 
 
@@ -199,29 +260,17 @@ def main() -> None:
     """Runs what is missing and writes the tables."""
     args = parse_args()
     rows = {name: row for group in args.rows for name, row in GROUPS[group].items()}
-    configs = {method: f"{method}_{args.dataset}" for method, _ in rows.values()}
-    if missing := [config for config in configs.values() if not (ROOT / f"configs/{config}.py").exists()]:
-        raise SystemExit(f"there is no configs/{missing[0]}.py; choose other --rows or add it")
     linear = f"linear_{args.dataset}"
     if args.development or not (ROOT / f"configs/{linear}.py").exists() or args.dataset == "emoji":
         linear = None
-    common, data = list(args.cfg_options), ["--data-root", args.data_root] if args.data_root else []
+    common = list(args.cfg_options)
     if args.development:
         common += [f"{part}_dataloader.dataset.development=True" for part in ("train", "val", "test")]
     root = Path(args.work_dir).resolve() / (args.dataset + ("_development" if args.development else ""))
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
-    folders = {(name, seed): root / f"{slug(name)}_{seed}" for seed in args.seeds for name in rows}
-    with ThreadPoolExecutor(args.jobs) as pool:
-        runs = {}
-        for (name, seed), folder in folders.items():
-            method, overrides = rows[name]
-            options = [f"randomness.seed={seed}", *common, *overrides]
-            runs[name, seed] = pool.submit(measure, configs[method], linear, options, data, folder, threads)
-        results = {key: future.result() for key, future in runs.items()}
-
+    folders, results = measure_rows(args, rows, linear, common, root)
     table = markdown(args.dataset, list(rows), args.seeds, results)
     write_whole(root / "table.md", table.encode())
-    write_csv(root / "table.csv", results)
+    write_csv(root / "table.csv", ["row", "seed"], results)
     if linear:
         draw_recall(root, folders, list(rows), args.seeds)
     draw_bars(root / "bars.png", args.dataset, list(rows), args.seeds, results)

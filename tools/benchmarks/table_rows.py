@@ -1,9 +1,41 @@
-"""What the tables of tools/benchmarks/table.py consist of: groups of rows, columns, published numbers."""
+"""What table.py and ablations.py consist of: groups of rows, what paper B varies, columns, published numbers."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
-GROUPS = {  # group -> {row: (method, what it overrides)}; the config is <method>_<data set>
+from hierpretrain.datasets.wikiscenes_files import CONCEPTS
+
+Row = tuple[str, list[str]]  # (method, what it overrides)
+
+
+def config_name(method: str, dataset: str) -> str:
+    """Returns the name of a row's config, ``<method>_<data set>``; what qualifies the method comes last.
+
+    Example:
+        >>> config_name("supcon", "emoji"), config_name("linear_towers", "wikiscenes")
+        ('supcon_emoji', 'linear_wikiscenes_towers')
+    """
+    first, *more = method.split("_")
+    return "_".join([first, dataset, *more])
+
+
+def _level_triplets(change: str = "", *overrides: str) -> tuple[str, Row]:
+    """Returns the name and the row of paper B's method with something changed: what is one run has one name."""
+    return "Level triplets" + (f", {change}" if change else ""), ("leveltriplet", list(overrides))
+
+
+def _levels(number: int) -> tuple[str, Row]:
+    return _level_triplets("level 1" if number == 1 else f"levels 1 to {number}", f"custom_hooks.3.levels={number}")
+
+
+def _replay(probability: float) -> tuple[str, Row]:
+    return _level_triplets(f"replay {probability}", f"train_dataloader.batch_sampler.replay={probability}")
+
+
+# Names of rows are names of folders: a name stands for one method and overrides in all groups and ablations of a data
+# set. Rows of the method `linear` are not trained, only tested.
+GROUPS: dict[str, dict[str, Row]] = {  # group -> {row: (method, what it overrides)}; see config_name
     "methods": {
         "SimCLR": ("simclr", []),
         "Cross entropy": ("crossentropy", []),
@@ -50,9 +82,71 @@ GROUPS = {  # group -> {row: (method, what it overrides)}; the config is <method
         "SupCon, shuffled batches": ("simclr", ["model.loss.type=SupConLoss"]),
         "released code's loss (hmce)": ("himulcone", ["model.loss._delete_=True", "model.loss.type=ReleasedHMLCLoss"]),
     },
+    "paper_b": {
+        "No training": ("linear", []),
+        "Leaf triplets": ("leaftriplet", []),
+        **dict([_level_triplets(), _levels(1), _replay(0), _replay(1)]),
+        **dict([_level_triplets("branch h_max", "model.loss.max_level=branch")]),
+        "HiMulConE": ("himulcone", []),
+    },
+    "towers": {"Towers of Babel": ("linear_towers", [])},
+}
+ONLY_FOR = {"paper_b": ("openclipart", "wikiscenes"), "towers": ("wikiscenes",)}  # group -> the data sets; else any
+PAPER_B = ONLY_FOR["paper_b"]
+
+
+def default_groups(dataset: str) -> list[str]:
+    """Returns the groups that are for a data set alone, or paper A's methods."""
+    return [group for group, datasets in ONLY_FOR.items() if dataset in datasets] or ["methods"]
+
+
+# ------------------------------------------------------------------ what paper B varies (its figure 5)
+REPLAY = (0, 0.25, 0.5, 0.75, 1)
+LEVELS = {  # how many are trained, the coarsest first; the last are all that have triplets, as in the config
+    "openclipart": (1, 2, 3, 4),
+    "wikiscenes": (1, 2, 3, 4, "all"),
+}
+_SIZES = ("small", "medium", "large")  # each with those before it
+_TAGS = {  # the splits that a size adds
+    "openclipart": ("{size}",),
+    "wikiscenes": ("{size}", "{size}_concept"),
+}
+_STEPS = {  # what makes epochs equally long; on WikiScenes about as long as the paper's small set would
+    "openclipart": (),  # they are in the config
+    "wikiscenes": ("train_dataloader.batch_sampler.triplets_per_epoch=8000",),
+}
+ABLATIONS = {  # ablation -> what its figure calls it
+    "levels": "levels trained, the coarsest first",
+    "data": "training images",
+    "replay": "replay probability",
 }
 
 
+def ablations(dataset: str, levels: Sequence[int] | None = None) -> dict[str, dict[str, tuple[str, Row]]]:
+    """Returns what each ablation runs: ablation -> {setting: (name of the row, row)}.
+
+    Rows that are those of the config or of the group ``paper_b`` have its names.
+
+    Args:
+        dataset: One of ``PAPER_B``.
+        levels: Numbers of levels; those of ``LEVELS`` by default. All levels always follow.
+    """
+    every = LEVELS[dataset][-1]
+    numbers = [number for number in levels or LEVELS[dataset] if number != every]
+    data = {}
+    for i, size in enumerate(_SIZES, start=1):
+        splits = ",".join(tag.format(size=name) for name in _SIZES[:i] for tag in _TAGS[dataset])
+        data[size] = _level_triplets(f"{size} data", f"train_dataloader.dataset.split={splits}", *_STEPS[dataset])
+    if dataset == "openclipart":
+        data["large"] = _level_triplets()  # as in the config
+    return {
+        "levels": {**{str(number): _levels(number) for number in numbers}, str(every): _level_triplets()},
+        "data": data,
+        "replay": {str(p): _replay(p) if p != 0.5 else _level_triplets() for p in REPLAY},
+    }
+
+
+# ------------------------------------------------------------------ columns
 def _seen_and_unseen(category: str, product: str) -> dict[str, dict[str, str]]:
     parts = ("seen", "unseen")
     return {
@@ -117,6 +211,36 @@ COLUMNS = {  # data set -> {table: {heading: metric}}
     "modelnet40": _seen_and_unseen("category", "model"),
     "inaturalist": _full("supercategory", "species", within=False),  # k-means into 2,101 plants takes hours
     "imagenet": _full("superclass", "class"),
+    "openclipart": {
+        "Classification by a linear layer, of level 1 where no other is named, and by 20 neighbours": {
+            "mAP": "probe/level1/map",
+            "mAP*": "probe/level1/map_images",
+            "precision": "probe/level1/precision",
+            "top-1": "probe/level1/linear_top1",
+            "mAP* level 2": "probe/level2/map_images",
+            "kNN top-1": "level1/knn_top1",
+        },
+        "Retrieval": {
+            f"{name} level {level}": f"level{level}/{key}"
+            for level in (1, 2)
+            for name, key in (("MAP@R", "map@r"), ("R@1", "recall@1"))
+        },
+        "Hierarchy, and clustering of level 1": {
+            "H-AP": "h_ap",
+            "NDCG": "ndcg",
+            "violations": "violations",
+            "NMI": "level1/nmi",
+        },
+    },
+    "wikiscenes": {
+        "Ten concepts by a linear layer": {
+            f"{name}{suffix}": f"{prefix}concept/{key}"
+            for suffix, prefix in (("", ""), (" easy", "easy/"))
+            for name, key in (("mAP", "map"), ("mAP*", "map_images"), ("precision", "precision"))
+        },
+        "Average precision of each concept": {concept: f"concept/ap/{concept}" for concept in CONCEPTS},
+        "Average precision of each concept, easy": {concept: f"easy/concept/ap/{concept}" for concept in CONCEPTS},
+    },
 }
 AS_IT_IS = ("mistake severity",)  # headings that are no percentage
 
