@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -61,7 +63,7 @@ def test_texts_do_not_overlap():
     renderer = drawn.canvas.get_renderer()
     for axes in drawn.axes:
         boxes = [text.get_window_extent(renderer) for text in axes.get_xticklabels()]
-        assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
     first, second = (axes.xaxis.label.get_window_extent(renderer) for axes in drawn.axes)
     assert 0 <= first.x0
     assert first.x1 < second.x0

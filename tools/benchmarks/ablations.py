@@ -32,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser = argument_parser(__doc__, list(PAPER_B))
     parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), help="which ablations")
     parser.add_argument("--levels", nargs="+", type=int, help="numbers of levels; all of them always follow")
+    parser.add_argument("--replay", nargs="+", type=float, help="replay probabilities")
     return parser.parse_args()
 
 
@@ -65,7 +66,7 @@ def draw(
 def main() -> None:
     """Runs what is missing and writes the table, the numbers and the picture."""
     args = parse_args()
-    every = ablations(args.dataset, args.levels)
+    every = ablations(args.dataset, args.levels, args.replay)
     settings = {ablation: every[ablation] for ablation in ABLATIONS if ablation in args.only}
     rows = {UNTRAINED: GROUPS["paper_b"][UNTRAINED]}
     rows.update(named for of_one in settings.values() for named in of_one.values())

@@ -30,7 +30,7 @@ def _levels(number: int) -> tuple[str, Row]:
 
 
 def _replay(probability: float) -> tuple[str, Row]:
-    return _level_triplets(f"replay {probability}", f"train_dataloader.batch_sampler.replay={probability}")
+    return _level_triplets(f"replay {probability:g}", f"train_dataloader.batch_sampler.replay={probability:g}")
 
 
 # Names of rows are names of folders: a name stands for one method and overrides in all groups and ablations of a data
@@ -122,7 +122,9 @@ ABLATIONS = {  # ablation -> what its figure calls it
 }
 
 
-def ablations(dataset: str, levels: Sequence[int] | None = None) -> dict[str, dict[str, tuple[str, Row]]]:
+def ablations(
+    dataset: str, levels: Sequence[int] | None = None, replay: Sequence[float] | None = None
+) -> dict[str, dict[str, tuple[str, Row]]]:
     """Returns what each ablation runs: ablation -> {setting: (name of the row, row)}.
 
     Rows that are those of the config or of the group ``paper_b`` have its names.
@@ -130,6 +132,7 @@ def ablations(dataset: str, levels: Sequence[int] | None = None) -> dict[str, di
     Args:
         dataset: One of ``PAPER_B``.
         levels: Numbers of levels; those of ``LEVELS`` by default. All levels always follow.
+        replay: Probabilities; those of ``REPLAY`` by default.
     """
     every = LEVELS[dataset][-1]
     numbers = [number for number in levels or LEVELS[dataset] if number != every]
@@ -142,7 +145,7 @@ def ablations(dataset: str, levels: Sequence[int] | None = None) -> dict[str, di
     return {
         "levels": {**{str(number): _levels(number) for number in numbers}, str(every): _level_triplets()},
         "data": data,
-        "replay": {str(p): _replay(p) if p != 0.5 else _level_triplets() for p in REPLAY},
+        "replay": {f"{p:g}": _replay(p) if p != 0.5 else _level_triplets() for p in replay or REPLAY},
     }
 
 
