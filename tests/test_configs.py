@@ -14,6 +14,7 @@ from mmengine.visualization import Visualizer
 from mmpretrain.visualization import UniversalVisualizer
 
 from hierpretrain.apis import build_runner, check_config, load_config
+from hierpretrain.functional.level_triplet import MARGINS
 from hierpretrain.registry import DATA_SAMPLERS, DATASETS, MODELS
 from tests.config_trees import write_towers, write_tree
 from tests.conftest import random_labels
@@ -231,3 +232,23 @@ def test_an_unknown_key_is_an_error_with_the_nearest_name(key, guess):
 
 def test_a_config_s_own_values_are_allowed():
     check_config(dict(model={}, _lr=1, data_root="x", test_pipeline=[], dataset_type="y", auto_scale_lr={}))
+
+
+def test_the_recipe_of_paper_b():
+    config = load_config("configs/leveltriplet_wikiscenes.py")
+    assert (config.optim_wrapper.optimizer.lr, config.train_dataloader.batch_size) == (1e-4, 16)
+    assert config.train_dataloader.batch_sampler == dict(type="LevelTripletSampler", replay=0.5)
+    assert config.train_dataloader.dataset.split == ["small", "small_concept"]
+    with torch.device("meta"):
+        model = MODELS.build({**config.model, "_scope_": "hierpretrain"})
+    assert model.frozen
+    assert [tuple(weight.shape) for weight in model.neck.parameters() if weight.ndim == 2] == [
+        (4096, 512 * 7 * 7),
+        (4096, 4096),
+    ]
+    assert not model.normalize
+    assert model.loss_module.margin is MARGINS["quadratic"]
+    assert "levels" not in config.custom_hooks[3]  # all of them
+    assert load_config("configs/leveltriplet_wikiscenes_level1.py").custom_hooks[3] == dict(
+        type="LevelCurriculumHook", levels=1
+    )
