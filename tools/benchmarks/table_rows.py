@@ -29,8 +29,12 @@ def _levels(number: int) -> tuple[str, Row]:
     return _level_triplets("level 1" if number == 1 else f"levels 1 to {number}", f"custom_hooks.3.levels={number}")
 
 
+def _replayed(probability: float) -> str:
+    return f"train_dataloader.batch_sampler.replay={probability:g}"
+
+
 def _replay(probability: float) -> tuple[str, Row]:
-    return _level_triplets(f"replay {probability:g}", f"train_dataloader.batch_sampler.replay={probability:g}")
+    return _level_triplets(f"replay {probability:g}", _replayed(probability))
 
 
 # Names of rows are names of folders: a name stands for one method and overrides in all groups and ablations of a data
@@ -86,6 +90,7 @@ GROUPS: dict[str, dict[str, Row]] = {  # group -> {row: (method, what it overrid
         "No training": ("linear", []),
         "Leaf triplets": ("leaftriplet", []),
         **dict([_level_triplets(), _levels(1), _replay(0), _replay(1)]),
+        **dict([_level_triplets("no stages", "custom_hooks.3.schedule=all_levels", _replayed(1))]),
         **dict([_level_triplets("branch h_max", "model.loss.max_level=branch")]),
         "HiMulConE": ("himulcone", []),
     },
