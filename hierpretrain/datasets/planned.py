@@ -16,8 +16,8 @@ class PlannedBatchSampler(metaclass=ABCMeta):
 
     Args:
         sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an
-            (N, L) or (N, P, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are taken over. Or the label
-            matrix itself, without MMEngine.
+            (N, L) or (N, P, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are taken over. Or, without
+            MMEngine, the data set, or the label matrix itself.
         batch_size: What a batch of one process has; the subclass says of what.
         seed: Overrides that of ``sampler``.
         rank: Overrides that of ``sampler``.
@@ -30,11 +30,12 @@ class PlannedBatchSampler(metaclass=ABCMeta):
     def __init__(
         self, sampler: Any, batch_size: int, *, seed: int | None, rank: int | None, world_size: int | None
     ) -> None:
-        labels = sampler if isinstance(sampler, Tensor) else getattr(sampler.dataset, "labels", None)
+        data = getattr(sampler, "dataset", sampler)
+        labels = sampler if isinstance(sampler, Tensor) else getattr(data, "labels", None)
         if labels is None:
             raise ValueError(
                 f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "
-                f"{type(sampler.dataset).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
+                f"{type(data).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
             )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; it is {batch_size}")

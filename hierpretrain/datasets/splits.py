@@ -184,7 +184,10 @@ def seen_unseen_split(
         for row in annotations.more_labels
         if len({path[:number] in chosen for path in annotations.paths(row) if len(path) >= number}) > 1
     }
-    for image, label, own in sorted(zip(annotations.images, annotations.labels, annotations.splits, strict=True)):
+    labels = list(annotations.labels)
+    for row in annotations.more_labels:  # of several paths, the first that goes as far down as any asks for
+        labels[row] = max(annotations.paths(row), key=lambda path: min(len(path), max(number, unit_number or 0)))
+    for image, label, own in sorted(zip(annotations.images, labels, annotations.splits, strict=True)):
         if len(label) >= number and image not in both:
             seen = "unseen" if label[:number] in chosen else "seen"
             whole = unit_number is not None and len(label) >= unit_number

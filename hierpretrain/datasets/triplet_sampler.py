@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,8 @@ class LevelTripletSampler(_TripletSampler):
     A triplet of level h: a node of depth h, drawn uniformly from those that triplets can be made of; anchor and
     positive, two different images of the node's pool; a sibling, drawn uniformly; and the negative, an image of the
     sibling's pool. The pool of a node is its own images and all that hang below it. A step's triplets are all of one
-    level: with the probability ``replay`` one drawn uniformly from the first to the present level, else the present
-    one.
+    level: with the probability ``replay`` one drawn uniformly from the first to the present level (or from those that
+    :meth:`set_level` was given), else the present one.
 
     The rules where trees are not neat:
 
@@ -160,17 +160,23 @@ class LevelTripletSampler(_TripletSampler):
         """The level at which the curriculum stands."""
         return self._level
 
-    def set_level(self, level: int) -> None:
+    def set_level(self, level: int, replayed: Sequence[int] | None = None) -> None:
         """Moves to a level; to be called before an epoch is iterated.
 
+        Args:
+            level: One of :attr:`levels`.
+            replayed: The levels that ``replay`` draws from; by default all of :attr:`levels` down to the present one.
+
         Raises:
-            ValueError: If the level has no triplets.
+            ValueError: If a level has no triplets, or there is none to draw from.
         """
-        if level not in self._pools:
+        drawn = [number for number in self.levels if number <= level] if replayed is None else list(replayed)
+        if not drawn or (without := [number for number in (level, *drawn) if number not in self._pools]):
             raise ValueError(
-                f"level must be one that triplets can be made of, {', '.join(map(str, self.levels))}; it is {level!r}"
+                f"level must be one that triplets can be made of, {', '.join(map(str, self.levels))}; it is "
+                f"{without[0] if drawn else replayed!r}"
             )
-        self._level = level
+        self._level, self._replayed = level, drawn
 
     def nodes_drawn(self, level: int) -> int:
         """Returns how many nodes of a level triplets are drawn for."""
@@ -184,7 +190,7 @@ class LevelTripletSampler(_TripletSampler):
         return levels
 
     def _draw_levels(self, steps: int, rng: np.random.Generator) -> list[int]:
-        so_far = np.array([level for level in self.levels if level <= self._level])
+        so_far = np.array(self._replayed)
         replayed = rng.random(steps) < self.replay
         return np.where(replayed, so_far[rng.integers(len(so_far), size=steps)], self._level).tolist()
 
@@ -198,8 +204,8 @@ class LeafTripletSampler(_TripletSampler):
 
     A leaf with two images or more is drawn uniformly, then anchor and positive from it, another leaf, uniformly from
     all others, and the negative from that. A leaf is a node that no image hangs below; images that hang on inner nodes
-    only take no part. An image of several paths is no negative if it hangs in the anchor's leaf, or shares as much of
-    the tree with the anchor by other paths.
+    only take no part. An image of several paths is no negative if it hangs in any of the anchor's leaves, or shares as
+    much of the tree with the anchor by other paths.
 
     What :class:`LevelTripletSampler` promises holds here, and its arguments are these.
 
@@ -251,6 +257,16 @@ def _nodes(labels: Tensor) -> Ints:
     return (ids if ids.ndim == 3 else ids[:, None]).numpy()
 
 
+def _in_common(a: Ints, b: Ints) -> NDArray[np.bool_]:
+    """Tells of each row of two (B, P) arrays whether they have a number in common that is not ``PAD``."""
+    return ((a[:, :, None] == b[:, None]) & (a != PAD)[:, :, None]).any((1, 2))
+
+
+def _all_one(numbers: Ints) -> NDArray[np.bool_]:
+    """Tells of each row of a (B, P) array whether all of its numbers but ``PAD`` are the same."""
+    return ((numbers == PAD) | (numbers == numbers.max(1, keepdims=True))).all(1)
+
+
 def _sorted_unique(values: Ints) -> Ints:
     """Returns what ``np.unique`` does, which hashes: ten times slower for millions of different numbers."""
     values = np.sort(values)
@@ -268,7 +284,7 @@ class _Pools:
     """
 
     def __init__(self, nodes: Ints, member: Ints, group: Ints, depth: Ints) -> None:
-        self.nodes, self.depth = nodes, depth
+        self.nodes, self.member, self.depth = nodes, member, depth
         image, path = np.nonzero(member != PAD)
         pairs = member[image, path] * len(nodes) + image  # one number per (node, image)
         pairs = _sorted_unique(pairs)
@@ -325,10 +341,18 @@ class _Pools:
         with_others = np.bincount(different)[group] > self.size  # siblings have images that the node has not
         # for an anchor that hangs in no other node of this depth, each of these will do
         paths = self.nodes[self.images, :, self.depth[of] - 1]  # (entries, P)
-        sole = ((paths == PAD) | (paths == paths.max(1, keepdims=True))).all(1)
+        leaves = self.member[self.images]
+        sole = _all_one(paths) & _all_one(leaves)
         simple = np.bincount(of[sole], minlength=len(self.size)) > 0
         found = (self.size > 1) & with_others
-        for node in np.nonzero(found & ~simple)[0]:
+        doubtful = np.nonzero(found & ~simple)[0]
+        rng = np.random.default_rng(0)
+        for _ in range(_ATTEMPTS):  # most have so many triplets that one is soon met
+            if not len(doubtful):
+                break
+            anchors, _, negatives = self._candidates(doubtful, rng)
+            doubtful = doubtful[self._share(anchors, negatives, doubtful)]
+        for node in doubtful:
             found[node] = any(len(self.negatives(anchor, node)) for anchor in self.pool(node))
         return np.nonzero(found)[0]
 
@@ -376,10 +400,11 @@ class _Pools:
         )
 
     def _share(self, anchors: Ints, others: Ints, nodes: Ints) -> NDArray[np.bool_]:
-        """Tells whether two images share a node of the depth of the node that they are drawn for."""
+        """Tells whether two images share one of these nodes, or any of the depth of the one that they are drawn for."""
         level = self.depth[nodes] - 1
-        a, b = self.nodes[anchors, :, level], self.nodes[others, :, level]  # (B, P)
-        return ((a[:, :, None] == b[:, None]) & (a != PAD)[:, :, None]).any((1, 2))
+        return _in_common(self.nodes[anchors, :, level], self.nodes[others, :, level]) | _in_common(
+            self.member[anchors], self.member[others]
+        )
 
     def _rare(self, node: int, rng: np.random.Generator) -> Ints:
         """Draws a triplet of a node that has few, from a list of them."""

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 
 from hierpretrain.datasets import LevelTripletSampler
 from hierpretrain.registry import HOOKS, LEVEL_SCHEDULES
@@ -97,7 +99,8 @@ class LevelCurriculumHook(Hook):
     """Moves the :class:`LevelTripletSampler` from level to level, and shows in the log which one it is.
 
     The level of an epoch depends on its number alone, so a resumed run has the level of one that was not stopped. The
-    log has ``stage_level``, where the curriculum stands, and ``level``, that of the batch, replayed ones included.
+    log has ``stage_level``, where the curriculum stands, and ``level``, that of the batch, replayed ones included. A
+    step that replays draws from the levels that are trained, but not from those whose stage is still to come.
 
     Args:
         levels: How many of the sampler's levels are trained, the coarsest first, or which; all by default.
@@ -105,8 +108,8 @@ class LevelCurriculumHook(Hook):
             ``dict(type='given_stages', epochs=[4, 2, 2])``.
 
     Raises:
-        ValueError: At the start of training, if the sampler is another one, a level has no triplets, the schedule is
-            unknown or does not fit, or the run counts iterations.
+        ValueError: At the start of training, if the sampler is another one, a level has no triplets or lies below the
+            loss's ``max_level``, the schedule is unknown or does not fit, or the run counts iterations.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class LevelCurriculumHook(Hook):
     ) -> None:
         self.levels = levels
         self.schedule = dict(schedule) if isinstance(schedule, Mapping) else {"type": schedule}
+        self._levels: list[int] = []  # that are trained
         self._stages: list[int] = []  # the level of each epoch
         self._step_levels: list[int] = []  # of each step of the present epoch
 
@@ -127,20 +131,25 @@ class LevelCurriculumHook(Hook):
             )
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError("the curriculum counts epochs: set train_cfg=dict(by_epoch=True, max_epochs=...)")
-        levels = self._trained(sampler)
+        self._levels = levels = self._trained(sampler)
         options = dict(self.schedule)
-        function = LEVEL_SCHEDULES.get(name := options.pop("type"))
+        name = options.pop("type", None)
+        function = LEVEL_SCHEDULES.get(name) if isinstance(name, str) else None
         if function is None:
             raise ValueError(
                 f"schedule must be one of {', '.join(map(repr, LEVEL_SCHEDULES.module_dict))}, not {name!r}"
             )
-        stages = list(function(runner.max_epochs, len(levels), **options))
+        try:
+            stages = list(function(runner.max_epochs, len(levels), **options))
+        except TypeError as error:
+            raise ValueError(f"the schedule {name!r} has not these options: {error}; see its docstring") from error
         if len(stages) != runner.max_epochs or not set(stages) <= set(range(1, len(levels) + 1)):
             raise ValueError(
                 f"the schedule {name!r} must give each of {runner.max_epochs} epochs a stage from 1 to {len(levels)}; "
                 f"it gave {stages}"
             )
         self._stages = [levels[stage - 1] for stage in stages]
+        _check_depth(runner.model, max(levels))
         tree_levels = sampler.labels.shape[-1]
         if left_out := sorted(set(range(1, tree_levels + 1)) - set(sampler.levels)):
             runner.logger.info(f"levels without a triplet, which are passed over: {left_out}")
@@ -170,12 +179,25 @@ class LevelCurriculumHook(Hook):
         """Moves the sampler to the epoch's level, before its plan is made."""
         sampler = runner.train_dataloader.batch_sampler
         sampler.set_epoch(runner.epoch)
-        sampler.set_level(self._stages[runner.epoch])
-        self._step_levels = sampler.step_levels()
+        to_come = set(self._stages[runner.epoch + 1 :]) - set(self._stages[: runner.epoch + 1])
+        replayed = [level for level in self._levels if level not in to_come]
+        sampler.set_level(self._stages[runner.epoch], replayed)
+        # an epoch that is resumed in its middle counts its batches from 0 again
+        self._step_levels = sampler.step_levels()[sampler.state_dict()["position"] :]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Writes the level to the log."""
         sampler = runner.train_dataloader.batch_sampler
-        step = runner.iter - runner.epoch * len(sampler)  # a resumed epoch counts its batches from 0 again
         runner.message_hub.update_scalar("train/stage_level", sampler.level)
-        runner.message_hub.update_scalar("train/level", self._step_levels[step])
+        runner.message_hub.update_scalar("train/level", self._step_levels[batch_idx])
+
+
+def _check_depth(model: nn.Module, deepest: int) -> None:
+    """Raises if the loss has no margin for the deepest level: only its stage would find out."""
+    model = model.module if is_model_wrapper(model) else model
+    max_level = getattr(getattr(model, "loss_module", None), "max_level", None)
+    if isinstance(max_level, int) and max_level < deepest:
+        raise ValueError(
+            f"level {deepest} is trained, but model.loss.max_level is {max_level}; raise it, or train fewer levels by "
+            "LevelCurriculumHook's `levels`"
+        )

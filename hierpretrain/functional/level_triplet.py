@@ -75,8 +75,8 @@ def level_triplet_loss(
         0-dim tensor; 0 for no triplets.
 
     Raises:
-        ValueError: If shapes differ, rows are not finite, a level is below 1 or above its ``max_level``, ``min_margin``
-            is out of range or ``margin`` unknown.
+        ValueError: If shapes differ, rows or margins are not finite, a level is below 1 or above its ``max_level``,
+            ``min_margin`` is out of range or ``margin`` unknown.
 
     Example:
         >>> rows = torch.zeros(2, 1), torch.ones(2, 1), torch.full((2, 1), 2.0)
@@ -112,8 +112,14 @@ def level_triplet_loss(
                 f"a level must be from 1 to its max_level; triplet {first} has level {levels[first]:g} and max_level "
                 f"{max_levels[first]:g}"
             )
+        margins = function(levels, max_levels, min_margin)
+        if not margins.isfinite().all():
+            raise ValueError(
+                f"the margin must be finite; {margin!r} gives {margins.tolist()} for the levels {levels.tolist()} of "
+                f"{max_levels.tolist()}"
+            )
         costs = (anchor - positive).square().sum(1) - (anchor - negative).square().sum(1)
-        costs = relu(costs + function(levels, max_levels, min_margin))
+        costs = relu(costs + margins)
         return costs.sum() / max(len(costs), 1)
 
 

@@ -49,9 +49,11 @@ class LevelTripletLoss(nn.Module):
         self, *, min_margin: float = 1.0, max_level: int | str | None = None, margin: str = "quadratic"
     ) -> None:
         super().__init__()
-        if max_level is not None and max_level != "branch" and (isinstance(max_level, str) or max_level < 1):
-            raise ValueError(f"max_level must be a number from 1, None or 'branch'; it is {max_level!r}")
-        function = LEVEL_MARGINS.get(margin)
+        if max_level not in (None, "branch") and (type(max_level) is not int or max_level < 1):
+            raise ValueError(f"max_level must be a whole number from 1, None or 'branch'; it is {max_level!r}")
+        if not 0 <= min_margin < float("inf"):
+            raise ValueError(f"min_margin must be finite and not below 0; it is {min_margin}")
+        function = LEVEL_MARGINS.get(margin) if isinstance(margin, str) else None
         if function is None:
             raise ValueError(
                 f"margin must be one of {', '.join(map(repr, LEVEL_MARGINS.module_dict))}, not {margin!r}; register "

@@ -441,3 +441,14 @@ def test_an_image_of_seen_and_unseen_classes_is_neither():
         "unseen_train",
         "unseen_train",
     ]  # 3 hangs in two unseen classes, 1 in two seen ones
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_several_paths_the_one_that_reaches_the_classes_counts(first):
+    paths = [("fruit",), ("vegetable", "tomato")]
+    labels = [paths[first], ("fruit", "apple"), ("fruit", "plum")]
+    rows = Annotations(
+        ["0.jpg", "1.jpg", "2.jpg"], labels, ["all"] * 3, ("kind", "crop"), "x", more_labels={0: (paths[1 - first],)}
+    )
+    split = seen_unseen_split(rows, level="crop", unseen=["plum"], shares=(1.0, 0.0, 0.0))
+    assert list(split.tags.values()) == ["seen_train", "seen_train", "unseen_train"]

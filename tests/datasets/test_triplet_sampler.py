@@ -283,6 +283,35 @@ def test_options_out_of_range(options, message):
         LevelTripletSampler(TREES["ragged"], **{"batch_size": 2, **options})
 
 
+def test_levels_that_cannot_be_replayed():
+    sampler = LevelTripletSampler(TREES["ragged"], 2)
+    for replayed, what in (([1, 9], "it is 9"), ([], r"it is \[\]")):
+        with pytest.raises(ValueError, match=f"one that triplets can be made of, 1, 2, 3; {what}"):
+            sampler.set_level(2, replayed)
+
+
+def test_an_image_of_two_leaves_has_no_negative_in_either():
+    """The leaves are of different depth, so the two share no node of the depth of the deeper one."""
+    labels = torch.full((6, 2, 2), PAD)
+    labels[:3, 0] = torch.tensor([0, 0])  # three images of the deep leaf, of which image 0 hangs in the shallow one too
+    labels[0, 1] = torch.tensor([1, PAD])
+    labels[3:5, 0] = torch.tensor([1, PAD])
+    labels[5, 0] = torch.tensor([2, PAD])
+    drawn = [t for batch in LeafTripletSampler(labels, 10, triplets_per_epoch=2000) for t in triplets_of(batch)]
+    assert set(drawn) == set().union(*triplets_of_leaves(labels).values())
+    assert {n for a, _, n in drawn if a == 0} == {5}
+
+
+def test_images_that_all_hang_in_two_nodes_do_not_slow_the_start(monkeypatch):
+    """No node has an anchor of its own, yet few need a look at all their triplets."""
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(rng.permuted(np.tile(np.arange(200), (2000, 1)), axis=1)[:, :2, None])
+    looks = []
+    monkeypatch.setattr(_Pools, "negatives", lambda *arguments: looks.append(arguments))
+    assert LevelTripletSampler(labels, 2).nodes_drawn(1) == 200
+    assert not looks
+
+
 @pytest.mark.parametrize(
     "labels",
     [

@@ -54,15 +54,15 @@ class Hub(dict):
         self[name] = value
 
 
-def runner(sampler, max_epochs=8, loop=EpochBasedTrainLoop):
+def runner(sampler, max_epochs=8, loop=EpochBasedTrainLoop, max_level=None):
     log = []
     return SimpleNamespace(
         train_dataloader=SimpleNamespace(batch_sampler=sampler),
         train_loop=object.__new__(loop),
         max_epochs=max_epochs,
         epoch=0,
-        iter=0,
         message_hub=Hub(),
+        model=SimpleNamespace(loss_module=SimpleNamespace(max_level=max_level)),
         logger=SimpleNamespace(info=log.append, messages=log),
     )
 
@@ -76,15 +76,14 @@ def trained_levels(hook, run):
         run.epoch = epoch
         hook.before_train_epoch(run)
         stages.append(sampler.level)
-        for batch in sampler:
-            hook.before_train_iter(run, 0)
+        for batch_idx, batch in enumerate(sampler):
+            hook.before_train_iter(run, batch_idx)
             a, _, n = (LABELS[rows] for rows in torch.tensor(batch).chunk(3))
             assert run.message_hub == {
                 "train/stage_level": sampler.level,
                 "train/level": int(paired_depth(a, n)[0]) + 1,
             }
             told.append(run.message_hub["train/level"])
-            run.iter += 1
     return stages, told
 
 
@@ -116,6 +115,34 @@ def test_levels_and_schedules_are_configured(levels, schedule, expected):
     assert told == [level for level in expected for _ in range(2)]
 
 
+@pytest.mark.parametrize(
+    ("levels", "schedule", "expected"),
+    [
+        ([1, 3], "equal_stages", [{1}] * 4 + [{1, 3}] * 4),
+        ([3], "equal_stages", [{3}] * 8),
+        (None, "equal_stages", [{1}] * 2 + [{1, 2}] * 2 + [{1, 2, 3}] * 2 + [{1, 2, 3, 4}] * 2),
+        (2, "fine_to_coarse", [{2}] * 4 + [{1, 2}] * 4),
+        (3, "all_levels", [{1, 2, 3}] * 8),
+        ([2, 4], "all_levels", [{2, 4}] * 8),
+    ],
+)
+def test_what_is_replayed_is_trained_and_not_still_to_come(levels, schedule, expected):
+    sampler = LevelTripletSampler(LABELS, 2, replay=1.0, triplets_per_epoch=80)
+    _, told = trained_levels(LevelCurriculumHook(levels, schedule), runner(sampler))
+    assert [set(told[40 * epoch : 40 * epoch + 40]) for epoch in range(8)] == expected
+
+
+def test_a_run_that_resumes_at_an_epoch_s_end_may_have_another_length():
+    hook, run = LevelCurriculumHook(), runner(LevelTripletSampler(LABELS, 4, triplets_per_epoch=40))
+    hook.before_train(run)
+    run.epoch, run.iter = 5, 5 * 77  # of 77 steps each
+    hook.before_train_epoch(run)
+    for batch_idx, batch in enumerate(run.train_dataloader.batch_sampler):
+        hook.before_train_iter(run, batch_idx)
+        a, _, n = (LABELS[rows] for rows in torch.tensor(batch).chunk(3))
+        assert run.message_hub["train/level"] == int(paired_depth(a, n)[0]) + 1
+
+
 def test_a_schedule_of_one_s_own():
     LEVEL_SCHEDULES.register_module(
         name="back_and_forth", module=lambda epochs, levels: [1 + e % levels for e in range(epochs)]
@@ -140,15 +167,14 @@ def test_a_stage_that_was_left_half_done_goes_on():
     whole = list(sampler)
     hook, run, sampler = start()
     sampler.load_state_dict({"epoch": 3, "position": 13, "batches": 20})
-    run.epoch, run.iter = 3, 3 * 20 + 13
+    run.epoch = 3
     hook.before_train_epoch(run)
     told = []
-    for batch in sampler:
-        hook.before_train_iter(run, 0)
+    for batch_idx, batch in enumerate(sampler):
+        hook.before_train_iter(run, batch_idx)
         a, _, n = (LABELS[rows] for rows in torch.tensor(batch).chunk(3))
         assert run.message_hub["train/level"] == int(paired_depth(a, n)[0]) + 1
         told.append(batch)
-        run.iter += 1
     assert told == whole[13:]
 
 
@@ -175,6 +201,9 @@ def test_the_plan_is_logged():
         (dict(levels=5), runner(LevelTripletSampler(LABELS, 2)), r"levels must be 1 to 4, .* it is 5"),
         (dict(levels=[1, 7]), runner(LevelTripletSampler(LABELS, 2)), r"levels must be some of .* they are \[1, 7\]"),
         (dict(levels=[]), runner(LevelTripletSampler(LABELS, 2)), "levels must be some of"),
+        (dict(schedule=dict(epochs=[8])), runner(LevelTripletSampler(LABELS, 2)), "schedule must be one of .*not None"),
+        (dict(schedule="given_stages"), runner(LevelTripletSampler(LABELS, 2)), "'given_stages' has not these options"),
+        ({}, runner(LevelTripletSampler(LABELS, 2), max_level=3), "level 4 is trained, but model.loss.max_level is 3"),
         (
             dict(schedule="equals"),
             runner(LevelTripletSampler(LABELS, 2)),

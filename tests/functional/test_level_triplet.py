@@ -94,6 +94,7 @@ def test_half_precision_is_computed_in_float32():
         (dict(level=torch.tensor([1, 2])), r"level must be one number or \(9,\); its shape is \(2,\)"),
         (dict(min_margin=-0.1), "min_margin must be finite and not below 0; it is -0.1"),
         (dict(margin="cubic"), "margin must be one of 'quadratic', .* not 'cubic'"),
+        (dict(margin=lambda level, top, least: top / (level - 1)), "the margin must be finite; .*gives .inf"),
     ],
 )
 def test_bad_input(change, message):

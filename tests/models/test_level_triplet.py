@@ -117,8 +117,12 @@ def test_the_gradient_of_two_processes_is_that_of_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(max_level=0), "max_level must be a number from 1, None or 'branch'; it is 0"),
-        (dict(max_level="deep"), "max_level must be a number from 1, None or 'branch'; it is 'deep'"),
+        (dict(max_level=0), "max_level must be a whole number from 1, None or 'branch'; it is 0"),
+        (dict(max_level=3.0), "max_level must be a whole number from 1, None or 'branch'; it is 3.0"),
+        (dict(max_level=True), "max_level must be a whole number from 1, None or 'branch'; it is True"),
+        (dict(max_level="deep"), "max_level must be a whole number from 1, None or 'branch'; it is 'deep'"),
+        (dict(min_margin=-1.0), "min_margin must be finite and not below 0; it is -1.0"),
+        (dict(margin=max), "margin must be one of 'quadratic', .* not <built-in function max>; register your own"),
         (dict(margin="cubic"), "margin must be one of 'quadratic', .* not 'cubic'; register your own"),
     ],
 )

@@ -54,7 +54,14 @@ def triplets_of_leaves(labels):
         pool = [i for i, its in enumerate(leaves) if leaf in its]
         at_depth = [{path[: len(leaf)] for path in paths if len(path) >= len(leaf)} for paths in items]
         others = [i for i, its in enumerate(leaves) if its - {leaf}]
-        triplets = {(a, p, n) for a in pool for p in pool if p != a for n in others if not at_depth[a] & at_depth[n]}
+        triplets = {
+            (a, p, n)
+            for a in pool
+            for p in pool
+            if p != a
+            for n in others
+            if not at_depth[a] & at_depth[n] and not leaves[a] & leaves[n]
+        }
         if triplets:
             found[leaf] = triplets
     return found
