@@ -9,7 +9,7 @@ Command   python tools/train.py configs/leveltriplet_wikiscenes.py --data-root p
           python tools/benchmarks/ablations.py wikiscenes --data-root path/to/wikiscenes
 Not said  by the paper: the optimizer, the length of training, alpha_min, the depth that h_max counts, dropout
 Vary      custom_hooks.3.levels=1, the paper's best; train_dataloader.batch_sampler.replay, .dataset.split for a
-          large set; model.loss.max_level=branch, .margin; another encoder: _base_/models/resnet50_frozen.py
+          large set; model.loss.max_level=branch, .margin; another encoder: leveltriplet_wikiscenes_resnet50.py
 Result    not measured: it takes the images, see docs/datasets/wikiscenes.md
 """
 

@@ -35,5 +35,5 @@ test_evaluator = [
 test_cfg = dict(type="EmbeddingTestLoop")
 custom_hooks = [
     dict(type="MetricsFileHook"),
-    dict(type="RecallCurveHook", levels=["level1", "level2"], query="test", gallery="test"),
+    dict(type="RecallCurveHook", levels=["level2", "level1"], query="test", gallery="test"),
 ]

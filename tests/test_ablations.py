@@ -163,16 +163,17 @@ def test_finished_runs_become_a_table_numbers_and_a_picture(tools, main, monkeyp
 def test_what_the_table_and_the_ablations_have_in_common_is_run_once(main, commands, tmp_path):
     where = ("openclipart", "--seeds", 5, "--jobs", 1, "--work-dir", tmp_path)
     main("table", *where)
-    assert len(commands) == 8 + 7  # tests, and trainings of all but the one row without
+    assert len(commands) == 9 + 8  # tests, and trainings of all but the one row without
     of_the_table = {"": (), "level": ("custom_hooks.3.levels=1",), "branch": ("model.loss.max_level=branch",)}
     of_the_table |= {"first": (f"{REPLAY}=0",), "last": (f"{REPLAY}=1",)}
+    of_the_table |= {"stages": ("custom_hooks.3.schedule=all_levels", f"{REPLAY}=1")}
     assert set(trainings(commands)) == set(of_the_table.values())
     main("ablations", *where)
-    assert len(commands) == 8 + 7 + 2 * 6
-    assert len(set(trainings(commands))) == len(trainings(commands)) == 5 + 6
+    assert len(commands) == 9 + 8 + 2 * 6
+    assert len(set(trainings(commands))) == len(trainings(commands)) == 6 + 6
     main("table", *where)
     main("ablations", *where)
-    assert len(commands) == 8 + 7 + 2 * 6
+    assert len(commands) == 9 + 8 + 2 * 6
 
 
 def test_ablations_and_levels_are_chosen(main, commands, tmp_path):

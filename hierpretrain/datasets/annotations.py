@@ -89,7 +89,8 @@ class Annotations:
         if len(set(self.images)) < len(self.images):
             twice = [image for image, count in Counter(self.images).items() if count > 1]
             raise ValueError(
-                f"{self.source} lists {len(twice)} images more than once: {some(twice)}; list every image once"
+                f"{self.source} lists {len(twice)} images more than once: {some(twice)}; list every image once "
+                "(an image of several places is one of a folder tree: FolderDataset with merge_copies=True)"
             )
         for row in self.more_labels:
             if not 0 <= row < len(self.images) or not self.labels[row]:

@@ -284,7 +284,9 @@ class _Pools:
     """
 
     def __init__(self, nodes: Ints, member: Ints, group: Ints, depth: Ints) -> None:
-        self.nodes, self.member, self.depth = nodes, member, depth
+        self.nodes, self.depth = nodes, depth
+        # where nodes are of several depths, two images may share one without sharing any of the depth of another
+        self.member = member if len(np.unique(depth)) > 1 else None
         image, path = np.nonzero(member != PAD)
         pairs = member[image, path] * len(nodes) + image  # one number per (node, image)
         pairs = _sorted_unique(pairs)
@@ -341,8 +343,9 @@ class _Pools:
         with_others = np.bincount(different)[group] > self.size  # siblings have images that the node has not
         # for an anchor that hangs in no other node of this depth, each of these will do
         paths = self.nodes[self.images, :, self.depth[of] - 1]  # (entries, P)
-        leaves = self.member[self.images]
-        sole = _all_one(paths) & _all_one(leaves)
+        sole = _all_one(paths)
+        if self.member is not None:
+            sole &= _all_one(self.member[self.images])
         simple = np.bincount(of[sole], minlength=len(self.size)) > 0
         found = (self.size > 1) & with_others
         doubtful = np.nonzero(found & ~simple)[0]
@@ -402,9 +405,8 @@ class _Pools:
     def _share(self, anchors: Ints, others: Ints, nodes: Ints) -> NDArray[np.bool_]:
         """Tells whether two images share one of these nodes, or any of the depth of the one that they are drawn for."""
         level = self.depth[nodes] - 1
-        return _in_common(self.nodes[anchors, :, level], self.nodes[others, :, level]) | _in_common(
-            self.member[anchors], self.member[others]
-        )
+        shared = _in_common(self.nodes[anchors, :, level], self.nodes[others, :, level])
+        return shared if self.member is None else shared | _in_common(self.member[anchors], self.member[others])
 
     def _rare(self, node: int, rng: np.random.Generator) -> Ints:
         """Draws a triplet of a node that has few, from a list of them."""

@@ -15,7 +15,7 @@ from hierpretrain.datasets.annotations import Annotations, some
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import find_home
 from hierpretrain.datasets.wikiscenes_files import Landmark, Picture, read_concept_list, read_tree
-from hierpretrain.datasets.wikiscenes_names import landmark_words, name_words, normalised_concept
+from hierpretrain.datasets.wikiscenes_names import FILLERS, landmark_words, name_words, normalised_concept
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import longest_paths
 
@@ -33,7 +33,7 @@ def read_wikiscenes(
     landmarks: bool = False,
     merge: str = "names",
     small: str | int = "notre dame paris",
-    medium: Sequence[str | int] | None = None,
+    medium: Sequence[str | int] | str | int | None = None,
     concept_dir: str | None = "auto",
 ) -> Annotations:
     """Reads the tree of folders, by their names in the files ``category.json``, and the lists of the ten concepts.
@@ -151,7 +151,7 @@ def _sizes(
     pictures: Sequence[Picture],
     landmarks: Mapping[str, Landmark],
     small: str | int,
-    medium: Sequence[str | int] | None,
+    medium: Sequence[str | int] | str | int | None,
     home: str,
 ) -> dict[tuple[str, ...], int]:
     """Returns (name,) -> 0 for the landmark of the small set, and 1 for those that the medium set adds."""
@@ -163,7 +163,8 @@ def _sizes(
         others = sorted(landmarks.keys() - {first}, key=lambda name: (-images[name], name))
         more = others[:_NUM_MEDIUM]
     else:
-        more = [_find(wanted, landmarks, "medium", home) for wanted in medium]
+        several = [medium] if isinstance(medium, str | int) else medium
+        more = [_find(wanted, landmarks, "medium", home) for wanted in several]
     print_log(f"WikiScenes: the small set is {first!r}; the medium set adds {', '.join(more)}", logger="current")
     return {**{(name,): 1 for name in more}, (first,): 0}
 
@@ -173,7 +174,7 @@ def _find(wanted: str | int, landmarks: Mapping[str, Landmark], option: str, hom
     if str(wanted).isdecimal():
         found = [name for name, landmark in landmarks.items() if landmark.folder == str(wanted)]
     else:
-        words = name_words(str(wanted))
+        words = name_words(str(wanted)) - FILLERS
         found = [
             name
             for name, landmark in landmarks.items()
@@ -211,7 +212,7 @@ class WikiScenes(HierarchicalDataset):
         landmarks: bool = False,
         merge: str = "names",
         small: str | int = "notre dame paris",
-        medium: Sequence[str | int] | None = None,
+        medium: Sequence[str | int] | str | int | None = None,
         concept_dir: str | None = "auto",
         **options: Any,
     ) -> None:

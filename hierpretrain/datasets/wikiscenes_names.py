@@ -35,7 +35,7 @@ _CHURCHES = set(
     "basilica basilique basilika".split()
 )
 _OF = set("of de du des d del della dello di da do von vom van".split())
-_FILLERS = _OF | set(
+FILLERS = _OF | set(
     "the a an in at and s la le les l el los las lo il gli i y e et und der die das den dem im am".split()
 )
 _BREAK = re.compile(r"[,;:()\[\]]|\s[-\u2013\u2014]\s")
@@ -83,7 +83,7 @@ def landmark_words(name: str, parts: Iterable[str]) -> set[str]:
     for part in map(name_words, parts):
         if {_WORDS.get(word) for word in part} & {"exterior", "interior"}:
             words |= part - _WORDS.keys()
-    return words - _FILLERS
+    return words - FILLERS - set(_MODIFIERS)
 
 
 def normalised_concept(name: str, landmark: Collection[str] = ()) -> str:
@@ -121,7 +121,7 @@ def normalised_concept(name: str, landmark: Collection[str] = ()) -> str:
         for i, (word, key) in enumerate(zip(spelled, keys, strict=True)):
             if key in _CHURCHES and _OF.intersection(keys[i + 1 : i + 2]):
                 break
-            if key not in _CHURCHES and key not in _FILLERS and key not in landmark:
+            if key not in _CHURCHES and key not in FILLERS and key not in landmark:
                 words[_WORDS.get(key, word)] = None
     kept = list(words)
     if kept[:1] in (["exterior"], ["interior"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ def encoder_fingerprint(
         config: The model's config: some options show there alone, others in the built parts alone.
         dataset: The images.
         about: What else matters; its ``repr`` must say all of it.
+
+    Raises:
+        ValueError: If a transform, or another part, prints as an address in memory.
     """
     names = (*parts, "data_preprocessor")
     preprocessor = model.data_preprocessor
@@ -40,7 +44,12 @@ def encoder_fingerprint(
         dataset._pipeline,
         about,
     )
-    digest = hashlib.sha256(repr(told).encode())
+    if address := re.search(r"<[^<>]* at 0x[0-9a-f]+>", text := repr(told)):
+        raise ValueError(
+            f"{address[0]} does not say its options, so files that are kept for it would never be found again: give "
+            "its class a __repr__ that does, or keep nothing (EmbeddingTestLoop's cache=None, no FrozenFeaturesHook)"
+        )
+    digest = hashlib.sha256(text.encode())
     for name in parts:
         if getattr(model, name) is not None:
             for tensor in getattr(model, name).state_dict().values():

@@ -409,3 +409,19 @@ def test_no_image_in_two_lists(tmp_path):
     write_lists(tmp_path / "data", [*records, *(r._replace(split="val") for r in records if r.split)])
     with pytest.raises(ValueError, match=r"val_10classes.*txt: the image 'L0_.*' is in train_10classes.*txt too; no"):
         read_wikiscenes(str(tmp_path))
+
+
+@pytest.mark.parametrize("small", ["Duomo di Milano", "the duomo of Milan"])
+def test_a_landmark_is_found_by_its_name_as_one_writes_it(tmp_path, small):
+    """Of and the, in any language, need not be in the name that the folder has."""
+    write_wikiscenes(tmp_path, 5, num_images=1, size=8, traps=False)
+    rows = read_wikiscenes(str(tmp_path), landmarks=True, small=small, medium="salamanca", concept_dir=None)
+    sizes = {label[0]: tag for label, tag in zip(rows.labels, rows.splits, strict=True)}
+    assert sizes.pop("milano cathedral duomo milan milano italy italia") == "small"
+    assert sizes.pop("catedral nueva de salamanca spain") == "medium"
+    assert set(sizes.values()) == {"large"}
+
+
+def test_a_landmark_s_own_name_does_not_take_the_main_out_of_an_altar():
+    words = landmark_words("frankfurt am main cathedral", [])
+    assert normalised_concept("Main altar of Frankfurt Cathedral", words) == "main altar"

@@ -3,11 +3,14 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hierpretrain.apis import build_runner, load_config
+from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.models import HierarchicalContrastive
 from tests import distributed
 from tests.datasets.trees import write_inshop
 
@@ -153,3 +156,16 @@ def test_two_processes_keep_and_use_the_same_as_one(inshop, tmp_path):
     one, two = (torch.load(kept(tmp_path / name)[0], weights_only=True) for name in ("one", "two"))
     assert torch.equal(one["rows"], two["rows"])
     torch.testing.assert_close(one["embeddings"], two["embeddings"])
+
+
+def test_a_transform_that_does_not_say_its_options_is_refused():
+    class Mine:
+        def __call__(self, results):
+            return results
+
+    dataset = SimpleNamespace(_pipeline=[Mine()], image_paths=["a.jpg"])
+    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8))
+    with pytest.raises(
+        ValueError, match=r"<.*Mine object at 0x.*> does not say its options, .* give its class a __repr__"
+    ):
+        encoder_fingerprint(model, ["backbone"], None, dataset)

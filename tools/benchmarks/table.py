@@ -210,7 +210,7 @@ def write_csv(path: Path, key: list[str], results: Mapping[tuple, Mapping[str, f
 
 
 def draw_recall(root: Path, folders: Mapping[tuple[str, int], Path], rows: list[str], seeds: list[int]) -> None:
-    """Draws each recall curve that the tests left, all rows in one picture, for the finest level."""
+    """Draws each recall curve that the tests left, all rows in one picture, for the first level of the config."""
     first = folders[rows[0], seeds[0]] / "test"
     for name in sorted(path.stem for path in first.glob("recall*.csv")):
         means, spreads = {}, {}
@@ -220,7 +220,8 @@ def draw_recall(root: Path, folders: Mapping[tuple[str, int], Path], rows: list[
                 for seed in seeds
             ]
             means[row], spreads[row] = np.mean(curves, 0), np.std(curves, 0, ddof=int(len(seeds) > 1))
-        what = name.removeprefix("recall_").replace("_", " ")
+        level = (first / f"{name}.csv").read_text().split(",")[1].split()[0]
+        what = " ".join([level, *name.split("_")[1:]])
         title = f"Recall@k, {what}; mean and deviation of {len(seeds)} seeds"
         plot_recall_curves(means, root / f"{name}.png", title=title, spreads=spreads)
         write_curves(means, root / f"{name}.csv")
