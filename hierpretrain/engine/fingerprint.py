@@ -44,7 +44,7 @@ def encoder_fingerprint(
         dataset._pipeline,
         about,
     )
-    if address := re.search(r"<[^<>]* at 0x[0-9a-f]+>", text := repr(told)):
+    if address := re.search(r"<[\w.<> ]+ at 0x[0-9a-f]+>", text := repr(told)):
         raise ValueError(
             f"{address[0]} does not say its options, so files that are kept for it would never be found again: give "
             "its class a __repr__ that does, or keep nothing (EmbeddingTestLoop's cache=None, no FrozenFeaturesHook)"
