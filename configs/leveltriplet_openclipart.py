@@ -7,7 +7,7 @@ Command   python tools/train.py configs/leveltriplet_openclipart.py
           python tools/test.py configs/linear_openclipart.py work_dirs/leveltriplet_openclipart/epoch_8.pth
           python tools/benchmarks/table.py openclipart         (with the baselines, three seeds)
           python tools/benchmarks/ablations.py openclipart     (levels, amount of data, replay)
-Takes     three to four minutes as one of two runs at a time on two cores
+Takes     two and three quarter minutes on two cores; four as one of two runs at a time
 Result    measured: the table of docs/leveltriplets.md
 Vary      custom_hooks.3.levels, .schedule; train_dataloader.batch_sampler.replay; model.loss.margin, .max_level,
           .min_margin; train_dataloader.dataset.split=small,medium
