@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,9 +43,9 @@ class _TripletSampler(PlannedBatchSampler):
     def __len__(self) -> int:
         return self._length
 
+    @abstractmethod
     def _pools_of(self, steps: int, rng: np.random.Generator) -> list[_Pools]:
         """Draws which pools each of some steps takes its triplets from."""
-        raise NotImplementedError
 
     def plan(self, start: int) -> Iterator[list[int]]:
         """Yields this process's batches; as those of one process with all the triplets, cut in equal parts."""

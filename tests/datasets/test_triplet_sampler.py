@@ -109,17 +109,23 @@ def test_nodes_come_equally_often_whatever_their_size():
 
 
 @on_trees
-def test_nodes_come_equally_often_in_any_tree(labels):
+def test_nodes_come_equally_often_in_any_tree(labels, monkeypatch):
+    """By what draw asks triplets for first; what does not fit is drawn anew for the same node."""
     nodes = triplets_of_level(labels, 1)
-    counts = Counter()
     if len(nodes) < 2:
         pytest.skip("a single node")
-    for _ in range(1):
-        pools = _Pools.of_level(_nodes(labels), 1)
-        rng = np.random.default_rng(0)
-        counts.update(pools.drawn[rng.integers(len(pools.drawn), size=4000)].tolist())
+    pools = _Pools.of_level(_nodes(labels), 1)
+    asked, candidates = [], pools._candidates
+    monkeypatch.setattr(pools, "_candidates", lambda nodes, rng: (asked.append(nodes), candidates(nodes, rng))[1])
+    triplets = pools.draw(np.random.default_rng(0), 4000)
+    counts = Counter(asked[0].tolist())
     assert chisquare(list(counts.values())).pvalue > 1e-3
     assert len(counts) == len(nodes)
+    for node, (a, p, n) in zip(asked[0], triplets.T, strict=True):
+        pool = pools.pool(node)
+        assert a in pool
+        assert p in pool
+        assert n not in pool
 
 
 def test_leaves_come_equally_often():
