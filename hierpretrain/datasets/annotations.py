@@ -95,7 +95,7 @@ class Annotations:
         for row in self.more_labels:
             if not 0 <= row < len(self.images) or not self.labels[row]:
                 raise ValueError(f"{self.source} has more_labels of row {row}, which does not exist or has no label")
-        for path in {*self.labels, *(path for paths in self.more_labels.values() for path in paths)}:
+        for path in set(self.all_paths()):
             if len(path) > len(self.level_names):
                 raise ValueError(
                     f"{self.source} has the label {path!r} of {len(path)} levels, more than the "
@@ -112,6 +112,10 @@ class Annotations:
     def paths(self, row: int) -> list[tuple[str, ...]]:
         """Returns an image's different paths, without those that another one goes on from; ``[()]`` for none."""
         return longest_paths([self.labels[row], *self.more_labels.get(row, ())])
+
+    def all_paths(self) -> list[tuple[str, ...]]:
+        """Returns the paths of all images, ``labels`` and ``more_labels`` alike, with repetitions."""
+        return [*self.labels, *(path for paths in self.more_labels.values() for path in paths)]
 
     def take(self, rows: Sequence[int]) -> Annotations:
         """Returns the annotations of some images, in the order of ``rows``."""
@@ -241,7 +245,7 @@ def read_folder(
                 raise ValueError(f"{entry.path} is a broken link; remove it, or put its file in place")
             if entry.is_dir() and not entry.is_symlink():
                 folders.append((*path, _utf8(entry)))
-            elif entry.is_file() and image_kind(_head(entry.path)):
+            elif entry.is_file() and image_kind(head_of(entry.path)):
                 images.append("/".join((*path, entry.name)))
                 labels.append(path)
             else:
@@ -268,7 +272,12 @@ def _utf8(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def _head(path: str) -> bytes:
+def head_of(path: str) -> bytes:
+    """Returns the first 12 bytes of a file, which :func:`image_kind` looks at.
+
+    Raises:
+        ValueError: If the file cannot be opened.
+    """
     try:
         with open(path, "rb") as file:
             return file.read(12)

@@ -76,6 +76,26 @@ def unpack(archive: str | os.PathLike[str], target: str | os.PathLike[str], *, m
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def unpack_own(root: str, name: str) -> None:
+    """Unpacks a data set that comes with the repository from ``<root>.zip``, unless its folder is there already.
+
+    Args:
+        root: The folder.
+        name: What the archive in the repository's ``data`` is called, without ``.zip``.
+
+    Raises:
+        ValueError: If neither the folder nor the archive is there; and as :func:`unpack`.
+    """
+    if os.path.isdir(root):
+        return
+    if not os.path.isfile(f"{root}.zip"):
+        raise ValueError(
+            f"{name} is neither at {root} nor, packed, at {root}.zip; it is data/{name}.zip in HierPretrain's "
+            "repository: copy it there, or correct data_root"
+        )
+    unpack(f"{root}.zip", root)
+
+
 def _checked_top(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> str:
     """Returns the name of the one top folder of members that are safe to write."""
     for member in members:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hierpretrain.datasets.annotations import Annotations, read_text
-from hierpretrain.datasets.archive import unpack
+from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.registry import DATASETS
 
@@ -32,13 +32,7 @@ def read_emoji64(root: str, development: bool = False) -> Annotations:
     Raises:
         ValueError: If neither the folder nor the archive is there, or the folder's lists are damaged.
     """
-    if not os.path.isdir(root):
-        if not os.path.isfile(f"{root}.zip"):
-            raise ValueError(
-                f"emoji64 is neither at {root} nor, packed, at {root}.zip; it is data/emoji64.zip in HierPretrain's "
-                "repository: copy it there, or correct data_root"
-            )
-        unpack(f"{root}.zip", root)
+    unpack_own(root, "emoji64")
     images, splits = [], []
     for split in _SPLITS:
         path = os.path.join(root, "meta", f"{split}.txt")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hierpretrain.datasets.annotations import Annotations, read_folder
-from hierpretrain.datasets.archive import unpack
+from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.copies import content_hash, merge_copies
 from hierpretrain.registry import DATASETS
@@ -36,13 +36,7 @@ def read_openclipart96(root: str) -> Annotations:
     Raises:
         ValueError: If neither the folder nor the archive is there, or as :func:`read_folder`.
     """
-    if not os.path.isdir(root):
-        if not os.path.isfile(f"{root}.zip"):
-            raise ValueError(
-                f"openclipart96 is neither at {root} nor, packed, at {root}.zip; it is data/openclipart96.zip in "
-                "HierPretrain's repository: copy it there, or correct data_root"
-            )
-        unpack(f"{root}.zip", root)
+    unpack_own(root, "openclipart96")
     annotations = merge_copies(read_folder(root, expected=["README.md"]))
     images = [os.path.join(root, image) for image in annotations.images]
     kept = [row for row, image in enumerate(images) if not _is_blank(image)]

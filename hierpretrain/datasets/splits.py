@@ -158,8 +158,7 @@ def seen_unseen_split(
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
-    several = [path for paths in annotations.more_labels.values() for path in paths]
-    tree = Taxonomy([*annotations.labels, *several], annotations.level_names)
+    tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = tree.level(level)
     unit_number = None if unit is None else tree.level(unit)
     if unit_number is not None and unit_number < number:
@@ -168,7 +167,7 @@ def seen_unseen_split(
             f"have seen and unseen classes; it is {tree.level_names[unit_number - 1]!r}"
         )
     parts = _parts(annotations, shares, val_share)
-    classes = sorted({label[:number] for label in [*annotations.labels, *several] if len(label) >= number})
+    classes = sorted({label[:number] for label in annotations.all_paths() if len(label) >= number})
     chosen = set(_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
     if not 0 < len(chosen) < len(classes):
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
-from hierpretrain.datasets.annotations import _head, image_kind, read_text, short, some, unsafe_reason
+from hierpretrain.datasets.annotations import head_of, image_kind, read_text, short, some, unsafe_reason
 from hierpretrain.datasets.published import numbered_lines
 from hierpretrain.datasets.wikiscenes_names import tidy_name
 
@@ -178,7 +178,7 @@ def _add_pictures(
                 odd.setdefault("files of another size than the first one of their name", []).append(file)
         elif there:
             picture.file = file
-            picture.state = "image" if image_kind(_head(os.path.join(home, file))) else "other"
+            picture.state = "image" if image_kind(head_of(os.path.join(home, file))) else "other"
     unlisted = on_disk.keys() - {unicodedata.normalize("NFC", name) for name in listed}
     odd.setdefault("files that no category.json lists", []).extend(
         f"{folder}/{on_disk[key]}" for key in sorted(unlisted) if not key.startswith(".")
