@@ -1,0 +1,247 @@
+"""What the benchmarks of this folder share: timing side by side, peak memory, and one form of report.
+
+A *contender* is a function without arguments. All contenders of one comparison run in turn, round after round, in one
+process, so that a machine whose clock drifts slows all of them alike; a ratio of two is the median of the rounds'
+ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+
+from hierpretrain.files import write_whole
+
+PACKAGES = ("torch", "torchvision", "mmengine", "mmpretrain", "faiss-cpu", "scikit-learn", "pytorch-metric-learning")
+
+
+def race(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int = 9, warm_up: int = 2
+) -> dict[str, list[float]]:
+    """Times contenders round by round, each round in the opposite order of the one before.
+
+    Args:
+        contenders: By name.
+        rounds: Timed calls of each.
+        warm_up: Calls of each that come before and are not timed.
+
+    Returns:
+        Seconds of every round, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(-warm_up, rounds):
+        names = list(contenders) if number % 2 else list(contenders)[::-1]
+        for name in names:
+            gc.collect()
+            synchronize()
+            start = time.perf_counter()
+            contenders[name]()
+            synchronize()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def synchronize() -> None:
+    """Waits for what a GPU has been told to do, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_memory(contender: Callable[[], object]) -> int:
+    """Returns the most bytes that a contender holds beyond what is held before it: on the GPU, if there is one.
+
+    On a CPU it is the resident size of the process, looked at every millisecond; of the first two calls the second
+    counts, since the first may load libraries.
+    """
+    contender()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        contender()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    before = peak = _resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, _resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        contender()
+    finally:
+        done.set()
+        watcher.join()
+    return peak - before
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine() -> dict[str, str]:
+    """Returns the processor, threads, GPU and versions that figures were measured with."""
+    packages = {}
+    for package in PACKAGES:
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "not installed"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    found = {"processor": _processor(), "threads": str(torch.get_num_threads()), "gpu": gpu}
+    return {**found, "python": platform.python_version(), **packages}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0]}" if names else platform.machine()
+
+
+class Report:
+    """Collects the figures of one topic, prints them as they come, and keeps them as JSON with a plot.
+
+    Args:
+        topic: The name of the files.
+        title: What was measured, for the plot.
+        size: The key of a case that says how large it is: the plot's horizontal axis.
+    """
+
+    def __init__(self, topic: str, title: str, size: str) -> None:
+        self.topic, self.title, self.size = topic, title, size
+        self.rows: list[dict[str, Any]] = []
+        print(", ".join(f"{name} {value}" for name, value in machine().items()), "\n", flush=True)
+
+    def add(
+        self,
+        case: Mapping[str, Any],
+        seconds: Mapping[str, list[float]],
+        *,
+        against: str | None = None,
+        memory: Mapping[str, int] | None = None,
+        **figures: Mapping[str, float],
+    ) -> None:
+        """Adds and prints one comparison.
+
+        Args:
+            case: What was compared on, as ``{"rows": 1024, "levels": 4}``.
+            seconds: As :func:`race` returns them.
+            against: The contender that ratios are taken of.
+            memory: Peak bytes of contenders, as :func:`peak_memory` returns them.
+            **figures: Other numbers of contenders, by name, as ``samples_per_second={"ours": 2e5}``.
+        """
+        print(
+            ", ".join(
+                f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in case.items()
+            )
+        )
+        for name, of_rounds in seconds.items():
+            row = {"case": dict(case), "name": name, "seconds": statistics.median(of_rounds)}
+            row |= {"fastest": min(of_rounds), "slowest": max(of_rounds), "rounds": len(of_rounds)}
+            line = f"  {name:34s} {_time(row['seconds'])}  ({_time(row['fastest'])} to {_time(row['slowest'])})"
+            if against in seconds:
+                ratios = [ours / theirs for ours, theirs in zip(of_rounds, seconds[against], strict=True)]
+                row |= {"against": against, "ratio": statistics.median(ratios)}
+                line += f"  {row['ratio']:8.2f} x"
+            if memory and name in memory:
+                row["bytes"] = memory[name]
+                line += f"  {memory[name] / 2**20:9.1f} MiB"
+            for figure, of_contenders in figures.items():
+                if name in of_contenders:
+                    row[figure] = of_contenders[name]
+                    line += f"  {of_contenders[name]:,.4g} {figure}"
+            self.rows.append(row)
+            print(line, flush=True)
+        print(flush=True)
+
+    def bar(self, what: str, value: float, bar: float, *, at_least: bool = False) -> None:
+        """Prints whether a figure meets its bar."""
+        met = value >= bar if at_least else value <= bar
+        sign = "at least" if at_least else "at most"
+        print(f"bar: {what}: {value:,.4g}, {sign} {bar:,.4g} wanted: {'met' if met else 'MISSED'}", flush=True)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes ``<topic>.json`` and, where cases differ in size, ``<topic>.png``: cost against size."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        data = {"topic": self.topic, "machine": machine(), "rows": self.rows}
+        write_whole(folder / f"{self.topic}.json", (json.dumps(data, indent=1) + "\n").encode())
+        if len({row["case"].get(self.size) for row in self.rows} - {None}) > 1:
+            self._draw(folder / f"{self.topic}.png")
+
+    def _draw(self, path: Path) -> None:
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        kinds = [("seconds", 1.0, "seconds")]
+        if any("bytes" in row for row in self.rows):
+            kinds.append(("bytes", 2.0**20, "peak memory, MiB"))
+        figure, axes = pyplot.subplots(1, len(kinds), figsize=(5.5 * len(kinds), 4), squeeze=False)
+        for axis, (key, unit, label) in zip(axes[0], kinds, strict=True):
+            for name in dict.fromkeys(row["name"] for row in self.rows):
+                rows = [row for row in self.rows if row["name"] == name and key in row and self.size in row["case"]]
+                rows.sort(key=lambda row: row["case"][self.size])
+                if rows:
+                    sizes = [row["case"][self.size] for row in rows]
+                    axis.plot(
+                        sizes,
+                        [max(row[key], 1) / unit for row in rows]
+                        if key == "bytes"
+                        else [row[key] / unit for row in rows],
+                        marker="o",
+                        markersize=3,
+                        label=name,
+                    )
+            axis.set(xscale="log", yscale="log", xlabel=self.size.replace("_", " "), ylabel=label)
+            axis.grid(alpha=0.3)
+        axes[0][0].legend(fontsize=7)
+        figure.suptitle(self.title, fontsize=10)
+        figure.tight_layout()
+        figure.savefig(path, dpi=110)
+        pyplot.close(figure)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:9.2f} ms" if seconds < 10 else f"{seconds:9.2f} s "
+
+
+def command(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the options that all benchmarks have: ``--rounds``, ``--threads`` and ``--save``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9, help="timed calls of each contender")
+    parser.add_argument("--threads", type=int, help="of torch and faiss; by default what they take themselves")
+    parser.add_argument("--save", metavar="FOLDER", help="write the figures as JSON, and a plot, into this folder")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parses the command line and sets the number of threads."""
+    args = parser.parse_args()
+    if args.threads:
+        import faiss
+
+        torch.set_num_threads(args.threads)
+        faiss.omp_set_num_threads(args.threads)
+    return args
