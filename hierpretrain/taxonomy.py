@@ -555,6 +555,9 @@ def paired_depth(a: Tensor, b: Tensor) -> Tensor:
     return same.long().cumprod(-1).sum(-1).amax((1, 2))
 
 
+_LARGEST = 2**63 - 1  # int64
+
+
 def prefix_ids(labels: Tensor) -> Tensor:
     """Numbers the nodes of every level densely, so that equal ids mean equal nodes.
 
@@ -576,9 +579,13 @@ def prefix_ids(labels: Tensor) -> Tensor:
     parents = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
     for level, column in enumerate(labels.unbind(1)):
         known = column != PAD
-        values, local = torch.unique(column[known], return_inverse=True)
-        # (parent, local) as one number: both are below N, so their product cannot overflow
-        _, ids[known, level] = torch.unique(parents[known] * max(len(values), 1) + local, return_inverse=True)
+        nodes = column[known].long()
+        width = int(nodes.max()) + 1 if len(nodes) else 1
+        if width * len(labels) > _LARGEST:
+            values, nodes = torch.unique(nodes, return_inverse=True)
+            width = len(values)
+        # (parent, node) as one number that does not overflow
+        _, ids[known, level] = torch.unique(parents[known] * width + nodes, return_inverse=True)
         parents = ids[:, level]
     return ids
 

@@ -168,6 +168,15 @@ def test_shared_depth_and_prefix_ids_agree_with_a_loop(seed):
         assert known == list(range(len(known)))  # dense
 
 
+@pytest.mark.parametrize("widest", [1, 2**40, 2**61])
+def test_ids_of_any_width_give_the_same_prefix_ids(widest):
+    labels = random_labels(3, rows=60, levels=3, branching=4)
+    wide = torch.where(labels == PAD, PAD, labels * widest)
+    assert wide.max() > widest  # and above 2^63 in all, if (parent, node) were one number without more ado
+    assert (prefix_ids(wide) == prefix_ids(labels)).all()
+    assert prefix_ids(labels[:0]).shape == (0, 3)
+
+
 # ---------------------------------------------------------------- several paths
 @pytest.mark.parametrize("seed", range(5))
 def test_what_items_of_several_paths_share_agrees_with_a_loop(seed):

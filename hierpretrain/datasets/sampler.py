@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from hierpretrain.datasets.planned import PlannedBatchSampler
+from hierpretrain.datasets.sampling_tree import SamplingTree
 from hierpretrain.registry import DATA_SAMPLERS
-from hierpretrain.taxonomy import PAD, check_labels, depth, prefix_ids
 
 
 @DATA_SAMPLERS.register_module()
@@ -37,7 +35,7 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
        no image twice, whole tuples.
     4. :meth:`state_dict` holds the epoch and the batches already given; after :meth:`load_state_dict` the very next
        batch follows, without an image being loaded for those before.
-    5. The cost of a plan is linear in the number of images and their paths, whatever the tree.
+    5. The time and memory of a plan are linear in the number of images and their paths, whatever the tree.
 
     Corner cases: an image without a label is a tuple by itself. With ``drop_last=False``, what remains for the last
     batches is shared evenly, so that no process is without one.
@@ -75,7 +73,7 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
     ) -> None:
         super().__init__(sampler, batch_size, seed=seed, rank=rank, world_size=world_size)
         self.sizes = _batch_sizes(len(self.labels), batch_size, self.world_size, drop_last)
-        self._tree = _Tree(self.labels)
+        self._tree = SamplingTree(self.labels)
 
     def __len__(self) -> int:
         return len(self.sizes) // self.world_size
@@ -110,142 +108,3 @@ def _batch_sizes(images: int, batch_size: int, world_size: int, drop_last: bool)
         rounds, rest, last_rounds = rounds - 1, rest + together, 2
     shares = last_rounds * world_size
     return [batch_size] * (rounds * world_size) + [rest // shares + (i < rest % shares) for i in range(shares)]
-
-
-class _Tree:
-    """The tree of some labels in flat arrays, from which images are drawn without replacement in constant time.
-
-    Besides the nodes of the label tree there is a *pool* below every node on which images hang. What is still unused
-    is kept by two kinds of slices: a pool's images, in random order, of which the last is taken; and a node's children
-    with unused images, from which a spent one is removed by swapping it with the last.
-
-    An image of several paths has an entry in several pools. Taken from one, it is unused in none: the pools' numbers
-    of unused images fall at once, and its other entries are passed over when they come to be the last.
-    """
-
-    def __init__(self, labels: Tensor) -> None:
-        check_labels(labels, several_paths=True)
-        self.image, rows = _paths(labels)  # of each entry
-        ids, depths = prefix_ids(rows).numpy(), depth(rows).numpy()
-        entries, levels = ids.shape
-        starts = np.cumsum([1, *(int(column.max(initial=PAD)) + 1 for column in ids.T)])  # node 0 is the root
-        nodes = np.concatenate([np.zeros((entries, 1), np.int64), np.where(ids == PAD, PAD, ids + starts[:-1])], 1)
-        own = nodes[np.arange(entries), depths]  # the node that each image hangs on
-        with_images, pool = np.unique(own, return_inverse=True)
-        self.first_pool = int(starts[-1])
-        self.pool = self.first_pool + pool  # of each entry
-        self.pools: dict[int, list[int]] = {}  # of the images that are in several
-        for entry in np.flatnonzero(np.bincount(self.image)[self.image] > 1).tolist():
-            self.pools.setdefault(int(self.image[entry]), []).append(int(self.pool[entry]))
-        parent = np.full(self.first_pool + len(with_images), -1)
-        for level in range(levels):
-            known = ids[:, level] != PAD
-            parent[nodes[known, level + 1]] = nodes[known, level]
-        parent[self.first_pool :] = with_images
-        self.parent = parent.tolist()
-        # children of each node, side by side
-        order = np.argsort(parent[1:], kind="stable") + 1
-        self.children = order.tolist()
-        num_children = np.bincount(parent[1:], minlength=len(parent))
-        self.first_child = (np.cumsum(num_children) - num_children).tolist()
-        self.num_children = num_children.tolist()
-        slot = np.zeros(len(parent), np.int64)
-        slot[order] = np.arange(len(order))
-        self.slot = slot.tolist()
-        # entries of each pool, side by side
-        self.num_images = np.bincount(pool, minlength=len(with_images))
-        self.first_image = np.cumsum(self.num_images) - self.num_images
-
-    def plan(self, sizes: list[int], rng: np.random.Generator) -> Iterator[list[int]]:
-        """Yields one batch of each size."""
-        shuffled = rng.permutation(len(self.pool))
-        anchors = iter(self.pool[shuffled].tolist())  # a pool as often as it has images
-        shuffled = rng.permutation(len(self.pool))
-        images = self.image[shuffled[np.argsort(self.pool[shuffled], kind="stable")]].tolist()
-        end = [0] * self.first_pool + (self.first_image + self.num_images).tolist()
-        unused = [0] * self.first_pool + self.num_images.tolist()
-        pools, spent = self.pools, set()  # spent: of the images in several pools, those that are taken
-        parent, first_child, first_pool = self.parent, self.first_child, self.first_pool
-        children, slot, alive = self.children.copy(), self.slot.copy(), self.num_children.copy()
-        random = _uniforms(rng).__next__
-
-        def take(pool: int) -> int:
-            last = end[pool] - 1
-            while (image := images[last]) in spent:
-                last -= 1
-            end[pool] = last
-            if image in pools:
-                spent.add(image)
-                listed = pools[image]
-            else:
-                listed = (pool,)
-            for own in listed:
-                left = unused[own] - 1
-                unused[own] = left
-                if not left:
-                    retire(own)
-            return image
-
-        def retire(child: int) -> None:
-            while True:
-                node = parent[child]
-                alive[node] -= 1
-                last = first_child[node] + alive[node]
-                other = children[last]
-                children[slot[child]], children[last] = other, child
-                slot[other], slot[child] = slot[child], last
-                if alive[node] or not node:
-                    return
-                child = node
-
-        def draw(node: int, avoid: int) -> int:
-            """Returns a random pool with unused images below ``node`` but not below its child ``avoid``, or 0."""
-            first, choices = first_child[node], alive[node]
-            place = slot[avoid]
-            if place < first + choices:  # `avoid` is among those with unused images: leave its place out
-                choices -= 1
-                if not choices:
-                    return 0
-                chosen = first + int(random() * choices)
-                child = children[chosen + (chosen >= place)]
-            elif choices:
-                child = children[first + int(random() * choices)]
-            else:
-                return 0
-            while child < first_pool:
-                child = children[first_child[child] + int(random() * alive[child])]
-            return child
-
-        sizes_left = iter(sizes)
-        size, batch = next(sizes_left), []
-        for pool in anchors:
-            if not unused[pool]:
-                continue
-            batch.append(take(pool))
-            child, node = pool, parent[pool]
-            while node and len(batch) < size:  # up to, and without, the root
-                partner = pool if child == pool and unused[pool] else draw(node, child)
-                if partner:
-                    batch.append(take(partner))
-                child, node = node, parent[node]
-            if len(batch) == size:
-                yield batch
-                batch = []
-                size = next(sizes_left, 0)
-                if not size:
-                    return
-
-
-def _paths(labels: Tensor) -> tuple[NDArray[np.int64], Tensor]:
-    """Returns the (E,) images of all paths, ascending, and their (E, L) label rows; an image without any has one."""
-    if labels.ndim == 2:
-        return np.arange(len(labels)), labels
-    there = (labels != PAD).any(2)  # (N, P)
-    there[:, 0] |= ~there.any(1)
-    return there.nonzero()[:, 0].numpy(), labels[there]
-
-
-def _uniforms(rng: np.random.Generator, block: int = 8192) -> Iterator[float]:
-    """Yields uniform numbers in [0, 1), drawn in blocks because one at a time is slow."""
-    while True:
-        yield from rng.random(block).tolist()

@@ -30,6 +30,16 @@ def test_peak_memory_is_what_is_held_at_once_even_if_it_is_let_go():
     assert MEASURE["peak_memory"](slow) / 2**20 == pytest.approx(96, abs=32)
 
 
+def test_peak_memory_counts_small_blocks_too():
+    def contender():
+        kept = [torch.ones(1 << 20, dtype=torch.uint8) for _ in range(100)]
+        for _ in range(20):
+            torch.randn(400, 400).mm(torch.randn(400, 400))
+        return kept[0][0]
+
+    assert MEASURE["peak_memory"](contender) / 2**20 == pytest.approx(100, abs=16)
+
+
 def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path, capsys):
     report = Report("topic", "Title", "size")
     report.add({"size": 10}, {"ours": [1.0, 9.0, 3.0], "limit": [1.0, 3.0, 2.0]}, against="limit", memory={"ours": 5})

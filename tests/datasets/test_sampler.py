@@ -1,6 +1,7 @@
 import hashlib
 import itertools
 import json
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 
 from hierpretrain.datasets import HierarchicalBatchSampler
+from hierpretrain.datasets.sampling_tree import SamplingTree
 from hierpretrain.taxonomy import PAD, depth, shared_depth
 from tests.conftest import random_labels
 from tests.reference.contrastive import shared_depth as shared_by_loop
@@ -147,6 +149,29 @@ def test_plans_stay_those_of_earlier_versions():
     ]
     # (a later numpy may draw other numbers from a seed: then make the plans of both versions with that one)
     assert hashlib.sha256(json.dumps(plans).encode()).hexdigest().startswith("7deb8c58ec9d74f3")
+
+
+def test_plans_are_the_same_in_numbers_of_64_bits(monkeypatch):
+    for labels in (TREES[1], FORESTS[1]):
+        expected = plan(labels, 7, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr("hierpretrain.datasets.sampling_tree._TOO_MANY", 0)
+            assert SamplingTree(labels)._records.dtype == np.int64
+            assert plan(labels, 7, 1) == expected
+
+
+def test_a_tree_and_a_plan_take_the_memory_that_is_promised():
+    images = 100_000
+    labels = torch.arange(images)[:, None] // torch.tensor([10_000, 100, 5])
+    promised = 8 * images + 20 * (1 + 10 + 1000 + 20_000)
+    tree = SamplingTree(labels)
+    assert sum(kept.nbytes for kept in vars(tree).values() if isinstance(kept, np.ndarray)) <= promised
+    tracemalloc.start()
+    batches = tree.plan([64] * 100, np.random.default_rng(0))
+    next(batches)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < promised + 2 * 8192 * 40  # blocks of Python's numbers
 
 
 def test_an_image_is_drawn_as_an_anchor_by_each_of_its_paths():

@@ -8,6 +8,7 @@ ratios.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -76,6 +77,8 @@ def peak_memory(contender: Callable[[], object]) -> int:
         contender()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    # glibc keeps what is freed, and would hand it out again unseen
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
     before = peak = _resident()
     done = threading.Event()
 
