@@ -5,6 +5,7 @@ from hierpretrain.datasets.annotations import Annotations, read_csv, read_folder
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.cars import Cars196, read_cars
 from hierpretrain.datasets.cifar import CIFAR100, read_cifar100
+from hierpretrain.datasets.color import PILColorJitter
 from hierpretrain.datasets.cub import CUB200, read_cub
 from hierpretrain.datasets.dyml import DyML, read_dyml
 from hierpretrain.datasets.emoji import Emoji64
@@ -51,6 +52,7 @@ __all__ = [
     "ModelNet40",
     "NABirds",
     "OpenClipart96",
+    "PILColorJitter",
     "Split",
     "StanfordOnlineProducts",
     "UnreadableImage",

@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from hierpretrain.datasets.annotations import Annotations, check_images
 from hierpretrain.datasets.loading import UnreadableImage
@@ -184,7 +184,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             info = self.get_data_info(row)
             path = info["img_path"]
             try:
-                with seeded(self.seed, epoch, index):
+                with seeded(self.seed, epoch, index, give_back=get_worker_info() is None):
                     item = self._pipeline(info)
                 if item is None:
                     raise UnreadableImage(f"the pipeline returned None for the image {path}")

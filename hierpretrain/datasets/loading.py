@@ -20,7 +20,7 @@ class UnreadableImage(ValueError):
     """An image file that cannot be read; the message names it."""
 
 
-def open_rgb(path: str) -> Image.Image:
+def open_rgb(path: str, min_side: int | None = None) -> Image.Image:
     """Opens an image file as an upright RGB picture.
 
     The kind is told from the content, not from the name. EXIF orientation is applied. Transparent pixels, by an alpha
@@ -29,6 +29,8 @@ def open_rgb(path: str) -> Image.Image:
 
     Args:
         path: The file; a JPEG, PNG, GIF, WebP, BMP or TIFF.
+        min_side: Lets a JPEG be decoded at a half, a quarter or an eighth of its size, the smallest of these at which
+            no side is shorter than this many pixels. A half takes about half the time. ``None`` decodes all of it.
 
     Returns:
         A picture of mode ``RGB``, loaded, with its file closed.
@@ -39,6 +41,8 @@ def open_rgb(path: str) -> Image.Image:
     """
     try:
         with Image.open(path, formats=IMAGE_KINDS) as image:
+            if min_side is not None:
+                image.draft(None, (min_side, min_side))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
@@ -71,19 +75,30 @@ class LoadRGB(BaseTransform):
     Required keys: ``img_path``. Added keys: ``img``, a ``PIL.Image.Image`` of mode RGB, as torchvision's transforms
     take it; ``ori_shape`` and ``img_shape``, its (height, width).
 
+    Args:
+        min_side: For large JPEGs: they may be decoded at a part of their size, but no side below this many pixels. For
+            views of 224 px that show a fifth of the picture or more, no narrower than 3 to 4, 579 loses nothing:
+            ``224 / (0.2 * 3 / 4)**0.5``.
+
     Raises:
+        ValueError: If ``min_side`` is below 1.
         UnreadableImage: If the file cannot be read; the data set's ``on_error`` decides what happens then.
     """
 
+    def __init__(self, min_side: int | None = None) -> None:
+        if min_side is not None and min_side < 1:
+            raise ValueError(f"min_side must be a number of pixels from 1, or None; it is {min_side}")
+        self.min_side = min_side
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Adds the picture and its shapes to the item."""
-        image = open_rgb(results["img_path"])
+        image = open_rgb(results["img_path"], self.min_side)
         results["img"] = image
         results["ori_shape"] = results["img_shape"] = (image.height, image.width)
         return results
 
     def __repr__(self) -> str:
-        return "LoadRGB()"
+        return "LoadRGB()" if self.min_side is None else f"LoadRGB(min_side={self.min_side})"
 
 
 @TRANSFORMS.register_module()

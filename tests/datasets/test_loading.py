@@ -24,6 +24,7 @@ def load(path):
 def test_registered():
     assert isinstance(TRANSFORMS.build({"type": "LoadRGB"}), LoadRGB)
     assert repr(LoadRGB()) == "LoadRGB()"
+    assert repr(LoadRGB(min_side=300)) == "LoadRGB(min_side=300)"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP"])
@@ -115,6 +116,34 @@ def test_exif_orientation(tmp_path, orientation, kind):
     options = {"lossless": True} if kind == "WEBP" else {}
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a", format=kind, exif=exif, **options)
     np.testing.assert_array_equal(load(tmp_path / "a"), upright)
+
+
+@pytest.mark.parametrize(
+    ("min_side", "size"), [(None, (400, 240)), (121, (400, 240)), (120, (200, 120)), (60, (100, 60)), (1, (50, 30))]
+)
+def test_a_large_jpeg_may_be_decoded_at_a_part_of_its_size(tmp_path, min_side, size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8))
+    image = image.resize((400, 240), Image.BICUBIC)
+    image.save(tmp_path / "a.jpg", quality=95)
+    results = LoadRGB(min_side)({"img_path": str(tmp_path / "a.jpg")})
+    assert results["img_shape"] == size[::-1]
+    expected = np.asarray(image.resize(size, Image.BOX)).astype(int)
+    assert np.abs(np.asarray(results["img"]) - expected).mean() < 3
+    image.save(tmp_path / "a.png")
+    assert LoadRGB(min_side)({"img_path": str(tmp_path / "a.png")})["img"].tobytes() == image.tobytes()
+
+
+def test_a_smaller_jpeg_is_upright_and_rgb_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (400, 240), 90).save(tmp_path / "a.jpg", exif=exif)
+    image = LoadRGB(120)({"img_path": str(tmp_path / "a.jpg")})["img"]
+    assert (image.mode, image.size, image.getpixel((7, 9))) == ("RGB", (120, 200), (90, 90, 90))
+
+
+def test_min_side_is_checked():
+    with pytest.raises(ValueError, match="min_side must be a number of pixels from 1, or None; it is 0"):
+        LoadRGB(min_side=0)
 
 
 def test_first_frame_of_an_animation(tmp_path):

@@ -4,7 +4,7 @@ _view = [
     dict(type="torchvision/RandomHorizontalFlip"),
     dict(
         type="RandomApply",
-        transforms=[dict(type="torchvision/ColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
+        transforms=[dict(type="PILColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
         prob=0.8,
     ),
     dict(type="torchvision/RandomGrayscale", p=0.2),
