@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.dist import all_gather_object
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
@@ -18,7 +19,7 @@ from torch import nn
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
 
-_PATIENCE = timedelta(hours=2)  # of processes that wait while one computes metrics
+_PATIENCE = 7200  # seconds, of processes that wait while one computes metrics
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
 
@@ -26,6 +27,9 @@ def build_runner(config: Config) -> Runner:
     """Builds the runner of a config, whose ``launcher`` may also start processes that have no GPU.
 
     Dataloaders collate as mmpretrain's do and keep their workers, unless the config says otherwise.
+
+    Raises:
+        ValueError: If the launcher did not start this process, or processes would start from different checkpoints.
     """
     for key in DATALOADERS:
         if config.get(key):
@@ -35,11 +39,14 @@ def build_runner(config: Config) -> Runner:
                 pin_memory=torch.cuda.is_available(),
             )
             config[key] = ConfigDict({**defaults, **config[key]})
-    if config.get("launcher", "none") != "none" and not torch.cuda.is_available():
+    launcher = config.get("launcher", "none")
+    if launcher == "slurm":
+        _take_over_slurm_environment()
+    if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
-    if "runner_type" in config:
-        return registry.RUNNERS.build(config)
-    return _Runner.from_cfg(config)
+    runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+    _check_same_start(config)
+    return runner
 
 
 class _Runner(Runner):
@@ -87,15 +94,14 @@ def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
 
 def _start_processes_on_cpu(config: Config) -> None:
     """Does what MMEngine does for its launchers, without the GPU that it takes for granted."""
-    if config.launcher == "slurm":
-        _take_over_slurm_environment()
-    elif config.launcher != "pytorch":
+    if config.launcher not in ("pytorch", "slurm"):
         raise ValueError(
             f"without a GPU, launcher must be 'none', 'pytorch' or 'slurm'; it is {config.launcher!r}. "
             "Start the processes with torchrun and --launcher pytorch"
         )
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+        patience = config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE)
+        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=patience))
     config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo")}
     config.model_wrapper_cfg = {
         "find_unused_parameters": config.get("find_unused_parameters", False),
@@ -109,9 +115,28 @@ def _take_over_slurm_environment() -> None:
         raise ValueError("--launcher slurm is for processes that srun starts; use tools/slurm_train.sh, or torchrun")
     if "MASTER_ADDR" not in os.environ:
         nodes = os.environ["SLURM_NODELIST"]
-        hosts = subprocess.run(["scontrol", "show", "hostname", nodes], check=True, capture_output=True, text=True)
+        try:
+            hosts = subprocess.run(["scontrol", "show", "hostname", nodes], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise ValueError(
+                f"scontrol does not name the machines of SLURM_NODELIST={nodes}: {error}. Set MASTER_ADDR to the "
+                "first of them"
+            ) from error
         os.environ["MASTER_ADDR"] = hosts.stdout.split()[0]
     os.environ.setdefault("MASTER_PORT", "29500")
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+
+
+def _check_same_start(config: Config) -> None:
+    """Raises on all processes unless they would go on from one checkpoint, or wait for each other for ever."""
+    file = config.get("load_from") if config.get("resume") else None
+    found = all_gather_object(file and os.path.basename(file))
+    for rank, name in enumerate(found):
+        if name != found[0]:
+            raise ValueError(
+                f"all processes must resume from one checkpoint; rank 0 found {found[0] or 'none'} and rank {rank} "
+                f"{name or 'none'}. Give a work directory that all machines see, or one path, by --resume, to a copy "
+                "on each"
+            )

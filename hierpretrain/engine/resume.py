@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook, ParamSchedulerHook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hierpretrain.registry import HOOKS
@@ -28,6 +31,12 @@ class ExactResumeHook(Hook):
     checkpoint in the middle of an epoch on several processes, the statistics of other ranks' normalisation layers. A
     run that counts iterations instead of epochs resumes, but not exactly; it is told so.
 
+    A checkpoint from the end of an epoch may be resumed on another number of processes, or with another batch size.
+    Weights and the optimizer's state go on. Epochs then have another number of batches, so iterations are counted as if
+    all epochs had had as many, and the learning rate is that which the config, ``auto_scale_lr`` included, gives at
+    this epoch to a run that has always had as many. (MMEngine alone would go on with the lengths, in iterations, and
+    the learning rate of the old run, and a schedule with ``convert_to_iter_based`` would not come to its end.)
+
     Needs a seed in the config, ``randomness=dict(seed=...)``, since MMEngine otherwise draws one for each start.
     """
 
@@ -38,11 +47,22 @@ class ExactResumeHook(Hook):
         self._batches_done = 0
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Keeps the sampler's place for the start of training, unless only weights are loaded."""
+        """Keeps the sampler's place for the start of training, unless only weights are loaded.
+
+        Raises:
+            ValueError: If epochs have another number of batches than the checkpoint's, and the schedule cannot follow.
+        """
         self._loaded = checkpoint.get("batch_sampler") if runner._resume else None
+        if self._loaded and not self._loaded["position"] and isinstance(runner.train_loop, EpochBasedTrainLoop):
+            if self._loaded["batches"] != len(runner.train_dataloader):
+                _convert(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Hands the run's seed to the dataset and puts the sampler to its place."""
+        """Hands the run's seed to the dataset and puts the sampler to its place.
+
+        Raises:
+            ValueError: If the checkpoint lies in the middle of an epoch that this run cannot go on with.
+        """
         dataset, sampler = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             runner.logger.warning(
@@ -61,6 +81,15 @@ class ExactResumeHook(Hook):
                 raise ValueError(
                     f"the checkpoint lies in the middle of an epoch, where {type(sampler).__name__} cannot go on; "
                     "resume from the end of an epoch"
+                )
+            now = _plan(runner)
+            then = {key: self._loaded.get(key, value) for key, value in now.items()}
+            if then != now:
+                raise ValueError(
+                    "the checkpoint lies in the middle of an epoch of {batches} batches of {batch_size} on each of "
+                    "{processes} process(es)".format(**then)
+                    + ", and this run's have {batches} of {batch_size} on each of {processes}; ".format(**now)
+                    + "resume with as many, or from the end of an epoch"
                 )
             sampler.load_state_dict(self._loaded)
             self._batches_done = self._loaded["position"]
@@ -95,5 +124,51 @@ class ExactResumeHook(Hook):
             checkpoint["batch_sampler"] = {
                 "epoch": checkpoint["meta"]["epoch"],
                 "position": self._batches_done,
-                "batches": len(runner.train_dataloader),
+                **_plan(runner),
             }
+
+
+def _plan(runner: Runner) -> dict[str, int | None]:
+    """Returns what must not change in the middle of an epoch, or its images would be dealt anew."""
+    return {
+        "batches": len(runner.train_dataloader),
+        "batch_size": getattr(runner.train_dataloader.batch_sampler, "batch_size", None),
+        "processes": get_world_size(),
+    }
+
+
+def _convert(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """Makes a checkpoint from an epoch's end that of a run whose epochs always had as many batches as this one's.
+
+    It goes through the schedule from the start, which the runner has just built for this run's epochs: there is no
+    closed form of what several schedulers make of a learning rate.
+    """
+    epoch, batches = checkpoint["meta"]["epoch"], len(runner.train_dataloader)
+    changed = f"the checkpoint's epochs had {checkpoint['batch_sampler']['batches']} batches, and this run's {batches}"
+    schedulers = runner.param_schedulers or []
+    if isinstance(runner.optim_wrapper, OptimWrapperDict) or not isinstance(schedulers, list):
+        raise ValueError(f"{changed}, which only a run with a single optimizer can follow; resume with as many")
+    if any(getattr(scheduler, "need_val_args", False) for scheduler in schedulers):
+        raise ValueError(f"{changed}, which a schedule that looks at the metrics cannot follow; resume with as many")
+    for path in Path(runner.work_dir).glob("iter_*.pth"):
+        iteration = path.stem.removeprefix("iter_")
+        if iteration.isdecimal() and int(iteration) > epoch * batches:
+            raise ValueError(
+                f"{changed}: iterations are counted anew, from {epoch * batches} on, and {path} would be taken for "
+                "newer than what this run writes; resume into another work directory"
+            )
+    schedule = ParamSchedulerHook()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # schedulers want a step of the optimizer before each of theirs
+        for _ in range(epoch):
+            for batch in range(batches):
+                schedule.after_train_iter(runner, batch)
+            schedule.after_train_epoch(runner)
+    for group, now in zip(checkpoint["optimizer"]["param_groups"], runner.optim_wrapper.param_groups, strict=True):
+        group.update({key: value for key, value in now.items() if key != "params"})
+    checkpoint.pop("param_schedulers", None)  # the runner keeps those that it has
+    checkpoint["meta"]["iter"] = epoch * batches
+    runner.logger.info(
+        f"{changed}: iterations are counted from {epoch * batches} on, and the learning rate is that of this run's "
+        "schedule"
+    )

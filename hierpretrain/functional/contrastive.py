@@ -16,16 +16,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from hierpretrain.taxonomy import PAD, check_labels, prefix_ids, shared_depth
+from hierpretrain.functional.log_sum_exp import log_sum_exp
+from hierpretrain.functional.positives import Block, OnePath, Pairs, Positives, SeveralPaths
+from hierpretrain.taxonomy import PAD, check_labels
 
-Gather = Callable[[Tensor], tuple[Tensor, int]]
-Positives = Literal["share", "diverge"]
 Constraint = Literal["pair", "anchor", "level"]
+Result: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor | None] | None]  # the value and its gradients in rows and keys
+
+
+class Gather(Protocol):
+    """Stacks the rows of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`.
+
+    It takes (m, ...) rows and, where known, how many rows each process has, or one number if all have as many; it
+    returns the (M, ...) rows of all and the place of the first own row among them.
+    """
+
+    def __call__(self, rows: Tensor, counts: int | Sequence[int] | None = None, /) -> tuple[Tensor, int]:
+        """Returns the rows of all processes and the place of the first own one."""
+
 
 LEVEL_WEIGHTS: dict[str, Callable[[int, int], float]] = {
     "exp": lambda level, levels: math.exp(1 / (levels - level + 1)),
@@ -88,6 +101,9 @@ def hierarchical_contrastive_loss(
 ) -> Tensor:
     """HiMulCon, HiConE and HiMulConE: eq. 4 to 7 of paper A, as this module's head states them.
 
+    The gradient is computed with the value, if the features require one, and is all that is held until backward: of
+    the features, and of the gathered ones across processes. There is no gradient of the gradient.
+
     ==========  ==================  =================
     loss        ``level_weights``   ``constraint``
     ==========  ==================  =================
@@ -115,10 +131,10 @@ def hierarchical_contrastive_loss(
             the released code); ``None``, nothing.
         constraint_grad: Whether the gradient of a clamped pair (or level) goes through its bound; otherwise the bound
             is a constant. A pair at its bound keeps its own gradient.
-        chunk_size: Rows of the M x M similarities held at a time; ``None`` holds them all, and keeps them for
-            backward. In chunks, memory is O(M (chunk_size + D)) at the price of computing them once more.
-        gather: Stacks the rows of all processes, with gradient: ``rows (m, ...) -> ((M, ...), place of the own first
-            row)``, as :func:`hierpretrain.models.gather.gather_rows`. The value is then that of all rows together.
+        chunk_size: Rows whose similarities to all others are held at a time. ``None``, by default, takes all rows where
+            they are few and else as many as are fast: on a CPU, 128 or what fills a core's cache; on a GPU, what fills
+            256 MiB. Memory is O(M (chunk_size + D + L)), forward and backward, whatever the number of levels.
+        gather: Stacks the rows of all processes, as :class:`Gather` says. The value is then that of all rows together.
 
     Returns:
         0-dim tensor. A level or an anchor without positives contributes nothing; without any, the loss is 0.
@@ -148,27 +164,46 @@ def hierarchical_contrastive_loss(
     levels = labels.shape[-1]
     weights = _level_weights(level_weights, levels)
     gather = gather or _gather_nothing
+    counts = gather(torch.tensor([len(features)], device=features.device), 1)[0].tolist()
     with torch.autocast(features.device.type, enabled=False):
         if features.dtype in (torch.float16, torch.bfloat16):
             features = features.float()  # exp(1 / temperature) and sums over thousands of rows need the range
-        keys, first = gather(features)
-        if not keys.isfinite().all():
+        keys, first = gather(features, counts)
+        # the sum of finite numbers may overflow, but that of others is never finite, and is found much faster
+        if not keys.detach().sum().isfinite() and not keys.isfinite().all():
             raise ValueError(
                 f"features must be finite; row {int((~keys.isfinite()).any(1).nonzero()[0])} is not. "
                 "Lower the learning rate, clip gradients, or look for a broken image"
             )
         if len(keys) < 2 or levels == 0:
             return 0.0 * keys.sum()
-        key_labels = gather(labels)[0].to(features.device)
-        batch = _Batch(features, keys, first, key_labels, temperature, positives, chunk_size, gather)
-        lambdas = torch.tensor(weights, dtype=features.dtype, device=features.device)
-        if constraint in ("pair", "anchor"):
-            return _constrained_loss(batch, lambdas, constraint == "pair", constraint_grad, gather)
-        return _unconstrained_loss(batch, lambdas, constraint == "level", constraint_grad, gather)
+        key_labels = gather(labels.to(features.device), counts)[0]
+        with_gradient = torch.is_grad_enabled() and keys.requires_grad
+        with torch.no_grad():
+            pairs = _positives(features, keys, key_labels, first, positives, chunk_size)
+            batch = _Batch(pairs, temperature, chunk_size, gather, with_gradient)
+            lambdas = torch.tensor(weights, dtype=features.dtype, device=features.device) / levels
+            if constraint is None:
+                value, gradient = _unconstrained(batch, lambdas)
+            elif constraint == "level":
+                value, gradient = _clamped_by_level(batch, lambdas, constraint_grad)
+            else:
+                value, gradient = _clamped_by_pair(batch, lambdas, constraint == "pair", constraint_grad)
+        own: Tensor = value if gradient is None else _Known.apply(features, keys, value, *gradient)
+        return gather(own[None], 1)[0].sum()
 
 
-def _gather_nothing(rows: Tensor) -> tuple[Tensor, int]:
+def _gather_nothing(rows: Tensor, counts: int | Sequence[int] | None = None) -> tuple[Tensor, int]:
     return rows, 0
+
+
+def _positives(
+    rows: Tensor, keys: Tensor, labels: Tensor, first: int, kind: Positives, chunk_size: int | None
+) -> Pairs:
+    if labels.ndim == 3 and not bool((labels[:, 1:] != PAD).any()):
+        labels = labels[:, 0]
+    form = OnePath if labels.ndim == 2 else SeveralPaths
+    return form(rows, keys, labels, first, kind, chunk_size)
 
 
 def _check_options(temperature: float, positives: str, constraint: str | None, chunk_size: int | None) -> None:
@@ -179,7 +214,7 @@ def _check_options(temperature: float, positives: str, constraint: str | None, c
     if constraint not in (None, "pair", "anchor", "level"):
         raise ValueError(f"constraint must be None, 'pair', 'anchor' or 'level', not {constraint!r}")
     if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, or None for all rows at once; it is {chunk_size}")
+        raise ValueError(f"chunk_size must be at least 1, or None for a number that is fast; it is {chunk_size}")
 
 
 def _level_weights(level_weights: str | Sequence[float], levels: int) -> list[float]:
@@ -199,261 +234,169 @@ def _level_weights(level_weights: str | Sequence[float], levels: int) -> list[fl
     return weights
 
 
+class _Known(torch.autograd.Function):
+    """A value whose gradient in rows and keys was computed with it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, keys: Tensor, value: Tensor, of_rows: Tensor, of_keys: Tensor | None) -> Tensor:
+        ctx.save_for_backward(of_rows, of_keys)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+        of_rows, of_keys = ctx.saved_tensors
+        return grad * of_rows, None if of_keys is None else grad * of_keys, None, None, None
+
+
 class _Batch:
-    """Rows as anchors, all processes' rows as keys, and which keys are positives of which rows at each level."""
+    """What the forms of the loss share. All are ``sum_i w_i lse_i - sum_ij v_ij s_ij`` and a constant.
+
+    The weights are numbers, so the gradient is known as soon as they are, and is computed with the value.
+    """
 
     def __init__(
-        self,
-        rows: Tensor,
-        keys: Tensor,
-        first: int,
-        key_labels: Tensor,
-        temperature: float,
-        positives: Positives,
-        chunk_size: int | None,
-        gather: Gather,
+        self, positives: Pairs, temperature: float, chunk_size: int | None, gather: Gather, with_gradient: bool
     ) -> None:
-        self.rows, self.keys, self.first = rows, keys, first  # (m, D), (M, D)
-        self.temperature, self.chunk_size, self.positives = temperature, chunk_size, positives
-        if key_labels.ndim == 3 and not bool((key_labels[:, 1:] != PAD).any()):
-            key_labels = key_labels[:, 0]
-        self.nodes = prefix_ids(key_labels)  # (M, L), or (M, P, L) if a row of any process has several paths
-        self.several_paths = self.nodes.ndim == 3
-        self.own = slice(first, first + len(rows))
-        self._shared: Tensor | None = None
-        if self.several_paths:
-            self.counts = self._counts_over_pairs()
-            all_counts = gather(self.counts)[0]
-        else:
-            all_counts = self._counts_by_node()
-            self.counts = all_counts[self.own]  # (m, L): |P_l(i)|
-        self.num_anchors = (all_counts > 0).sum(0)  # (L,): over all processes
+        self.positives, self.gather, self.with_gradient = positives, gather, with_gradient
+        self.scale, self.chunk_size = 1 / temperature, chunk_size
+        self.counts = positives.counts  # (m, L)
+        self.anchors = positives.anchors(self.total)  # (L,)
 
-    def _counts_by_node(self) -> Tensor:
-        """Returns ``|P_l(i)|`` of the rows of all processes, (M, L), from the numbers of rows below each node."""
-        # rows that stand at or below the anchor's node of each level, the anchor with them; 1 where it has no node
-        below = [
-            torch.where(n == PAD, 1, torch.bincount(n[n != PAD], minlength=1)[n.clamp(min=0)]) for n in self.nodes.T
-        ]
-        ends = [torch.ones_like(below[0])]
-        finer = below[1:] + ends if self.positives == "diverge" else ends * len(below)
-        counts = [torch.where(n == PAD, 0, b - f) for n, b, f in zip(self.nodes.T, below, finer, strict=True)]
-        return torch.stack(counts, 1)
+    def total(self, of_process: Tensor) -> Tensor:
+        """Returns the sum over all processes."""
+        return self.gather(of_process[None], 1)[0].sum(0)
 
-    def _counts_over_pairs(self) -> Tensor:
-        """Returns ``|P_l(i)|``, (m, L); a row below two nodes of the anchor's would be counted twice by node."""
-        counts = [torch.stack([positive.sum(1) for positive in of_level], 1) for _, of_level in self.positive_pairs()]
-        return torch.cat(counts) if counts else self.nodes.new_zeros(0, self.nodes.shape[-1])
+    def of_anchor(self, lambdas: Tensor) -> Tensor:
+        """Returns the weight of each anchor at each level, (m, L), from those of the levels, (L,)."""
+        return torch.where(self.counts > 0, lambdas / self.anchors.clamp(min=1), 0.0)
+
+    def of_pair(self, lambdas: Tensor) -> Tensor:
+        """Returns the weight of each pair of an anchor at each level, (m, L), from those of the levels, (L,)."""
+        return self.of_anchor(lambdas) / self.counts.clamp(min=1)
 
     def log_sum_exp(self) -> Tensor:
-        """Returns ``logsumexp_{a != i} s_ia``, (m,)."""
-        lse: Tensor = _LogSumExp.apply(self.rows, self.keys, self.first, 1 / self.temperature, self.chunk_size)
-        return lse
+        """Returns ``lse_i``, (m,)."""
+        p = self.positives
+        return log_sum_exp(p.rows, p.keys, p.place, self.scale, self.chunk_size)[0]
 
-    def mean_positive_similarity(self) -> Tensor:
-        """Returns the mean of ``s_ij`` over ``P_l(i)``, (m, L), 0 where it is empty, in O(M L D) for one path a row.
+    def level_losses(self, lse: Tensor) -> Tensor:
+        """Returns what the own rows add to the loss of each level, (L,)."""
+        nll = lse[:, None] - self.positives.sums() * self.scale / self.counts.clamp(min=1)
+        return (self.of_anchor(lse.new_ones(())) * nll).sum(0)
 
-        The sum over a node's rows is a product with the sum of their features, so no pair is ever looked at. With
-        several paths, a row may be below two nodes of the anchor's, and all pairs are looked at.
+    def loss(self, w: Tensor, v_keys: Tensor, v_rows: Tensor, constant: Tensor | float = 0.0) -> Result:
+        """Returns the loss and its gradient in rows and keys.
+
+        Args:
+            w: (m,) weights of ``lse_i``.
+            v_keys: (m, D) products of the weights of ``s_ij`` with the keys.
+            v_rows: (M, D) products of their transpose with the rows.
+            constant: What else there is.
         """
-        if self.several_paths:
-            means: Tensor = _MeanPositiveSimilarity.apply(self.rows, self.keys, self)
-            return means
-        itself = (self.rows * self.rows).sum(1)  # (m,)
-        sums = []
-        for node in self.nodes.T:
-            known = node != PAD
-            total = self.keys.new_zeros(int(node.max()) + 1 if known.any() else 0, self.keys.shape[1])
-            total = total.index_add(0, node[known], self.keys[known])  # (nodes, D)
-            own_node, own_known = node[self.own], known[self.own]
-            products = (self.rows[own_known] * total[own_node[own_known]]).sum(1)
-            sums.append(itself.masked_scatter(own_known, products))
-        finer = [*sums[1:], itself] if self.positives == "diverge" else [itself] * len(sums)
-        similarity = torch.stack([s - f for s, f in zip(sums, finer, strict=True)], 1) / self.temperature
-        return torch.where(self.counts > 0, similarity / self.counts.clamp(min=1), 0.0)
-
-    def chunks(self) -> Iterator[tuple[slice, Tensor, list[Tensor]]]:
-        """Yields (rows, their similarities (c, M), for each level whether a key is a positive (c, M))."""
-        keys = self.keys.detach()
-        for rows, positives in self.positive_pairs():
-            yield rows, self.rows[rows].detach() @ keys.T / self.temperature, positives
-
-    def positive_pairs(self) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Yields (rows, for each level whether a key is a positive (c, M))."""
-        levels = range(1, self.nodes.shape[-1] + 1)
-        for start, stop in _chunks(len(self.rows), self.chunk_size):
-            shared = self._shared_depth(start, stop)
-            yield (
-                slice(start, stop),
-                [shared >= level if self.positives == "share" else shared == level for level in levels],
-            )
-
-    def _shared_depth(self, start: int, stop: int) -> Tensor:
-        """Returns how many levels some own rows and all keys share, (c, M), and 0 for a row and itself.
-
-        With several paths, which take longer, what holds all rows at once is kept: the loss asks for it repeatedly.
-        """
-        if self._shared is not None:
-            return self._shared
-        shared = shared_depth(self.nodes[self.first + start : self.first + stop], self.nodes)
-        shared.diagonal(self.first + start).fill_(0)  # a row is no positive of its own
-        if self.several_paths and self.chunk_size is None:
-            self._shared = shared.short()
-        return shared
+        p = self.positives
+        weights = w if self.with_gradient else None
+        lse, of_rows, of_keys = log_sum_exp(p.rows, p.keys, p.place, self.scale, self.chunk_size, weights)
+        value = (w * lse).sum() - (p.rows * v_keys).sum() * self.scale + constant
+        if not self.with_gradient:
+            return value, None
+        return value, p.restore(of_rows.sub_(v_keys, alpha=self.scale), of_keys.sub_(v_rows, alpha=self.scale))
 
 
-def _chunks(rows: int, chunk_size: int | None) -> list[tuple[int, int]]:
-    size = chunk_size or max(rows, 1)
-    return [(start, min(start + size, rows)) for start in range(0, rows, size)]
+def _unconstrained(batch: _Batch, lambdas: Tensor) -> Result:
+    """Eq. 4."""
+    return batch.loss(batch.of_anchor(lambdas).sum(1), *batch.positives.products(batch.of_pair(lambdas)))
 
 
-class _LogSumExp(torch.autograd.Function):
-    """``logsumexp`` of each row's similarities to all keys but itself; in chunks, recomputed in backward."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, keys: Tensor, first: int, scale: float, chunk_size: int | None) -> Tensor:
-        ctx.first, ctx.scale, ctx.chunk_size = first, scale, chunk_size
-        lse = rows.new_empty(len(rows))
-        logits = None
-        for start, stop in _chunks(len(rows), chunk_size):
-            logits = _LogSumExp.logits(rows, keys, first, scale, start, stop)
-            torch.logsumexp(logits, 1, out=lse[start:stop])
-        ctx.save_for_backward(rows, keys, lse, logits if chunk_size is None else None)
-        return lse
-
-    @staticmethod
-    def logits(rows: Tensor, keys: Tensor, first: int, scale: float, start: int, stop: int) -> Tensor:
-        logits = (rows[start:stop] @ keys.T).mul_(scale)  # (chunk, M)
-        logits.diagonal(first + start).fill_(-torch.inf)
-        return logits
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        rows, keys, lse, logits = ctx.saved_tensors
-        grad = grad * ctx.scale
-        grad_rows, grad_keys = torch.empty_like(rows), torch.zeros_like(keys)
-        for start, stop in _chunks(len(rows), ctx.chunk_size):
-            if ctx.chunk_size is not None:
-                logits = _LogSumExp.logits(rows, keys, ctx.first, ctx.scale, start, stop)
-            # d lse_i / d s_ia is the softmax; weighted by the row's own gradient
-            softmax = (logits - lse[start:stop, None]).exp_().mul_(grad[start:stop, None])
-            grad_rows[start:stop] = softmax @ keys
-            grad_keys.addmm_(softmax.T, rows[start:stop])
-        return grad_rows, grad_keys, None, None, None
+def _clamped_by_level(batch: _Batch, lambdas: Tensor, constraint_grad: bool) -> Result:
+    """Eq. 4, with the loss of each level clamped by that of the next finer one."""
+    own = batch.level_losses(batch.log_sum_exp())  # (L,)
+    lambdas = torch.where(batch.anchors > 0, lambdas, 0.0)
+    losses = torch.where(batch.anchors > 0, batch.total(own), -torch.inf)[None]
+    bounds, source = _bounds_of_finer(losses)
+    kept = torch.where((losses >= bounds)[0], lambdas, 0.0)
+    on_bound = torch.zeros_like(lambdas).scatter_add(0, source[0], lambdas - kept)
+    if constraint_grad:
+        return _unconstrained(batch, kept + on_bound)
+    value, gradient = _unconstrained(batch, kept)
+    return value + (on_bound * own).sum(), gradient
 
 
-class _MeanPositiveSimilarity(torch.autograd.Function):
-    """The mean of each row's similarities to its positives of each level; pair by pair, in chunks."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, keys: Tensor, batch: _Batch) -> Tensor:
-        ctx.batch = batch
-        ctx.save_for_backward(rows, keys)
-        sums = torch.zeros_like(batch.counts, dtype=rows.dtype)
-        for part, similarities, positives in batch.chunks():
-            sums[part] = torch.stack([(similarities * positive).sum(1) for positive in positives], 1)
-        return sums / batch.counts.clamp(min=1)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (rows, keys), batch = ctx.saved_tensors, ctx.batch
-        of_pair = grad / batch.counts.clamp(min=1) / batch.temperature  # (m, L)
-        grad_rows, grad_keys = torch.empty_like(rows), torch.zeros_like(keys)
-        for part, positives in batch.positive_pairs():
-            weights = sum(of_pair[part, level, None] * positive for level, positive in enumerate(positives))  # (c, M)
-            grad_rows[part] = weights @ keys
-            grad_keys.addmm_(weights.T, rows[part])
-        return grad_rows, grad_keys, None
-
-
-def _unconstrained_loss(
-    batch: _Batch, lambdas: Tensor, clamp_levels: bool, constraint_grad: bool, gather: Gather
-) -> Tensor:
-    """Eq. 4, with the level losses clamped one by the next finer one on request."""
-    nll = batch.log_sum_exp()[:, None] - batch.mean_positive_similarity()  # (m, L)
-    sums = torch.where(batch.counts > 0, nll, 0.0).sum(0)
-    losses = gather(sums[None])[0].sum(0) / batch.num_anchors.clamp(min=1)  # (L,): of all processes
-    if clamp_levels:
-        losses = _clamped_by_finer(losses, (batch.num_anchors > 0).tolist(), constraint_grad)
-    return (lambdas * losses).sum() / len(lambdas)
-
-
-def _clamped_by_finer(losses: Tensor, present: Sequence[bool], constraint_grad: bool) -> Tensor:
-    clamped, bound = list(losses), None
-    for level in reversed(range(len(clamped))):
-        if present[level]:
-            if bound is not None:
-                floor = bound if constraint_grad else bound.detach()
-                clamped[level] = torch.where(clamped[level] >= bound, clamped[level], floor)
-            bound = clamped[level]
-    return torch.stack(clamped)
-
-
-def _constrained_loss(
-    batch: _Batch, lambdas: Tensor, over_all_pairs: bool, constraint_grad: bool, gather: Gather
-) -> Tensor:
-    """Eq. 5 to 7: pairs clamped by the hardest finer pair, of the batch or of the anchor, in two passes over chunks."""
+def _clamped_by_pair(batch: _Batch, lambdas: Tensor, of_batch: bool, constraint_grad: bool) -> Result:
+    """Eq. 5 to 7: each pair loss clamped by that of the hardest finer pair, of the batch or of the anchor."""
+    p, levels = batch.positives, len(lambdas)
     lse = batch.log_sum_exp()
-    hardest = _hardest_pairs(batch, lse, constraint_grad)  # (m, L), -inf without a pair
-    values = hardest.detach()
-    if over_all_pairs:
-        hardest, values = (gather(h)[0].max(0).values.expand(len(lse), -1) for h in (hardest, values))
-    bounds, bound_values = _running_maximum_of_finer(hardest), _running_maximum_of_finer(values)
+    hardest, key = _hardest_pairs(batch, lse)  # (m, L)
+    if of_batch:
+        nothing = hardest.new_full((1, levels), -torch.inf)  # a process may have no row
+        most, row = torch.cat([hardest, nothing]).max(0)  # (L,)
+        of_processes, process = batch.gather(most[None], 1)
+        most, owner = of_processes.max(0)
+        own = (owner == process) & (most > -torch.inf)
+        bounds, source = _bounds_of_finer(most[None])  # (1, L)
+    else:
+        bounds, source = _bounds_of_finer(hardest)  # (m, L)
 
-    # With the clamped pairs known, what is left is bilinear in the features: sum_ij w_ij (lse_i - s_ij) + constants.
-    share = lambdas / len(lambdas) / batch.num_anchors.clamp(min=1)
-    coefficients = torch.where(batch.counts > 0, share / batch.counts.clamp(min=1), 0.0)  # (m, L)
-    clamped_share = torch.zeros_like(coefficients)
-    weight_of_lse = torch.zeros_like(lse, requires_grad=False)
-    grad_rows, grad_keys = torch.zeros_like(batch.rows), torch.zeros_like(batch.keys)
-    with torch.no_grad():
-        for rows, similarities, positives in batch.chunks():
-            nll = lse[rows, None] - similarities  # (c, M)
-            weights = torch.zeros_like(nll)
-            for level, positive in enumerate(positives):
-                kept = positive & (nll >= bound_values[rows, level, None])
-                weights += coefficients[rows, level, None] * kept
-                clamped = batch.counts[rows, level] - kept.sum(1)
-                clamped_share[rows, level] = coefficients[rows, level] * clamped
-            weight_of_lse[rows] = weights.sum(1)
-            grad_rows[rows] = weights @ batch.keys / batch.temperature
-            grad_keys.addmm_(weights.T, batch.rows[rows], alpha=1 / batch.temperature)
-    similarity = _bilinear(batch.rows, batch.keys, grad_rows, grad_keys)
-    clamped_loss = torch.where(clamped_share > 0, clamped_share * bounds, 0.0).sum()
-    own = (weight_of_lse * lse).sum() - similarity + clamped_loss
-    return gather(own[None])[0].sum()
+    w, of_pair = torch.zeros_like(lse), batch.of_pair(lambdas)
+    on_bound = torch.zeros_like(of_pair)  # (m, L): how much of the pairs' weights stands on the bound
+    v_keys, v_rows = torch.zeros_like(p.rows), torch.zeros_like(p.keys)
+    for block, nll in _blocks(batch, lse):
+        v = torch.zeros_like(nll)
+        for level, bound in enumerate(bounds.expand(len(lse), -1)[block.rows].unbind(1)):
+            columns, weight = block.of_level(level), of_pair[block.rows, level]
+            kept = p.mask(block, level) & (nll[:, columns] >= bound[:, None])
+            v[:, columns] += weight[:, None] * kept
+            on_bound[block.rows, level] = weight * (batch.counts[block.rows, level] - kept.sum(1))
+        w[block.rows] = v.sum(1)
+        v_keys[block.rows] = v @ p.keys[block.columns]
+        v_rows[block.columns].addmm_(v.T, p.rows[block.rows])
+    if not constraint_grad:
+        return batch.loss(w, v_keys, v_rows, torch.where(on_bound > 0, on_bound * bounds, 0.0).sum())
+
+    # the weight on a bound goes to the pair that set it: for some rows i, that of a level to the hardest pair (i, j)
+    if of_batch:
+        on_bound = torch.zeros_like(lambdas).scatter_add(0, source[0], batch.total(on_bound.sum(0)))
+        on_hardest = [(level, row[level, None], on_bound[level, None]) for level in own.nonzero()[:, 0].tolist()]
+    else:
+        on_bound = torch.zeros_like(on_bound).scatter_add(1, source, on_bound)
+        rows = torch.arange(len(lse), device=lse.device)
+        on_hardest = [(level, rows, on_bound[:, level]) for level in range(levels)]
+    for level, i, weight in on_hardest:
+        j = key[i, level]
+        w.index_add_(0, i, weight)
+        v_keys.index_add_(0, i, weight[:, None] * p.keys[j])
+        v_rows.index_add_(0, j, weight[:, None] * p.rows[i])
+    return batch.loss(w, v_keys, v_rows)
 
 
-def _hardest_pairs(batch: _Batch, lse: Tensor, differentiable: bool) -> Tensor:
-    """Returns the largest ``nll_ij`` over ``P_l(i)``, (m, L); -inf where the anchor has no pair at the level."""
+def _blocks(batch: _Batch, lse: Tensor) -> Iterator[tuple[Block, Tensor]]:
+    """Yields blocks of pairs with their losses ``nll_ij``, the same to the last bit each time."""
+    p = batch.positives
+    for block in p.blocks():
+        similarities = p.rows[block.rows] @ p.keys[block.columns].T
+        yield block, torch.sub(lse[block.rows, None], similarities, alpha=batch.scale)
+
+
+def _hardest_pairs(batch: _Batch, lse: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest ``nll_ij`` over ``P_l(i)``, (m, L), -inf where it is empty, and which key that is, (m, L)."""
     hardest = torch.full_like(batch.counts, -torch.inf, dtype=lse.dtype)
     key = torch.zeros_like(batch.counts)
-    with torch.no_grad():
-        for rows, similarities, positives in batch.chunks():
-            for level, positive in enumerate(positives):
-                least, key[rows, level] = similarities.masked_fill(~positive, torch.inf).min(1)
-                hardest[rows, level] = lse[rows] - least
-    if differentiable:
-        # the same number once more with its gradient; the value stays that of the matrix product, to which ties refer
-        again = [
-            lse - (batch.rows * batch.keys[key[:, level]]).sum(1) / batch.temperature for level in range(key.shape[1])
-        ]
-        nll = torch.stack(again, 1)
-        hardest = torch.where(batch.counts > 0, hardest.nan_to_num(neginf=0.0) + (nll - nll.detach()), hardest)
-    return hardest
+    for block, nll in _blocks(batch, lse):
+        for level, columns in enumerate(block.levels):
+            of_level = nll[:, block.of_level(level)].masked_fill(~batch.positives.mask(block, level), -torch.inf)
+            hardest[block.rows, level], of_columns = of_level.max(1)
+            key[block.rows, level] = of_columns + columns.start
+    return hardest, key
 
 
-def _running_maximum_of_finer(hardest: Tensor) -> Tensor:
-    """Returns ``b_{l+1}`` for every level l: the largest entry of the columns right of it; -inf for the last column."""
-    bounds = [torch.full_like(hardest[:, 0], -torch.inf)]
-    for finer in reversed(hardest[:, 1:].unbind(1)):
-        bounds.append(torch.where(finer >= bounds[-1], finer, bounds[-1]))
-    return torch.stack(bounds[::-1], 1)
+def _bounds_of_finer(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest entry of the columns right of each entry of a (k, L) tensor, and its column.
 
-
-def _bilinear(rows: Tensor, keys: Tensor, grad_rows: Tensor, grad_keys: Tensor) -> Tensor:
-    """Returns ``sum_ij w_ij r_i . k_j`` from its two gradients; each product below has it, so one is taken off."""
-    with_gradient_of_rows, with_gradient_of_keys = (rows * grad_rows).sum(), (keys * grad_keys).sum()
-    return with_gradient_of_rows + with_gradient_of_keys - with_gradient_of_keys.detach()
+    Of the last column, -inf and no matter which. At a tie the leftmost column, as each bounds the one left of it.
+    """
+    bounds, sources = [torch.full_like(values[:, 0], -torch.inf)], [torch.zeros_like(values[:, 0], dtype=torch.int64)]
+    for column in range(values.shape[1] - 1, 0, -1):
+        above = values[:, column] >= bounds[-1]
+        bounds.append(torch.where(above, values[:, column], bounds[-1]))
+        sources.append(torch.where(above, column, sources[-1]))
+    return torch.stack(bounds[::-1], 1), torch.stack(sources[::-1], 1)

@@ -11,6 +11,8 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hierpretrain.models.grad_cache import encode_in_chunks
+from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -35,11 +37,13 @@ class HierarchicalContrastive(BaseModel):
         normalize: Whether the loss gets rows of unit length, as the contrastive ones want. Classifiers and prototypes
             take the rows as they are: ``False``. Embeddings have unit length either way.
         channels_last: Whether the weights are laid out for ``channels_last`` images; goes with the preprocessor's.
+        grad_cache: Rows (images times views) that are encoded at a time while training, each process, or ``None`` for
+            the whole batch. The loss is that of the whole batch either way: see :mod:`hierpretrain.models.grad_cache`.
         init_cfg: As of every MMEngine module.
 
     Raises:
-        ValueError: If an option is unknown or wants a projection that is left out, a batch has no labels or is not made
-            of whole views, or a model without a loss is asked for one.
+        ValueError: If an option is unknown or wants a projection that is left out, ``grad_cache`` is below 1, a batch
+            has no labels or is not made of whole views, or a model without a loss is asked for one.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class HierarchicalContrastive(BaseModel):
         embedding: str = "backbone",
         normalize: bool = True,
         channels_last: bool = False,
+        grad_cache: int | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="MultiViewPreprocessor")), init_cfg)
@@ -60,11 +65,15 @@ class HierarchicalContrastive(BaseModel):
             raise ValueError(f"embedding must be 'backbone' or 'projection', not {embedding!r}")
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
-        self.embedding, self.normalize = embedding, normalize
+        if grad_cache is not None and grad_cache < 1:
+            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {grad_cache}")
+        self.embedding, self.normalize, self.grad_cache = embedding, normalize, grad_cache
         self.backbone = _build(backbone)
         self.neck = _build(neck) if neck else None
         self.projection = None if projection is None else _build(projection)
         self.loss_module = None if loss is None else _build(loss)
+        if grad_cache is not None and isinstance(self.data_preprocessor, MultiViewPreprocessor):
+            self.data_preprocessor.deferred = True  # the loss has it prepare a chunk at a time
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -168,7 +177,7 @@ class HierarchicalContrastive(BaseModel):
 
         Args:
             inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them, or a tuple with
-                what :meth:`frozen_features` gave of them.
+                what :meth:`frozen_features` gave of them. With ``grad_cache``, images may be bytes still.
             data_samples: B samples with ``gt_label``, the (L,) label row or (P, L) rows of several paths, and the meta
                 item ``sample_idx``.
         """
@@ -188,11 +197,23 @@ class HierarchicalContrastive(BaseModel):
             )
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(images.device)  # (B, L) or (B, P, L)
         instances = torch.tensor([sample.sample_idx for sample in data_samples], device=images.device)  # (B,)
-        features = self.extract_feat(inputs)
-        if self.projection is not None:
-            features = self.projection(features)
+        features = self._project(inputs) if self.grad_cache is None else self._project_in_chunks(inputs)
         features = normalize(features.float(), dim=1) if self.normalize else features.float()
         return {"loss": self.loss_module(features, torch.cat([labels] * views), instances.repeat(views))}
+
+    def _project(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
+        features = self.extract_feat(inputs)
+        return features if self.projection is None else self.projection(features)
+
+    def _project_in_chunks(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
+        def project(rows: Tensor) -> Tensor:
+            if isinstance(inputs, tuple):
+                return self._project((rows,))
+            return self._project(self.data_preprocessor.prepare(rows) if rows.dtype == torch.uint8 else rows)
+
+        rows = inputs[0] if isinstance(inputs, tuple) else inputs
+        parts = [part for part in (self.backbone, self.neck, self.projection) if part is not None]
+        return encode_in_chunks(project, rows, self.grad_cache, parts)
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
         """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32 on the CPU."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
-from hierpretrain.functional.contrastive import Constraint, Positives
+from hierpretrain.functional.contrastive import Constraint
+from hierpretrain.functional.positives import Positives
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import append_instances, check_labels, prefix_ids
@@ -91,7 +92,7 @@ class HiMulConLoss(_HierarchicalLoss):
         level_weights: ``'exp'``, ``'pow2'``, ``'linear'``, ``'uniform'``, or one number per level, coarsest first.
         positives: ``'share'`` or ``'diverge'``; see :func:`hierpretrain.functional.hierarchical_contrastive_loss`.
         instance_level: Whether the views of one image are a last level of the tree.
-        chunk_size: Rows of similarities held at a time; ``None`` for all.
+        chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
 
     Example:
         >>> loss = HiMulConLoss(level_weights="uniform")
@@ -128,7 +129,7 @@ class HiConELoss(_HierarchicalLoss):
         temperature: As for :class:`HiMulConLoss`; so are the others.
         positives: ``'share'`` or ``'diverge'``.
         instance_level: Whether the views of one image are a last level of the tree.
-        chunk_size: Rows of similarities held at a time; ``None`` for all.
+        chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
 
     Example:
         >>> loss = HiConELoss()
@@ -169,7 +170,7 @@ class HiMulConELoss(_HierarchicalLoss):
         level_weights: Of the levels, by name or one number per level, coarsest first.
         positives: ``'share'`` or ``'diverge'``.
         instance_level: Whether the views of one image are a last level of the tree.
-        chunk_size: Rows of similarities held at a time; ``None`` for all.
+        chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
 
     Example:
         >>> loss = HiMulConELoss(level_weights=[1.0, 3.0])
@@ -208,7 +209,7 @@ class SupConLoss(nn.Module):
         level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
             An item whose path ends above it has no positive, but is a negative of the others.
         temperature: Divides the cosine similarities.
-        chunk_size: Rows of similarities held at a time; ``None`` for all.
+        chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
 
     Example:
         >>> loss = SupConLoss(level=1)
@@ -235,7 +236,7 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: Divides the cosine similarities.
-        chunk_size: Rows of similarities held at a time; ``None`` for all.
+        chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
 
     Example:
         >>> loss = NTXentLoss()

@@ -21,6 +21,10 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         std: Likewise.
         channels_last: Whether images are laid out as the convolutions of a CPU (and of tensor cores) like them best.
 
+    Attributes:
+        deferred: Whether a training batch of bytes is only moved and stacked, so that it stays small, and the model
+            calls :meth:`prepare` on some images at a time. A model with ``grad_cache`` sets it.
+
     Example:
         >>> preprocess = MultiViewPreprocessor(mean=(127.5,), std=(127.5,))
         >>> views = [torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)]
@@ -38,6 +42,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking=non_blocking)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.deferred = False
         # no buffers: averaging those over processes, as SyncBuffersHook does, would round the constants
         self.mean, self.std = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
 
@@ -50,30 +55,39 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
         Args:
             data: ``inputs`` is a (B, C, H, W) tensor, or a list of one such tensor per view, or (as
-                ``pseudo_collate`` leaves them) a list of B images or of B lists of views; ``data_samples`` is kept.
+                ``pseudo_collate`` leaves them) a list of B images or of B lists of views; ``data_samples`` is
+                kept, and stays where it is: the loss moves the labels of all samples at once.
                 In place of images there may be ``features``: what a frozen backbone gave of them, which
                 :class:`hierpretrain.engine.FrozenFeaturesHook` keeps.
-            training: Plays no part.
+            training: Plays a part only if :attr:`deferred`.
 
         Returns:
-            ``inputs``, (views x B, C, H, W) float32, all images' view 0 first, and ``data_samples``. Features are
-            ``inputs`` as the only entry of a tuple, in float32 and else as they came.
+            ``inputs``, (views x B, C, H, W) float32, all images' view 0 first, and ``data_samples``. They are still
+            uint8 if :attr:`deferred` and ``training``. Features are ``inputs`` as the only entry of a tuple, in float32
+            and else as they came.
 
         Raises:
             ValueError: If the images of a batch differ in size.
         """
-        data = self.cast_data(data)
         if "features" in data:
-            (features,) = _views(data["features"])
+            (features,) = _views(self.cast_data(data["features"]))
             return {"inputs": (features.to(self.mean.dtype),), "data_samples": data.get("data_samples")}
         try:
-            inputs = torch.cat(_views(data["inputs"]))
+            inputs = torch.cat(_views(self.cast_data(data["inputs"])))
         except RuntimeError as error:
             raise ValueError(
                 f"the images of a batch must have one size; end the pipeline with a crop or a resize to one ({error})"
             ) from error
-        inputs = inputs.to(self.mean.dtype, memory_format=self.memory_format)
-        return {"inputs": (inputs - self.mean) / self.std, "data_samples": data.get("data_samples")}
+        if not (training and self.deferred and inputs.dtype == torch.uint8):
+            inputs = self.prepare(inputs)
+        return {"inputs": inputs, "data_samples": data.get("data_samples")}
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Returns (N, C, H, W) images of 0 to 255 as the model wants them: float32, and normalised.
+
+        Images that are float32 already, in the wanted layout, are changed in place.
+        """
+        return images.to(self.mean.dtype, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
 
 
 def _views(inputs: Tensor | Sequence[Any]) -> Sequence[Tensor]:

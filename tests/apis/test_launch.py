@@ -1,4 +1,5 @@
 import os
+from datetime import timedelta
 
 import pytest
 import torch
@@ -73,13 +74,13 @@ def test_missing_and_damaged_files_are_named(tmp_path):
 
 
 # ------------------------------------------------------------------ several processes without a GPU
-def launch(frozen_stages, work_dir, **options):
+def launch(frozen_stages, work_dir, launcher="pytorch", **options):
     backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8, frozen_stages=frozen_stages)
     config = Config(
         dict(
             default_scope="hierpretrain",
             model=dict(type="HierarchicalContrastive", backbone=backbone),
-            launcher="pytorch",
+            launcher=launcher,
             work_dir=str(work_dir),
             experiment_name=f"frozen_{frozen_stages}_{len(options)}",
             log_level="ERROR",
@@ -111,3 +112,63 @@ def _launch_without_a_gpu(rank, world_size, work_dir):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 def test_processes_without_a_gpu_need_nothing_of_the_config_and_may_be_frozen(tmp_path):
     distributed.run(_launch_without_a_gpu, 2, tmp_path)
+
+
+class _Started(Exception):
+    """Processes would now find each other."""
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Returns a function that starts a process in an environment and returns the backend, the patience and the rest."""
+
+    def stop(backend, **options):
+        raise _Started(backend, options)
+
+    def start(launcher, work_dir, variables, **options):
+        for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID"):
+            monkeypatch.setenv(name, "")  # and what was there before comes back
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(_Started) as started:
+            launch(-1, work_dir, launcher, **options)
+        return started.value.args
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "init_process_group", stop)
+    return start
+
+
+def test_processes_wait_for_each_other_as_long_as_the_config_says(environment, tmp_path):
+    two_hours = ("gloo", dict(timeout=timedelta(hours=2)))
+    assert environment("pytorch", tmp_path, {}) == two_hours
+    assert environment("pytorch", tmp_path, {}, env_cfg=dict(dist_cfg=dict(backend="nccl"))) == two_hours
+    a_minute = dict(dist_cfg=dict(backend="nccl", timeout=60))
+    assert environment("pytorch", tmp_path, {}, env_cfg=a_minute) == ("gloo", dict(timeout=timedelta(minutes=1)))
+
+
+SLURM = dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_LOCALID="1", SLURM_NODELIST="node[1-2]")
+
+
+def test_a_process_learns_its_place_from_slurm(environment, tmp_path):
+    environment("slurm", tmp_path, {**SLURM, "MASTER_ADDR": "node1", "MASTER_PORT": "1234"})
+    place = dict(RANK="3", WORLD_SIZE="4", LOCAL_RANK="1", MASTER_ADDR="node1", MASTER_PORT="1234")
+    assert {name: os.environ[name] for name in place} == place
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname node[1-2]" ] && echo node1 && echo node2\n')
+    scontrol.chmod(0o755)
+    environment("slurm", tmp_path, {**SLURM, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert {name: os.environ[name] for name in place} == {**place, "MASTER_PORT": "29500"}
+
+
+def test_what_slurm_does_not_say_is_asked_for(environment, tmp_path):
+    with pytest.raises(ValueError, match=r"--launcher slurm is for processes that srun starts; use tools/slurm_"):
+        environment("slurm", tmp_path, {})
+    with pytest.raises(ValueError, match=r"scontrol does not name the machines of SLURM_NODELIST=node\[1-2\]: "):
+        environment("slurm", tmp_path, {**SLURM, "PATH": str(tmp_path)})
+
+
+def test_launchers_that_need_a_gpu_say_so(environment, tmp_path):
+    with pytest.raises(ValueError, match="without a GPU, launcher must be 'none', 'pytorch' or 'slurm'; it is 'mpi'"):
+        environment("mpi", tmp_path, {})

@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.fileio import get_file_backend
+from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import HistoryBuffer
-from mmengine.optim import OptimWrapper
+from mmengine.optim import (
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    OptimWrapper,
+    OptimWrapperDict,
+    ReduceOnPlateauLR,
+)
 from mmengine.runner import EpochBasedTrainLoop
 
 from hierpretrain import _compat
@@ -106,8 +114,8 @@ def test_bfloat16_autocast_on_a_cpu_and_float32_weights():
 
 
 # ------------------------------------------------------------------ exact resume
-def runner(sampler=None, dataset=None, **state):
-    loader = type("Loader", (), dict(dataset=dataset, batch_sampler=sampler, __len__=lambda self: 10))()
+def runner(sampler=None, dataset=None, batches=10, **state):
+    loader = type("Loader", (), dict(dataset=dataset, batch_sampler=sampler, __len__=lambda self: batches))()
     defaults = dict(
         seed=7,
         epoch=2,
@@ -115,7 +123,7 @@ def runner(sampler=None, dataset=None, **state):
         train_loop=EpochBasedTrainLoop.__new__(EpochBasedTrainLoop),
         train_dataloader=loader,
         _resume=True,
-        logger=SimpleNamespace(warning=print),
+        logger=SimpleNamespace(warning=print, info=print),
     )
     return SimpleNamespace(**{**defaults, **state})
 
@@ -129,21 +137,23 @@ def test_generators_start_from_seed_and_iteration():
     assert len({draws(7, 23), draws(7, 24), draws(8, 23)}) == 3
 
 
+class Sampler:
+    loaded, batch_size = None, 8
+    sampler = SimpleNamespace(seed=0)
+
+    def load_state_dict(self, state):
+        self.loaded = state
+
+
 def test_the_place_in_an_epoch_goes_into_the_checkpoint_and_back():
-    class Sampler:
-        loaded = None
-        sampler = SimpleNamespace(seed=0)
-
-        def load_state_dict(self, state):
-            self.loaded = state
-
     sampler, saved = Sampler(), {"meta": {"epoch": 2, "iter": 23}}
     dataset = SimpleNamespace(set_epoch=lambda epoch: None)
     hook = ExactResumeHook()
     for batch in range(3):
         hook.after_train_iter(runner(), batch)
-    hook.before_save_checkpoint(runner(), saved)
-    assert saved["batch_sampler"] == {"epoch": 2, "position": 3, "batches": 10}
+    hook.before_save_checkpoint(runner(sampler), saved)
+    place = {"epoch": 2, "position": 3, "batches": 10, "batch_size": 8, "processes": 1}
+    assert saved["batch_sampler"] == place
     fresh = ExactResumeHook()
     fresh.after_load_checkpoint(runner(), saved)
     fresh.before_train(runner(sampler, dataset))
@@ -160,3 +170,108 @@ def test_a_sampler_without_state_cannot_go_on_in_the_middle():
     hook.after_load_checkpoint(runner(), {"batch_sampler": {"epoch": 2, "position": 3, "batches": 10}})
     with pytest.raises(ValueError, match="lies in the middle of an epoch, where object cannot go on"):
         hook.before_train(runner(object(), SimpleNamespace(set_epoch=None)))
+
+
+@pytest.mark.parametrize(
+    ("saved", "then"),
+    [
+        (dict(batches=20, batch_size=8, processes=1), "20 batches of 8 on each of 1"),
+        (dict(batches=10, batch_size=9, processes=1), "10 batches of 9 on each of 1"),
+        (dict(batches=10, batch_size=8, processes=2), "10 batches of 8 on each of 2"),
+    ],
+    ids=["batches", "batch size", "processes"],
+)
+def test_the_middle_of_an_epoch_goes_on_with_the_same_plan_only(saved, then):
+    hook, dataset = ExactResumeHook(), SimpleNamespace(set_epoch=None)
+    hook.after_load_checkpoint(runner(), {"batch_sampler": {"epoch": 2, "position": 3, **saved}})
+    with pytest.raises(
+        ValueError, match=rf"an epoch of {then} process\(es\), and this run's have 10 of 8 on each of 1"
+    ):
+        hook.before_train(runner(Sampler(), dataset))
+
+
+# ------------------------------------------------------------------ resume with epochs of another length
+def training(batches, work_dir, lr=1.0, **state):
+    """A run of six epochs, with two of warm-up, a cosine behind them, both by iteration, and two steps by epoch."""
+    weight = torch.nn.Parameter(torch.ones(1))
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=lr, momentum=0.5))
+    schedulers = [
+        LinearLR.build_iter_from_epoch(wrapper, start_factor=0.1, begin=0, end=2, epoch_length=batches),
+        CosineAnnealingLR.build_iter_from_epoch(wrapper, T_max=4, begin=2, end=6, epoch_length=batches),
+        MultiStepLR(wrapper, milestones=[1, 4], gamma=0.5),
+    ]
+    state = {"optim_wrapper": wrapper, "param_schedulers": schedulers, "work_dir": work_dir, **state}
+    return runner(batches=batches, **state)
+
+
+def train(run, epochs):
+    """Trains for some epochs and returns the learning rates of their iterations."""
+    schedule, rates = ParamSchedulerHook(), []
+    for _ in range(epochs):
+        for batch in range(len(run.train_dataloader)):
+            rates += run.optim_wrapper.get_lr()["lr"]
+            run.optim_wrapper.update_params((run.optim_wrapper.param_groups[0]["params"][0] ** 2).sum())
+            schedule.after_train_iter(run, batch)
+        schedule.after_train_epoch(run)
+    return rates
+
+
+def saved(run, epoch):
+    return {
+        "meta": {"epoch": epoch, "iter": epoch * len(run.train_dataloader)},
+        "optimizer": run.optim_wrapper.state_dict(),
+        "param_schedulers": [scheduler.state_dict() for scheduler in run.param_schedulers],
+        "batch_sampler": {"epoch": epoch, "position": 0, "batches": len(run.train_dataloader)},
+    }
+
+
+def resume(run, checkpoint):
+    """Does what MMEngine's runner does with a checkpoint."""
+    ExactResumeHook().after_load_checkpoint(run, checkpoint)
+    run.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+    for scheduler, state in zip(run.param_schedulers, checkpoint.get("param_schedulers", ()), strict=False):
+        scheduler.load_state_dict(state)
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 5])
+@pytest.mark.parametrize("batches", [3, 5, 16])
+@pytest.mark.parametrize("lr", [1.0, 0.25], ids=["same rate", "scaled rate"])
+def test_the_schedule_is_that_of_a_run_that_has_always_had_as_many_batches(tmp_path, epoch, batches, lr):
+    expected = train(training(batches, tmp_path, lr), 6)[epoch * batches :]
+    before = training(8, tmp_path)
+    train(before, epoch)
+    checkpoint = saved(before, epoch)
+    momentum = checkpoint["optimizer"]["state"][0]["momentum_buffer"].clone()
+    after = training(batches, tmp_path, lr)
+    resume(after, checkpoint)
+    assert checkpoint["meta"] == {"epoch": epoch, "iter": epoch * batches}
+    assert torch.equal(after.optim_wrapper.state_dict()["state"][0]["momentum_buffer"], momentum)
+    assert train(after, 6 - epoch) == expected
+
+
+def test_epochs_of_the_same_length_go_on_with_what_was_saved(tmp_path):
+    before, after = training(8, tmp_path), training(8, tmp_path, lr=0.25)
+    expected = train(before, 6)[24:]
+    before = training(8, tmp_path)
+    train(before, 3)
+    resume(after, saved(before, 3))
+    assert train(after, 3) == expected
+
+
+def test_what_cannot_follow_epochs_of_another_length_says_so(tmp_path):
+    before = training(8, tmp_path)
+    changed = "the checkpoint's epochs had 8 batches, and this run's 4"
+    after = training(4, tmp_path)
+    after.param_schedulers.append(ReduceOnPlateauLR(after.optim_wrapper, monitor="map"))
+    with pytest.raises(ValueError, match=f"{changed}, which a schedule that looks at the metrics cannot follow"):
+        resume(after, saved(before, 2))
+    after = training(4, tmp_path)
+    after.optim_wrapper = OptimWrapperDict(only=after.optim_wrapper)
+    with pytest.raises(ValueError, match=f"{changed}, which only a run with a single optimizer can follow"):
+        resume(after, saved(before, 2))
+    (tmp_path / "iter_8.pth").touch()
+    (tmp_path / "iter_of_mine.pth").touch()
+    resume(training(4, tmp_path), saved(before, 2))
+    (tmp_path / "iter_9.pth").touch()
+    with pytest.raises(ValueError, match=f"{changed}: iterations are counted anew, from 8 on, and .*iter_9.pth would"):
+        resume(training(4, tmp_path), saved(before, 2))

@@ -114,7 +114,7 @@ def test_training_from_features_is_training_from_images(images, tmp_path, encode
     cached = train(images, tmp_path / "cached", encoder=encoder, hook=dict(batch_size=batch_size))
     assert_same(cached, plain, rtol=1e-5, atol=1e-6)
     assert len(losses(cached)) == 6
-    assert len(set(losses(cached))) == 6
+    assert len(set(losses(cached))) >= 5  # an epoch's last batch may be two images of one class, whose loss is 0
 
 
 def test_of_one_batch_composition_every_bit_is_the_same(images, tmp_path):

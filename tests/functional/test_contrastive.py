@@ -6,6 +6,7 @@ from torch.nn.functional import normalize
 
 from hierpretrain.functional import hierarchical_contrastive_loss, supcon_loss
 from hierpretrain.functional.contrastive import LEVEL_WEIGHTS
+from hierpretrain.functional.log_sum_exp import rows_at_a_time
 from hierpretrain.taxonomy import PAD, append_instances
 from tests.conftest import random_features, random_labels
 from tests.memory import LargestTensor
@@ -277,6 +278,107 @@ def test_in_chunks_several_paths_take_memory_of_a_chunk():
     assert largest.numel <= 4 * 64 * 3  # a chunk's similarities or masks, and the features and labels themselves
 
 
+# ------------------------------------------------------------------ scale
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("ragged", [False, True])
+def test_by_default_more_rows_than_one_block_give_what_all_at_once_give(options, ragged):
+    rows = 400  # several blocks of sorted rows, within nodes and across them
+    labels, features = (
+        random_labels(20, rows=rows, levels=4, branching=3, ragged=ragged),
+        random_features(20, rows=rows),
+    )
+    expected = value_and_grad(hierarchical_contrastive_loss, features, labels, chunk_size=rows, **options)
+    assert_same(value_and_grad(hierarchical_contrastive_loss, features, labels, **options), expected, 1e-10)
+    several = torch.stack([labels, labels], 1)  # by pairs, in no order of paths
+    assert_same(value_and_grad(hierarchical_contrastive_loss, features, several, **options), expected, 1e-10)
+
+
+def test_more_rows_than_one_chunk_give_the_loss_of_the_formula():
+    rows = 1500  # by default, more than a chunk for one thread
+    features, labels = random_features(21, rows=rows), random_labels(21, rows=rows, levels=1, branching=40)
+    logits = (features @ features.T / 0.1).masked_fill(torch.eye(rows, dtype=torch.bool), -torch.inf)
+    positive = (labels == labels.T) & (labels != PAD) & ~torch.eye(rows, dtype=torch.bool)
+    means = (-logits.log_softmax(1)).masked_fill(~positive, 0.0).sum(1) / positive.sum(1).clamp(min=1)
+    expected = means.sum() / positive.any(1).sum()
+    (grad,) = torch.autograd.grad(expected, features)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert rows_at_a_time(rows, rows, features.device) < rows
+        assert_same(value_and_grad(supcon_loss, features, labels[:, 0]), (expected.detach(), grad), 1e-10)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [*((options, 1) for options in OPTIONS), (OPTIONS[0], 2), (OPTIONS[-4], 2)],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else str(value),
+)
+def test_memory_is_that_of_a_chunk_at_any_number_of_levels(options, paths):
+    rows, chunk, levels = 48, 8, 7
+    labels = random_labels(22, rows=rows, levels=levels)[:, None].repeat(1, paths, 1).squeeze(1)
+    features = random_features(22, rows=rows)
+    with LargestTensor() as largest:
+        value_and_grad(hierarchical_contrastive_loss, features, labels, chunk_size=chunk, **options)
+    # a chunk's similarities or all rows' labels; by pairs, what shared_depth compares of a chunk's paths
+    assert largest.numel <= max(chunk * rows, (rows + 1) * paths * levels)
+
+
+def test_by_default_no_tensor_is_as_large_as_the_similarities():
+    rows = 3000
+    labels, features = random_labels(23, rows=rows, levels=3, branching=4), random_features(23, rows=rows)
+    for constraint in (None, "pair"):
+        with LargestTensor() as largest:
+            value_and_grad(hierarchical_contrastive_loss, features, labels, constraint=constraint)
+        assert largest.numel <= max(2**18 * torch.get_num_threads(), 128 * rows) < rows**2
+
+
+def test_without_gradient_there_is_the_same_value():
+    labels, features = random_labels(24), random_features(24)
+    for options in OPTIONS:
+        expected = hierarchical_contrastive_loss(features, labels, **options)
+        with torch.no_grad():
+            actual = hierarchical_contrastive_loss(features, labels, **options)
+        assert not actual.requires_grad
+        torch.testing.assert_close(actual, expected.detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_under_autocast_has_the_gradient_of_float32(dtype):
+    labels, features = random_labels(0), random_features(0).detach().to(dtype)
+    for constraint in (None, "pair", "anchor", "level"):
+        full = features.float().requires_grad_()
+        expected = value_and_grad(hierarchical_contrastive_loss, full, labels, constraint=constraint)
+        half = features.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value, grad = value_and_grad(hierarchical_contrastive_loss, half, labels, constraint=constraint)
+        assert value.dtype == torch.float32
+        assert_same((value, grad), (expected[0], expected[1].to(dtype)), 0)
+
+
+def test_the_gradient_is_scaled_by_what_comes_after():
+    labels, features = random_labels(25), random_features(25)
+    _, grad = value_and_grad(hierarchical_contrastive_loss, features, labels)
+    (scaled,) = torch.autograd.grad(3 * hierarchical_contrastive_loss(features, labels) + features.sum(), features)
+    torch.testing.assert_close(scaled, 3 * grad + 1)
+
+
+@pytest.mark.slow
+def test_compiled_it_has_the_same_value_and_gradient_for_every_batch():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 4).double()
+
+    def loss(features, labels):
+        return hierarchical_contrastive_loss(normalize(net(features), dim=1), labels, constraint="pair")
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, backend="aot_eager")
+    for seed, rows in ((26, 12), (27, 17)):
+        labels, features = random_labels(seed, rows=rows), random_features(seed, rows=rows)
+        assert_same(value_and_grad(compiled, features, labels), value_and_grad(loss, features, labels), 1e-12)
+
+
 # ------------------------------------------------------------------ bad input
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -299,7 +401,7 @@ def test_in_chunks_several_paths_take_memory_of_a_chunk():
         (dict(level_weights=[1.0]), r"one number for each of the 2 levels, coarsest first; they are \[1.0\]"),
         (dict(level_weights=[-1.0, 2.0]), r"level_weights must be finite and not below 0; they are \[-1.0, 2.0\]"),
         (dict(level_weights=[1.0, float("nan")]), "level_weights must be finite"),
-        (dict(chunk_size=0), "chunk_size must be at least 1, or None for all rows at once; it is 0"),
+        (dict(chunk_size=0), "chunk_size must be at least 1, or None for a number that is fast; it is 0"),
     ],
 )
 def test_bad_input_names_the_rule(change, message):

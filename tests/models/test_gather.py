@@ -1,13 +1,17 @@
+from collections import Counter
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
+from hierpretrain.functional import hierarchical_contrastive_loss
 from hierpretrain.models import HiConELoss, HiMulConELoss, HiMulConLoss, NTXentLoss, SupConLoss
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.taxonomy import PAD
 from tests import distributed
-from tests.conftest import random_labels
+from tests.conftest import random_features, random_labels
 from tests.reference.paths import random_paths
 
 IMAGES = 8
@@ -104,9 +108,99 @@ def gather_uneven_rows(rank, world_size):
     assert torch.equal(rows.grad, place * sum(range(1, world_size + 1)))
 
 
+def gather_even_rows(rank, world_size):
+    rows = torch.full((2, 3), float(rank), requires_grad=True)
+    for counts in (None, 2, [2] * world_size):
+        everyone, first = gather_rows(rows, counts)
+        assert first == 2 * rank
+        assert torch.equal(
+            everyone.detach(), torch.arange(float(world_size)).repeat_interleave(2)[:, None].expand(-1, 3)
+        )
+        (grad,) = torch.autograd.grad((everyone.T * (rank + 1.0)).sum(), rows)  # a gradient that is not contiguous
+        assert torch.equal(grad, torch.full((2, 3), float(sum(range(1, world_size + 1)))))
+    labels = torch.arange(2) + 2**40 * rank  # integers have no gradient
+    expected = torch.cat([torch.arange(2) + 2**40 * r for r in range(world_size)])
+    assert torch.equal(gather_rows(labels, 2)[0], expected)
+
+
 @pytest.mark.ddp
-def test_gradients_of_all_processes_come_back_to_their_rows():
-    distributed.run(gather_uneven_rows, 3)
+@pytest.mark.parametrize("function", [gather_uneven_rows, gather_even_rows])
+def test_gradients_of_all_processes_come_back_to_their_rows(function):
+    distributed.run(function, 3)
+
+
+def gather_with_an_empty_process(rank, world_size):
+    rows = torch.full((0 if rank == 1 else 3, 2), float(rank), requires_grad=True)
+    everyone, first = gather_rows(rows)
+    assert everyone[:, 0].tolist() == [0.0] * 3 + [2.0] * 3
+    assert first == (0 if rank == 0 else 3)
+    everyone.sum().backward()
+    assert torch.equal(rows.grad, torch.full_like(rows, 3.0))
+
+
+@pytest.mark.ddp
+def test_a_process_may_have_no_row():
+    distributed.run(gather_with_an_empty_process, 3)
+
+
+ROWS = 330  # more than a block of sorted rows, so that the default cuts them
+PARTS = ((0, ROWS - 1), (ROWS - 1, ROWS), (ROWS, ROWS))  # the second process has one row, the third none
+
+
+def compare_large_batch(rank, world_size, expected):
+    features, labels = large_batch()
+    own = slice(*PARTS[rank])
+    for name, options in LARGE.items():
+        part = features[own].clone().requires_grad_()
+        loss = hierarchical_contrastive_loss(part, labels[own], gather=gather_rows, **options)
+        loss.backward()
+        value, grad = expected[name]
+        torch.testing.assert_close(loss.detach(), value, rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+        # as under DistributedDataParallel, each process has the loss of all
+        actual = part.grad / world_size
+        torch.testing.assert_close(actual, grad[own], rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+
+
+LARGE = {
+    f"{positives} {constraint} {grad}": dict(positives=positives, constraint=constraint, constraint_grad=grad)
+    for positives in ("share", "diverge")
+    for constraint in (None, "pair", "anchor", "level")
+    for grad in (False, True)
+    if constraint or not grad
+}
+
+
+def large_batch():
+    return random_features(5, rows=ROWS).detach(), random_labels(5, rows=ROWS, levels=3, branching=3)
+
+
+@pytest.mark.ddp
+def test_by_default_chunks_and_uneven_parts_change_nothing():
+    features, labels = large_batch()
+    expected = {}
+    for name, options in LARGE.items():
+        leaf = features.clone().requires_grad_()
+        loss = hierarchical_contrastive_loss(leaf, labels, **options)
+        loss.backward()
+        expected[name] = loss.detach(), leaf.grad
+    distributed.run(compare_large_batch, len(PARTS), expected)
+
+
+def count_collectives(rank, world_size):
+    features, labels = random_features(6).detach().requires_grad_(), random_labels(6)
+    called = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_gather_into_tensor", "reduce_scatter_tensor", "all_gather", "all_reduce"):
+            original = getattr(dist, name)
+            patch.setattr(dist, name, lambda *args, n=name, f=original: called.update([n]) or f(*args))
+        hierarchical_contrastive_loss(features, labels, gather=gather_rows).backward()
+    # the numbers of rows once; features, labels, the loss; back, the gradients of the loss and of the features
+    assert called == {"all_gather_into_tensor": 4, "reduce_scatter_tensor": 2}
+
+
+@pytest.mark.ddp
+def test_the_numbers_of_rows_are_exchanged_once_a_loss():
+    distributed.run(count_collectives, 2)
 
 
 def one_process_has_nan(rank, world_size):
