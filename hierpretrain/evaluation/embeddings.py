@@ -53,16 +53,22 @@ class Embeddings:
         Raises:
             ValueError: If there is no sample or the data set has no taxonomy.
         """
-        if not samples:
+        return cls.from_columns(columns(samples), dataset_meta)
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
+        """Does what :meth:`from_samples` does, of the samples' :func:`columns`."""
+        if not columns:
             raise ValueError("there is no embedded image to evaluate; is the data set of the split empty?")
-        unique = {sample["sample_idx"]: sample for sample in samples}
-        ordered = [unique[index] for index in sorted(unique)]
+        numbers = columns["sample_idx"]
+        last = np.unique(numbers[::-1], return_index=True)[1]  # in the order of the numbers
+        rows = len(numbers) - 1 - last
         return cls(
-            features=_stack(ordered, "embedding"),
-            labels=_stack(ordered, "gt_label"),
-            flat_labels=_stack(ordered, "flat_label"),
-            splits=[sample["split"] for sample in ordered],
-            paths=[sample["img_path"] for sample in ordered],
+            features=torch.from_numpy(columns["embedding"][rows]),
+            labels=torch.from_numpy(columns["gt_label"][rows]),
+            flat_labels=torch.from_numpy(columns["flat_label"][rows]),
+            splits=columns["split"][rows].tolist(),
+            paths=columns["img_path"][rows].tolist(),
             taxonomy=_taxonomy(dataset_meta),
             flat_names=tuple(dataset_meta.get("flat_label_names", ())),
             flat_values=dataset_meta.get("flat_label_values", {}),
@@ -257,5 +263,6 @@ def _own(value: Tensor) -> NDArray[Any]:
     return (value if value.untyped_storage().nbytes() == value.nbytes else value.clone()).numpy()
 
 
-def _stack(samples: Sequence[Mapping[str, Any]], key: str) -> Tensor:
-    return torch.from_numpy(np.stack([sample[key] for sample in samples]))
+def columns(samples: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Puts what :func:`collect` kept of each image into one array per item; nothing if there is no image."""
+    return {key: np.stack([sample[key] for sample in samples]) for key in (samples[0] if samples else ())}

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections import ChainMap, Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+from weakref import WeakSet
 
+from mmengine.dist import get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect
-from hierpretrain.functional import (
-    clustering_metrics,
-    hierarchical_retrieval_metrics,
-    hierarchy_violations,
-    retrieval_metrics,
+from hierpretrain.evaluation.embeddings import (
+    Embeddings,
+    Splits,
+    as_tags,
+    check_levels,
+    check_splits,
+    collect,
+    columns,
 )
-from hierpretrain.functional.clustering import nmi_in_parents
+from hierpretrain.evaluation.exchange import Exchange, on_all
+from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_sums
+from hierpretrain.functional.retrieval import means, retrieval_sums
+from hierpretrain.functional.violations import violation_counts, violation_shares
 from hierpretrain.registry import METRICS
 
 
@@ -30,6 +39,8 @@ class EmbeddingMetric(BaseMetric):
     """
 
     default_prefix = ""  # the names say it all
+    _exchange: ClassVar[Exchange] = Exchange()  # of all metrics, which MMEngine makes, fills and reads apart
+    _unread: ClassVar[WeakSet[EmbeddingMetric]] = WeakSet()
 
     def __init__(
         self,
@@ -42,9 +53,25 @@ class EmbeddingMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self._named_levels, self._named_splits = list(levels), list(splits)
 
-    @abstractmethod
     def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the metrics of all collected images."""
+        """Returns the metrics of all collected images; for a subclass whose work is not shared."""
+        raise NotImplementedError(f"{type(self).__name__} must define measure, or share and merge")
+
+    def share(self, embedded: Embeddings, part: tuple[int, int]) -> Any:
+        """Does one process's share of the work; by default the first process does all of it.
+
+        Args:
+            embedded: All collected images.
+            part: (i, n): this is process i of n.
+
+        Returns:
+            Something small, which is pickled.
+        """
+        return self.measure(embedded) if part[0] == 0 else None
+
+    def merge(self, shares: list[Any]) -> dict[str, float]:
+        """Returns the metrics, made of what :meth:`share` returned on every process."""
+        return dict(shares[0])
 
     @property
     def dataset_meta(self) -> dict[str, Any] | None:
@@ -60,10 +87,32 @@ class EmbeddingMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Collects a batch."""
         self.results.extend(map(collect, data_samples))
+        self._unread.add(self)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Returns the metrics of all images that all processes have collected, the same on every process.
+
+        The embeddings are exchanged once for all metrics that have collected the same, and each process does its share
+        of the work of each metric. What fails on one process fails on all.
+
+        Args:
+            size: The number of images, which the images themselves tell.
+        """
+        self._unread.discard(self)
+        try:
+            together = self._exchange(lambda: columns(self.results))
+            embedded = partial(Embeddings.from_columns, together, self.dataset_meta)
+            shares = on_all(lambda: self.share(embedded(), (get_rank(), get_world_size())))
+            metrics = on_all(lambda: self.merge(shares))[0]
+        finally:
+            self.results.clear()
+            if not self._unread:
+                self._exchange.forget()
+        return {f"{self.prefix}/{name}" if self.prefix else name: value for name, value in metrics.items()}
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Returns the metrics of all collected images."""
-        return self.measure(Embeddings.from_samples(results, self.dataset_meta))
+        """Returns the metrics of all collected images, computed by this process alone."""
+        return self.merge([self.share(Embeddings.from_samples(results, self.dataset_meta), (0, 1))])
 
 
 @METRICS.register_module()
@@ -79,6 +128,7 @@ class RetrievalMetric(EmbeddingMetric):
     Args:
         levels: Levels, by name or number, and flat label columns, by name.
         ks: Lengths of the result lists that ``recall@k`` and ``precision@k`` look at.
+        average_precision: Whether ``map`` is measured, which takes the whole ranking of the gallery.
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         prefix: Stands, with a slash, before the names of the results.
@@ -90,6 +140,7 @@ class RetrievalMetric(EmbeddingMetric):
         levels: Sequence[int | str],
         ks: Sequence[int] = (1, 10),
         *,
+        average_precision: bool = True,
         query: Splits | None = None,
         gallery: Splits | None = None,
         prefix: str | None = None,
@@ -98,25 +149,33 @@ class RetrievalMetric(EmbeddingMetric):
         splits = [*as_tags(query), *as_tags(gallery)]
         super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
         self.levels, self.ks, self.query, self.gallery = levels, tuple(ks), query, gallery
+        self.average_precision = average_precision
 
-    def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the metrics of all collected images."""
+    def share(self, embedded: Embeddings, part: tuple[int, int]) -> dict[int | str, dict[str, float]]:
+        """Returns the sums over a share of the queries, by level."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
-        metrics = {}
+        sums = {}
         for level in self.levels:
             (asked, num_asked), (offered, num_offered) = query.of_one_class(level), gallery.of_one_class(level)
-            found = retrieval_metrics(
+            sums[level] = retrieval_sums(
                 asked.features,
                 asked.classes(level),
                 offered.features,
                 offered.classes(level),
                 ks=self.ks,
                 same_set=same_set,
+                average_precision=self.average_precision,
+                part=part,
             )
-            if num_ambiguous := num_asked + (0 if same_set else num_offered):
-                found["num_ambiguous"] = num_ambiguous
-            metrics.update({f"{level}/{name}": value for name, value in found.items()})
-        return metrics
+            num_ambiguous = num_asked + (0 if same_set else num_offered)
+            if num_ambiguous and part[0] == 0:
+                sums[level]["num_ambiguous"] = num_ambiguous
+        return sums
+
+    def merge(self, shares: list[dict[int | str, dict[str, float]]]) -> dict[str, float]:
+        """Returns the means over all queries."""
+        found = {level: means(_total(share[level] for share in shares)) for level in self.levels}
+        return {f"{level}/{name}": value for level, values in found.items() for name, value in values.items()}
 
 
 @METRICS.register_module()
@@ -145,12 +204,15 @@ class HierarchicalRetrievalMetric(EmbeddingMetric):
         super().__init__(splits=[*as_tags(query), *as_tags(gallery)], prefix=prefix, collect_device=collect_device)
         self.ks, self.query, self.gallery = tuple(ks), query, gallery
 
-    def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the metrics of all collected images."""
+    def share(self, embedded: Embeddings, part: tuple[int, int]) -> dict[str, float]:
+        """Returns the sums over a share of the queries."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
-        return hierarchical_retrieval_metrics(
-            query.features, query.labels, gallery.features, gallery.labels, ks=self.ks, same_set=same_set
-        )
+        sides = query.features, query.labels, gallery.features, gallery.labels
+        return hierarchical_retrieval_sums(*sides, ks=self.ks, same_set=same_set, part=part)
+
+    def merge(self, shares: list[dict[str, float]]) -> dict[str, float]:
+        """Returns the means over all queries."""
+        return means(_total(shares))
 
 
 @METRICS.register_module()
@@ -188,16 +250,26 @@ class ClusteringMetric(EmbeddingMetric):
         )
         self.levels, self.within, self.splits, self.seed = levels, within, splits, seed
 
-    def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the metrics of all collected images."""
+    def share(self, embedded: Embeddings, part: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
+        """Returns what a share of the starts finds at each level, and in a share of the parents of each pair."""
         images = embedded.of(self.splits)
-        metrics = {}
+        at_levels, in_parents = [], []
         for level in self.levels:
-            found = clustering_metrics(images.features, images.classes(level), seed=self.seed)
-            metrics.update({f"{level}/{name}": found[name] for name in ("nmi", "ami")})
+            at_levels.append(best_clustering(images.features, images.classes(level), seed=self.seed, part=part))
         for level, parent in self.within:
-            classes, parents = images.classes(level), images.classes(parent)
-            metrics[f"{level}/nmi_in_{parent}"], _ = nmi_in_parents(images.features, classes, parents, seed=self.seed)
+            sides = images.classes(level), images.classes(parent)
+            in_parents.append(nmi_by_parent(images.features, *sides, seed=self.seed, part=part))
+        return at_levels, in_parents
+
+    def merge(self, shares: list[tuple[list[Any], list[dict[int, float]]]]) -> dict[str, float]:
+        """Returns the metrics of the best start, and the mean over all parents."""
+        at_levels, in_parents = (list(zip(*parts, strict=True)) for parts in zip(*shares, strict=True))
+        metrics = {}
+        for level, found in zip(self.levels, at_levels, strict=True):
+            _, best = min(found, key=lambda of_part: of_part[0])
+            metrics.update({f"{level}/{name}": best[name] for name in ("nmi", "ami")})
+        for (level, parent), found in zip(self.within, in_parents, strict=True):
+            metrics[f"{level}/nmi_in_{parent}"] = mean_over_parents(dict(ChainMap(*found)))
         return metrics
 
 
@@ -225,7 +297,20 @@ class ViolationMetric(EmbeddingMetric):
         super().__init__(splits=as_tags(splits), prefix=prefix, collect_device=collect_device)
         self.splits, self.max_anchors, self.seed = splits, max_anchors, seed
 
-    def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the metrics of all collected images."""
+    def share(self, embedded: Embeddings, part: tuple[int, int]) -> Any:
+        """Returns the counts over a share of the anchors."""
         images = embedded.of(self.splits)
-        return hierarchy_violations(images.features, images.labels, max_anchors=self.max_anchors, seed=self.seed)
+        options = dict(max_anchors=self.max_anchors, seed=self.seed, part=part)
+        return violation_counts(images.features, images.labels, **options)
+
+    def merge(self, shares: list[Any]) -> dict[str, float]:
+        """Returns the shares over all anchors."""
+        return violation_shares(*map(sum, zip(*shares, strict=True)))
+
+
+def _total(sums: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Adds up numbers by name."""
+    total: Counter[str] = Counter()
+    for numbers in sums:
+        total.update(numbers)
+    return dict(total)

@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.functional.retrieval import _keys, check_same_set, check_some_relevant
+from hierpretrain.functional.ranking import distance_keys
+from hierpretrain.functional.retrieval import check_same_set, means
 from hierpretrain.functional.search import unit_pair
 from hierpretrain.taxonomy import check_labels, paired_depth, path_heights, shared_depth
 
@@ -95,6 +98,56 @@ def hierarchical_retrieval_metrics(
         {'h_ap': 0.75, 'asi': 0.5, 'ndcg': 0.7098, 'ndcg@1': 0.1429, 'lca_height@1': 2.0, 'num_queries': 1,
          'num_lone_queries': 0}
     """
+    return means(
+        hierarchical_retrieval_sums(
+            query,
+            query_labels,
+            gallery,
+            gallery_labels,
+            ks=ks,
+            same_set=same_set,
+            relevance=relevance,
+            alpha=alpha,
+        )
+    )
+
+
+def hierarchical_retrieval_sums(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    *,
+    ks: Sequence[int] = (1, 10),
+    same_set: bool = False,
+    relevance: str | Sequence[float] = "pop",
+    alpha: float = 1.0,
+    part: tuple[int, int] = (0, 1),
+) -> dict[str, float]:
+    """Adds up what :func:`hierarchical_retrieval_metrics` takes the mean of, over one of several shares of the queries.
+
+    Args:
+        query: As for :func:`hierarchical_retrieval_metrics`, all of them, and so are the next seven.
+        query_labels: (Q, L) or (Q, P, L) labels.
+        gallery: (G, D) features.
+        gallery_labels: (G, L) or (G, P, L) labels.
+        ks: The k of ``ndcg@k``.
+        same_set: Query and gallery are the same rows.
+        relevance: What an item counts in ``h_ap``.
+        alpha: How much more a finer level counts.
+        part: (i, n): the queries i, i + n, i + 2 n and so on are evaluated.
+
+    Returns:
+        Numbers of the same names, which can be added up over the parts; ``means`` makes metrics of them.
+
+    Raises:
+        ValueError: As :func:`hierarchical_retrieval_metrics`, but for a share without any relevant item.
+
+    Example:
+        >>> rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[0, 0], [0, 0], [0, 1]])
+        >>> hierarchical_retrieval_sums(rows, labels, rows, labels, same_set=True, part=(2, 3))["lca_height@1"]
+        1.0
+    """
     ks = tuple(dict.fromkeys(ks))  # a k given twice would add up twice
     query, gallery = unit_pair(query, gallery)
     query_labels = label_rows(query_labels, len(query), "query_labels")
@@ -119,8 +172,11 @@ def hierarchical_retrieval_metrics(
 
     sums: dict[str, float] = dict.fromkeys(["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"], 0.0)
     num_queries = 0
-    own_rows = torch.arange(len(query)) if same_set else None
-    for rows, _, items, levels in ranked_levels(query, query_labels, gallery, gallery_labels, own_rows):
+    chosen = torch.arange(part[0], len(query), part[1])
+    own_rows = chosen if same_set else None
+    ranked = ranked_levels(query[chosen], query_labels[chosen], gallery, gallery_labels, own_rows)
+    for block, _, items, levels in ranked:
+        rows = chosen[block]
         # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
         row, place = levels.nonzero().unbind(1)
         rank, level = place + 1, levels[row, place]
@@ -150,9 +206,7 @@ def hierarchical_retrieval_metrics(
         at_first = _lca_heights(query_paths[rows[some]], heights[rows[some]], gallery_paths[nearest])
         sums["lca_height@1"] += at_first.sum().item()
         num_queries += int(some.sum())
-    check_some_relevant(num_queries, len(query))
-    means = {name: total / num_queries for name, total in sums.items()}
-    return means | {"num_queries": num_queries, "num_lone_queries": len(query) - num_queries}
+    return sums | {"num_queries": num_queries, "num_lone_queries": len(chosen) - num_queries}
 
 
 def ranked_levels(
@@ -184,12 +238,17 @@ def ranked_levels(
             distance = -query[queries] @ gallery.T
             if own_rows is not None:
                 distance[torch.arange(len(queries)), own_rows[queries]] = torch.inf  # the last rank
-            keys = _keys(distance)
-            list(pool.map(lambda part: part.numpy().sort(axis=1), keys.tensor_split(workers)))
+            keys = torch.from_numpy(np.concatenate(list(pool.map(_sorted_keys, distance.tensor_split(workers)))))
             if own_rows is not None:
                 keys = keys[:, :-1]
             levels, items = shared_depth(query_labels[queries], gallery_labels), keys & 0xFFFFFFFF
             yield queries, keys >> 32, items, levels.gather(1, items)
+
+
+def _sorted_keys(distance: Tensor) -> NDArray[np.int64]:
+    keys = distance_keys(distance.numpy(), np.arange(distance.shape[1]))
+    keys.sort(axis=1)
+    return keys
 
 
 def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:

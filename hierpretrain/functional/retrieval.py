@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain.functional.ranking import relevant_ranks
 from hierpretrain.functional.search import flat_labels, unit_pair
-from hierpretrain.taxonomy import PAD
-
-_BLOCK = 1 << 23  # similarities at a time: 32 MiB, and as much again for their sorted copy
-_CACHED = 1 << 18  # similarities that stay in a core's cache while they are compared with several numbers
-_FEW = 8  # up to so many relevant items, comparing every similarity with each is faster than sorting
 
 
 def retrieval_metrics(
@@ -25,6 +19,7 @@ def retrieval_metrics(
     *,
     ks: Sequence[int] = (1, 10),
     same_set: bool = False,
+    average_precision: bool = True,
 ) -> dict[str, float]:
     """Measures how far each query's gallery, ranked by cosine similarity, has the items of the query's label in front.
 
@@ -42,9 +37,10 @@ def retrieval_metrics(
     the order of the gallery. A query without any relevant item, or without a label (``PAD``,
     which equals nothing), is left out and counted.
 
-    Every number follows from the ranks of the relevant items alone, so one pass over blocks of similarities gives all
-    of them in bounded memory, whatever k is: a matrix product, and then a sort of each row or, for small R, a count.
-    (A search for the nearest k, as :func:`nearest` has faiss make, would not do for ``map``.)
+    Similarities are computed a tile at a time and only those that can stand before a query's last relevant item are
+    kept and sorted (see :func:`relevant_ranks`), so a good embedding costs little more than the products. Beside the
+    rows of both sets scaled to length 1, about 300 MiB are held at most: 400 MiB for 100,000 x 100,000 rows of 128
+    numbers.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -54,6 +50,8 @@ def retrieval_metrics(
         ks: The k of ``recall@k`` and ``precision@k``; one given twice counts once.
         same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
             index, so a duplicate of it stays an answer.
+        average_precision: Whether ``map`` is measured. All else follows from the nearest max(k, R) items; without it
+            classes of thousands, or a poor embedding, take half the time or less.
 
     Returns:
         ``recall@k`` and ``precision@k`` for every k, ``r_precision``, ``map@r`` and ``map`` as fractions in [0, 1], and
@@ -66,12 +64,61 @@ def retrieval_metrics(
     Example:
         The first query ranks the gallery 0, 2, 1, 3 and finds its two at ranks 1 and 3; the second has no relevant one.
 
+        >>> from hierpretrain.taxonomy import PAD
         >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
         >>> query, query_labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([7, 8])
         >>> metrics = retrieval_metrics(query, query_labels, gallery, torch.tensor([7, 7, 9, PAD]), ks=[1])
         >>> {name: round(value, 4) for name, value in metrics.items()}  # doctest: +NORMALIZE_WHITESPACE
         {'recall@1': 1.0, 'precision@1': 1.0, 'r_precision': 0.5, 'map@r': 0.5, 'map': 0.8333,
          'num_queries': 1, 'num_lone_queries': 1}
+    """
+    return means(
+        retrieval_sums(
+            query,
+            query_labels,
+            gallery,
+            gallery_labels,
+            ks=ks,
+            same_set=same_set,
+            average_precision=average_precision,
+        )
+    )
+
+
+def retrieval_sums(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    *,
+    ks: Sequence[int] = (1, 10),
+    same_set: bool = False,
+    average_precision: bool = True,
+    part: tuple[int, int] = (0, 1),
+) -> dict[str, float]:
+    """Adds up what :func:`retrieval_metrics` takes the mean of, over one of several shares of the queries.
+
+    Args:
+        query: As for :func:`retrieval_metrics`, all of them, and so are the next six.
+        query_labels: (Q,) labels.
+        gallery: (G, D) features.
+        gallery_labels: (G,) labels.
+        ks: The k of ``recall@k`` and ``precision@k``.
+        same_set: Query and gallery are the same rows.
+        average_precision: Whether ``map`` is measured.
+        part: (i, n): the queries i, i + n, i + 2 n and so on are evaluated.
+
+    Returns:
+        Numbers of the same names, which can be added up over the parts; :func:`means` makes metrics of them.
+
+    Raises:
+        ValueError: As :func:`retrieval_metrics`, but for a share without any relevant item.
+
+    Example:
+        >>> rows, labels = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3]]), torch.tensor([0, 0, 1])
+        >>> sums = retrieval_sums(rows, labels, rows, labels, ks=[1], same_set=True, part=(0, 2))
+        >>> sums["recall@1"], sums["num_queries"], sums["num_lone_queries"]
+        (1.0, 1, 1)
     """
     ks = tuple(dict.fromkeys(ks))  # a k given twice would add up twice
     query, gallery = unit_pair(query, gallery)
@@ -82,11 +129,18 @@ def retrieval_metrics(
     if same_set:
         check_same_set(query_labels, gallery_labels)
 
-    sums: dict[str, float] = dict.fromkeys(
-        [f"{name}@{k}" for k in ks for name in ("recall", "precision")] + ["r_precision", "map@r", "map"], 0.0
-    )
+    names = [f"{name}@{k}" for k in ks for name in ("recall", "precision")] + ["r_precision", "map@r"]
+    sums: dict[str, float] = dict.fromkeys([*names, *(["map"] if average_precision else [])], 0.0)
+    rows = torch.arange(part[0], len(query), part[1])
     num_queries = 0
-    for ranks, found in _ranks_of_relevant(query, query_labels, gallery, gallery_labels, same_set):
+    for ranks, found in relevant_ranks(
+        query[rows],
+        query_labels[rows],
+        gallery,
+        gallery_labels,
+        own_rows=rows if same_set else None,
+        nearest=None if average_precision else max(ks, default=1),
+    ):
         num_relevant = found.sum(1)
         precision = torch.arange(1, ranks.shape[1] + 1) / ranks.double() * found  # P@rank of every relevant item
         in_front = ranks <= num_relevant[:, None]
@@ -95,11 +149,31 @@ def retrieval_metrics(
             sums[f"precision@{k}"] += ((ranks <= k) & found).sum().item() / k
         sums["r_precision"] += ((in_front & found).sum(1) / num_relevant.double()).sum().item()
         sums["map@r"] += ((precision * in_front).sum(1) / num_relevant).sum().item()
-        sums["map"] += (precision.sum(1) / num_relevant).sum().item()
+        if average_precision:
+            sums["map"] += (precision.sum(1) / num_relevant).sum().item()
         num_queries += len(ranks)
-    check_some_relevant(num_queries, len(query))
-    means = {name: total / num_queries for name, total in sums.items()}
-    return means | {"num_queries": num_queries, "num_lone_queries": len(query) - num_queries}
+    return sums | {"num_queries": num_queries, "num_lone_queries": len(rows) - num_queries}
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
+    """Divides sums over queries by the number of these.
+
+    Args:
+        sums: With ``num_queries``, the divisor, and ``num_lone_queries``; numbers ``num_...`` stay as they are.
+
+    Returns:
+        The means and the numbers, these as integers.
+
+    Raises:
+        ValueError: If no query was evaluated, since there is then nothing to take the mean of.
+
+    Example:
+        >>> means({"recall@1": 3.0, "num_queries": 4, "num_lone_queries": 0})
+        {'recall@1': 0.75, 'num_queries': 4, 'num_lone_queries': 0}
+    """
+    num_queries = int(sums["num_queries"])
+    check_some_relevant(num_queries, num_queries + int(sums["num_lone_queries"]))
+    return {name: int(n) if name.startswith("num_") else n / num_queries for name, n in sums.items()}
 
 
 def recall_curve(
@@ -143,7 +217,8 @@ def recall_curve(
     if same_set:
         check_same_set(query_labels, gallery_labels)
     at_rank = torch.zeros(max_k + 2, dtype=torch.int64)  # the first relevant item's, from 0; the last entry: beyond
-    for ranks, _ in _ranks_of_relevant(query, query_labels, gallery, gallery_labels, same_set):
+    own_rows = torch.arange(len(query)) if same_set else None
+    for ranks, _ in relevant_ranks(query, query_labels, gallery, gallery_labels, own_rows=own_rows, nearest=max_k):
         at_rank += ranks[:, 0].clamp(max=max_k + 1).bincount(minlength=max_k + 2)
     num_queries = int(at_rank.sum())
     check_some_relevant(num_queries, len(query))
@@ -165,78 +240,3 @@ def check_some_relevant(num_queries: int, num_given: int) -> None:
             f"at least one query must have a relevant gallery item; none of {num_given} has; check that both label "
             "columns are of one level and that same_set is meant"
         )
-
-
-def _ranks_of_relevant(
-    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, same_set: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields, for blocks of the queries that have a relevant item, where those stand.
-
-    Yields:
-        (B, C) int64 ranks from 1, ascending, and the (B, C) mask of the entries that are relevant items.
-    """
-    sorted_labels, by_label = gallery_labels.sort(stable=True)
-    first = torch.searchsorted(sorted_labels, query_labels)
-    count = torch.searchsorted(sorted_labels, query_labels, right=True) - first  # with the query itself in same_set
-    num_relevant = torch.where(query_labels == PAD, 0, count - int(same_set))
-    queries = num_relevant.argsort(descending=True, stable=True)  # rows of a block then have about as many relevant
-    queries = queries[: int((num_relevant > 0).sum())]
-
-    if len(queries) == 0:
-        return
-    longest = len(gallery) + 8 * int(num_relevant.max())  # the int64 and float64 arrays of ranks count as well
-    num_rows = max(1, min(_BLOCK // longest, len(queries)))
-    buffer = torch.empty(2, num_rows, len(gallery))
-    workers = torch.get_num_threads()
-    with ThreadPoolExecutor(workers) as pool:  # numpy's vectorised loops use one thread each
-
-        def sort_rows(keys: Tensor) -> Tensor:
-            """Sorts in place; numpy is 20 times as fast at it as torch."""
-            list(pool.map(lambda part: part.numpy().sort(axis=1), keys.tensor_split(workers)))
-            return keys
-
-        for start in range(0, len(queries), num_rows):
-            rows = queries[start : start + num_rows]
-            most = int(num_relevant[rows[0]])
-            slot = torch.arange(most + int(same_set))
-            columns = by_label[(first[rows, None] + slot).clamp(max=len(gallery) - 1)]  # (B, C)
-            missing = slot >= count[rows, None]
-            found = slot[:most] < num_relevant[rows, None]
-            distance = torch.mm(-query[rows], gallery.T, out=buffer[0, : len(rows)])  # (B, G)
-            if same_set:
-                distance[torch.arange(len(rows)), rows] = torch.inf  # the last rank, which [:, :most] cuts off
-
-            wanted = sort_rows(distance.gather(1, columns).masked_fill(missing, torch.inf))[:, :most]
-            if most <= _FEW:
-                parts = pool.map(_count, distance.tensor_split(workers), wanted.tensor_split(workers))
-                nearer, as_near = torch.cat(list(parts), 1)
-            else:
-                ordered = sort_rows(buffer[1, : len(rows)].copy_(distance))
-                nearer = torch.searchsorted(ordered, wanted.contiguous())
-                following = (nearer + 1).clamp(max=len(gallery) - 1)
-                as_near = torch.where(ordered.gather(1, following) == wanted, following, nearer) + 1
-            if (tied := ((as_near > nearer + 1) & found).any(1)).any():
-                keys = _keys(distance[tied])
-                wanted = keys.gather(1, columns[tied]).masked_fill(missing[tied], torch.iinfo(torch.int64).max)
-                nearer[tied] = torch.searchsorted(sort_rows(keys), sort_rows(wanted)[:, :most].contiguous())
-            yield nearer + 1, found
-
-
-def _count(distance: Tensor, wanted: Tensor) -> Tensor:
-    """Returns (2, B, C): how many of a row's (B, G) distances are below, and how many not above, its (B, C) wanted."""
-    counts = torch.empty(2, *wanted.shape, dtype=torch.int64)
-    step = max(1, _CACHED // distance.shape[1])
-    for start in range(0, len(distance), step):
-        rows = slice(start, start + step)
-        for slot in range(wanted.shape[1]):
-            for i, compare in enumerate((np.less, np.less_equal)):
-                bits = np.packbits(compare(distance[rows].numpy(), wanted[rows, slot, None].numpy()), axis=1)
-                counts[i, rows, slot] = torch.from_numpy(np.bitwise_count(bits).sum(1, dtype=np.int64))
-    return counts
-
-
-def _keys(distance: Tensor) -> Tensor:
-    """Returns (B, G) different int64 per row in the order of (distance, column)."""
-    bits = (distance + 0.0).view(torch.int32)  # + 0.0, for -0.0 equals 0.0 but has other bits
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # floats below 0 count down in their bits
-    return (ordered.long() << 32) | torch.arange(distance.shape[1])

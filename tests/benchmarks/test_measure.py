@@ -50,6 +50,12 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path, capsys):
     assert rows[0]["seconds"] == 3.0
     assert (rows[0]["fastest"], rows[0]["slowest"], rows[0]["bytes"], rows[2]["per_second"]) == (1.0, 9.0, 5, 7.0)
     assert (tmp_path / "topic.png").stat().st_size > 1000
+    page = (tmp_path / "topic.md").read_text("utf-8")
+    assert "| size |  | median | range | ratio | MiB | per second |" in page
+    assert "| 10 | ours | 3000.00 ms | 1000.00 ms to 9000.00 ms | 1.50 x | 0.0 |  |" in page
+    assert "| 10 | **limit** | 2000.00 ms" in page
+    assert "| 20 | ours | 2000.00 ms | 2000.00 ms to 2000.00 ms |  |  | 7 |" in page
+    assert "![Cost against size](topic.png)" in page
     assert "torch" in capsys.readouterr().out
 
 
@@ -57,7 +63,7 @@ def test_one_size_has_no_curve(tmp_path):
     report = Report("topic", "Title", "size")
     report.add({"size": 10}, {"ours": [1.0]})
     report.save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["topic.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["topic.json", "topic.md"]
 
 
 @pytest.mark.parametrize(

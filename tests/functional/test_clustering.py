@@ -1,11 +1,18 @@
 import faiss
+import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from hierpretrain.functional import clustering
-from hierpretrain.functional.clustering import clustering_metrics
+from hierpretrain.functional.clustering import (
+    best_clustering,
+    clustering_metrics,
+    mean_over_parents,
+    nmi_by_parent,
+    nmi_in_parents,
+)
 from hierpretrain.taxonomy import PAD
 from tests.reference import metrics as reference
 
@@ -29,7 +36,13 @@ def test_scores_equal_formula_and_scikit_learn(monkeypatch):
     rows, labels = blobs(0.4)
     clusters = []
     kmeans = clustering._kmeans
-    monkeypatch.setattr(clustering, "_kmeans", lambda *args: clusters.append(kmeans(*args)) or clusters[-1])
+
+    def keep(*args):
+        found = kmeans(*args)
+        clusters.append(found[2])
+        return found
+
+    monkeypatch.setattr(clustering, "_kmeans", keep)
     metrics = clustering_metrics(rows, labels)
     assert len(set(clusters[0].tolist())) == 6
     assert 0.2 < metrics["nmi"] < 0.95
@@ -45,12 +58,46 @@ def test_clusters_are_as_tight_as_those_of_scikit_learn():
         return sum(((rows[clusters == c] - rows[clusters == c].mean(0)) ** 2).sum() for c in range(6))
 
     witness = KMeans(6, n_init=5, random_state=0).fit(rows)
-    assert spread(clustering._kmeans(rows, 6, 0)) == pytest.approx(witness.inertia_, rel=0.01)
+    assert spread(clustering._kmeans(rows, 6, 0, range(3))[2]) == pytest.approx(witness.inertia_, rel=0.01)
+
+
+def test_starts_are_as_good_as_those_of_scikit_learn():
+    rows = torch.nn.functional.normalize(blobs(0.08, classes=100, each=20, dim=64)[0]).numpy()
+
+    def spread(centroids):
+        return float((2 - 2 * rows @ centroids.T).min(1).sum())
+
+    ours = [spread(clustering._plus_plus(rows, 100, np.random.default_rng(seed))) for seed in range(8)]
+    theirs = [spread(kmeans_plusplus(rows, 100, random_state=seed)[0]) for seed in range(8)]
+    at_random = [spread(rows[np.random.default_rng(seed).choice(len(rows), 100)]) for seed in range(8)]
+    assert sum(ours) == pytest.approx(sum(theirs), rel=0.03)
+    assert sum(ours) < 0.9 * sum(at_random)
+
+
+def test_no_row_starts_two_clusters_while_another_is_left():
+    rows = torch.nn.functional.normalize(torch.randn(30, 4, generator=torch.Generator().manual_seed(0))).numpy()
+    chosen = clustering._plus_plus(rows, 30, np.random.default_rng(0))
+    assert len(np.unique(chosen, axis=0)) == 30
+    assert clustering._plus_plus(rows[:1].repeat(5, 0), 3, np.random.default_rng(0)).shape == (3, 4)  # all are one
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_the_best_of_all_parts_is_the_best_start(parts):
+    rows, labels = blobs(0.4)
+    found = [best_clustering(rows, labels, part=(i, parts)) for i in range(parts)]
+    assert min(found, key=lambda of_part: of_part[0]) == best_clustering(rows, labels)
+    assert sum(total == float("inf") for (total, _), _ in found) == max(0, parts - 3)
+    parents = labels // 2
+    by_parent = {}
+    for i in range(parts):
+        by_parent |= nmi_by_parent(rows, labels, parents, part=(i, parts))
+    assert by_parent == nmi_by_parent(rows, labels, parents)
+    assert (mean_over_parents(by_parent), 3) == nmi_in_parents(rows, labels, parents)
 
 
 def test_all_items_are_clustered_not_a_sample():
     rows = torch.nn.functional.normalize(blobs(0.3, classes=2, each=3000)[0])
-    clusters = torch.from_numpy(clustering._kmeans(rows.numpy(), 2, 0))
+    clusters = torch.from_numpy(clustering._kmeans(rows.numpy(), 2, 0, range(3))[2])
     means = torch.stack([rows[clusters == c].mean(0) for c in range(2)])
     assert torch.cdist(rows, means).argmin(1).equal(clusters)  # where k-means has converged
 

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from hierpretrain.functional import retrieval
-from hierpretrain.functional.retrieval import recall_curve, retrieval_metrics
+from hierpretrain.functional import ranking
+from hierpretrain.functional.retrieval import means, recall_curve, retrieval_metrics, retrieval_sums
 from hierpretrain.taxonomy import PAD
 from tests.reference import metrics as reference
 
@@ -25,21 +26,37 @@ def assert_same(actual, expected):
     assert actual == pytest.approx(expected, rel=0, abs=1e-9)
 
 
+WAYS = {  # how the ranks are found: constants of the module
+    "candidates": {},  # all of them, since the gallery is small
+    "small tiles": dict(_QUERIES=7, _TILE=50, _SAMPLE=9, _FLOOR=3),
+    "both": dict(_FLOOR=3, _SHARE=4, _SAMPLE=20, _PICKED=40),
+    "counted": dict(_FLOOR=1, _SHARE=10**9, _FEW=1000, _BLOCK=700),
+    "counted and sorted": dict(_FLOOR=1, _SHARE=4, _MANY=0, _FEW=2, _BLOCK=700),
+    "sorted": dict(_FLOOR=1, _SHARE=10**9, _FEW=1, _BLOCK=1),
+}
+
+
+def choose(monkeypatch, way):
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(ranking, name, value)
+
+
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("same_set", [False, True])
 @pytest.mark.parametrize("classes", [1, 3, 25])
-@pytest.mark.parametrize("block", [1, 700, 1 << 23])  # one query at a time, several blocks, one block
-@pytest.mark.parametrize("few", [0, 4, 1000])  # sorted, both, counted
-def test_equals_the_oracle(monkeypatch, ties, same_set, classes, block, few):
-    monkeypatch.setattr(retrieval, "_BLOCK", block)
-    monkeypatch.setattr(retrieval, "_FEW", few)
-    monkeypatch.setattr(retrieval, "_CACHED", 150)
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_the_oracle(monkeypatch, ties, same_set, classes, way):
+    choose(monkeypatch, way)
     gallery = random_set(0, 60, classes, ties=ties)
     query = gallery if same_set else random_set(1, 25, classes + 2, ties=ties)
-    options = dict(ks=(1, 3, 10, 80), same_set=same_set)
-    assert_same(
-        retrieval_metrics(*query, *gallery, **options), reference.retrieval_metrics(*query, *gallery, **options)
-    )
+    for ks in ((1, 3, 10, 80), (2,)):
+        expected = reference.retrieval_metrics(*query, *gallery, ks=ks, same_set=same_set)
+        assert_same(retrieval_metrics(*query, *gallery, ks=ks, same_set=same_set), expected)
+        del expected["map"]
+        options = dict(ks=ks, same_set=same_set, average_precision=False)
+        assert_same(retrieval_metrics(*query, *gallery, **options), expected)
+        parts = [retrieval_sums(*query, *gallery, **options, part=(i, 3)) for i in range(3)]
+        assert_same(means({name: sum(sums[name] for sums in parts) for name in parts[0]}), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -52,6 +69,7 @@ def test_any_number_of_threads(threads):
             assert_same(
                 retrieval_metrics(*few, *few, same_set=True), reference.retrieval_metrics(*few, *few, same_set=True)
             )
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
 
@@ -142,9 +160,9 @@ def test_one_class_is_perfect():
         assert {value for name, value in metrics.items() if not name.startswith("num")} == {1.0}
 
 
-@pytest.mark.parametrize("few", [0, 8])
-def test_ties_rank_in_the_order_of_the_gallery(monkeypatch, few):
-    monkeypatch.setattr(retrieval, "_FEW", few)
+@pytest.mark.parametrize("way", WAYS)
+def test_ties_rank_in_the_order_of_the_gallery(monkeypatch, way):
+    choose(monkeypatch, way)
     same = torch.tensor([[1.0, 0.0]])
     ranks = [
         1 / retrieval_metrics(same, torch.tensor([1]), same.repeat(4, 1), torch.eye(4, dtype=int)[row])["map"]
@@ -159,13 +177,13 @@ def test_ties_rank_in_the_order_of_the_gallery(monkeypatch, few):
 
 
 def test_keys_of_both_zeros_tie():
-    distance = torch.tensor([[0.5, 0.0, -0.5, -0.0, 0.0, -1.0]])
-    assert retrieval._keys(distance).argsort(1).tolist() == [[5, 2, 1, 3, 4, 0]]
+    distance = np.float32([0.5, 0.0, -0.5, -0.0, 0.0, -1.0])
+    assert ranking.distance_keys(distance, np.arange(6)).argsort().tolist() == [5, 2, 1, 3, 4, 0]
 
 
-@pytest.mark.parametrize("few", [0, 8])
-def test_self_is_removed_by_index_and_its_duplicate_stays(monkeypatch, few):
-    monkeypatch.setattr(retrieval, "_FEW", few)
+@pytest.mark.parametrize("way", WAYS)
+def test_self_is_removed_by_index_and_its_duplicate_stays(monkeypatch, way):
+    choose(monkeypatch, way)
     # rows 0 and 1 are the same picture under two labels; by position, row 1 would drop row 0 and find itself
     rows, labels = FAN[[0, 0, 2, 3]], torch.tensor([0, 1, 0, 1])
     metrics = retrieval_metrics(rows, labels, rows, labels, ks=(1, 2, 3), same_set=True)
@@ -205,10 +223,9 @@ def test_ids_above_2_to_the_24_are_told_apart():
 
 
 @pytest.mark.parametrize("same_set", [False, True])
-@pytest.mark.parametrize("few", [0, 1000])  # sorted, counted
-def test_the_recall_curve_is_recall_at_every_k(monkeypatch, same_set, few):
-    monkeypatch.setattr(retrieval, "_FEW", few)
-    monkeypatch.setattr(retrieval, "_BLOCK", 700)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_recall_curve_is_recall_at_every_k(monkeypatch, same_set, way):
+    choose(monkeypatch, way)
     gallery = random_set(10, 60, 20, ties=True)
     query = gallery if same_set else random_set(11, 25, 22, ties=True)
     metrics = retrieval_metrics(*query, *gallery, ks=range(1, 71), same_set=same_set)

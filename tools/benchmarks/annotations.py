@@ -153,7 +153,7 @@ def compare(report: Report, kind: str, images: int, contenders: dict[str, Callab
     """Races the contenders of one kind at one size; returns our seconds."""
     named = {f"{kind}: {name}": contender for name, contender in contenders.items()}
     seconds = race(named, rounds=rounds, warm_up=1)
-    memory = {name: peak_memory(contender) for name, contender in named.items()}
+    memory = {name: peak_memory(contender, device="cpu") for name, contender in named.items()}
     rates = {name: images / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
     report.add(
         {"images": images}, seconds, against=f"{kind}: {LIMIT}", memory=memory, images_per_second=rates

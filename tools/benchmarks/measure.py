@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -62,15 +63,19 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(contender: Callable[[], object]) -> int:
-    """Returns the most bytes that a contender holds beyond what is held before it: on the GPU, if there is one.
+def peak_memory(contender: Callable[[], object], *, device: str | None = None) -> int:
+    """Returns the most bytes that a contender holds beyond what is held before it.
+
+    Args:
+        contender: What to call.
+        device: ``'cpu'`` or ``'cuda'``: whose memory; by default the GPU's, if there is one.
 
     On a CPU it is the resident size of the process, looked at every millisecond; of the first two calls the second
     counts, since the first may load libraries.
     """
     contender()
     gc.collect()
-    if torch.cuda.is_available():
+    if (device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -135,6 +140,7 @@ class Report:
     def __init__(self, topic: str, title: str, size: str) -> None:
         self.topic, self.title, self.size = topic, title, size
         self.rows: list[dict[str, Any]] = []
+        self.bars: list[str] = []
         print(", ".join(f"{name} {value}" for name, value in machine().items()), "\n", flush=True)
 
     def add(
@@ -183,16 +189,43 @@ class Report:
         """Prints whether a figure meets its bar."""
         met = value >= bar if at_least else value <= bar
         sign = "at least" if at_least else "at most"
-        print(f"bar: {what}: {value:,.4g}, {sign} {bar:,.4g} wanted: {'met' if met else 'MISSED'}", flush=True)
+        self.bars.append(f"{what}: {value:,.4g}, {sign} {bar:,.4g} wanted: {'met' if met else 'MISSED'}")
+        print(f"bar: {self.bars[-1]}", flush=True)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``<topic>.json`` and, where cases differ in size, ``<topic>.png``: cost against size."""
+        """Writes ``<topic>.json``, a page ``<topic>.md`` and, where cases differ in size, ``<topic>.png``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {"topic": self.topic, "machine": machine(), "rows": self.rows}
+        data = {"topic": self.topic, "machine": machine(), "rows": self.rows, "bars": self.bars}
         write_whole(folder / f"{self.topic}.json", (json.dumps(data, indent=1) + "\n").encode())
+        page = [f"# {self.title}", f"```bash\n{' '.join(['python', *sys.argv])}\n```", self._table()]
+        if self.bars:
+            page.append("\n".join(f"- {bar}" for bar in self.bars))
         if len({row["case"].get(self.size) for row in self.rows} - {None}) > 1:
             self._draw(folder / f"{self.topic}.png")
+            page.append(f"![Cost against size]({self.topic}.png)")
+        page.append("Measured with " + ", ".join(f"{name} {value}" for name, value in machine().items()) + ".")
+        write_whole(folder / f"{self.topic}.md", ("\n\n".join(page) + "\n").encode())
+
+    def _table(self) -> str:
+        """Returns all comparisons as one table: the median, its range, the ratio, memory and other figures."""
+        known = {"case", "name", "seconds", "fastest", "slowest", "rounds", "against", "ratio", "bytes"}
+        figures = [name for name in dict.fromkeys(name for row in self.rows for name in row) if name not in known]
+        heads = {"ratio": "ratio", "bytes": "MiB", **{name: name.replace("_", " ") for name in figures}}
+        heads = {name: head for name, head in heads.items() if any(name in row for row in self.rows)}
+        shown = [key for key in dict.fromkeys(key for row in self.rows for key in row["case"])]
+        lines = ["| " + " | ".join([*shown, "", "median", "range", *heads.values()]).replace("_", " ") + " |"]
+        lines.append("| " + " | ".join(["---:"] * len(shown) + ["---"] + ["---:"] * (2 + len(heads))) + " |")
+        for row in self.rows:
+            case = [f"{value:,}" if isinstance(value, int) else str(value) for value in map(row["case"].get, shown)]
+            times = [_time(row["seconds"]), f"{_time(row['fastest'])} to {_time(row['slowest'])}"]
+            name = f"**{row['name']}**" if row["name"] == row.get("against") else row["name"]
+            of_row = {"ratio": "{:.2f} x", "bytes": "{:,.1f}", **dict.fromkeys(figures, "{:,.4g}")}
+            values = {key: value / 2**20 if key == "bytes" else value for key, value in row.items() if key in heads}
+            cells = [of_row[key].format(values[key]) if key in values else "" for key in heads]
+            cells = [*("" if value == "None" else value for value in case), name, *times, *cells]
+            lines.append("| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |")
+        return "\n".join(lines)
 
     def _draw(self, path: Path) -> None:
         matplotlib.use("Agg")

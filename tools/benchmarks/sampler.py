@@ -150,7 +150,7 @@ def measure(report: Report, images: int, args: argparse.Namespace) -> dict[str, 
     steps = {"construction": construct, "first batch": first_batch, "going on in the middle": resume}
     named = {f"{OURS}: {name}": step for name, step in steps.items()}
     built = race(named, rounds=args.rounds, warm_up=0)
-    memory = {name: peak_memory(step) for name, step in itertools.islice(named.items(), 2)}
+    memory = {name: peak_memory(step, device="cpu") for name, step in itertools.islice(named.items(), 2)}
     report.add(case, built, memory=memory)
     name = f"{OURS}: construction"
     if images >= 5 * MILLION:

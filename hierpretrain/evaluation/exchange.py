@@ -1,0 +1,99 @@
+"""What processes tell each other when they evaluate together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather, all_gather_object, get_world_size
+from numpy.typing import NDArray
+
+Columns = dict[str, NDArray[Any]]
+"""What is known of n images, by the name of a sample's item: arrays of n rows."""
+
+_Result = TypeVar("_Result")
+
+
+def on_all(work: Callable[[], _Result]) -> list[_Result]:
+    """Does something on every process and returns what each got, in the order of the ranks.
+
+    Args:
+        work: Without communication; what it returns is pickled.
+
+    Raises:
+        ValueError: If it fails on any process, so that none waits for another.
+    """
+    result, error = None, None
+    try:
+        result = work()
+    except Exception as raised:
+        error = raised
+    outcomes = all_gather_object((result, None if error is None else f"{type(error).__name__}: {error}"))
+    if error is not None:
+        raise error
+    for rank, (_, message) in enumerate(outcomes):
+        if message is not None:
+            raise ValueError(f"process {rank} of {len(outcomes)} could not evaluate: {message}")
+    return [outcome for outcome, _ in outcomes]
+
+
+class Exchange:
+    """Brings the columns of all processes together, and does so once for several readers of the same ones.
+
+    What was exchanged last is kept until :meth:`forget`.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[Columns, Columns] | None = None
+
+    def __call__(self, columns: Callable[[], Columns]) -> Columns:
+        """Returns the rows of all processes, those of rank 0 first.
+
+        Args:
+            columns: Makes this process's own, of any number of rows; none at all if it is empty.
+
+        Raises:
+            ValueError: If they cannot be made on some process, or do not fit together.
+        """
+        if get_world_size() == 1:
+            return columns()
+        own: Columns = {}
+
+        def describe() -> tuple[dict[str, tuple[str, tuple[int, ...]]], bool]:
+            own.update(columns())
+            same = self._last is not None and _equal(self._last[0], own)
+            return {name: (values.dtype.str, values.shape) for name, values in own.items()}, same
+
+        described = on_all(describe)
+        if self._last is not None and all(same for _, same in described):
+            return self._last[1]
+        kinds = [kind for kind, _ in described]
+        together = {name: _gather(own.get(name), [kind.get(name) for kind in kinds]) for name in max(kinds, key=len)}
+        self._last = own, together
+        return together
+
+    def forget(self) -> None:
+        """Frees what was exchanged last."""
+        self._last = None
+
+
+def _equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def _gather(own: NDArray[Any] | None, kinds: Sequence[tuple[str, tuple[int, ...]] | None]) -> NDArray[Any]:
+    """Stacks one column of all processes, of which some have no row."""
+    there = [kind for kind in kinds if kind is not None]
+    if len({(dtype, shape[1:]) for dtype, shape in there if dtype[1] != "U"}) > 1:
+        raise ValueError(f"processes must have embedded images of one shape; theirs are {there}")
+    if there[0][0][1] == "U":  # texts are few bytes: no tensor is needed
+        return np.concatenate([part for part in all_gather_object(own) if part is not None])
+    dtype, (_, *rest) = there[0]
+    lengths = [0 if kind is None else kind[1][0] for kind in kinds]
+    padded = np.zeros((max(lengths), *rest), dtype)  # all_gather wants equal shapes
+    if own is not None:
+        padded[: len(own)] = own
+    parts = all_gather(torch.from_numpy(padded))
+    return np.concatenate([part.cpu().numpy()[:length] for part, length in zip(parts, lengths, strict=True)])

@@ -1,0 +1,143 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from hierpretrain.evaluation import (
+    ClusteringMetric,
+    EmbeddingMetric,
+    HierarchicalRetrievalMetric,
+    KNNMetric,
+    RetrievalMetric,
+    ViolationMetric,
+    exchange,
+)
+from hierpretrain.taxonomy import Taxonomy
+from tests.distributed import run
+
+NUMBER = 61  # so that shares are uneven
+PATHS = [(name, name + child) for name, child in itertools.product("abc", "xyz")]
+TREE = Taxonomy(PATHS, ("coarse", "fine"))
+META = dict(taxonomy=TREE.to_dict(), flat_label_names=("name",), splits=("train", "test"))
+
+
+def samples(indices, change=None):
+    """A collected image for each index, as a model predicts it."""
+    generator = torch.Generator().manual_seed(0)
+    nodes = torch.randint(len(PATHS), (NUMBER,), generator=generator)
+    features = torch.randn(len(PATHS), 6, generator=generator)[nodes] + torch.randn(NUMBER, 6, generator=generator)
+    if change is not None:
+        change(features)
+    labels = TREE.encode([PATHS[node] for node in nodes.tolist()])
+    made = []
+    for i in indices:
+        split = "train" if i % 3 else "test"
+        sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{'deep/' * (i % 5)}{i}.png", split=split))
+        sample.set_field(labels[i], "gt_label")
+        sample.set_field(nodes[i : i + 1] % 2, "flat_label")
+        sample.set_field(features[i].clone(), "embedding")
+        made.append(sample.to_dict())
+    return made
+
+
+def metrics():
+    return [
+        RetrievalMetric(["coarse", "fine", "name"], ks=(1, 5)),
+        RetrievalMetric(["fine"], query="test", gallery="train", average_precision=False, prefix="part"),
+        HierarchicalRetrievalMetric(ks=(5,)),
+        ClusteringMetric(["fine"], within=[("fine", "coarse")]),
+        ViolationMetric(max_anchors=50),
+        KNNMetric(["fine"], train="train", test="test"),
+    ]
+
+
+def evaluate(made, dealt, change=None):
+    """Evaluates as MMEngine's evaluator does: all metrics see all batches, and are then read one after the other."""
+    for metric in made:
+        metric.dataset_meta = META
+    for start in range(0, len(dealt), 7):
+        batch = samples(dealt[start : start + 7], change)
+        for metric in made:
+            metric.process({}, batch)
+    found = {}
+    for metric in made:
+        found |= metric.evaluate(NUMBER)
+    return found
+
+
+def dealt_to(rank, world_size):
+    """As a distributed sampler deals: in turn, and the last round filled up from the front."""
+    length = -(-NUMBER // world_size)
+    return [i % NUMBER for i in range(rank, length * world_size, world_size)]
+
+
+def check_equal_to_one_process(rank, world_size, expected):
+    gathered = []
+    gather = exchange._gather
+    exchange._gather = lambda own, kinds: gathered.append(1) or gather(own, kinds)
+    found = evaluate(metrics(), dealt_to(rank, world_size))
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, rel=0, abs=1e-12)
+    assert len(gathered) == 6  # one exchange of six columns for six metrics
+    assert EmbeddingMetric._exchange._last is None  # nothing is held afterwards
+    uneven = list(range(NUMBER)) if rank == 0 else []  # a process without any image
+    assert evaluate(metrics(), uneven) == pytest.approx(expected, rel=0, abs=1e-12)
+    # two evaluations of different images, side by side
+    first, second = metrics()[:1], metrics()[:1]
+    apart = evaluate(first, dealt_to(rank, world_size)[:10])
+    assert evaluate(second, dealt_to(rank, world_size)) != apart
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_together_find_what_one_finds(world_size):
+    run(check_equal_to_one_process, world_size, evaluate(metrics(), list(range(NUMBER))))
+
+
+def check_errors(rank, world_size):
+    def diverge(features):
+        if rank == 1:
+            features[:] = torch.nan
+
+    with pytest.raises(ValueError, match=r"must be finite; row \d+ has NaN or infinity"):
+        evaluate(metrics()[:1], dealt_to(rank, world_size), diverge)
+
+    def widen(features):
+        if rank == 1:
+            features.resize_(NUMBER, 5)
+
+    with pytest.raises(ValueError, match="processes must have embedded images of one shape"):
+        evaluate(metrics()[:1], dealt_to(rank, world_size), widen)
+    broken = RetrievalMetric(["fine"])
+    if rank == 1:
+        broken.share = lambda *_: 1 / 0
+    error, message = (ZeroDivisionError, "division") if rank == 1 else (ValueError, "process 1 of 2 .*ZeroDivision")
+    with pytest.raises(error, match=message):
+        evaluate([broken], dealt_to(rank, world_size))
+    with pytest.raises(ValueError, match="no embedded image to evaluate"):
+        evaluate(metrics()[:1], [])
+    with pytest.raises(ValueError, match="at least one query must have a relevant gallery item; none of 2 has"):
+        evaluate([RetrievalMetric(["fine"], query="test")], [[0], [3]][rank])
+    # and none is out of step
+    assert evaluate(metrics()[:1], dealt_to(rank, world_size))["coarse/num_queries"] == NUMBER
+
+
+def test_an_error_on_one_process_is_one_on_all():
+    run(check_errors, 2)
+
+
+def test_one_process_exchanges_nothing():
+    columns = {"embedding": np.zeros((2, 3))}
+    assert exchange.Exchange()(lambda: columns) is columns
+    assert exchange.on_all(lambda: 3) == [3]
+
+
+def test_a_metric_of_one_s_own_needs_only_measure():
+    class Count(EmbeddingMetric):
+        def measure(self, embedded):
+            return {"number": len(embedded.paths)}
+
+    assert evaluate([Count(prefix="my")], list(range(NUMBER))) == {"my/number": NUMBER}
+    with pytest.raises(NotImplementedError, match="EmbeddingMetric must define measure, or share and merge"):
+        evaluate([EmbeddingMetric()], [0])
