@@ -26,7 +26,8 @@ def test_contenders_that_should_agree_do(losses):
     features, labels = losses.batch(60, 8, 3, "cpu")
     found = {name: losses.step(loss, features.double(), labels) for name, loss in losses.contenders().items()}
     # pytorch-metric-learning adds a small number to what it divides by
-    for ours, theirs in ((losses.HIMULCON, losses.ALGORITHM_1), (losses.SUPCON, losses.PML_UNIT)):
+    pairs = [(losses.HIMULCON, losses.ALGORITHM_1), (losses.HIMULCON, losses.ONE_SOFTMAX)]
+    for ours, theirs in [*pairs, (losses.SUPCON, losses.PML_UNIT)]:
         torch.testing.assert_close(found[ours], found[theirs], rtol=1e-5, atol=1e-6)
     value, grad = found[losses.SUPCON]  # where rows are normalised once more, their gradient is that along the sphere
     rows = features.double()

@@ -2,8 +2,9 @@
 
 Contenders: our ``retrieval_metrics``, with average precision over the whole gallery and without it;
 pytorch-metric-learning's ``AccuracyCalculator`` for R-precision and MAP@R, as it is documented: ``k="max_bin_count"``,
-so many neighbours as the largest class has items, found by faiss's inner product; and the limit, faiss's exact search for the nearest ten. Where the
-calculator needs more than ten, faiss's search for as many is timed too.
+so many neighbours as the largest class has items, found by faiss's inner product; and the limit, faiss's exact search
+for the nearest ten. Where the largest class has more than ten items, faiss's search for as many, which is what MAP@R
+looks at, is timed too.
 
 The rows of a class are its random centre plus noise, so much that about half of the queries find their class first.
 Without ``--noise``, it is chosen for each size of class; ``--noise 1`` are embeddings that know nothing, for which all
