@@ -53,7 +53,7 @@ def test_it_writes_all_figures_and_leaves_out_what_takes_too_much_memory(losses,
     losses.main()
     printed = capsys.readouterr().out
     assert "256 rows: SupCon of PML would hold 0.0 GiB; left out" in printed  # 16 MiB
-    for bar in ("times the limit", "times faster than Algorithm 1", "256 rows, 4 levels", "256 rows, 8 levels"):
+    for bar in (f"times {losses.LIMIT}", "times faster than Algorithm 1", "256 rows, 4 levels", "256 rows, 8 levels"):
         assert bar in printed
     rows = json.loads((tmp_path / "losses.json").read_text())["rows"]
     assert {row["case"]["rows"] for row in rows if row["name"] == losses.PML} == {32, 64}
