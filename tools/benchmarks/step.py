@@ -1,10 +1,10 @@
 """Times whole training steps: MMEngine's Runner with a config of ours against a bare PyTorch loop.
 
-The two take turns, one step each, within one epoch of the Runner, in one process, with the same batches of images. A
-step is all that happens from one to the next: waiting for the batch, preprocessing, model, loss, optimizer, hooks,
-logging. The bare loop is what one would write without any of this: a data set of tensors, torchvision's transforms,
-the same modules, the loss as a function, the optimizer. The limit is that loop with one batch over and over. Validation
-and checkpoints are left out.
+The two take turns, a block of steps each, in one process, with the same batches of images; nobody's workers load images
+in another's turn. A step is all that happens from one to the next: waiting for the batch, preprocessing, model, loss,
+optimizer, hooks, logging. The bare loop is what one would write without any of this: a data set of tensors,
+torchvision's transforms, the same modules, the loss as a function, the optimizer. The limit is that loop with one batch
+over and over. Validation and checkpoints are left out.
 
 The default is the emoji config. ``--options`` races settings of it instead, on one batch. ``--synthetic`` takes a
 ResNet-50 and random pixels that lie in memory, against plain SupCon, to see what our parts cost a GPU: like the tools,
@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import gc
 import io
 import math
 import statistics
@@ -154,76 +155,87 @@ class _Done(Exception):
     """Enough steps are timed."""
 
 
-class TakeTurns(Hook):
-    """After every step of the Runner comes one of the bare loop and one of the limit; the clock tells them apart.
+class Block:
+    """The steps of one contender in its turn.
+
+    Attributes:
+        losses: Of all steps.
+        seconds: Of a step, the mean of those after the first ones.
+        memory: Peak bytes on a GPU beyond what is held before a step.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.losses, self.seconds, self.memory = WARM_UP + steps, [], 0.0, 0
+
+    def done(self, loss: Tensor) -> bool:
+        """Takes note of a step; returns whether it was the last."""
+        self.losses.append(loss.detach())
+        if len(self.losses) == WARM_UP:
+            synchronize()
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+                self.memory = -torch.cuda.memory_allocated()
+            self.seconds = -time.perf_counter()
+        if len(self.losses) < self.steps:
+            return False
+        synchronize()
+        self.seconds = (self.seconds + time.perf_counter()) / (self.steps - WARM_UP)
+        if torch.cuda.is_available():
+            self.memory += torch.cuda.max_memory_allocated()
+        self.losses = [loss.item() for loss in self.losses]
+        return True
+
+
+class Turns(Hook):
+    """Times a block of the Runner's steps and, before or after it, one of the bare loop and one of the limit.
 
     Args:
         bare_data: The data set of the bare loop, from that of the Runner.
         loss: The bare loop's.
-        rounds: Steps of each that are timed.
-
-    Attributes:
-        seconds: Of every step, by contender, as :func:`measure.race` gives them.
-        losses: Likewise.
-        memory: Peak bytes of a step on a GPU.
+        steps: Of each, that are timed.
+        bare_first: Whether the others come before the Runner.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, bare_data: Callable[[HierarchicalDataset], Dataset], loss: Loss, rounds: int) -> None:
-        self.bare_data, self.loss, self.rounds = bare_data, loss, rounds
-        self.seconds: dict[str, list[float]] = {OURS: [], BARE: [], LIMIT: []}
-        self.losses: dict[str, list[float]] = {OURS: [], BARE: [], LIMIT: []}
-        self.memory: dict[str, int] = {}
+    def __init__(
+        self, bare_data: Callable[[HierarchicalDataset], Dataset], loss: Loss, steps: int, bare_first: bool
+    ) -> None:
+        self.bare_data, self.loss, self.bare_first = bare_data, loss, bare_first
+        self.blocks = {name: Block(steps) for name in (OURS, BARE, LIMIT)}
 
     def before_train(self, runner: Runner) -> None:
-        """Makes the bare loop, of the weights that training starts from and of the Runner's batches."""
+        """Makes the bare loops, of the weights that training starts from and of the Runner's batches."""
         ours = runner.train_dataloader
-        loader = DataLoader(
+        self.loader = DataLoader(
             self.bare_data(ours.dataset),
             batch_sampler=copy.deepcopy(ours.batch_sampler),
             num_workers=ours.num_workers,
             pin_memory=ours.pin_memory,
         )
-        self.batches = iter(loader)
         self.bare, self.limit = (BareStep(runner, self.loss) for _ in range(2))
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Starts the clock of the first step."""
-        self._start()
+        if self.bare_first:
+            self.run_bare()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Stops the clock, lets the others have their turn, and starts it again."""
-        self._stop(OURS, outputs["loss"])
-        self._start()
-        batch = next(self.batches)
-        loss = self.bare(*batch)
-        if batch_idx % 10 == 9:
-            loss.item()  # as one logs it
-        self._stop(BARE, loss)
-        self.kept = batch if batch_idx == 0 else self.kept
-        self._start()
-        loss = self.limit(*self.kept)
-        self._stop(LIMIT, loss)
-        if batch_idx + 1 == WARM_UP + self.rounds:
+        """Takes note of a step of the Runner."""
+        if self.blocks[OURS].done(outputs["loss"]):
             raise _Done
-        self._start()
 
-    def _start(self) -> None:
-        synchronize()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            self.held = torch.cuda.memory_allocated()
-        self.since = time.perf_counter()
-
-    def _stop(self, name: str, loss: Tensor) -> None:
-        synchronize()
-        self.seconds[name].append(time.perf_counter() - self.since)
-        if torch.cuda.is_available():
-            self.memory[name] = torch.cuda.max_memory_allocated() - self.held
-        self.losses[name].append(loss.item())
+    def run_bare(self) -> None:
+        """Runs the bare loop and the limit."""
+        batches = iter(self.loader)
+        for number, batch in enumerate(batches, 1):
+            loss = self.bare(*batch)
+            if number % 10 == 0:
+                loss.item()  # as one logs it
+            if self.blocks[BARE].done(loss):
+                break
+        del batches  # and its workers
+        while not self.blocks[LIMIT].done(self.limit(*batch)):
+            pass
 
 
 @contextlib.contextmanager
@@ -238,16 +250,22 @@ def quiet_runner(config: Config) -> Iterator[Runner]:
 
 
 def take_turns(
-    config: Config, bare_data: Callable[[HierarchicalDataset], Dataset], loss: Loss, rounds: int
-) -> TakeTurns:
-    """Trains by the Runner and by the bare loop in turn, and returns what was timed, without the first steps."""
-    turns = TakeTurns(bare_data, loss, rounds)
-    with quiet_runner(config) as runner:
-        runner.register_hook(turns)
-        with contextlib.suppress(_Done):
-            runner.train()
-    turns.seconds = {name: seconds[WARM_UP:] for name, seconds in turns.seconds.items()}
-    return turns
+    config: Config, bare_data: Callable[[HierarchicalDataset], Dataset], loss: Loss, steps: int, rounds: int
+) -> list[dict[str, Block]]:
+    """Trains ``rounds`` times from the start, by the Runner and by the bare loop; returns the blocks of each round."""
+    found = []
+    for number in range(rounds):
+        turns = Turns(bare_data, loss, steps, bare_first=bool(number % 2))
+        with quiet_runner(copy.deepcopy(config)) as runner:
+            runner.register_hook(turns)
+            with contextlib.suppress(_Done):
+                runner.train()
+        del runner  # and its workers
+        gc.collect()
+        if not turns.bare_first:
+            turns.run_bare()
+        found.append(turns.blocks)
+    return found
 
 
 OPTIONS = {  # changes of the emoji config, one on top of the other
@@ -301,7 +319,8 @@ def synthetic_config(batch_size: int, size: int, steps: int, depth: int = 50) ->
 def main() -> None:
     """Prints a comparison per batch size, and whether the bar is met."""
     parser = command(__doc__)
-    parser.set_defaults(rounds=30)
+    parser.set_defaults(rounds=6)
+    parser.add_argument("--steps", type=int, default=20, help="timed in a block of one contender")
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="images; by default 8, 64 and 256")
     parser.add_argument("--amp", action="store_true", help="bfloat16, in both")
     parser.add_argument("--options", action="store_true", help="settings of the config against each other")
@@ -323,21 +342,23 @@ def main() -> None:
 def _race_bare(args: argparse.Namespace, report: Report) -> None:
     ratios = {}
     for batch_size in args.batch_sizes or (8, 64, 256):
-        rounds = args.rounds
+        steps = args.steps
         if args.synthetic:
-            config = synthetic_config(batch_size, args.size, WARM_UP + args.rounds)
+            config = synthetic_config(batch_size, args.size, WARM_UP + steps)
             bare_data, loss = BarePixels, lambda features, labels: supcon_loss(features, labels[:, -1])
         else:
             config = emoji_config(batch_size)
-            rounds = min(rounds, 7_461 // batch_size - WARM_UP)  # within one epoch
+            steps = min(steps, 7_461 // batch_size - WARM_UP)  # within one epoch
             bare_data = lambda ours: BareImages(ours, EMOJI_VIEW)  # noqa: E731
             loss = lambda features, labels: hierarchical_contrastive_loss(features, labels, constraint="pair")  # noqa: E731
         if args.amp:
             config.optim_wrapper.type = "BF16OptimWrapper"
-        turns = take_turns(config, bare_data, loss, rounds)
+        rounds = take_turns(config, bare_data, loss, steps, args.rounds)
+        seconds = {name: [blocks[name].seconds for blocks in rounds] for name in (OURS, BARE, LIMIT)}
+        memory = {name: rounds[-1][name].memory for name in seconds} if torch.cuda.is_available() else None
         case = {"images": batch_size, "views": 2, "amp": args.amp, "data": "synthetic" if args.synthetic else "emoji64"}
-        rates = {name: batch_size / statistics.median(seconds) for name, seconds in turns.seconds.items()}
-        report.add(case, turns.seconds, against=BARE, memory=turns.memory, images_per_second=rates)
+        rates = {name: batch_size / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
+        report.add(case, seconds, against=BARE, memory=memory, images_per_second=rates)
         ratios[batch_size] = report.rows[-3]["ratio"]
     usual = 64 if 64 in ratios else max(ratios)
     report.bar(f"step of {usual} images, in times of the bare loop", ratios[usual], BAR)
