@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ PAD = -1
 
 LabelPath = Sequence[str]
 """Names from below the root down to an item's node."""
+
+ItemsAndRows: TypeAlias = tuple[Tensor, Tensor]  # (n,) numbers of items and (n, L) rows, of one path of each
 
 _FORMAT = "hierpretrain.taxonomy.v1"
 
@@ -492,18 +494,44 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
         [[3, 1], [0, 2]]
     """
     _check_pair(a, b)
-    (first_a, *others_a), (first_b, *others_b) = _by_path(a), _by_path(b)
-    shared = _shared(first_a[1], first_b[1])
-    for i, (rows, left) in enumerate([first_a, *others_a]):
-        for j, (columns, right) in enumerate([first_b, *others_b]):
+    return shared_depth_of_paths(by_path(a), by_path(b), torch.int64)
+
+
+def shared_depth_of_paths(a: list[ItemsAndRows], b: list[ItemsAndRows], dtype: torch.dtype) -> Tensor:
+    """Computes :func:`shared_depth` of labels that are checked and taken apart by :func:`by_path`, as often as wanted.
+
+    Args:
+        a: Of N items.
+        b: Of M items, with labels of as many levels.
+        dtype: Of the depths: a small one saves memory where depths are kept.
+
+    Returns:
+        (N, M) in 0..L. Beside it, memory is that of some masks.
+
+    Example:
+        >>> both = by_path(torch.tensor([[[0, 0], [1, 1]], [[1, 2], [PAD, PAD]]]))
+        >>> shared_depth_of_paths(both, both, torch.int16).tolist()
+        [[2, 1], [1, 2]]
+    """
+    shared = _shared(a[0][1], b[0][1], dtype)
+    for i, (rows, left) in enumerate(a):
+        for j, (columns, right) in enumerate(b):
             if i + j:
                 place = rows[:, None], columns
-                shared[place] = torch.maximum(shared[place], _shared(left, right))
+                shared[place] = torch.maximum(shared[place], _shared(left, right, dtype))
     return shared
 
 
-def _by_path(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Returns (items, their rows) of the first paths, which all items have, then of the second ones, and so on."""
+def by_path(labels: Tensor) -> list[ItemsAndRows]:
+    """Returns (items, their rows) of the first paths, which all items have, then of the second ones, and so on.
+
+    Args:
+        labels: (N, L) or (N, P, L) labels.
+
+    Example:
+        >>> [(items.tolist(), rows.tolist()) for items, rows in by_path(torch.tensor([[[0], [PAD]], [[0], [1]]]))]
+        [([0, 1], [[0], [0]]), ([1], [[1]])]
+    """
     if labels.ndim == 2:
         return [(torch.arange(len(labels), device=labels.device), labels)]
     found = [(torch.arange(len(labels), device=labels.device), labels[:, 0])]
@@ -521,8 +549,8 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"both label matrices must have the same levels; they have {a.shape[-1]} and {b.shape[-1]}")
 
 
-def _shared(a: Tensor, b: Tensor) -> Tensor:
-    shared = torch.zeros(len(a), len(b), dtype=torch.int64, device=a.device)
+def _shared(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    shared = torch.zeros(len(a), len(b), dtype=dtype, device=a.device)
     alive = torch.ones(len(a), len(b), dtype=torch.bool, device=a.device)
     for left, right in zip(a.unbind(1), b.unbind(1), strict=True):
         alive &= (left[:, None] == right[None, :]) & (left != PAD)[:, None]

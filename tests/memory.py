@@ -1,4 +1,6 @@
-"""Measures the memory that code takes at once at most in one tensor, for tests of what is said about it."""
+"""Measures the memory that code takes at once, in one tensor or in all, for tests of what is said about it."""
+
+import weakref
 
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -18,6 +20,28 @@ class LargestTensor(TorchDispatchMode):
             if _is_tensor(tensor) and tensor.untyped_storage().data_ptr() not in given:
                 self.numel = max(self.numel, tensor.numel())
         return result
+
+
+class LiveBytes(TorchDispatchMode):
+    """Within it, ``peak`` is the most bytes of tensors that were made in it and alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.seen = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if _is_tensor(tensor) and (storage := tensor.untyped_storage()) not in self.seen:
+                self.seen.add(storage)
+                weakref.finalize(storage, self.gone, size := storage.nbytes())
+                self.live += size
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def gone(self, size):
+        self.live -= size
 
 
 def _is_tensor(value):

@@ -21,9 +21,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from hierpretrain.functional.first_order import first_order
 from hierpretrain.functional.log_sum_exp import log_sum_exp
 from hierpretrain.functional.positives import Block, OnePath, Pairs, Positives, SeveralPaths
-from hierpretrain.taxonomy import PAD, check_labels
+from hierpretrain.taxonomy import PAD, append_instances, check_labels
 
 Constraint = Literal["pair", "anchor", "level"]
 Result: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor | None] | None]  # the value and its gradients in rows and keys
@@ -98,6 +99,7 @@ def hierarchical_contrastive_loss(
     constraint_grad: bool = False,
     chunk_size: int | None = None,
     gather: Gather | None = None,
+    instances: Tensor | None = None,
 ) -> Tensor:
     """HiMulCon, HiConE and HiMulConE: eq. 4 to 7 of paper A, as this module's head states them.
 
@@ -133,14 +135,19 @@ def hierarchical_contrastive_loss(
             is a constant. A pair at its bound keeps its own gradient.
         chunk_size: Rows whose similarities to all others are held at a time. ``None``, by default, takes all rows where
             they are few and else as many as are fast: on a CPU, 128 or what fills a core's cache; on a GPU, what fills
-            256 MiB. Memory is O(M (chunk_size + D + L)), forward and backward, whatever the number of levels.
+            256 MiB. Memory is O(M (chunk_size + D + L)), forward and backward, whatever the number of levels: that of
+            up to 3.5 matrices of such similarities, and up to 5 of them for several paths, where all pairs are looked
+            at (by default 512 rows at a time on a GPU).
         gather: Stacks the rows of all processes, as :class:`Gather` says. The value is then that of all rows together.
+        instances: (M,) numbers of the images, which :func:`append_instances` hangs below the labels as a last level.
 
     Returns:
         0-dim tensor. A level or an anchor without positives contributes nothing; without any, the loss is 0.
 
     Raises:
-        ValueError: If shapes do not match, labels are malformed, features are not finite or an option is unknown.
+        ValueError: If shapes do not match, labels are malformed, features are not finite (or so long that their
+            products are not) or an option is unknown. What is wrong with the rows of one process is an error on all.
+        RuntimeError: In backward with ``create_graph=True``.
 
     Example:
         >>> features = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 1], [0, 1], [-1, 1]]), dim=1)
@@ -151,30 +158,15 @@ def hierarchical_contrastive_loss(
         (1.8437, 1.8934)
     """
     _check_options(temperature, positives, constraint, chunk_size)
-    if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(
-            f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
-        )
-    check_labels(labels, several_paths=True)
-    if len(labels) != len(features):
-        raise ValueError(
-            f"labels must have one row per row of features ({len(features)}); they have {len(labels)}. "
-            "With several views, repeat the labels for each view"
-        )
+    gather = gather or _gather_nothing
+    labels, counts = _agreed(features, labels, instances, gather)
     levels = labels.shape[-1]
     weights = _level_weights(level_weights, levels)
-    gather = gather or _gather_nothing
-    counts = gather(torch.tensor([len(features)], device=features.device), 1)[0].tolist()
     with torch.autocast(features.device.type, enabled=False):
         if features.dtype in (torch.float16, torch.bfloat16):
             features = features.float()  # exp(1 / temperature) and sums over thousands of rows need the range
         keys, first = gather(features, counts)
-        # the sum of finite numbers may overflow, but that of others is never finite, and is found much faster
-        if not keys.detach().sum().isfinite() and not keys.isfinite().all():
-            raise ValueError(
-                f"features must be finite; row {int((~keys.isfinite()).any(1).nonzero()[0])} is not. "
-                "Lower the learning rate, clip gradients, or look for a broken image"
-            )
+        _check_range(keys.detach(), temperature)
         if len(keys) < 2 or levels == 0:
             return 0.0 * keys.sum()
         key_labels = gather(labels.to(features.device), counts)[0]
@@ -197,6 +189,68 @@ def _gather_nothing(rows: Tensor, counts: int | Sequence[int] | None = None) -> 
     return rows, 0
 
 
+def _agreed(features: Tensor, labels: Tensor, instances: Tensor | None, gather: Gather) -> tuple[Tensor, list[int]]:
+    """Returns the labels, with a level of instances if there are any, and the number of rows of every process.
+
+    All processes learn in one exchange what is wrong with the rows of any, so that none waits for one that has stopped.
+    """
+    wrong, shape = None, [0, 0, 0]
+    try:
+        labels = _checked(features, labels, instances)
+        shape = [features.shape[1], labels.shape[1] if labels.ndim == 3 else 0, labels.shape[-1]]  # D, P, L
+    except ValueError as error:
+        wrong = error
+    own = torch.tensor([[wrong is None, len(features), *shape]], dtype=torch.int64, device=features.device)
+    everyones = gather(own, 1)[0].tolist()
+    if wrong is not None:
+        raise wrong
+    for process, (good, _, *others) in enumerate(everyones):
+        if not good:
+            raise ValueError(f"process {process} has malformed features or labels; its own error says what is wrong")
+        if others != shape:
+            raise ValueError(
+                "all processes must have features and labels of one width: here (D, P, L) is "
+                f"{tuple(shape)}, on process {process} it is {tuple(others)} (P is 0 for labels of one path)"
+            )
+    return labels, [count for _, count, *_ in everyones]
+
+
+def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tensor:
+    """Returns the labels, with a level of instances if there are any, of which there is one row a row of features."""
+    if features.ndim != 2 or not features.is_floating_point():
+        raise ValueError(
+            f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
+        )
+    check_labels(labels, several_paths=True)
+    if len(labels) != len(features):
+        raise ValueError(
+            f"labels must have one row per row of features ({len(features)}); they have {len(labels)}. "
+            "With several views, repeat the labels for each view"
+        )
+    return labels if instances is None else append_instances(labels, instances)
+
+
+def _check_range(keys: Tensor, temperature: float) -> None:
+    """Raises unless the keys are finite, and so are sums of their similarities."""
+    if not 1 / temperature <= torch.finfo(keys.dtype).max:
+        raise ValueError(
+            f"temperature must be above 0, and 1 / temperature finite in {keys.dtype}; it is {temperature}"
+        )
+    # the sum of squares bounds all similarities, and is never finite if one entry is not
+    if (torch.linalg.vector_norm(keys).square() * (len(keys) / temperature)).isfinite():
+        return
+    if not keys.isfinite().all():
+        raise ValueError(
+            f"features must be finite; row {int((~keys.isfinite()).any(1).nonzero()[0])} is not. "
+            "Lower the learning rate, clip gradients, or look for a broken image"
+        )
+    longest = float(torch.linalg.vector_norm(keys.cpu().double(), dim=1).amax())
+    raise ValueError(
+        f"features must be unit rows, or their similarities overflow {keys.dtype}; the norm of the longest is "
+        f"{longest:.3g}, and the temperature {temperature:.3g}. Normalise them"
+    )
+
+
 def _positives(
     rows: Tensor, keys: Tensor, labels: Tensor, first: int, kind: Positives, chunk_size: int | None
 ) -> Pairs:
@@ -207,6 +261,8 @@ def _positives(
 
 
 def _check_options(temperature: float, positives: str, constraint: str | None, chunk_size: int | None) -> None:
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        raise ValueError("temperature must be a number: it gets no gradient, but is a tensor that requires one")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0; it is {temperature}")
     if positives not in ("share", "diverge"):
@@ -243,7 +299,7 @@ class _Known(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         of_rows, of_keys = ctx.saved_tensors
         return grad * of_rows, None if of_keys is None else grad * of_keys, None, None, None
@@ -374,7 +430,7 @@ def _blocks(batch: _Batch, lse: Tensor) -> Iterator[tuple[Block, Tensor]]:
     p = batch.positives
     for block in p.blocks():
         similarities = p.rows[block.rows] @ p.keys[block.columns].T
-        yield block, torch.sub(lse[block.rows, None], similarities, alpha=batch.scale)
+        yield block, torch.sub(lse[block.rows, None], similarities, alpha=batch.scale, out=similarities)
 
 
 def _hardest_pairs(batch: _Batch, lse: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,12 +25,13 @@ import torch
 from torch import Tensor
 
 from hierpretrain.functional.log_sum_exp import rows_at_a_time
-from hierpretrain.taxonomy import PAD, prefix_ids, shared_depth
+from hierpretrain.taxonomy import PAD, by_path, prefix_ids, shared_depth_of_paths
 
 Positives = Literal["share", "diverge"]
 
 _CPU_BLOCK, _GPU_BLOCK = 128, 2048  # rows: fewer make more calls, more make wider blocks
-_HELD_PAIRS = 1 << 24  # of several paths: up to 16 MiB of shared depths are kept rather than found again
+_GPU_BLOCK_OF_PAIRS = 512  # of several paths, whose blocks are as wide as there are keys
+_HELD_PAIRS = 1 << 24  # of several paths: up to 32 MiB of shared depths are kept rather than found again
 
 
 class Block(NamedTuple):
@@ -120,7 +121,7 @@ class OnePath:
 
     def blocks(self) -> Iterator[Block]:
         """Yields blocks that together hold all rows and their positives."""
-        rows, size = len(self.rows), _block_rows(self.rows, self.keys, self.chunk_size)
+        rows, size = len(self.rows), _block_rows(self.rows, self.keys, self.chunk_size, _GPU_BLOCK)
         firsts = torch.arange(0, rows, size, device=self.place.device)
         lasts = (firsts + size - 1).clamp(max=rows - 1)
         starts, stops = self.ranges[0][firsts].tolist(), self.ranges[1][lasts].tolist()  # the one wait for the device
@@ -174,11 +175,13 @@ class SeveralPaths:
         self, rows: Tensor, keys: Tensor, labels: Tensor, first: int, kind: Positives, chunk_size: int | None
     ) -> None:
         self.rows, self.keys, self.kind, self.chunk_size = rows, keys, kind, chunk_size
-        self.nodes = prefix_ids(labels)  # (M, P, L)
         self.place = torch.arange(first, first + len(rows), device=rows.device)
         self._held: dict[int, Tensor] = {}
         self._hold_all = chunk_size is None and len(rows) * len(keys) <= _HELD_PAIRS
-        self.counts = self.nodes.new_zeros(len(rows), self.nodes.shape[-1])
+        self.counts = labels.new_zeros(len(rows), labels.shape[-1], dtype=torch.int64)
+        nodes = prefix_ids(labels)  # (M, P, L)
+        self._of_keys = by_path(nodes)
+        self._of_rows = {block.rows.start: by_path(nodes[self.place[block.rows]]) for block in self.blocks()}
         for block in self.blocks():
             for level in range(len(block.levels)):
                 self.counts[block.rows, level] = self.mask(block, level).sum(1)
@@ -209,20 +212,21 @@ class SeveralPaths:
 
     def blocks(self) -> Iterator[Block]:
         """Yields blocks that together hold all rows and their positives: all keys."""
-        size, everything = _block_rows(self.rows, self.keys, self.chunk_size), slice(0, len(self.keys))
+        everything = slice(0, len(self.keys))
+        size = _block_rows(self.rows, self.keys, self.chunk_size, _GPU_BLOCK_OF_PAIRS)
         for start in range(0, len(self.rows), size):
             part = slice(start, min(start + size, len(self.rows)))
-            yield Block(part, everything, (everything,) * self.nodes.shape[-1])
+            yield Block(part, everything, (everything,) * self.counts.shape[1])
 
     def mask(self, block: Block, level: int) -> Tensor:
         """Returns which of a block's pairs are positives of a level."""
         shared = self._held.get(block.rows.start)
         if shared is None:
-            place = self.place[block.rows]
-            shared = shared_depth(self.nodes[place], self.nodes).short()
-            shared.scatter_(1, place[:, None], 0)  # a row is no positive of its own
             if not self._hold_all:
-                self._held.clear()
+                self._held.clear()  # before the next, so that there are never two
+            place = self.place[block.rows]
+            shared = shared_depth_of_paths(self._of_rows[block.rows.start], self._of_keys, torch.int16)
+            shared.scatter_(1, place[:, None], 0)  # a row is no positive of its own
             self._held[block.rows.start] = shared
         return shared > level if self.kind == "share" else shared == level + 1
 
@@ -231,9 +235,9 @@ class SeveralPaths:
         return (of_rows.add_(of_keys), None) if self.rows is self.keys else (of_rows, of_keys)
 
 
-def _block_rows(rows: Tensor, keys: Tensor, chunk_size: int | None) -> int:
+def _block_rows(rows: Tensor, keys: Tensor, chunk_size: int | None, gpu_block: int) -> int:
     size = rows_at_a_time(len(rows), len(keys), rows.device, chunk_size)
-    return min(size, chunk_size or (_CPU_BLOCK if rows.device.type == "cpu" else _GPU_BLOCK))
+    return min(size, chunk_size or (_CPU_BLOCK if rows.device.type == "cpu" else gpu_block))
 
 
 Pairs: TypeAlias = OnePath | SeveralPaths

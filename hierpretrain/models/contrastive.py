@@ -65,17 +65,26 @@ class HierarchicalContrastive(BaseModel):
             raise ValueError(f"embedding must be 'backbone' or 'projection', not {embedding!r}")
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
-        if grad_cache is not None and grad_cache < 1:
-            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {grad_cache}")
         self.embedding, self.normalize, self.grad_cache = embedding, normalize, grad_cache
         self.backbone = _build(backbone)
         self.neck = _build(neck) if neck else None
         self.projection = None if projection is None else _build(projection)
         self.loss_module = None if loss is None else _build(loss)
-        if grad_cache is not None and isinstance(self.data_preprocessor, MultiViewPreprocessor):
-            self.data_preprocessor.deferred = True  # the loss has it prepare a chunk at a time
         if channels_last:
             self.to(memory_format=torch.channels_last)
+
+    @property
+    def grad_cache(self) -> int | None:
+        """Rows that are encoded at a time while training, or ``None`` for all at once; may be set at any time."""
+        return self._grad_cache
+
+    @grad_cache.setter
+    def grad_cache(self, rows: int | None) -> None:
+        if rows is not None and rows < 1:
+            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {rows}")
+        self._grad_cache = rows
+        if isinstance(self.data_preprocessor, MultiViewPreprocessor):
+            self.data_preprocessor.deferred = rows is not None  # the loss has it prepare a chunk at a time
 
     @property
     def frozen(self) -> bool:

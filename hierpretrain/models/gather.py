@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hierpretrain.functional.first_order import first_order
+
 
 def gather_rows(rows: Tensor, counts: int | Sequence[int] | None = None) -> tuple[Tensor, int]:
     """Stacks the rows of all processes, rank 0's first, and lets the gradient flow back to where they came from.
@@ -59,7 +61,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(everyone.split(most), counts, strict=True)])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         counts, most = ctx.counts, max(ctx.counts)
         if min(counts) < most:

@@ -11,18 +11,24 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from hierpretrain.functional.first_order import first_order
+
+Named = list[tuple[nn.Module, str, Any]]  # an entry of a module: (module, name, value)
+
 
 def encode_in_chunks(
     encode: Callable[[Tensor], Tensor], rows: Tensor, size: int, modules: Sequence[nn.Module]
 ) -> Tensor:
     """Returns ``encode(rows)``, computed a chunk at a time, and keeps nothing for backward but the rows themselves.
 
-    Backward runs one chunk after the other a second time, with the random numbers and the autocast of the first, and
-    takes its gradient before it comes to the next. To autograd all of it is one function, so that each parameter gets
-    its whole gradient at once: gradient scalers, accumulation and ``DistributedDataParallel`` see nothing special.
+    Backward runs one chunk after the other a second time, with the random numbers, the buffers, the modes (``train``
+    or ``eval``) and the autocast of the first, and takes its gradient before it comes to the next. To autograd all of
+    it is one function, so that each parameter gets its whole gradient at once: gradient scalers, accumulation and
+    ``DistributedDataParallel`` see nothing special.
 
     Args:
-        encode: From some rows to one vector of each. It must draw random numbers from torch alone.
+        encode: From some rows to one vector of each. It must draw random numbers from torch alone. It gets copies of
+            the rows, so it may change them.
         rows: (N, ...); they get no gradient.
         size: Rows of a chunk at most, at least 1. The chunks of a batch differ by one row at most.
         modules: What ``encode`` runs: their parameters get the gradient. Their buffers, such as the running statistics
@@ -34,6 +40,7 @@ def encode_in_chunks(
     Raises:
         ValueError: If one process has fewer rows than another has chunks. All of them must make the same number of
             chunks, since batch normalisation may take statistics over all processes at each.
+        RuntimeError: In backward, if a parameter was changed since, or with ``create_graph=True``.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -57,6 +64,8 @@ class _InChunks(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.encode, ctx.number, ctx.modules, ctx.parameters = encode, number, modules, parameters
+        ctx.buffers = _copies(_named("buffers", modules))
+        ctx.modes = [(owner, "training", owner.training) for owner in _owners(modules)]
         device = rows.device.type
         # no cache: weights that were cast where there is no gradient are not for others
         ctx.autocast = {"device_type": device, "dtype": torch.get_autocast_dtype(device), "cache_enabled": False}
@@ -65,21 +74,31 @@ class _InChunks(torch.autograd.Function):
         with torch.autocast(**ctx.autocast):
             for chunk in rows.tensor_split(number):
                 ctx.random_states.append((torch.get_rng_state(), *get_device_states(rows)))
-                encoded.append(encode(chunk))
+                encoded.append(encode(chunk.clone()))
+        ctx.versions = _versions(modules)
         return torch.cat(encoded)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
+        if _versions(ctx.modules) != ctx.versions:
+            raise RuntimeError(
+                "a parameter was changed between forward and backward of grad_cache, whose gradient is that of the "
+                "parameters as they were; run backward before the optimizer steps or weights are loaded"
+            )
         device, devices = rows.device.type, ctx.random_states[0][1]
         chunks = zip(rows.tensor_split(ctx.number), gradient.tensor_split(ctx.number), ctx.random_states, strict=True)
-        with torch.random.fork_rng(devices, device_type=device), _stand_ins(ctx.modules) as parameters:
+        kept = _named("parameters", ctx.modules)
+        parameters = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for *_, p in kept}
+        stand_ins = [(owner, name, parameters[id(p)]) for owner, name, p in kept]
+        others = _copies(ctx.buffers) + ctx.modes
+        with torch.random.fork_rng(devices, device_type=device), _in_place_of_own(stand_ins + others):
             for chunk, its_gradient, (state, _, states) in chunks:
                 torch.set_rng_state(state)
                 set_device_states(devices, states, device_type=device)
                 with torch.enable_grad(), torch.autocast(**ctx.autocast):
-                    encoded = ctx.encode(chunk)
+                    encoded = ctx.encode(chunk.clone())
                 encoded.backward(its_gradient)
                 del encoded
         return None, None, None, None, *(parameters[id(parameter)].grad for parameter in ctx.parameters)
@@ -98,24 +117,35 @@ def _number_of_chunks(rows: int, size: int) -> int:
     return number
 
 
-@contextmanager
-def _stand_ins(modules: Sequence[nn.Module]) -> Iterator[dict[int, nn.Parameter]]:
-    """Has modules run on parameters that share the values and have a gradient of their own, and on copied buffers.
+def _owners(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    return list(dict.fromkeys(owner for module in modules for owner in module.modules()))
 
-    Yields:
-        The stand-ins by the ``id`` of the parameters.
-    """
-    owners = [owner for module in modules for owner in module.modules()]
+
+def _named(kind: str, modules: Sequence[nn.Module]) -> Named:
+    """Returns the ``'parameters'`` or ``'buffers'`` of all modules, in each place where one stands."""
     own = {"recurse": False, "remove_duplicate": False}
-    kept = [(owner, *named) for owner in owners for named in owner.named_parameters(**own)]
-    buffers = [(owner, *named) for owner in owners for named in owner.named_buffers(**own)]
-    stand_ins = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for _, _, p in kept}
+    return [(owner, *named) for owner in _owners(modules) for named in getattr(owner, f"named_{kind}")(**own)]
+
+
+def _versions(modules: Sequence[nn.Module]) -> list[tuple[int, int]]:
+    """Returns what is no more the same once a parameter was replaced or changed in place."""
+    return [(id(parameter), parameter._version) for *_, parameter in _named("parameters", modules)]
+
+
+def _copies(tensors: Named) -> Named:
+    """Returns copies, one of each tensor, wherever it stands."""
+    copies = {id(tensor): tensor.detach().clone() for *_, tensor in tensors}
+    return [(owner, name, copies[id(tensor)]) for owner, name, tensor in tensors]
+
+
+@contextmanager
+def _in_place_of_own(entries: Named) -> Iterator[None]:
+    """Has modules run on other parameters, buffers and modes than their own, which they get back after it."""
+    own = [(owner, name, getattr(owner, name)) for owner, name, _ in entries]
     try:
-        for owner, name, parameter in kept:
-            setattr(owner, name, stand_ins[id(parameter)])
-        for owner, name, buffer in buffers:
-            setattr(owner, name, buffer.clone())
-        yield stand_ins
+        for owner, name, value in entries:
+            setattr(owner, name, value)
+        yield
     finally:
-        for owner, name, tensor in kept + buffers:
-            setattr(owner, name, tensor)
+        for owner, name, value in own:
+            setattr(owner, name, value)

@@ -19,7 +19,7 @@ from hierpretrain.functional.contrastive import Constraint
 from hierpretrain.functional.positives import Positives
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import append_instances, check_labels, prefix_ids
+from hierpretrain.taxonomy import check_labels, prefix_ids
 
 
 def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
@@ -78,9 +78,8 @@ class _HierarchicalLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss."""
-        if self.instance_level:
-            labels = append_instances(labels, instances)
-        return hierarchical_contrastive_loss(features, labels, gather=gather_rows, **self.options)
+        level = instances if self.instance_level else None
+        return hierarchical_contrastive_loss(features, labels, gather=gather_rows, instances=level, **self.options)
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ from hierpretrain.functional.contrastive import LEVEL_WEIGHTS
 from hierpretrain.functional.log_sum_exp import rows_at_a_time
 from hierpretrain.taxonomy import PAD, append_instances
 from tests.conftest import random_features, random_labels
-from tests.memory import LargestTensor
+from tests.memory import LargestTensor, LiveBytes
 from tests.reference import contrastive as reference
 from tests.reference.paths import other_order, random_paths
 
@@ -278,6 +278,16 @@ def test_in_chunks_several_paths_take_memory_of_a_chunk():
     assert largest.numel <= 4 * 64 * 3  # a chunk's similarities or masks, and the features and labels themselves
 
 
+def test_the_memory_of_several_paths_is_some_matrices_of_a_chunk():
+    rows, chunk = 1024, 128
+    labels = random_paths(5, rows=rows, branching=3)
+    features = random_features(5, rows=rows, dtype=torch.float32)
+    for constraint in (None, "pair", "anchor"):
+        with LiveBytes() as live:
+            value_and_grad(hierarchical_contrastive_loss, features, labels, constraint=constraint, chunk_size=chunk)
+        assert live.peak <= 5.5 * chunk * rows * 4, constraint
+
+
 # ------------------------------------------------------------------ scale
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 @pytest.mark.parametrize("ragged", [False, True])
@@ -364,6 +374,13 @@ def test_the_gradient_is_scaled_by_what_comes_after():
     torch.testing.assert_close(scaled, 3 * grad + 1)
 
 
+def test_the_gradient_of_the_gradient_is_an_error():
+    labels, features = random_labels(28), random_features(28)
+    loss = hierarchical_contrastive_loss(features, labels)  # its own gradient is 1, which requires none
+    with pytest.raises(RuntimeError, match="it cannot be differentiated again; leave create_graph=True out"):
+        torch.autograd.grad(loss, features, create_graph=True)
+
+
 @pytest.mark.slow
 def test_compiled_it_has_the_same_value_and_gradient_for_every_batch():
     torch.manual_seed(0)
@@ -395,6 +412,10 @@ def test_compiled_it_has_the_same_value_and_gradient_for_every_batch():
         (dict(labels=torch.tensor([[[0, 0], [PAD, 1]]] * 3)), r"\(N, P, L\) with PAD .* row 1 of item 0 is \[-1, 1\]"),
         (dict(temperature=0.0), "temperature must be above 0; it is 0.0"),
         (dict(temperature=float("nan")), "temperature must be above 0; it is nan"),
+        (dict(temperature=torch.tensor(0.1, requires_grad=True)), "temperature must be a number: it gets no gradient"),
+        (dict(temperature=1e-39), "1 / temperature finite in torch.float32; it is 1e-39"),
+        (dict(temperature=1e-38), "the norm of the longest is 1, and the temperature 1e-38"),
+        (dict(features=torch.eye(3) * 1e19), r"unit rows, .* overflow torch.float32; .* longest is 1e\+19, .* 0.1"),
         (dict(positives="all"), "positives must be 'share' or 'diverge', not 'all'"),
         (dict(constraint="max"), "constraint must be None, 'pair', 'anchor' or 'level', not 'max'"),
         (dict(level_weights="cube"), "level_weights must be one of 'exp', 'pow2', 'linear', 'uniform' or a list"),

@@ -216,6 +216,41 @@ def test_nan_on_one_process_is_an_error_on_all_and_no_hang():
     distributed.run(one_process_has_nan, 2)
 
 
+def one_process_is_malformed(rank, world_size):
+    good = dict(features=random_features(7, 4).detach(), labels=torch.zeros(4, 2, dtype=torch.int64))
+    good["instances"] = torch.arange(4) + 4 * rank
+    others = "process 1 has malformed features or labels; its own error says what is wrong"
+    widths = r"features and labels of one width: here \(D, P, L\) is \(4, 0, {}\), on process {} it is \(4, 0, {}\)"
+    cases = [
+        (dict(labels=torch.tensor([[0, 0], [PAD, 1], [0, 0], [0, 0]])), r"only on the right; row 1 is", others),
+        (dict(labels=good["labels"][:3]), "labels must have one row per row of features", others),
+        (dict(features=good["features"][0]), r"features must be \(M, D\) floating point", others),
+        (dict(instances=torch.arange(3)), r"instances must be \(4,\)", others),
+        (dict(labels=torch.zeros(4, 3, dtype=torch.int64)), widths.format(4, 0, 3), widths.format(3, 1, 4)),
+    ]
+    loss = HiMulConLoss(instance_level=True, level_weights=[1.0, 1.0, 1.0])
+    for change, own, of_others in cases:
+        with pytest.raises(ValueError, match=own if rank == 1 else of_others):
+            loss(**(good | (change if rank == 1 else {})))
+    assert loss(**good) > 0  # the processes are still in step
+
+
+@pytest.mark.ddp
+def test_malformed_labels_on_one_process_are_an_error_on_all_and_no_hang():
+    distributed.run(one_process_is_malformed, 2)
+
+
+def differentiate_twice(rank, world_size):
+    rows = torch.ones(2, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="it cannot be differentiated again; leave create_graph=True out"):
+        torch.autograd.grad(gather_rows(rows)[0].sum(), rows, create_graph=True)
+
+
+@pytest.mark.ddp
+def test_the_gradient_of_the_gradient_is_an_error():
+    distributed.run(differentiate_twice, 2)
+
+
 def test_a_single_process_gathers_nothing():
     rows = torch.ones(2, 3)
     assert gather_rows(rows)[0] is rows

@@ -1,5 +1,3 @@
-import weakref
-
 import numpy as np
 import pytest
 import torch
@@ -7,8 +5,6 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hierpretrain.engine import BF16OptimWrapper
 from hierpretrain.models import HierarchicalContrastive
@@ -16,6 +12,7 @@ from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.taxonomy import Taxonomy
 from tests import distributed
+from tests.memory import LiveBytes
 
 BATCH = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
 GROUP = dict(BATCH, norm_cfg=dict(type="GN", num_groups=4))
@@ -187,6 +184,100 @@ def test_parameters_and_buffers_stay_the_same_objects_also_if_the_encoder_fails(
     assert all(after[name] is tensor for name, tensor in before.items())
 
 
+def chunked(layer, rows, size):
+    return torch.cat([layer(chunk) for chunk in rows.tensor_split(-(-len(rows) // size))])
+
+
+def in_chunks(layer, rows, size):
+    return encode_in_chunks(layer, rows, size, [layer])
+
+
+class Centred(nn.Module):
+    """Takes a running mean away, which two layers share and each moves on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.first.register_buffer("centre", torch.zeros(4))
+        self.second.register_buffer("centre", self.first.centre)
+
+    def forward(self, rows):
+        for layer in (self.first, self.second):
+            rows = layer(rows)
+            layer.centre.mul_(0.5).add_(rows.detach().mean(0))
+            rows = (rows - self.first.centre).tanh()
+        return rows
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the older of the two spectral norms
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.utils.spectral_norm(nn.Linear(4, 4)),
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
+        Centred,
+    ],
+    ids=["spectral norm", "parametrised", "shared buffer"],
+)
+def test_the_second_run_starts_from_the_buffers_of_the_first(make):
+    found = []
+    for run in (in_chunks, chunked):
+        torch.manual_seed(0)
+        layer, rows = make(), torch.randn(7, 4)
+        (run(layer, rows, 3) * torch.randn(7, 4)).square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in layer.named_parameters()}
+        found.append(dict(layer.named_buffers()) | gradients)
+    assert_same(*found, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "first", [nn.Hardswish(inplace=True), nn.Dropout(0.5, inplace=True)], ids=lambda layer: type(layer).__name__
+)
+def test_an_encoder_may_change_its_rows(first):
+    torch.manual_seed(0)
+    encoder, rows = nn.Sequential(first, nn.Linear(4, 4)), torch.randn(3, 4)
+    before, gradients = rows.clone(), []
+    for run in (in_chunks, lambda layer, rows, _: layer(rows.clone())):
+        torch.manual_seed(1)
+        gradients += torch.autograd.grad(run(encoder, rows, 3).square().sum(), encoder[1].weight)
+        assert torch.equal(rows, before)
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_second_run_is_in_the_modes_of_the_first():
+    torch.manual_seed(0)
+    encoder, rows = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), torch.randn(5, 4)
+    encoder[1].eval()
+    for parts_train in (False, True):
+        encoder[1].train(parts_train)
+        gradients = []
+        for run in (in_chunks, chunked):
+            torch.manual_seed(1)
+            encoded = run(encoder, rows, 2)
+            encoder.train(not parts_train)
+            gradients += torch.autograd.grad(encoded.square().sum(), encoder[0].weight)
+            assert [part.training for part in encoder.modules()] == [not parts_train] * 3
+            encoder[1].train(parts_train)
+        torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_weights_that_were_changed_before_backward_are_an_error(trained):
+    encoder = nn.Sequential(nn.Linear(4, 4).requires_grad_(trained), nn.Linear(4, 4))
+    encoded = encode_in_chunks(encoder, torch.randn(5, 4), 2, [encoder])
+    with torch.no_grad():
+        encoder[0].weight += 1
+    with pytest.raises(RuntimeError, match="a parameter was changed between forward and backward of grad_cache"):
+        encoded.sum().backward()
+
+
+def test_the_gradient_of_the_gradient_is_an_error():
+    layer = nn.Linear(4, 4)
+    encoded = encode_in_chunks(layer, torch.randn(5, 4), 2, [layer])
+    with pytest.raises(RuntimeError, match="it cannot be differentiated again; leave create_graph=True out"):
+        torch.autograd.grad(encoded.sum(), layer.weight, create_graph=True)
+
+
 def test_shared_weights_get_the_gradient_of_all_uses():
     torch.manual_seed(0)
     first, second, rows = nn.Linear(3, 3), nn.Linear(3, 3), torch.randn(5, 3)
@@ -251,28 +342,6 @@ def test_steps_in_half_precision():
 
 
 # ------------------------------------------------------------------ memory
-class LiveBytes(TorchDispatchMode):
-    """Within it, ``peak`` is the most bytes of tensors that were made in it and alive at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-        self.seen = weakref.WeakSet()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()) not in self.seen:
-                self.seen.add(storage)
-                weakref.finalize(storage, self.gone, size := storage.nbytes())
-                self.live += size
-        self.peak = max(self.peak, self.live)
-        return result
-
-    def gone(self, size):
-        self.live -= size
-
-
 def peak(grad_cache, images):
     model, data = make(grad_cache), batch(images, size=64)
     with LiveBytes() as bytes_:
@@ -301,6 +370,17 @@ def test_prepared_images_are_taken_as_they_are():
     inputs = make(None).data_preprocessor(batch())["inputs"]
     ours, plain = (make(number)(inputs, batch()["data_samples"], mode="loss")["loss"] for number in (3, None))
     torch.testing.assert_close(ours, plain)
+
+
+def test_the_switch_may_be_changed_at_any_time():
+    model = make(3)
+    expected = step(make(None), batch())
+    for number in (None, 4):
+        model.grad_cache = number
+        model.zero_grad()
+        assert_same(step(model, batch()), expected)
+    with pytest.raises(ValueError, match=r"grad_cache must be at least 1, .*; it is 0"):
+        model.grad_cache = 0
 
 
 # ------------------------------------------------------------------ many processes
