@@ -148,7 +148,7 @@ def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(trained, inshop, tmp_p
     run(*arguments, "--resume")
     assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads((trained / "metrics.json").read_text())
     assert (tmp_path / "retrieval.png").exists()
-    assert "Epoch(val)" not in run(*arguments, "--resume")  # nothing is left to do
+    assert "Epoch(val)" not in run(*arguments, options=["resume=True"])  # which is the same; nothing is left to do
 
 
 @pytest.mark.ddp

@@ -13,7 +13,6 @@ import torch
 
 from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command
 from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.engine import newest_checkpoint
 
 
 def main() -> None:
@@ -45,9 +44,7 @@ def main() -> None:
         else:
             config.optim_wrapper.type = "BF16OptimWrapper"
     if args.resume:
-        config.load_from = newest_checkpoint(config.work_dir) if args.resume == "auto" else args.resume
-        config.resume = config.load_from is not None
-        print(f"resuming from {config.load_from}" if config.resume else f"nothing to resume in {config.work_dir}")
+        config.load_from, config.resume = None if args.resume == "auto" else args.resume, True
     if args.auto_scale_lr:
         config.auto_scale_lr.enable = True
     for key in DATALOADERS:
@@ -57,7 +54,7 @@ def main() -> None:
             config[key].persistent_workers = False
     with nearest_names():
         runner = build_runner(config)
-        if config.resume:
+        if config.get("resume"):
             check_checkpoint(runner.model, config.load_from)
         runner.train()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import subprocess
@@ -11,26 +12,33 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
+from hierpretrain.engine import newest_checkpoint
 
-_PATIENCE = 7200  # seconds, of processes that wait while one computes metrics
+_PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
 
 def build_runner(config: Config) -> Runner:
     """Builds the runner of a config, whose ``launcher`` may also start processes that have no GPU.
 
-    Dataloaders collate as mmpretrain's do and keep their workers, unless the config says otherwise.
+    Dataloaders collate as mmpretrain's do and keep their workers, unless the config says otherwise. ``resume=True``
+    without ``load_from`` goes on from the newest checkpoint of the work directory, if there is one, and ``config`` then
+    says which.
 
     Raises:
         ValueError: If the launcher did not start this process, or processes would start from different checkpoints.
     """
+    looked_for = config.get("resume") and not config.get("load_from")
+    if looked_for:
+        config.load_from = newest_checkpoint(config.work_dir)
+        config.resume = config.load_from is not None
     for key in DATALOADERS:
         if config.get(key):
             defaults = dict(
@@ -42,10 +50,16 @@ def build_runner(config: Config) -> Runner:
     launcher = config.get("launcher", "none")
     if launcher == "slurm":
         _take_over_slurm_environment()
+    if launcher == "pytorch":
+        _check_torchrun_environment()
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
-    _check_same_start(config)
+    _check_same_start(config.get("load_from"))
+    if config.get("resume"):
+        runner.logger.info(f"resuming from {config.load_from}")
+    elif looked_for:
+        runner.logger.info(f"nothing to resume in {config.work_dir}")
     return runner
 
 
@@ -110,6 +124,15 @@ def _start_processes_on_cpu(config: Config) -> None:
     }
 
 
+def _check_torchrun_environment() -> None:
+    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing and not torch.distributed.is_initialized():
+        raise ValueError(
+            f"--launcher pytorch is for processes that torchrun starts, and {missing[0]} is not set; use "
+            "tools/dist_train.sh, or torchrun; or leave --launcher out"
+        )
+
+
 def _take_over_slurm_environment() -> None:
     if "SLURM_PROCID" not in os.environ:
         raise ValueError("--launcher slurm is for processes that srun starts; use tools/slurm_train.sh, or torchrun")
@@ -129,14 +152,28 @@ def _take_over_slurm_environment() -> None:
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
 
 
-def _check_same_start(config: Config) -> None:
-    """Raises on all processes unless they would go on from one checkpoint, or wait for each other for ever."""
-    file = config.get("load_from") if config.get("resume") else None
-    found = all_gather_object(file and os.path.basename(file))
+def _check_same_start(file: str | None) -> None:
+    """Raises on all processes unless they would start from one checkpoint, or wait for each other for ever.
+
+    Files are compared by name and content: each process would train from its own.
+    """
+    if get_world_size() == 1:
+        return
+    found = all_gather_object(_signature(file))
     for rank, name in enumerate(found):
         if name != found[0]:
             raise ValueError(
-                f"all processes must resume from one checkpoint; rank 0 found {found[0] or 'none'} and rank {rank} "
-                f"{name or 'none'}. Give a work directory that all machines see, or one path, by --resume, to a copy "
-                "on each"
+                f"all processes must start from one checkpoint; rank 0 found {found[0]} and rank {rank} {name}. Give a "
+                "work directory that all machines see, or one path, by --resume, to the same file on each"
             )
+
+
+def _signature(file: str | None) -> str:
+    """Returns a checkpoint's name with, of one that is a local file, its content's checksum."""
+    if not file:
+        return "none"
+    name = os.path.basename(file)
+    if not os.path.isfile(file):
+        return f"{name} (no file)" if "://" not in file else name
+    with open(file, "rb") as opened:
+        return f"{name} (sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()[:12]})"

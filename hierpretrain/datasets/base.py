@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from hierpretrain.datasets.annotations import Annotations, check_images
 from hierpretrain.datasets.loading import UnreadableImage
@@ -46,7 +46,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         check_files: Whether to look, at once, that every chosen image is there and no link leads out of its folder.
         on_error: What an unreadable image does. ``'error'`` raises; with ``'skip'`` the next readable item, with its
             own labels, takes its place, and the file is logged once and counted in ``num_skipped``.
-        seed: The seed of the random transforms, from 0.
+        seed: The seed of the random transforms, from 0; ``ExactResumeHook`` puts the run's in its place.
         keep_annotations: Whether to keep the annotations, which training has no use for and every worker would copy.
 
     Attributes:
@@ -184,7 +184,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             info = self.get_data_info(row)
             path = info["img_path"]
             try:
-                with seeded(self.seed, epoch, index, give_back=get_worker_info() is None):
+                with seeded(self.seed, epoch, index):
                     item = self._pipeline(info)
                 if item is None:
                     raise UnreadableImage(f"the pipeline returned None for the image {path}")

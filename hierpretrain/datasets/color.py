@@ -17,8 +17,8 @@ from hierpretrain.registry import TRANSFORMS
 def shift_hue(image: Image.Image, shift: float) -> Image.Image:
     """Turns the hue of a picture, as torchvision's ``adjust_hue`` does, through OpenCV instead of Pillow.
 
-    Both go by way of 8-bit hue, saturation and value, and round at different places: values come out less than one of
-    255 apart on average, and closer to what exact arithmetic gives.
+    Both go by way of 8-bit hue, saturation and value, and round at different places: on photographs and drawings,
+    values come out less than one of 255 apart on average, and closer to what exact arithmetic gives.
 
     Args:
         image: A picture of mode ``RGB``.
@@ -28,7 +28,7 @@ def shift_hue(image: Image.Image, shift: float) -> Image.Image:
         A new picture of the same size.
 
     Raises:
-        ValueError: If ``shift`` is out of range.
+        ValueError: If ``shift`` is out of range, or the picture of another mode.
 
     Example:
         >>> shift_hue(Image.new("RGB", (1, 1), (255, 0, 0)), 0.5).getpixel((0, 0))  # the opposite of red is cyan
@@ -36,6 +36,8 @@ def shift_hue(image: Image.Image, shift: float) -> Image.Image:
     """
     if not -0.5 <= shift <= 0.5:
         raise ValueError(f"shift must be a part of the colour wheel from -0.5 to 0.5; it is {shift}")
+    if image.mode != "RGB":
+        raise ValueError(f"the picture must be of mode RGB, as LoadRGB opens it; its mode is {image.mode}")
     pixels = cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2HSV_FULL)  # (H, W, 3), the hue from 0 to 255
     pixels[..., 0] += np.uint8(int(shift * 255) % 256)  # goes round
     return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_HSV2RGB_FULL))

@@ -19,12 +19,13 @@ class PlannedBatchSampler(metaclass=ABCMeta):
             (N, L) or (N, P, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are taken over. Or, without
             MMEngine, the data set, or the label matrix itself.
         batch_size: What a batch of one process has; the subclass says of what.
-        seed: Overrides that of ``sampler``.
-        rank: Overrides that of ``sampler``.
-        world_size: Overrides that of ``sampler``.
+        seed: From 0; overrides that of ``sampler``. ``ExactResumeHook`` puts the run's in its place.
+        rank: From 0 to ``world_size - 1``; overrides that of ``sampler``.
+        world_size: The number of processes; overrides that of ``sampler``.
 
     Raises:
-        ValueError: If the data set has no labels, or ``batch_size`` is below 1.
+        ValueError: If the data set has no labels, ``batch_size`` or ``world_size`` is below 1, ``rank`` is none of the
+            processes, or ``seed`` is negative.
     """
 
     def __init__(
@@ -44,6 +45,13 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         self.seed = int(_first_given(seed, getattr(sampler, "seed", None), 0))
         self.rank = _first_given(rank, getattr(sampler, "rank", None), 0)
         self.world_size = _first_given(world_size, getattr(sampler, "world_size", None), 1)
+        if self.seed < 0:
+            raise ValueError(f"seed must be an integer from 0; it is {self.seed}")
+        if self.world_size < 1 or not 0 <= self.rank < self.world_size:
+            raise ValueError(
+                f"rank must be from 0 to world_size - 1, and world_size at least 1; they are {self.rank} and "
+                f"{self.world_size}"
+            )
         self._epoch = 0
         self._start = 0  # where the next iteration begins: above 0 only after load_state_dict
         self._given = 0  # batches of the epoch that were given so far

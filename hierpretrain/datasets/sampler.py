@@ -46,12 +46,13 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
             ``world_size`` are taken over. Or the labels themselves, without MMEngine.
         batch_size: Images in a batch of one process.
         drop_last: Whether to leave out the images that do not fill a batch on every process.
-        seed: Overrides that of ``sampler``.
-        rank: Overrides that of ``sampler``.
-        world_size: Overrides that of ``sampler``.
+        seed: From 0; overrides that of ``sampler``. ``ExactResumeHook`` puts the run's in its place.
+        rank: From 0 to ``world_size - 1``; overrides that of ``sampler``.
+        world_size: The number of processes; overrides that of ``sampler``.
 
     Raises:
-        ValueError: If there are too few images for one batch per process, or labels are malformed.
+        ValueError: If there are too few images for one batch per process, labels are malformed, or an argument is out
+            of its range.
 
     Example:
         >>> import torch

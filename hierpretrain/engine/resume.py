@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook, ParamSchedulerHook
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hierpretrain.registry import HOOKS
@@ -22,10 +22,12 @@ class ExactResumeHook(Hook):
     """Makes everything random a function of (seed, epoch, iteration), so that nothing random needs to be saved.
 
     A dataset with ``seed`` and ``set_epoch``, as all of :mod:`hierpretrain.datasets`, augments an image by
-    (seed, epoch, image). Before every iteration Python's, NumPy's and torch's generators start from
-    (seed, rank, iteration). A checkpoint in the middle of an epoch carries the place of the batch sampler, if that is
-    one with ``load_state_dict``, as :class:`hierpretrain.datasets.HierarchicalBatchSampler`. On a CPU a resumed run
-    ends with the weights of an uninterrupted one, bit for bit, if it has the same config and number of threads.
+    (seed, epoch, image). Before every epoch and every iteration Python's, NumPy's and torch's generators start from
+    (seed, rank, iteration). The seed is the run's, which a resumed run has from its checkpoint; it takes the place of
+    one that the config gives a dataset or a sampler. A checkpoint in the middle of an epoch carries the place of the
+    batch sampler, if that is one with ``load_state_dict``, as :class:`hierpretrain.datasets.HierarchicalBatchSampler`.
+    On a CPU a resumed run ends with the weights of an uninterrupted one, bit for bit, if it has the same config and
+    number of threads.
 
     It cannot bring back what MMEngine does not save: gradients that ``accumulative_counts`` has gathered, and, for a
     checkpoint in the middle of an epoch on several processes, the statistics of other ranks' normalisation layers. A
@@ -79,17 +81,17 @@ class ExactResumeHook(Hook):
         if self._loaded and self._loaded["position"]:
             if not hasattr(sampler, "load_state_dict"):
                 raise ValueError(
-                    f"the checkpoint lies in the middle of an epoch, where {type(sampler).__name__} cannot go on; "
-                    "resume from the end of an epoch"
+                    f"{_place(self._loaded)}, where {type(sampler).__name__} cannot go on; resume from the end of an "
+                    "epoch, an epoch_*.pth"
                 )
             now = _plan(runner)
             then = {key: self._loaded.get(key, value) for key, value in now.items()}
             if then != now:
                 raise ValueError(
-                    "the checkpoint lies in the middle of an epoch of {batches} batches of {batch_size} on each of "
-                    "{processes} process(es)".format(**then)
-                    + ", and this run's have {batches} of {batch_size} on each of {processes}; ".format(**now)
-                    + "resume with as many, or from the end of an epoch"
+                    _place(self._loaded)
+                    + "; its epochs have {batches} batches of {batch_size} on {processes} process(es)".format(**then)
+                    + ", and this run's have {batches} of {batch_size} on {processes}; ".format(**now)
+                    + "resume with as many, or from the end of an epoch, an epoch_*.pth"
                 )
             sampler.load_state_dict(self._loaded)
             self._batches_done = self._loaded["position"]
@@ -97,16 +99,14 @@ class ExactResumeHook(Hook):
             sampler.sampler.seed = runner.seed  # a resumed run has the seed of its checkpoint
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tells the dataset the epoch, before the workers ask it for images."""
+        """Tells the dataset the epoch, and starts the generators anew, before images are asked for."""
+        _start_generators(runner)  # the first batch is made before the first iteration begins
         if hasattr(runner.train_dataloader.dataset, "set_epoch"):
             runner.train_dataloader.dataset.set_epoch(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts the generators anew."""
-        seed = int(np.random.SeedSequence((runner.seed, get_rank(), runner.iter)).generate_state(1)[0])
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  what it seeds is the generator that the host's transforms draw from
-        torch.manual_seed(seed)
+        _start_generators(runner)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -119,13 +119,40 @@ class ExactResumeHook(Hook):
         self._batches_done = 0
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Adds the sampler's place: the batches of the epoch that have been trained on."""
+        """Adds the sampler's place: the batches of the epoch that have been trained on.
+
+        And takes functions out of the schedulers' states (``OneCycleLR`` has one): a file with them could not be loaded
+        as weights only, and a resumed run's schedulers have them from its config.
+        """
+        if "param_schedulers" in checkpoint:
+            checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             checkpoint["batch_sampler"] = {
                 "epoch": checkpoint["meta"]["epoch"],
                 "position": self._batches_done,
                 **_plan(runner),
             }
+
+
+def _start_generators(runner: Runner) -> None:
+    seed = int(np.random.SeedSequence((runner.seed, get_rank(), runner.iter)).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  what it seeds is the generator that the host's transforms draw from
+    torch.manual_seed(seed)
+
+
+def _without_functions(state: Any) -> Any:
+    """Returns states, and lists and dicts of them, without their functions."""
+    if isinstance(state, dict):
+        return {key: _without_functions(value) for key, value in state.items() if not callable(value)}
+    return [_without_functions(part) for part in state] if isinstance(state, list) else state
+
+
+def _place(loaded: dict[str, int]) -> str:
+    """Returns where in an epoch a checkpoint was written, as the beginning of a message."""
+    if loaded["position"] == loaded.get("batches"):
+        return "the checkpoint was written after the last batch of an epoch, before the epoch's end was done"
+    return "the checkpoint lies in the middle of an epoch"
 
 
 def _plan(runner: Runner) -> dict[str, int | None]:
@@ -164,11 +191,26 @@ def _convert(runner: Runner, checkpoint: dict[str, Any]) -> None:
             for batch in range(batches):
                 schedule.after_train_iter(runner, batch)
             schedule.after_train_epoch(runner)
-    for group, now in zip(checkpoint["optimizer"]["param_groups"], runner.optim_wrapper.param_groups, strict=True):
-        group.update({key: value for key, value in now.items() if key != "params"})
+    if "optimizer" in checkpoint:
+        _take_over_rates(checkpoint["optimizer"], runner.optim_wrapper)
     checkpoint.pop("param_schedulers", None)  # the runner keeps those that it has
     checkpoint["meta"]["iter"] = epoch * batches
     runner.logger.info(
         f"{changed}: iterations are counted from {epoch * batches} on, and the learning rate is that of this run's "
         "schedule"
     )
+
+
+def _take_over_rates(saved: dict[str, Any], wrapper: OptimWrapper) -> None:
+    """Puts the learning rates, and all else of the groups but their weights, into a saved state of the optimizer."""
+    then, now = list(saved["param_groups"]), list(wrapper.optimizer.param_groups)
+    if len(then) != len(now):
+        raise ValueError(
+            f"the checkpoint's optimizer has {len(then)} groups of weights, and this run's {len(now)}; resume with the "
+            "same model and paramwise_cfg"
+        )
+    if saved.get("base_param_settings") and wrapper.base_param_settings:  # which schedulers take for one more group
+        then.append(saved["base_param_settings"])
+        now.append(wrapper.base_param_settings)
+    for old, new in zip(then, now, strict=True):
+        old.update({key: value for key, value in new.items() if key != "params"})

@@ -1,3 +1,4 @@
+import itertools
 import os
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from hierpretrain.models import HierarchicalContrastive
 from tests import distributed
 
 HEAD = dict(type="ProjectionHead", in_channels=64, out_channels=4)
+NUMBERS = itertools.count()  # of runs: each needs a name of its own
 LOSS = dict(type="LevelCrossEntropyLoss", num_classes=3, in_channels=4)
 
 
@@ -82,7 +84,7 @@ def launch(frozen_stages, work_dir, launcher="pytorch", **options):
             model=dict(type="HierarchicalContrastive", backbone=backbone),
             launcher=launcher,
             work_dir=str(work_dir),
-            experiment_name=f"frozen_{frozen_stages}_{len(options)}",
+            experiment_name=f"launch_{next(NUMBERS)}",
             log_level="ERROR",
             **options,
         )
@@ -114,6 +116,43 @@ def test_processes_without_a_gpu_need_nothing_of_the_config_and_may_be_frozen(tm
     distributed.run(_launch_without_a_gpu, 2, tmp_path)
 
 
+def _start_from_different_files(rank, world_size, work_dir):
+    os.environ["LOCAL_RANK"] = str(rank)
+
+    def start(case, contents):
+        file = work_dir / f"{case}{rank}" / "epoch_1.pth"
+        file.parent.mkdir()
+        if contents[rank] is not None:
+            file.write_bytes(contents[rank])
+        launch(4, work_dir, load_from=str(file))
+
+    start("same", (b"x", b"x"))
+    file = r"epoch_1\.pth \(sha256 \w{12}\)"
+    with pytest.raises(ValueError, match=f"must start from one checkpoint; rank 0 found {file} and rank 1 {file}"):
+        start("other", (b"x", b"y"))
+    with pytest.raises(ValueError, match=rf"rank 0 found {file} and rank 1 epoch_1\.pth \(no file\)\. Give a work"):
+        start("missing", (b"x", None))
+
+
+@pytest.mark.ddp
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_processes_must_start_from_files_of_one_name_and_content(tmp_path):
+    distributed.run(_start_from_different_files, 2, tmp_path)
+
+
+def test_the_newest_checkpoint_is_found_wherever_resume_is_set(tmp_path):
+    (tmp_path / "epoch_3.pth").touch()
+    config, runner = launch(4, tmp_path, "none", resume=True)
+    assert config.load_from == runner._load_from == str(tmp_path / "epoch_3.pth")
+    assert config.resume
+    assert runner._resume
+    empty = tmp_path / "empty"
+    config, runner = launch(4, empty, "none", resume=True)
+    assert config.load_from is runner._load_from is None
+    assert not config.resume
+    assert not runner._resume
+
+
 class _Started(Exception):
     """Processes would now find each other."""
 
@@ -140,12 +179,22 @@ def environment(monkeypatch):
     return start
 
 
+TORCHRUN = dict(RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
+
+
+@pytest.mark.parametrize("name", TORCHRUN)
+def test_a_process_that_torchrun_did_not_start_says_so(environment, tmp_path, name):
+    variables = {key: value for key, value in TORCHRUN.items() if key != name}
+    with pytest.raises(ValueError, match=f"is for processes that torchrun starts, and {name} is not set; use tools/di"):
+        environment("pytorch", tmp_path, variables)
+
+
 def test_processes_wait_for_each_other_as_long_as_the_config_says(environment, tmp_path):
     two_hours = ("gloo", dict(timeout=timedelta(hours=2)))
-    assert environment("pytorch", tmp_path, {}) == two_hours
-    assert environment("pytorch", tmp_path, {}, env_cfg=dict(dist_cfg=dict(backend="nccl"))) == two_hours
+    assert environment("pytorch", tmp_path, TORCHRUN) == two_hours
+    assert environment("pytorch", tmp_path, TORCHRUN, env_cfg=dict(dist_cfg=dict(backend="nccl"))) == two_hours
     a_minute = dict(dist_cfg=dict(backend="nccl", timeout=60))
-    assert environment("pytorch", tmp_path, {}, env_cfg=a_minute) == ("gloo", dict(timeout=timedelta(minutes=1)))
+    assert environment("pytorch", tmp_path, TORCHRUN, env_cfg=a_minute) == ("gloo", dict(timeout=timedelta(minutes=1)))
 
 
 SLURM = dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_LOCALID="1", SLURM_NODELIST="node[1-2]")

@@ -76,6 +76,19 @@ def test_it_races_and_saves_the_figures(tool, monkeypatch, capsys, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"annotations.json", "annotations.png"}
 
 
+def test_a_training_that_does_not_start_fails_the_command(tool, monkeypatch):
+    class Process:
+        exitcode = 3
+
+        def __init__(self, target, args):
+            self.start = self.join = lambda: None
+
+    monkeypatch.setattr(tool.multiprocessing, "get_context", lambda method: SimpleNamespace(Process=Process))
+    monkeypatch.setattr("sys.argv", ["annotations.py", "--json", "--folders", "--csv", "--start", "100"])
+    with pytest.raises(SystemExit, match="the start of a training failed, with exit code 3"):
+        tool.main()
+
+
 def test_a_training_starts_from_the_written_files(tool, capsys, tmp_path):
     tool.write_inaturalist(str(tmp_path), 200, with_files=True)
     tool.start_of_training(str(tmp_path), SimpleNamespace(images=True, batch_size=8, workers=0))

@@ -73,7 +73,7 @@ def test_a_loader_draws_whole_batches(data_path):
     config.train_dataloader.batch_size = 4
     rates = data_path.loader_rates(config, [1], batches=2)
     assert list(rates) == ["no workers", "1 workers, 2 batches ahead", "1 workers, 8 batches ahead"]
-    assert rates["no workers"]() == rates["1 workers, 2 batches ahead"]() == 3 * 4
+    assert rates["no workers"]() == rates["1 workers, 2 batches ahead"]() == 2 * 4
 
 
 def test_command(data_path, monkeypatch, capsys, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from hierpretrain.datasets import Annotations, FolderDataset, HierarchicalDataset, UnreadableImage, base
 from hierpretrain.registry import DATASETS
@@ -329,6 +329,31 @@ def test_global_generators_are_untouched(root):
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
     list(data)
     assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+
+
+class Stream(IterableDataset):
+    """What a wrapper may do: draws its items at random, for ever."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        while True:
+            yield self.data[random.randrange(len(self.data))]
+
+
+def test_what_else_is_drawn_in_a_worker_does_not_depend_on_the_items(tmp_path):
+    for i in range(200):
+        path = tmp_path / f"c{i % 2}" / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF\0\1")
+    data = FolderDataset(data_root=str(tmp_path), pipeline=[lambda item: item["sample_idx"]])
+    for num_workers in (0, 2):
+        torch.manual_seed(0)
+        random.seed(0)
+        loader = DataLoader(Stream(data), batch_size=40, num_workers=num_workers, collate_fn=list)
+        met = {item for _, batch in zip(range(10), loader, strict=False) for item in batch}
+        assert len(met) > 150, num_workers  # of 400 draws, 173 are different on average
 
 
 def test_pickle(root):

@@ -48,6 +48,12 @@ def test_the_range_of_a_shift(shift):
         shift_hue(picture(), shift)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_only_rgb_has_its_hue_shifted(mode):
+    with pytest.raises(ValueError, match=f"must be of mode RGB, as LoadRGB opens it; its mode is {mode}$"):
+        shift_hue(picture().convert(mode), 0.1)
+
+
 def test_the_picture_itself_is_left_alone():
     image, item = picture(), {"img": picture(), "sample_idx": 3}
     torch.manual_seed(0)

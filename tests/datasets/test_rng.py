@@ -47,20 +47,6 @@ def test_global_states_go_on_where_they_were(held_back):
     assert states() == before
 
 
-def test_draws_are_the_same_if_nothing_is_given_back():
-    expected = drawn(0, 1, 2)
-    random.gauss(0, 1)  # each of which keeps a second one back
-    np.random.normal()  # noqa: NPY002
-    with seeded(0, 1, 2, give_back=False):
-        assert draw() == expected
-    with seeded(0, 1, 2):
-        draw()
-        followed = draw()
-    with seeded(0, 1, 2, give_back=False):
-        draw()
-    assert draw() == followed
-
-
 def test_states_come_back_after_an_error():
     before = states()
     with pytest.raises(ZeroDivisionError), seeded(1):

@@ -333,6 +333,13 @@ def test_anchors_are_drawn_image_by_image():
     ("labels", "options", "message"),
     [
         (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=0), "batch_size must be at least 1; it is 0"),
+        (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=2, seed=-1), "seed must be an integer from 0; it is -1"),
+        (
+            torch.zeros(4, 1, dtype=torch.int64),
+            dict(batch_size=2, world_size=0),
+            "rank must be from 0 to world_size - 1, and world_size at least 1; they are 0 and 0",
+        ),
+        (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=2, rank=2, world_size=2), "they are 2 and 2"),
         (
             torch.zeros(4, 1, dtype=torch.int64),
             dict(batch_size=5, drop_last=True),

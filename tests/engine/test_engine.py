@@ -1,4 +1,5 @@
 import os
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmengine.optim import (
     CosineAnnealingLR,
     LinearLR,
     MultiStepLR,
+    OneCycleLR,
     OptimWrapper,
     OptimWrapperDict,
     ReduceOnPlateauLR,
@@ -137,6 +139,15 @@ def test_generators_start_from_seed_and_iteration():
     assert len({draws(7, 23), draws(7, 24), draws(8, 23)}) == 3
 
 
+def test_what_is_drawn_for_the_first_batch_does_not_depend_on_what_came_before():
+    def draws():
+        ExactResumeHook().before_train_epoch(runner())
+        return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+    first = draws()
+    assert draws() == first
+
+
 class Sampler:
     loaded, batch_size = None, 8
     sampler = SimpleNamespace(seed=0)
@@ -175,17 +186,18 @@ def test_a_sampler_without_state_cannot_go_on_in_the_middle():
 @pytest.mark.parametrize(
     ("saved", "then"),
     [
-        (dict(batches=20, batch_size=8, processes=1), "20 batches of 8 on each of 1"),
-        (dict(batches=10, batch_size=9, processes=1), "10 batches of 9 on each of 1"),
-        (dict(batches=10, batch_size=8, processes=2), "10 batches of 8 on each of 2"),
+        (dict(batches=20, batch_size=8, processes=1), "middle of an epoch; its epochs have 20 batches of 8 on 1"),
+        (dict(batches=10, batch_size=9, processes=1), "middle of an epoch; its epochs have 10 batches of 9 on 1"),
+        (dict(batches=10, batch_size=8, processes=2), "middle of an epoch; its epochs have 10 batches of 8 on 2"),
+        (dict(batches=3, batch_size=9, processes=1), "epoch's end was done; its epochs have 3 batches of 9 on 1"),
     ],
-    ids=["batches", "batch size", "processes"],
+    ids=["batches", "batch size", "processes", "last batch"],
 )
 def test_the_middle_of_an_epoch_goes_on_with_the_same_plan_only(saved, then):
     hook, dataset = ExactResumeHook(), SimpleNamespace(set_epoch=None)
     hook.after_load_checkpoint(runner(), {"batch_sampler": {"epoch": 2, "position": 3, **saved}})
     with pytest.raises(
-        ValueError, match=rf"an epoch of {then} process\(es\), and this run's have 10 of 8 on each of 1"
+        ValueError, match=rf"{then} process\(es\), and this run's have 10 of 8 on 1; resume .* an epoch_\*\.pth"
     ):
         hook.before_train(runner(Sampler(), dataset))
 
@@ -247,6 +259,70 @@ def test_the_schedule_is_that_of_a_run_that_has_always_had_as_many_batches(tmp_p
     assert checkpoint["meta"] == {"epoch": epoch, "iter": epoch * batches}
     assert torch.equal(after.optim_wrapper.state_dict()["state"][0]["momentum_buffer"], momentum)
     assert train(after, 6 - epoch) == expected
+
+
+def two_groups(batches, work_dir, mult=0.1):
+    """A run whose optimizer has two groups, for which MMEngine keeps a third that only schedulers see."""
+    run = training(batches, work_dir)
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    groups = [dict(params=[weights[0]]), dict(params=[weights[1]], lr=mult)]
+    run.optim_wrapper = OptimWrapper(torch.optim.SGD(groups, lr=1.0, momentum=0.5))
+    run.param_schedulers = [
+        CosineAnnealingLR.build_iter_from_epoch(run.optim_wrapper, T_max=6, end=6, epoch_length=batches)
+    ]
+    return run
+
+
+def test_all_groups_of_weights_follow_epochs_of_another_length(tmp_path):
+    def rates(run):
+        return [group["lr"] for group in run.optim_wrapper.param_groups]
+
+    expected, before, after = (two_groups(batches, tmp_path) for batches in (5, 8, 5))
+    train(expected, 3)
+    train(before, 3)
+    resume(after, saved(before, 3))
+    assert rates(after) == rates(expected)
+    assert rates(after)[0] == rates(after)[2] == pytest.approx(10 * rates(after)[1])
+    assert train(after, 3) == train(expected, 3)
+
+
+def test_groups_of_weights_are_those_of_the_checkpoint(tmp_path):
+    before = two_groups(8, tmp_path)
+    train(before, 2)
+    with pytest.raises(ValueError, match="optimizer has 2 groups of weights, and this run's 1; resume with the same"):
+        resume(training(4, tmp_path), saved(before, 2))
+
+
+def test_a_checkpoint_without_an_optimizer_gives_the_schedule_its_place(tmp_path):
+    expected = train(training(4, tmp_path), 6)[12:]
+    before, after = training(8, tmp_path), training(4, tmp_path)
+    train(before, 3)
+    checkpoint = saved(before, 3)
+    del checkpoint["optimizer"]
+    ExactResumeHook().after_load_checkpoint(after, checkpoint)
+    assert train(after, 3) == expected
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["list", "dict"])
+def test_a_schedule_with_a_function_in_its_state_resumes(tmp_path, several):
+    def one_cycle():
+        run = training(8, tmp_path)
+        run.param_schedulers = [OneCycleLR(run.optim_wrapper, eta_max=2.0, total_steps=48, by_epoch=False)]
+        return run
+
+    expected = train(one_cycle(), 6)[24:]
+    before, after = one_cycle(), one_cycle()
+    train(before, 3)
+    checkpoint = saved(before, 3)
+    if several:
+        checkpoint["param_schedulers"] = {"only": checkpoint["param_schedulers"]}
+    ExactResumeHook().before_save_checkpoint(before, checkpoint)
+    torch.save(checkpoint, tmp_path / "x.pth")
+    checkpoint = torch.load(tmp_path / "x.pth", weights_only=True)
+    if several:
+        checkpoint["param_schedulers"] = checkpoint["param_schedulers"]["only"]
+    resume(after, checkpoint)
+    assert train(after, 3) == expected
 
 
 def test_epochs_of_the_same_length_go_on_with_what_was_saved(tmp_path):

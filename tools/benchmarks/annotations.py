@@ -238,6 +238,8 @@ def main() -> None:
             process = multiprocessing.get_context("spawn").Process(target=start_of_training, args=(root, args))
             process.start()
             process.join()
+            if process.exitcode:
+                raise SystemExit(f"the start of a training failed, with exit code {process.exitcode}; see above")
 
 
 if __name__ == "__main__":

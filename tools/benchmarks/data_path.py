@@ -171,13 +171,13 @@ def contenders(paths: Sequence[Path], size: int) -> dict[str, Callable[[], list[
 
 
 def loader_rates(config: Config, workers: Sequence[int], batches: int) -> dict[str, Callable[[], int]]:
-    """Returns contenders that draw ``batches`` batches, after one that is not counted, from the config's loader."""
+    """Returns contenders that draw ``batches`` batches from the config's loader."""
     data, sampler = _data_and_sampler(config)
 
     def draw(workers: int, ahead: int | None) -> Callable[[], int]:
         loader = DataLoader(
             data,
-            batch_sampler=list(sampler)[: batches + 1],
+            batch_sampler=list(sampler)[:batches],
             num_workers=workers,
             collate_fn=list,
             prefetch_factor=ahead,
@@ -230,7 +230,7 @@ def main() -> None:
     if args.workers:
         batches = 16
         seconds = race(loader_rates(config, args.workers, batches), rounds=args.rounds, warm_up=1)
-        images = (batches + 1) * config.train_dataloader.batch_size
+        images = batches * config.train_dataloader.batch_size
         rates = {name: images / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
         report.add({"loader of": "emoji64"}, seconds, against="no workers", images_per_second=rates)
     if args.save:
