@@ -197,6 +197,17 @@ def test_processes_wait_for_each_other_as_long_as_the_config_says(environment, t
     assert environment("pytorch", tmp_path, TORCHRUN, env_cfg=a_minute) == ("gloo", dict(timeout=timedelta(minutes=1)))
 
 
+def test_processes_that_torchrun_restarts_do_not_meet_the_addresses_of_those_before(environment, tmp_path, monkeypatch):
+    store = torch.distributed.HashStore()
+    store.set("address", "of a process that was lost")
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda url, timeout: iter([(store, 1, 2)]))
+    _, options = environment("pytorch", tmp_path, dict(TORCHRUN, TORCHELASTIC_RESTART_COUNT="1"))
+    assert (options["rank"], options["world_size"]) == (1, 2)
+    assert not options["store"].check(["address"])
+    options["store"].set("address", "anew")
+    assert store.get("address") == b"of a process that was lost"
+
+
 SLURM = dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_LOCALID="1", SLURM_NODELIST="node[1-2]")
 
 

@@ -73,7 +73,7 @@ def test_it_races_and_saves_the_figures(tool, monkeypatch, capsys, tmp_path):
     tool.main()
     printed = capsys.readouterr().out
     assert printed.count("CSV: ours") == printed.count("CSV: limit") == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"annotations.json", "annotations.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"annotations.json", "annotations.md", "annotations.png"}
 
 
 def test_a_training_that_does_not_start_fails_the_command(tool, monkeypatch):

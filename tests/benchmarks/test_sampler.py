@@ -54,4 +54,4 @@ def test_it_runs_and_says_what_the_bars_are(tool, monkeypatch, capsys, tmp_path)
     printed = capsys.readouterr().out
     assert "bar: samples a second at 500 images" in printed
     assert "pytorch-metric-learning  " not in printed
-    assert [path.name for path in tmp_path.iterdir()] == ["sampler.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sampler.json", "sampler.md"]
