@@ -16,6 +16,7 @@ from mmengine.dist import all_gather_object, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
+from torch.distributed import PrefixStore
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
@@ -114,8 +115,13 @@ def _start_processes_on_cpu(config: Config) -> None:
             "Start the processes with torchrun and --launcher pytorch"
         )
     if not torch.distributed.is_initialized():
-        patience = config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE)
-        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=patience))
+        timeout = timedelta(seconds=config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE))
+        where: dict[str, Any] = {}
+        if (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0":
+            # torchrun's store still has the addresses of the processes that were lost, and gloo may wait for those
+            store, rank, world_size = next(torch.distributed.rendezvous("env://", timeout=timeout))
+            where = dict(store=PrefixStore(f"restart_{restart}", store), rank=rank, world_size=world_size)
+        torch.distributed.init_process_group("gloo", timeout=timeout, **where)
     config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo")}
     config.model_wrapper_cfg = {
         "find_unused_parameters": config.get("find_unused_parameters", False),
