@@ -24,7 +24,7 @@ custom_hooks = [
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl", timeout=7200),  # seconds: rank 0 fits classifiers and makes pictures while others wait
+    dist_cfg=dict(backend="nccl", timeout=7200),  # seconds: rank 0 makes pictures while the others wait
 )
 visualizer = dict(type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 log_level = "INFO"
