@@ -210,7 +210,8 @@ class Report:
     def _table(self) -> str:
         """Returns all comparisons as one table: the median, its range, the ratio, memory and other figures."""
         known = {"case", "name", "seconds", "fastest", "slowest", "rounds", "against", "ratio", "bytes"}
-        figures = [name for name in dict.fromkeys(name for row in self.rows for name in row) if name not in known]
+        numbers = (name for row in self.rows for name, value in row.items() if isinstance(value, int | float))
+        figures = [name for name in dict.fromkeys(numbers) if name not in known]
         heads = {"ratio": "ratio", "bytes": "MiB", **{name: name.replace("_", " ") for name in figures}}
         heads = {name: head for name, head in heads.items() if any(name in row for row in self.rows)}
         shown = [key for key in dict.fromkeys(key for row in self.rows for key in row["case"])]
