@@ -235,29 +235,31 @@ class Report:
         kinds = [("seconds", 1.0, "seconds")]
         if any("bytes" in row for row in self.rows):
             kinds.append(("bytes", 2.0**20, "peak memory, MiB"))
-        figure, axes = pyplot.subplots(1, len(kinds), figsize=(5.5 * len(kinds), 4), squeeze=False)
+        figure, axes = pyplot.subplots(
+            1, len(kinds), figsize=(5.5 * len(kinds), 4.5), squeeze=False, layout="constrained"
+        )
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in sorted(self.rows, key=lambda row: row["case"].get(self.size, 0)):
+            if self.size in row["case"]:
+                lines.setdefault(", ".join([row["name"], *self._kind(row["case"])]), []).append(row)
         for axis, (key, unit, label) in zip(axes[0], kinds, strict=True):
-            for name in dict.fromkeys(row["name"] for row in self.rows):
-                rows = [row for row in self.rows if row["name"] == name and key in row and self.size in row["case"]]
-                rows.sort(key=lambda row: row["case"][self.size])
-                if rows:
-                    sizes = [row["case"][self.size] for row in rows]
-                    axis.plot(
-                        sizes,
-                        [max(row[key], 1) / unit for row in rows]
-                        if key == "bytes"
-                        else [row[key] / unit for row in rows],
-                        marker="o",
-                        markersize=3,
-                        label=name,
-                    )
+            for number, (name, rows) in enumerate(lines.items()):
+                shown = [row for row in rows if row.get(key)]  # logarithms have no place for nothing
+                if shown:
+                    sizes = [row["case"][self.size] for row in shown]
+                    axis.plot(sizes, [row[key] / unit for row in shown], f"C{number}o-", markersize=3, label=name)
             axis.set(xscale="log", yscale="log", xlabel=self.size.replace("_", " "), ylabel=label)
             axis.grid(alpha=0.3)
-        axes[0][0].legend(fontsize=7)
+        figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, ncols=3, loc="outside lower center")
         figure.suptitle(self.title, fontsize=10)
-        figure.tight_layout()
         figure.savefig(path, dpi=110)
         pyplot.close(figure)
+
+    def _kind(self, case: Mapping[str, Any]) -> list[str]:
+        """Returns what tells a case from others of its size."""
+        cases = [row["case"] for row in self.rows if row["case"].get(self.size) == case[self.size]]
+        keys = [key for key in case if len({other.get(key) for other in cases}) > 1]
+        return [f"{key.replace('_', ' ')} {case[key]}" for key in keys]
 
 
 def _time(seconds: float) -> str:
