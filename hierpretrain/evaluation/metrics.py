@@ -35,7 +35,7 @@ class EmbeddingMetric(BaseMetric):
         levels: The levels, by name or number, and flat label columns, by name, that the metric looks at.
         splits: The split tags that it names; they must be evaluated.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: Where processes exchange results.
+        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
     """
 
     default_prefix = ""  # the names say it all
@@ -132,7 +132,7 @@ class RetrievalMetric(EmbeddingMetric):
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: Where processes exchange results.
+        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class HierarchicalRetrievalMetric(EmbeddingMetric):
         query: Splits of the queries, as for :class:`RetrievalMetric`.
         gallery: Splits of the gallery.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: Where processes exchange results.
+        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class ClusteringMetric(EmbeddingMetric):
         splits: Splits whose images are clustered, all together; by default all that are evaluated.
         seed: Of k-means.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: Where processes exchange results.
+        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class ViolationMetric(EmbeddingMetric):
         max_anchors: How many images at most are anchors, drawn at random.
         seed: Of that draw.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: Where processes exchange results.
+        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
     """
 
     def __init__(
