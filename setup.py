@@ -6,6 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
+DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
 setup(
     name="hierpretrain",
@@ -15,6 +17,21 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["hierpretrain", "hierpretrain.*"]),
+    # .mim holds links to configs, tools, the model index and the data sets of the repository, which a wheel gets as
+    # copies: always what the clone has, also in an editable install and without any
+    package_data={
+        "hierpretrain": [
+            ".mim/model-index.yml",
+            ".mim/configs/**/*",
+            ".mim/tools/*.py",
+            ".mim/tools/*.sh",
+            ".mim/data/*.zip",
+            "report/*.html",
+            "report/*.css",
+            "report/*.js",
+        ]
+    },
+    entry_points={"console_scripts": ["hierpretrain = hierpretrain.__main__:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         # from 2.6 on, torch.load reads weights only unless told otherwise
@@ -29,9 +46,23 @@ setup(
         "numpy>=2.0",
         "matplotlib>=3.8",
         "pillow>=10",
+        "plotly>=6",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.9", "mypy>=1.13", "pytorch-metric-learning>=2.8"],
+        "docs": DOCS,
+        "export": EXPORT,
         "tensorboard": ["tensorboard"],
+        "wandb": ["wandb"],
+        "test": [
+            "pytest>=8",
+            "ruff>=0.9",
+            "mypy>=1.13",
+            "setuptools>=77",  # builds the wheel that a test installs
+            "pytorch-metric-learning>=2.8",
+            "selenium>=4.20",
+            "tensorboard",
+            *EXPORT,
+            *DOCS,
+        ],
     },
 )

@@ -1,7 +1,11 @@
-"""Files that are whole whenever they are there."""
+"""Files that are whole whenever they are there, and those that come with the package."""
 
 import os
 from pathlib import Path
+
+SHIPPED = Path(__file__).with_name(".mim")
+"""What comes with the package beside its code, where OpenMMLab looks for it: ``configs``, ``tools``,
+``model-index.yml`` and ``data``. Links to them in a clone, copies in a wheel."""
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 import inspect
 import pkgutil
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import Registry
+from mmengine.runner import Runner
 
 from hierpretrain import registry
 from hierpretrain.apis import load_config
@@ -21,7 +23,7 @@ from hierpretrain.registry import DATASETS, MODELS
 from tests.datasets.trees import write_image
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 EXPERIMENTS = ROOT / "docs/experiments.md"
 CONFIGS = {path.stem for path in (ROOT / "configs").glob("*.py")}
 TABLE_ROWS = runpy.run_path(str(ROOT / "tools/benchmarks/table_rows.py"))
@@ -63,7 +65,7 @@ def test_every_link_resolves(page):
 def test_every_test_and_object_it_names_exists(page):
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for span in spans(page):
-        if re.fullmatch(r"test_\w+", span):
+        if re.fullmatch(r"test_\w+", span) and span not in inspect.signature(Runner).parameters:
             assert f"def {span}(" in tests, span
         if re.fullmatch(r"hierpretrain(\.\w+)+", span):
             pkgutil.resolve_name(span)
@@ -123,6 +125,8 @@ def registered(name):
 
 def arguments(kind):
     """Returns the names of the arguments of a class; those of its bases too, where it hands ``**options`` on."""
+    if isinstance(kind, functools.partial):  # mmpretrain's wrapper of one of torchvision's transforms
+        kind = kind.keywords["transform"]
     names = set()
     for base in inspect.getmro(kind):
         if "__init__" in vars(base):
@@ -158,7 +162,7 @@ def test_arguments_and_types_are_told_from_others():
 def commands(page):
     """Yields the tool and the arguments of every command line, in blocks and in the text."""
     lines = [line for text in blocks(page, "bash") for line in text.replace("\\\n", " ").splitlines()]
-    for line in lines + [span for span in spans(page) if span.startswith(("python ", "bash "))]:
+    for line in lines + [span for span in spans(page) if span.startswith(("python ", "bash ", "hierpretrain "))]:
         words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
         if len(words) > 1 and words[1].startswith("tools/"):
             tool, rest = words[1], words[2:]
@@ -168,6 +172,8 @@ def commands(page):
                 assert rest[place].isdigit(), line
                 rest = rest[:place] + rest[place + 1 :]
             yield tool, rest
+        elif words[:1] == ["hierpretrain"] and len(words) > 2 and words[1].islower():
+            yield f"tools/{words[1].replace('-', '_')}.py", words[2:]
 
 
 class _Parsed(Exception):
@@ -177,14 +183,17 @@ class _Parsed(Exception):
 @pytest.fixture
 def parse(monkeypatch):
     """Returns a function that has a tool's own parser read arguments, and goes no further."""
-    original = argparse.ArgumentParser.parse_args
 
-    def parse_args(parser, args=None, namespace=None):
-        parser.allow_abbrev = False
-        original(parser, args, namespace)
-        raise _Parsed
+    def stopped(original):
+        def parse_args(parser, args=None, namespace=None):
+            parser.allow_abbrev = False
+            original(parser, args, namespace)
+            raise _Parsed
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        return parse_args
+
+    for name in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, stopped(getattr(argparse.ArgumentParser, name)))
 
     def parse(tool, words):
         with monkeypatch.context() as patch:

@@ -260,4 +260,4 @@ def test_the_downstream_tasks_of_a_checkpoint_are_one_command(trained, inshop, t
 
 def test_a_config_that_only_evaluates_cannot_be_trained(inshop, tmp_path):
     output = run("train.py", "configs/linear_deepfashion.py", "--work-dir", tmp_path, fails=True)
-    assert "trains nothing: it evaluates a checkpoint, python tools/test.py configs/linear_deepfashion.py" in output
+    assert "trains nothing: it evaluates a checkpoint, hierpretrain test configs/linear_deepfashion.py" in output

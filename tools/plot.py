@@ -1,51 +1,6 @@
-"""Draws what a checkpoint embeds: a t-SNE map, queries with their nearest neighbours, or recall@k against k.
+"""Draws what a checkpoint embeds: see ``hierpretrain/commands/plot.py``."""
 
-With a config linear_<data set>.py, any method's checkpoint will do, and its images are embedded once for all pictures.
-
-Examples:
-    python tools/plot.py tsne configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth --level subcategory
-    python tools/plot.py tsne configs/linear_emoji_seen.py CHECKPOINT --level subcategory --splits unseen_test
-    python tools/plot.py retrieval configs/himulcone_emoji.py CHECKPOINT --out retrieval.png --level category
-    python tools/plot.py recall configs/linear_emoji_seen.py CHECKPOINT --query unseen_test --gallery unseen_train
-"""
-
-import argparse
-
-from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command, read_level
-
-HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "RecallCurveHook"}
-
-
-def main() -> None:
-    """Embeds the test images and draws them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", choices=list(HOOKS), help="what to draw, of the config's test images")
-    parser.add_argument("config", help="the config file")
-    parser.add_argument("checkpoint", help="the checkpoint file")
-    parser.add_argument("--out", help="file name in the work directory, or a path; <picture>.png if not given")
-    parser.add_argument("--level", help="what colours the map or makes a neighbour right: a level's name or its number")
-    parser.add_argument("--splits", nargs="+", help="tsne: the splits whose images are drawn; all if not given")
-    parser.add_argument("--query", nargs="+", help="retrieval, recall: the queries' splits; 'query' if not given")
-    parser.add_argument("--gallery", nargs="+", help="retrieval, recall: the gallery's splits; 'gallery' if not given")
-    parser.add_argument("--seed", type=int, default=0, help="tsne, retrieval: of what is drawn at random")
-    args, config = read_command(parser)
-    for option in ("query", "gallery") if args.picture == "tsne" else ("splits",):
-        if getattr(args, option):
-            parser.error(f"--{option} is not for the picture {args.picture!r}")
-    hook = dict(type=HOOKS[args.picture], filename=args.out or f"{args.picture}.png")
-    if args.level:
-        level = read_level(args.level)
-        hook.update(levels=[level]) if args.picture == "recall" else hook.update(level=level)
-    if args.picture != "recall":
-        hook["seed"] = args.seed
-    hook |= {name: getattr(args, name) for name in ("splits", "query", "gallery") if getattr(args, name)}
-    config.custom_hooks, config.test_evaluator = [hook], []
-    config.load_from, config.resume = args.checkpoint, False
-    with nearest_names():
-        runner = build_runner(config)
-        check_checkpoint(runner.model, args.checkpoint)
-        runner.test()
-
+from hierpretrain.commands.plot import main
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,7 @@ default_hooks = dict(
         type="CheckpointHook", interval=1, max_keep_ckpts=2, backend_args=dict(backend="AtomicLocalBackend")
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    violations=dict(type="BatchViolationsHook", interval=10),
 )
 custom_hooks = [
     dict(type="ExactResumeHook"),
@@ -26,6 +27,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl", timeout=7200),  # seconds: rank 0 makes pictures while the others wait
 )
+log_processor = dict(type="ShortLogProcessor")
 visualizer = dict(type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 log_level = "INFO"
 load_from = None

@@ -1,15 +1,37 @@
 """What commands and other programs call: from a config to a run."""
 
 from hierpretrain.apis.command import read_command, read_level
-from hierpretrain.apis.config import check_config, load_config, nearest_names
+from hierpretrain.apis.config import check_config, find_config, list_configs, load_config, nearest_names
+from hierpretrain.apis.export import export_onnx, export_program
+from hierpretrain.apis.images import config_dataset, gather_images
+from hierpretrain.apis.index import Classification, EmbeddingIndex, Neighbour, SearchResult
+from hierpretrain.apis.inferencer import EmbeddingInferencer
 from hierpretrain.apis.launch import build_runner, check_checkpoint
+from hierpretrain.apis.watching import watch_with
+from hierpretrain.apis.zoo import find_model, image_retriever, mmpretrain_config, register_zoo
 
 __all__ = [
+    "Classification",
+    "EmbeddingIndex",
+    "EmbeddingInferencer",
+    "Neighbour",
+    "SearchResult",
     "build_runner",
     "check_checkpoint",
     "check_config",
+    "config_dataset",
+    "export_onnx",
+    "export_program",
+    "find_config",
+    "find_model",
+    "gather_images",
+    "image_retriever",
+    "list_configs",
     "load_config",
+    "mmpretrain_config",
     "nearest_names",
     "read_command",
     "read_level",
+    "register_zoo",
+    "watch_with",
 ]

@@ -36,5 +36,5 @@ def read_command(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, C
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     config = load_config(args.config, args.cfg_options, args.data_root)
     config.launcher = args.launcher
-    config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    config.work_dir = args.work_dir or config.get("work_dir") or f"work_dirs/{Path(config.filename).stem}"
     return args, config

@@ -1,9 +1,10 @@
-"""Reading a config file, overriding it, and finding its typos."""
+"""Finding a config, reading it, overriding it, and finding its typos."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from hierpretrain import registry
+from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -35,7 +37,9 @@ _ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
     "tta_pipeline",
 }
 # what OpenMMLab's base configs call their own intermediate values
-_USUAL_HELPERS = re.compile(r"data_root|dataset_type|file_client_args|backend_args|bgr_(mean|std)|.*_pipelines?\d*")
+_USUAL_HELPERS = re.compile(
+    r"data_root|dataset_type|file_client_args|backend_args|bgr_(mean|std)|vis_backends|.*_pipelines?\d*"
+)
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -98,22 +102,70 @@ def nearest_names() -> Iterator[None]:
         ) from error
 
 
-def load_config(path: str | Path, options: Mapping[str, Any] | None = None, data_root: str | None = None) -> Config:
-    """Reads a config file with its bases, overrides it and checks its keys.
+def find_config(name: str | os.PathLike[str]) -> Path:
+    """Returns the file of a config that is given by its path, or by its name in the model zoo.
 
     Args:
-        path: The config file.
+        name: A file, or one of ours: ``'himulcone_emoji'`` or ``'hierpretrain::himulcone_emoji'``. A file is looked for
+            first.
+
+    Raises:
+        ValueError: If there is neither; it says the nearest name.
+
+    Example:
+        >>> find_config("himulcone_emoji").name, find_config("hierpretrain::_base_/default_runtime.py").name
+        ('himulcone_emoji.py', 'default_runtime.py')
+        >>> find_config("cofnigs/himulcon_emoji.py")
+        Traceback (most recent call last):
+        ValueError: there is no config file cofnigs/himulcon_emoji.py, ... the model zoo; did you mean 'himulcon_emoji'?
+    """
+    text = os.fspath(name)
+    if os.path.isfile(text):
+        return Path(text)
+    package, colons, inner = text.partition("::")
+    if colons and package == PACKAGE:
+        return shipped_config(inner)
+    names = list_configs()
+    if text in names:
+        return shipped_config(text)
+    nearest = difflib.get_close_matches(Path(text).stem, names, 1, cutoff=0.6)
+    guess = f"did you mean {nearest[0]!r}?" if nearest else "hierpretrain.apis.list_configs() has all names"
+    raise ValueError(f"there is no config file {text}, nor is it a name of the model zoo; {guess}")
+
+
+def load_config(
+    path: str | os.PathLike[str], options: Mapping[str, Any] | None = None, data_root: str | None = None
+) -> Config:
+    """Reads a config with its bases, overrides it and checks its keys.
+
+    Args:
+        path: The config file, or its name in the model zoo: see :func:`find_config`.
         options: Dotted keys and their values, as ``--cfg-options`` gives them.
         data_root: Where the data set is, for all three dataloaders.
 
     Raises:
-        ValueError: If a top-level key is unknown.
+        ValueError: If there is no such config, it or a base or a module of it is missing or no Python, an option does
+            not fit into it, or a top-level key is unknown.
     """
-    config = Config.fromfile(path)
+    path = find_config(path)
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f"{path}, or a base of it, is no Python: {error}") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} has a base that is missing: {error}; correct _base_") from error
+    except ImportError as error:
+        raise ValueError(
+            f"{path} wants a module that is missing: {error.__cause__ or error}; install it, or, if it is a file of "
+            "your own, put its folder on PYTHONPATH"
+        ) from error
     if data_root is not None:
         for key in DATALOADERS:
             if config.get(key):
                 config[key].dataset.data_root = data_root
-    config.merge_from_dict(dict(options or {}))
+    try:
+        config.merge_from_dict(dict(options or {}))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the options do not fit into {path}: {error.args[0]}") from error
     check_config(config)
     return config

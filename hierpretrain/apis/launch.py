@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_world_size
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
@@ -20,7 +21,7 @@ from torch.distributed import PrefixStore
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.engine import newest_checkpoint
+from hierpretrain.engine import newest_checkpoint, shorten_terminal
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
@@ -65,7 +66,13 @@ def build_runner(config: Config) -> Runner:
 
 
 class _Runner(Runner):
-    """MMEngine's, but on several processes too it evaluates an encoder that is frozen whole."""
+    """MMEngine's, but it says less on the terminal, and evaluates a frozen encoder on several processes too."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Builds the logger, whose lines in the terminal are short; its file has all of them."""
+        logger = super().build_logger(*args, **kwargs)
+        shorten_terminal(logger)
+        return logger
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for several processes, unless there is no gradient to exchange, which torch refuses."""
@@ -74,7 +81,7 @@ class _Runner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
 
-def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
+def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -> None:
     """Raises unless a checkpoint has every weight of a model, and no others.
 
     MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate or train those. Weights of
@@ -83,6 +90,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
     Args:
         model: The model, wrapped for several processes or not.
         checkpoint: A file, or an address that MMEngine loads from.
+        whole: Whether the model is all that was trained; otherwise the file may have the weights of other parts.
 
     Raises:
         ValueError: If the file is missing or damaged, or is that of another model.
@@ -98,6 +106,9 @@ def check_checkpoint(model: nn.Module, checkpoint: str) -> None:
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
     found = {name: shape for name, shape in found.items() if not name.startswith(left_out)}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if not whole:
+        parts = {name.split(".")[0] for name in wanted}
+        found = {name: shape for name, shape in found.items() if name.split(".")[0] in parts}
     if wrong := [name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)]:
         name = wrong[0]
         raise ValueError(

@@ -226,6 +226,38 @@ def read_folder(
             ``root``, if a file cannot be opened, or if a folder's name is not UTF-8.
     """
     root = os.fspath(root)
+    images, labels, left_out = walk_folder(root)
+    if left_out := [name for name in left_out if name not in expected]:
+        print_log(
+            f"{root}: left out {len(left_out)} files that are no image and links to folders: {some(left_out)}",
+            logger="current",
+            level=logging.WARNING,
+        )
+    if not images:
+        raise ValueError(f"the folder {root!r} holds no image ({len(left_out)} other files); correct data_root")
+    names = tuple(level_names) if level_names is not None else numbered_levels(max(map(len, labels)))
+    return Annotations(images, labels, [NO_SPLIT] * len(images), names, root, source=f"the folder {root!r}")
+
+
+def numbered_levels(depth: int) -> tuple[str, ...]:
+    """Returns ``level1`` (coarsest) to ``levelL``, the names of levels that nobody has named."""
+    return tuple(f"level{i}" for i in range(1, depth + 1))
+
+
+def walk_folder(root: str, by_name: Sequence[str] = ()) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    """Finds the images of a tree of folders, as :func:`read_folder` describes it.
+
+    Args:
+        root: The folder.
+        by_name: Endings, such as ``'.jpg'``, of names that make a file an image whatever its content is.
+
+    Returns:
+        The images' paths below ``root``, with forward slashes, in the order of the names; the folders to each of them;
+        and the paths of other files and of links to folders.
+
+    Raises:
+        ValueError: As :func:`read_folder`, but for no image.
+    """
     if not os.path.isdir(root):
         raise ValueError(f"there is no folder {root!r} to read images from; correct data_root")
     real_root = os.path.realpath(root)
@@ -245,23 +277,13 @@ def read_folder(
                 raise ValueError(f"{entry.path} is a broken link; remove it, or put its file in place")
             if entry.is_dir() and not entry.is_symlink():
                 folders.append((*path, _utf8(entry)))
-            elif entry.is_file() and image_kind(head_of(entry.path)):
+            elif entry.is_file() and (entry.name.lower().endswith(tuple(by_name)) or image_kind(head_of(entry.path))):
                 images.append("/".join((*path, entry.name)))
                 labels.append(path)
             else:
                 left_out.append("/".join((*path, entry.name)))
         stack.extend(reversed(folders))
-    if left_out := [name for name in left_out if name not in expected]:
-        print_log(
-            f"{root}: left out {len(left_out)} files that are no image and links to folders: {some(left_out)}",
-            logger="current",
-            level=logging.WARNING,
-        )
-    if not images:
-        raise ValueError(f"the folder {root!r} holds no image ({len(left_out)} other files); correct data_root")
-    depth = max(map(len, labels))
-    names = tuple(level_names) if level_names is not None else tuple(f"level{i}" for i in range(1, depth + 1))
-    return Annotations(images, labels, [NO_SPLIT] * len(images), names, root, source=f"the folder {root!r}")
+    return images, labels, left_out
 
 
 def _utf8(entry: os.DirEntry[str]) -> str:

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 from hierpretrain.datasets.annotations import unsafe_reason
+from hierpretrain.files import SHIPPED
 
 # what a damaged archive raises, by its way of compression
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)
@@ -77,23 +78,27 @@ def unpack(archive: str | os.PathLike[str], target: str | os.PathLike[str], *, m
 
 
 def unpack_own(root: str, name: str) -> None:
-    """Unpacks a data set that comes with the repository from ``<root>.zip``, unless its folder is there already.
+    """Unpacks a data set that comes with the toolbox, unless its folder is there already.
+
+    The archive is ``<root>.zip``, or else the one that comes with the package.
 
     Args:
         root: The folder.
-        name: What the archive in the repository's ``data`` is called, without ``.zip``.
+        name: What the archive that comes with the package is called, without ``.zip``.
 
     Raises:
-        ValueError: If neither the folder nor the archive is there; and as :func:`unpack`.
+        ValueError: If neither the folder nor an archive is there; and as :func:`unpack`.
     """
     if os.path.isdir(root):
         return
-    if not os.path.isfile(f"{root}.zip"):
+    archives = [Path(f"{root}.zip"), SHIPPED / "data" / f"{name}.zip"]
+    archive = next((path for path in archives if path.is_file()), None)
+    if archive is None:
         raise ValueError(
-            f"{name} is neither at {root} nor, packed, at {root}.zip; it is data/{name}.zip in HierPretrain's "
-            "repository: copy it there, or correct data_root"
+            f"{name} is neither at {root} nor, packed, at {root}.zip, and this installation came without it; it is "
+            f"data/{name}.zip in HierPretrain's repository: copy it there, or correct data_root"
         )
-    unpack(f"{root}.zip", root)
+    unpack(archive, root)
 
 
 def _checked_top(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> str:

@@ -43,13 +43,19 @@ def open_rgb(path: str, min_side: int | None = None) -> Image.Image:
         with Image.open(path, formats=IMAGE_KINDS) as image:
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return as_rgb(image)
     except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
         raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Returns any picture of Pillow's as an upright one of mode RGB, as :func:`open_rgb` does.
+
+    Raises:
+        ValueError: If its pixels have no 8-bit range.
+    """
+    image.load()
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         return _eight_bit(image).convert("RGB")
     if image.has_transparency_data:

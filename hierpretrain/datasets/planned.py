@@ -65,7 +65,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
 
     @property
     def sampler(self) -> PlannedBatchSampler:
-        """The batch sampler itself: where MMEngine's ``DistSamplerSeedHook`` looks for ``set_epoch``."""
+        """The batch sampler itself, where MMEngine's ``DistSamplerSeedHook`` looks for ``set_epoch``."""
         return self
 
     @property

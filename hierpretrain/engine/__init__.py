@@ -3,8 +3,10 @@
 from hierpretrain.engine.amp import BF16OptimWrapper
 from hierpretrain.engine.checkpoint import AtomicLocalBackend, newest_checkpoint
 from hierpretrain.engine.curriculum import LevelCurriculumHook
+from hierpretrain.engine.diagnostics import BatchViolationsHook
 from hierpretrain.engine.embedding_loop import EmbeddingTestLoop
 from hierpretrain.engine.frozen_features import FrozenFeaturesHook
+from hierpretrain.engine.log_lines import ShortLogProcessor, shorten_terminal
 from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
 from hierpretrain.engine.results import MetricsFileHook
 from hierpretrain.engine.resume import ExactResumeHook
@@ -13,6 +15,7 @@ from hierpretrain.engine.taxonomy import TaxonomyHook
 __all__ = [
     "AtomicLocalBackend",
     "BF16OptimWrapper",
+    "BatchViolationsHook",
     "EmbeddingTestLoop",
     "ExactResumeHook",
     "FrozenFeaturesHook",
@@ -20,7 +23,9 @@ __all__ = [
     "MetricsFileHook",
     "RecallCurveHook",
     "RetrievalSheetHook",
+    "ShortLogProcessor",
     "TSNEHook",
     "TaxonomyHook",
     "newest_checkpoint",
+    "shorten_terminal",
 ]

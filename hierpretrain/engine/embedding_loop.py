@@ -112,7 +112,9 @@ class EmbeddingTestLoop(TestLoop):
             model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
             parts = ["backbone", "neck", *(["projection"] if model.embedding == "projection" else [])]
             config = self.runner.cfg.get("model")
-            fingerprint = encoder_fingerprint(model, parts, config, self.dataloader.dataset, model.embedding, self.fp16)
+            dataset = self.dataloader.dataset
+            about = (dataset._pipeline, model.embedding, self.fp16)
+            fingerprint = encoder_fingerprint(model, parts, config, *about, images=dataset.image_paths)
             paths = [Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"]
         broadcast_object_list(paths)
         (path,) = paths

@@ -1,15 +1,14 @@
-"""A name for what an encoder makes of a data set's images, for files that keep it."""
+"""A name for what an encoder makes of images, for files that keep it."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from hierpretrain.datasets import HierarchicalDataset
 from hierpretrain.models import HierarchicalContrastive
 
 
@@ -17,20 +16,22 @@ def encoder_fingerprint(
     model: HierarchicalContrastive,
     parts: Sequence[str],
     config: Mapping[str, Any] | None,
-    dataset: HierarchicalDataset,
+    pipeline: Any,
     *about: Any,
+    images: Iterable[str] = (),
 ) -> str:
-    """Returns 16 hex digits that stand for all that the outputs of a model's parts on a data set's images depend on.
+    """Returns 16 hex digits that stand for all that the outputs of a model's parts on images depend on.
 
-    These are the parts' options and weights, the preprocessor, the images' paths and the pipeline; not what is in the
-    image files.
+    These are the parts' options and weights, the preprocessor, the pipeline and, if they are given, the images' paths;
+    not what is in the image files.
 
     Args:
         model: The model, not wrapped.
         parts: Names of its parts that are run, such as ``'backbone'``.
         config: The model's config: some options show there alone, others in the built parts alone.
-        dataset: The images.
+        pipeline: The transforms; their ``repr`` must say all of their options.
         about: What else matters; its ``repr`` must say all of it.
+        images: Paths of the images.
 
     Raises:
         ValueError: If a transform, or another part, prints as an address in memory.
@@ -41,7 +42,7 @@ def encoder_fingerprint(
         {name: (config or {}).get(name) for name in names},
         [getattr(model, name) for name in names],
         (preprocessor.mean.tolist(), preprocessor.std.tolist()),
-        dataset._pipeline,
+        pipeline,
         about,
     )
     if address := re.search(r"<[\w.<> ]+ at 0x[0-9a-f]+>", text := repr(told)):
@@ -54,6 +55,6 @@ def encoder_fingerprint(
         if getattr(model, name) is not None:
             for tensor in getattr(model, name).state_dict().values():
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    for image in dataset.image_paths:
+    for image in images:
         digest.update(image.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]

@@ -145,8 +145,9 @@ class FrozenFeaturesHook(Hook):
         with runner.optim_wrapper.optim_context(runner.model):
             precision = _precision(model)
         if is_main_process():
-            about = (str(self.dtype), precision, model.neck is None)
-            name = encoder_fingerprint(model, ["backbone"], runner.cfg.get("model"), dataset, *about)
+            about = (dataset._pipeline, str(self.dtype), precision, model.neck is None)
+            config = runner.cfg.get("model")
+            name = encoder_fingerprint(model, ["backbone"], config, *about, images=dataset.image_paths)
             paths = [Path(runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{name}.npy"]
         broadcast_object_list(paths)
         seen = torch.tensor(int(paths[0].exists()))  # by all, or they would wait for each other

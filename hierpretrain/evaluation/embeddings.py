@@ -30,6 +30,7 @@ class Embeddings:
         taxonomy: The tree of ``labels``.
         flat_names: F names of the extra label columns.
         flat_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
+        skipped: The images that could not be read and have no row: path -> why.
     """
 
     features: Tensor
@@ -40,6 +41,7 @@ class Embeddings:
     taxonomy: Taxonomy
     flat_names: tuple[str, ...]
     flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_samples(cls, samples: Sequence[Mapping[str, Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:

@@ -27,7 +27,8 @@ from hierpretrain.functional.positives import Block, OnePath, Pairs, Positives, 
 from hierpretrain.taxonomy import PAD, append_instances, check_labels
 
 Constraint = Literal["pair", "anchor", "level"]
-Result: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor | None] | None]  # the value and its gradients in rows and keys
+Gradient: TypeAlias = tuple[Tensor, Tensor | None] | None  # in rows and keys
+Result: TypeAlias = tuple[Tensor, Gradient, Tensor]  # the value, its gradient, the losses of the levels (or nothing)
 
 
 class Gather(Protocol):
@@ -100,6 +101,7 @@ def hierarchical_contrastive_loss(
     chunk_size: int | None = None,
     gather: Gather | None = None,
     instances: Tensor | None = None,
+    on_levels: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """HiMulCon, HiConE and HiMulConE: eq. 4 to 7 of paper A, as this module's head states them.
 
@@ -140,6 +142,9 @@ def hierarchical_contrastive_loss(
             at (by default 512 rows at a time on a GPU).
         gather: Stacks the rows of all processes, as :class:`Gather` says. The value is then that of all rows together.
         instances: (M,) numbers of the images, which :func:`append_instances` hangs below the labels as a last level.
+        on_levels: Called with the (L,) losses ``loss_l`` of the levels, coarsest first, clamped as ``constraint`` says
+            and before ``lambda_l / L``, so that the loss is the mean of them times lambda. They are by-products of the
+            one pass, without gradient, and those of all processes together. 0 stands for a level without positives.
 
     Returns:
         0-dim tensor. A level or an anchor without positives contributes nothing; without any, the loss is 0.
@@ -156,6 +161,10 @@ def hierarchical_contrastive_loss(
         >>> himulcone = hierarchical_contrastive_loss(features, labels, temperature=1.0, constraint="pair")
         >>> round(himulcon.item(), 4), round(himulcone.item(), 4)
         (1.8437, 1.8934)
+        >>> levels = []
+        >>> loss = hierarchical_contrastive_loss(features, labels, level_weights=[1, 3], on_levels=levels.append)
+        >>> torch.allclose(loss, (levels[0] * torch.tensor([1.0, 3.0])).mean())
+        True
     """
     _check_options(temperature, positives, constraint, chunk_size)
     gather = gather or _gather_nothing
@@ -168,21 +177,27 @@ def hierarchical_contrastive_loss(
         keys, first = gather(features, counts)
         _check_range(keys.detach(), temperature)
         if len(keys) < 2 or levels == 0:
+            if on_levels is not None:
+                on_levels(keys.new_zeros(levels))
             return 0.0 * keys.sum()
         key_labels = gather(labels.to(features.device), counts)[0]
         with_gradient = torch.is_grad_enabled() and keys.requires_grad
         with torch.no_grad():
             pairs = _positives(features, keys, key_labels, first, positives, chunk_size)
-            batch = _Batch(pairs, temperature, chunk_size, gather, with_gradient)
+            batch = _Batch(pairs, temperature, chunk_size, gather, with_gradient, on_levels is not None)
             lambdas = torch.tensor(weights, dtype=features.dtype, device=features.device) / levels
             if constraint is None:
-                value, gradient = _unconstrained(batch, lambdas)
+                value, gradient, of_levels = _unconstrained(batch, lambdas)
             elif constraint == "level":
-                value, gradient = _clamped_by_level(batch, lambdas, constraint_grad)
+                value, gradient, of_levels = _clamped_by_level(batch, lambdas, constraint_grad)
             else:
-                value, gradient = _clamped_by_pair(batch, lambdas, constraint == "pair", constraint_grad)
+                value, gradient, of_levels = _clamped_by_pair(batch, lambdas, constraint == "pair", constraint_grad)
         own: Tensor = value if gradient is None else _Known.apply(features, keys, value, *gradient)
-        return gather(own[None], 1)[0].sum()
+        if on_levels is None:
+            return gather(own[None], 1)[0].sum()
+        total = gather(torch.cat([own[None], of_levels])[None], 1)[0].sum(0)  # (1 + L,): in one exchange
+        on_levels(total[1:].detach())
+        return total[0]
 
 
 def _gather_nothing(rows: Tensor, counts: int | Sequence[int] | None = None) -> tuple[Tensor, int]:
@@ -312,9 +327,16 @@ class _Batch:
     """
 
     def __init__(
-        self, positives: Pairs, temperature: float, chunk_size: int | None, gather: Gather, with_gradient: bool
+        self,
+        positives: Pairs,
+        temperature: float,
+        chunk_size: int | None,
+        gather: Gather,
+        with_gradient: bool,
+        with_levels: bool,
     ) -> None:
-        self.positives, self.gather, self.with_gradient = positives, gather, with_gradient
+        self.positives, self.gather = positives, gather
+        self.with_gradient, self.with_levels = with_gradient, with_levels
         self.scale, self.chunk_size = 1 / temperature, chunk_size
         self.counts = positives.counts  # (m, L)
         self.anchors = positives.anchors(self.total)  # (L,)
@@ -341,8 +363,10 @@ class _Batch:
         nll = lse[:, None] - self.positives.sums() * self.scale / self.counts.clamp(min=1)
         return (self.of_anchor(lse.new_ones(())) * nll).sum(0)
 
-    def loss(self, w: Tensor, v_keys: Tensor, v_rows: Tensor, constant: Tensor | float = 0.0) -> Result:
-        """Returns the loss and its gradient in rows and keys.
+    def loss(
+        self, w: Tensor, v_keys: Tensor, v_rows: Tensor, constant: Tensor | float = 0.0
+    ) -> tuple[Tensor, Gradient, Tensor]:
+        """Returns the loss, its gradient in rows and keys, and ``lse_i``, (m,).
 
         Args:
             w: (m,) weights of ``lse_i``.
@@ -355,13 +379,20 @@ class _Batch:
         lse, of_rows, of_keys = log_sum_exp(p.rows, p.keys, p.place, self.scale, self.chunk_size, weights)
         value = (w * lse).sum() - (p.rows * v_keys).sum() * self.scale + constant
         if not self.with_gradient:
-            return value, None
-        return value, p.restore(of_rows.sub_(v_keys, alpha=self.scale), of_keys.sub_(v_rows, alpha=self.scale))
+            return value, None, lse
+        gradient = p.restore(of_rows.sub_(v_keys, alpha=self.scale), of_keys.sub_(v_rows, alpha=self.scale))
+        return value, gradient, lse
+
+
+def _weighted(batch: _Batch, lambdas: Tensor) -> tuple[Tensor, Gradient, Tensor]:
+    """Returns the sum of the levels' losses with these weights, its gradient, and ``lse_i``."""
+    return batch.loss(batch.of_anchor(lambdas).sum(1), *batch.positives.products(batch.of_pair(lambdas)))
 
 
 def _unconstrained(batch: _Batch, lambdas: Tensor) -> Result:
     """Eq. 4."""
-    return batch.loss(batch.of_anchor(lambdas).sum(1), *batch.positives.products(batch.of_pair(lambdas)))
+    value, gradient, lse = _weighted(batch, lambdas)
+    return value, gradient, batch.level_losses(lse) if batch.with_levels else lse[:0]
 
 
 def _clamped_by_level(batch: _Batch, lambdas: Tensor, constraint_grad: bool) -> Result:
@@ -372,10 +403,12 @@ def _clamped_by_level(batch: _Batch, lambdas: Tensor, constraint_grad: bool) -> 
     bounds, source = _bounds_of_finer(losses)
     kept = torch.where((losses >= bounds)[0], lambdas, 0.0)
     on_bound = torch.zeros_like(lambdas).scatter_add(0, source[0], lambdas - kept)
+    of_levels = torch.where((losses >= bounds)[0], own, own[source[0]]) * (batch.anchors > 0)
     if constraint_grad:
-        return _unconstrained(batch, kept + on_bound)
-    value, gradient = _unconstrained(batch, kept)
-    return value + (on_bound * own).sum(), gradient
+        value, gradient, _ = _weighted(batch, kept + on_bound)
+        return value, gradient, of_levels
+    value, gradient, _ = _weighted(batch, kept)
+    return value + (on_bound * own).sum(), gradient, of_levels
 
 
 def _clamped_by_pair(batch: _Batch, lambdas: Tensor, of_batch: bool, constraint_grad: bool) -> Result:
@@ -394,7 +427,8 @@ def _clamped_by_pair(batch: _Batch, lambdas: Tensor, of_batch: bool, constraint_
         bounds, source = _bounds_of_finer(hardest)  # (m, L)
 
     w, of_pair = torch.zeros_like(lse), batch.of_pair(lambdas)
-    on_bound = torch.zeros_like(of_pair)  # (m, L): how much of the pairs' weights stands on the bound
+    clamped = torch.zeros_like(batch.counts)  # (m, L): how many pairs stand on the bound
+    kept_losses = torch.zeros_like(of_pair)  # (m, L): the sum over the others
     v_keys, v_rows = torch.zeros_like(p.rows), torch.zeros_like(p.keys)
     for block, nll in _blocks(batch, lse):
         v = torch.zeros_like(nll)
@@ -402,12 +436,19 @@ def _clamped_by_pair(batch: _Batch, lambdas: Tensor, of_batch: bool, constraint_
             columns, weight = block.of_level(level), of_pair[block.rows, level]
             kept = p.mask(block, level) & (nll[:, columns] >= bound[:, None])
             v[:, columns] += weight[:, None] * kept
-            on_bound[block.rows, level] = weight * (batch.counts[block.rows, level] - kept.sum(1))
+            clamped[block.rows, level] = batch.counts[block.rows, level] - kept.sum(1)
+            if batch.with_levels:
+                kept_losses[block.rows, level] = torch.where(kept, nll[:, columns], 0.0).sum(1)
         w[block.rows] = v.sum(1)
         v_keys[block.rows] = v @ p.keys[block.columns]
         v_rows[block.columns].addmm_(v.T, p.rows[block.rows])
+    on_bound = of_pair * clamped  # how much of the pairs' weights
+    clamped_losses = torch.where(clamped > 0, clamped * bounds, 0.0)
+    of_levels = (batch.of_pair(torch.ones_like(lambdas)) * (kept_losses + clamped_losses)).sum(0)
     if not constraint_grad:
-        return batch.loss(w, v_keys, v_rows, torch.where(on_bound > 0, on_bound * bounds, 0.0).sum())
+        constant = torch.where(on_bound > 0, on_bound * bounds, 0.0).sum()
+        value, gradient, _ = batch.loss(w, v_keys, v_rows, constant)
+        return value, gradient, of_levels
 
     # the weight on a bound goes to the pair that set it: for some rows i, that of a level to the hardest pair (i, j)
     if of_batch:
@@ -422,7 +463,8 @@ def _clamped_by_pair(batch: _Batch, lambdas: Tensor, of_batch: bool, constraint_
         w.index_add_(0, i, weight)
         v_keys.index_add_(0, i, weight[:, None] * p.keys[j])
         v_rows.index_add_(0, j, weight[:, None] * p.rows[i])
-    return batch.loss(w, v_keys, v_rows)
+    value, gradient, _ = batch.loss(w, v_keys, v_rows)
+    return value, gradient, of_levels
 
 
 def _blocks(batch: _Batch, lse: Tensor) -> Iterator[tuple[Block, Tensor]]:

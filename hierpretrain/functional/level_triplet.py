@@ -75,8 +75,7 @@ def level_triplet_loss(
         0-dim tensor; 0 for no triplets.
 
     Raises:
-        ValueError: If shapes differ, rows or margins are not finite, a level is below 1 or above its ``max_level``,
-            ``min_margin`` is out of range or ``margin`` unknown.
+        ValueError: As :func:`level_triplet_costs`.
 
     Example:
         >>> rows = torch.zeros(2, 1), torch.ones(2, 1), torch.full((2, 1), 2.0)
@@ -85,6 +84,45 @@ def level_triplet_loss(
         >>> levels = torch.tensor([1, 3])  # the second: 1 - 4 + 0.5 is below 0
         >>> level_triplet_loss(*rows, level=levels, max_level=3, min_margin=0.5).item()
         0.75
+    """
+    costs = level_triplet_costs(
+        anchor, positive, negative, level=level, max_level=max_level, min_margin=min_margin, margin=margin
+    )
+    return costs.sum() / max(len(costs), 1)
+
+
+def level_triplet_costs(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    level: int | Tensor,
+    max_level: int | Tensor,
+    min_margin: float,
+    margin: str | Margin = "quadratic",
+) -> Tensor:
+    """Returns what each triplet adds to :func:`level_triplet_loss`, which takes their mean.
+
+    Args:
+        anchor: (B, D) rows, as for :func:`level_triplet_loss`; so are the others.
+        positive: (B, D) rows.
+        negative: (B, D) rows.
+        level: One for all, or (B,).
+        max_level: One for all, or (B,).
+        min_margin: alpha_min, at least 0.
+        margin: A key of ``MARGINS``, or such a function.
+
+    Returns:
+        (B,), not below 0.
+
+    Raises:
+        ValueError: If shapes differ, rows or margins are not finite, a level is below 1 or above its ``max_level``,
+            ``min_margin`` is out of range or ``margin`` unknown.
+
+    Example:
+        >>> rows = torch.zeros(2, 1), torch.ones(2, 1), torch.full((2, 1), 2.0)
+        >>> level_triplet_costs(*rows, level=torch.tensor([1, 3]), max_level=3, min_margin=0.5)
+        tensor([1.5000, 0.0000])
     """
     if anchor.ndim != 2 or not anchor.is_floating_point() or not anchor.shape == positive.shape == negative.shape:
         raise ValueError(
@@ -119,8 +157,7 @@ def level_triplet_loss(
                 f"{max_levels.tolist()}"
             )
         costs = (anchor - positive).square().sum(1) - (anchor - negative).square().sum(1)
-        costs = relu(costs + margins)
-        return costs.sum() / max(len(costs), 1)
+        return relu(costs + margins)
 
 
 def _margin_function(margin: str | Margin) -> Margin:

@@ -24,6 +24,7 @@ def released_hmlc_loss(
     base_temperature: float = 0.07,
     loss_type: Literal["hmc", "hce", "hmce"] = "hmce",
     level_weights: Literal["exp", "pow2"] = "exp",
+    on_levels: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """The loss that the authors of *Use All The Labels* released (``HMLC``), with what sets it apart from their paper.
 
@@ -42,6 +43,9 @@ def released_hmlc_loss(
         base_temperature: Scales the loss; the released code has 0.07 whatever its temperature.
         loss_type: ``'hmc'`` (HiMulCon), ``'hce'`` (HiConE, unweighted) or ``'hmce'`` (HiMulConE).
         level_weights: ``'exp'``, as the authors' training script, or ``'pow2'``, their class's default.
+
+        on_levels: Called with the (L - 1,) losses of the levels but the images' own, coarsest first, before they are
+            weighted.
 
     Returns:
         0-dim tensor.
@@ -76,15 +80,19 @@ def released_hmlc_loss(
 
     images, labels = features.reshape(num_views, -1, features.shape[1]), by_view[0]  # (V, B, D), (B, L)
     total, largest = features.new_zeros(()), features.new_full((), -torch.inf)
+    losses: list[Tensor] = []
     for k in range(1, columns):
         nodes = prefix_ids(labels)[:, columns - k - 1]  # (B,)
         loss = supcon_loss(images.flatten(0, 1), nodes.repeat(num_views), temperature=temperature)
         loss = loss * temperature / base_temperature
         if loss_type != "hmc":
             loss = largest = torch.maximum(largest, loss)
+        losses.insert(0, loss.detach())
         total = total + (1.0 if loss_type == "hce" else PENALTIES[level_weights](1 / k)) * loss
         kept = _first_of_each(nodes)
         images, labels = images[:, kept], labels[kept]
+    if on_levels is not None:
+        on_levels(torch.stack(losses))
     return total / columns
 
 

@@ -114,7 +114,13 @@ class HAPPIERLoss(ClassifierLoss):
         cosines = features @ normalize(self.proxies, dim=1).T
         return cross_entropy(cosines / self.proxy_temperature, classes, reduction="none")
 
+    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
+        """Returns the ``loss``, that of the ranking and the cross entropy, before their weights."""
+        ranking = happier_loss(features, labels, gather=gather_rows, **self.options)
+        entropy = super().forward(features, labels, instances)
+        parts = {"loss/ranking": ranking.detach(), "loss/cross_entropy": entropy.detach()}
+        return {"loss": (1 - self.lam) * ranking + self.lam * entropy, **parts}
+
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
-        ranking = happier_loss(features, labels, gather=gather_rows, **self.options)
-        return (1 - self.lam) * ranking + self.lam * super().forward(features, labels, instances)
+        return self.terms(features, labels, instances)["loss"]

@@ -273,12 +273,18 @@ class GuidedLoss(TreeClassifierLoss):
         distances = prototype_distances(features, self.prototypes, squared=self.squared)
         return cross_entropy(-distances, classes, reduction="none")
 
-    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; the image numbers play no part."""
+    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
+        """Returns the ``loss``, the cross entropy, and the distortion before its weight."""
         with torch.autocast(features.device.type, enabled=False):
             prototypes, heights = self._prototypes_to_compare()
             distorted = distortion_loss(prototypes, heights, scale_free=self.scale_free)
-        return super().forward(features, labels, instances) + self.weight * distorted
+        entropy = super().forward(features, labels, instances)
+        parts = {"loss/cross_entropy": entropy.detach(), "loss/distortion": distorted.detach()}
+        return {"loss": entropy + self.weight * distorted, **parts}
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; the image numbers play no part."""
+        return self.terms(features, labels, instances)["loss"]
 
     def _prototypes_to_compare(self) -> tuple[Tensor, Tensor]:
         """Returns (k, D) prototypes and the (k, k) distances of their classes in the tree."""

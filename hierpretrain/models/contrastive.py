@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ class HierarchicalContrastive(BaseModel):
             :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. ``None`` makes an encoder
             that embeds and cannot be trained.
         neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
-            and averages a feature map over its places.
+            and averages a feature map over its places; where the last output is several vectors, as the two tokens of a
+            distilled transformer, they are joined.
         data_preprocessor: Config of the preprocessor, as :class:`MultiViewPreprocessor`.
         embedding: What :meth:`predict` returns: ``'backbone'``, the vectors before the projection, as paper A, or
             ``'projection'``.
@@ -70,6 +72,8 @@ class HierarchicalContrastive(BaseModel):
         self.neck = _build(neck) if neck else None
         self.projection = None if projection is None else _build(projection)
         self.loss_module = None if loss is None else _build(loss)
+        self.observe: Callable[[Tensor, Tensor], None] | None = None
+        """Called while training with the rows that the loss gets, (M, D) and without gradient, and their labels."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -165,14 +169,16 @@ class HierarchicalContrastive(BaseModel):
         if self.neck is not None:
             outputs = self.neck(outputs)
         last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
-        if last.ndim == 4:
-            last = last.mean((2, 3))  # (N, D, H, W): averaged over places
-        if last.ndim != 2:
-            raise ValueError(
-                f"the backbone's last output must be (N, D) or (N, D, H, W); it is {tuple(last.shape)}. "
-                "Choose an `out_type` that gives one vector per image, or a `neck` that makes one"
-            )
-        return last
+        vectors = []
+        for part in last if isinstance(last, tuple | list) else (last,):  # two of a DeiT (tokens) or a Conformer
+            if part.ndim not in (2, 4):
+                raise ValueError(
+                    f"the backbone's last output must be (N, D) or (N, D, H, W); it is {tuple(part.shape)}. Choose an "
+                    "`out_type` that gives one vector per image, or a `neck` that makes one: "
+                    "dict(type='GlobalAveragePooling', dim=1) of (N, D, places)"
+                )
+            vectors.append(part.mean((2, 3)) if part.ndim == 4 else part)
+        return torch.cat(vectors, 1)
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Returns the (N, D) float32 unit embeddings of preprocessed images, of the encoder or of the projection."""
@@ -182,7 +188,7 @@ class HierarchicalContrastive(BaseModel):
         return normalize(features.float(), dim=1)  # in half precision, unit length is off by thousandths
 
     def loss(self, inputs: Tensor | tuple[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Returns the loss of a batch.
+        """Returns the loss of a batch, and what it is made of if the loss has ``terms``.
 
         Args:
             inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them, or a tuple with
@@ -208,7 +214,17 @@ class HierarchicalContrastive(BaseModel):
         instances = torch.tensor([sample.sample_idx for sample in data_samples], device=images.device)  # (B,)
         features = self._project(inputs) if self.grad_cache is None else self._project_in_chunks(inputs)
         features = normalize(features.float(), dim=1) if self.normalize else features.float()
-        return {"loss": self.loss_module(features, torch.cat([labels] * views), instances.repeat(views))}
+        labels, instances = torch.cat([labels] * views), instances.repeat(views)
+        if self.observe is not None:
+            self.observe(features.detach(), labels)
+        if hasattr(self.loss_module, "terms"):
+            return self.loss_module.terms(features, labels, instances)
+        return {"loss": self.loss_module(features, labels, instances)}
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adds up the losses, as MMEngine does; what has a slash in its name, as ``loss/category``, is only logged."""
+        total, log = super().parse_losses({name: value for name, value in losses.items() if "/" not in name})
+        return total, log | {name: value for name, value in losses.items() if "/" in name}
 
     def _project(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
         features = self.extract_feat(inputs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
+from hierpretrain.functional.level_triplet import MARGINS, level_triplet_costs
+from hierpretrain.models.losses import level_keys
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
 
@@ -61,13 +64,27 @@ class LevelTripletLoss(nn.Module):
             )
         self.min_margin, self.max_level, self.margin = min_margin, max_level, function
         self._depths_below: list[Tensor] | None = None  # of each level's nodes
+        self._level_names: Sequence[str] | None = None
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree of the training data."""
+        self._level_names = taxonomy.level_names
         self._depths_below = [taxonomy.heights(level) + level for level in range(1, taxonomy.num_levels + 1)]
+
+    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
+        """Returns the ``loss`` and those of the levels that the batch has triplets of, each the mean over them."""
+        costs, levels = self._costs(features, labels)
+        keys = level_keys(labels.shape[-1], self._level_names)
+        present = {keys[number - 1]: costs.detach()[levels == number].mean() for number in levels.unique().tolist()}
+        return {"loss": costs.sum() / max(len(costs), 1), **present}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
+        costs, _ = self._costs(features, labels)
+        return costs.sum() / max(len(costs), 1)
+
+    def _costs(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the costs of the triplets, (B,), and their levels, (B,)."""
         if len(features) % 3:
             raise ValueError(
                 f"a batch of triplets is anchors, positives and negatives, as many of each; this one has "
@@ -82,7 +99,7 @@ class LevelTripletLoss(nn.Module):
                 "its anchor than its negative does. Set train_dataloader.batch_sampler to LevelTripletSampler or "
                 "LeafTripletSampler, with one view an image"
             )
-        return level_triplet_loss(
+        costs = level_triplet_costs(
             anchor,
             positive,
             negative,
@@ -91,6 +108,7 @@ class LevelTripletLoss(nn.Module):
             min_margin=self.min_margin,
             margin=self.margin,
         )
+        return costs, level
 
     def _max_levels(self, anchor: Tensor, positive: Tensor, level: Tensor) -> int | Tensor:
         if isinstance(self.max_level, int):

@@ -4,6 +4,9 @@ All are called as ``loss(features, labels, instances)`` with (M, D) unit rows st
 matrix and the (M,) numbers of the images, repeated for each view. HiMulCon, HiConE, HiMulConE and SimCLR also take
 (M, P, L) labels, of images that hang in several places of the tree. On several processes the value and the gradient
 are those of one process on all rows together.
+
+A loss may also have ``terms(features, labels, instances)``, which returns the ``loss`` and what it is made of, for the
+log: numbers by names that begin with ``loss/``, without gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from hierpretrain.functional.contrastive import Constraint
 from hierpretrain.functional.positives import Positives
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import check_labels, prefix_ids
+from hierpretrain.taxonomy import Taxonomy, check_labels, prefix_ids
 
 
 def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
@@ -69,17 +72,49 @@ def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
     return prefix_ids(everyone)[first : first + len(labels), -1]
 
 
+def level_keys(number: int, level_names: Sequence[str] | None) -> list[str]:
+    """Returns the names of the losses of the levels in the log.
+
+    Args:
+        number: How many there are: as many as levels, or one more for a last level of the images themselves.
+        level_names: Of the levels, coarsest first; ``None`` where the tree is not known.
+
+    Example:
+        >>> level_keys(2, ["kind"]), level_keys(2, None)
+        (['loss/kind', 'loss/instance'], ['loss/level1', 'loss/level2'])
+    """
+    if level_names is None:
+        level_names = [f"level{level}" for level in range(1, number + 1)]
+    return [f"loss/{name}" for name in [*level_names, "instance"][:number]]
+
+
 class _HierarchicalLoss(nn.Module):
     """What the three losses of paper A share: a call of :func:`hierarchical_contrastive_loss` with fixed options."""
 
     def __init__(self, *, instance_level: bool, **options: Any) -> None:
         super().__init__()
         self.instance_level, self.options = instance_level, options
+        self._level_names: Sequence[str] | None = None
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the names of the levels, for the log."""
+        self._level_names = taxonomy.level_names
+
+    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
+        """Returns the ``loss`` and those of the levels, clamped as the loss says and before their weights."""
+        levels: list[Tensor] = []
+        loss = self._loss(features, labels, instances, on_levels=levels.append)
+        return {"loss": loss, **dict(zip(level_keys(len(levels[0]), self._level_names), levels[0], strict=True))}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss."""
+        return self._loss(features, labels, instances)
+
+    def _loss(self, features: Tensor, labels: Tensor, instances: Tensor, **options: Any) -> Tensor:
         level = instances if self.instance_level else None
-        return hierarchical_contrastive_loss(features, labels, gather=gather_rows, instances=level, **self.options)
+        return hierarchical_contrastive_loss(
+            features, labels, gather=gather_rows, instances=level, **self.options, **options
+        )
 
 
 @MODELS.register_module()
@@ -292,8 +327,20 @@ class ReleasedHMLCLoss(nn.Module):
             base_temperature=base_temperature,
             level_weights=level_weights,
         )
+        self._level_names: Sequence[str] | None = None
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the names of the levels, for the log."""
+        self._level_names = taxonomy.level_names
+
+    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
+        """Returns the ``loss`` and those of the levels, before their weights."""
+        check_labels(labels)
+        levels: list[Tensor] = []
+        rows = torch.cat([labels, instances[:, None]], 1)
+        loss = released_hmlc_loss(features, rows, on_levels=levels.append, **self.options)
+        return {"loss": loss, **dict(zip(level_keys(len(levels[0]), self._level_names), levels[0], strict=True))}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss."""
-        check_labels(labels)
-        return released_hmlc_loss(features, torch.cat([labels, instances[:, None]], 1), **self.options)
+        return self.terms(features, labels, instances)["loss"]

@@ -31,12 +31,12 @@ class SheetRow:
     Args:
         query: Path of the query's image.
         caption: What to write below it.
-        neighbours: (path, caption, is it right) of each neighbour.
+        neighbours: (path, caption, is it right) of each neighbour; None where that is not known.
     """
 
     query: str
     caption: str
-    neighbours: list[tuple[str, str, bool]] = field(default_factory=list)
+    neighbours: list[tuple[str, str, bool | None]] = field(default_factory=list)
 
 
 def choose_rows(
@@ -126,7 +126,9 @@ def choose_rows(
     rows = []
     for i, found, is_right in zip(chosen, indices.tolist(), right, strict=True):
         kept = [j for j in found if not (same_set and j == i)][:k]
-        neighbours = [(str(gallery_paths[j]), str(gallery_captions[j]), bool(is_right[j])) for j in kept]
+        neighbours: list[tuple[str, str, bool | None]] = [
+            (str(gallery_paths[j]), str(gallery_captions[j]), bool(is_right[j])) for j in kept
+        ]
         rows.append(SheetRow(str(query_paths[i]), str(query_captions[i]), neighbours))
     return rows
 
@@ -149,8 +151,9 @@ def plot_retrieval_sheet(rows: Sequence[SheetRow], path: str | os.PathLike[str],
     """Draws rows of a query and its neighbours in a PNG file about 1500 pixels wide.
 
     The query stands apart on the left. A right neighbour has a green frame and a check mark, a wrong one a red frame
-    and a cross. The last line says what share of the neighbours is right. An image that cannot be read shows as a grey
-    box with its file's name; transparent parts are white.
+    and a cross, one of which that is not known a thin grey one and no mark. The last line says what share of the
+    neighbours is right. An image that cannot be read shows as a grey box with its file's name; transparent parts are
+    white.
 
     Args:
         rows: One row or more; they may have different numbers of neighbours, or none.
@@ -203,7 +206,8 @@ def _sheet_figure(rows: Sequence[SheetRow], *, title: str) -> Figure:
     def show(column: int, down: int, path: str, caption: str, is_right: bool | None) -> None:
         x = left(column)
         colour = "#888888" if is_right is None else RIGHT if is_right else WRONG
-        kind = "query" if is_right is None else "right" if is_right else "wrong"
+        unmarked = "unknown" if column else "query"
+        kind = unmarked if is_right is None else "right" if is_right else "wrong"
         line_width = 1 if is_right is None else _FRAME
         inner = cell - 2 * _FRAME
         picture = _picture(path, inner)
@@ -252,11 +256,13 @@ def _sheet_figure(rows: Sequence[SheetRow], *, title: str) -> Figure:
 
 
 def _footer(rows: Sequence[SheetRow]) -> str:
-    """Returns the last line: the share of right neighbours among those shown."""
-    marks = [is_right for row in rows for _, _, is_right in row.neighbours]
+    """Returns the last line: the share of right neighbours among those shown of which it is known."""
+    shown = [is_right for row in rows for _, _, is_right in row.neighbours]
+    marks = [is_right for is_right in shown if is_right is not None]
     if not marks:
-        return "no neighbours shown"
-    return f"{sum(marks):,} of {len(marks):,} neighbours shown are right ({sum(marks) / len(marks):.1%})"
+        return f"{len(shown):,} neighbours shown" if shown else "no neighbours shown"
+    unknown = f"; of {len(shown) - len(marks):,} it is not known" if len(marks) < len(shown) else ""
+    return f"{sum(marks):,} of {len(marks):,} neighbours shown are right ({sum(marks) / len(marks):.1%}){unknown}"
 
 
 def _picture(path: str, size: int) -> NDArray[np.uint8] | None:

@@ -30,7 +30,12 @@ _PCA_DIMS = 50
 
 
 def tsne_map(
-    embeddings: Tensor | ArrayLike, *, seed: int = 0, perplexity: float = 30.0, max_points: int = 5000
+    embeddings: Tensor | ArrayLike,
+    *,
+    seed: int = 0,
+    perplexity: float = 30.0,
+    max_points: int = 5000,
+    start: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Lays embeddings out in the plane by t-SNE of their directions.
 
@@ -42,14 +47,16 @@ def tsne_map(
         seed: Fixes the subsample and the layout.
         perplexity: About how many neighbours count; (M - 1) / 3 at most, and lowered to that for few points.
         max_points: The most points shown; of more, a uniform subsample is.
+        start: (M, 2) positions to start from, those of a map of the same items at another time, so that the two look
+            alike. Without it, and where all of them are equal, the first principal components.
 
     Returns:
         The (M, 2) float32 positions, M = min(N, max_points), and the (M,) int64 rows of ``embeddings`` that they
         stand for, ascending. Embeddings that all are equal (a collapsed model) all lie at the origin.
 
     Raises:
-        ValueError: If the embeddings are not (N, D) with N >= 3 and D >= 1, are not finite, or an option is out of
-            range.
+        ValueError: If the embeddings are not (N, D) with N >= 3 and D >= 1, are not finite, ``start`` is not (M, 2) and
+            finite, or an option is out of range.
 
     Example:
         >>> import torch
@@ -73,6 +80,7 @@ def tsne_map(
     rows = np.arange(len(data))
     if len(data) > max_points:
         rows = np.sort(np.random.default_rng(seed).choice(len(data), max_points, replace=False))
+    init = "pca" if start is None else _checked_start(start, len(rows))
     data = data[rows].astype(np.float64)  # (M, D)
     data /= np.maximum(np.abs(data).max(1, keepdims=True), np.finfo(np.float64).tiny)  # squares cannot underflow
     data /= np.maximum(np.linalg.norm(data, axis=1, keepdims=True), np.finfo(np.float64).tiny)
@@ -82,8 +90,21 @@ def tsne_map(
         data = np.pad(data, ((0, 0), (0, 1)))
     if data.shape[1] > _PCA_DIMS and len(data) > _PCA_DIMS:
         data = PCA(_PCA_DIMS, random_state=seed).fit_transform(data)  # (M, 50)
-    tsne = TSNE(2, perplexity=min(perplexity, (len(rows) - 1) / 3), init="pca", max_iter=1000, random_state=seed)
+    options = dict(max_iter=1000, random_state=seed)
+    if not isinstance(init, str):
+        options["early_exaggeration"] = 1.0  # it is to find where clusters belong, and would toss these about
+    tsne = TSNE(2, perplexity=min(perplexity, (len(rows) - 1) / 3), init=init, **options)
     return tsne.fit_transform(data).astype(np.float32), rows.astype(np.int64)
+
+
+def _checked_start(start: ArrayLike, points: int) -> NDArray[np.float32] | str:
+    positions = np.asarray(start, dtype=np.float32)
+    if positions.shape != (points, 2) or not np.isfinite(positions).all():
+        raise ValueError(
+            f"start must be finite and ({points}, 2), a position for each point that is shown; its shape is "
+            f"{positions.shape}. Leave it out where the items are others"
+        )
+    return positions if np.ptp(positions, axis=0).max() > 0 else "pca"
 
 
 def plot_tsne(

@@ -75,10 +75,17 @@ def test_emoji_of_one_design_are_never_unseen():
     assert set(tags.values()) == {"train"}
 
 
-def test_missing_set(tmp_path):
+def test_it_is_unpacked_from_the_archive_that_came_with_the_package(tmp_path):
+    root = tmp_path / "empty/folder/emoji64"
+    assert len(Emoji64(data_root=str(root), split="query")) == 586
+    assert sorted(path.name for path in root.parent.iterdir()) == ["emoji64"]
+
+
+def test_missing_set(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierpretrain.datasets.archive.SHIPPED", tmp_path)
     root = str(tmp_path / "emoji64")
     with pytest.raises(
-        ValueError, match=r"emoji64 is neither at .* nor, packed, at .*emoji64\.zip; it is data/emoji64\.zip"
+        ValueError, match=r"is neither at .* nor, packed, at .*emoji64\.zip, and this .*; it is data/emoji64\.zip"
     ):
         Emoji64(data_root=root)
     (tmp_path / "emoji64").mkdir()

@@ -53,7 +53,8 @@ def test_a_picture_of_several_folders_has_a_path_for_each(annotations):
             assert digest in {hashlib.sha256(file.read_bytes()).digest() for file in folder.glob("*.webp")}
 
 
-def test_it_is_unpacked_on_first_use(tmp_path):
+def test_it_is_unpacked_on_first_use(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierpretrain.datasets.archive.SHIPPED", tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"openclipart96 is neither at .* it is data/openclipart96.zip"):
         OpenClipart96(data_root=str(tmp_path / "here"))
     shutil.copy(f"{ROOT}.zip", tmp_path / "here.zip")

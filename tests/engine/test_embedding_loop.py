@@ -3,7 +3,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -163,9 +162,8 @@ def test_a_transform_that_does_not_say_its_options_is_refused():
         def __call__(self, results):
             return results
 
-    dataset = SimpleNamespace(_pipeline=[Mine()], image_paths=["a.jpg"])
     model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8))
     with pytest.raises(
         ValueError, match=r"<.*Mine object at 0x.*> does not say its options, .* give its class a __repr__"
     ):
-        encoder_fingerprint(model, ["backbone"], None, dataset)
+        encoder_fingerprint(model, ["backbone"], None, [Mine()])

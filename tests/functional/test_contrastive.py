@@ -434,3 +434,48 @@ def test_bad_input_names_the_rule(change, message):
 def test_supcon_wants_one_label_per_row():
     with pytest.raises(ValueError, match=r"labels of supcon_loss must be \(M,\)"):
         supcon_loss(torch.eye(3), torch.zeros(3, 2, dtype=torch.int64))
+
+
+# ------------------------------------------------------------------ the losses of the levels
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("seed", range(4))
+def test_the_losses_of_the_levels_are_those_of_the_loops(options, seed):
+    several = seed == 3
+    labels = random_paths(seed, rows=12) if several else random_labels(seed, ragged=seed % 2 == 1, levels=2 + seed % 3)
+    features = random_features(seed, rows=len(labels))
+    options = dict(options, temperature=[0.1, 0.5, 1.0, 0.07][seed])
+    expected = torch.stack(reference.level_losses(features, labels, **options)).detach()
+    levels = []
+    for weights in ("exp", [0.0] * (labels.shape[-1] - 1) + [1.0]):  # a level that weighs nothing has its loss, too
+        loss = hierarchical_contrastive_loss(
+            features, labels, level_weights=weights, chunk_size=5, on_levels=levels.append, **options
+        )
+        assert_same([levels[-1]], [expected])
+        assert not levels[-1].requires_grad
+        without = hierarchical_contrastive_loss(features, labels, level_weights=weights, chunk_size=5, **options)
+        assert_same(
+            [loss, *torch.autograd.grad(loss, features)],
+            [without, *torch.autograd.grad(without, features)],
+            tolerance=0,
+        )
+
+
+@pytest.mark.parametrize("constraint", [None, "pair", "anchor", "level"])
+def test_the_loss_of_a_level_without_positives_is_0(constraint):
+    labels = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 1, 1]])
+    levels = []
+    hierarchical_contrastive_loss(
+        random_features(1, rows=4), labels, positives="diverge", constraint=constraint, on_levels=levels.append
+    )
+    assert levels[0][1] == 0
+    assert (levels[0][[0, 2]] > 0).all()
+    hierarchical_contrastive_loss(random_features(1, rows=1), labels[:1], on_levels=levels.append)
+    assert levels[1].tolist() == [0, 0, 0]
+
+
+def test_the_instances_are_the_last_level():
+    labels, features = random_labels(2, rows=6, ragged=False).repeat(2, 1), random_features(2)
+    images, levels = torch.arange(6).repeat(2), []
+    hierarchical_contrastive_loss(features, labels, instances=images, on_levels=levels.append)
+    assert_same([levels[0][-1]], [supcon_loss(features, images).detach()])
+    assert len(levels[0]) == labels.shape[1] + 1

@@ -67,12 +67,16 @@ def test_without_a_projection_the_loss_gets_the_embedding():
 @pytest.mark.parametrize("unit", [True, False])
 def test_the_loss_gets_unit_rows_unless_told_otherwise_and_embeddings_are_unit_rows_either_way(unit):
     model = make(normalize=unit).eval()
-    given = []
-    model.loss_module.forward = lambda features, *_: given.append(features) or features.sum()
+    given, observed = [], []
+    model.loss_module.terms = lambda features, *_: given.append(features) or {"loss": features.sum()}
+    model.observe = lambda *rows: observed.extend(rows)
     inputs = torch.randn(8, 3, 32, 32)
     model(inputs, samples(LABELS), mode="loss")
     projected = model.projection(model.extract_feat(inputs))
     torch.testing.assert_close(given[0], normalize(projected, dim=1) if unit else projected)
+    assert torch.equal(observed[0], given[0])
+    assert not observed[0].requires_grad
+    assert observed[1].tolist() == LABELS * 2
     torch.testing.assert_close(model(inputs).norm(dim=1), torch.ones(8))
 
 

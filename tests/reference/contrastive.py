@@ -29,16 +29,14 @@ def lambdas(level_weights, levels):
     }.get(level_weights) or level_weights
 
 
-def hierarchical_contrastive_loss(
-    features,
-    labels,
-    *,
-    temperature=0.1,
-    level_weights="exp",
-    positives="share",
-    constraint=None,
-    constraint_grad=False,
-):
+def hierarchical_contrastive_loss(features, labels, *, level_weights="exp", **options):
+    losses = level_losses(features, labels, **options)
+    weights = lambdas(level_weights, len(losses))
+    return sum((weight * loss for weight, loss in zip(weights, losses, strict=True)), 0 * features.sum()) / len(losses)
+
+
+def level_losses(features, labels, *, temperature=0.1, positives="share", constraint=None, constraint_grad=False):
+    """The losses of the levels, the coarsest first, clamped as the constraint says; 0 of a level without positives."""
     rows, levels = len(labels), labels.shape[-1]
     s = [[features[i] @ features[j] / temperature for j in range(rows)] for i in range(rows)]
     nll = {}
@@ -60,7 +58,7 @@ def hierarchical_contrastive_loss(
             return value
         return bound if constraint_grad else bound.detach()
 
-    total = 0 * features.sum()
+    losses = []
     batch_bound, anchor_bound, level_bound = None, [None] * rows, None
     for level in range(levels, 0, -1):
         anchor_losses, clamped_of = [], {}
@@ -75,12 +73,13 @@ def hierarchical_contrastive_loss(
                     anchor_bound[i] = value
                 if batch_bound is None or value >= batch_bound:
                     batch_bound = value
+        loss = 0 * features.sum()
         if anchor_losses:
             loss = sum(anchor_losses) / len(anchor_losses)
             if constraint == "level":
                 loss = level_bound = clamp(loss, level_bound)
-            total = total + lambdas(level_weights, levels)[level - 1] * loss
-    return total / levels
+        losses.insert(0, loss)
+    return losses
 
 
 def supcon_loss(features, labels, *, temperature=0.1):

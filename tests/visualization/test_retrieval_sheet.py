@@ -176,7 +176,7 @@ def solid(tmp_path):
 
 def frames(figure):
     """Returns {kind: [(x, distance from the top, outer size)]} of the frames, in pixels."""
-    found = {"query": [], "right": [], "wrong": []}
+    found = {"query": [], "right": [], "wrong": [], "unknown": []}
     for artist in figure.artists:
         if isinstance(artist, Rectangle) and artist.get_gid():
             x, y, size = artist.get_x(), artist.get_y(), artist.get_width()
@@ -269,6 +269,22 @@ def test_words(solid):
     assert "1 of 2 neighbours shown are right (50.0%)" in found
     assert not any(text.get_parse_math() for text in figure.texts)
     assert "no neighbours shown" in texts(_sheet_figure([SheetRow(blue, "alone")], title=""))
+
+
+def test_a_neighbour_of_which_it_is_not_known_has_a_thin_frame_and_no_mark(solid, tmp_path):
+    blue, black = solid("blue"), solid("black")
+    rows = [SheetRow(blue, "q", [(black, "a", None), (black, "b", True)]), SheetRow(blue, "r", [(black, "c", None)])]
+    plot_retrieval_sheet(rows, tmp_path / "sheet.png")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    figure = _sheet_figure(rows, title="")
+    places = frames(figure)
+    assert [len(places[kind]) for kind in ("query", "right", "wrong", "unknown")] == [2, 1, 0, 2]
+    for x, y, size in places["unknown"]:
+        assert (pixels[y : y + size, x] == 0x88).all()
+        assert (pixels[y + 1 : y + 4, x + 1 : x + size - 1] == 255).all()
+        assert (pixels[y + 4 : y + size - 4, x + 4 : x + size - 4] == 0).all()
+    assert "1 of 1 neighbours shown are right (100.0%); of 2 it is not known" in texts(figure)
+    assert "1 neighbours shown" in texts(_sheet_figure(rows[1:], title=""))
 
 
 def test_unreadable_pictures_show_as_boxes(solid, tmp_path):

@@ -67,6 +67,32 @@ def test_a_seed_fixes_the_map_and_leaves_global_state_alone():
     assert tsne_map(data, seed=4, max_points=50)[1].tolist() != rows.tolist()
 
 
+def test_a_map_that_starts_from_another_looks_like_it():
+    rng = np.random.default_rng(0)
+    centres, blob = np.eye(12)[:, :8] + 0.1 * rng.normal(size=(12, 8)), np.repeat(np.arange(12), 12)
+    earlier = centres[blob] + 0.05 * rng.normal(size=(144, 8))
+    blob[:24] = rng.permutation(blob[:24])  # the items of two blobs change sides
+    later = centres[blob] + 0.05 * rng.normal(size=(144, 8))
+    first, _ = tsne_map(earlier)
+
+    def moved(points):
+        """How far the centres of the other blobs are from where they were, in units of the map's size."""
+        now, before = (xy[24:].reshape(10, 12, 2).mean(1) / xy.std() for xy in (points, first))
+        return np.linalg.norm(now - before, axis=1).mean()
+
+    after, _ = tsne_map(later, start=first)
+    assert moved(after) < 0.5 * moved(tsne_map(later)[0])
+    distances = np.linalg.norm(after[:, None] - after[None], axis=2) + 1e9 * np.eye(144)
+    assert (blob[distances.argmin(1)] == blob).mean() > 0.95  # and it is a map of how they are now
+    np.testing.assert_array_equal(tsne_map(earlier, start=np.ones((144, 2)))[0], first)  # all equal: as without
+
+
+@pytest.mark.parametrize("start", [np.zeros((4, 2)), np.zeros((5, 3)), np.full((5, 2), np.nan)])
+def test_a_start_has_a_position_for_each_point(start):
+    with pytest.raises(ValueError, match=r"start must be finite and \(5, 2\), a position for each point"):
+        tsne_map(np.eye(6), max_points=5, start=start)
+
+
 def test_length_of_an_embedding_does_not_count():
     data, _ = blobs(dims=8)
     scale = 2.0 ** np.random.default_rng(0).integers(-60, 60, size=(len(data), 1))  # exact, and squares leave float32

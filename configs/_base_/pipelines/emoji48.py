@@ -22,5 +22,6 @@ triplet_pipeline = [  # one view an image
 test_pipeline = [
     dict(type="LoadRGB"),
     dict(type="torchvision/Resize", size=48, interpolation="bilinear"),
+    dict(type="torchvision/CenterCrop", size=48),  # of pictures that are not square
     _pack,
 ]

@@ -1,0 +1,103 @@
+"""How the pages of this folder become a site: ``sphinx-build -W --keep-going -b html docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from typing import Any
+
+from docutils.nodes import Element, TextElement
+from pygments.lexers import JsonLexer, TextLexer
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+from hierpretrain import __version__
+
+project = "HierPretrain"
+author = "the HierPretrain authors"
+release = version = __version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+nitpicky = True  # a reference that leads nowhere is a warning, and -W makes that an error
+default_role = "code"
+
+# ---------------------------------------------------------------- pages
+myst_heading_anchors = 3  # links to headings have the anchors that a code host gives them
+nb_execution_mode = "cache"
+nb_execution_timeout = 900
+nb_execution_raise_on_error = True
+copybutton_exclude = ".linenos, .gp, .go"
+
+# ---------------------------------------------------------------- looks
+html_theme = "furo"
+html_title = f"HierPretrain {version}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+# ---------------------------------------------------------------- docstrings
+# what a class has from our own inner bases is its own; what it has from these is on their pages
+_HOSTS = (
+    *("BaseDataPreprocessor", "BaseException", "BaseMetric", "BaseModel", "BaseModule", "BaseOptimWrapper"),
+    *("BaseTransform", "Dataset", "Hook", "LocalBackend", "LogProcessor", "Module", "OptimWrapper", "PretrainedInit"),
+    *("EmbeddingMetric", "HierarchicalDataset", "Sequential", "TestLoop", "object", "tuple"),
+)
+autodoc_default_options = {"members": True, "inherited-members": ",".join(_HOSTS), "member-order": "bysource"}
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_class_signature = "mixed"
+napoleon_numpy_docstring = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+
+
+def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: TextElement) -> Element | None:
+    """Finds what a docstring names by its last words, on the page where it is public.
+
+    ``Taxonomy.save`` is on the page of :mod:`hierpretrain.taxonomy`, whichever docstring names it. What exists but has
+    no page, in other packages and in our own inner modules, stays text; what does not exist is a warning.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target, domain = node["reftarget"].removeprefix("."), env.domains.python_domain
+    pages = {name for name, entry in domain.objects.items() if name.endswith(f".{target}") and not entry.aliased}
+    if len(pages) == 1 and node["reftype"] != "mod":
+        return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], pages.pop(), node, text)
+    modules = [name for name in sys.modules if name.split(".")[0] == "hierpretrain"]
+    scopes = ["builtins", f"{node.get('py:module')}.{node.get('py:class')}", *modules]
+    return text if _exists(target) or any(_exists(f"{scope}.{target}") for scope in scopes) else None
+
+
+def _exists(name: str) -> bool:
+    """Returns whether a dotted name is that of a module or of something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ValueError, ImportError, AttributeError):
+        return False
+    return True
+
+
+def _returns(app: Sphinx, what: str, name: str, obj: object, options: dict[str, bool], lines: list[str]) -> None:
+    """Makes a field of the section ``Returns:``, in which napoleon takes what stands before a colon for a type."""
+    for i, line in enumerate(lines):
+        if line == "Returns:":
+            lines[i : i + 2] = [f":returns: {lines[i + 1].strip()}"]
+
+
+def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Hangs the pages of a folder below its ``README``, which stays free of Sphinx for readers of the repository."""
+    if docname.endswith("/README"):
+        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Registers what pages and docstrings need."""
+    app.add_lexer("csv", TextLexer)
+    app.add_lexer("jsonl", JsonLexer)
+    app.connect("source-read", _contents)
+    app.connect("missing-reference", _resolve)
+    app.connect("autodoc-process-docstring", _returns, priority=400)  # before napoleon
+    return {"parallel_read_safe": True}

@@ -1,0 +1,94 @@
+"""Lets any project inherit our configs, and mmpretrain's: ``_base_ = "hierpretrain::himulcone_emoji.py"``.
+
+``import hierpretrain`` applies it, since MMEngine reads a config before it imports anything that the config names. It
+needs neither torch nor our registries; MMEngine imports those by the scope that it notes in what is inherited.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.util import find_spec
+from pathlib import Path
+
+import mmengine.utils
+from mmengine.config import config as config_module
+from mmengine.config import utils as config_utils
+from mmengine.utils import package_utils
+
+from hierpretrain.files import SHIPPED
+
+PACKAGE = "hierpretrain"
+CONFIGS = SHIPPED / "configs"
+
+_package_and_path = config_utils._get_package_and_cfg_path
+
+
+def apply() -> None:
+    """Makes our configs known to MMEngine, and mends its look-up of packages."""
+    config_utils.MODULE2PACKAGE.setdefault(PACKAGE, PACKAGE)
+    for module in (config_utils, config_module):
+        module._get_package_and_cfg_path = _package_and_own_path
+    if "pkg_resources" in package_utils.is_installed.__code__.co_names and find_spec("pkg_resources") is None:
+        # MMEngine 0.10.7 asks pkg_resources, which setuptools has not had since version 82
+        for module in (package_utils, mmengine.utils, config_module):
+            module.is_installed, module.get_installed_path = _is_installed, _installed_path
+
+
+def list_configs() -> list[str]:
+    """Returns the names of all configs that come with the package.
+
+    Example:
+        >>> "himulcone_emoji" in list_configs(), "linear_emoji" in list_configs()
+        (True, True)
+    """
+    return sorted(path.stem for path in CONFIGS.glob("*.py"))
+
+
+def shipped_config(name: str) -> Path:
+    """Returns the file of a config that comes with the package.
+
+    Args:
+        name: Its path in ``configs``, with or without ``.py``: ``'himulcone_emoji'``, or
+            ``'_base_/datasets/emoji64.py'``.
+
+    Raises:
+        ValueError: If there is none; it says the nearest name.
+
+    Example:
+        >>> shipped_config("himulcone_emoji").name
+        'himulcone_emoji.py'
+        >>> shipped_config("himulcon_emojy")
+        Traceback (most recent call last):
+        ValueError: HierPretrain has no config 'himulcon_emojy'; did you mean 'himulcon_emoji'?
+    """
+    name = name.removesuffix(".py")
+    path = CONFIGS / f"{name}.py"
+    if ".." in path.parts or not path.is_file():
+        nearest = difflib.get_close_matches(name, list_configs(), 1, cutoff=0.6)
+        guess = f"did you mean {nearest[0]!r}?" if nearest else "hierpretrain.apis.list_configs() has all names"
+        raise ValueError(f"HierPretrain has no config {name!r}; {guess}")
+    return path
+
+
+def _package_and_own_path(cfg_path: str) -> tuple[str, str]:
+    """Tells a package from a config's path in it; ours need no folder, and may be misspelt with an answer."""
+    package, _, name = cfg_path.partition("::")
+    if package != PACKAGE:
+        return _package_and_path(cfg_path)
+    return package, shipped_config(name).relative_to(CONFIGS).as_posix()
+
+
+def _module_of(package: str) -> str:
+    """Returns the module of an OpenMMLab package: mmsegmentation's is mmseg."""
+    return next((module for module, name in config_utils.MODULE2PACKAGE.items() if name == package), package)
+
+
+def _is_installed(package: str) -> bool:
+    return find_spec(_module_of(package)) is not None
+
+
+def _installed_path(package: str) -> str:
+    spec = find_spec(_module_of(package))
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the package {package} is not installed: pip install {package}")
+    return str(Path(spec.origin).parent)

@@ -1,0 +1,101 @@
+"""Finding a branch of a label tree by what people call it."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from hierpretrain.datasets.annotations import some
+from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
+
+
+def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
+    """Returns the label row of the node that a branch hangs from.
+
+    Args:
+        taxonomy: The tree.
+        branch: The names from below the root, as a sequence or joined by ``'/'``; or the name of a node alone, if no
+            other has it. A text that is both a whole path and a name means the path.
+
+    Returns:
+        (1, L) int64.
+
+    Raises:
+        ValueError: If there is no such node, with the nearest there is, or several have the name, with their paths.
+
+    Example:
+        >>> tree = Taxonomy([("animal", "cat"), ("tool", "cat"), ("tool", "saw")], ("kingdom", "kind"))
+        >>> find_branch(tree, "animal/cat").tolist(), find_branch(tree, "saw").tolist()
+        ([[0, 0]], [[1, 2]])
+        >>> find_branch(tree, "cat")
+        Traceback (most recent call last):
+        ValueError: 2 nodes of the tree have the name 'cat': 'animal/cat', 'tool/cat'; give the path of one
+    """
+    paths: list[tuple[str, ...]] = []
+    above: list[tuple[str, ...]] = []
+    for level in range(1, taxonomy.num_levels + 1):
+        here = []
+        for node in range(taxonomy.num_nodes(level)):
+            parent = taxonomy.parent(level, node)
+            here.append((above[parent] if level > 1 else ()) + (taxonomy.name(level, node),))
+        paths, above = paths + here, here
+    if isinstance(branch, str):
+        found = [path for path in paths if "/".join(path) == branch]
+        found = found or [path for path in paths if path[-1] == branch]
+    else:
+        found = [path for path in paths if path == tuple(branch)]
+    if len(found) > 1:
+        raise ValueError(
+            f"{len(found)} nodes of the tree have the name {branch!r}: {some(['/'.join(path) for path in found])}; "
+            "give the path of one"
+        )
+    if not found:
+        raise ValueError(_unknown(paths, branch))
+    return taxonomy.encode(found)
+
+
+def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> str:
+    if not paths:
+        return f"there is no branch {branch!r}: the tree is empty, for the images have no labels"
+    known = defaultdict(list)
+    for path in paths:
+        for name in {path[-1], "/".join(path)}:
+            known[name].append("/".join(path))
+    text = branch if isinstance(branch, str) else "/".join(map(str, branch))
+    nearest = dict.fromkeys(path for name in difflib.get_close_matches(text, known) for path in known[name])
+    guess = f"did you mean {some(list(nearest))}?" if nearest else "give the names from below the root."
+    top = ["/".join(path) for path in paths if len(path) == 1]
+    return f"the tree has no branch {branch!r}; {guess} Its {len(top)} topmost nodes are {some(top)}"
+
+
+def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
+    """Returns which label rows are of a node or below it.
+
+    Args:
+        labels: (N, L) or (N, P, L) labels.
+        branch: (1, L), the node's own row.
+
+    Returns:
+        (N, 1) or (N, P) bool.
+
+    Example:
+        >>> import torch
+        >>> in_branch(torch.tensor([[[0, 1], [1, 2]], [[0, 0], [-1, -1]]]), torch.tensor([[0, -1]])).tolist()
+        [[True, False], [True, False]]
+    """
+    return (shared_depth(labels.flatten(0, -2), branch) == depth(branch)).view(len(labels), -1)
+
+
+def places(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:
+    """Returns the names on the paths of one image: of its (L,) row or, if it has several places, its (P, L) rows.
+
+    Example:
+        >>> tree = Taxonomy([("animal", "cat"), ("toy",)], ("kingdom", "kind"))
+        >>> places(tree, tree.encode([[("animal", "cat"), ("toy",)]])[0]), places(tree, tree.encode([()])[0])
+        ((('animal', 'cat'), ('toy',)), ())
+    """
+    rows = labels.view(-1, taxonomy.num_levels) if taxonomy.num_levels else ()
+    return tuple(path for path in map(taxonomy.decode, rows) if path)

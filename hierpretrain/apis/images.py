@@ -1,0 +1,219 @@
+"""What people give to be embedded, as one list of images with the labels that are known of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from hierpretrain import registry
+from hierpretrain.apis.config import nearest_names
+from hierpretrain.datasets import HierarchicalDataset, ListDataset
+from hierpretrain.datasets.annotations import NO_SPLIT, numbered_levels, walk_folder
+from hierpretrain.datasets.loading import as_rgb, open_rgb
+from hierpretrain.taxonomy import Taxonomy
+
+Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
+"""One image: a file, an (H, W, 3) RGB or (H, W) grey array of uint8, or a picture of Pillow's."""
+Images = Picture | HierarchicalDataset | Sequence[Any]
+"""An image, a folder, a glob pattern, a list file, a data set, or a sequence of these."""
+
+_LISTS = (".csv", ".json", ".jsonl")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N images to be read, with their labels; those that have none hang on the root of the tree.
+
+    Attributes:
+        sources: N files, arrays or pictures.
+        paths: N names: the file, or ``'<image 3>'`` for the fourth of the list that was given.
+        labels: (N, L) or (N, P, L) labels; L is 0 where no image has a label.
+        splits: N split tags.
+        taxonomy: The tree.
+        flat_labels: (N, F) labels outside the tree.
+        flat_names: Their F names.
+        flat_values: What the ids of flat labels stand for.
+    """
+
+    sources: Sequence[Picture]
+    paths: list[str]
+    labels: Tensor
+    splits: list[str]
+    taxonomy: Taxonomy
+    flat_labels: Tensor
+    flat_names: tuple[str, ...] = ()
+    flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def gather_images(images: Images) -> ImageSet:
+    """Finds out what was given.
+
+    A folder is searched with all that lies below it, and the folders to an image are its labels, as in
+    :class:`~hierpretrain.datasets.FolderDataset`. A list, ``.csv``, ``.json`` or ``.jsonl``, is read as by
+    :class:`~hierpretrain.datasets.ListDataset`, with images relative to the list's folder. A pattern such as
+    ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and pictures.
+
+    Args:
+        images: An image, a folder, a pattern, a list, a data set, or a sequence of these.
+
+    Raises:
+        ValueError: If there is no such file, a folder or a pattern has no image, an array is no image, or parts of a
+            sequence name their levels differently.
+
+    Example:
+        >>> found = gather_images([np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))])
+        >>> found.paths, found.labels.shape
+        (['<image 0>', '<image 1>'], torch.Size([2, 0]))
+    """
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = list(images)
+    if not isinstance(images, list | tuple):
+        images = [images]
+    parts: list[ImageSet] = []
+    for one in images:
+        parts.append(_part(one, sum(len(part.paths) for part in parts)))
+    if not parts:
+        raise ValueError("there is no image to embed: the list that was given is empty")
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def config_dataset(
+    config: Config, data_root: str | None = None, splits: str | Sequence[str] | None = None
+) -> HierarchicalDataset:
+    """Builds the data set that a config tests on (or validates on, if it has no test), without its transforms.
+
+    Args:
+        config: The config.
+        data_root: Where the data set is; the config's place by default.
+        splits: Its splits; those of the config by default.
+
+    Raises:
+        ValueError: If the config has no such data set, and as the data set.
+    """
+    loader = config.get("test_dataloader") or config.get("val_dataloader")
+    if not loader:
+        raise ValueError("the config has no test_dataloader: name the images, or take a config that has one")
+    options = {key: value for key, value in loader.dataset.items() if key != "pipeline"}
+    if data_root is not None:
+        options["data_root"] = data_root
+    if splits is not None:
+        options["split"] = splits
+    with nearest_names():
+        return registry.DATASETS.build({"_scope_": "hierpretrain", **options})
+
+
+def read_picture(source: Picture, min_side: int | None = None) -> Image.Image:
+    """Returns an image, wherever it comes from, as an upright picture of mode RGB.
+
+    Raises:
+        UnreadableImage: If a file cannot be read; see :func:`~hierpretrain.datasets.loading.open_rgb`.
+    """
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source).convert("RGB")
+    if isinstance(source, Image.Image):
+        return as_rgb(source)
+    return open_rgb(os.fspath(source), min_side)
+
+
+def _part(one: Any, number: int) -> ImageSet:
+    """Reads one entry of what was given; ``number`` images came before it."""
+    if isinstance(one, HierarchicalDataset):
+        paths = one.image_paths
+        meta = one.metainfo
+        return ImageSet(
+            paths,
+            paths,
+            one.labels,
+            one.splits,
+            one.taxonomy,
+            one.flat_labels,
+            meta["flat_label_names"],
+            meta["flat_label_values"],
+        )
+    if isinstance(one, Image.Image):
+        return _unlabelled([one], [f"<image {number}>"])
+    if isinstance(one, np.ndarray):
+        return _unlabelled([_checked_array(one)], [f"<image {number}>"])
+    if not isinstance(one, str | os.PathLike):
+        raise ValueError(
+            f"an image must be a path, an array (H, W, 3), a picture of Pillow's or a data set; it is {type(one)}"
+        )
+    path = os.path.expanduser(os.fspath(one))
+    if os.path.isdir(path):
+        return _folder(path)
+    if os.path.isfile(path):
+        if path.lower().endswith(_LISTS):
+            folder, name = os.path.split(path)
+            return _part(ListDataset(data_root=folder or ".", ann_file=name), number)
+        return _unlabelled([path], [path])
+    if glob.has_magic(path):
+        found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
+        if not found:
+            raise ValueError(f"no file matches the pattern {path!r}; '**' stands for any folders")
+        return _unlabelled(found, found)
+    raise ValueError(f"there is no image, folder, list or pattern {path!r}; correct the path")
+
+
+def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or 0 in array.shape:
+        raise ValueError(
+            "an array must be an image, (H, W, 3) in RGB or (H, W) in grey, of uint8 from 0 to 255; this one is "
+            f"{array.shape} of {array.dtype}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _folder(root: str) -> ImageSet:
+    # what is called an image counts as one: if it is none, reading it will say so
+    images, labels, _ = walk_folder(root, by_name=_ENDINGS)
+    if not images:
+        raise ValueError(f"the folder {root!r} holds no image, neither do its sub-folders; correct the path")
+    tree = Taxonomy(labels, numbered_levels(max(map(len, labels))))
+    paths = [str(Path(root, image)) for image in images]
+    return _image_set(paths, paths, tree, tree.encode(labels))
+
+
+def _unlabelled(sources: Sequence[Picture], paths: list[str]) -> ImageSet:
+    return _image_set(sources, paths, Taxonomy((), ()), torch.empty(len(paths), 0, dtype=torch.int64))
+
+
+def _image_set(sources: Sequence[Picture], paths: list[str], tree: Taxonomy, labels: Tensor) -> ImageSet:
+    """Returns images without splits or flat labels."""
+    return ImageSet(
+        sources, paths, labels, [NO_SPLIT] * len(paths), tree, torch.empty(len(paths), 0, dtype=torch.int64)
+    )
+
+
+def _joined(parts: Sequence[ImageSet]) -> ImageSet:
+    """Puts parts together under one tree; flat labels, whose ids differ from set to set, are left out."""
+    named = [part.taxonomy.level_names for part in parts if part.taxonomy.num_levels]
+    longest = max(named, key=len, default=())
+    if any(longest[: len(names)] != names for names in named):
+        raise ValueError(
+            f"parts of a list must have the same levels to be one set; these have {sorted(set(named))}: give them one "
+            "at a time, or name the levels alike"
+        )
+    sources = [source for part in parts for source in part.sources]
+    paths = [path for part in parts for path in part.paths]
+    places = [place for part in parts for place in _places(part)]
+    tree = Taxonomy([path for item in places for path in item], longest)
+    return _image_set(sources, paths, tree, tree.encode(places))
+
+
+def _places(part: ImageSet) -> Iterator[list[tuple[str, ...]]]:
+    """Yields the paths of names of each image of a part, an empty one for an image without a label."""
+    levels = part.taxonomy.num_levels
+    for item in part.labels.reshape(len(part.paths), -1 if levels else 1, levels).tolist():
+        yield [path for row in item if (path := part.taxonomy.decode(row))] or [()]

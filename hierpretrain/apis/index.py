@@ -1,0 +1,364 @@
+"""An index of embedded images: search among them, in a branch of the tree too, and classification by them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hierpretrain.apis.branches import find_branch, in_branch, places
+from hierpretrain.apis.index_files import read_index, write_index
+from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.functional.approximate import (
+    TARGET,
+    build_index,
+    kind_of,
+    recall_queries,
+    search_parameters,
+    set_search_parameters,
+    tune,
+)
+from hierpretrain.functional.index_search import search_groups, search_rows
+from hierpretrain.functional.tree_knn import tree_knn
+from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, depth, paired_depth
+
+_RECALL = "recall@10"
+_ROUNDING = 1e-9  # of a confidence
+
+
+class EmbeddingIndex:
+    """Embedded images that can be searched by cosine similarity, with their files, labels and tree.
+
+    Made by :meth:`build` or :meth:`load`.
+
+    Attributes:
+        taxonomy: The tree of the labels; of no level for images without labels.
+        labels: (N, L) or (N, P, L) label matrix.
+        paths: The N files.
+        model: The model that made the embeddings, for people.
+        fingerprint: The same for :meth:`check_model`.
+        kind: ``'flat'``, ``'ivf'`` or ``'hnsw'``; see :func:`~hierpretrain.functional.approximate.build_index`.
+        half: Whether embeddings are stored as float16.
+        recall: ``recall@10`` of an index that is not exact, as :meth:`build` measured it.
+        skipped: Files that could not be read and are not in the index: path -> why.
+
+    Example:
+        >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
+        >>> images = Embeddings(
+        ...     features=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), labels=tree.rows(2),
+        ...     flat_labels=torch.empty(3, 0), splits=["all"] * 3, paths=["cat.jpg", "dog.jpg", "saw.jpg"],
+        ...     taxonomy=tree, flat_names=())
+        >>> index = EmbeddingIndex.build(images, model="a model", fingerprint="0123", log=lambda line: None)
+        >>> for found in index.search(images, k=2, within="animal")[0].neighbours:
+        ...     print(found.path, round(found.score, 2), found.labels)
+        cat.jpg 1.0 (('animal', 'cat'),)
+        dog.jpg 0.8 (('animal', 'dog'),)
+        >>> print(index.classify(images, k=2, temperature=0.5)[2])
+        tool (0.69) / saw (0.69)
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        taxonomy: Taxonomy,
+        labels: Tensor,
+        paths: Sequence[str],
+        *,
+        model: str,
+        fingerprint: str,
+        recall: Mapping[str, float],
+        skipped: Mapping[str, str],
+    ) -> None:
+        self.kind, self.half = kind_of(rows)
+        _check_rows(taxonomy, labels)
+        if not len(labels) == len(paths) == rows.ntotal:
+            raise ValueError(
+                f"an index needs as many labels and paths as rows; there are {len(labels)}, {len(paths)} and "
+                f"{rows.ntotal}"
+            )
+        self._rows = rows
+        self.taxonomy, self.labels, self.paths = taxonomy, labels, list(paths)
+        self.model, self.fingerprint = model, fingerprint
+        self.recall, self.skipped = dict(recall), dict(skipped)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        storage = "float16" if self.half else "float32"
+        return f"EmbeddingIndex({len(self):,} images, {self.width} x {storage}, {self.kind!r}, {self.taxonomy!r})"
+
+    @property
+    def width(self) -> int:
+        """The length D of an embedding."""
+        return int(self._rows.d)
+
+    @classmethod
+    def build(
+        cls,
+        images: Embeddings,
+        *,
+        model: str,
+        fingerprint: str,
+        kind: str = "auto",
+        half: bool = False,
+        seed: int = 0,
+        log: Callable[[str], None] = print,
+    ) -> EmbeddingIndex:
+        """Makes an index of embedded images; equal arguments give equal indexes.
+
+        An index that is not exact is made to look as wide as it must to find 99 % of the ten nearest images, and how
+        many it finds is logged: of up to 1,000 images of the set, each searched for among the others.
+
+        Args:
+            images: The images; their rows need not have length 1.
+            model: The name of the model that embedded them.
+            fingerprint: What tells it from all other models.
+            kind: ``'flat'`` is exact; ``'hnsw'`` and ``'ivf'`` are quick for many images; ``'auto'`` chooses by their
+                number: flat up to 200,000, hnsw up to a million, then ivf.
+            half: Whether to store float16: half the memory, and scores that are off by up to 1e-3.
+            seed: Of the clusters of ``'ivf'``, and of the images that are searched for to measure recall.
+            log: What to do with lines of text about it.
+
+        Raises:
+            ValueError: If an embedding is not finite or zero, labels do not fit the tree, or there is no such kind.
+        """
+        rows = build_index(images.features, kind, half=half, seed=seed)
+        recall = {}
+        if kind_of(rows)[0] != "flat" and len(images.features) > 1:
+            recall[_RECALL] = found = tune(rows, images.features, seed=seed)
+            queries = len(recall_queries(len(images.features), seed=seed))
+            how = "".join(f", {name} {value}" for name, value in search_parameters(rows).items())
+            log(f"{_RECALL} against exact search: {found:.3f} ({queries:,} queries{how})")
+            if found < TARGET:
+                log(f"this is below {TARGET:g}, the widest search notwithstanding; kind='flat' finds all")
+        return cls(
+            rows,
+            images.taxonomy,
+            images.labels,
+            images.paths,
+            model=model,
+            fingerprint=fingerprint,
+            recall=recall,
+            skipped=images.skipped,
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the index into a folder of its own; an index that is there is replaced whole or not at all.
+
+        Args:
+            folder: ``index.json`` says what the index is; ``index.faiss`` holds the embeddings, ``labels.npy``,
+                ``taxonomy.json`` and ``files.json`` what is known of the images, ``skipped.json`` which are not there.
+                Where images have moved, change ``root`` in ``index.json``.
+
+        Raises:
+            ValueError: If the folder holds anything but an index.
+            OSError: If it cannot be written.
+        """
+        about = {
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "kind": self.kind,
+            "half": self.half,
+            "recall": self.recall,
+            "search": search_parameters(self._rows),
+        }
+        write_index(
+            folder,
+            self._rows,
+            about=about,
+            taxonomy=self.taxonomy,
+            labels=self.labels,
+            paths=self.paths,
+            skipped=self.skipped,
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> EmbeddingIndex:
+        """Reads an index that :meth:`save` wrote; it answers as that one does, bit for bit.
+
+        Raises:
+            ValueError: If there is none, a file is missing or damaged, or files do not belong together.
+        """
+        about, rows, taxonomy, labels, paths, skipped = read_index(folder)
+        try:
+            set_search_parameters(rows, about["search"])
+            index = cls(
+                rows,
+                taxonomy,
+                labels,
+                paths,
+                model=about["model"],
+                fingerprint=about["fingerprint"],
+                recall=about["recall"],
+                skipped=skipped,
+            )
+        except ValueError as error:
+            raise ValueError(f"the index in {os.fspath(folder)} cannot be used: {error}") from error
+        if (index.kind, index.half) != (about["kind"], about["half"]):
+            raise ValueError(
+                f"the index in {os.fspath(folder)} is {index.kind!r} with half={index.half}, but its index.json says "
+                f"{about['kind']!r} with half={about['half']}; make the index anew (hierpretrain index)"
+            )
+        return index
+
+    def check_model(self, fingerprint: str, model: str, width: int) -> None:
+        """Raises unless embeddings of a model can be compared with those of the index.
+
+        Args:
+            fingerprint: The model's.
+            model: Its name.
+            width: The length of its embeddings.
+
+        Raises:
+            ValueError: If it is not the model that made the index.
+        """
+        remedy = "use the model that made it, or make the index anew (hierpretrain index)"
+        if width != self.width:
+            raise ValueError(
+                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; those of {model!r} "
+                f"have {width}: {remedy}"
+            )
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"the index was made by {self.model!r} (fingerprint {self.fingerprint}), not by {model!r} "
+                f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
+            )
+
+    def search(
+        self,
+        query: Embeddings,
+        k: int = 10,
+        *,
+        level: int | str | None = None,
+        within: str | Sequence[str] | None = None,
+    ) -> list[SearchResult]:
+        """Finds the nearest images, the highest cosine similarity first and equal ones in the order of the index.
+
+        A query that is itself in the index is found too. A search in a branch compares all of its images, whatever the
+        kind of the index.
+
+        Args:
+            query: The queries, embedded by the index's model.
+            k: How many neighbours, from 1; fewer where there are not as many.
+            level: A level of the tree, by its number from 1, the coarsest, or its name: one neighbour for each of the k
+                nearest nodes there, the nearest of its images, which ``Neighbour.node`` says; a product once and not
+                with each of its photographs. Images that hang above the level are left out; one of several places can
+                stand for each of them.
+            within: A branch of the tree: the names from below the root, as a sequence or joined by ``'/'``, or the name
+                of a node alone if no other has it. An image is in the branch if one of its places is.
+
+        Returns:
+            One result a query, in their order.
+
+        Raises:
+            ValueError: If k is below 1, there is no such level or branch, or embeddings are not as long as the index's.
+        """
+        branch = None if within is None else find_branch(self.taxonomy, within)
+        if level is not None and not self.taxonomy.num_levels:
+            raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
+        number = None if level is None else self.taxonomy.level(level)
+        if branch is None and number is None:
+            scores, rows = search_rows(self._rows, query.features, k)
+            nodes = rows
+        else:
+            groups = self._groups(number, branch)
+            every_row = branch is not None
+            scores, rows, nodes = search_groups(self._rows, query.features, k, groups, every_row=every_row)
+        names = functools.cache(lambda row: places(self.taxonomy, self.labels[row]))
+        node_rows = self._rows_of_nodes(number)
+        node_names = functools.cache(lambda node: self.taxonomy.decode(node_rows[node]) if number else ())
+        results = []
+        scores = scores.clamp(-1, 1)  # rounding, of float16 above all, may lead out of it
+        for path, *found in zip(query.paths, scores.tolist(), rows.tolist(), nodes.tolist(), strict=True):
+            neighbours = [
+                Neighbour(self.paths[row], score, names(row), node_names(node))
+                for score, row, node in zip(*found, strict=True)
+            ]
+            results.append(SearchResult(path, tuple(neighbours)))
+        return results
+
+    def classify(
+        self, query: Embeddings, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
+    ) -> list[Classification]:
+        """Goes down the tree as far as the labelled neighbours of a query agree.
+
+        See :func:`~hierpretrain.functional.tree_knn.tree_knn`. A query that is itself in the index votes for its own
+        label.
+
+        Args:
+            query: The queries, embedded by the index's model.
+            k: How many labelled images vote, from 1; all where there are fewer. Where classes have fewer images than
+                that, the others that vote make the deepest names look less sure than they are.
+            temperature: Above 0; a small one leaves the vote to the nearest.
+            threshold: The share of the votes, above 0 and up to 1, that a node needs to be accepted.
+
+        Returns:
+            One answer a query, in their order.
+
+        Raises:
+            ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
+                the index's.
+        """
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold must be above 0 and up to 1, a share of the votes; it is {threshold}")
+        labelled = depth(self.labels) > 0
+        if not labelled.any():
+            raise ValueError(
+                "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
+                "folder with a sub-folder a class, or a list"
+            )
+        if labelled.all():
+            scores, rows = search_rows(self._rows, query.features, k)
+        else:
+            voters = torch.arange(len(self)).masked_fill(~labelled, PAD)
+            scores, rows, _ = search_groups(self._rows, query.features, k, voters)
+        nodes, confidences = tree_knn(scores, rows, self.labels, temperature=temperature)
+        accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
+        answers = []
+        for path, number, on_path, shares in zip(
+            query.paths, accepted, nodes.tolist(), confidences.tolist(), strict=True
+        ):
+            names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
+            refused = (names[number], shares[number]) if number < len(names) else None
+            answers.append(Classification(path, tuple(names[:number]), tuple(shares[:number]), refused))
+        return answers
+
+    def _groups(self, level: int | None, branch: Tensor | None) -> Tensor:
+        """Returns what is searched for: nodes of a level, or images, in a branch or anywhere: (N,) or (N, P)."""
+        labels = self.labels
+        inside = torch.ones(labels.shape[:-1], dtype=torch.bool)
+        if branch is not None:
+            inside = in_branch(labels, branch).view(labels.shape[:-1])
+        if level is not None:
+            return labels[..., level - 1].masked_fill(~inside, PAD)
+        return torch.arange(len(self)).masked_fill(~inside.view(len(self), -1).any(1), PAD)
+
+    def _rows_of_nodes(self, level: int | None) -> Tensor:
+        """Returns the (num_nodes, L) label rows of the nodes of a level; none for no level."""
+        if level is None:
+            return self.labels[:0]
+        return pad(self.taxonomy.rows(level), (0, self.taxonomy.num_levels - level), value=PAD)
+
+
+def _check_rows(taxonomy: Taxonomy, labels: Tensor) -> None:
+    """Raises a ValueError unless every label row is a path of the tree."""
+    check_labels(labels, several_paths=True)
+    width = taxonomy.num_levels
+    if labels.shape[-1] != width:
+        raise ValueError(f"label rows of this taxonomy have {width} entries; these have {labels.shape[-1]}")
+    rows = labels.flatten(0, -2)
+    depths = depth(rows)
+    for level in range(1, width + 1):
+        some = rows[depths == level]
+        nodes = taxonomy.rows(level)
+        known = nodes[some[:, level - 1].clamp(max=len(nodes) - 1)]
+        known = pad(known, (0, width - level), value=PAD)
+        if (wrong := paired_depth(some, known) < level).any():
+            taxonomy.decode(some[int(wrong.nonzero()[0])])  # says what is wrong with it

@@ -1,0 +1,229 @@
+"""The folder of a saved index: replaced whole or not at all, and believed only after it was checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierpretrain.files import write_whole
+from hierpretrain.functional.approximate import make_reconstructible
+from hierpretrain.taxonomy import Taxonomy
+
+_FORMAT = "hierpretrain.index.v1"
+_ABOUT, _ROWS, _LABELS, _FILES = "index.json", "index.faiss", "labels.npy", "files.json"
+_TAXONOMY, _SKIPPED = "taxonomy.json", "skipped.json"
+_OURS = {_ABOUT, _ROWS, _LABELS, _FILES, _TAXONOMY, _SKIPPED}
+_TYPES = {  # of what index.json says
+    "model": str,
+    "fingerprint": str,
+    "width": int,
+    "kind": str,
+    "half": bool,
+    "count": int,
+    "recall": dict,
+    "search": dict,
+    "root": str,
+    "sha256": str,
+}
+_REMEDY = "make the index anew (hierpretrain index)"
+
+
+def check_target(folder: str | os.PathLike[str]) -> None:
+    """Raises unless an index may be written to a folder: a new or an empty one, or one that holds an index alone.
+
+    Raises:
+        ValueError: That names a file that would be lost.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     check_target(folder)
+        ...     Path(folder, "holiday.jpg").touch()
+        ...     check_target(folder)
+        Traceback (most recent call last):
+        ValueError: ... holds 'holiday.jpg', which would be lost, and is no index; give another folder
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; an index is a folder: give another name")
+    there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if there and (_ABOUT not in there or there - _OURS):
+        what = "is no index" if _ABOUT not in there else "no part of an index"
+        name = min(there - _OURS or there)
+        raise ValueError(f"{folder} holds {name!r}, which would be lost, and {what}; give another folder")
+
+
+def write_index(
+    folder: str | os.PathLike[str],
+    rows: Any,
+    *,
+    about: Mapping[str, Any],
+    taxonomy: Taxonomy,
+    labels: Tensor,
+    paths: Sequence[str],
+    skipped: Mapping[str, str],
+) -> None:
+    """Writes an index beside its place and moves it there, so that at any moment one whole index is there.
+
+    Args:
+        folder: The place; see :func:`check_target`.
+        rows: The index of faiss.
+        about: What ``index.json`` shall say: model, fingerprint, kind, half, recall, search.
+        taxonomy: The tree of the labels.
+        labels: (N, L) or (N, P, L) labels.
+        paths: The N files.
+        skipped: The files that could not be read, and why.
+
+    Raises:
+        ValueError: As :func:`check_target`.
+        OSError: If the disk is full, or the place cannot be written to.
+    """
+    check_target(folder)
+    folder = Path(folder).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (folder.with_name(f".{folder.name}.{name}.{os.getpid()}") for name in ("new", "old"))
+    root = os.path.commonprefix(list(paths))  # noqa: RUF071  # up to the last slash below: paths come back as they are
+    root = root[: root.rfind("/") + 1]
+    new.mkdir()
+    try:
+        _write_rows(new / _ROWS, rows)
+        with open(new / _LABELS, "wb") as file:
+            np.save(file, labels.numpy(), allow_pickle=False)
+            _confirm(file)
+        taxonomy.save(new / _TAXONOMY)
+        _write_json(new / _FILES, [path[len(root) :] for path in paths])
+        if skipped:
+            _write_json(new / _SKIPPED, dict(skipped))
+        about = {**about, "width": rows.d, "count": rows.ntotal, "root": root, "sha256": _digest(new / _ROWS)}
+        _write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(new, folder)
+        except BaseException:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_index(
+    folder: str | os.PathLike[str],
+) -> tuple[dict[str, Any], Any, Taxonomy, Tensor, list[str], dict[str, str]]:
+    """Reads what :func:`write_index` wrote.
+
+    Returns:
+        What ``index.json`` says, the index of faiss, the tree, the labels, the files and the skipped ones.
+
+    Raises:
+        ValueError: If there is no index, a file is missing or damaged, or two of them do not belong together.
+    """
+    folder = Path(folder)
+    if not (folder / _ABOUT).is_file():
+        raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; make one there (hierpretrain index)")
+    about = _read_json(folder / _ABOUT, dict)
+    if about.get("format") != _FORMAT:
+        raise ValueError(
+            f"{folder / _ABOUT} must have the format {_FORMAT!r}; it has {about.get('format')!r}: it is of another "
+            f"version; {_REMEDY}"
+        )
+    for name, kind in _TYPES.items():
+        if type(about.get(name)) is not kind:
+            raise ValueError(
+                f"{folder / _ABOUT} must have {name!r}, of type {kind.__name__}; it has {about.get(name)!r}; {_REMEDY}"
+            )
+    if wrong := [share for share in about["recall"].values() if type(share) is not float]:
+        raise ValueError(f"{folder / _ABOUT} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
+    files = _read_json(folder / _FILES, list)
+    skipped = _read_json(folder / _SKIPPED, dict) if (folder / _SKIPPED).exists() else {}
+    for name, texts in ((_FILES, files), (_SKIPPED, skipped.values())):
+        if wrong := [text for text in texts if not isinstance(text, str)]:
+            raise ValueError(f"{folder / name} must hold texts; it holds {wrong[0]!r}; {_REMEDY}")
+    try:
+        taxonomy = Taxonomy.from_dict(_read_json(folder / _TAXONOMY, dict))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / _TAXONOMY} holds no label tree: {error}; {_REMEDY}") from error
+    labels, rows = _read_labels(folder / _LABELS), _read_rows(folder / _ROWS, about["sha256"])
+    counts = {_ABOUT: about["count"], _FILES: len(files), _LABELS: len(labels), _ROWS: rows.ntotal}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} of {count}" for name, count in counts.items())
+        raise ValueError(f"the files of {folder} must be of equally many images; they are {listed}; {_REMEDY}")
+    if rows.d != about["width"]:
+        raise ValueError(
+            f"{folder / _ROWS} must have rows of {about['width']} numbers, as {_ABOUT} says; they have {rows.d}; "
+            f"{_REMEDY}"
+        )
+    return about, rows, taxonomy, labels, [about["root"] + file for file in files], skipped
+
+
+def _write_rows(path: Path, rows: Any) -> None:
+    try:
+        faiss.write_index(rows, str(path))
+    except RuntimeError as error:  # faiss has no other for a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
+    with open(path, "rb+") as file:
+        _confirm(file)
+
+
+def _read_rows(path: Path, digest: str) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {_REMEDY}")
+    if _digest(path) != digest:  # faiss would follow the links of a damaged graph out of its memory
+        raise ValueError(f"{path} is damaged or of another index: its SHA-256 is not that in {_ABOUT}; {_REMEDY}")
+    try:
+        rows = faiss.read_index(str(path))
+        make_reconstructible(rows)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is no index of faiss: {error}; {_REMEDY}") from error
+    return rows
+
+
+def _read_labels(path: Path) -> Tensor:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {_REMEDY}")
+    try:
+        labels = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int64:
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise ValueError(f"{path} must be an array of int64; it is {kind}; {_REMEDY}")
+    return torch.from_numpy(labels)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())  # all in ASCII: a name may be no text at all
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {_REMEDY}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
+    if not isinstance(data, kind):
+        raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(data).__name__}; {_REMEDY}")
+    return data
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _confirm(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,413 @@
+"""A trained model put to use: images in, embeddings, neighbours and classes out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from mmengine.runner import load_checkpoint
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hierpretrain import registry
+from hierpretrain.apis.config import nearest_names
+from hierpretrain.apis.images import Images, Picture, gather_images, read_picture
+from hierpretrain.apis.index import Classification, EmbeddingIndex, SearchResult
+from hierpretrain.apis.index_files import check_target
+from hierpretrain.apis.launch import check_checkpoint
+from hierpretrain.apis.zoo import find_model
+from hierpretrain.datasets import UnreadableImage
+from hierpretrain.datasets.loading import PackInputs
+from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.models import HierarchicalContrastive
+
+
+class EmbeddingInferencer:
+    """Embeds images with a trained model, searches among them and classifies by them.
+
+    Args:
+        model: A config file; a config; or a name of the model zoo, ours (``'himulcone_emoji'``) or mmpretrain's
+            (``'resnet50_8xb32_in1k'``), of whose models the backbone, and a classifier's neck, are taken.
+        checkpoint: The file of the weights. It may be left out for a model of the zoo that comes with weights. ``''``
+            takes the weights that training would start with: pretrained, or random.
+        options: Overrides of the config, dotted keys and their values, as ``--cfg-options`` gives them.
+        device: Such as ``'cpu'`` or ``'cuda:1'``; a GPU if there is one.
+        batch_size: Images that are embedded at a time.
+        num_workers: Processes that read images; 0 reads them in this one.
+        on_error: What an image that cannot be read does: ``'error'`` raises, ``'skip'`` goes on without it and says so
+            in ``Embeddings.skipped``.
+        progress: Whether a bar on the terminal shows how far it is.
+
+    Attributes:
+        name: The model for people: ``'himulcone_emoji, epoch_5.pth'``.
+        config: The config, with its overrides.
+        module: The encoder, a :class:`~hierpretrain.models.HierarchicalContrastive` without its loss.
+        pipeline: The config's test transforms from an opened picture on.
+        fingerprint: 16 hex digits of all that an embedding depends on beside the image.
+        index: What :meth:`search` and :meth:`classify` look into.
+
+    Raises:
+        ValueError: If the model is unknown, the checkpoint is missing, damaged or another model's, or the config has no
+            test pipeline that begins with opening a file.
+
+    Example:
+        >>> import tempfile
+        >>> from mmengine.config import Config
+        >>> backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
+        >>> pipeline = [dict(type="LoadRGB"), dict(type="torchvision/Resize", size=(32, 32))]
+        >>> config = Config(dict(model=dict(type="HierarchicalContrastive", backbone=backbone),
+        ...                      test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+        >>> _ = torch.manual_seed(0)
+        >>> inferencer = EmbeddingInferencer(config, checkpoint="", device="cpu", progress=False)
+        >>> images = [np.full((40, 50, 3), value, np.uint8) for value in (0, 90, 250)]
+        >>> inferencer(images).shape
+        (3, 64)
+        >>> index = inferencer.build_index(images)
+        >>> inferencer.search(images[1], k=2)[0].neighbours[0].path
+        '<image 1>'
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Config,
+        checkpoint: str | os.PathLike[str] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        device: str | torch.device | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        on_error: str = "error",
+        progress: bool = True,
+    ) -> None:
+        if on_error not in ("error", "skip"):
+            raise ValueError(f"on_error must be 'error' or 'skip'; it is {on_error!r}")
+        if batch_size < 1 or num_workers < 0:
+            raise ValueError(
+                f"batch_size must be at least 1 and num_workers at least 0; they are {batch_size} and {num_workers}"
+            )
+        self.config, weights, name = _find(model, options)
+        checkpoint = weights if checkpoint is None else os.fspath(checkpoint)
+        if checkpoint is None:
+            raise ValueError(
+                f"{name} comes without weights: give the checkpoint of a training, such as "
+                f"work_dirs/{name}/epoch_5.pth, or '' for the weights that training would start with"
+            )
+        self.device = torch.device(device or get_device())
+        self.batch_size, self.num_workers, self.on_error, self.progress = batch_size, num_workers, on_error, progress
+        self.min_side, self.pipeline = _pipeline(self.config)
+        self.module = _encoder(self.config, checkpoint).to(self.device).eval()
+        self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
+        parts = ["backbone", "neck", *(["projection"] if self.module.embedding == "projection" else [])]
+        about = (self.pipeline, self.min_side, self.module.embedding)
+        self.fingerprint = encoder_fingerprint(self.module, parts, _without_scope(self.config.model), *about)
+        self.index: EmbeddingIndex | None = None
+
+    def __call__(self, images: Images) -> NDArray[np.float32]:
+        """Returns the (N, D) float32 unit embeddings of images, without those that :attr:`on_error` skips.
+
+        Args:
+            images: See :meth:`embed`.
+        """
+        return self.embed(images).features.numpy()
+
+    def embed(self, images: Images) -> Embeddings:
+        """Embeds images and says what is known of them.
+
+        Args:
+            images: A file, a folder, a pattern such as ``'photos/**/*.jpg'``, a list (``.csv``, ``.json``, ``.jsonl``),
+                an (H, W, 3) uint8 RGB array, a picture of Pillow's, a data set, or a sequence of these; see
+                :func:`~hierpretrain.apis.images.gather_images`.
+
+        Returns:
+            The embeddings with labels (of a folder, a list or a data set), paths and tree, in the order of the images.
+
+        Raises:
+            ValueError: If there is no image, one cannot be read (with ``on_error='error'``) or none can, images come
+                out of the pipeline in different sizes, or an embedding is not finite.
+        """
+        found = gather_images(images)
+        features, rows, skipped = [], [], {}
+        for batch in self._batches(found.sources):
+            read = [(row, picture) for row, picture in batch if isinstance(picture, Tensor)]
+            skipped.update({found.paths[row]: reason for row, reason in batch if isinstance(reason, str)})
+            if skipped and self.on_error == "error":
+                reason = next(iter(skipped.values()))
+                raise UnreadableImage(f"{reason}; replace the file, or go on without it by on_error='skip'")
+            if read:
+                features.append(self._embed_batch([picture for _, picture in read]))
+                rows += [row for row, _ in read]
+        if not rows:
+            raise UnreadableImage(
+                f"none of the {len(found.paths)} images can be read; the first: {next(iter(skipped.values()))}"
+            )
+        embedded = torch.cat(features)
+        if not (finite := embedded.isfinite().all(1)).all():
+            raise ValueError(
+                f"the embedding of {found.paths[rows[int((~finite).nonzero()[0])]]} is not finite: the weights of "
+                f"{self.name} are those of a training that diverged, or the image is"
+            )
+        return Embeddings(
+            features=embedded,
+            labels=found.labels[rows],
+            flat_labels=found.flat_labels[rows],
+            splits=[found.splits[row] for row in rows],
+            paths=[found.paths[row] for row in rows],
+            taxonomy=found.taxonomy,
+            flat_names=tuple(found.flat_names),
+            flat_values=found.flat_values,
+            skipped=skipped,
+        )
+
+    def build_index(
+        self, images: Images | Embeddings, folder: str | os.PathLike[str] | None = None, **options: Any
+    ) -> EmbeddingIndex:
+        """Embeds images and makes them what :meth:`search` and :meth:`classify` look into.
+
+        Args:
+            images: See :meth:`embed`; or what it returned.
+            folder: Where to save the index; nowhere by default.
+            options: Those of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
+
+        Raises:
+            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`.
+        """
+        if folder is not None:
+            check_target(folder)  # before the work, not after it
+        embedded = images if isinstance(images, Embeddings) else self.embed(images)
+        options.setdefault("log", print if self.progress else lambda line: None)
+        index = EmbeddingIndex.build(embedded, model=self.name, fingerprint=self.fingerprint, **options)
+        if folder is not None:
+            index.save(folder)
+        self.index = index
+        return index
+
+    def load_index(self, folder: str | os.PathLike[str]) -> EmbeddingIndex:
+        """Loads an index that this model made.
+
+        Raises:
+            ValueError: If the folder holds no index, a damaged one, or one that another model made.
+        """
+        index = EmbeddingIndex.load(folder)
+        index.check_model(self.fingerprint, self.name, self._width())
+        self.index = index
+        return index
+
+    def search(
+        self,
+        images: Images,
+        k: int = 10,
+        level: int | str | None = None,
+        within: str | Sequence[str] | None = None,
+    ) -> list[SearchResult]:
+        """Finds the images of the index that are most like given ones.
+
+        Args:
+            images: See :meth:`embed`.
+            k: How many neighbours, from 1.
+            level: A level, by name or number, of which neighbours are to be different nodes: k products, say, each by
+                its nearest image.
+            within: A branch of the tree to search in, by names from below the root: ``'animal/cat'``.
+
+        Returns:
+            One result an image, with its neighbours, the nearest first.
+
+        Raises:
+            ValueError: If there is no index, as :meth:`embed`, and as :meth:`EmbeddingIndex.search`.
+        """
+        return self._index().search(self.embed(images), k, level=level, within=within)
+
+    def classify(self, images: Images, **options: Any) -> list[Classification]:
+        """Says where in the index's tree images belong, level by level, as far as their neighbours agree.
+
+        Args:
+            images: See :meth:`embed`.
+            options: Those of :meth:`EmbeddingIndex.classify`: ``k``, ``temperature``, ``threshold``.
+
+        Raises:
+            ValueError: If there is no index or its images have no labels, as :meth:`embed`, and as
+                :meth:`EmbeddingIndex.classify`.
+        """
+        return self._index().classify(self.embed(images), **options)
+
+    def _index(self) -> EmbeddingIndex:
+        if self.index is None:
+            raise ValueError("there is no index to look into; call build_index(images) or load_index(folder) first")
+        return self.index
+
+    def _width(self) -> int:
+        """Returns D, by embedding a black picture."""
+        return self._embed_batch([self.pipeline(Image.new("RGB", (64, 64)))]).shape[1]
+
+    @torch.no_grad()
+    def _embed_batch(self, pictures: list[Tensor]) -> Tensor:
+        data = self.module.data_preprocessor({"inputs": pictures})
+        return self.module.embed(data["inputs"]).cpu()
+
+    def _batches(self, sources: Sequence[Picture]) -> Iterator[list[tuple[int, Tensor | str]]]:
+        """Yields lists of (row, what the pipeline made of it, or why it cannot be read)."""
+        loader = DataLoader(
+            _Pictures(sources, self.min_side, self.pipeline),
+            batch_size=self.batch_size,
+            num_workers=min(self.num_workers, len(sources)),
+            collate_fn=list,
+        )
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not (self.progress and console.is_terminal)) as progress:
+            task = progress.add_task("embedding", total=len(sources))
+            for batch in loader:
+                yield batch
+                progress.advance(task, len(batch))
+
+
+class _Pictures(Dataset):
+    """Images as the model wants them, or why one cannot be read."""
+
+    def __init__(self, sources: Sequence[Picture], min_side: int | None, pipeline: _Pipeline) -> None:
+        self.sources, self.min_side, self.pipeline = sources, min_side, pipeline
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor | str]:
+        try:
+            return row, self.pipeline(read_picture(self.sources[row], self.min_side))
+        except UnreadableImage as error:
+            return row, str(error)
+
+
+class _Pipeline:
+    """A config's test transforms from an opened picture on.
+
+    Args:
+        transforms: The transforms between opening and packing.
+        as_array: Whether they take a BGR array, as mmpretrain's do, instead of a picture of Pillow's.
+        flip: Whether the channels are turned round at the end, from BGR to RGB.
+    """
+
+    def __init__(self, transforms: Sequence[Mapping[str, Any]], *, as_array: bool, flip: bool) -> None:
+        with nearest_names():
+            self.transforms = Compose(
+                [registry.TRANSFORMS.build({"_scope_": "hierpretrain", **part}) for part in transforms]
+            )
+        self.as_array, self.flip = as_array, flip
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """Returns the (C, H, W) input of the model, not yet normalised."""
+        shape = (picture.height, picture.width)
+        image = np.asarray(picture)[..., ::-1].copy() if self.as_array else picture
+        results = self.transforms({"img": image, "ori_shape": shape, "img_shape": shape})
+        tensor = PackInputs.format_input(results["img"])
+        return tensor.flip(0) if self.flip else tensor
+
+    def __repr__(self) -> str:
+        return f"{self.transforms!r}, as_array={self.as_array}, flip={self.flip}"
+
+
+def _find(model: str | os.PathLike[str] | Config, options: Mapping[str, Any] | None) -> tuple[Config, str | None, str]:
+    """Returns a model's config, its weights if the zoo has them, and its name."""
+    if isinstance(model, Config):
+        config, weights = model, None
+        name = Path(model.filename).stem if model.filename else "the model"
+    else:
+        config, weights = find_model(os.fspath(model))
+        name = Path(os.fspath(model)).stem
+    config = copy.deepcopy(config)
+    try:
+        config.merge_from_dict(dict(options or {}))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the options do not fit into the config of {name}: {error.args[0]}") from error
+    return config, weights, name
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    """Keeps MMEngine from telling of every weight that it sets: who embeds images has not asked for it."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _without_scope(value: Any) -> Any:
+    """Drops what MMEngine notes of where a config was read from: the model is the same by name and by file."""
+    if isinstance(value, Mapping):
+        return {key: _without_scope(item) for key, item in value.items() if key != "_scope_"}
+    return [_without_scope(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _kind(transform: Mapping[str, Any]) -> str:
+    return str(transform.get("type")).split(".")[-1]
+
+
+def _pipeline(config: Config) -> tuple[int | None, _Pipeline]:
+    """Returns how large a JPEG is to be decoded at least, and the transforms from the opened picture on."""
+    loader = config.get("test_dataloader") or config.get("val_dataloader") or {}
+    transforms = list(loader.get("dataset", {}).get("pipeline") or ())
+    if not transforms or _kind(transforms[0]) not in ("LoadRGB", "LoadImageFromFile"):
+        raise ValueError(
+            "the config's test_dataloader.dataset must have a pipeline that begins with LoadRGB (or mmpretrain's "
+            f"LoadImageFromFile), so that it tells how images become input; it has {transforms[:1] or 'none'}"
+        )
+    as_array = _kind(transforms[0]) == "LoadImageFromFile"
+    flip = as_array and _theirs(config).get("to_rgb", True)
+    middle = [transform for transform in transforms[1:] if _kind(transform) != "PackInputs"]
+    return transforms[0].get("min_side"), _Pipeline(middle, as_array=as_array, flip=flip)
+
+
+def _theirs(config: Config) -> Mapping[str, Any]:
+    """Returns the options of a preprocessor of mmpretrain's."""
+    return config.model.get("data_preprocessor") or config.get("data_preprocessor") or {}
+
+
+def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
+    """Builds the encoder of a config, ours or one of mmpretrain's, and loads its weights."""
+    if not config.get("model"):
+        raise ValueError("the config has no model")
+    options = dict(config.model)
+    kind = registry.MODELS.get(_kind(options))
+    ours = isinstance(kind, type) and issubclass(kind, HierarchicalContrastive)
+    if ours:
+        options["loss"] = None
+        if options.get("embedding", "backbone") == "backbone":
+            options["projection"] = None
+    elif "backbone" in options:
+        normalised = _theirs(config)
+        options = dict(
+            type="HierarchicalContrastive",
+            backbone=options["backbone"],
+            neck=options.get("neck") if _kind(options) == "ImageClassifier" else None,
+            data_preprocessor=dict(
+                type="MultiViewPreprocessor", **{key: normalised[key] for key in ("mean", "std") if key in normalised}
+            ),
+        )
+    else:
+        raise ValueError(f"a model must have a backbone to embed images; {_kind(options)} has none")
+    with nearest_names():
+        module = registry.MODELS.build({"_scope_": "hierpretrain", **options})
+    with _warnings_only():
+        if checkpoint:
+            check_checkpoint(module, checkpoint, whole=ours)
+            load_checkpoint(module, checkpoint, map_location="cpu", logger="silent")
+        else:
+            module.init_weights()
+    return module

@@ -1,0 +1,55 @@
+"""Where a training can be watched, beside the terminal and the files of its work directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+_TYPES = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
+WATCHERS = tuple(_TYPES)
+"""The names that :func:`watch_with` takes."""
+
+
+def watch_with(config: Config, names: Sequence[str]) -> None:
+    """Adds backends to a config's visualizer, which get all scalars and pictures of the run.
+
+    ``'tensorboard'`` writes event files below the work directory. ``'wandb'`` sends to the project ``hierpretrain`` of
+    Weights & Biases under the name of the work directory, or with ``WANDB_MODE=offline`` in the environment writes to
+    the work directory alone. Backends that the config has already stay as they are.
+
+    Args:
+        config: Of a run, with its ``work_dir``; it is changed.
+        names: Some of ``WATCHERS``.
+
+    Raises:
+        ValueError: If a name is unknown, or its package is not installed.
+
+    Example:
+        >>> config = Config(dict(work_dir="work_dirs/mine", visualizer=dict(vis_backends=[])))
+        >>> watch_with(config, ["wandb"])
+        >>> config.visualizer.vis_backends[0].init_kwargs
+        {'project': 'hierpretrain', 'name': 'mine'}
+    """
+    for name in names:
+        if name not in _TYPES:
+            raise ValueError(f"a run is watched with {' or '.join(map(repr, WATCHERS))}, not {name!r}")
+        if find_spec(name) is None:
+            raise ValueError(f"to watch a run with {name}, install it: pip install 'hierpretrain[{name}]'")
+    visualizer = {"type": "Visualizer", "vis_backends": [dict(type="LocalVisBackend")], **config.get("visualizer", {})}
+    backends = visualizer["vis_backends"]
+    backends = [backends] if isinstance(backends, dict) else list(backends)
+    present = {backend["type"] for backend in backends}
+    backends += [_backend(name, config) for name in dict.fromkeys(names) if _TYPES[name] not in present]
+    config.visualizer = {**visualizer, "vis_backends": backends}
+
+
+def _backend(name: str, config: Config) -> dict[str, Any]:
+    backend: dict[str, Any] = dict(type=_TYPES[name])
+    if name == "wandb":
+        backend["init_kwargs"] = dict(project="hierpretrain", name=Path(config.work_dir).name)
+        backend["define_metric_cfg"] = [dict(name="*", step_metric="iter")]  # also of what validations measure
+    return backend

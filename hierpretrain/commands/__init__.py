@@ -1,0 +1,118 @@
+"""The commands: each a module with a ``main``, run as ``python tools/<name>.py`` or ``hierpretrain <name>``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hierpretrain.apis import EmbeddingInferencer
+    from hierpretrain.evaluation import Embeddings
+
+_LISTED = 20  # of the files that were skipped
+
+# mmcv-lite says so at every start; nothing here uses the operator
+warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program with ``error: ...`` and exit status 2 where the user's input is at fault.
+
+    What is the user's to mend is a ``ValueError``, an ``OSError`` or an ``ImportError`` whose message says how; all
+    else keeps its traceback, for it is ours.
+
+    Example:
+        >>> with errors_in_one_line():
+        ...     raise ValueError("the folder 'photos' holds no image")
+        Traceback (most recent call last):
+        SystemExit: 2
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what chooses the model: ``CONFIG CHECKPOINT`` and how to run it."""
+    from mmengine.config import DictAction
+
+    parser.add_argument("config", help="the config file of the training, or a name of the model zoo")
+    parser.add_argument("checkpoint", help="its checkpoint; '' for the weights that training would start with")
+    group = parser.add_argument_group("the model")
+    group.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config values: key.key=value ...")
+    group.add_argument("--device", help="such as cpu or cuda:1; a GPU if there is one")
+    group.add_argument("--batch-size", type=int, default=64, help="images embedded at a time (default: 64)")
+    group.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
+    group.add_argument(
+        "--on-error",
+        choices=["skip", "error"],
+        default="skip",
+        help="what an image that cannot be read does: it is skipped and listed, or ends the command (default: skip)",
+    )
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what chooses the images: ``[IMAGES ...]``, or the config's test data."""
+    parser.add_argument(
+        "images",
+        nargs="*",
+        help="files, folders (sub-folders are labels), quoted patterns such as 'photos/**/*.jpg', or a list (.csv, "
+        ".json, .jsonl); without any, the config's test data set",
+    )
+    group = parser.add_argument_group("the config's test data set, if no images are given")
+    group.add_argument("--data-root", help="where it is; the config's place by default")
+    group.add_argument("--splits", nargs="+", help="its splits; those of the config by default")
+
+
+def read_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Reads the command line, on which options may stand anywhere, also between the model and the images."""
+    return parser.parse_intermixed_args()
+
+
+def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
+    """Builds the model that the arguments choose."""
+    from hierpretrain.apis import EmbeddingInferencer
+
+    return EmbeddingInferencer(
+        args.config,
+        args.checkpoint,
+        options=args.cfg_options,
+        device=args.device,
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+        on_error=args.on_error,
+    )
+
+
+def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> Embeddings:
+    """Embeds the images that the arguments choose, and lists those that had to be skipped.
+
+    Raises:
+        ValueError: If images are given together with options of the config's data set, and as the inferencer.
+    """
+    from hierpretrain.apis import config_dataset
+
+    if args.images and (args.data_root or args.splits):
+        raise ValueError("--data-root and --splits are for the config's own test data; leave them out, or the images")
+    images = args.images or config_dataset(inferencer.config, args.data_root, args.splits)
+    embedded = inferencer.embed(images)
+    print(f"embedded {len(embedded.paths):,} images with {inferencer.name}")
+    list_skipped(embedded)
+    return embedded
+
+
+def list_skipped(embedded: Embeddings) -> None:
+    """Prints which images could not be read, and why."""
+    if embedded.skipped:
+        print(f"skipped {len(embedded.skipped):,} that cannot be read:", file=sys.stderr)
+        for reason in list(embedded.skipped.values())[:_LISTED]:
+            print(f"  {reason}", file=sys.stderr)
+        if len(embedded.skipped) > _LISTED:
+            print(f"  and {len(embedded.skipped) - _LISTED:,} more", file=sys.stderr)

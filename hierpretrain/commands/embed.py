@@ -1,0 +1,71 @@
+"""Embeds images and writes the embeddings, with all that is known of the images, into a folder.
+
+Examples:
+    hierpretrain embed configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth photos --out embedded
+    hierpretrain embed configs/himulcone_emoji.py CHECKPOINT 'photos/**/*.jpg' more.csv --out embedded
+    hierpretrain embed configs/himulcone_deepfashion.py CHECKPOINT --data-root inshop --splits query --out embedded
+
+What comes out:
+    embeddings.npy  (N, D) float32, rows of length 1: the product of two rows is their cosine similarity
+    labels.npy      (N, L) int64, node ids from the coarsest level on, -1 where a path ends; (N, P, L) for images of
+                    several places; L is 0 for images without labels
+    images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why
+    taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
+
+In Python: rows = numpy.load("embedded/embeddings.npy"). To search among them, make an index instead (index, search).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from hierpretrain.commands import (
+    add_image_arguments,
+    add_model_arguments,
+    build_inferencer,
+    embed_images,
+    errors_in_one_line,
+    read_arguments,
+)
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.files import write_whole
+
+
+def main() -> None:
+    """Embeds the images and writes the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    add_image_arguments(parser)
+    parser.add_argument("--out", required=True, help="the folder to write; files of the same names are replaced")
+    args = read_arguments(parser)
+    with errors_in_one_line():
+        embedded = embed_images(args, build_inferencer(args))
+        write_embeddings(embedded, args.out)
+        print(f"wrote {args.out}: {embedded.features.shape[1]} numbers an image; {embedded.taxonomy!r}")
+
+
+def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> None:
+    """Writes embedded images as the files that the command's help describes.
+
+    Args:
+        embedded: The images.
+        folder: Where to; it is made if it is missing.
+    """
+    folder = Path(folder)
+    for name, array in (("embeddings.npy", embedded.features), ("labels.npy", embedded.labels)):
+        data = io.BytesIO()
+        np.save(data, array.numpy(), allow_pickle=False)
+        write_whole(folder / name, data.getvalue())
+    about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
+    write_whole(folder / "images.json", (json.dumps(about, indent=1) + "\n").encode())
+    embedded.taxonomy.save(folder / "taxonomy.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Writes a trained encoder as one file that runs without this toolbox: ONNX, or a program of torch.export.
+
+Examples:
+    hierpretrain export configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth --out encoder.onnx
+    hierpretrain export configs/himulcone_emoji.py CHECKPOINT photos --out encoder.onnx --half
+    hierpretrain export configs/himulcone_emoji.py CHECKPOINT --out encoder.pt2
+
+What comes out:
+    encoder.onnx  (N, 3, H, W) float32 pictures of 0 to 255 in RGB in, (N, D) float32 embeddings of length 1 out;
+                  mean and std are inside, so do not normalise
+    encoder.json  for the program that uses it: names and shapes, how an image is resized and cropped, the model and its
+                  fingerprint, how closely the file agrees with the model
+
+The ending of --out says which: .onnx for onnxruntime in any language, .pt2 for PyTorch (torch.export.load). The file is
+run beside the model, on random images and on those that are given, and is not written if their embeddings differ.
+
+Common mistakes:
+    - To normalise images before the file does: embeddings are then wrong, and nothing says so.
+    - To resize in another way than encoder.json says: embeddings are then a little off.
+    - ONNX needs pip install 'hierpretrain[export]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hierpretrain.commands import add_model_arguments, build_inferencer, errors_in_one_line, read_arguments
+
+
+def main() -> None:
+    """Exports the encoder in the form that the name of the file asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    parser.add_argument("images", nargs="*", help="images on which the file is compared with the model: files, folders")
+    parser.add_argument("--out", required=True, help="the file to write: <name>.onnx or <name>.pt2")
+    parser.add_argument("--half", action="store_true", help="weights in half precision: half the size (ONNX)")
+    parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators, from 18 (default: 18)")
+    parser.add_argument("--dynamic-size", action="store_true", help="images of any size, for backbones that can")
+    args = read_arguments(parser)
+    with errors_in_one_line():
+        kind = Path(args.out).suffix
+        if kind not in (".onnx", ".pt2"):
+            raise ValueError(f"--out must end in .onnx or .pt2; it is {args.out!r}")
+        if kind == ".pt2" and (args.half or args.opset != 18):
+            raise ValueError("--half and --opset are for ONNX; leave them out, or give a name that ends in .onnx")
+        from hierpretrain.apis.export import export_onnx, export_program
+
+        inferencer = build_inferencer(args)
+        options = {"dynamic_size": args.dynamic_size, "images": args.images or None}
+        if kind == ".onnx":
+            export_onnx(inferencer, args.out, half=args.half, opset=args.opset, **options)
+        else:
+            export_program(inferencer, args.out, **options)
+
+
+if __name__ == "__main__":
+    main()

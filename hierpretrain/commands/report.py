@@ -1,0 +1,67 @@
+"""Writes a report of a checkpoint and a set of images: one HTML file, to open in any browser and to send to anyone.
+
+Examples:
+    hierpretrain report configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth
+    hierpretrain report configs/himulcone_emoji.py CHECKPOINT photos --out photos.html --title "Our photos"
+    hierpretrain report configs/linear_emoji_seen.py CHECKPOINT --query unseen_test --gallery unseen_train
+
+What comes out: one file of 6 to 30 MB that loads nothing from anywhere. It has the numbers of every level, a map of the
+images with thumbnails and nearest neighbours, curves of recall, the quality of each node of the tree, which siblings
+are taken for one another, the best and worst queries, and the curves of the training.
+
+Without IMAGES, the config's test data set is embedded. Images in a folder have the labels of its sub-folders; a list
+(.csv, .json, .jsonl) has label columns. Of images without labels there are the map and the neighbours. Numbers that
+take long are of a sample, whose size the page says. Of more images than --max-points, a sample is on the map.
+
+Mistakes that are easy to make: photos/*.jpg without quotes, which takes off the folders that are the labels (give the
+folder instead); a --history that is no work directory of a training (the section then says so).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hierpretrain.commands import (
+    add_image_arguments,
+    add_model_arguments,
+    build_inferencer,
+    embed_images,
+    errors_in_one_line,
+    read_arguments,
+)
+
+
+def main() -> None:
+    """Embeds the images and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    add_image_arguments(parser)
+    parser.add_argument("--out", default="report.html", help="the file to write (default: report.html)")
+    parser.add_argument("--title", help="the heading; the model's name if not given")
+    parser.add_argument("--history", help="the training's work directory; by default the checkpoint's folder")
+    parser.add_argument("--query", nargs="+", help="the queries' splits; 'query' beside 'gallery', or all images")
+    parser.add_argument("--gallery", nargs="+", help="the gallery's splits; the queries themselves if not given")
+    parser.add_argument("--max-points", type=int, default=50_000, help="the most images on the map (default: 50000)")
+    parser.add_argument("--seed", type=int, default=0, help="of samples, the map and clusterings (default: 0)")
+    args = read_arguments(parser)
+    with errors_in_one_line():
+        from hierpretrain.report import write_report
+
+        inferencer = build_inferencer(args)
+        images = embed_images(args, inferencer)
+        write_report(
+            images,
+            args.out,
+            title=args.title or f"Report of {inferencer.name}",
+            model=inferencer.name,
+            query=args.query,
+            gallery=args.gallery,
+            history=args.history or (Path(args.checkpoint).parent if args.checkpoint else None),
+            max_points=args.max_points,
+            seed=args.seed,
+        )
+
+
+if __name__ == "__main__":
+    main()

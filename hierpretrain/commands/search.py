@@ -1,0 +1,163 @@
+"""Finds the images of an index that are most like given ones, and says where these belong in its tree.
+
+Examples:
+    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg
+    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT 'new/*.jpg' -k 5 --sheet found.png
+    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg --within food-drink/food-fruit
+    hierpretrain search shop.index configs/himulcone_deepfashion.py CHECKPOINT new.jpg --level product
+    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg --classify --json -
+
+What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
+direction, 0 unrelated), the place in the tree and the file. --json writes the same for programs, --sheet a picture: a
+row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
+folder of that name, or a list gives it one).
+
+--classify goes down the tree as far as the neighbours agree: after every name stands the share of the neighbours'
+votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
+
+Common mistakes:
+    - CONFIG and CHECKPOINT must be those that made the index, or it says that embeddings cannot be compared.
+    - A query that is in the index finds itself first, with a score of 1.
+    - A pattern needs quotes, or the shell replaces it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierpretrain.commands import (
+    add_model_arguments,
+    build_inferencer,
+    embed_images,
+    errors_in_one_line,
+    read_arguments,
+)
+
+if TYPE_CHECKING:
+    from hierpretrain.apis.index import EmbeddingIndex
+    from hierpretrain.apis.neighbours import Classification, SearchResult
+    from hierpretrain.evaluation import Embeddings
+
+
+def main() -> None:
+    """Searches for the queries, and prints and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("index", help="the folder of an index, as the command index writes it")
+    add_model_arguments(parser)
+    parser.add_argument(
+        "images", nargs="+", metavar="QUERIES", help="files, folders, quoted patterns or a list (.csv, .json, .jsonl)"
+    )
+    parser.set_defaults(data_root=None, splits=None)
+    parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
+    parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
+    parser.add_argument("--within", metavar="BRANCH", help="search below a node: its path 'animal/cat', or its name")
+    parser.add_argument("--classify", action="store_true", help="say where each query belongs in the tree")
+    parser.add_argument(
+        "--votes",
+        type=int,
+        default=20,
+        help="neighbours that vote on it; fewer for classes of few images (default: 20)",
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, help="share of votes for a name (default: 0.5)")
+    parser.add_argument("--json", metavar="FILE", help="write what was found as JSON; - for the standard output")
+    parser.add_argument("--sheet", metavar="FILE.png", help="draw the queries with their neighbours")
+    args = read_arguments(parser)
+    with errors_in_one_line():
+        talk = sys.stderr if args.json == "-" else sys.stdout
+        with contextlib.redirect_stdout(talk):
+            results, classes, index, queries = _find(args)
+            for i, result in enumerate(results):
+                print(f"\n{result.query}{f': {classes[i]}' if classes else ''}")
+                print("\n".join(table(result)))
+            if args.sheet:
+                _draw(args.sheet, results, index, queries)
+        if args.json:
+            _write_json(args.json, results, classes)
+
+
+def table(result: SearchResult) -> list[str]:
+    r"""Returns the neighbours of a query as lines of text.
+
+    Example:
+        >>> from hierpretrain.apis.neighbours import Neighbour, SearchResult
+        >>> found = Neighbour("photos/1.jpg", 0.91234, (("animal", "cat"), ("toy",)))
+        >>> print("\n".join(table(SearchResult("new.jpg", (found, Neighbour("2.jpg", 0.5))))))
+          rank   score  label              file
+             1   0.912  animal/cat, toy    photos/1.jpg
+             2   0.500  -                  2.jpg
+    """
+    labels = [
+        "/".join(found.node) or ", ".join("/".join(place) for place in found.labels) or "-"
+        for found in result.neighbours
+    ]
+    width = max(map(len, [*labels, "label"]))
+    lines = [f"  rank   score  {'label':<{width}}    file"]
+    for rank, (found, label) in enumerate(zip(result.neighbours, labels, strict=True), start=1):
+        lines.append(f"  {rank:4}  {found.score:6.3f}  {label:<{width}}    {found.path}")
+    return lines
+
+
+def _find(
+    args: argparse.Namespace,
+) -> tuple[list[SearchResult], list[Classification], EmbeddingIndex, Embeddings]:
+    from hierpretrain.apis import read_level
+    from hierpretrain.apis.branches import find_branch
+
+    inferencer = build_inferencer(args)
+    index = inferencer.load_index(args.index)
+    level = None if args.level is None else index.taxonomy.level(read_level(args.level))
+    if args.within is not None:
+        find_branch(index.taxonomy, args.within)  # not after embedding many queries
+    queries = embed_images(args, inferencer)
+    results = index.search(queries, args.k, level=level, within=args.within)
+    classes = index.classify(queries, k=args.votes, threshold=args.threshold) if args.classify else []
+    return results, classes, index, queries
+
+
+def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Classification]) -> None:
+    from hierpretrain.files import write_whole
+
+    entries: list[dict[str, Any]] = [asdict(result) for result in results]
+    for entry, found in zip(entries, classes, strict=False):  # none, unless --classify
+        entry["classification"] = {name: value for name, value in asdict(found).items() if name != "query"}
+    text = json.dumps(entries, indent=1) + "\n"
+    if path == "-":
+        print(text, end="")
+    else:
+        write_whole(path, text.encode())
+
+
+def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, queries: Embeddings) -> None:
+    from hierpretrain.apis.branches import places
+    from hierpretrain.visualization import SheetRow, plot_retrieval_sheet
+
+    rows = []
+    for result, labels in zip(results, queries.labels, strict=True):
+        wanted = [place for place in places(queries.taxonomy, labels) if _is_in(index.taxonomy, place)]
+        neighbours: list[tuple[str, str, bool | None]] = []
+        for found in result.neighbours:
+            places_found = (found.node,) if found.node else found.labels
+            right = any(place[: len(found.node) or None] in places_found for place in wanted) if wanted else None
+            name = places_found[0][-1] if places_found else Path(found.path).stem
+            neighbours.append((found.path, f"{name} {found.score:.3f}", right))
+        rows.append(SheetRow(result.query, Path(result.query).name, neighbours))
+    plot_retrieval_sheet(rows, path)
+
+
+def _is_in(taxonomy: Any, place: tuple[str, ...]) -> bool:
+    try:
+        taxonomy.encode([place])
+    except ValueError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Evaluates a checkpoint as a config says.
+
+Examples:
+    hierpretrain test himulcone_emoji work_dirs/himulcone_emoji/epoch_5.pth
+    hierpretrain test himulcone_deepfashion CHECKPOINT --data-root path/to/inshop --out results.json
+    hierpretrain test linear_emoji_seen CHECKPOINT      # every task on the frozen encoder, of any method
+    hierpretrain test linear_wikiscenes --data-root path/to/it      # the pretrained encoder as it is
+
+What comes out: the metrics in the log, in metrics.json in the work directory, and in the file of --out. docs/metrics.md
+says what each of them is.
+
+Common mistakes:
+    A checkpoint of another config: the error names the first weight that differs; give the config, and the
+    --cfg-options, of its training.
+    A test that changed what metrics.json says of the training: give a --work-dir of its own.
+"""
+
+import argparse
+import json
+
+from mmengine.dist import is_main_process
+
+from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command
+from hierpretrain.commands import errors_in_one_line
+from hierpretrain.files import write_whole
+
+
+def main() -> None:
+    """Builds the runner and tests."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="the config file, or a name of the model zoo")
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="the checkpoint file; without it, or with '', the weights that training would start with",
+    )
+    parser.add_argument("--out", help="also write the metrics to this JSON file")
+    with errors_in_one_line(), nearest_names():
+        args, config = read_command(parser)
+        config.load_from, config.resume = args.checkpoint or None, False
+        runner = build_runner(config)
+        if args.checkpoint:
+            check_checkpoint(runner.model, args.checkpoint)
+        runner.test_loop  # noqa: B018  the data sets are read here, and not within the evaluation
+    if not args.checkpoint:
+        runner.logger.info("no checkpoint is given: the model has its initial weights, pretrained or random")
+        runner._init_model_weights()  # and the same on all processes
+    with nearest_names():
+        metrics = runner.test()
+    if args.out and is_main_process():
+        write_whole(args.out, (json.dumps(metrics, indent=2) + "\n").encode())

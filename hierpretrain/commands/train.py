@@ -1,0 +1,84 @@
+"""Trains a model as a config says.
+
+Examples:
+    hierpretrain train himulcone_emoji
+    hierpretrain train himulcone_deepfashion --data-root path/to/inshop --amp
+    hierpretrain train mine.py --resume
+    hierpretrain train mine.py --vis tensorboard
+    hierpretrain train himulcone_emoji --cfg-options train_cfg.max_epochs=2 model.loss.temperature=0.07
+
+CONFIG is a file, or a name of the model zoo (docs/zoo.md); a file of your own may begin with
+_base_ = "hierpretrain::himulcone_emoji.py". emoji64 and openclipart96 come along; for other data give --data-root.
+
+What comes out, in work_dirs/<config name> or --work-dir: epoch_*.pth, the checkpoints; metrics.json, what evaluation
+measured; tsne.png and retrieval.png, two pictures; the config as it was; and a folder with the log and the scalars.
+
+Common mistakes:
+    A modified config with an old checkpoint in the work directory: --resume goes on from that; give a new --work-dir.
+    A type or a key that is misspelt: the error names the nearest one.
+    A module of your own that is not found: run `python -m hierpretrain train` in its folder, or set PYTHONPATH.
+"""
+
+import argparse
+
+import torch
+from mmengine.runner import Runner
+
+from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command, watch_with
+from hierpretrain.apis.config import DATALOADERS
+from hierpretrain.apis.watching import WATCHERS
+from hierpretrain.commands import errors_in_one_line
+
+
+def main() -> None:
+    """Builds the runner and trains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="the config file, or a name of the model zoo")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from this checkpoint; without a path, from the newest one of the work directory, if there is any",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision (bfloat16 on a CPU)")
+    parser.add_argument("--vis", nargs="+", choices=WATCHERS, default=[], help="also watch it with these")
+    parser.add_argument("--no-validate", action="store_true", help="do not evaluate while training")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
+    parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
+    with errors_in_one_line(), nearest_names():
+        runner = _build(parser)
+    with nearest_names():
+        runner.train()
+
+
+def _build(parser: argparse.ArgumentParser) -> Runner:
+    """Builds all that the command line and its config name, whose errors are the user's to mend."""
+    args, config = read_command(parser)
+    if not config.get("train_cfg"):
+        parser.error(f"{args.config} trains nothing: it evaluates a checkpoint, hierpretrain test {args.config} FILE")
+    if args.no_validate:
+        config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    if args.amp:
+        if torch.cuda.is_available():
+            config.optim_wrapper.type = "AmpOptimWrapper"
+            config.optim_wrapper.setdefault("loss_scale", "dynamic")
+        else:
+            config.optim_wrapper.type = "BF16OptimWrapper"
+    if args.resume:
+        config.load_from, config.resume = None if args.resume == "auto" else args.resume, True
+    if args.auto_scale_lr:
+        config.auto_scale_lr.enable = True
+    for key in DATALOADERS:
+        if config.get(key) and args.no_pin_memory:
+            config[key].pin_memory = False
+        if config.get(key) and args.no_persistent_workers:
+            config[key].persistent_workers = False
+    watch_with(config, args.vis)
+    runner = build_runner(config)
+    if config.get("resume"):
+        check_checkpoint(runner.model, config.load_from)
+    runner.train_loop  # noqa: B018  the data sets are read here, and not within the training
+    runner.val_loop  # noqa: B018
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    return runner

@@ -1,0 +1,155 @@
+"""The numbers at the head of a report: how good the embedding is at each level, and over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.functional.clustering import best_clustering
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_sums
+from hierpretrain.functional.retrieval import means
+from hierpretrain.functional.violations import hierarchy_violations
+from hierpretrain.report.query_scores import Searched
+
+MOST_QUERIES = 5000
+MOST_CLUSTERED = 10_000
+MOST_CLUSTERS = 2000
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the headline.
+
+    Attributes:
+        name: What it is called.
+        value: A fraction in [0, 1]; ``None`` if it could not be measured.
+        meaning: What it says, in a sentence.
+        note: Of what it was measured, or why it was not; empty if of all there is.
+        higher_is_better: Whether it is.
+    """
+
+    name: str
+    value: float | None
+    meaning: str
+    note: str = ""
+    higher_is_better: bool = True
+
+
+def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, seed: int = 0) -> list[Number]:
+    """Measures one level.
+
+    Args:
+        images: All images, which are clustered.
+        level: A number from 1, the coarsest.
+        searched: The queries in the gallery; ``None`` if there is no other image.
+        seed: Of k-means and of the sample that is clustered.
+
+    Returns:
+        recall@1, MAP@R and NMI.
+    """
+    name = images.level_name(level)
+    recall = map_at_r = None
+    note = "there is no other image to find"
+    if searched is not None:
+        scores = searched.scores
+        there = int((scores.num_relevant[:, level - 1] > 0).sum())
+        note = f"no query has an image of its {name} to find"
+        if there:
+            recall, map_at_r = float(scores.recall(level, torch.ones(1))[0]), scores.mean_map_at_r(level)
+            note = _of(there, len(scores.rows), len(searched.query.features))
+    return [
+        Number("recall@1", recall, f"The share of queries whose nearest neighbour is of the same {name}.", note),
+        Number(
+            "MAP@R",
+            map_at_r,
+            f"How well the R images of a query's {name} fill the first R places of its ranking; 1 is a perfect one.",
+            note,
+        ),
+        _nmi(images, level, seed),
+    ]
+
+
+def _of(evaluated: int, asked: int, number: int) -> str:
+    """Says how many queries a number is of."""
+    lone = f"; {asked - evaluated:,} more have nothing to find" if evaluated < asked else ""
+    return f"{evaluated:,} queries{_drawn(asked, number)}{lone}"
+
+
+def _drawn(asked: int, number: int) -> str:
+    return f" (of {asked:,} drawn from {number:,})" if asked < number else ""
+
+
+def _nmi(images: Embeddings, level: int, seed: int) -> Number:
+    name = images.level_name(level)
+    meaning = (
+        f"How well the nodes of {name} agree with as many clusters that k-means finds in the embedding, in [0, 1]. It "
+        "grows with the number of nodes."
+    )
+    classes = images.classes(level)
+    known = (classes >= 0).nonzero()[:, 0]
+    note = ""
+    if len(known) > MOST_CLUSTERED:
+        drawn = np.random.default_rng(seed).choice(len(known), MOST_CLUSTERED, replace=False)
+        note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}"
+        known = known[torch.from_numpy(np.sort(drawn))]
+    number = len(classes[known].unique())
+    if number < 2:
+        return Number("NMI", None, meaning, "it takes images of two nodes")
+    if number > MOST_CLUSTERS:
+        return Number("NMI", None, meaning, f"not measured: to find {number:,} clusters takes long")
+    _, metrics = best_clustering(images.features[known], classes[known], seed=seed)
+    return Number("NMI", metrics["nmi"], meaning, note)
+
+
+def tree_numbers(images: Embeddings, searched: Searched | None, *, seed: int = 0) -> list[Number]:
+    """Measures all levels together.
+
+    Args:
+        images: All images.
+        searched: The queries in the gallery; ``None`` if there is no other image.
+        seed: Of samples.
+
+    Returns:
+        H-AP and the share of hierarchy violations; nothing without labels.
+    """
+    if not images.taxonomy.num_levels:
+        return []
+    return [_h_ap(searched, seed), _violations(images, seed)]
+
+
+def _h_ap(searched: Searched | None, seed: int) -> Number:
+    meaning = (
+        "Hierarchical average precision (Ramzi et al. 2022): average precision in which a neighbour counts the more, "
+        "the more levels it shares with the query; 1 is a ranking sorted by closeness in the tree."
+    )
+    if searched is None:
+        return Number("H-AP", None, meaning, "there is no other image to find")
+    query, gallery = searched.query, searched.gallery
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(query.features)))
+    sides = [query.features[order], query.labels[order]]
+    sides += sides if searched.same_set else [gallery.features, gallery.labels]
+    every = -(-len(order) // MOST_QUERIES)
+    sums = hierarchical_retrieval_sums(*sides, ks=(), same_set=searched.same_set, part=(0, every))
+    there, lone = int(sums["num_queries"]), int(sums["num_lone_queries"])
+    if not there:
+        return Number("H-AP", None, meaning, "no query has a relative to find")
+    return Number("H-AP", means(sums)["h_ap"], meaning, _of(there, there + lone, len(order)))
+
+
+def _violations(images: Embeddings, seed: int) -> Number:
+    meaning = (
+        "Of two relatives of an image, how often the one that is closer in the tree is the less similar one; 0 is an "
+        "order that the tree agrees with, 0.5 a random one."
+    )
+    try:
+        shares = hierarchy_violations(images.features, images.labels, max_anchors=1000, seed=seed)
+    except ValueError:  # no triple at all
+        shares = {}
+    if "violations" not in shares:
+        note = "it takes two relatives of an image of which one is closer in the tree"
+        return Number("violations", None, meaning, note, higher_is_better=False)
+    note = f"{shares['num_triples']:,} triples of {shares['num_anchors']:,} images"
+    return Number("violations", shares["violations"], meaning, note, higher_is_better=False)

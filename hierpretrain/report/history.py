@@ -1,0 +1,115 @@
+"""What MMEngine logged while the model was trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+Curves = Mapping[str, tuple[list[float], list[float]]]
+"""Name -> steps, ascending, and the value at each."""
+
+_NOT_DRAWN = {"time", "data_time", "memory", "epoch", "iter", "step"}
+
+
+def read_history(folder: str | os.PathLike[str]) -> Curves:
+    r"""Reads the scalars that MMEngine's ``LocalVisBackend`` wrote in a work directory.
+
+    Each start of a run has a folder of its own, ``<timestamp>/vis_data/scalars.json``. A later one, which resumed from
+    a checkpoint or began anew, takes over each curve from its own first step on.
+
+    Args:
+        folder: The work directory, or one folder of a start in it.
+
+    Returns:
+        Name -> (steps, values). The step of what is logged in training is the iteration, that of what is measured by
+        validation the epoch, in a run by epochs. What is not finite is left out. Nothing, if there is no such file.
+
+    Raises:
+        ValueError: If a line of a file is no JSON object; the last line may be cut off, as a kill leaves it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = Path(folder, "20260101_000000", "vis_data")
+        ...     data.mkdir(parents=True)
+        ...     _ = (data / "scalars.json").write_text('{"loss": 2.5, "step": 10}\n{"loss": 1.5, "step": 20}\n')
+        ...     read_history(folder)
+        {'loss': ([10, 20], [2.5, 1.5])}
+    """
+    folder = Path(folder)
+    curves: dict[str, dict[float, float]] = {}
+    for path in sorted([*folder.glob("*/vis_data/scalars.json"), *folder.glob("vis_data/scalars.json")]):
+        started: set[str] = set()
+        for values in _lines(path):
+            step = values.get("step")
+            if not _is_number(step):
+                continue
+            for name, value in values.items():
+                if name in _NOT_DRAWN or not _is_number(value):
+                    continue
+                curve = curves.setdefault(name, {})
+                if name not in started:
+                    started.add(name)
+                    curves[name] = curve = {at: known for at, known in curve.items() if at < step}
+                curve[step] = value
+    return {name: ([*sorted(curve)], [curve[step] for step in sorted(curve)]) for name, curve in curves.items()}
+
+
+def _lines(path: Path) -> list[dict[str, object]]:
+    found = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                continue  # the run was killed while it wrote
+            raise ValueError(f"{path}:{number}: a line must be a JSON object; {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}:{number}: a line must be a JSON object; it is a {type(values).__name__}")
+        found.append(values)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def panels(curves: Curves) -> dict[str, Curves]:
+    """Sorts curves into panels: those of one quantity together, whatever level they are of.
+
+    The quantity of ``category/recall@1`` is ``recall@1`` and its line ``category``, if another level has a
+    ``recall@1``, too. That of ``level/category`` is ``level``, unless ``level`` is such a line. Panels stand in the
+    order loss, lr, others by name; counts (``num_...``) are left out.
+
+    Args:
+        curves: Name -> (steps, values).
+
+    Returns:
+        Quantity -> line -> (steps, values).
+
+    Example:
+        >>> names = ["a/map", "loss", "b/map", "a/nmi", "level/a", "level/b"]
+        >>> {name: list(lines) for name, lines in panels(dict.fromkeys(names, ([1], [0.5]))).items()}
+        {'loss': ['loss'], 'a/nmi': ['a/nmi'], 'level': ['a', 'b'], 'map': ['a', 'b']}
+    """
+    parts = {name: name.rpartition("/")[::2] for name in curves if not name.rpartition("/")[2].startswith("num_")}
+    starts = Counter(start for start, _ in parts.values() if start)
+    ends = Counter(end for start, end in parts.values() if start)
+    lines = {start for start, end in parts.values() if start and ends[end] > 1}
+    grouped: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for name, (start, end) in parts.items():
+        quantity, line = name, name
+        if start and ends[end] > 1:
+            quantity, line = end, start
+        elif start not in lines and starts[start] > 1:
+            quantity, line = start, end
+        grouped.setdefault(quantity, {})[line] = curves[name]
+    order = sorted(grouped, key=lambda name: (not name.startswith("loss"), name not in ("lr", "base_lr"), name))
+    return {name: grouped[name] for name in order}

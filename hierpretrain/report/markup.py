@@ -1,0 +1,145 @@
+"""The words of the page that are not drawn by its script. All text from outside is escaped here."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.report.headline import Number
+from hierpretrain.report.query_scores import Searched
+from hierpretrain.report.siblings import Confusion
+from hierpretrain.report.thumbnails import Thumbnails
+from hierpretrain.taxonomy import Taxonomy
+
+_NO_LABELS = "The images have no labels: give the data set that they are from, or a list with label columns."
+
+
+def text(words: object) -> str:
+    """Returns text that is nothing but text, in an element or between the quotes of an attribute.
+
+    Example:
+        >>> text('<script>"')
+        '&lt;script&gt;&quot;'
+    """
+    return escape(str(words), quote=True)
+
+
+def subtitle(model: str) -> str:
+    """Returns the line below the heading: the model and the date."""
+    date = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
+    return text(f"{model} · {date}" if model else date)
+
+
+def facts(images: Embeddings) -> str:
+    """Returns the counts of images, nodes and splits, and the list of files that were skipped."""
+    tree = images.taxonomy
+    counts = {"images": len(images.features), "dimensions": images.features.shape[1]}
+    counts |= {f"nodes of {name}": tree.num_nodes(name) for name in tree.level_names}
+    splits = Counter(images.splits)
+    if len(splits) > 1:
+        counts |= {f"split {name}": count for name, count in splits.items()}
+    listed = "".join(f"<div><dt>{text(name)}</dt><dd>{count:,}</dd></div>" for name, count in counts.items())
+    skipped = ""
+    if images.skipped:
+        lines = "".join(f"<li>{text(path)}: {text(why)}</li>" for path, why in images.skipped.items())
+        files = "file" if len(images.skipped) == 1 else "files"
+        skipped = (
+            f'<details id="skipped"><summary>{len(images.skipped):,} {files} could not be read and '
+            f"{'is' if len(images.skipped) == 1 else 'are'} not in this report</summary><ul>{lines}</ul></details>"
+        )
+    return f'<dl class="facts">{listed}</dl>{skipped}'
+
+
+def headline(tree: Taxonomy, cards: Sequence[Sequence[Number]], overall: Sequence[Number]) -> str:
+    """Returns a card for each level and one for the whole tree."""
+    if not cards:
+        return _missing(f"There are no numbers. {_NO_LABELS}")
+    titles = [(text(name), f"{tree.num_nodes(name):,} nodes") for name in tree.level_names]
+    made = [_card(*title, numbers) for title, numbers in zip(titles, cards, strict=True)]
+    made.append(_card("The whole tree", "all levels together", overall))
+    lead = "Hover over a name to see what the number says, and of how many images it is."
+    return f'<p class="lead">{lead}</p><div class="levels">{"".join(made)}</div>'
+
+
+def _card(title: str, size: str, numbers: Sequence[Number]) -> str:
+    return f'<div class="card"><h3>{title} <small>{size}</small></h3>{"".join(map(_figure, numbers))}</div>'
+
+
+def _figure(number: Number) -> str:
+    hint = text(f"{number.meaning} Measured: {number.note}." if number.value is not None else number.meaning)
+    name = text(number.name) + ("" if number.higher_is_better else " <small>lower is better</small>")
+    if number.value is None:
+        return (
+            f'<div class="figure" title="{hint}"><span class="name">{name}</span><span class="value">-</span>'
+            f'<span class="why">{text(number.note)}</span></div>'
+        )
+    width = f"{100 * min(max(number.value, 0), 1):.1f}%"
+    return (
+        f'<div class="figure" title="{hint}"><span class="name">{name}</span>'
+        f'<span class="value">{100 * number.value:.1f} %</span>'
+        f'<span class="meter"><i style="width:{width}"></i></span></div>'
+    )
+
+
+def map_note(how: str, number: int, shown: int, pictures: Thumbnails) -> str:
+    """Says how the map was made, of how many images it is, and which pictures lack."""
+    words = [how]
+    if shown < number:
+        words.append(
+            f"Shown are {shown:,} of {number:,} images, drawn at random; the neighbours of a pinned image are the "
+            "nearest of these."
+        )
+    if not pictures.side:
+        words.append("There are no thumbnails: they would make the file too large.")
+    elif pictures.unread:
+        words.append(f"{len(pictures.unread):,} images could not be read again for a thumbnail: it is grey.")
+    return text(" ".join(words))
+
+
+def missing(
+    tree: Taxonomy,
+    number: int,
+    searched: Searched | None,
+    confusion: Sequence[Confusion],
+    curves: Mapping[str, object],
+    history: str | os.PathLike[str] | None,
+) -> dict[str, str]:
+    """Says of each section that is empty why it is."""
+    no_labels = _NO_LABELS if not tree.num_levels else ""
+    alone = "There is no other image." if number < 2 else ""
+    nothing = ""
+    if searched is not None and not (searched.scores.num_relevant > 0).any():
+        nothing = "No query shares a node with any image of the gallery."
+    no_search = "" if searched is not None else "There is no other image to find."
+    siblings = "" if confusion else "No node has two children with images."
+    wanted = "Give the work directory of the training, in which MMEngine writes &lt;date&gt;/vis_data/scalars.json."
+    if history is not None:
+        wanted = (
+            f"There is no vis_data/scalars.json, which MMEngine writes when it trains, in {text(os.fspath(history))}."
+        )
+    return {
+        "recall_missing": _missing(no_labels or no_search or nothing),
+        "tree_missing": _missing(no_labels or alone),
+        "siblings_missing": _missing(no_labels or alone or siblings),
+        "queries_missing": _missing(no_labels or no_search or nothing),
+        "training_missing": (
+            '<p class="lead">What was logged: of the training by iteration, of validation by epoch.</p>'
+            if curves
+            else f'<p class="missing">There are no curves. {wanted}</p>'
+        ),
+    }
+
+
+def _missing(why: str) -> str:
+    return f'<p class="missing">{text(why)}</p>' if why else ""
+
+
+def footer() -> str:
+    """Returns the last line of the page."""
+    from hierpretrain import __version__
+
+    return f"Made by HierPretrain {text(__version__)}. This file loads nothing from anywhere."

@@ -1,0 +1,65 @@
+"""The nearest neighbours that several sections of a report share, searched for once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpretrain.functional.search import nearest
+from hierpretrain.taxonomy import PAD
+
+
+def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Finds the nearest other images of each image.
+
+    Args:
+        features: (N, D) embeddings.
+        k: How many to find, at least 1; of fewer others, all are.
+
+    Returns:
+        (N, K) cosine similarities, the highest first, and (N, K) int64 rows, K = min(k, N - 1).
+
+    Example:
+        >>> nearest_others(torch.tensor([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0]]), 1)[1].tolist()
+        [[1], [0], [1]]
+        >>> nearest_others(torch.ones(1, 2), 1)[1].tolist()
+        [[]]
+    """
+    k = min(k, len(features) - 1)
+    if k < 1:
+        return torch.empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
+    return nearest(features, features, k, exclude_self=True)
+
+
+def nearest_inside(features: Tensor, rows: Tensor, neighbours: Tensor) -> Tensor:
+    """Finds the nearest other image of each image among those of one part of the tree.
+
+    Most have one among the neighbours that are known already; only the others are searched for.
+
+    Args:
+        features: (N, D) embeddings.
+        rows: (R,) different rows, of the part's images.
+        neighbours: (N, K) rows of the nearest images of each image among all, the nearest first, without itself.
+
+    Returns:
+        (R,) int64: the row of the nearest of the others in ``rows``; ``PAD`` if there is no other.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0]])
+        >>> neighbours = nearest_others(features, 1)[1]
+        >>> nearest_inside(features, torch.tensor([0, 2, 3]), neighbours).tolist()
+        [2, 0, 2]
+    """
+    if len(rows) < 2:
+        return torch.full_like(rows, PAD)
+    is_inside = torch.zeros(len(features), dtype=torch.bool)
+    is_inside[rows] = True
+    inside = is_inside[neighbours[rows]]  # (R, K)
+    known = inside.any(1)
+    found = neighbours[rows].gather(1, inside.int().argmax(1, keepdim=True))[:, 0] if inside.shape[1] else rows.clone()
+    if not known.all():
+        asked = rows[~known]
+        _, columns = nearest(features[asked], features[rows], 2)
+        two = rows[columns]  # one of them may be the image itself
+        found[~known] = torch.where(two[:, 0] == asked, two[:, 1], two[:, 0])
+    return found

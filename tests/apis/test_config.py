@@ -1,0 +1,62 @@
+"""Configs by name and by file, and what is wrong with them in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from hierpretrain.apis import find_config, list_configs, load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_config_goes_by_its_name_its_prefixed_name_and_its_file():
+    file = ROOT / "configs/hicone_emoji.py"
+    for name in ("hicone_emoji", "hierpretrain::hicone_emoji", "hierpretrain::hicone_emoji.py", file, str(file)):
+        assert find_config(name).samefile(file)
+        assert load_config(name).model.loss.type == "HiConELoss"
+    assert list_configs() == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+
+def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
+    (tmp_path / "hicone_emoji").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert find_config("hicone_emoji") == Path("hicone_emoji")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hicone_emojy", "no config file hicone_emojy, nor is it a name .*; did you mean 'hicone_emoji'"),
+        ("configs/hicone_emojy.py", "no config file configs/hicone_emojy.py, nor .*; did you mean 'hicone_emoji'"),
+        ("hierpretrain::hicone_emojy", "HierPretrain has no config 'hicone_emojy'; did you mean 'hicone_emoji'"),
+        ("x", r"no config file x, nor .*; hierpretrain.apis.list_configs\(\) has all names"),
+    ],
+)
+def test_a_misspelt_name(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_config(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("model = (", {}, r"mine.py, or a base of it, is no Python: '\(' was never closed"),
+        ("_base_ = 'no.py'", {}, r"mine.py has a base that is missing: .*no\.py.*; correct _base_"),
+        (
+            "custom_imports = dict(imports=['no_module'], allow_failed_imports=False)",
+            {},
+            "wants a module that is missing: .*no_module.*; install it, or, .* put its folder on PYTHONPATH",
+        ),
+        (
+            "model = dict(loss=dict(type='A'))",
+            {"model.loss.type.x": 1},
+            r"options do not fit into .*mine\.py: type=",
+        ),
+        ("train_cfg = dict()\ntrain_cgf = dict()", {}, "unknown key 'train_cgf'; did you mean 'train_cfg'"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_said(text, options, message, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(tmp_path / "mine.py", options)

@@ -1,0 +1,162 @@
+"""What people give to be embedded: files, folders, patterns, lists, arrays, pictures, data sets, and mixtures."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from hierpretrain.apis.images import config_dataset, gather_images, read_picture
+from hierpretrain.datasets import FolderDataset, UnreadableImage
+from tests.datasets.trees import write_image
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A ragged folder tree of five images and a text."""
+    root = tmp_path / "photos"
+    for name in ("animal/cat/tom.png", "animal/cat/kit.png", "animal/any.png", "tool/saw.png", "loose.png"):
+        write_image(root / name, "navy")
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def names(found):
+    """Returns the path of names of each image."""
+    return [found.taxonomy.decode(row) for row in found.labels]
+
+
+def test_a_folder_gives_the_labels_of_its_sub_folders(photos):
+    found = gather_images(photos)
+    assert found.paths == [
+        str(photos / name)
+        for name in ("loose.png", "animal/any.png", "animal/cat/kit.png", "animal/cat/tom.png", "tool/saw.png")
+    ]
+    assert names(found) == [(), ("animal",), ("animal", "cat"), ("animal", "cat"), ("tool",)]
+    assert found.splits == ["all"] * 5
+    same = FolderDataset(data_root=str(photos))
+    assert found.paths == same.image_paths
+    assert torch.equal(found.labels, same.labels)
+
+
+def test_a_folder_without_sub_folders_has_the_tree_of_no_levels(photos):
+    found = gather_images(photos / "animal" / "cat")
+    assert found.labels.shape == (2, 0)
+    assert found.taxonomy.num_levels == 0
+
+
+def test_a_file_that_is_called_an_image_counts_as_one(photos):
+    (photos / "animal" / "broken.JPG").write_bytes(b"nothing like it")
+    assert str(photos / "animal/broken.JPG") in gather_images(photos).paths
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_single_file(photos, as_text):
+    path = photos / "tool/saw.png"
+    found = gather_images(str(path) if as_text else path)
+    assert found.paths == [str(path)]
+    assert found.labels.shape == (1, 0)
+
+
+def test_a_pattern_gives_files_in_the_order_of_their_names(photos):
+    found = gather_images(f"{photos}/**/*.png")
+    assert found.paths == sorted(str(path) for path in photos.rglob("*.png"))
+    assert len(gather_images(f"{photos}/animal/*.png").paths) == 1
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "jsonl"])
+def test_a_list_is_relative_to_its_own_folder(photos, ending):
+    text = {
+        "csv": "image,kind,split\nanimal/any.png,animal,train\ntool/saw.png,tool,test\n",
+        "json": '[{"image": "animal/any.png", "kind": "animal", "split": "train"},'
+        ' {"image": "tool/saw.png", "kind": "tool", "split": "test"}]',
+        "jsonl": '{"image": "animal/any.png", "kind": "animal", "split": "train"}\n'
+        '{"image": "tool/saw.png", "kind": "tool", "split": "test"}\n',
+    }
+    (photos / f"list.{ending}").write_text(text[ending])
+    found = gather_images(photos / f"list.{ending}")
+    assert [path[len(str(photos)) + 1 :] for path in found.paths] == ["animal/any.png", "tool/saw.png"]
+    assert names(found) == [("animal",), ("tool",)]
+    assert found.taxonomy.level_names == ("kind",)
+    assert found.splits == ["train", "test"]
+
+
+def test_arrays_and_pictures_are_named_by_their_number():
+    array = np.full((4, 6, 3), 7, np.uint8)
+    found = gather_images([array, Image.new("L", (5, 5)), array[..., 0]])
+    assert found.paths == ["<image 0>", "<image 1>", "<image 2>"]
+    assert gather_images(np.stack([array, array])).paths == ["<image 0>", "<image 1>"]
+    assert gather_images(array).paths == ["<image 0>"]
+
+
+def test_a_sequence_is_one_set_under_one_tree(photos, tmp_path):
+    other = tmp_path / "other"
+    write_image(other / "plant/oak/a.png", "green")
+    write_image(other / "animal/cat/felix.png", "black")
+    array = np.zeros((4, 4, 3), np.uint8)
+    found = gather_images([photos, array, other])
+    assert names(found)[-3:] == [(), ("animal", "cat"), ("plant", "oak")]
+    assert found.paths[5] == "<image 5>"
+    assert torch.equal(found.labels[2], found.labels[6])  # one node, though the two folders numbered it by themselves
+    assert found.taxonomy.num_nodes(1) == 3
+
+
+def test_images_of_several_places_keep_them_in_a_sequence(tmp_path):
+    write_image(tmp_path / "one/fruit/tomato.png", "red")
+    write_image(tmp_path / "one/vegetable/tomato.png", "red")
+    write_image(tmp_path / "two/fruit/apple.png", "green")
+    copies = FolderDataset(data_root=str(tmp_path / "one"), merge_copies=True)
+    found = gather_images([copies, tmp_path / "two"])
+    assert found.labels.tolist() == [[[0], [1]], [[0], [-1]]]
+
+
+def test_levels_of_other_names_do_not_mix(photos):
+    (photos / "list.csv").write_text("image,kind\ntool/saw.png,tool\n")
+    with pytest.raises(ValueError, match=r"must have the same levels .* \[\('kind',\), \('level1', 'level2'\)\]"):
+        gather_images([photos, photos / "list.csv"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "the list that was given is empty"),
+        ("nowhere.png", "there is no image, folder, list or pattern 'nowhere.png'"),
+        ("nowhere/*.png", r"no file matches the pattern 'nowhere/\*.png'"),
+        (3, "an image must be a path, an array .* it is <class 'int'>"),
+        (np.zeros((4, 4, 3)), r"of uint8 from 0 to 255; this one is \(4, 4, 3\) of float64"),
+        (np.zeros((3, 4, 4), np.uint8), r"this one is \(3, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"this one is \(0, 4, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_an_error(given, message):
+    with pytest.raises(ValueError, match=message):
+        gather_images(given)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/notes.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"holds no image, neither do its sub-folders"):
+        gather_images(tmp_path)
+
+
+def test_pictures_become_rgb_whatever_they_are(tmp_path):
+    grey = np.full((3, 5), 9, np.uint8)
+    assert np.asarray(read_picture(grey)).tolist() == np.full((3, 5, 3), 9).tolist()
+    clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
+    assert np.asarray(read_picture(clear)).min() == 255  # laid on white, as files are
+    turned = Image.new("RGB", (4, 2))
+    turned.getexif()[0x0112] = 6  # a quarter turn
+    assert read_picture(turned).size == (2, 4)
+    with pytest.raises(UnreadableImage, match="cannot read the image"):
+        read_picture(tmp_path / "none.png")
+
+
+def test_the_data_set_of_a_config(photos):
+    loader = dict(dataset=dict(type="FolderDataset", data_root="elsewhere", pipeline=[dict(type="LoadRGB")]))
+    dataset = config_dataset(Config(dict(test_dataloader=loader)), str(photos), ["all"])
+    assert len(dataset) == 5
+    with pytest.raises(ValueError, match="the config has no test_dataloader"):
+        config_dataset(Config(dict(model={})))
+    with pytest.raises(ValueError, match="did you mean 'FolderDataset'"):
+        config_dataset(Config(dict(val_dataloader=dict(dataset=dict(type="FolderDatase")))))

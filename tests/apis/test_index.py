@@ -1,0 +1,600 @@
+"""The index: search and classification against brute force, in the tree too; a folder that is whole and checked."""
+
+import json
+import shutil
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+import torch
+
+from hierpretrain.apis import index_files
+from hierpretrain.apis.branches import find_branch, in_branch, places
+from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.apis.index_files import check_target
+from hierpretrain.apis.neighbours import Classification, Neighbour
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.functional.approximate import recall_queries, search_parameters
+from hierpretrain.taxonomy import PAD, Taxonomy
+from tests.functional.test_approximate import recall_by_brute_force
+from tests.reference import tree_knn as reference
+
+TREE = Taxonomy(
+    [
+        ("animal", "cat", "siamese"),
+        ("animal", "cat", "tabby"),
+        ("animal", "dog"),
+        ("food", "fruit", "apple"),
+        ("food", "fruit", "cherry"),
+        ("tool",),
+        ("toy", "dog"),
+    ],
+    ("kingdom", "kind", "breed"),
+)
+NODES = [TREE.decode([*row.tolist(), *[PAD] * (3 - level)]) for level in (1, 2, 3) for row in TREE.rows(level)]
+
+
+def images(seed=0, number=60, dim=6, several=False, unlabelled=False, tree=TREE, prefix="photos/", **more):
+    """Random embeddings at random nodes of any depth."""
+    generator = np.random.default_rng(seed)
+    items = []
+    for _ in range(number if tree.num_levels else 0):
+        count = generator.integers(1, 4) if several else 1
+        items.append([NODES[i] for i in generator.choice(len(NODES), count)])
+        if unlabelled and generator.random() < 0.3:
+            items[-1] = [()]
+    return Embeddings(
+        features=torch.nn.functional.normalize(torch.from_numpy(generator.standard_normal((number, dim), np.float32))),
+        labels=tree.encode(items) if items else torch.empty(number, 0, dtype=torch.int64),
+        flat_labels=torch.empty(number, 0, dtype=torch.int64),
+        splits=["all"] * number,
+        paths=[f"{prefix}{i}.jpg" for i in range(number)],
+        taxonomy=tree,
+        flat_names=(),
+        **more,
+    )
+
+
+def build(embedded, **options):
+    return EmbeddingIndex.build(
+        embedded, model="resnet, epoch_5.pth", fingerprint="0123abcd", **{"log": silent, **options}
+    )
+
+
+def silent(line):
+    pass
+
+
+def names_of(embedded):
+    """The places of every image, by name."""
+    return [places(embedded.taxonomy, row) for row in embedded.labels]
+
+
+def brute_force(gallery, query, k, level=None, within=None):
+    """(path, score, node) of the neighbours of each query, from the names of the places alone."""
+    groups, nodes = [], {}
+    for j, paths in enumerate(names_of(gallery)):
+        if level is None and within is None:
+            groups.append([j])
+            continue
+        inside = [path for path in paths if within is None or path[: len(within)] == within]
+        if level is None:
+            groups.append([j] if inside else [])
+        else:
+            found = {path[:level] for path in inside if len(path) >= level}
+            groups.append(
+                [nodes.setdefault(node, int(gallery.taxonomy.encode([node])[0, level - 1])) for node in found]
+            )
+    by_id = {number: node for node, number in nodes.items()}
+    answers = reference.nearest_groups(query.features, gallery.features, k, groups)
+    return [[(gallery.paths[j], score, by_id.get(group, ())) for score, j, group in answer] for answer in answers]
+
+
+def assert_found(results, gallery, query, expected, tolerance=1e-6):
+    labels = dict(zip(gallery.paths, names_of(gallery), strict=True))
+    assert [result.query for result in results] == query.paths
+    for result, answer in zip(results, expected, strict=True):
+        assert [(found.path, found.node) for found in result.neighbours] == [(path, node) for path, _, node in answer]
+        assert [found.score for found in result.neighbours] == pytest.approx(
+            [score for _, score, _ in answer], rel=0, abs=tolerance
+        )
+        assert all(found.labels == labels[found.path] for found in result.neighbours)
+
+
+# ---------------------------------------------------------------- search
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_search_equals_brute_force(kind, several, seed):
+    gallery = images(seed, 60 + 7 * seed, several=several, unlabelled=True)
+    if kind == "flat":
+        gallery.features[5] = gallery.features[40]  # equal images stand in their order
+    query = images(seed + 50, 5, prefix="new/")
+    query.features[0] = gallery.features[40]
+    index = build(gallery, kind=kind)
+    for level, within in [
+        (None, None),
+        (1, None),
+        ("kind", None),
+        (-1, None),
+        (None, ("animal",)),
+        (None, ("food", "fruit", "cherry")),
+        ("kind", ("animal",)),
+        ("kingdom", ("animal", "cat")),
+        ("breed", ("tool",)),
+    ]:
+        number = None if level is None else TREE.level(level)
+        expected = brute_force(gallery, query, 200, number, within)
+        for k in (1, 4, 200):
+            results = index.search(query, k, level=level, within=within)
+            assert_found(results, gallery, query, [answer[:k] for answer in expected])
+    assert index.search(query, level="breed", within="tool")[0].neighbours == ()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_no_score_is_above_1(half):
+    gallery = images(0, 200, 96)
+    scores = [result.neighbours[0].score for result in build(gallery, half=half).search(gallery, 1)]
+    assert max(scores) == 1.0
+    assert scores == pytest.approx([1.0] * 200, abs=1e-3)
+
+
+def test_one_node_does_not_hide_the_others():
+    gallery = images(0, 400, 8)
+    near = gallery.features[:, 0].argsort(descending=True)[:300]
+    gallery.labels[near] = TREE.encode([("animal", "cat", "tabby")])
+    query = images(1, 1, 8)
+    query.features[0] = torch.eye(8)[0]
+    for kind in ("flat", "ivf", "hnsw"):
+        index = build(gallery, kind=kind)
+        found = index.search(query, 4, level="breed")[0].neighbours
+        assert len({neighbour.node for neighbour in found}) == 4
+        assert_found(index.search(query, 4, level="breed"), gallery, query, brute_force(gallery, query, 4, 3))
+
+
+def test_an_image_of_two_places_stands_for_both():
+    tree = Taxonomy([("fruit", "tomato"), ("vegetable", "tomato"), ("tool", "saw")], ("kind", "crop"))
+    gallery = images(0, 2, tree=Taxonomy([], ()))
+    labels = tree.encode([[("fruit", "tomato"), ("vegetable", "tomato")], ("tool", "saw")])
+    gallery = Embeddings(**{**vars(gallery), "labels": labels, "taxonomy": tree})
+    index = build(gallery)
+    query = Embeddings(**{**vars(gallery), "features": gallery.features[:1], "paths": ["q"], "splits": ["all"]})
+    found = index.search(query, level="crop")[0].neighbours
+    assert [neighbour.node for neighbour in found] == [("fruit", "tomato"), ("vegetable", "tomato"), ("tool", "saw")]
+    assert found[0].labels == found[1].labels == (("fruit", "tomato"), ("vegetable", "tomato"))
+    both = index.search(query, within="vegetable")[0].neighbours
+    assert both == (Neighbour("photos/0.jpg", pytest.approx(1), (("fruit", "tomato"), ("vegetable", "tomato"))),)
+    assert [found.node for found in index.search(query, level=2, within="fruit")[0].neighbours] == [("fruit", "tomato")]
+
+
+def test_the_exact_kind_equals_all_pairs_and_finds_a_query_itself():
+    gallery = images(0, 300, 32)
+    results = build(gallery).search(gallery, 10)
+    similarity = gallery.features.double() @ gallery.features.double().T
+    for i, (result, row) in enumerate(zip(results, similarity.tolist(), strict=True)):
+        order = sorted(range(300), key=lambda j: (-row[j], j))[:10]
+        assert [found.path for found in result.neighbours] == [gallery.paths[j] for j in order]
+        assert result.neighbours[0].path == gallery.paths[i]
+        assert [found.score for found in result.neighbours] == pytest.approx([row[j] for j in order], abs=1e-6)
+
+
+def test_images_without_labels_can_be_searched():
+    gallery = images(0, 30, tree=Taxonomy([], ()))
+    index = build(gallery)
+    assert_found(index.search(gallery, 3), gallery, gallery, brute_force(gallery, gallery, 3))
+    assert index.search(gallery)[0].neighbours[0].labels == ()
+    with pytest.raises(ValueError, match="there is no level 'kind': the images of the index have no labels"):
+        index.search(gallery, level="kind")
+    with pytest.raises(ValueError, match="no branch 'cat': the tree is empty, for the images have no labels"):
+        index.search(gallery, within="cat")
+    with pytest.raises(ValueError, match="to classify, images of the index need labels, and none has one"):
+        index.classify(gallery)
+
+
+def test_search_errors():
+    index, query = build(images()), images(1, 3)
+    with pytest.raises(ValueError, match="k must be at least 1; it is 0"):
+        index.search(query, 0)
+    with pytest.raises(ValueError, match="k must be at least 1; it is -2"):
+        index.search(query, -2, within="animal")
+    with pytest.raises(ValueError, match=r"no level 'colour': levels are 1 \(coarsest\) to 3"):
+        index.search(query, level="colour")
+    with pytest.raises(ValueError, match="must come from one model and have one D; they have 4 and 6"):
+        index.search(images(1, 3, 4))
+
+
+# ---------------------------------------------------------------- branches
+def test_branches_by_path_and_by_name():
+    for branch in ("animal/cat", ("animal", "cat"), ["animal", "cat"], "cat"):
+        assert TREE.decode(find_branch(TREE, branch)[0]) == ("animal", "cat")
+    assert TREE.decode(find_branch(TREE, "toy/dog")[0]) == ("toy", "dog")
+    tree = Taxonomy([("cat",), ("toy", "cat")], ("kind", "thing"))
+    assert tree.decode(find_branch(tree, "cat")[0]) == ("cat",)  # a whole path goes before a name
+    slash = Taxonomy([("a/b", "c"), ("d",)], ("one", "two"))
+    assert slash.decode(find_branch(slash, "a/b/c")[0]) == ("a/b", "c")
+
+
+def test_branch_errors():
+    with pytest.raises(ValueError, match="2 nodes of the tree have the name 'dog': 'animal/dog', 'toy/dog'; give the"):
+        find_branch(TREE, "dog")
+    with pytest.raises(ValueError, match="no branch 'cheri'; did you mean 'food/fruit/cherry'"):
+        find_branch(TREE, "cheri")
+    with pytest.raises(
+        ValueError, match=r"no branch 'animal/catt'; did you mean 'animal/cat'.*topmost nodes are 'animal'"
+    ):
+        find_branch(TREE, "animal/catt")
+    with pytest.raises(ValueError, match=r"no branch \('cat',\); did you mean 'animal/cat'"):
+        find_branch(TREE, ("cat",))  # a sequence is a path
+    with pytest.raises(ValueError, match=r"no branch 'zzzz'; give the names from below the root. Its 4 topmost"):
+        find_branch(TREE, "zzzz")
+    with pytest.raises(ValueError, match="no branch ''"):
+        find_branch(TREE, "")
+
+
+def test_membership_equals_prefixes_of_names():
+    embedded = images(3, 80, several=True, unlabelled=True)
+    for node in NODES:
+        inside = in_branch(embedded.labels, find_branch(TREE, node)).any(1).tolist()
+        assert inside == [any(path[: len(node)] == node for path in paths) for paths in names_of(embedded)]
+
+
+# ---------------------------------------------------------------- classification
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("several", [False, True])
+def test_classification_equals_the_oracle(kind, several):
+    gallery = images(0, 120, several=several, unlabelled=True)
+    query = images(1, 40)
+    index = build(gallery, kind=kind)
+    labelled = [[j] if paths else [PAD] for j, paths in enumerate(names_of(gallery))]
+    for k, temperature, threshold in [(1, 0.07, 0.5), (7, 0.3, 0.4), (20, 1.0, 0.2), (500, 0.1, 1.0)]:
+        nearest = reference.nearest_groups(query.features, gallery.features, k, labelled)
+        scores = torch.tensor([[score for score, _, _ in answer] for answer in nearest], dtype=torch.float64)
+        rows = torch.tensor([[row for _, row, _ in answer] for answer in nearest])
+        expected = reference.tree_knn(scores, rows, gallery.labels, temperature)
+        found = index.classify(query, k=k, temperature=temperature, threshold=threshold)
+        for path, one, (ids, shares) in zip(query.paths, found, expected, strict=True):
+            names = TREE.decode(ids + [PAD] * (3 - len(ids)))
+            accepted = sum(share >= threshold - 1e-9 for share in shares)
+            assert (one.query, one.path) == (path, names[:accepted])
+            assert one.confidences == pytest.approx(shares[:accepted], abs=1e-6)
+            if accepted == len(names):
+                assert one.next is None
+            else:
+                assert one.next == (names[accepted], pytest.approx(shares[accepted], abs=1e-6))
+
+
+def test_a_query_in_the_index_is_classified_as_itself_by_one_vote():
+    gallery = images(0, 50)
+    for one, paths in zip(build(gallery).classify(gallery, k=1, threshold=1), names_of(gallery), strict=True):
+        assert one.path == paths[0]
+        assert one.confidences == (1.0,) * len(paths[0])
+        assert one.next is None
+
+
+def test_classification_reads_well():
+    assert str(Classification("q", ("a", "b"), (1.0, 0.5))) == "a (1.00) / b (0.50)"
+    assert str(Classification("q", (), ())) == "nothing sure"
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, float("nan")])
+def test_threshold_errors(threshold):
+    with pytest.raises(
+        ValueError, match=f"threshold must be above 0 and up to 1, a share of the votes; it is {threshold}"
+    ):
+        build(images()).classify(images(1, 2), threshold=threshold)
+
+
+def test_classification_errors():
+    index = build(images())
+    with pytest.raises(ValueError, match="k must be at least 1; it is 0"):
+        index.classify(images(1, 2), k=0)
+    with pytest.raises(ValueError, match="temperature must be above 0; it is 0"):
+        index.classify(images(1, 2), temperature=0)
+
+
+# ---------------------------------------------------------------- building
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_the_recall_that_is_printed_is_that_of_brute_force(kind):
+    gallery, lines = images(0, 1500, 32), []
+    index = build(gallery, kind=kind, seed=4, log=lines.append)
+    recall = recall_by_brute_force(index._rows, gallery.features, recall_queries(1500, seed=4))
+    assert index.recall == {"recall@10": pytest.approx(recall, abs=1e-9)}
+    ((name, value),) = search_parameters(index._rows).items()
+    assert lines == [f"recall@10 against exact search: {recall:.3f} (1,000 queries, {name} {value})"]
+
+
+def test_a_recall_below_the_target_is_printed(monkeypatch):
+    monkeypatch.setattr("hierpretrain.functional.approximate._WIDEST", 16)
+    lines = []
+    build(images(0, 3000, 64), kind="hnsw", log=lines.append)
+    assert lines[1] == "this is below 0.99, the widest search notwithstanding; kind='flat' finds all"
+
+
+def test_nothing_is_measured_where_search_is_exact_or_there_is_one_image():
+    lines = []
+    assert build(images(), log=lines.append).recall == {}
+    assert build(images(number=1), kind="hnsw", log=lines.append).recall == {}
+    assert build(images(), half=True, log=lines.append).recall == {}
+    assert lines == []
+
+
+def test_what_an_index_says_of_itself():
+    index = build(images(), half=True, kind="hnsw")
+    assert (len(index), index.width, index.kind, index.half) == (60, 6, "hnsw", True)
+    assert repr(index) == f"EmbeddingIndex(60 images, 6 x float16, 'hnsw', {TREE!r})"
+
+
+def test_building_errors():
+    embedded = images()
+    for change, message in [
+        (dict(labels=embedded.labels[:, :2]), "label rows of this taxonomy have 3 entries; these have 2"),
+        (dict(labels=embedded.labels[1:]), "as many labels and paths as rows; there are 59, 60 and 60"),
+        (dict(paths=embedded.paths[2:]), "there are 60, 58 and 60"),
+        (dict(labels=torch.tensor([[0, 2, 2]]).repeat(60, 1)), r"label row \[0, 2, 2\] is no path"),
+        (dict(labels=torch.tensor([[9, PAD, PAD]]).repeat(60, 1)), "level 1 has nodes 0 to 3, not 9"),
+        (dict(labels=torch.tensor([[0, PAD, 1]]).repeat(60, 1)), r"PAD \(-1\) only on the right"),
+        (dict(labels=embedded.labels.float()), "labels must be integers"),
+        (dict(features=embedded.features * 0), "row 0 is all zero"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            build(Embeddings(**{**vars(embedded), **change}))
+    with pytest.raises(ValueError, match="kind must be 'auto' or one of 'flat', 'ivf', 'hnsw'; it is 'lsh'"):
+        build(embedded, kind="lsh")
+
+
+# ---------------------------------------------------------------- the folder
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_saved_index_answers_as_before_bit_for_bit(tmp_path, kind, half, several):
+    gallery = images(0, 400, several=several, unlabelled=True, skipped={"photos/ü.jpg": "broken"})
+    index, query = build(gallery, kind=kind, half=half), images(1, 20)
+    index.save(tmp_path / "new/photos.index")
+    loaded = EmbeddingIndex.load(tmp_path / "new/photos.index")
+    assert loaded.search(query, 9) == index.search(query, 9)
+    assert loaded.search(query, 3, level="kind", within="animal") == index.search(
+        query, 3, level="kind", within="animal"
+    )
+    assert loaded.search(query, 3, level="breed") == index.search(query, 3, level="breed")
+    assert loaded.classify(query) == index.classify(query)
+    for name in ("taxonomy", "paths", "model", "fingerprint", "kind", "half", "recall", "skipped", "width"):
+        assert getattr(loaded, name) == getattr(index, name)
+    assert loaded.labels.equal(index.labels)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["photos.index"]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["photos/a.jpg", "photos/b/c.jpg", "photos/b/d.jpg"],
+        ["/data/é\n'\"\\.jpg", "/data/\udcff.jpg", "/data//x"],
+        ["<image 0>", "<image 1>", "<image 2>"],
+        ["abc1", "abc2", "abc3"],
+        ["/a", "/b/c", "/b"],
+        ["same", "same", "same"],
+    ],
+)
+def test_paths_come_back_as_they_were(tmp_path, paths):
+    gallery = Embeddings(**{**vars(images(number=3)), "paths": paths})
+    build(gallery).save(tmp_path / "index")
+    assert EmbeddingIndex.load(tmp_path / "index").paths == paths
+
+
+def test_images_that_moved_are_found_by_another_root(tmp_path):
+    build(images(number=3)).save(tmp_path / "index")
+    about = tmp_path / "index/index.json"
+    about.write_text(about.read_text().replace('"photos/"', '"/mnt/archive/"'))
+    assert EmbeddingIndex.load(tmp_path / "index").paths == [f"/mnt/archive/{i}.jpg" for i in range(3)]
+
+
+def test_the_folder_holds_plain_files(tmp_path):
+    gallery = images(number=5, skipped={"photos/x.jpg": "cannot read it"})
+    build(gallery, kind="hnsw").save(tmp_path / "index")
+    assert {path.name for path in (tmp_path / "index").iterdir()} == index_files._OURS
+    assert json.loads((tmp_path / "index/skipped.json").read_text()) == {"photos/x.jpg": "cannot read it"}
+    assert json.loads((tmp_path / "index/files.json").read_text()) == [f"{i}.jpg" for i in range(5)]
+    assert np.array_equal(np.load(tmp_path / "index/labels.npy", allow_pickle=False), gallery.labels.numpy())
+    assert Taxonomy.load(tmp_path / "index/taxonomy.json") == TREE
+    np.testing.assert_allclose(
+        faiss.read_index(str(tmp_path / "index/index.faiss")).reconstruct_n(0, 5), gallery.features, atol=1e-6
+    )
+    about = json.loads((tmp_path / "index/index.json").read_text())
+    assert (about["count"], about["width"], about["kind"], about["half"]) == (5, 6, "hnsw", False)
+    assert (about["model"], about["fingerprint"], about["root"]) == ("resnet, epoch_5.pth", "0123abcd", "photos/")
+
+
+def test_an_older_index_is_replaced_and_nothing_else(tmp_path):
+    folder = tmp_path / "index"
+    build(images(number=5, skipped={"a": "b"})).save(folder)
+    build(images(number=7)).save(folder)
+    assert len(EmbeddingIndex.load(folder)) == 7
+    assert not (folder / "skipped.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds 'notes.txt', which would be lost, and no part of an index"):
+        build(images(number=9)).save(folder)
+    assert len(EmbeddingIndex.load(folder)) == 7
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "photos").mkdir()
+    check_target(tmp_path / "photos")  # empty
+    check_target(tmp_path / "new")
+    (tmp_path / "photos/labels.npy").touch()
+    for check in (check_target, build(images(number=3)).save):
+        with pytest.raises(ValueError, match=r"photos holds 'labels.npy', which would be lost, and is no index"):
+            check(tmp_path / "photos")
+        with pytest.raises(ValueError, match=r"labels.npy is a file; an index is a folder: give another name"):
+            check(tmp_path / "photos/labels.npy")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["labels.npy"]
+    build(images(number=3)).save(tmp_path / "new")
+    shutil.rmtree(tmp_path / "photos")
+    (tmp_path / "photos").mkdir()
+    build(images(number=3)).save(tmp_path / "photos")
+    assert len(EmbeddingIndex.load(tmp_path / "photos")) == 3
+
+
+@pytest.mark.parametrize("step", ["write_whole", "_write_rows", "os.rename"])
+def test_a_failure_leaves_the_older_index(tmp_path, monkeypatch, step):
+    folder = tmp_path / "index"
+    build(images(number=5)).save(folder)
+    rename, calls = index_files.os.rename, []
+
+    def fail(*args):
+        calls.append(args)
+        if step == "os.rename" and len(calls) != 2:  # the second moves the new index to its place
+            return rename(*args)
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"hierpretrain.apis.index_files.{step}", fail)
+        with pytest.raises(OSError, match="no space left"):
+            build(images(number=7)).save(folder)
+    assert len(EmbeddingIndex.load(folder)) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_full_disk_is_an_error_of_the_system():
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with pytest.raises(OSError, match="/dev/full cannot be written"):
+        index_files._write_rows(Path("/dev/full"), build(images(number=2000, dim=64))._rows)
+
+
+def damage(name, change):
+    """Returns a function that changes one file of an index; the digest of index.faiss is made to agree."""
+
+    def apply(folder):
+        path = folder / name
+        change(path)
+        if name == "index.faiss" and path.exists():
+            edit(folder / "index.json", sha256=index_files._digest(path))
+
+    return apply
+
+
+def edit(path, **values):
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, **values}))
+
+
+def write_other_rows(path, number=40, dim=6, recipe="Flat"):
+    other = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
+    rows = images(0, number, dim).features.numpy()
+    other.train(rows)
+    other.add(rows)
+    faiss.write_index(other, str(path))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def text(words):
+    return lambda path: path.write_text(words)
+
+
+def labels_of(array):
+    return lambda path: np.save(path, array)
+
+
+WRONG_PARENT = json.dumps({**TREE.to_dict(), "parents": [[-1] * 4, [7] * 4, [0] * 4]})
+DAMAGES = [
+    ("index.json", Path.unlink, "there is no index in .*index: it has no index.json; make one there"),
+    ("index.json", cut, "index.json is damaged: "),
+    ("index.json", text("[" * 100_000), "index.json is damaged: "),
+    ("index.json", text("[]"), "index.json must hold a dict; it holds a list"),
+    ("index.json", lambda p: edit(p, format="hierpretrain.index.v2"), "format 'hierpretrain.index.v1'; it has '.*v2'"),
+    ("index.json", lambda p: edit(p, width="6"), "must have 'width', of type int; it has '6'"),
+    ("index.json", lambda p: edit(p, half=1), "must have 'half', of type bool; it has 1"),
+    ("index.json", lambda p: edit(p, recall={"recall@10": "1"}), "must have recalls that are numbers; it has '1'"),
+    ("index.json", lambda p: edit(p, root=None), "must have 'root', of type str; it has None"),
+    ("index.json", lambda p: edit(p, search={"nprobe": 3}), "search parameters must be none for an exact index"),
+    ("index.json", lambda p: edit(p, kind="hnsw"), "is 'flat' with half=False, but its index.json says 'hnsw'"),
+    ("index.json", lambda p: edit(p, half=True), "its index.json says 'flat' with half=True"),
+    ("index.json", lambda p: edit(p, count=41), "equally many images; they are index.json of 41, files.json of 40, "),
+    ("index.json", lambda p: edit(p, width=7), "must have rows of 7 numbers, as index.json says; they have 6"),
+    ("index.json", lambda p: edit(p, sha256="0"), "index.faiss is damaged or of another index: its SHA-256"),
+    ("files.json", Path.unlink, "files.json is missing"),
+    ("files.json", text("{}"), "files.json must hold a list; it holds a dict"),
+    ("files.json", text('["a", 3]'), "files.json must hold texts; it holds 3"),
+    ("files.json", text('["a"]'), "files.json of 1, labels.npy of 40"),
+    ("files.json", lambda p: p.write_bytes(b'["\xff"]'), "files.json is damaged: .*utf-8"),
+    ("skipped.json", text('{"a": []}'), r"skipped.json must hold texts; it holds \[\]"),
+    ("taxonomy.json", Path.unlink, "taxonomy.json is missing"),
+    ("taxonomy.json", cut, "taxonomy.json holds no label tree: .*taxonomy.json is damaged"),
+    ("taxonomy.json", text("{}"), "taxonomy.json holds no label tree: no taxonomy"),
+    ("taxonomy.json", text(WRONG_PARENT), "taxonomy.json holds no label tree: .*parent 7, which does not exist"),
+    ("taxonomy.json", text(json.dumps({**TREE.to_dict(), "names": 3})), "taxonomy.json holds no label tree: "),
+    ("labels.npy", Path.unlink, "labels.npy is missing"),
+    ("labels.npy", cut, "labels.npy is damaged: "),
+    ("labels.npy", lambda p: p.write_bytes(b""), "labels.npy is damaged: "),
+    ("labels.npy", labels_of(np.zeros((40, 3))), "labels.npy must be an array of int64; it is float64"),
+    (
+        "labels.npy",
+        lambda p: np.save(p, np.array([{}], dtype=object), allow_pickle=True),
+        "labels.npy is damaged: .*pickle",
+    ),
+    ("labels.npy", labels_of(np.zeros((39, 3), np.int64)), "labels.npy of 39"),
+    ("labels.npy", labels_of(np.zeros((40, 2), np.int64)), "have 3 entries; these have 2"),
+    ("labels.npy", labels_of(np.zeros(40, np.int64)), r"labels must be \(N, L\)"),
+    ("labels.npy", labels_of(np.full((40, 3), 9)), "cannot be used: level 1 has nodes 0 to 3, not 9"),
+    ("labels.npy", labels_of(np.full((40, 3), -7)), "ids from 0"),
+    ("index.faiss", Path.unlink, "index.faiss is missing"),
+    ("index.faiss", cut, "index.faiss is no index of faiss: "),
+    ("index.faiss", lambda p: p.write_bytes(b""), "index.faiss is no index of faiss: "),
+    ("index.faiss", lambda p: p.write_bytes(b"IHNf" + b"\xff" * 999), "index.faiss is no index of faiss: "),
+    ("index.faiss", lambda p: write_other_rows(p, number=39), "index.faiss of 39"),
+    (
+        "index.faiss",
+        lambda p: write_other_rows(p, dim=7),
+        "must have rows of 6 numbers, as index.json says; they have 7",
+    ),
+    ("index.faiss", lambda p: write_other_rows(p, recipe="SQ8"), "cannot be used: an index must be one of IndexFlat, "),
+    ("index.faiss", lambda p: write_other_rows(p, recipe="HNSW4,Flat"), "search parameters must be efSearch, .*are {}"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), DAMAGES)
+def test_a_damaged_folder_is_an_error(tmp_path, name, change, message):
+    folder = tmp_path / "index"
+    build(images(number=40, skipped={"a": "b"})).save(folder)
+    EmbeddingIndex.load(folder)
+    damage(name, change)(folder)
+    with pytest.raises(ValueError, match=message):
+        EmbeddingIndex.load(folder)
+
+
+def test_a_changed_byte_is_noticed(tmp_path):
+    build(images(number=40)).save(tmp_path / "index")
+    data = bytearray((tmp_path / "index/index.faiss").read_bytes())
+    data[-9] ^= 1
+    (tmp_path / "index/index.faiss").write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"index.faiss is damaged or of another index: its SHA-256 is not that in index.js"
+    ):
+        EmbeddingIndex.load(tmp_path / "index")
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no index in .*nowhere: it has no index.json"):
+        EmbeddingIndex.load(tmp_path / "nowhere")
+
+
+# ---------------------------------------------------------------- the model
+def test_an_index_of_another_model_is_refused():
+    index = build(images())
+    index.check_model("0123abcd", "whatever it is called", 6)
+    with pytest.raises(
+        ValueError,
+        match=r"made by 'resnet, epoch_5.pth' \(fingerprint 0123abcd\), not by 'resnet, epoch_6.pth' \(ffff\).*make "
+        "the index anew",
+    ):
+        index.check_model("ffff", "resnet, epoch_6.pth", 6)
+    with pytest.raises(
+        ValueError, match=r"made by 'resnet, epoch_5.pth' with embeddings of 6 numbers; those of 'vgg' have 4096"
+    ):
+        index.check_model("ffff", "vgg", 4096)

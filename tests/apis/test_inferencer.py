@@ -1,0 +1,224 @@
+"""The inferencer: the embeddings of an evaluation, from whatever form the images come in, and clear errors."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain import get_model
+from PIL import Image
+
+from hierpretrain.apis.inferencer import EmbeddingInferencer
+from hierpretrain.datasets import FolderDataset, UnreadableImage
+from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.registry import MODELS
+
+PACK = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+PIPELINE = [
+    dict(type="LoadRGB"),
+    dict(type="torchvision/Resize", size=32),
+    dict(type="torchvision/CenterCrop", size=32),
+    PACK,
+]
+MODEL = dict(
+    type="HierarchicalContrastive",
+    backbone=dict(type="ResNet", depth=18, base_channels=8, stem_channels=8),
+    projection=dict(type="ProjectionHead", in_channels=64, hidden_channels=16, out_channels=8),
+    loss=dict(type="HiMulConLoss"),
+)
+
+
+def config(**model):
+    return Config(
+        dict(model={**MODEL, **model}, test_dataloader=dict(dataset=dict(type="FolderDataset", pipeline=PIPELINE)))
+    )
+
+
+def random_model(options, seed=0):
+    """Builds a model whose weights and normalisation statistics are all random."""
+    torch.manual_seed(seed)
+    model = MODELS.build({"_scope_": "hierpretrain", **options})
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "epoch_1.pth"
+    torch.save({"state_dict": random_model(MODEL).state_dict(), "meta": {}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Seven noise images of different sizes in a tree of three classes."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("a/x/1", "a/x/2", "a/y/1", "a/y/2", "b/z/1", "b/z/2", "b/z/3")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32 + 5 * i, 40, 3), dtype=np.uint8)).save(root / f"{name}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def inferencer(checkpoint):
+    return EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False)
+
+
+def test_embeddings_are_those_of_an_evaluation(inferencer, checkpoint, photos):
+    dataset = FolderDataset(data_root=str(photos), pipeline=PIPELINE)
+    model = HierarchicalContrastive(**{key: value for key, value in MODEL.items() if key != "type"}).eval()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+    expected = []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        with torch.no_grad():
+            data = {"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}
+            expected.append(model.test_step(data)[0].embedding)
+    embedded = inferencer.embed(photos)
+    torch.testing.assert_close(embedded.features, torch.stack(expected))
+    torch.testing.assert_close(embedded.features.norm(dim=1), torch.ones(7))
+    assert torch.equal(embedded.labels, dataset.labels)
+    assert embedded.paths == dataset.image_paths
+    assert embedded.taxonomy == dataset.taxonomy
+    assert embedded.names("level2") == ["x", "x", "y", "y", "z", "z", "z"]
+    np.testing.assert_array_equal(inferencer(dataset), embedded.features.numpy())
+
+
+def test_files_arrays_and_pictures_of_one_image_are_embedded_alike(inferencer, photos):
+    path = photos / "a/x/1.png"
+    with Image.open(path) as picture:
+        picture.load()
+    rows = inferencer([path, str(path), picture, np.asarray(picture)])
+    assert rows.dtype == np.float32
+    assert rows.shape == (4, 64)
+    np.testing.assert_allclose(rows, np.broadcast_to(rows[0], rows.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [dict(batch_size=1), dict(batch_size=3, num_workers=2), dict(batch_size=100)])
+def test_batches_and_workers_change_nothing(inferencer, checkpoint, photos, options):
+    other = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False, **options)
+    np.testing.assert_allclose(other(photos), inferencer(photos), atol=1e-6)
+
+
+def test_the_projection_where_the_config_says_so(checkpoint, photos):
+    model = random_model(MODEL)
+    embedded = EmbeddingInferencer(config(embedding="projection"), checkpoint, device="cpu", progress=False)(photos)
+    pixels = np.asarray(Image.open(photos / "a/x/1.png").resize((40, 32)).crop((4, 0, 36, 32)))
+    data = model.data_preprocessor({"inputs": [torch.from_numpy(pixels.copy()).permute(2, 0, 1)]})
+    with torch.no_grad():
+        expected = model.projection(model.extract_feat(data["inputs"]))
+    assert embedded.shape == (7, 8)
+    torch.testing.assert_close(torch.from_numpy(embedded[:1]), torch.nn.functional.normalize(expected))
+
+
+def test_a_corrupt_image_in_the_middle_is_an_error_or_skipped_and_listed(checkpoint, photos, tmp_path):
+    root = tmp_path / "with_corrupt"
+    for path in photos.rglob("*.png"):
+        copy = root / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    whole = (root / "a/y/2.png").read_bytes()
+    (root / "a/y/2.png").write_bytes(whole[: len(whole) // 2])
+    (root / "a/y/3.jpg").write_bytes(b"this is a text")
+    strict = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False)
+    with pytest.raises(UnreadableImage, match=r"cannot read the image .*a/y/2.png: .*; replace the file, or .*'skip'"):
+        strict.embed(root)
+    skipping = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False, on_error="skip", batch_size=2)
+    embedded = skipping.embed(root)
+    assert list(embedded.skipped) == [str(root / "a/y/2.png"), str(root / "a/y/3.jpg")]
+    assert "cannot read the image" in embedded.skipped[str(root / "a/y/2.png")]
+    kept = [i for i, path in enumerate(strict.embed(photos).paths) if not path.endswith("a/y/2.png")]
+    np.testing.assert_allclose(embedded.features, strict(photos)[kept], atol=1e-6)
+    assert embedded.names("level2") == ["x", "x", "y", "z", "z", "z"]
+    with pytest.raises(UnreadableImage, match="none of the 1 images can be read"):
+        skipping.embed(root / "a/y/3.jpg")
+
+
+def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkpoint, tmp_path):
+    def fingerprint(options, file):
+        return EmbeddingInferencer(options, file, device="cpu", progress=False).fingerprint
+
+    assert fingerprint(config(), checkpoint) == inferencer.fingerprint
+    other = tmp_path / "other.pth"
+    torch.save({"state_dict": random_model(MODEL, seed=1).state_dict()}, other)
+    coarser = config()
+    coarser.test_dataloader.dataset.pipeline[1].size = 40
+    brighter = config(data_preprocessor=dict(type="MultiViewPreprocessor", mean=(1, 2, 3)))
+    scoped = config()
+    scoped.model._scope_ = "hierpretrain"
+    assert fingerprint(scoped, checkpoint) == inferencer.fingerprint
+    different = [fingerprint(config(), other), fingerprint(coarser, checkpoint), fingerprint(brighter, checkpoint)]
+    different.append(fingerprint(config(embedding="projection"), checkpoint))
+    assert len({inferencer.fingerprint, *different}) == 5
+
+
+def test_the_backbone_and_neck_of_mmpretrains_own_models(photos):
+    theirs = get_model("resnet18_8xb32_in1k")
+    random = random_model(theirs._config.model)
+    theirs.load_state_dict(random.state_dict())
+    weights = photos.parent / "theirs.pth"
+    torch.save({"state_dict": random.state_dict()}, weights)
+    ours = EmbeddingInferencer("resnet18_8xb32_in1k", weights, device="cpu", progress=False)
+    assert ours.name == "resnet18_8xb32_in1k, theirs.pth"
+    pixels = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    theirs.eval()
+    bgr = torch.from_numpy(pixels[16:240, 16:240, ::-1].copy()).permute(2, 0, 1)  # 224 of 256 pixels
+    with torch.no_grad():
+        data = theirs.data_preprocessor({"inputs": [bgr]})
+        expected = torch.nn.functional.normalize(theirs.extract_feat(data["inputs"])[-1])
+    np.testing.assert_allclose(ours(pixels), expected.numpy(), atol=1e-6)
+
+
+def test_initial_weights_only_where_they_are_asked_for(photos):
+    with pytest.raises(ValueError, match=r"the model comes without weights: give the checkpoint .* or ''"):
+        EmbeddingInferencer(config())
+    assert EmbeddingInferencer(config(), "", device="cpu").name == "the model, untrained"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(on_error="ignore"), "on_error must be 'error' or 'skip'; it is 'ignore'"),
+        (dict(batch_size=0), "batch_size must be at least 1"),
+        (dict(num_workers=-1), "num_workers at least 0; they are 64 and -1"),
+        (dict(checkpoint="nowhere.pth"), "there is no checkpoint nowhere.pth"),
+        (dict(options={"model.backbone.depth": 34}), "is no checkpoint of the config's model: .* weights differ"),
+        (dict(options={"test_dataloader.dataset.pipeline": []}), "must have a pipeline that begins with LoadRGB"),
+        (dict(options={"model.backbone.type": "ResNett"}), "did you mean 'ResNet'"),
+        (dict(options={"model.type.name": 1}), "the options do not fit into the config of the model"),
+    ],
+)
+def test_wrong_options_are_errors(checkpoint, options, message):
+    with pytest.raises(ValueError, match=message):
+        EmbeddingInferencer(config(), **{"checkpoint": checkpoint, "device": "cpu", **options})
+
+
+def test_a_damaged_checkpoint_is_an_error(tmp_path):
+    (tmp_path / "epoch_1.pth").write_bytes(b"PK\x03\x04 no zip")
+    with pytest.raises(ValueError, match="is damaged or no checkpoint"):
+        EmbeddingInferencer(config(), tmp_path / "epoch_1.pth")
+
+
+def test_weights_that_diverged_are_an_error(tmp_path, photos):
+    model = random_model(MODEL)
+    model.backbone.conv1.weight.data.fill_(float("nan"))
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "nan.pth")
+    with pytest.raises(ValueError, match=r"the embedding of .*a/x/1.png is not finite"):
+        EmbeddingInferencer(config(), tmp_path / "nan.pth", device="cpu", progress=False).embed(photos)
+
+
+def test_images_of_different_sizes_are_an_error(checkpoint, photos):
+    options = {"test_dataloader.dataset.pipeline": [dict(type="LoadRGB"), PACK]}
+    inferencer = EmbeddingInferencer(config(), checkpoint, options=options, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="the images of a batch must have one size; end the pipeline with a crop"):
+        inferencer.embed(photos)
+
+
+def test_search_wants_an_index_first(inferencer, photos):
+    inferencer.index = None
+    for call in (inferencer.search, inferencer.classify):
+        with pytest.raises(ValueError, match=r"there is no index to look into; call build_index"):
+            call(photos)

@@ -1,0 +1,234 @@
+"""The model zoo: what its index says against the configs, and our models in mmpretrain's functions."""
+
+import copy
+from pathlib import Path
+
+import mmpretrain
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain import ModelHub
+from modelindex.load_model_index import load
+from PIL import Image
+
+from hierpretrain.apis import find_model, image_retriever, list_configs, load_config, mmpretrain_config, register_zoo
+from hierpretrain.datasets.loading import open_rgb
+from hierpretrain.registry import MODELS, TRANSFORMS
+from tests.test_inheritance import make_small
+
+ROOT = Path(__file__).parents[2]
+TRAINED = [name for name in list_configs() if not name.startswith("linear_")]
+TRAINING_DATA = dict(
+    CIFAR100="CIFAR-100",
+    CUB200="CUB-200-2011",
+    Cars196="Cars-196",
+    DyML="DyML-Animal",
+    Emoji64="emoji64",
+    FGVCAircraft="FGVC-Aircraft",
+    INaturalist="iNaturalist 2017",
+    ImageNet="ImageNet",
+    InShop="DeepFashion In-Shop",
+    ModelNet40="ModelNet40",
+    NABirds="NABirds",
+    OpenClipart96="openclipart96",
+    StanfordOnlineProducts="Stanford Online Products",
+    WikiScenes="WikiScenes",
+)
+
+
+# ------------------------------------------------------------------ the index
+@pytest.fixture(scope="module", params=["", "hierpretrain/.mim"])
+def index(request):
+    """The index as OpenMMLab's tools read it, from the repository and from the package."""
+    index = load(str(ROOT / request.param / "model-index.yml"))
+    index.build_models_with_collections()
+    return index
+
+
+def test_the_index_lists_every_config_that_trains_and_no_other(index):
+    assert sorted(model.name for model in index.models) == TRAINED
+    assert index.check(silent=True) == []
+    for model in index.models:
+        assert model.config == f"configs/{model.name}.py"
+        assert model.weights is None
+
+
+def test_every_model_is_in_a_collection_with_a_paper(index):
+    papers = {collection.name: collection.paper["URL"] for collection in index.collections}
+    assert set(papers.values()) == {"https://arxiv.org/abs/2204.13207", "https://arxiv.org/abs/2401.03312"}
+    for model in index.models:
+        of_paper_b = model.name.startswith(("leaftriplet_", "leveltriplet_"))
+        assert papers[model.in_collection].endswith("2401.03312" if of_paper_b else "2204.13207")
+
+
+def test_the_metadata_are_those_of_the_configs():
+    for model in load(str(ROOT / "model-index.yml")).models:
+        config = Config.fromfile(ROOT / model.config)
+        backbone = config.model.backbone
+        name = {"ResNet": f"ResNet-{backbone.get('depth')}", "ResNet_CIFAR": "ResNet-18", "VGG16Convolutions": "VGG-16"}
+        assert model.metadata.data == {
+            "Training Data": TRAINING_DATA[config.train_dataloader.dataset.type],
+            "Architecture": name[backbone.type] + (" of half the width" if backbone.get("base_channels") == 32 else ""),
+            "Epochs": config.train_cfg.max_epochs,
+            "Batch Size": config.train_dataloader.batch_size,
+        }
+
+
+def test_results_are_numbers_of_the_two_data_sets_that_come_along(index):
+    measured = {model.name: model.results for model in index.models if model.results}
+    assert len(measured) == 16
+    for name, results in measured.items():
+        assert name.split("_")[1] in ("emoji", "openclipart")
+        for result in results:
+            assert result.task in ("Image Retrieval", "Image Classification")
+            assert result.dataset.split(",")[0] in ("emoji64", "openclipart96")
+            assert all(0 < value < 100 for value in result.metrics.values())
+
+
+def test_a_result_is_the_readme_s():
+    """One row of the table, so that index and tables cannot drift apart unseen."""
+    (row,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| HiMulConE | 20.0")]
+    shown = [float(cell.split("±")[0]) for cell in row.split("|")[2:6]]
+    models = {model.name: model for model in load(str(ROOT / "model-index.yml")).models}
+    metrics = models["himulcone_emoji_seen"].results[0].metrics
+    keys = ("MAP@R unseen emoji", "Recall@1 unseen emoji", "NMI unseen emoji in subcategory", "NMI unseen subcategory")
+    assert [metrics[key] for key in keys] == shown
+
+
+# ------------------------------------------------------------------ mmpretrain's functions
+@pytest.fixture
+def hub(monkeypatch):
+    """mmpretrain's hub without our models; what a test adds to it is gone afterwards."""
+    ModelHub._register_mmpretrain_models()
+    monkeypatch.setattr(ModelHub, "_models_dict", {k: v for k, v in ModelHub._models_dict.items() if k not in TRAINED})
+
+
+@pytest.fixture
+def zoo(hub):
+    """The hub with our models."""
+    register_zoo()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint of himulcone_emoji with random weights."""
+    path = tmp_path_factory.mktemp("zoo") / "random.pth"
+    torch.manual_seed(3)
+    model = MODELS.build({**load_config("himulcone_emoji").model, "_scope_": "hierpretrain"})
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return sorted(map(str, folder.glob("*.png")))
+
+
+def expected(checkpoint, photos):
+    """Features by our own loading and transforms."""
+    config = load_config("himulcone_emoji")
+    model = MODELS.build({**config.model, "_scope_": "hierpretrain"}).eval()
+    model.load_state_dict(torch.load(checkpoint)["state_dict"])
+    resize, crop, pack = (
+        TRANSFORMS.build({**transform, "_scope_": "hierpretrain"})
+        for transform in config.test_dataloader.dataset.pipeline
+        if transform.type != "LoadRGB"
+    )
+    rows = [pack(crop(resize(dict(img=open_rgb(path))))) for path in photos]
+    data = model.data_preprocessor(dict(inputs=[row["inputs"] for row in rows], data_samples=None))
+    with torch.no_grad():
+        return model.extract_feat(data["inputs"])
+
+
+def test_registering_twice_does_no_harm(hub):
+    assert mmpretrain.list_models("himul*") == []
+    for _ in range(2):
+        register_zoo()
+    names = mmpretrain.list_models()
+    assert {name for name in names if name in TRAINED} == set(TRAINED)
+    assert mmpretrain.list_models("himulcone_emoji", task="Image Retrieval") == [
+        "himulcone_emoji",
+        "himulcone_emoji_seen",
+    ]
+
+
+def test_a_model_of_another_package_with_our_name_is_an_error(zoo, monkeypatch):
+    theirs = copy.deepcopy(ModelHub._models_dict["resnet18_8xb32_in1k"])
+    monkeypatch.setattr(ModelHub, "_models_dict", {"hicone_emoji": theirs})
+    with pytest.raises(ValueError, match="The model name hicone_emoji is conflict"):
+        register_zoo()
+
+
+def test_get_model_and_the_feature_extractor_give_our_features(zoo, checkpoint, photos):
+    model = mmpretrain.get_model("himulcone_emoji", pretrained=str(checkpoint))
+    assert type(model).__name__ == "HierarchicalContrastive"
+    found = mmpretrain.FeatureExtractor("himulcone_emoji", pretrained=str(checkpoint), device="cpu")(
+        photos, batch_size=3
+    )
+    torch.testing.assert_close(torch.stack(found), expected(checkpoint, photos))
+    torch.testing.assert_close(torch.stack(mmpretrain.FeatureExtractor(model)(photos)), torch.stack(found))
+    from_file = mmpretrain.get_model(mmpretrain_config(ROOT / "configs/himulcone_emoji.py"), str(checkpoint))
+    assert all(map(torch.equal, model.parameters(), from_file.parameters()))
+
+
+def test_the_retrieval_inferencer_ranks_by_cosine(zoo, checkpoint, photos):
+    model = mmpretrain.get_model("himulcone_emoji", pretrained=str(checkpoint))
+    inferencer = mmpretrain.ImageRetrievalInferencer(image_retriever(model), prototype=photos)
+    (matches,) = inferencer(photos[2], topk=4)
+    features = torch.nn.functional.normalize(expected(checkpoint, photos), dim=1)
+    scores, order = (features @ features[2]).sort(descending=True)
+    assert [match["sample_idx"] for match in matches] == order.tolist()
+    assert [float(match["match_score"]) for match in matches] == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+def test_without_weights_mmpretrain_says_so(zoo):
+    with pytest.warns(UserWarning, match="Unable to find pre-defined checkpoint of the model"):
+        mmpretrain.get_model("himulcone_emoji", pretrained=True)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'prototype'"):
+        mmpretrain.inference_model("himulcone_emoji", "photo.png")
+    with pytest.raises(NotImplementedError, match="No available inferencer for the model"):
+        mmpretrain.inference_model("himulcone_deepfashion", "photo.png")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_config_of_the_zoo_builds_as_mmpretrain_builds_it(name):
+    config = mmpretrain_config(name)
+    make_small(config.model)
+    with torch.device("meta" if "neck" in config.model else "cpu"):
+        model = mmpretrain.get_model(config)
+    assert type(model).__name__ == "HierarchicalContrastive"
+    kinds = [type(mmpretrain.registry.TRANSFORMS.build(t)).__name__ for t in config.test_dataloader.dataset.pipeline]
+    assert kinds[:2] == ["LoadImageFromFile", "NumpyToPIL"]
+    assert kinds[-1] == "PackInputs"
+
+
+# ------------------------------------------------------------------ by name
+def test_models_by_name_are_ours_then_theirs(tmp_path):
+    config, weights = find_model("hicone_emoji")
+    assert (config.model.loss.type, weights) == ("HiConELoss", None)
+    config, weights = find_model("ResNet18_8xb32_in1k")
+    assert config.model.backbone.depth == 18
+    assert weights.startswith("https://download.openmmlab.com/")
+    (tmp_path / "mine.py").write_text("_base_ = 'hierpretrain::supcon_emoji.py'")
+    assert find_model(tmp_path / "mine.py")[0].model.loss.type == "SupConLoss"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "hicone_emojy",
+            "hicone_emojy, nor is it a name of HierPretrain's or mmpretrain's .*; the nearest are hicone_emoji",
+        ),
+        ("resnet18_8xb32_in2k", "the nearest are resnet18_8xb32_in1k, resnet"),
+        ("x", r"list_configs\(\) has all names"),
+    ],
+)
+def test_nearest_names_of_both(name, message):
+    with pytest.raises(ValueError, match=message):
+        find_model(name)

@@ -1,0 +1,95 @@
+"""``hierpretrain embed``: files that numpy and the taxonomy read, skipped images listed, errors in one line."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from hierpretrain.apis import EmbeddingInferencer
+from hierpretrain.commands.embed import main
+from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import Taxonomy
+
+CONFIG = """
+model = dict(
+    type="HierarchicalContrastive",
+    backbone=dict(type="ResNet", depth=18, base_channels=8, stem_channels=8),
+)
+test_dataloader = dict(
+    dataset=dict(type="FolderDataset", data_root="nowhere", pipeline=[
+        dict(type="LoadRGB"), dict(type="torchvision/Resize", size=(32, 32))
+    ])
+)
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A config, a checkpoint and a folder of four images, one of them broken."""
+    (tmp_path / "tiny.py").write_text(CONFIG)
+    torch.manual_seed(0)
+    model = MODELS.build({"_scope_": "hierpretrain", **Config.fromstring(CONFIG, ".py").model})
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "epoch_1.pth")
+    for i, name in enumerate(("cat/1.png", "cat/2.png", "dog/1.png")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "photos/cat/broken.png").write_bytes(b"no image")
+    return tmp_path
+
+
+@pytest.fixture
+def run(place, monkeypatch):
+    """Returns a function that runs the command with the model of the place."""
+
+    def run(*words):
+        words = [str(place / "tiny.py"), str(place / "epoch_1.pth"), "--device", "cpu", "--workers", "0", *words]
+        monkeypatch.setattr(sys, "argv", ["embed", *map(str, words)])
+        main()
+
+    return run
+
+
+def test_the_files_hold_what_the_inferencer_gives(place, run, capsys):
+    run(place / "photos", "--out", place / "out")
+    images = json.loads((place / "out/images.json").read_text())
+    assert images["paths"] == [str(place / "photos" / name) for name in ("cat/1.png", "cat/2.png", "dog/1.png")]
+    assert list(images["skipped"]) == [str(place / "photos/cat/broken.png")]
+    inferencer = EmbeddingInferencer(place / "tiny.py", place / "epoch_1.pth", device="cpu", progress=False)
+    np.testing.assert_allclose(np.load(place / "out/embeddings.npy"), inferencer(images["paths"]), atol=1e-6)
+    tree = Taxonomy.load(place / "out/taxonomy.json")
+    assert [tree.decode(row) for row in np.load(place / "out/labels.npy")] == [("cat",), ("cat",), ("dog",)]
+    printed = capsys.readouterr()
+    assert "embedded 3 images with tiny, epoch_1.pth" in printed.out
+    assert f"cannot read the image {place / 'photos/cat/broken.png'}" in printed.err
+
+
+def test_the_configs_own_test_data(place, run):
+    run("--data-root", place / "photos", "--out", place / "out", "--splits", "all")
+    assert len(np.load(place / "out/embeddings.npy")) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photos", "--on-error", "error"], "cannot read the image .*broken.png"),
+        (["photos/cat/broken.png"], "none of the 1 images can be read"),
+        (["nowhere"], "there is no image, folder, list or pattern"),
+        (["photos", "--data-root", "photos"], "--data-root and --splits are for the config's own test data"),
+        ([], "there is no folder 'nowhere'"),
+        (["photos", "--cfg-options", "model.backbone.depth=34"], "is no checkpoint of the config's model"),
+        (["photos", "--batch-size", "0"], "batch_size must be at least 1"),
+    ],
+)
+def test_errors_are_one_line(place, run, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(place)
+    with pytest.raises(SystemExit, match="2"):
+        run(*words, "--out", place / "out")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert re.search(message, line)
+    assert not (place / "out").exists()

@@ -1,0 +1,227 @@
+"""``hierpretrain index`` and ``hierpretrain search``: tables, JSON and sheets of what an index finds; clear errors."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from hierpretrain.apis import EmbeddingInferencer
+from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.apis.neighbours import Neighbour, SearchResult
+from hierpretrain.commands import index as index_command
+from hierpretrain.commands import search as search_command
+from hierpretrain.commands.search import table
+from hierpretrain.registry import MODELS
+from tests.commands.test_embed import CONFIG
+
+PHOTOS = ("animal/cat/1", "animal/cat/2", "animal/cat/3", "animal/dog/1", "animal/dog/2", "tool/saw/1")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A config, two checkpoints and a folder of six images and a broken one."""
+    root = tmp_path_factory.mktemp("made")
+    (root / "tiny.py").write_text(CONFIG)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = MODELS.build({"_scope_": "hierpretrain", **Config.fromstring(CONFIG, ".py").model})
+        torch.save({"state_dict": model.state_dict()}, root / f"epoch_{seed}.pth")
+    for i, name in enumerate(PHOTOS):
+        (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"photos/{name}.png")
+    (root / "photos/tool/broken.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture
+def run(made, monkeypatch):
+    """Returns a function that runs a command, with the model put after its first words."""
+
+    def run(command, *words, checkpoint="epoch_0.pth"):
+        place = 1 if command is search_command else 0
+        model = [made / "tiny.py", made / checkpoint]
+        words = [*words[:place], *model, *words[place:], "--device", "cpu", "--workers", "0"]
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+        command.main()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(made):
+    """An index of the photos."""
+    inferencer = EmbeddingInferencer(
+        made / "tiny.py", made / "epoch_0.pth", device="cpu", on_error="skip", progress=False
+    )
+    inferencer.build_index(made / "photos", made / "photos.index")
+    return made / "photos.index"
+
+
+@pytest.fixture(scope="module")
+def expected(made, folder):
+    """What the Python interface finds for the first photo."""
+    inferencer = EmbeddingInferencer(made / "tiny.py", made / "epoch_0.pth", device="cpu", progress=False)
+    inferencer.load_index(folder)
+    return inferencer, str(made / "photos/animal/cat/1.png")
+
+
+def test_the_index_is_that_of_the_inferencer(made, folder, run, tmp_path, capsys):
+    run(index_command, made / "photos", "--out", tmp_path / "index")
+    ours, theirs = EmbeddingIndex.load(tmp_path / "index"), EmbeddingIndex.load(folder)
+    assert ours.paths == theirs.paths == [str(made / "photos" / f"{name}.png") for name in PHOTOS]
+    assert ours.labels.equal(theirs.labels)
+    assert ours.taxonomy == theirs.taxonomy
+    assert ours.fingerprint == theirs.fingerprint
+    assert list(ours.skipped) == [str(made / "photos/tool/broken.png")]
+    assert (tmp_path / "index/index.faiss").read_bytes() == (folder / "index.faiss").read_bytes()
+    printed = capsys.readouterr()
+    size = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
+    assert f"wrote {tmp_path / 'index'}: {size / 1e6:.1f} MB, {ours!r}" in printed.out
+    assert "6 images, 64 x float32, 'flat'" in repr(ours)
+    assert "broken.png" in printed.err
+
+
+def test_kind_and_precision_are_chosen_and_recall_is_printed(made, run, tmp_path, capsys):
+    run(index_command, made / "photos", "--out", tmp_path / "index", "--kind", "hnsw", "--half", "--seed", "3")
+    loaded = EmbeddingIndex.load(tmp_path / "index")
+    assert (loaded.kind, loaded.half, loaded.recall) == ("hnsw", True, {"recall@10": 1.0})
+    assert "recall@10 against exact search: 1.000 (6 queries, efSearch 16)" in capsys.readouterr().out
+
+
+def test_the_target_is_checked_before_anything_is_embedded(made, run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(index_command, made / "nowhere", "--out", made / "photos")
+    assert "which would be lost, and is no index; give another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ([], {}),
+        (["-k", "2"], {"k": 2}),
+        (["--level", "1"], {"level": 1}),
+        (["--level", "-1", "--within", "animal"], {"level": -1, "within": "animal"}),
+        (["--within", "animal/dog"], {"within": ("animal", "dog")}),
+    ],
+)
+def test_json_and_table_are_what_python_finds(run, folder, expected, capsys, words, options):
+    inferencer, query = expected
+    run(search_command, folder, query, *words, "--json", "-")
+    printed = capsys.readouterr()
+    (answer,) = json.loads(printed.out)  # nothing else is on the standard output
+    (found,) = inferencer.search(query, **options)
+    assert answer["query"] == query
+    assert [entry["path"] for entry in answer["neighbours"]] == [one.path for one in found.neighbours]
+    assert [entry["score"] for entry in answer["neighbours"]] == [one.score for one in found.neighbours]
+    assert [entry["labels"] for entry in answer["neighbours"]] == [
+        [list(p) for p in one.labels] for one in found.neighbours
+    ]
+    assert [entry["node"] for entry in answer["neighbours"]] == [list(one.node) for one in found.neighbours]
+    assert "\n".join(table(found)) in printed.err
+
+
+def test_classes_are_printed_and_written(run, folder, expected, tmp_path, capsys):
+    inferencer, query = expected
+    run(
+        search_command,
+        folder,
+        query,
+        "--classify",
+        "--threshold",
+        "0.4",
+        "--votes",
+        "3",
+        "--json",
+        tmp_path / "out.json",
+    )
+    (one,) = inferencer.classify(query, k=3, threshold=0.4)
+    (answer,) = json.loads((tmp_path / "out.json").read_text())
+    after = None if one.next is None else list(one.next)
+    assert answer["classification"] == {"path": list(one.path), "confidences": list(one.confidences), "next": after}
+    assert f"\n{query}: {one}\n" in capsys.readouterr().out
+
+
+def test_the_sheet_marks_what_is_known_to_be_right(run, made, folder, tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(
+        "hierpretrain.visualization.plot_retrieval_sheet", lambda rows, path: sheets.append((rows, path))
+    )
+    run(search_command, folder, made / "photos/animal/cat/1.png", "-k", "6", "--sheet", tmp_path / "a.png")
+    ((row,), path) = sheets.pop()
+    assert path == str(tmp_path / "a.png")
+    assert row.query == str(made / "photos/animal/cat/1.png")
+    assert [right for _, _, right in row.neighbours] == [None] * 6  # one file has no label
+    run(search_command, folder, made / "photos", "-k", "6", "--sheet", "b.png")
+    for row, name in zip(sheets.pop()[0], PHOTOS, strict=True):
+        own = name.rsplit("/", 1)[0]
+        assert [right for _, _, right in row.neighbours] == [f"/{own}/" in path for path, _, _ in row.neighbours]
+        assert all(caption.split()[0] == path.split("/")[-2] for path, caption, _ in row.neighbours)
+    run(search_command, folder, made / "photos", "--level", "1", "--sheet", "c.png")
+    for row, name in zip(sheets.pop()[0], PHOTOS, strict=True):
+        top = name.split("/")[0]
+        assert {caption.split()[0]: right for _, caption, right in row.neighbours} == {
+            "animal": top == "animal",
+            "tool": top == "tool",
+        }
+    shutil.copytree(made / "photos/animal", tmp_path / "new/others")  # folders that the index's tree does not have
+    run(search_command, folder, tmp_path / "new", "--sheet", "d.png")
+    assert {right for row in sheets.pop()[0] for _, _, right in row.neighbours} == {None}
+
+
+def test_the_sheet_is_a_picture(run, made, folder, tmp_path):
+    run(search_command, folder, made / "photos/tool/saw/1.png", "-k", "2", "--sheet", tmp_path / "sheet.png")
+    assert Image.open(tmp_path / "sheet.png").format == "PNG"
+
+
+def test_a_table_by_hand():
+    neighbours = (
+        Neighbour("a.jpg", 1.0, (("x", "y"), ("z",))),
+        Neighbour("b.jpg", -0.05, (("x", "y"), ("z",)), ("x",)),
+        Neighbour("c d.jpg", 0.98765),
+    )
+    assert table(SearchResult("q", neighbours)) == [
+        "  rank   score  label     file",
+        "     1   1.000  x/y, z    a.jpg",
+        "     2  -0.050  x         b.jpg",
+        "     3   0.988  -         c d.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        (["--level", "colour"], {}, "error: no level 'colour'"),
+        (["--within", "cta"], {}, "error: the tree has no branch 'cta'; did you mean 'animal/cat'?"),
+        (["-k", "0"], {}, "error: k must be at least 1; it is 0"),
+        (["--classify", "--threshold", "2"], {}, "error: threshold must be above 0 and up to 1"),
+        ([], {"checkpoint": "epoch_1.pth"}, "error: the index was made by 'tiny, epoch_0.pth' (fingerprint"),
+    ],
+)
+def test_errors_in_one_line(run, folder, expected, capsys, words, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        run(search_command, folder, expected[1], *words, **options)
+    lines = capsys.readouterr().err.splitlines()
+    assert message in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_a_folder_without_an_index(run, made, expected, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(search_command, made / "photos", expected[1])
+    assert "error: there is no index in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [index_command, search_command])
+def test_help_teaches(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["command", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        command.main()
+    text = capsys.readouterr().out
+    for part in ("Examples:", "What comes out:", "Common mistakes:", "--batch-size"):
+        assert part in text

@@ -1,0 +1,103 @@
+"""What train and test say where the config is at fault, and where the training is."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hierpretrain.commands import test as test_command
+from hierpretrain.commands import train as train_command
+from hierpretrain.registry import MODELS
+from tests.datasets.trees import write_image
+from tests.test_configs import _own_globals  # noqa: F401  every run has its own of what MMEngine keeps for a process
+
+CONFIG = """
+_base_ = "hierpretrain::himulcone_emoji.py"
+_small = dict(_delete_=True, type="FolderDataset", data_root="photos")
+log_level = "ERROR"
+train_dataloader = dict(
+    batch_size=4, num_workers=0, dataset=dict(**_small, pipeline={{_base_.train_pipeline}})
+)
+val_dataloader = val_evaluator = val_cfg = None
+test_dataloader = dict(num_workers=0, dataset=dict(**_small, pipeline={{_base_.test_pipeline}}))
+test_evaluator = [dict(type="RetrievalMetric", levels=["level1"])]
+train_cfg = dict(max_epochs=1)
+param_scheduler = None
+custom_hooks = [dict(type="MetricsFileHook")]
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command on a folder of eight photos of two colours and returns what it wrote to stderr."""
+    for colour in ("red", "blue"):
+        for i in range(4):
+            write_image(tmp_path / f"photos/{colour}/{i}.png", colour)
+    (tmp_path / "mine.py").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+
+    def run(command, *words):
+        monkeypatch.setattr(sys, "argv", ["hierpretrain", "mine.py", *words])
+        command.main()
+        return capsys.readouterr().err
+
+    return run
+
+
+def fails(run, command, *words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(command, *words)
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error:", "Traceback"))]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("trian_cfg.max_epochs=1", "unknown key 'trian_cfg'; did you mean 'train_cfg'"),
+        ("model.loss.type=HiMulConLos", "unknown type 'HiMulConLos'; did you mean 'HiMulConLoss'"),
+        ("model.grad_cache=0", "grad_cache must be at least 1"),
+        ("train_dataloader.dataset.data_root=no_photos", "no_photos"),
+        ("train_dataloader.batch_sampler.type=HierarchicalBatchSamplr", "did you mean 'HierarchicalBatchSampler'"),
+        ("load_from=no.pth resume=True", "there is no checkpoint no.pth"),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_line(run, option, message, capsys):
+    (line,) = fails(run, train_command, "--cfg-options", *option.split(), capsys=capsys)
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):
+    (line,) = fails(run, test_command, "no.pth", capsys=capsys)
+    assert line == "error: there is no checkpoint no.pth"
+    option = "test_dataloader.dataset.data_root=no_photos"
+    (line,) = fails(run, test_command, "", "--cfg-options", option, capsys=capsys)
+    assert "no_photos" in line
+
+
+def test_an_error_within_the_training_keeps_its_traceback(run, monkeypatch):
+    class Broken(nn.Module):
+        def forward(self, features, labels, instances):
+            raise ValueError("the loss is broken")
+
+    monkeypatch.setattr(MODELS, "_module_dict", {**MODELS.module_dict, "Broken": Broken})
+    with pytest.raises(ValueError, match="the loss is broken"):
+        run(train_command, "--cfg-options", "model.loss.type=Broken")
+
+
+def test_loops_that_are_built_early_train_to_the_same_bits(run, tmp_path, monkeypatch):
+    """The data sets are read before the training, not within it: nothing of the training may change by that."""
+    run(train_command, "--work-dir", "early")
+    build = train_command._build
+
+    def late(parser):
+        runner = build(parser)
+        return train_command.build_runner(runner.cfg)
+
+    monkeypatch.setattr(train_command, "_build", late)
+    run(train_command, "--work-dir", "late", "--cfg-options", "experiment_name=late")
+    early, late = (torch.load(tmp_path / f"{name}/epoch_1.pth", weights_only=True) for name in ("early", "late"))
+    for name, weight in early["state_dict"].items():
+        assert np.array_equal(weight.numpy(), late["state_dict"][name].numpy()), name

@@ -1,0 +1,199 @@
+import faiss
+import pytest
+import torch
+
+from hierpretrain.functional import index_search as module
+from hierpretrain.functional.approximate import build_index, search_parameters, set_search_parameters
+from hierpretrain.functional.index_search import is_exact, search_groups, search_rows
+from hierpretrain.taxonomy import PAD
+from tests.reference import tree_knn as reference
+
+
+def points(seed, number, dim=5, grid=False):
+    """Random rows; on a grid many cosines are equal, and many rows too."""
+    rows = torch.randn(number, dim, generator=torch.Generator().manual_seed(seed))
+    return rows.mul(1.2).round() + torch.eye(dim)[0] * 1e-9 if grid else rows
+
+
+def grid(seed, number):
+    """Rows of four entries of +-1/2: their cosines are multiples of 1/2 and without rounding."""
+    return points(seed, number, 4).sign() / 2
+
+
+def exact_index(gallery, kind, half=False):
+    """An index that finds all: every list is probed, and the graph is searched as widely as it goes."""
+    index = build_index(gallery, kind, half=half)
+    width = {"flat": {}, "ivf": {"nprobe": getattr(index, "nlist", 0)}, "hnsw": {"efSearch": 500}}[kind]
+    set_search_parameters(index, width)
+    return index
+
+
+def assert_same(scores, rows, groups, expected):
+    assert rows.tolist() == [[row for _, row, _ in answer] for answer in expected]
+    if groups is not None:
+        assert groups.tolist() == [[group for _, _, group in answer] for answer in expected]
+    for values, answer in zip(scores.tolist(), expected, strict=True):
+        assert values == pytest.approx([score for score, _, _ in answer], rel=0, abs=1e-6)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("queries", [1, 19, 40])  # faiss uses another kernel from 20 queries on
+@pytest.mark.parametrize("k", [1, 7, 60, 200])
+def test_flat_equals_brute_force_with_duplicates_and_ties(ties, queries, k):
+    make = grid if ties else points
+    gallery = make(0, 60)
+    gallery[10:20] = gallery[50:60]
+    query = torch.cat([gallery[10:11], make(1, queries - 1)]) if queries > 1 else gallery[10:11]
+    scores, rows = search_rows(build_index(gallery), query, k)
+    expected = reference.nearest_groups(query, gallery, k, [[j] for j in range(60)])
+    assert_same(scores, rows, None, expected)
+    assert rows.shape == (queries, min(k, 60))
+
+
+def test_the_last_places_go_to_the_first_of_equal_rows():
+    gallery = torch.tensor([[1.0, 0.2]]).repeat(500, 1)
+    gallery[::7] = torch.tensor([0.2, 1.0])
+    wanted = [row for row in range(500) if row % 7]
+    for k in (1, 5, 40, 428):
+        assert search_rows(build_index(gallery), torch.tensor([[1.0, 0.0]]), k)[1].tolist() == [wanted[:k]]
+
+
+def test_the_answer_does_not_depend_on_the_size_of_blocks(monkeypatch):
+    gallery, query = grid(0, 90), grid(1, 8)
+    groups = torch.randint(-1, 20, (90, 2), generator=torch.Generator().manual_seed(2))
+    index = build_index(gallery)
+    expected = [*search_rows(index, query, 9), *search_groups(index, query, 9, groups)]
+    monkeypatch.setattr(module, "_SIMILARITIES", 7)
+    monkeypatch.setattr(module, "_NUMBERS", 7)
+    monkeypatch.setattr(module, "_ROWS", 11)
+    for one, other in zip(
+        expected, [*search_rows(index, query, 9), *search_groups(index, query, 9, groups)], strict=True
+    ):
+        assert one.equal(other)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_equal_the_oracle_on_every_kind(kind, seed):
+    generator = torch.Generator().manual_seed(seed)
+    number = int(torch.randint(2, 120, (), generator=generator))
+    make = grid if seed % 2 else points
+    gallery, query = make(seed, number), make(seed + 100, 6)
+    places = 1 + seed % 3
+    groups = torch.randint(-1, 1 + number // 3, (number, places), generator=generator)
+    groups = groups[:, 0] if places == 1 else groups
+    wanted = groups.view(number, -1).tolist()
+    k = int(torch.randint(1, 30, (), generator=generator))
+    expected = reference.nearest_groups(query, gallery, k, wanted)
+    index = exact_index(gallery, kind)
+    assert_same(*search_groups(index, query, k, groups), expected)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_index_is_asked_for_more_until_there_are_k_groups(monkeypatch, kind):
+    calls = []
+    compare = module._compare_all
+    monkeypatch.setattr(module, "_compare_all", lambda *args: calls.append(len(args[1])) or compare(*args))
+    gallery = points(0, 2000, 8)
+    nearest = torch.nn.functional.normalize(gallery)[:, 0].argsort(descending=True)
+    query = torch.eye(8)[:1]
+    groups = torch.arange(2000)
+    groups[nearest[:100]] = 7777  # the first hundred are of one group
+    expected = reference.nearest_groups(query, gallery, 5, [[group] for group in groups.tolist()])
+    index = exact_index(gallery, kind)
+    assert_same(*search_groups(index, query, 5, groups, every_row=False), expected)
+    assert calls == []
+    groups[nearest[:1900]] = 7777  # now there is none among as many as it looks through
+    expected = reference.nearest_groups(query, gallery, 5, [[group] for group in groups.tolist()])
+    assert_same(*search_groups(index, query, 5, groups, every_row=False), expected)
+    assert calls == [1]
+
+
+def test_more_lists_are_searched_for_more_groups(monkeypatch):
+    monkeypatch.setattr(module, "_compare_all", None)  # not needed
+    gallery = points(0, 2000, 2)
+    index = build_index(gallery, "ivf")
+    set_search_parameters(index, {"nprobe": 1})  # some 40 rows
+    by_angle = torch.atan2(gallery[:, 1], gallery[:, 0]).argsort()
+    groups = torch.empty(2000, dtype=torch.int64)
+    groups[by_angle] = torch.arange(2000) // 100
+    query = gallery[by_angle[[550, 1250]]]
+    _, _, found = search_groups(index, query, 3, groups, every_row=False)
+    assert [set(row) for row in found.tolist()] == [{4, 5, 6}, {11, 12, 13}]
+    assert search_parameters(index) == {"nprobe": 1}
+
+
+def test_rows_without_a_group_and_no_group_at_all():
+    gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    index = build_index(gallery)
+    scores, rows, groups = search_groups(index, gallery[:2], 9, torch.tensor([PAD, 4, PAD]))
+    assert (rows.tolist(), groups.tolist()) == ([[1], [1]], [[4], [4]])
+    assert scores.shape == (2, 1)
+    for found in search_groups(index, gallery[:2], 9, torch.full((3, 2), PAD)):
+        assert found.shape == (2, 0)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_query_that_an_approximate_index_finds_too_few_for_is_compared_with_all(kind):
+    gallery = points(0, 400) if kind == "ivf" else torch.ones(400, 5)
+    index = build_index(gallery, kind)
+    if kind == "ivf":
+        set_search_parameters(index, {"nprobe": 1})  # a list has some 40 rows
+    query = points(1, 3)
+    scores, rows = search_rows(index, query, 300)
+    assert_same(scores, rows, None, reference.nearest_groups(query, gallery, 300, [[j] for j in range(400)]))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_half_precision_is_off_by_a_thousandth_at_most(kind):
+    gallery = points(0, 300, 64)
+    query = points(1, 20, 64)
+    scores, rows = search_rows(exact_index(gallery, kind, half=True), query, 300)
+    cosines = torch.nn.functional.cosine_similarity(query[:, None].double(), gallery[None].double(), dim=2)
+    difference = (scores - cosines.gather(1, rows)).abs().max()
+    assert 0 < difference < 1e-3
+    assert (scores[:, :-1] >= scores[:, 1:]).all()
+
+
+def test_a_query_in_the_index_finds_itself_and_its_length_does_not_matter():
+    gallery = points(0, 50)
+    index = build_index(gallery)
+    scores, rows = search_rows(index, gallery * 1e-20, 1)
+    assert rows[:, 0].tolist() == list(range(50))
+    torch.testing.assert_close(scores, torch.ones_like(scores), rtol=0, atol=1e-6)
+    assert search_rows(index, gallery, 9)[1].equal(search_rows(build_index(gallery * 1e20), gallery, 9)[1])
+
+
+def test_which_are_exact():
+    gallery = points(0, 50)
+    assert [is_exact(build_index(gallery, kind)) for kind in ("flat", "ivf", "hnsw")] == [True, False, False]
+    assert is_exact(build_index(gallery, half=True))
+
+
+def test_errors():
+    index = build_index(torch.eye(3))
+    groups = torch.arange(3)
+    for search in (search_rows, lambda *args: search_groups(*args, groups)):
+        with pytest.raises(ValueError, match="k must be at least 1; it is 0"):
+            search(index, torch.eye(3), 0)
+        with pytest.raises(ValueError, match="must come from one model and have one D; they have 2 and 3"):
+            search(index, torch.eye(2), 1)
+        with pytest.raises(ValueError, match="query must have a direction; row 1 is all zero"):
+            search(index, torch.eye(3)[[0, 0]] * torch.tensor([[1.0], [0.0]]), 1)
+    for wrong in (torch.arange(4), torch.zeros(3, 2, 2, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"groups must be \(N,\) or \(N, P\) for the 3 rows; they are \("):
+            search_groups(index, torch.eye(3), 1, wrong)
+
+
+def test_any_number_of_threads():
+    gallery, query = grid(0, 300), grid(1, 30)
+    before = faiss.omp_get_max_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            faiss.omp_set_num_threads(threads)
+            found.append(search_rows(build_index(gallery), query, 20))
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert found[0][0].equal(found[1][0])
+    assert found[0][1].equal(found[1][1])

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from hierpretrain.functional import (
+    clustering_metrics,
+    hierarchical_retrieval_metrics,
+    hierarchy_violations,
+    retrieval_metrics,
+)
+from hierpretrain.report import headline
+from hierpretrain.report.headline import level_numbers, tree_numbers
+from hierpretrain.report.query_scores import search
+from hierpretrain.taxonomy import prefix_ids
+from tests.report.sets import embedded, random_set, unlabelled
+
+
+def by_name(numbers):
+    return {number.name: number for number in numbers}
+
+
+def test_numbers_of_a_level_are_those_of_the_metrics():
+    images = random_set(0)
+    ids = prefix_ids(images.labels)
+    for level in (1, 2, 3):
+        numbers = by_name(level_numbers(images, level, search(images)))
+        sides = images.features, ids[:, level - 1]
+        metrics = retrieval_metrics(*sides, *sides, same_set=True)
+        assert numbers["recall@1"].value == pytest.approx(metrics["recall@1"])
+        assert numbers["MAP@R"].value == pytest.approx(metrics["map@r"])
+        assert numbers["NMI"].value == pytest.approx(clustering_metrics(*sides)["nmi"])
+        lone = f"; {metrics['num_lone_queries']} more have nothing to find"
+        assert numbers["MAP@R"].note == f"{metrics['num_queries']} queries{lone}"
+        assert numbers["NMI"].note == ""
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_numbers_of_the_tree_are_those_of_the_metrics(separate):
+    images = random_set(1, splits=["query", "gallery"] * 20 if separate else None)
+    searched = search(images)
+    numbers = by_name(tree_numbers(images, searched))
+    query, gallery = searched.query, searched.gallery
+    sides = query.features, query.labels, gallery.features, gallery.labels
+    metrics = hierarchical_retrieval_metrics(*sides, ks=(), same_set=not separate)
+    assert numbers["H-AP"].value == pytest.approx(metrics["h_ap"])
+    violations = hierarchy_violations(images.features, images.labels)
+    assert numbers["violations"].value == pytest.approx(violations["violations"])
+    assert not numbers["violations"].higher_is_better
+
+
+def test_numbers_of_a_sample_say_so_and_are_near(monkeypatch):
+    images = random_set(2, number=400)
+    whole = by_name(tree_numbers(images, search(images)))
+    monkeypatch.setattr(headline, "MOST_QUERIES", 100)
+    monkeypatch.setattr(headline, "MOST_CLUSTERED", 150)
+    searched = search(images, max_queries=100)
+    numbers = by_name(level_numbers(images, 1, searched))
+    asked = int((searched.scores.num_relevant[:, 0] > 0).sum())
+    assert numbers["MAP@R"].note.startswith(f"{asked} queries (of 100 drawn from 400)")
+    known = int((images.labels[:, 0] >= 0).sum())
+    assert numbers["NMI"].note == f"150 images drawn from {known}"
+    of_tree = by_name(tree_numbers(images, searched))
+    assert "(of 100 drawn from 400)" in of_tree["H-AP"].note
+    assert of_tree["H-AP"].value == pytest.approx(whole["H-AP"].value, abs=0.05)
+    assert of_tree["H-AP"].value != whole["H-AP"].value
+
+
+def test_a_number_that_takes_long_is_left_out_and_says_so(monkeypatch):
+    monkeypatch.setattr(headline, "MOST_CLUSTERS", 2)
+    images = random_set(0)
+    found = by_name(level_numbers(images, 3, search(images)))["NMI"]
+    assert found.value is None
+    assert found.note.startswith("not measured: to find ")
+
+
+def test_numbers_that_there_cannot_be_say_why():
+    alone = embedded(torch.eye(2), [("a", "x"), ("b", "y")], levels=("kingdom", "kind"))
+    numbers = by_name(level_numbers(alone, 1, search(alone)))
+    assert numbers["recall@1"].value is numbers["MAP@R"].value is None
+    assert numbers["recall@1"].note == "no query has an image of its kingdom to find"
+    of_tree = by_name(tree_numbers(alone, search(alone)))
+    assert of_tree["H-AP"].value is of_tree["violations"].value is None
+    assert of_tree["H-AP"].note == "no query has a relative to find"
+
+    one_node = embedded(torch.eye(2), [("a",), ("a",)], levels=("kind",))
+    found = by_name(level_numbers(one_node, 1, search(one_node)))["NMI"]
+    assert (found.value, found.note) == (None, "it takes images of two nodes")
+
+    one = embedded(torch.eye(1), [("a",)], levels=("kind",))
+    assert by_name(level_numbers(one, 1, search(one)))["recall@1"].note == "there is no other image to find"
+    assert by_name(tree_numbers(one, search(one)))["H-AP"].note == "there is no other image to find"
+    assert tree_numbers(unlabelled(4), None) == []

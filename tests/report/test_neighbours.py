@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+
+from hierpretrain.report.neighbours import nearest_inside, nearest_others
+from hierpretrain.taxonomy import PAD
+from tests.reference.report import nearest_among
+from tests.report.sets import random_set
+
+
+@pytest.mark.parametrize("k", [1, 3, 39])
+@pytest.mark.parametrize("seed", range(3))
+def test_nearest_inside_a_part_is_that_of_an_exhaustive_search(seed, k):
+    images = random_set(seed)
+    rows = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(40, 9, replace=False)))
+    _, neighbours = nearest_others(images.features, k)
+    expected = [nearest_among(images, row, rows.tolist()) for row in rows.tolist()]
+    assert nearest_inside(images.features, rows, neighbours).tolist() == expected
+
+
+def test_nearest_inside_a_part_is_never_the_image_itself_even_among_duplicates():
+    features = torch.ones(4, 2)
+    _, neighbours = nearest_others(features, 1)
+    found = nearest_inside(features, torch.tensor([1, 3]), neighbours)
+    assert found.tolist() == [3, 1]
+
+
+def test_a_part_of_one_image_has_no_neighbour():
+    images = random_set(0)
+    assert nearest_inside(images.features, torch.tensor([7]), nearest_others(images.features, 2)[1]).tolist() == [PAD]
+
+
+def test_neighbours_are_as_many_as_there_are_others():
+    similarities, neighbours = nearest_others(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), 8)
+    assert neighbours.tolist() == [[1, 2], [2, 0], [1, 0]]
+    torch.testing.assert_close(similarities, torch.tensor([[0.6, 0.0], [0.8, 0.6], [0.8, 0.0]]))

@@ -1,0 +1,468 @@
+"""What the how-to pages of docs/ say is so: their files run, their messages exist, their lists are complete."""
+
+import ast
+import csv
+import importlib
+import inspect
+import io
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import Registry
+from setuptools import Distribution
+
+import hierpretrain
+from hierpretrain import registry
+from hierpretrain.apis import build_runner, load_config
+from hierpretrain.datasets import FolderDataset, ListDataset
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.registry import DATASETS, METRICS, MODELS
+from hierpretrain.taxonomy import PAD, Taxonomy
+from tests.datasets.trees import write_image
+from tests.test_docs import PAGES, ROOT, blocks, commands, spans, written
+
+API = ROOT / "docs/api"
+TABLE_CELL = re.compile(r"\d+\.\d ± \d+\.\d")
+
+
+# ------------------------------------------------------------------ docs/index.md and docs/api/
+def entries():
+    """Yields the folder and the name of every entry of the toctrees."""
+    for page in PAGES:
+        for tree in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        ):
+            for line in tree.splitlines():
+                if line and not line.startswith(":"):
+                    yield page.parent, line.split("<")[-1].rstrip(">").strip()
+
+
+def test_every_page_is_in_one_table_of_contents():
+    notebooks = [*(ROOT / "docs").glob("*.ipynb")]
+    listed = [folder / f"{name}.md" for folder, name in entries()]
+    listed = [page.with_suffix(".ipynb") if page.with_suffix(".ipynb") in notebooks else page for page in listed]
+    for readme in (page for page in listed if page.name == "README.md"):  # conf.py hangs its folder below it
+        listed = [*listed, *(page for page in sorted(readme.parent.glob("*.md")) if page != readme)]
+    assert sorted(listed) == sorted({*PAGES, *notebooks} - {ROOT / "docs/index.md"})
+
+
+def documented():
+    """Returns the names that the API pages have, each with its module."""
+    names = []
+    for page in API.glob("*.md"):
+        module = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if match := re.match(r"\.\. (currentmodule|auto(?!module)\w+):: ([\w.]+)", line):
+                module, name = (match[2], "") if match[1] == "currentmodule" else (module, match[2])
+                names += [f"{module}.{name}"] if name else []
+    return names
+
+
+def public_packages():
+    """Yields the packages and modules that say, by ``__all__``, what is public."""
+    for found in pkgutil.iter_modules(hierpretrain.__path__, "hierpretrain."):
+        if not found.name.rpartition(".")[2].startswith("_"):
+            module = importlib.import_module(found.name)
+            if hasattr(module, "__all__"):
+                yield module
+
+
+def test_every_public_name_is_on_one_api_page():
+    listed = documented()
+    assert len(set(listed)) == len(listed)
+    public = {f"{module.__name__}.{name}" for module in public_packages() for name in module.__all__}
+    assert len(public) > 150
+    assert {name for name in listed if not name.startswith("hierpretrain.taxonomy.")} == public
+
+
+def test_every_public_name_has_a_docstring():
+    for name in documented():
+        thing = pkgutil.resolve_name(name)
+        assert not callable(thing) or inspect.getdoc(thing), name
+
+
+def test_every_registered_name_is_in_the_list_of_its_registry():
+    text = (API / "registry.md").read_text(encoding="utf-8")
+    listed = {}
+    for title, table in re.findall(r"^## `(\w+)`.*?\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE):
+        listed[title] = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+    ours = {}
+    for title, known in vars(registry).items():
+        if isinstance(known, Registry):
+            known.import_from_location()
+            names = {name for name, kind in known.module_dict.items() if kind.__module__.startswith("hierpretrain")}
+            ours |= {title: names} if names else {}
+    assert listed == ours
+
+
+def test_external_links_are_well_formed():
+    for page in PAGES:
+        for target in re.findall(r"\]\((https?:[^)\s]*)\)", page.read_text(encoding="utf-8")):
+            assert re.fullmatch(r"https?://[\w-]+(\.[\w-]+)+(/[\w./?=&%#~+-]*)?", target), (page.name, target)
+
+
+# ------------------------------------------------------------------ docs/install.md
+def requirement_names(requirements):
+    """Returns the names of packages without their versions."""
+    return {re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in requirements}
+
+
+@pytest.fixture
+def setup_arguments(monkeypatch):
+    given = {}
+    monkeypatch.setattr("setuptools.setup", lambda **options: given.update(options) or Distribution(options))
+    monkeypatch.chdir(ROOT)
+    exec(compile((ROOT / "setup.py").read_text(encoding="utf-8"), "setup.py", "exec"), {"__file__": "setup.py"})
+    return given
+
+
+def test_the_extras_are_those_of_setup(setup_arguments):
+    rows = [line for line in (ROOT / "docs/install.md").read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(
+        setup_arguments["extras_require"]
+    )
+
+
+def test_beside_the_forks_stand_the_other_requirements_of_setup(setup_arguments):
+    (text,) = [text for text in blocks(ROOT / "docs/install.md", "bash") if "onedl-mmengine" in text]
+    installed = set(" ".join(re.findall(r"pip install ([^-].*)", text)).split())
+    originals = {"mmengine", "mmcv-lite", "mmpretrain"}
+    forks = {"onedl-mmengine", "onedl-mmcv", "onedl-mmpretrain"}
+    assert installed - forks == requirement_names(setup_arguments["install_requires"]) - originals
+
+
+# ------------------------------------------------------------------ docs/your_data.md
+DATA = ROOT / "docs/your_data.md"
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """Goes to a folder with the images, lists and configs of the page."""
+    for photos in ("my/photos", "my/other_photos"):
+        for path in blocks(DATA, "text")[0].replace("my/photos", photos).split():
+            write_image(tmp_path / path, "red")
+    for kind in ("csv", "json", "jsonl"):
+        (tmp_path / f"my/photos/images.{kind}").write_text(blocks(DATA, kind)[0])
+    written(DATA, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(loader):
+    """Builds the data set of a config's loader."""
+    return DATASETS.build({**loader.dataset, "_scope_": "hierpretrain"})
+
+
+def names_of(dataset):
+    """Returns the label paths of a data set's images."""
+    return [dataset.taxonomy.decode(row) for row in dataset.labels]
+
+
+def test_the_folder_tree_is_read_as_it_says(own_data):
+    config = load_config("folder.py")
+    dataset = build(config.train_dataloader)
+    files = blocks(DATA, "text")[0].split()
+    assert sorted(zip(dataset.image_paths, names_of(dataset), strict=True)) == sorted(
+        (path, tuple(path.split("/")[2:-1])) for path in files
+    )
+    assert dataset.taxonomy.level_names == ("level1", "level2", "level3")
+    assert dataset.splits == ["all"] * 7
+    assert len(build(config.val_dataloader)) == 7
+
+
+def test_the_tree_of_one_folder_serves_another(own_data):
+    (own_data / "my/other_photos/animal/cat/tabby/3.jpg").unlink()
+    (code,) = [text for text in blocks(DATA, "python") if ".save(" in text]
+    exec(code, {})
+    other = FolderDataset(data_root="my/other_photos", taxonomy="photos.json")
+    assert other.taxonomy == FolderDataset(data_root="my/photos").taxonomy
+
+
+@pytest.mark.parametrize(("kind", "images"), [("csv", [5, 2]), ("json", [2, 2]), ("jsonl", [2, 2])])
+def test_each_list_is_read_as_it_says(kind, images, own_data):
+    config = load_config(f"list_{kind}.py")
+    train, test = build(config.train_dataloader), build(config.val_dataloader)
+    assert [len(train), len(test)] == images
+    text = blocks(DATA, kind)[0]
+    if kind == "csv":
+        records = list(csv.DictReader(io.StringIO(text)))
+    else:
+        records = json.loads(text) if kind == "json" else [json.loads(line) for line in text.splitlines()]
+    by_image = {record["image"]: record for record in records}
+    for dataset in (train, test):
+        assert dataset.taxonomy.level_names == ("kingdom", "kind", "breed")
+        photographers = dataset.metainfo["flat_label_values"]["photographer"]
+        rows = zip(dataset.image_paths, names_of(dataset), dataset.splits, dataset.flat_labels[:, 0], strict=True)
+        for path, names, split, photographer in rows:
+            record = by_image[path.removeprefix("my/photos/")]
+            assert names == tuple(filter(None, (record.get(name) for name in dataset.taxonomy.level_names)))
+            assert (split, photographers[photographer]) == (record["split"], record["photographer"])
+    assert test.splits == ["query", "gallery"]
+
+
+def test_metrics_look_at_levels_and_columns_as_it_says(own_data):
+    config = load_config("list_csv.py")
+    dataset = build(config.val_dataloader)
+    embedded = Embeddings(
+        features=torch.eye(2),
+        labels=dataset.labels,
+        flat_labels=dataset.flat_labels,
+        splits=dataset.splits,
+        paths=dataset.image_paths,
+        taxonomy=dataset.taxonomy,
+        flat_names=dataset.metainfo["flat_label_names"],
+        flat_values=dataset.metainfo["flat_label_values"],
+    )
+    (metric,) = [METRICS.build({**options, "_scope_": "hierpretrain"}) for options in config.val_evaluator]
+    assert metric.merge([metric.share(embedded, (0, 1))])["kind/recall@1"] == 1.0
+    assert embedded.names("photographer") == ["Ann", "Bob"]
+
+
+def test_an_image_without_a_label_is_one_of_no_class(own_data):
+    write_image(own_data / "my/photos/0.jpg", "red")
+    assert () in names_of(FolderDataset(data_root="my/photos"))
+    with open("my/photos/images.csv", "a") as file:
+        file.write("0.jpg,train,,,,Ann\n")
+    dataset = ListDataset(data_root="my/photos", ann_file="images.csv", flat_labels=["photographer"])
+    assert dataset.labels[-1].tolist() == [PAD] * 3
+
+
+def test_its_errors_are_those_that_it_shows(own_data):
+    gap, fields, missing, split = blocks(DATA, "console")[0].splitlines()
+    lines = blocks(DATA, "csv")[0].splitlines()
+    options = {"data_root": "my/photos", "ann_file": "images.csv", "flat_labels": ["photographer"]}
+    changes = {gap: (3, lines[3].replace(",cat,", ",,")), fields: (2, lines[2].rpartition(",")[0])}
+    for message, (number, line) in changes.items():
+        (own_data / "my/photos/images.csv").write_text("\n".join([*lines[:number], line, *lines[number + 1 :]]))
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ListDataset(data_root="my/photos", ann_file="images.csv")
+    (own_data / "my/photos/images.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=re.escape(split)):
+        ListDataset(**options, split="test")
+    for name in re.findall(r"'([\w/]+\.jpg)'", missing):
+        (own_data / "my/photos" / name).unlink()
+    with pytest.raises(ValueError, match=re.escape(missing)):
+        ListDataset(**options)
+
+
+# ------------------------------------------------------------------ docs/inference.md
+def test_images_are_embedded_found_and_classified_as_it_says(tmp_path, monkeypatch, capsys):
+    for number, name in enumerate(("animal/cat/1", "animal/cat/2", "animal/dog/3", "tool/4")):
+        write_image(tmp_path / f"photos/{name}.jpg", (60 * number, 90, 200 - 50 * number))
+    write_image(tmp_path / "new.jpg", (0, 90, 200))
+    torch.manual_seed(0)
+    model = MODELS.build({**load_config(ROOT / "configs/himulcone_emoji.py").model, "_scope_": "hierpretrain"})
+    checkpoint = tmp_path / "work_dirs/himulcone_emoji/epoch_5.pth"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"meta": {}, "state_dict": model.state_dict()}, checkpoint)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for path in written(ROOT / "docs/inference.md", tmp_path):
+        exec(compile(path.read_text(), path.name, "exec"), names)
+    assert names["vectors"].shape == (4, 256)
+    assert names["vectors"] == pytest.approx(names["embedded"].features.numpy(), abs=1e-6)
+    assert names["result"].neighbours[0].path == "photos/animal/cat/1.jpg"  # of the very colour
+    assert names["result"].neighbours[0].score == pytest.approx(1, abs=1e-5)
+    assert {found.labels[0][0] for found in names["result"].neighbours} == {"animal"}
+    assert names["answer"].query == "new.jpg"
+    score = float(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < score <= 1
+    assert len(names["inferencer"].load_index("photos.index")) == 4
+
+
+# ------------------------------------------------------------------ docs/extending.md
+EXTENDING = ROOT / "docs/extending.md"
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """Goes to a folder with the files of the page and images in the format that its reader reads."""
+    for i in range(12):
+        kind = ("animal", "cat") if i % 2 else ("tool", "saw")
+        write_image(tmp_path / f"my/photos/{i:02}.jpg", (20 * i, 250 - 20 * i, 70 * i % 256))
+        lines = ["train" if i < 8 else "test", *kind]
+        (tmp_path / f"my/photos/{i:02}.txt").write_text("\n".join(lines) + "\n")
+    written(EXTENDING, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return load_config("mine.py")
+
+
+def test_the_loss_of_one_s_own_compares_shared_levels(own_files):
+    loss = MODELS.build({**own_files.model.loss, "_scope_": "hierpretrain"})
+    features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    labels = torch.tensor([[0, 0], [0, 1], [1, PAD]])
+    wanted = [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.5]]
+    cosines = [[1.0, 0.6, 0.0], [0.6, 1.0, 0.8], [0.0, 0.8, 1.0]]
+    errors = [(cosines[i][j] - wanted[i][j]) ** 2 for i in range(3) for j in range(3)]
+    assert loss(features, labels, torch.arange(3)).item() == pytest.approx(2 * sum(errors) / 9, rel=1e-6)
+
+
+def test_the_data_set_of_one_s_own_has_splits_and_labels(own_files):
+    train, test = build(own_files.train_dataloader), build(own_files.val_dataloader)
+    assert (len(train), len(test)) == (8, 4)
+    assert names_of(test) == [("tool", "saw"), ("animal", "cat")] * 2
+    assert train.taxonomy.level_names == ("kingdom", "kind")
+
+
+def test_the_metric_of_one_s_own_is_the_formula(own_files):
+    metric = METRICS.build(dict(type="UniformityMetric", _scope_="hierpretrain"))
+    embedded = Embeddings(
+        features=torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
+        labels=torch.zeros(3, 1, dtype=torch.int64),
+        flat_labels=torch.empty(3, 0, dtype=torch.int64),
+        splits=["all"] * 3,
+        paths=["a", "b", "c"],
+        taxonomy=Taxonomy([("a",)], ("kind",)),
+        flat_names=(),
+    )
+    apart = torch.tensor([2.0, 4.0, 2.0])  # squared distances
+    expected = torch.exp(-2 * apart).mean().log().item()
+    assert metric.measure(embedded)["uniformity"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_all_of_one_s_own_train_together(own_files):
+    own_files.merge_from_dict(
+        {
+            "train_dataloader.batch_size": 4,
+            "train_dataloader.num_workers": 0,
+            "val_dataloader.num_workers": 0,
+            "train_cfg.max_epochs": 2,
+            "train_cfg.val_interval": 2,
+            "default_hooks.checkpoint.max_keep_ckpts": 3,
+            "work_dir": "run",
+        }
+    )
+    runner = build_runner(own_files)
+    start = runner.model.state_dict()["backbone.layers.0.weight"].clone()
+    runner.train()
+    first, second = (torch.load(f"run/epoch_{i}.pth", weights_only=True)["state_dict"] for i in (1, 2))
+    assert not first["backbone.layers.0.weight"].equal(second["backbone.layers.0.weight"])
+    assert first["backbone.layers.0.weight"].equal(start)  # the hook's first epoch is the head's alone
+    assert "uniformity" in Path("run/metrics.json").read_text()
+
+
+# ------------------------------------------------------------------ docs/choosing_a_loss.md
+def test_every_loss_is_told_apart():
+    MODELS.import_from_location()
+    losses = {
+        name for name, kind in MODELS.module_dict.items() if name.endswith("Loss") and "hierpretrain" in str(kind)
+    }
+    own = {
+        kind.__name__ for kind in vars(importlib.import_module("hierpretrain.models")).values() if inspect.isclass(kind)
+    }
+    table = (ROOT / "docs/choosing_a_loss.md").read_text().split("## How they differ")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == losses & own
+
+
+def test_its_numbers_are_those_of_the_results():
+    results = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    rows = [line for line in (ROOT / "docs/choosing_a_loss.md").read_text().splitlines() if TABLE_CELL.search(line)]
+    known = {}
+    for line in results.splitlines():
+        if TABLE_CELL.search(line) and line.startswith("| "):
+            known.setdefault(line.split("|")[1].strip(), set()).update(TABLE_CELL.findall(line))
+    checked = 0
+    for row in (row for row in rows if row.startswith("| ")):
+        cells = TABLE_CELL.findall(row)
+        assert set(cells) <= known[row.split("|")[1].strip()], row
+        checked += len(cells)
+    assert checked == 8 * 5
+
+
+# ------------------------------------------------------------------ docs/metrics.md
+def test_every_result_of_every_metric_is_defined():
+    tree = Taxonomy([("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")], ("kind", "item"))
+    paths = [path for path in [("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")] for _ in range(6)]
+    several = [(path, ("b", "z")) if i == 0 else (path,) for i, path in enumerate(paths)]
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(24, 4, generator=generator), dim=1)
+    defined = {re.sub(r"@[kl]$", "@k", span) for span in spans(ROOT / "docs/metrics.md")}
+    METRICS.import_from_location()
+    seen = set()
+    for labels in (tree.encode(paths), tree.encode(several).reshape(24, -1, 2)):
+        embedded = Embeddings(
+            features=features,
+            labels=labels,
+            flat_labels=torch.empty(24, 0, dtype=torch.int64),
+            splits=["train", "test"] * 12,
+            paths=[str(i) for i in range(24)],
+            taxonomy=tree,
+            flat_names=(),
+        )
+        for kind in METRICS.module_dict.values():
+            if not kind.__module__.startswith("hierpretrain"):
+                continue
+            options = {"levels": ["kind", "item"], "within": [("item", "kind")], "mistakes": True, "device": "cpu"}
+            metric = kind(**{name: options[name] for name in options.keys() & inspect.signature(kind).parameters})
+            seen |= metric.merge([metric.share(embedded, (0, 1))]).keys()
+    for name in seen:
+        plain = re.sub(r"(?<!height)@\d+", "@k", name.removeprefix("kind/").removeprefix("item/"))
+        plain = re.sub(r"^(linear|knn)_(?!top)", "", plain).replace("nmi_in_kind", "nmi_in_parent")
+        plain = re.sub(r"^ap/.*", "<level>/ap/<class>", re.sub(r"_top\d", "_top1", plain))
+        assert plain in defined, name
+    assert {"kind/num_ambiguous", "item/nmi_in_kind", "h_ap", "violations@2", "kind/ap/a"} <= seen
+
+
+# ------------------------------------------------------------------ docs/troubleshooting.md
+TROUBLE = ROOT / "docs/troubleshooting.md"
+OTHERS = (  # what other packages say; the rest of the page's messages are ours
+    "No module named",
+    "Fail to import",
+    "__init__() got",
+    "default_collate()",
+    "address already",
+    "SyncBatchNorm layers",
+    "Weights only load",
+    "TSNE.__init__()",
+    "module 'numpy'",
+    "Python integer",
+)
+
+
+def templates():
+    """Returns the messages of our errors, with ``...`` for what is filled in."""
+    found = []
+    for path in (ROOT / "hierpretrain").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "..." for part in node.values]
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def quoted():
+    """Returns the messages in the first column of the page's tables."""
+    rows = re.findall(r"^\| `(.+?)`", TROUBLE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [row for row in rows if not row.startswith(OTHERS)]
+
+
+def is_said(message, said):
+    """Returns whether a template says the fixed parts of a message, in their order."""
+    pattern = ".*".join(re.escape(part) for part in re.split(r"\s*\.\.\.\s*", message) if part)
+    return any(re.search(pattern, text, re.DOTALL) for text in said)
+
+
+def test_every_message_that_it_quotes_is_one_of_ours():
+    messages, said = quoted(), templates()
+    assert len(messages) > 30
+    for message in messages:
+        assert is_said(message, said), message
+    assert not is_said("there is no folder ... to write images to", said)
+
+
+def test_the_messages_of_others_are_all_on_the_page():
+    rows = re.findall(r"^\| `(.+?)`", TROUBLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(any(row.startswith(start) for row in rows) for start in OTHERS)
+
+
+# ------------------------------------------------------------------ commands
+def test_commands_by_their_installed_name_are_checked_as_well():
+    assert ("tools/train.py", ["himulcone_emoji"]) in list(commands(ROOT / "docs/install.md"))
