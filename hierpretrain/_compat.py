@@ -14,10 +14,10 @@ _STATISTICS = ("min", "max", "mean", "current")
 def apply() -> None:
     """Applies all repairs; called when ``hierpretrain.registry`` is imported."""
     allow_checkpoints_to_load()
-    CheckpointLoader.register_scheme(prefixes="", loader=_load_weights_only, force=True)
+    CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 
 
-def _load_weights_only(filename: str, map_location: Any = None) -> Any:
+def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Loads a local checkpoint, whatever a fork of MMEngine would fall back to."""
     return torch.load(filename, map_location=map_location, weights_only=True)
 
