@@ -9,6 +9,12 @@ ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
+if not (ROOT / "hierpretrain/.mim/configs").is_dir():  # what is installed would have no configs and no data sets
+    raise SystemExit(
+        "the links in hierpretrain/.mim are missing or came as text files, as git on Windows and archives may have "
+        "them; clone anew with git clone -c core.symlinks=true"
+    )
+
 setup(
     name="hierpretrain",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "hierpretrain/__init__.py").read_text("utf-8")).group(1),

@@ -1,5 +1,6 @@
 """Repairs of the host packages that our own use needs; each does nothing where the host has mended it."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ _STATISTICS = ("min", "max", "mean", "current")
 
 def apply() -> None:
     """Applies all repairs; called when ``hierpretrain.registry`` is imported."""
+    # mmcv-lite says so at every start; nothing here uses the operator
+    warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
     allow_checkpoints_to_load()
     CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 

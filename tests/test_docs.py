@@ -1,4 +1,4 @@
-"""What the pages of docs/ say is there: paths, links, tests, names, types with their arguments, configs, commands."""
+"""What the README and the pages of docs/ say is there: paths, links, tests, names, types and arguments, commands."""
 
 import argparse
 import ast
@@ -28,7 +28,9 @@ EXPERIMENTS = ROOT / "docs/experiments.md"
 CONFIGS = {path.stem for path in (ROOT / "configs").glob("*.py")}
 TABLE_ROWS = runpy.run_path(str(ROOT / "tools/benchmarks/table_rows.py"))
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+README = ROOT / "README.md"
+
+pages = pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page, kind):
@@ -69,6 +71,13 @@ def test_every_test_and_object_it_names_exists(page):
             assert f"def {span}(" in tests, span
         if re.fullmatch(r"hierpretrain(\.\w+)+", span):
             pkgutil.resolve_name(span)
+
+
+def test_the_readme_leads_to_every_guide():
+    """Pages that another one introduces are left to it."""
+    linked = set(re.findall(r"\]\(docs/([\w.]+\.(?:md|ipynb))", README.read_text(encoding="utf-8")))
+    left = {"index.md", "experiments.md"}
+    assert linked >= {page.name for page in (ROOT / "docs").glob("*.*") if page.suffix in (".md", ".ipynb")} - left
 
 
 def test_the_index_lists_every_page_and_every_base_config_of_the_data_sets():

@@ -73,7 +73,9 @@ def test_importing_registers_nothing_else(tmp_path):
         "import mmpretrain\n"
         "print(len(mmpretrain.list_models()) > 500, mmpretrain.list_models('himul*'))"
     )
-    assert run(code, tmp_path).stdout.strip().endswith("True []")  # hierpretrain.apis.register_zoo() has to be called
+    done = run(code, tmp_path)
+    assert done.stdout.strip().endswith("True []")  # hierpretrain.apis.register_zoo() has to be called
+    assert "Fail to import" not in done.stderr  # mmcv-lite's warning of an operator that nothing here uses
 
 
 # ------------------------------------------------------------------ all configs

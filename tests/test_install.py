@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,11 +36,11 @@ def test_what_comes_along_is_linked_and_never_stale():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel of the working tree's files, without what git ignores; they are beside it, in ``source``."""
+def source(tmp_path_factory):
+    """A copy of the working tree's files, without what git ignores."""
     if find_spec("setuptools") is None:
-        pytest.skip("building a wheel needs setuptools: pip install -e '.[test]'")
-    folder = tmp_path_factory.mktemp("wheel")
+        pytest.skip("building needs setuptools: pip install -e '.[test]'")
+    folder = tmp_path_factory.mktemp("install")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -47,23 +48,60 @@ def wheel(tmp_path_factory):
         text=True,
     )
     if listed.returncode:
-        pytest.skip("building a wheel of a clone needs git")
+        pytest.skip("building from a clone needs git")
     source = folder / "source"
     for name in {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name, follow_symlinks=False)
+    return source
+
+
+def build_wheel(source, folder):
+    """Builds a wheel of a source tree, and returns it."""
     build = ["-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder]
     subprocess.run([sys.executable, *build], cwd=source, check=True)
-    return next(folder.glob("*.whl"))
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(source):
+    return build_wheel(source, source.parent)
 
 
 @pytest.mark.slow
-def test_the_wheel_has_copies_of_all_that_comes_along(wheel):
+def test_a_source_archive_has_what_the_wheel_is_built_from_and_no_more(source, wheel, tmp_path):
+    code = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        assert not [member.name for member in file if member.issym() or "tests" in member.name.split("/")]
+        file.extractall(tmp_path, filter="data")
+    with zipfile.ZipFile(build_wheel(tmp_path / archive.name.removesuffix(".tar.gz"), tmp_path)) as file:
+        built = set(file.namelist())
+    with zipfile.ZipFile(wheel) as file:
+        assert built == set(file.namelist())
+
+
+def test_links_that_came_as_text_files_are_an_error(tmp_path):
+    for name in ("setup.py", "README.md", "hierpretrain/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    links = tmp_path / "hierpretrain/.mim/configs"
+    links.parent.mkdir()
+    links.write_text("../../configs")  # what git writes where there are no links
+    done = subprocess.run([sys.executable, "setup.py", "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the links in hierpretrain/.mim are missing or came as text files")
+    assert "git clone -c core.symlinks=true" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_has_copies_of_all_that_comes_along(source, wheel):
     with zipfile.ZipFile(wheel) as file:
         found = {name for name in file.namelist() if ".mim/" in name}
         links = [info.filename for info in file.infolist() if (info.external_attr >> 16) & 0o170000 == 0o120000]
     assert links == []
-    source = wheel.parent / "source"
     others = {"model-index.yml", "data/emoji64.zip", "data/openclipart96.zip"}
     configs = {str(path.relative_to(source)) for path in (source / "configs").rglob("*.*")}
     tools = {str(path.relative_to(source)) for path in (source / "tools").glob("*.*")}

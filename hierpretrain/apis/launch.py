@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +23,7 @@ from torch import nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
-from hierpretrain.apis.config import DATALOADERS
+from hierpretrain.apis.config import DATALOADERS, nearest_names
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -30,9 +33,9 @@ _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 def build_runner(config: Config) -> Runner:
     """Builds the runner of a config, whose ``launcher`` may also start processes that have no GPU.
 
-    Dataloaders collate as mmpretrain's do and keep their workers, unless the config says otherwise. ``resume=True``
-    without ``load_from`` goes on from the newest checkpoint of the work directory, if there is one, and ``config`` then
-    says which.
+    Dataloaders collate as mmpretrain's do and keep their workers, and the log counts iterations where the training does
+    (``train_cfg.by_epoch=False``), unless the config says otherwise. ``resume=True`` without ``load_from`` goes on from
+    the newest checkpoint of the work directory, if there is one, and ``config`` then says which.
 
     Raises:
         ValueError: If the launcher did not start this process, or processes would start from different checkpoints.
@@ -49,6 +52,7 @@ def build_runner(config: Config) -> Runner:
                 pin_memory=torch.cuda.is_available(),
             )
             config[key] = ConfigDict({**defaults, **config[key]})
+    _settle_log(config)
     launcher = config.get("launcher", "none")
     if launcher == "slurm":
         _take_over_slurm_environment()
@@ -63,6 +67,56 @@ def build_runner(config: Config) -> Runner:
     elif looked_for:
         runner.logger.info(f"nothing to resume in {config.work_dir}")
     return runner
+
+
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """Says what a config has that nothing takes: unknown types, as :func:`nearest_names` does, and unknown options.
+
+    Raises:
+        ValueError: In place of the registry's ``KeyError``, and of the ``TypeError`` of a constructor that was given an
+            option which it does not have, or not one which it needs.
+
+    Example:
+        >>> with config_errors():
+        ...     registry.MODELS.build(dict(type="HiMulConLoss", temprature=0.1, _scope_="hierpretrain"))
+        Traceback (most recent call last):
+        ValueError: the config has an option that does not fit: HiMulConLoss.__init__() got an unexpected keyword ...
+    """
+    with nearest_names():
+        try:
+            yield
+        except TypeError as error:
+            if not re.search(r"__init__\(\) (got an unexpected keyword argument|missing \d+ required)", str(error)):
+                raise
+            raise ValueError(f"the config has an option that does not fit: {error}") from error
+
+
+def check_optimizer(config: Config) -> None:
+    """Raises unless the types of the optimizer and its schedulers exist, which MMEngine says late or not clearly.
+
+    Raises:
+        KeyError: What a registry says of other types, for :func:`config_errors`.
+    """
+    schedulers = config.get("param_scheduler") or []
+    schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
+    parts = [(registry.PARAM_SCHEDULERS, scheduler) for scheduler in schedulers]
+    for types, part in [(registry.OPTIMIZERS, config.optim_wrapper.get("optimizer")), *parts]:
+        name = part.get("type") if isinstance(part, dict) else None
+        if isinstance(name, str) and types.get(name) is None:
+            raise KeyError(f"{name} is not in the {types.scope}::{types.name} registry")
+
+
+def _settle_log(config: Config) -> None:
+    hooks = dict(config.get("default_hooks") or {})
+    if hooks.get("violations", "") is None:  # as MMEngine lets one leave its own hooks out
+        del hooks["violations"]
+    if config.get("train_cfg") and not config.train_cfg.get("by_epoch", True):
+        config.log_processor = ConfigDict({"by_epoch": False, **(config.get("log_processor") or {})})
+        logger = hooks.get("logger", dict(type="LoggerHook"))
+        if logger is not None and logger["type"] == "LoggerHook":
+            hooks["logger"] = {"log_metric_by_epoch": False, **logger}
+    config.default_hooks = ConfigDict(hooks)
 
 
 class _Runner(Runner):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from hierpretrain.evaluation import Embeddings
 
 _LISTED = 20  # of the files that were skipped
-
-# mmcv-lite says so at every start; nothing here uses the operator
-warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ Common mistakes:
 
 import argparse
 
-from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command, read_level
+from hierpretrain.apis import build_runner, check_checkpoint, read_command, read_level
+from hierpretrain.apis.launch import config_errors
 from hierpretrain.commands import errors_in_one_line
 
 HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "RecallCurveHook"}
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--query", nargs="+", help="retrieval, recall: the queries' splits; 'query' if not given")
     parser.add_argument("--gallery", nargs="+", help="retrieval, recall: the gallery's splits; 'gallery' if not given")
     parser.add_argument("--seed", type=int, default=0, help="tsne, retrieval: of what is drawn at random")
-    with errors_in_one_line(), nearest_names():
+    with errors_in_one_line(), config_errors():
         _draw(parser)
 
 

@@ -24,8 +24,9 @@ import argparse
 import torch
 from mmengine.runner import Runner
 
-from hierpretrain.apis import build_runner, check_checkpoint, nearest_names, read_command, watch_with
+from hierpretrain.apis import build_runner, check_checkpoint, read_command, watch_with
 from hierpretrain.apis.config import DATALOADERS
+from hierpretrain.apis.launch import check_optimizer, config_errors
 from hierpretrain.apis.watching import WATCHERS
 from hierpretrain.commands import errors_in_one_line
 
@@ -46,9 +47,9 @@ def main() -> None:
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
-    with errors_in_one_line(), nearest_names():
+    with errors_in_one_line(), config_errors():
         runner = _build(parser)
-    with nearest_names():
+    with config_errors():
         runner.train()
 
 
@@ -75,6 +76,7 @@ def _build(parser: argparse.ArgumentParser) -> Runner:
         if config.get(key) and args.no_persistent_workers:
             config[key].persistent_workers = False
     watch_with(config, args.vis)
+    check_optimizer(config)
     runner = build_runner(config)
     if config.get("resume"):
         check_checkpoint(runner.model, config.load_from)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from mmengine.runner import LogProcessor, Runner
 
 from hierpretrain.registry import LOG_PROCESSORS
 
-_PATTERN = r"^(loss|time$|data_time$|grad_norm)"  # what is a mean over the last iterations; the rest is as it was last
+# what is a mean over the last iterations; the rest is as it was last, as all that an evaluation measures
+_OF_TRAINING, _OF_EVALUATION = re.compile(r"^(loss|time$|data_time$|grad_norm)"), re.compile(r"^(data_)?time$")
 
 
 @LOG_PROCESSORS.register_module()
@@ -28,10 +30,11 @@ class ShortLogProcessor(LogProcessor):
     """
 
     def __init__(self, window_size: int = 10, by_epoch: bool = True, num_digits: int = 3) -> None:
-        super().__init__(window_size=window_size, by_epoch=by_epoch, num_digits=num_digits, mean_pattern=_PATTERN)
+        super().__init__(window_size=window_size, by_epoch=by_epoch, num_digits=num_digits)
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the numbers by name, and the line."""
+        self.mean_pattern = _OF_TRAINING if mode == "train" else _OF_EVALUATION
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         return tag, parts_in_brackets(line)
 
@@ -39,6 +42,7 @@ class ShortLogProcessor(LogProcessor):
         self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
         """Returns the numbers by name, and the lines."""
+        self.mean_pattern = _OF_EVALUATION
         tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         if mode == "val":
             tag = {name: value for name, value in tag.items() if name not in ("time", "data_time")}
@@ -111,7 +115,7 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the text of a record."""
-        lines = [line for line in record.getMessage().splitlines() if line.strip(" -")]
+        lines = [line for line in super().format(record).splitlines() if line.strip(" -")]  # with a traceback
         if len(lines) > self.max_lines and record.levelno < logging.WARNING:
             lines = [f"{lines[0]} ... ({len(lines) - 1} more lines in the log file)"]
         level = "" if record.levelno == logging.INFO else f"{record.levelname}: "

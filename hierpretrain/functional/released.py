@@ -43,7 +43,6 @@ def released_hmlc_loss(
         base_temperature: Scales the loss; the released code has 0.07 whatever its temperature.
         loss_type: ``'hmc'`` (HiMulCon), ``'hce'`` (HiConE, unweighted) or ``'hmce'`` (HiMulConE).
         level_weights: ``'exp'``, as the authors' training script, or ``'pow2'``, their class's default.
-
         on_levels: Called with the (L - 1,) losses of the levels but the images' own, coarsest first, before they are
             weighted.
 

@@ -12,7 +12,7 @@ from hierpretrain.functional import happier_loss, triplet_loss
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import level_nodes
+from hierpretrain.models.losses import level_nodes, two_rows
 from hierpretrain.registry import MODELS
 
 
@@ -44,6 +44,7 @@ class TripletLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.level, self.margin, self.mining, self.distance = level, margin, mining, distance
+        triplet_loss(*two_rows(), margin=margin, mining=mining, distance=distance)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
@@ -107,6 +108,7 @@ class HAPPIERLoss(ClassifierLoss):
             raise ValueError(f"proxy_temperature must be above 0; it is {proxy_temperature}")
         self.lam, self.proxy_temperature = lam, proxy_temperature
         self.options = dict(alpha=alpha, temperature=temperature, slope=slope, delta=delta, start=start, offset=offset)
+        happier_loss(*two_rows(1), **self.options)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:

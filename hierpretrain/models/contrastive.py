@@ -190,6 +190,8 @@ class HierarchicalContrastive(BaseModel):
     def loss(self, inputs: Tensor | tuple[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Returns the loss of a batch, and what it is made of if the loss has ``terms``.
 
+        Those of a class are not asked for if a class that is derived from it has a ``forward`` alone.
+
         Args:
             inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them, or a tuple with
                 what :meth:`frozen_features` gave of them. With ``grad_cache``, images may be bytes still.
@@ -216,10 +218,16 @@ class HierarchicalContrastive(BaseModel):
         features = normalize(features.float(), dim=1) if self.normalize else features.float()
         labels, instances = torch.cat([labels] * views), instances.repeat(views)
         if self.observe is not None:
-            self.observe(features.detach(), labels)
-        if hasattr(self.loss_module, "terms"):
+            self._show(features.detach(), labels)
+        if _has_terms(self.loss_module):
             return self.loss_module.terms(features, labels, instances)
         return {"loss": self.loss_module(features, labels, instances)}
+
+    @torch.compiler.disable
+    def _show(self, features: Tensor, labels: Tensor) -> None:
+        """Calls ``observe``, in full precision and apart from what is compiled."""
+        with torch.autocast(features.device.type, enabled=False):
+            self.observe(features, labels)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Adds up the losses, as MMEngine does; what has a slash in its name, as ``loss/category``, is only logged."""
@@ -249,6 +257,12 @@ class HierarchicalContrastive(BaseModel):
         for sample, embedding in zip(samples, embeddings, strict=True):
             sample.set_field(embedding.clone(), "embedding")  # of its own, for all metrics to share
         return samples
+
+
+def _has_terms(loss: torch.nn.Module) -> bool:
+    """Returns whether a loss has ``terms`` of what it computes, and not of a class whose ``forward`` it replaces."""
+    methods = (name for owner in type(loss).__mro__ for name in ("terms", "forward") if name in vars(owner))
+    return next(methods, None) == "terms"
 
 
 def _build(config: dict[str, Any]) -> torch.nn.Module:

@@ -85,7 +85,33 @@ def level_keys(number: int, level_names: Sequence[str] | None) -> list[str]:
     """
     if level_names is None:
         level_names = [f"level{level}" for level in range(1, number + 1)]
-    return [f"loss/{name}" for name in [*level_names, "instance"][:number]]
+    last = "instance" if "instance" not in level_names else "instance (views)"  # a level's name is the user's
+    return [f"loss/{name}" for name in [*level_names, last][:number]]
+
+
+def two_rows(*columns: int) -> tuple[Tensor, Tensor]:
+    """Returns features of two rows and their (2, *columns) labels, on which a constructor tries its options.
+
+    So a wrong option is an error where a config is read, and not in the first batch of a training.
+
+    Example:
+        >>> two_rows(1)
+        (tensor([[1., 0.],
+                [0., 1.]]), tensor([[0],
+                [0]]))
+    """
+    return torch.eye(2, device="cpu"), torch.zeros(2, *columns, dtype=torch.int64, device="cpu")
+
+
+class _LevelLosses:
+    """Takes the losses of the levels; one for all batches, for ``torch.compile`` traces anew for each new function."""
+
+    def __call__(self, losses: Tensor) -> None:
+        self._losses = losses
+
+    def named(self, level_names: Sequence[str] | None) -> dict[str, Tensor]:
+        """Returns those of the last batch by their names in the log."""
+        return dict(zip(level_keys(len(self._losses), level_names), self._losses, strict=True))
 
 
 class _HierarchicalLoss(nn.Module):
@@ -95,6 +121,9 @@ class _HierarchicalLoss(nn.Module):
         super().__init__()
         self.instance_level, self.options = instance_level, options
         self._level_names: Sequence[str] | None = None
+        self._levels = _LevelLosses()
+        weights = options["level_weights"]
+        hierarchical_contrastive_loss(*two_rows(1 if isinstance(weights, str) else len(weights)), **options)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the names of the levels, for the log."""
@@ -102,9 +131,8 @@ class _HierarchicalLoss(nn.Module):
 
     def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
         """Returns the ``loss`` and those of the levels, clamped as the loss says and before their weights."""
-        levels: list[Tensor] = []
-        loss = self._loss(features, labels, instances, on_levels=levels.append)
-        return {"loss": loss, **dict(zip(level_keys(len(levels[0]), self._level_names), levels[0], strict=True))}
+        loss = self._loss(features, labels, instances, on_levels=self._levels)
+        return {"loss": loss, **self._levels.named(self._level_names)}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss."""
@@ -255,6 +283,7 @@ class SupConLoss(nn.Module):
     def __init__(self, *, level: int = -1, temperature: float = 0.1, chunk_size: int | None = None) -> None:
         super().__init__()
         self.level, self.temperature, self.chunk_size = level, temperature, chunk_size
+        supcon_loss(*two_rows(), temperature=temperature, chunk_size=chunk_size)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
@@ -282,6 +311,7 @@ class NTXentLoss(nn.Module):
     def __init__(self, *, temperature: float = 0.1, chunk_size: int | None = None) -> None:
         super().__init__()
         self.temperature, self.chunk_size = temperature, chunk_size
+        supcon_loss(*two_rows(), temperature=temperature, chunk_size=chunk_size)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the labels play no part."""
@@ -328,6 +358,8 @@ class ReleasedHMLCLoss(nn.Module):
             level_weights=level_weights,
         )
         self._level_names: Sequence[str] | None = None
+        self._levels = _LevelLosses()
+        released_hmlc_loss(*two_rows(2), **self.options | dict(num_views=2 if num_views > 1 else num_views))
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the names of the levels, for the log."""
@@ -336,10 +368,9 @@ class ReleasedHMLCLoss(nn.Module):
     def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
         """Returns the ``loss`` and those of the levels, before their weights."""
         check_labels(labels)
-        levels: list[Tensor] = []
         rows = torch.cat([labels, instances[:, None]], 1)
-        loss = released_hmlc_loss(features, rows, on_levels=levels.append, **self.options)
-        return {"loss": loss, **dict(zip(level_keys(len(levels[0]), self._level_names), levels[0], strict=True))}
+        loss = released_hmlc_loss(features, rows, on_levels=self._levels, **self.options)
+        return {"loss": loss, **self._levels.named(self._level_names)}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss."""

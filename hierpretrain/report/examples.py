@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hierpretrain.evaluation import Embeddings
+from hierpretrain.report.places import in_several
 from hierpretrain.report.query_scores import QueryScores, Searched
 
 
@@ -34,7 +35,7 @@ def best_and_worst(query: Embeddings, scores: QueryScores, level: int, number: i
         >>> best_and_worst(pets, query_scores(pets, pets, same_set=True), 1)
         ([0, 3], [2, 1])
     """
-    nodes = query.nodes(level).reshape(len(query.labels), -1)[scores.rows].amax(1).tolist()
+    nodes = query.classes(level)[scores.rows].tolist()
     precision = scores.average_precision[:, level - 1].tolist()
     relevant = scores.num_relevant[:, level - 1].tolist()
     there = [place for place in range(len(nodes)) if relevant[place]]
@@ -61,13 +62,14 @@ class Example:
         row: The query's, among all images of the report.
         average_precision: Of its ranking, in [0, 1].
         num_relevant: How many images of its node there are to find.
-        neighbours: Their rows, the nearest first, and whether each is of its node.
+        neighbours: Their rows, the nearest first, and whether each is of its node; ``None`` for one that is left out,
+            since it hangs on several nodes of the level.
     """
 
     row: int
     average_precision: float
     num_relevant: int
-    neighbours: list[tuple[int, bool]]
+    neighbours: list[tuple[int, bool | None]]
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,18 @@ def level_examples(searched: Searched, level: int, number: int = 6) -> LevelExam
         number: How many of each.
     """
     scores = searched.scores
+    several = in_several(searched.gallery, level)
 
     def example(place: int) -> Example:
-        found = [searched.gallery_rows[column] for column in scores.neighbours[place].tolist()]
+        columns, shared = scores.neighbours[place].tolist(), scores.shared[place].tolist()
         return Example(
             searched.query_rows[int(scores.rows[place])],
             float(scores.average_precision[place, level - 1]),
             int(scores.num_relevant[place, level - 1]),
-            list(zip(found, (scores.shared[place] >= level).tolist(), strict=True)),
+            [
+                (searched.gallery_rows[column], None if several[column] else number >= level)
+                for column, number in zip(columns, shared, strict=True)
+            ],
         )
 
     best, worst = best_and_worst(searched.query, scores, level, number)

@@ -12,9 +12,10 @@ from hierpretrain.functional.clustering import best_clustering
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_sums
 from hierpretrain.functional.retrieval import means
 from hierpretrain.functional.violations import hierarchy_violations
-from hierpretrain.report.query_scores import Searched
+from hierpretrain.report.places import in_several
+from hierpretrain.report.query_scores import Searched, most_queries
+from hierpretrain.taxonomy import PAD
 
-MOST_QUERIES = 5000
 MOST_CLUSTERED = 10_000
 MOST_CLUSTERS = 2000
 
@@ -27,14 +28,14 @@ class Number:
         name: What it is called.
         value: A fraction in [0, 1]; ``None`` if it could not be measured.
         meaning: What it says, in a sentence.
-        note: Of what it was measured, or why it was not; empty if of all there is.
+        note: Of what it was measured, or why it was not.
         higher_is_better: Whether it is.
     """
 
     name: str
     value: float | None
     meaning: str
-    note: str = ""
+    note: str
     higher_is_better: bool = True
 
 
@@ -50,32 +51,40 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
     Returns:
         recall@1, MAP@R and NMI.
     """
-    name = images.level_name(level)
     recall = map_at_r = None
     note = "there is no other image to find"
     if searched is not None:
         scores = searched.scores
         there = int((scores.num_relevant[:, level - 1] > 0).sum())
-        note = f"no query has an image of its {name} to find"
+        note = f"no query has an image of its {images.level_name(level)} to find"
         if there:
             recall, map_at_r = float(scores.recall(level, torch.ones(1))[0]), scores.mean_map_at_r(level)
-            note = _of(there, len(scores.rows), len(searched.query.features))
+            several = int(in_several(searched.query, level)[scores.rows].sum())
+            note = _of(there, len(scores.rows), len(searched.query.features), several)
     return [
-        Number("recall@1", recall, f"The share of queries whose nearest neighbour is of the same {name}.", note),
+        Number("recall@1", recall, "The share of queries whose nearest neighbour is of the same node.", note),
         Number(
             "MAP@R",
             map_at_r,
-            f"How well the R images of a query's {name} fill the first R places of its ranking; 1 is a perfect one.",
+            "How well the R images of a query's node fill the first R places of its ranking; 100 % is a perfect one.",
             note,
         ),
         _nmi(images, level, seed),
     ]
 
 
-def _of(evaluated: int, asked: int, number: int) -> str:
+def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
     """Says how many queries a number is of."""
-    lone = f"; {asked - evaluated:,} more have nothing to find" if evaluated < asked else ""
-    return f"{evaluated:,} queries{_drawn(asked, number)}{lone}"
+    words = _count(evaluated, "query", "queries") + _drawn(asked, number)
+    if lone := asked - evaluated - several:
+        words += f"; {lone:,} more {'has' if lone == 1 else 'have'} nothing to find"
+    if several:
+        words += f"; {several:,} of several nodes {'is' if several == 1 else 'are'} left out"
+    return words
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def _drawn(asked: int, number: int) -> str:
@@ -83,14 +92,13 @@ def _drawn(asked: int, number: int) -> str:
 
 
 def _nmi(images: Embeddings, level: int, seed: int) -> Number:
-    name = images.level_name(level)
     meaning = (
-        f"How well the nodes of {name} agree with as many clusters that k-means finds in the embedding, in [0, 1]. It "
-        "grows with the number of nodes."
+        "How well the nodes agree with as many clusters that k-means finds in the embedding. It grows with the number "
+        "of nodes."
     )
     classes = images.classes(level)
-    known = (classes >= 0).nonzero()[:, 0]
-    note = ""
+    known = (classes != PAD).nonzero()[:, 0]
+    note = _count(len(known), "image", "images")
     if len(known) > MOST_CLUSTERED:
         drawn = np.random.default_rng(seed).choice(len(known), MOST_CLUSTERED, replace=False)
         note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}"
@@ -123,15 +131,17 @@ def tree_numbers(images: Embeddings, searched: Searched | None, *, seed: int = 0
 def _h_ap(searched: Searched | None, seed: int) -> Number:
     meaning = (
         "Hierarchical average precision (Ramzi et al. 2022): average precision in which a neighbour counts the more, "
-        "the more levels it shares with the query; 1 is a ranking sorted by closeness in the tree."
+        "the more levels it shares with the query; 100 % is a ranking sorted by closeness in the tree."
     )
     if searched is None:
         return Number("H-AP", None, meaning, "there is no other image to find")
     query, gallery = searched.query, searched.gallery
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(query.features)))
+    order = torch.arange(len(query.features))  # in which equal similarities rank
+    every = -(-len(order) // most_queries(len(gallery.features)))
+    if every > 1:
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(order)))
     sides = [query.features[order], query.labels[order]]
     sides += sides if searched.same_set else [gallery.features, gallery.labels]
-    every = -(-len(order) // MOST_QUERIES)
     sums = hierarchical_retrieval_sums(*sides, ks=(), same_set=searched.same_set, part=(0, every))
     there, lone = int(sums["num_queries"]), int(sums["num_lone_queries"])
     if not there:
@@ -141,15 +151,18 @@ def _h_ap(searched: Searched | None, seed: int) -> Number:
 
 def _violations(images: Embeddings, seed: int) -> Number:
     meaning = (
-        "Of two relatives of an image, how often the one that is closer in the tree is the less similar one; 0 is an "
-        "order that the tree agrees with, 0.5 a random one."
+        "Of two relatives of an image, how often the one that is closer in the tree is the less similar one; 0 % is an "
+        "order that the tree agrees with, 50 % a random one."
     )
     try:
-        shares = hierarchy_violations(images.features, images.labels, max_anchors=1000, seed=seed)
+        shares = hierarchy_violations(images.features, images.labels, seed=seed)
     except ValueError:  # no triple at all
         shares = {}
     if "violations" not in shares:
         note = "it takes two relatives of an image of which one is closer in the tree"
         return Number("violations", None, meaning, note, higher_is_better=False)
-    note = f"{shares['num_triples']:,} triples of {shares['num_anchors']:,} images"
+    number, labelled = int(shares["num_anchors"]), int((images.labels != PAD).flatten(1).any(1).sum())
+    note = f"{shares['num_triples']:,} triples around {_count(number, 'image', 'images')}"
+    if number < labelled:
+        note += f" drawn from {labelled:,}"
     return Number("violations", shares["violations"], meaning, note, higher_is_better=False)

@@ -58,30 +58,38 @@ def headline(tree: Taxonomy, cards: Sequence[Sequence[Number]], overall: Sequenc
     """Returns a card for each level and one for the whole tree."""
     if not cards:
         return _missing(f"There are no numbers. {_NO_LABELS}")
-    titles = [(text(name), f"{tree.num_nodes(name):,} nodes") for name in tree.level_names]
+    titles = [(name, _nodes(tree.num_nodes(name))) for name in tree.level_names]
     made = [_card(*title, numbers) for title, numbers in zip(titles, cards, strict=True)]
     made.append(_card("The whole tree", "all levels together", overall))
-    lead = "Hover over a name to see what the number says, and of how many images it is."
-    return f'<p class="lead">{lead}</p><div class="levels">{"".join(made)}</div>'
+    meanings = {number.name: number.meaning for numbers in (*cards, overall) for number in numbers}
+    listed = "".join(f"<dt>{text(name)}</dt><dd>{text(meaning)}</dd>" for name, meaning in meanings.items())
+    return (
+        f'<div class="levels">{"".join(made)}</div>'
+        f'<details id="meanings"><summary>What the numbers say</summary><dl>{listed}</dl></details>'
+    )
+
+
+def _nodes(number: int) -> str:
+    return f"{number:,} {'node' if number == 1 else 'nodes'}"
 
 
 def _card(title: str, size: str, numbers: Sequence[Number]) -> str:
-    return f'<div class="card"><h3>{title} <small>{size}</small></h3>{"".join(map(_figure, numbers))}</div>'
+    notes: dict[str, list[str]] = {}
+    for number in numbers:
+        notes.setdefault(number.note, []).append(number.name)
+    lines = "".join(f'<p class="of">{text(", ".join(names))}: {text(note)}</p>' for note, names in notes.items())
+    figures = "".join(map(_figure, numbers))
+    return f'<div class="card"><h3>{text(title)} <small>{size}</small></h3>{figures}{lines}</div>'
 
 
 def _figure(number: Number) -> str:
-    hint = text(f"{number.meaning} Measured: {number.note}." if number.value is not None else number.meaning)
     name = text(number.name) + ("" if number.higher_is_better else " <small>lower is better</small>")
-    if number.value is None:
-        return (
-            f'<div class="figure" title="{hint}"><span class="name">{name}</span><span class="value">-</span>'
-            f'<span class="why">{text(number.note)}</span></div>'
-        )
-    width = f"{100 * min(max(number.value, 0), 1):.1f}%"
+    value, width = "-", 0.0
+    if number.value is not None:
+        value, width = f"{100 * number.value:.1f} %", 100 * min(max(number.value, 0), 1)
     return (
-        f'<div class="figure" title="{hint}"><span class="name">{name}</span>'
-        f'<span class="value">{100 * number.value:.1f} %</span>'
-        f'<span class="meter"><i style="width:{width}"></i></span></div>'
+        f'<div class="figure" title="{text(number.meaning)}"><span class="name">{name}</span>'
+        f'<span class="value">{value}</span><span class="meter"><i style="width:{width:.1f}%"></i></span></div>'
     )
 
 
@@ -96,7 +104,8 @@ def map_note(how: str, number: int, shown: int, pictures: Thumbnails) -> str:
     if not pictures.side:
         words.append("There are no thumbnails: they would make the file too large.")
     elif pictures.unread:
-        words.append(f"{len(pictures.unread):,} images could not be read again for a thumbnail: it is grey.")
+        number = len(pictures.unread)
+        words.append(f"{number:,} {'image' if number == 1 else 'images'} could not be read for a thumbnail, which is grey.")
     return text(" ".join(words))
 
 

@@ -12,6 +12,20 @@ from hierpretrain.evaluation import Embeddings
 from hierpretrain.evaluation.embeddings import Splits
 from hierpretrain.functional.hierarchical_retrieval import ranked_levels
 from hierpretrain.functional.search import unit_pair
+from hierpretrain.report.places import in_several
+
+MOST_PAIRS = 10**8
+"""Of queries and gallery items that are compared: 10,000 images are all queries, of 50,000 only 2,000 are."""
+
+
+def most_queries(num_items: int) -> int:
+    """Returns how many queries can be afforded in a gallery: 1,000 at least.
+
+    Example:
+        >>> most_queries(50_000), most_queries(1_000_000)
+        (2000, 1000)
+    """
+    return max(1000, MOST_PAIRS // num_items)
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,7 @@ class QueryScores:
 
     Attributes:
         rows: (Q,) int64, their rows among all queries, ascending.
-        num_relevant: (Q, L) int64, gallery items that share a node of the level with the query.
+        num_relevant: (Q, L) int64, gallery items that share the node of the level with the query.
         first_rank: (Q, L) int64, the rank from 1 of the first of them; 0 if there is none.
         map_at_r: (Q, L) float64, ``1/R sum_{i <= R} rel_i P@i`` for R relevant items; 0 if there is none.
         average_precision: (Q, L) float64, the mean precision at the ranks of all relevant items; 0 if there is none.
@@ -47,20 +61,20 @@ class QueryScores:
 
 
 def query_scores(
-    query: Embeddings, gallery: Embeddings, *, same_set: bool, k: int = 8, max_queries: int = 5000, seed: int = 0
+    query: Embeddings, gallery: Embeddings, *, same_set: bool, k: int = 8, max_queries: int | None = None, seed: int = 0
 ) -> QueryScores:
     """Ranks the whole gallery for each query, or for a sample of them, and scores the ranking at every level.
 
-    An item is relevant at a level if it shares a node of that level with the query, by any of their paths. At each
-    level the means over the queries that have a relevant item are the numbers of
-    :func:`hierpretrain.functional.retrieval_metrics`.
+    An item is relevant at a level if it shares the node of that level with the query. One that hangs on several nodes
+    of the level is neither query nor item there. So the means over the queries that have a relevant item are the
+    numbers of :class:`hierpretrain.evaluation.RetrievalMetric`.
 
     Args:
         query: Q images, with labels of at least one level.
         gallery: G images.
         same_set: Query and gallery are the same images, and none is an answer to itself.
         k: How many neighbours to keep; of a smaller gallery, all are.
-        max_queries: Of more queries, so many are drawn.
+        max_queries: Of more queries, so many are drawn; by default :func:`most_queries`.
         seed: Of that draw.
 
     Returns:
@@ -78,6 +92,7 @@ def query_scores(
     """
     queries, items = unit_pair(query.features, gallery.features)
     rows = torch.arange(len(queries))
+    max_queries = most_queries(len(items)) if max_queries is None else max_queries
     if len(rows) > max_queries:
         drawn = np.random.default_rng(seed).choice(len(rows), max_queries, replace=False)
         rows = torch.from_numpy(np.sort(drawn))
@@ -94,11 +109,19 @@ def query_scores(
         shared=torch.zeros(len(rows), k, dtype=torch.int64),
     )
     own_rows = rows if same_set else None
+    several = [(in_several(query, level)[rows], in_several(gallery, level)) for level in range(1, num_levels + 1)]
     for block, _, ranked, levels in ranked_levels(queries[rows], query.labels[rows], items, gallery.labels, own_rows):
         scores.neighbours[block], scores.shared[block] = ranked[:, :k], levels[:, :k]
         for column in range(num_levels):
             # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
-            row, place = (levels > column).nonzero().unbind(1)
+            asked, offered = several[column]
+            relevant = (levels > column) & ~asked[block, None]
+            if not offered.any():
+                row, place = relevant.nonzero().unbind(1)
+            else:
+                left_out = offered[ranked]
+                row, place = (relevant & ~left_out).nonzero().unbind(1)
+                place -= left_out.cumsum(1)[row, place]  # those behind move up
             number = row.bincount(minlength=len(block))
             hits = torch.arange(1, len(row) + 1) - (number.cumsum(0) - number)[row]
             precision = hits.double() / (place + 1)
@@ -141,7 +164,7 @@ def search(
     gallery: Splits | None = None,
     *,
     k: int = 8,
-    max_queries: int = 5000,
+    max_queries: int | None = None,
     seed: int = 0,
 ) -> Searched | None:
     """Searches for the queries in the gallery, and remembers which of all images they are.
@@ -151,7 +174,7 @@ def search(
         query: Splits of the queries, as for :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         k: How many neighbours of each query to keep.
-        max_queries: Of more queries, so many are drawn.
+        max_queries: Of more queries, so many are drawn; by default :func:`most_queries`.
         seed: Of that draw.
 
     Returns:

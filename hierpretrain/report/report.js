@@ -30,7 +30,11 @@ function fillSelect(select, entries) {
 
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const shortened = (text, most) => (text.length <= most ? text : text.slice(0, most - 1) + "…");
-const percent = (value) => (100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0) + " %";
+// 0 % is none and 100 % is all
+const percent = (value) => {
+  const near = (value > 0 && value < 0.1) || (value > 0.99 && value < 1);
+  return near ? Math.min(Math.max(100 * value, 0.1), 99.9).toFixed(1) + " %" : (100 * value).toFixed(0) + " %";
+};
 const number = (value) => value.toLocaleString("en");
 
 // ---------------------------------------------------------------- the tree
@@ -109,6 +113,10 @@ function thumbnail(image, options = {}) {
 }
 
 // ---------------------------------------------------------------- Plotly
+const isDark = matchMedia("screen and (prefers-color-scheme: dark)");
+const PALETTE = data.palette.colours;
+const paler = (hex) => "#" + [1, 3, 5].map((at) => Math.round(0.65 * parseInt(hex.slice(at, at + 2), 16) + 0.35 * 255).toString(16)).join("");
+const paletteColour = (at) => (isDark.matches ? paler(PALETTE[at % PALETTE.length]) : PALETTE[at % PALETTE.length]);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function layout(options) {
@@ -137,7 +145,6 @@ const hasWebGL = (() => {
   return Boolean(canvas.getContext("webgl") || canvas.getContext("experimental-webgl"));
 })();
 const MOST_WITHOUT_WEBGL = 8000;
-const MOST_COLOURED = data.palette.colours.length;
 let highlighted = NONE; // a node whose images alone are coloured
 let pinned = NONE;
 
@@ -176,7 +183,7 @@ function mapTraces() {
   }
   const known = [...members.keys()].filter((group) => group !== NONE);
   known.sort((a, b) => members.get(b).length - members.get(a).length || a - b);
-  const rest = known.slice(MOST_COLOURED).flatMap((group) => members.get(group));
+  const rest = known.slice(PALETTE.length).flatMap((group) => members.get(group));
   const grey = rest.concat(members.get(NONE) || []);
   const size = Math.max(3, Math.min(8, 330 / Math.sqrt(Math.max(1, numPoints / step))));
   const trace = (points, name, marker) => ({
@@ -189,8 +196,8 @@ function mapTraces() {
     hoverinfo: "none",
     marker: { size, line: { width: 0 }, ...marker },
   });
-  const traces = known.slice(0, MOST_COLOURED).map((group, at) =>
-    trace(members.get(group), nameOf(group), { color: data.palette.colours[at], symbol: data.palette.symbols[at], opacity: 0.85 })
+  const traces = known.slice(0, PALETTE.length).map((group, at) =>
+    trace(members.get(group), nameOf(group), { color: paletteColour(at), symbol: data.palette.symbols[at], opacity: 0.85 })
   );
   if (grey.length) traces.unshift(trace(grey, otherName, { color: colour("--other"), opacity: 0.55, size: size * 0.8 }));
   if (grey.length) traces[0].legendrank = 2000; // drawn first, below the others, but named last
@@ -264,8 +271,7 @@ function setUpMap() {
   fillSelect(byId("map-split"), [["", "all"], ...data.images.split_names.map((name, at) => [String(at), name])]);
   byId("map-split-label").hidden = data.images.split_names.length < 2;
   byId("map-split").addEventListener("change", drawMap);
-  byId("pin").append(element("p", {}, "Click a point to pin its image here."));
-  drawMap().then(() => {
+  pin(0).then(() => { // any image shows what a click does
     performance.mark("map drawn");
     byId("map-plot").dataset.drawn = "yes";
     const plot = byId("map-plot");
@@ -294,7 +300,7 @@ function drawRecall() {
     y: curve.values.map((value) => 100 * value),
     mode: curve.ks.length > 1 ? "lines" : "markers",
     name: plain(curve.name),
-    line: { color: data.palette.colours[at % MOST_COLOURED], width: 2.5 },
+    line: { color: paletteColour(at), width: 2.5 },
     hovertemplate: "recall@%{x}: %{y:.1f} %",
   }));
   const ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
@@ -349,10 +355,11 @@ function treeRow([node, depth], inTree) {
   const below = inTree && (children.get(node) || []).some((child) => quality.images[child] > 0);
   const fold = below
     ? element("button", { class: "fold", type: "button", "aria-expanded": opened.has(node), "aria-label": "children", onclick: () => { opened.has(node) ? opened.delete(node) : opened.add(node); drawTree(); } }, opened.has(node) ? "▾" : "▸")
-    : element("button", { class: "fold", type: "button", disabled: "", "aria-hidden": "true", tabindex: "-1" }, inTree ? "·" : "");
-  const name = element("td", {}, fold, element("button", { class: "node", type: "button", onclick: () => showOnMap(node) }, tree.names[node]));
-  name.firstChild.style.marginLeft = 1.3 * depth + "rem";
+    : element("span", { class: "fold", "aria-hidden": "true" }, "·");
+  const name = element("div", {}, element("button", { class: "node", type: "button", onclick: () => showOnMap(node) }, tree.names[node]));
   if (!inTree && parents[node] !== NONE) name.append(element("span", { class: "of" }, "  in " + pathOf(parents[node]).join(" › ")));
+  const first = element("td", {}, element("div", { class: "name" }, inTree ? fold : null, name));
+  first.firstChild.style.marginLeft = Math.min(1.3 * depth, 10) + "rem";
   const cell = element("td");
   if (share === null) cell.append(element("span", { class: "of" }, "a single image: nothing to find"));
   else {
@@ -366,7 +373,7 @@ function treeRow([node, depth], inTree) {
     mixed.append(tree.names[other], element("span", { class: "of" }, `  ${number(quality.mixed[node])} of ${number(quality.images[node])}`));
     mixed.title = pathOf(other).join(" › ");
   }
-  const row = element("tr", {}, name, element("td", { class: "number" }, number(quality.images[node])), cell, mixed);
+  const row = element("tr", {}, first, element("td", { class: "number" }, number(quality.images[node])), cell, mixed);
   row.dataset.node = node;
   return row;
 }
@@ -463,7 +470,7 @@ function drawQueries() {
     for (const query of queries) {
       const asked = shot(query.image, "asked");
       asked.append(element("div", { class: "of" }, `AP ${(100 * query.average_precision).toFixed(1)} %, ${number(query.num_relevant)} to find`));
-      rows.push(element("div", { class: "query" }, asked, ...query.neighbours.map(([image, right]) => shot(image, right ? "right" : "wrong"))));
+      rows.push(element("div", { class: "query" }, asked, ...query.neighbours.map(([image, right]) => shot(image, right === null ? "neither" : right ? "right" : "wrong"))));
     }
   }
   byId("queries-rows").replaceChildren(...rows);
@@ -498,7 +505,7 @@ function drawTraining() {
     const traces = curves.map(([line, [steps, values]], at) => ({
       x: steps, y: values, name: plain(shortened(line, 30)),
       mode: steps.length < 12 ? "lines+markers" : "lines",
-      line: { color: data.palette.colours[at % MOST_COLOURED], width: 2 },
+      line: { color: paletteColour(at), width: 2 },
       hovertemplate: "%{y:.4~g}",
     }));
     Plotly.newPlot(plot, traces, layout({
@@ -525,7 +532,7 @@ setTimeout(() => { // the map comes first
   drawTraining();
   document.body.dataset.ready = "yes";
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+isDark.addEventListener("change", () => {
   drawMap();
   drawRecall();
   drawSiblings();

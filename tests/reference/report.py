@@ -61,11 +61,15 @@ def sibling_confusion(images):
 
 
 def query_score(images, row, rows, level):
-    """(relevant items, rank of the first or 0, MAP@R, average precision) of a query among some rows."""
+    """(relevant items, rank of the first or 0, MAP@R, average precision) of a query among some rows.
+
+    Images of several nodes of the level are left out.
+    """
+    rows = [j for j in rows if len(set(nodes_of(images, j, level))) < 2]
     order = [j for j in ranking(images.features[row].double(), images.features.double(), row) if j in rows]
     own = set(nodes_of(images, row, level))
     relevant = [bool(own & set(nodes_of(images, j, level))) for j in order]
-    number = sum(relevant)
+    number = sum(relevant) if len(own) < 2 else 0
     if not number:
         return 0, 0, 0.0, 0.0
     precision = [sum(relevant[: rank + 1]) / (rank + 1) * relevant[rank] for rank in range(len(order))]

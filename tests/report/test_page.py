@@ -202,7 +202,7 @@ def test_missing_files_are_grey_and_counted(tmp_path):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "there.png")
     images = random_set(0, files=[str(tmp_path / "there.png"), *(str(tmp_path / f"{i}.png") for i in range(39))])
     page, _ = written(images, tmp_path)
-    assert "39 images could not be read again for a thumbnail: it is grey." in page.texts["map"]
+    assert "39 images could not be read for a thumbnail, which is grey." in page.texts["map"]
 
 
 def test_the_thumbnails_make_the_file_fit(tmp_path, no_map):
