@@ -28,6 +28,7 @@ myst_heading_anchors = 3  # links to headings have the anchors that a code host 
 nb_execution_mode = "cache"
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
+nb_merge_streams = True
 copybutton_exclude = ".linenos, .gp, .go"
 
 # ---------------------------------------------------------------- looks
@@ -37,6 +38,7 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
 
 # ---------------------------------------------------------------- docstrings
 # what a class has from our own inner bases is its own; what it has from these is on their pages

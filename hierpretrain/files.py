@@ -33,3 +33,28 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raises unless a file can be written at a place; to be called before the work, not after it.
+
+    Args:
+        path: The place; folders above it may be missing.
+        folder: Whether it is a folder that shall be written there.
+
+    Raises:
+        ValueError: That names what is in the way.
+
+    Example:
+        >>> check_place(f"{__file__}/results.json")
+        Traceback (most recent call last):
+        ValueError: .../files.py/results.json cannot be written: .../files.py is a file; give another place
+    """
+    above = Path(path).absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "is not yours to write to" if above.is_dir() else "is a file"
+        raise ValueError(f"{path} cannot be written: {above} {why}; give another place")
+    if not folder and Path(path).is_dir():
+        raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file")

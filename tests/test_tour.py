@@ -52,7 +52,7 @@ def test_the_tour_runs_from_its_first_command_to_its_last(place):
     assert "embedded 1,254 images" in index
     assert Image.open(folder / "found.png").size[0] > 700
     assert search.count("data/emoji64/") >= 4 * 7  # four queries and six neighbours of each
-    neighbours = re.findall(r"^ +\d+  [\d.]+  (\S+)", within, re.M)
+    neighbours = re.findall(r"^ +\d+ +[\d.]+ +(\S+)", within, re.M)
     assert len(neighbours) == 4
     assert all(label.startswith("animals-nature/") for label in neighbours)
     assert re.search(r"flag-td/twemoji.webp: flags \(0\.\d+\) / country-flag \(0\.\d+\)", classify)

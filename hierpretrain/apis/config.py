@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,8 +145,8 @@ def load_config(
         data_root: Where the data set is, for all three dataloaders.
 
     Raises:
-        ValueError: If there is no such config, it or a base or a module of it is missing or no Python, an option does
-            not fit into it, or a top-level key is unknown.
+        ValueError: If there is no such config, it or a base or a module of it is missing or fails, an option does not
+            fit into it, or a top-level key is unknown.
     """
     path = find_config(path)
     try:
@@ -159,13 +160,41 @@ def load_config(
             f"{path} wants a module that is missing: {error.__cause__ or error}; install it, or, if it is a file of "
             "your own, put its folder on PYTHONPATH"
         ) from error
+    except Exception as error:  # a config is a program, and fails like one
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+        raise ValueError(f"{path} is no config that can be read: {type(error).__name__}: {error}{where}") from error
     if data_root is not None:
         for key in DATALOADERS:
             if config.get(key):
                 config[key].dataset.data_root = data_root
-    try:
-        config.merge_from_dict(dict(options or {}))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the options do not fit into {path}: {error.args[0]}") from error
+    override(config, options or {}, os.fspath(path))
     check_config(config)
     return config
+
+
+def override(config: Config, options: Mapping[str, Any], name: str) -> None:
+    """Overrides values of a config, in place.
+
+    Args:
+        config: The config.
+        options: Dotted keys and their values, as ``--cfg-options`` gives them.
+        name: What a message shall call the config.
+
+    Raises:
+        ValueError: If an option does not fit into the config, or begins with a key that nothing reads.
+
+    Example:
+        >>> config = Config(dict(model=dict(type="ResNet", depth=18)))
+        >>> override(config, {"model.depth": 34}, "mine.py")
+        >>> config.model.depth
+        34
+        >>> override(config, {"modle.depth": 50}, "mine.py")
+        Traceback (most recent call last):
+        ValueError: the config has the unknown key 'modle'; did you mean 'model'? ...
+    """
+    check_config({key: None for key in (option.partition(".")[0] for option in options) if key not in config})
+    try:
+        config.merge_from_dict(dict(options))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the options do not fit into {name}: {error.args[0]}") from error

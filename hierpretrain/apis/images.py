@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from torch import Tensor
 
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
-from hierpretrain.datasets import HierarchicalDataset, ListDataset
+from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT, numbered_levels, walk_folder
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.taxonomy import Taxonomy
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
 """One image: a file, an (H, W, 3) RGB or (H, W) grey array of uint8, or a picture of Pillow's."""
-Images = Picture | HierarchicalDataset | Sequence[Any]
-"""An image, a folder, a glob pattern, a list file, a data set, or a sequence of these."""
+Images = Picture | HierarchicalDataset | Iterable[Any]
+"""An image, a folder, a glob pattern, a list file, a data set, or several of these."""
 
 _LISTS = (".csv", ".json", ".jsonl")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
@@ -66,7 +66,7 @@ def gather_images(images: Images) -> ImageSet:
     ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and pictures.
 
     Args:
-        images: An image, a folder, a pattern, a list, a data set, or a sequence of these.
+        images: An image, a folder, a pattern, a list, a data set, or a list, a tuple or an iterator of these.
 
     Raises:
         ValueError: If there is no such file, a folder or a pattern has no image, an array is no image, or parts of a
@@ -79,7 +79,7 @@ def gather_images(images: Images) -> ImageSet:
     """
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = list(images)
-    if not isinstance(images, list | tuple):
+    if not isinstance(images, list | tuple | Iterator):
         images = [images]
     parts: list[ImageSet] = []
     for one in images:
@@ -114,16 +114,24 @@ def config_dataset(
         return registry.DATASETS.build({"_scope_": "hierpretrain", **options})
 
 
-def read_picture(source: Picture, min_side: int | None = None) -> Image.Image:
+def read_picture(source: Picture, min_side: int | None = None, *, name: str = "of Pillow's") -> Image.Image:
     """Returns an image, wherever it comes from, as an upright picture of mode RGB.
 
+    Args:
+        source: The image.
+        min_side: See :func:`~hierpretrain.datasets.loading.open_rgb`.
+        name: What a message shall call a picture of Pillow's.
+
     Raises:
-        UnreadableImage: If a file cannot be read; see :func:`~hierpretrain.datasets.loading.open_rgb`.
+        UnreadableImage: If it cannot be read; see :func:`~hierpretrain.datasets.loading.open_rgb`.
     """
     if isinstance(source, np.ndarray):
         return Image.fromarray(source).convert("RGB")
     if isinstance(source, Image.Image):
-        return as_rgb(source)
+        try:
+            return as_rgb(source)
+        except Exception as error:  # it may be a file that was opened and not read yet
+            raise UnreadableImage(f"cannot read the image {name}: {error or type(error).__name__}") from error
     return open_rgb(os.fspath(source), min_side)
 
 
@@ -143,12 +151,15 @@ def _part(one: Any, number: int) -> ImageSet:
             meta["flat_label_values"],
         )
     if isinstance(one, Image.Image):
+        if 0 in one.size:
+            raise ValueError(f"a picture must have pixels; <image {number}> is {one.width} x {one.height}")
         return _unlabelled([one], [f"<image {number}>"])
     if isinstance(one, np.ndarray):
         return _unlabelled([_checked_array(one)], [f"<image {number}>"])
     if not isinstance(one, str | os.PathLike):
+        hint = "; of a (3, H, W) tensor give tensor.permute(1, 2, 0).numpy()" if isinstance(one, Tensor) else ""
         raise ValueError(
-            f"an image must be a path, an array (H, W, 3), a picture of Pillow's or a data set; it is {type(one)}"
+            f"an image must be a path, an array (H, W, 3), a picture of Pillow's or a data set; it is {type(one)}{hint}"
         )
     path = os.path.expanduser(os.fspath(one))
     if os.path.isdir(path):

@@ -260,10 +260,7 @@ class EmbeddingIndex:
         Raises:
             ValueError: If k is below 1, there is no such level or branch, or embeddings are not as long as the index's.
         """
-        branch = None if within is None else find_branch(self.taxonomy, within)
-        if level is not None and not self.taxonomy.num_levels:
-            raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
-        number = None if level is None else self.taxonomy.level(level)
+        number, branch = self.check_search(k, level=level, within=within)
         if branch is None and number is None:
             scores, rows = search_rows(self._rows, query.features, k)
             nodes = rows
@@ -283,6 +280,24 @@ class EmbeddingIndex:
             ]
             results.append(SearchResult(path, tuple(neighbours)))
         return results
+
+    def check_search(
+        self, k: int = 10, *, level: int | str | None = None, within: str | Sequence[str] | None = None
+    ) -> tuple[int | None, Tensor | None]:
+        """Raises unless :meth:`search` can answer; to be called before queries are embedded, not after it.
+
+        Returns:
+            The number of the level, and the (1, L) label row of the branch.
+
+        Raises:
+            ValueError: As :meth:`search`, but for the embeddings.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1; it is {k}")
+        if level is not None and not self.taxonomy.num_levels:
+            raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
+        number = None if level is None else self.taxonomy.level(level)
+        return number, None if within is None else find_branch(self.taxonomy, within)
 
     def classify(
         self, query: Embeddings, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
@@ -306,14 +321,7 @@ class EmbeddingIndex:
             ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
                 the index's.
         """
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be above 0 and up to 1, a share of the votes; it is {threshold}")
-        labelled = depth(self.labels) > 0
-        if not labelled.any():
-            raise ValueError(
-                "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
-                "folder with a sub-folder a class, or a list"
-            )
+        labelled = self.check_classify(k, threshold)
         if labelled.all():
             scores, rows = search_rows(self._rows, query.features, k)
         else:
@@ -329,6 +337,27 @@ class EmbeddingIndex:
             refused = (names[number], shares[number]) if number < len(names) else None
             answers.append(Classification(path, tuple(names[:number]), tuple(shares[:number]), refused))
         return answers
+
+    def check_classify(self, k: int = 20, threshold: float = 0.5) -> Tensor:
+        """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
+
+        Returns:
+            (N,) bool, the images that can vote.
+
+        Raises:
+            ValueError: As :meth:`classify`, but for the embeddings and the temperature.
+        """
+        if k < 1:
+            raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold must be above 0 and up to 1, a share of the votes; it is {threshold}")
+        labelled = depth(self.labels) > 0
+        if not labelled.any():
+            raise ValueError(
+                "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
+                "folder with a sub-folder a class, or a list"
+            )
+        return labelled
 
     def _groups(self, level: int | None, branch: Tensor | None) -> Tensor:
         """Returns what is searched for: nodes of a level, or images, in a branch or anywhere: (N,) or (N, P)."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.files import write_whole
-from hierpretrain.functional.approximate import make_reconstructible
+from hierpretrain.files import check_place, write_whole
+from hierpretrain.functional.approximate import check_stored, make_reconstructible
 from hierpretrain.taxonomy import Taxonomy
 
 _FORMAT = "hierpretrain.index.v1"
@@ -42,7 +42,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
     """Raises unless an index may be written to a folder: a new or an empty one, or one that holds an index alone.
 
     Raises:
-        ValueError: That names a file that would be lost.
+        ValueError: That names a file that would be lost, or what is in the way.
 
     Example:
         >>> import tempfile
@@ -56,6 +56,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; an index is a folder: give another name")
+    check_place(folder, folder=True)
     there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     if there and (_ABOUT not in there or there - _OURS):
         what = "is no index" if _ABOUT not in there else "no part of an index"
@@ -187,6 +188,10 @@ def _read_rows(path: Path, digest: str) -> Any:
         make_reconstructible(rows)
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is no index of faiss: {error}; {_REMEDY}") from error
+    try:
+        check_stored(rows)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
     return rows
 
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hierpretrain import registry
-from hierpretrain.apis.config import nearest_names
-from hierpretrain.apis.images import Images, Picture, gather_images, read_picture
+from hierpretrain.apis.config import nearest_names, override
+from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
 from hierpretrain.apis.index import Classification, EmbeddingIndex, SearchResult
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.launch import check_checkpoint
@@ -36,6 +36,9 @@ from hierpretrain.datasets.loading import PackInputs
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.models import HierarchicalContrastive
+
+# options of encoders that only training heeds, and what MMEngine notes of where a config was read from
+_WITHOUT_EFFECT = {"_scope_", "frozen", "frozen_stages", "init_cfg", "norm_eval", "pretrained", "with_cp"}
 
 
 class EmbeddingInferencer:
@@ -63,8 +66,8 @@ class EmbeddingInferencer:
         index: What :meth:`search` and :meth:`classify` look into.
 
     Raises:
-        ValueError: If the model is unknown, the checkpoint is missing, damaged or another model's, or the config has no
-            test pipeline that begins with opening a file.
+        ValueError: If the model is unknown or cannot be built, the checkpoint is missing, damaged or another model's,
+            the config has no test pipeline that begins with opening a file, or there is no such device.
 
     Example:
         >>> import tempfile
@@ -108,14 +111,14 @@ class EmbeddingInferencer:
                 f"{name} comes without weights: give the checkpoint of a training, such as "
                 f"work_dirs/{name}/epoch_5.pth, or '' for the weights that training would start with"
             )
-        self.device = torch.device(device or get_device())
+        self.device = _device(device)
         self.batch_size, self.num_workers, self.on_error, self.progress = batch_size, num_workers, on_error, progress
         self.min_side, self.pipeline = _pipeline(self.config)
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
         parts = ["backbone", "neck", *(["projection"] if self.module.embedding == "projection" else [])]
         about = (self.pipeline, self.min_side, self.module.embedding)
-        self.fingerprint = encoder_fingerprint(self.module, parts, _without_scope(self.config.model), *about)
+        self.fingerprint = encoder_fingerprint(self.module, parts, _effective(self.config.model), *about)
         self.index: EmbeddingIndex | None = None
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
@@ -139,16 +142,19 @@ class EmbeddingInferencer:
 
         Raises:
             ValueError: If there is no image, one cannot be read (with ``on_error='error'``) or none can, images come
-                out of the pipeline in different sizes, or an embedding is not finite.
+                out of the pipeline in different sizes, a batch does not fit into the GPU, or an embedding is not
+                finite.
         """
         found = gather_images(images)
         features, rows, skipped = [], [], {}
-        for batch in self._batches(found.sources):
+        for batch in self._batches(found):
             read = [(row, picture) for row, picture in batch if isinstance(picture, Tensor)]
             skipped.update({found.paths[row]: reason for row, reason in batch if isinstance(reason, str)})
             if skipped and self.on_error == "error":
                 reason = next(iter(skipped.values()))
-                raise UnreadableImage(f"{reason}; replace the file, or go on without it by on_error='skip'")
+                raise UnreadableImage(
+                    f"{reason}; replace the file, or have such files skipped: on_error='skip' (--on-error skip)"
+                )
             if read:
                 features.append(self._embed_batch([picture for _, picture in read]))
                 rows += [row for row, _ in read]
@@ -230,7 +236,9 @@ class EmbeddingInferencer:
         Raises:
             ValueError: If there is no index, as :meth:`embed`, and as :meth:`EmbeddingIndex.search`.
         """
-        return self._index().search(self.embed(images), k, level=level, within=within)
+        index = self._index()
+        index.check_search(k, level=level, within=within)  # not after embedding many images
+        return index.search(self.embed(images), k, level=level, within=within)
 
     def classify(self, images: Images, **options: Any) -> list[Classification]:
         """Says where in the index's tree images belong, level by level, as far as their neighbours agree.
@@ -256,21 +264,27 @@ class EmbeddingInferencer:
 
     @torch.no_grad()
     def _embed_batch(self, pictures: list[Tensor]) -> Tensor:
-        data = self.module.data_preprocessor({"inputs": pictures})
-        return self.module.embed(data["inputs"]).cpu()
+        try:
+            data = self.module.data_preprocessor({"inputs": pictures})
+            return self.module.embed(data["inputs"]).cpu()
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"{len(pictures)} images at a time do not fit into the memory of {self.device}; give a smaller "
+                "batch_size"
+            ) from error
 
-    def _batches(self, sources: Sequence[Picture]) -> Iterator[list[tuple[int, Tensor | str]]]:
+    def _batches(self, images: ImageSet) -> Iterator[list[tuple[int, Tensor | str]]]:
         """Yields lists of (row, what the pipeline made of it, or why it cannot be read)."""
         loader = DataLoader(
-            _Pictures(sources, self.min_side, self.pipeline),
+            _Pictures(images, self.min_side, self.pipeline),
             batch_size=self.batch_size,
-            num_workers=min(self.num_workers, len(sources)),
+            num_workers=min(self.num_workers, len(images.paths)),
             collate_fn=list,
         )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
         with Progress(*columns, console=console, disable=not (self.progress and console.is_terminal)) as progress:
-            task = progress.add_task("embedding", total=len(sources))
+            task = progress.add_task("embedding", total=len(images.paths))
             for batch in loader:
                 yield batch
                 progress.advance(task, len(batch))
@@ -279,15 +293,16 @@ class EmbeddingInferencer:
 class _Pictures(Dataset):
     """Images as the model wants them, or why one cannot be read."""
 
-    def __init__(self, sources: Sequence[Picture], min_side: int | None, pipeline: _Pipeline) -> None:
-        self.sources, self.min_side, self.pipeline = sources, min_side, pipeline
+    def __init__(self, images: ImageSet, min_side: int | None, pipeline: _Pipeline) -> None:
+        self.images, self.min_side, self.pipeline = images, min_side, pipeline
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.images.paths)
 
     def __getitem__(self, row: int) -> tuple[int, Tensor | str]:
         try:
-            return row, self.pipeline(read_picture(self.sources[row], self.min_side))
+            picture = read_picture(self.images.sources[row], self.min_side, name=self.images.paths[row])
+            return row, self.pipeline(picture)
         except UnreadableImage as error:
             return row, str(error)
 
@@ -302,7 +317,7 @@ class _Pipeline:
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], *, as_array: bool, flip: bool) -> None:
-        with nearest_names():
+        with _built("test pipeline"):
             self.transforms = Compose(
                 [registry.TRANSFORMS.build({"_scope_": "hierpretrain", **part}) for part in transforms]
             )
@@ -327,13 +342,39 @@ def _find(model: str | os.PathLike[str] | Config, options: Mapping[str, Any] | N
         name = Path(model.filename).stem if model.filename else "the model"
     else:
         config, weights = find_model(os.fspath(model))
-        name = Path(os.fspath(model)).stem
+        name = Path(os.fspath(model).rpartition("::")[2]).stem
     config = copy.deepcopy(config)
-    try:
-        config.merge_from_dict(dict(options or {}))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the options do not fit into the config of {name}: {error.args[0]}") from error
+    override(config, options or {}, f"the config of {name}")
+    if not isinstance(config.get("model"), Mapping):
+        raise ValueError(f"the config must have a model, a dict with its type; it has {config.get('model')!r}")
     return config, weights, name
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    try:
+        device = torch.device(name or get_device())
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch has both for what it was not compiled for
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the device {str(name)!r} cannot be used here: {reason}; give 'cpu', or none, which takes a GPU if there "
+            "is one"
+        ) from error
+    return device
+
+
+@contextmanager
+def _built(part: str) -> Iterator[None]:
+    """Makes what a library raises at options that it does not take an error that says whose options they are."""
+    try:
+        with nearest_names():
+            yield
+    except ValueError:
+        raise
+    except Exception as error:  # mmpretrain's parts raise nearly anything
+        raise ValueError(
+            f"the config's {part} cannot be built: {type(error).__name__}: {error}; correct its options"
+        ) from error
 
 
 @contextmanager
@@ -348,11 +389,11 @@ def _warnings_only() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _without_scope(value: Any) -> Any:
-    """Drops what MMEngine notes of where a config was read from: the model is the same by name and by file."""
+def _effective(value: Any) -> Any:
+    """Returns what of a config an embedding depends on, in one form, however the config was written and read."""
     if isinstance(value, Mapping):
-        return {key: _without_scope(item) for key, item in value.items() if key != "_scope_"}
-    return [_without_scope(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _effective(value[key]) for key in sorted(value, key=str) if key not in _WITHOUT_EFFECT}
+    return [_effective(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _kind(transform: Mapping[str, Any]) -> str:
@@ -363,7 +404,8 @@ def _pipeline(config: Config) -> tuple[int | None, _Pipeline]:
     """Returns how large a JPEG is to be decoded at least, and the transforms from the opened picture on."""
     loader = config.get("test_dataloader") or config.get("val_dataloader") or {}
     transforms = list(loader.get("dataset", {}).get("pipeline") or ())
-    if not transforms or _kind(transforms[0]) not in ("LoadRGB", "LoadImageFromFile"):
+    known = all(isinstance(transform, Mapping) for transform in transforms)
+    if not known or not transforms or _kind(transforms[0]) not in ("LoadRGB", "LoadImageFromFile"):
         raise ValueError(
             "the config's test_dataloader.dataset must have a pipeline that begins with LoadRGB (or mmpretrain's "
             f"LoadImageFromFile), so that it tells how images become input; it has {transforms[:1] or 'none'}"
@@ -381,8 +423,6 @@ def _theirs(config: Config) -> Mapping[str, Any]:
 
 def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
     """Builds the encoder of a config, ours or one of mmpretrain's, and loads its weights."""
-    if not config.get("model"):
-        raise ValueError("the config has no model")
     options = dict(config.model)
     kind = registry.MODELS.get(_kind(options))
     ours = isinstance(kind, type) and issubclass(kind, HierarchicalContrastive)
@@ -402,7 +442,7 @@ def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
         )
     else:
         raise ValueError(f"a model must have a backbone to embed images; {_kind(options)} has none")
-    with nearest_names():
+    with _built("model"):
         module = registry.MODELS.build({"_scope_": "hierpretrain", **options})
     with _warnings_only():
         if checkpoint:
@@ -410,4 +450,7 @@ def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
             load_checkpoint(module, checkpoint, map_location="cpu", logger="silent")
         else:
             module.init_weights()
+    for part in module.modules():
+        if hasattr(part, "init_cfg"):
+            part.init_cfg = None  # its weights are made: where from is no part of what it is
     return module

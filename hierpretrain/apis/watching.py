@@ -39,7 +39,11 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
             raise ValueError(f"a run is watched with {' or '.join(map(repr, WATCHERS))}, not {name!r}")
         if find_spec(name) is None:
             raise ValueError(f"to watch a run with {name}, install it: pip install 'hierpretrain[{name}]'")
-    visualizer = {"type": "Visualizer", "vis_backends": [dict(type="LocalVisBackend")], **(config.get("visualizer") or {})}
+    visualizer = {
+        "type": "Visualizer",
+        "vis_backends": [dict(type="LocalVisBackend")],
+        **(config.get("visualizer") or {}),
+    }
     backends = visualizer["vis_backends"] or []
     backends = [backends] if isinstance(backends, dict) else list(backends)
     present = {backend["type"] for backend in backends}

@@ -10,11 +10,14 @@ from mmengine.config import Config, ConfigDict
 from mmpretrain import ModelHub, list_models
 from mmpretrain.models.retrievers import ImageToImageRetriever
 from modelindex.models.Model import Model
+from modelindex.models.Result import Result
 
 from hierpretrain._inheritance import PACKAGE, list_configs
 from hierpretrain.apis.config import find_config, load_config
 from hierpretrain.files import SHIPPED
 from hierpretrain.models import HierarchicalContrastive
+
+_TASK = "Image Retrieval"  # mmpretrain's name for what ImageRetrievalInferencer does
 
 
 def find_model(name: str | os.PathLike[str]) -> tuple[Config, str | None]:
@@ -122,7 +125,7 @@ def mmpretrain_config(name: str | os.PathLike[str] | Config) -> Config:
 
 
 def image_retriever(model: HierarchicalContrastive) -> ImageToImageRetriever:
-    """Wraps a model for mmpretrain's ``ImageRetrievalInferencer``, which wants a retriever.
+    """Wraps a model for mmpretrain's ``ImageRetrievalInferencer`` and ``inference_model``, which want a retriever.
 
     ``ImageRetrievalInferencer(image_retriever(get_model("himulcone_emoji", FILE)), prototype="photos")`` then compares
     every image with every one of the folder ``photos``. For more than a few thousand images, and for what the tree
@@ -134,4 +137,5 @@ def image_retriever(model: HierarchicalContrastive) -> ImageToImageRetriever:
     prepare = {**model._config.model.get("data_preprocessor", dict(type="MultiViewPreprocessor")), "_scope_": PACKAGE}
     retriever = ImageToImageRetriever(image_encoder=model, prototype="", data_preprocessor=prepare)
     retriever._config = model._config
+    retriever._metainfo = Model("retriever", results=[Result(_TASK, dataset=None, metrics=None)])
     return retriever

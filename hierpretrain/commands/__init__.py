@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ def errors_in_one_line() -> Iterator[None]:
     """Ends the program with ``error: ...`` and exit status 2 where the user's input is at fault.
 
     What is the user's to mend is a ``ValueError``, an ``OSError`` or an ``ImportError`` whose message says how; all
-    else keeps its traceback, for it is ours.
+    else keeps its traceback, for it is ours. Ctrl-C ends the program with status 130, and a reader of its output who
+    has seen enough, such as ``head``, with 0.
 
     Example:
         >>> with errors_in_one_line():
@@ -30,19 +32,39 @@ def errors_in_one_line() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+        raise SystemExit(0) from None
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        print(f"error: {printable(' '.join(lines))}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def printable(text: str) -> str:
+    r"""Returns a text, such as the name of a file, with escapes for what would break a line or upset a terminal.
+
+    Example:
+        >>> print(printable("new\nyear \x1b[2J.jpg"))
+        new\nyear \x1b[2J.jpg
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what chooses the model: ``CONFIG CHECKPOINT`` and how to run it."""
-    from mmengine.config import DictAction
+    from hierpretrain._options import OptionsAction
 
     parser.add_argument("config", help="the config file of the training, or a name of the model zoo")
     parser.add_argument("checkpoint", help="its checkpoint; '' for the weights that training would start with")
     group = parser.add_argument_group("the model")
-    group.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config values: key.key=value ...")
+    group.add_argument(
+        "--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ..."
+    )
     group.add_argument("--device", help="such as cpu or cuda:1; a GPU if there is one")
     group.add_argument("--batch-size", type=int, default=64, help="images embedded at a time (default: 64)")
     group.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
@@ -109,6 +131,6 @@ def list_skipped(embedded: Embeddings) -> None:
     if embedded.skipped:
         print(f"skipped {len(embedded.skipped):,} that cannot be read:", file=sys.stderr)
         for reason in list(embedded.skipped.values())[:_LISTED]:
-            print(f"  {reason}", file=sys.stderr)
+            print(f"  {printable(reason)}", file=sys.stderr)
         if len(embedded.skipped) > _LISTED:
             print(f"  and {len(embedded.skipped) - _LISTED:,} more", file=sys.stderr)

@@ -37,8 +37,10 @@ from hierpretrain.commands import (
     build_inferencer,
     embed_images,
     errors_in_one_line,
+    printable,
     read_arguments,
 )
+from hierpretrain.files import check_place, write_whole
 
 if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
@@ -62,10 +64,9 @@ def main() -> None:
     parser.add_argument(
         "--votes",
         type=int,
-        default=20,
         help="neighbours that vote on it; fewer for classes of few images (default: 20)",
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="share of votes for a name (default: 0.5)")
+    parser.add_argument("--threshold", type=float, help="share of votes for a name (default: 0.5)")
     parser.add_argument("--json", metavar="FILE", help="write what was found as JSON; - for the standard output")
     parser.add_argument("--sheet", metavar="FILE.png", help="draw the queries with their neighbours")
     args = read_arguments(parser)
@@ -74,7 +75,7 @@ def main() -> None:
         with contextlib.redirect_stdout(talk):
             results, classes, index, queries = _find(args)
             for i, result in enumerate(results):
-                print(f"\n{result.query}{f': {classes[i]}' if classes else ''}")
+                print(f"\n{printable(result.query)}{f': {printable(str(classes[i]))}' if classes else ''}")
                 print("\n".join(table(result)))
             if args.sheet:
                 _draw(args.sheet, results, index, queries)
@@ -94,13 +95,13 @@ def table(result: SearchResult) -> list[str]:
              2   0.500  -                  2.jpg
     """
     labels = [
-        "/".join(found.node) or ", ".join("/".join(place) for place in found.labels) or "-"
+        printable("/".join(found.node) or ", ".join("/".join(place) for place in found.labels) or "-")
         for found in result.neighbours
     ]
     width = max(map(len, [*labels, "label"]))
     lines = [f"  rank   score  {'label':<{width}}    file"]
     for rank, (found, label) in enumerate(zip(result.neighbours, labels, strict=True), start=1):
-        lines.append(f"  {rank:4}  {found.score:6.3f}  {label:<{width}}    {found.path}")
+        lines.append(f"  {rank:4}  {found.score:6.3f}  {label:<{width}}    {printable(found.path)}")
     return lines
 
 
@@ -108,22 +109,27 @@ def _find(
     args: argparse.Namespace,
 ) -> tuple[list[SearchResult], list[Classification], EmbeddingIndex, Embeddings]:
     from hierpretrain.apis import read_level
-    from hierpretrain.apis.branches import find_branch
 
+    votes = {"k": args.votes, "threshold": args.threshold}
+    votes = {name: value for name, value in votes.items() if value is not None}
+    if votes and not args.classify:
+        raise ValueError("--votes and --threshold are for --classify; add it, or leave them out")
+    for path in (args.json, args.sheet):
+        if path not in (None, "-"):
+            check_place(path)
     inferencer = build_inferencer(args)
     index = inferencer.load_index(args.index)
-    level = None if args.level is None else index.taxonomy.level(read_level(args.level))
-    if args.within is not None:
-        find_branch(index.taxonomy, args.within)  # not after embedding many queries
+    level = None if args.level is None else read_level(args.level)
+    index.check_search(args.k, level=level, within=args.within)  # not after embedding many queries
+    if args.classify:
+        index.check_classify(**votes)
     queries = embed_images(args, inferencer)
     results = index.search(queries, args.k, level=level, within=args.within)
-    classes = index.classify(queries, k=args.votes, threshold=args.threshold) if args.classify else []
+    classes = index.classify(queries, **votes) if args.classify else []
     return results, classes, index, queries
 
 
 def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Classification]) -> None:
-    from hierpretrain.files import write_whole
-
     entries: list[dict[str, Any]] = [asdict(result) for result in results]
     for entry, found in zip(entries, classes, strict=False):  # none, unless --classify
         entry["classification"] = {name: value for name, value in asdict(found).items() if name != "query"}
@@ -146,8 +152,8 @@ def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, que
             places_found = (found.node,) if found.node else found.labels
             right = any(place[: len(found.node) or None] in places_found for place in wanted) if wanted else None
             name = places_found[0][-1] if places_found else Path(found.path).stem
-            neighbours.append((found.path, f"{name} {found.score:.3f}", right))
-        rows.append(SheetRow(result.query, Path(result.query).name, neighbours))
+            neighbours.append((found.path, f"{printable(name)} {found.score:.3f}", right))
+        rows.append(SheetRow(result.query, printable(Path(result.query).name), neighbours))
     plot_retrieval_sheet(rows, path)
 
 

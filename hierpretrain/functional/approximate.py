@@ -32,6 +32,7 @@ _LISTS = 4  # times the root of N: faiss's guideline for up to a million rows
 _FEWEST, _MOST = 39, 64  # training rows a list: below the one centroids are poor, above the other they gain little
 _WIDEST = 1024  # nodes of the graph that a search keeps in view
 _BLOCK = 65_536  # rows that are scaled and compared at a time
+_LENGTH = 1e-2  # by which float16 may make a row of length 1 longer or shorter, and more
 _ROUNDING = 1e-6  # two cosines that differ by less may be one, summed in another order
 
 _CLASSES = {
@@ -68,13 +69,13 @@ def build_index(features: Tensor, kind: str = "auto", *, half: bool = False, see
             nearest neighbor search using hierarchical navigable small world graphs*, TPAMI 2020); ``'auto'``, as
             :func:`choose_kind` says.
         half: Whether to store float16: half the memory, and cosines that are off by up to 1e-3.
-        seed: Of the k-means: its training rows and its start.
+        seed: Of the k-means: its training rows and its start; 0 to 2^31 - 1.
 
     Returns:
         The index, a row of ``features`` a number. How wide ``'ivf'`` and ``'hnsw'`` look is for :func:`tune` to set.
 
     Raises:
-        ValueError: If features are malformed (see ``unit_rows``) or there is no such kind.
+        ValueError: If features are malformed (see ``unit_rows``), there is no such kind or the seed is out of range.
 
     Example:
         >>> index = build_index(torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
@@ -86,6 +87,8 @@ def build_index(features: Tensor, kind: str = "auto", *, half: bool = False, see
     kind = choose_kind(num_rows) if kind == "auto" else kind
     if kind not in KINDS:
         raise ValueError(f"kind must be 'auto' or one of {', '.join(map(repr, KINDS))}; it is {kind!r}")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed must be 0 to {2**31 - 1}; it is {seed}")
     num_lists = max(1, min(round(_LISTS * math.sqrt(num_rows)), num_rows // _FEWEST))
     structure = {"flat": "", "ivf": f"IVF{num_lists},", "hnsw": f"HNSW{_LINKS},"}[kind]
     storage = "SQfp16" if half else "Flat"
@@ -108,6 +111,29 @@ def make_reconstructible(index: Any) -> None:
     """Makes the rows of an index readable by their numbers, which inverted lists are not when made or read."""
     if isinstance(index, faiss.IndexIVF):
         index.make_direct_map()
+
+
+def check_stored(index: Any) -> None:
+    """Raises unless every row of an index, which :func:`make_reconstructible` prepared, is there and has length 1.
+
+    Raises:
+        ValueError: That names a row.
+
+    Example:
+        >>> index = faiss.IndexFlatIP(2)
+        >>> index.add(np.float32([[0.6, 0.8], [3.0, 4.0]]))
+        >>> check_stored(index)
+        Traceback (most recent call last):
+        ValueError: rows of an index must have length 1; row 1 has 5
+    """
+    if isinstance(index, faiss.IndexIVF):  # whose lists may have one row twice and another not at all
+        if len(missing := np.flatnonzero(faiss.vector_to_array(index.direct_map.array) < 0)):
+            raise ValueError(f"rows of an index must be in one of its lists; row {missing[0]} is not")
+    for start in range(0, index.ntotal, _BLOCK):
+        rows = index.reconstruct_n(start, min(_BLOCK, index.ntotal - start))
+        lengths = np.linalg.norm(rows, axis=1)
+        if len(wrong := np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH))):  # NaN is no length either
+            raise ValueError(f"rows of an index must have length 1; row {start + wrong[0]} has {lengths[wrong[0]]:g}")
 
 
 def kind_of(index: Any) -> tuple[str, bool]:
@@ -145,16 +171,19 @@ def set_search_parameters(index: Any, parameters: Mapping[str, int]) -> None:
     """Sets what :func:`search_parameters` returns.
 
     Raises:
-        ValueError: If an index of this kind has no such parameter, or one is below 1.
+        ValueError: If an index of this kind has no such parameter, or one is below 1 or larger than makes sense.
 
     Example:
         >>> set_search_parameters(build_index(torch.eye(2), "hnsw"), {"efSearch": 0})
         Traceback (most recent call last):
-        ValueError: search parameters must be efSearch, an integer from 1; they are {'efSearch': 0}
+        ValueError: search parameters must be efSearch, an integer from 1 to 1024; they are {'efSearch': 0}
     """
     wanted = search_parameters(index).keys()
-    if parameters.keys() != wanted or any(type(value) is not int or value < 1 for value in parameters.values()):
-        rule = f"{', '.join(wanted)}, an integer from 1" if wanted else "none for an exact index"
+    most = max(_WIDEST, index.ntotal)  # faiss takes memory for as many as it is told
+    if parameters.keys() != wanted or any(
+        type(value) is not int or not 1 <= value <= most for value in parameters.values()
+    ):
+        rule = f"{', '.join(wanted)}, an integer from 1 to {most}" if wanted else "none for an exact index"
         raise ValueError(f"search parameters must be {rule}; they are {dict(parameters)}")
     for name, value in parameters.items():
         setattr(index.hnsw if name == "efSearch" else index, name, value)

@@ -105,7 +105,9 @@ def map_note(how: str, number: int, shown: int, pictures: Thumbnails) -> str:
         words.append("There are no thumbnails: they would make the file too large.")
     elif pictures.unread:
         number = len(pictures.unread)
-        words.append(f"{number:,} {'image' if number == 1 else 'images'} could not be read for a thumbnail, which is grey.")
+        words.append(
+            f"{number:,} {'image' if number == 1 else 'images'} could not be read for a thumbnail, which is grey."
+        )
     return text(" ".join(words))
 
 

@@ -93,10 +93,10 @@ def write_report(
         log(f"[{time.monotonic() - started:6.1f} s] {text}")
 
     tree, number = images.taxonomy, len(images.features)
+    step("searching for what is of the queries' nodes")  # first, for it finds wrong splits at once
+    searched = search(images, query, gallery, k=_NEIGHBOURS, seed=seed)
     step(f"searching for the nearest neighbours of {number:,} images")
     similarities, neighbours = nearest_others(images.features, _NEIGHBOURS)
-    step("searching for every query's own")
-    searched = search(images, query, gallery, k=_NEIGHBOURS, seed=seed)
     levels = range(1, tree.num_levels + 1)
     cards = []
     for level in levels:
@@ -139,7 +139,7 @@ def write_report(
         "plotly": _plotly(),
         "sheets": sheet_elements("large", large.sheets),
     }
-    used = len(as_json(data).encode()) + sum(len(part.encode()) for part in parts.values())
+    used = len(_bytes(as_json(data))) + sum(len(_bytes(part)) for part in parts.values())
     # base64 takes four bytes for three; the rest is for the words of the page
     small = thumbnails(paths[: len(shown)], largest=thumbnail, budget=(max_bytes - used - 200_000) * 3 // 4, log=step)
     data["pictures"] = {
@@ -156,11 +156,17 @@ def write_report(
         "footer": markup.footer(),
         **markup.missing(tree, number, searched, confusion, curves, history),
     }
-    page = Template((_FOLDER / "report.html").read_text(encoding="utf-8")).substitute(parts, data=as_json(data))
-    write_whole(path, page.encode())
+    template = Template((_FOLDER / "report.html").read_text(encoding="utf-8"))
+    page = _bytes(template.substitute(parts, data=as_json(data)))
+    write_whole(path, page)
     if small.unread:
-        step(f"{len(small.unread):,} images could not be read for a thumbnail, which is grey")
-    step(f"wrote {os.fspath(path)}: {len(page.encode()) / 1e6:.1f} MB, with thumbnails of {small.side} pixels")
+        step(f"could not be read for a thumbnail, which is grey: {len(small.unread):,} of {len(shown):,}")
+    step(f"wrote {os.fspath(path)}: {len(page) / 1e6:.1f} MB, with thumbnails of {small.side} pixels")
+
+
+def _bytes(text: str) -> bytes:
+    """Encodes text, with a question mark for what is no character, as in the name of a file that is not in UTF-8."""
+    return text.encode(errors="replace")
 
 
 def _check(images: Embeddings, max_points: int, thumbnail: int) -> None:

@@ -253,8 +253,8 @@ function pin(image) {
   }
   byId("pin").replaceChildren(
     thumbnail(image, { class: "big" }),
-    element("div", { class: "label" }, labelOf(image) || "no label"),
-    element("div", { class: "file" }, data.images.paths[image]),
+    element("div", { class: "label", title: labelOf(image) }, labelOf(image) || "no label"),
+    element("div", { class: "file", title: data.images.paths[image] }, data.images.paths[image]),
     element("h3", {}, k ? "Nearest neighbours" : "There is no other image"),
     grid,
     k ? element("p", {}, "With the cosine similarity. Click one to pin it.") : null
@@ -295,11 +295,12 @@ function showOnMap(node) {
 function drawRecall() {
   if (!data.recall.length) return;
   byId("recall-plot").style.height = "400px";
+  byId("recall-note").textContent = numPlaces > 1 ? `${LEFT_OUT}.` : "";
   const traces = data.recall.map((curve, at) => ({
     x: curve.ks,
     y: curve.values.map((value) => 100 * value),
     mode: curve.ks.length > 1 ? "lines" : "markers",
-    name: plain(curve.name),
+    name: plain(shortened(curve.name, 30)),
     line: { color: paletteColour(at), width: 2.5 },
     hovertemplate: "recall@%{x}: %{y:.1f} %",
   }));
@@ -370,7 +371,7 @@ function treeRow([node, depth], inTree) {
   const other = quality.mixed_with[node];
   const mixed = element("td", {});
   if (other !== NONE) {
-    mixed.append(tree.names[other], element("span", { class: "of" }, `  ${number(quality.mixed[node])} of ${number(quality.images[node])}`));
+    mixed.append(element("bdi", {}, tree.names[other]), element("span", { class: "of" }, `  ${number(quality.mixed[node])} of ${number(quality.images[node])}`));
     mixed.title = pathOf(other).join(" › ");
   }
   const row = element("tr", {}, first, element("td", { class: "number" }, number(quality.images[node])), cell, mixed);
@@ -461,6 +462,7 @@ function shot(image, kind) {
   return made;
 }
 
+const LEFT_OUT = "An image on several nodes of the level is left out";
 function drawQueries() {
   const found = data.examples[Number(byId("queries-level").value)];
   const rows = [];
@@ -473,6 +475,7 @@ function drawQueries() {
       rows.push(element("div", { class: "query" }, asked, ...query.neighbours.map(([image, right]) => shot(image, right === null ? "neither" : right ? "right" : "wrong"))));
     }
   }
+  if (numPlaces > 1) rows.push(element("p", { class: "note" }, `${LEFT_OUT}: it has no mark.`));
   byId("queries-rows").replaceChildren(...rows);
 }
 

@@ -64,31 +64,36 @@ def thumbnails(
     """
     if not paths:
         return Thumbnails(largest, _COLUMNS, [], [])
-    side = _side(paths, largest, budget)
-    if not side:
-        log(f"no thumbnails of {len(paths):,} images fit {budget:,} bytes")
-        return Thumbnails(0, _COLUMNS, [], [])
-    tiles, unread = _tiles(paths, side, log)
-    for quality in _QUALITIES:
-        sheets = [_encoded(tiles[start : start + _COLUMNS**2], quality) for start in range(0, len(tiles), _COLUMNS**2)]
-        if sum(map(len, sheets)) <= budget:
-            return Thumbnails(side, _COLUMNS, sheets, unread)
+    side, qualities = _fitting(paths, largest, budget)
+    if side:
+        tiles, unread = _tiles(paths, side, log)
+        for quality in qualities:
+            sheets = _sheets(tiles, quality)
+            if sum(map(len, sheets)) <= budget:
+                return Thumbnails(side, _COLUMNS, sheets, unread)
     log(f"no thumbnails of {len(paths):,} images fit {budget:,} bytes")
     return Thumbnails(0, _COLUMNS, [], [])
 
 
-def _side(paths: Sequence[str], largest: int, budget: int) -> int:
-    """Returns the largest side at which a sample, scaled up to all images, fits; 0 if none does."""
+def _fitting(paths: Sequence[str], largest: int, budget: int) -> tuple[int, tuple[int, ...]]:
+    """Returns the largest side at which a sample, scaled up to all images, fits, 0 if none does; and qualities to try.
+
+    The first of these is the best at which the sample fits; lower ones follow, in case all are larger than it tells.
+    """
     sample = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLE)).astype(int)]
     tiles, _ = _tiles(sample, largest, lambda _: None)
+
+    def fits(pictures: np.ndarray, quality: int) -> bool:
+        return sum(map(len, _sheets(pictures, quality))) / len(sample) * len(paths) <= budget
+
     for side in [largest, *(side for side in SIDES if side < largest)]:
         shrunk = np.stack(
             [np.asarray(Image.fromarray(tile).resize((side, side), Image.Resampling.LANCZOS)) for tile in tiles]
         )
-        size = sum(len(_encoded(shrunk[i : i + _COLUMNS**2], _CHOICE)) for i in range(0, len(shrunk), _COLUMNS**2))
-        if size / len(sample) * len(paths) <= budget:
-            return side
-    return 0
+        if fits(shrunk, _CHOICE):
+            first = next(at for at, quality in enumerate(_QUALITIES) if quality == _CHOICE or fits(shrunk, quality))
+            return side, _QUALITIES[first:]
+    return 0, ()
 
 
 def _tiles(paths: Sequence[str], side: int, log: Callable[[str], object]) -> tuple[np.ndarray, list[int]]:
@@ -113,6 +118,13 @@ def _tile(path: str, side: int) -> np.ndarray | None:
     except UnreadableImage:
         return None
     return np.asarray(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color="white"))
+
+
+def _sheets(tiles: np.ndarray, quality: int) -> list[bytes]:
+    """Compresses (N, S, S, 3) pictures, a sheet's number at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = np.split(tiles, range(_COLUMNS**2, len(tiles), _COLUMNS**2))
+        return list(pool.map(lambda part: _encoded(part, quality), parts))
 
 
 def _encoded(tiles: np.ndarray, quality: int) -> bytes:

@@ -53,6 +53,9 @@ def test_a_misspelt_name(name, message, tmp_path, monkeypatch):
             {"model.loss.type.x": 1},
             r"options do not fit into .*mine\.py: type=",
         ),
+        ("model = dict(\n  depth=depht)", {}, r"mine.py is no config .*NameError: name 'depht' .* \(.*mine.py:2\)"),
+        ("raise RuntimeError('out')", {}, r"no config that can be read: RuntimeError: out \(.*mine.py:1\)"),
+        ("_base_ = 'hierpretrain::nope.py'", {}, "mine.py is no config that can be read: .*has no config 'nope'"),
         ("train_cfg = dict()\ntrain_cgf = dict()", {}, "unknown key 'train_cgf'; did you mean 'train_cfg'"),
     ],
 )
@@ -60,3 +63,16 @@ def test_what_is_wrong_with_a_config_is_said(text, options, message, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ValueError, match=message):
         load_config(tmp_path / "mine.py", options)
+
+
+def test_a_checkpoint_is_no_config(tmp_path):
+    (tmp_path / "epoch_1.pth").write_bytes(b"\x80")
+    with pytest.raises(ValueError, match=r"epoch_1.pth is no config that can be read: OSError: Only py"):
+        load_config(tmp_path / "epoch_1.pth")
+
+
+def test_the_options_of_a_config_are_known(tmp_path):
+    (tmp_path / "mine.py").write_text("model = dict(type='A')\nnew_key_pipeline = []")
+    assert load_config(tmp_path / "mine.py", {"model.type": "B", "_mine.x": 1}).model.type == "B"
+    with pytest.raises(ValueError, match="unknown key 'modle'; did you mean 'model'"):
+        load_config(tmp_path / "mine.py", {"modle.type": "B"})

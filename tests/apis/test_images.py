@@ -89,6 +89,12 @@ def test_arrays_and_pictures_are_named_by_their_number():
     assert gather_images(array).paths == ["<image 0>"]
 
 
+def test_an_iterator_of_images(photos):
+    found = gather_images(photos.rglob("tool/*.png"))
+    assert found.paths == [str(photos / "tool/saw.png")]
+    assert gather_images(np.zeros((2, 2), np.uint8) for _ in range(2)).paths == ["<image 0>", "<image 1>"]
+
+
 def test_a_sequence_is_one_set_under_one_tree(photos, tmp_path):
     other = tmp_path / "other"
     write_image(other / "plant/oak/a.png", "green")
@@ -125,6 +131,8 @@ def test_levels_of_other_names_do_not_mix(photos):
         (3, "an image must be a path, an array .* it is <class 'int'>"),
         (np.zeros((4, 4, 3)), r"of uint8 from 0 to 255; this one is \(4, 4, 3\) of float64"),
         (np.zeros((3, 4, 4), np.uint8), r"this one is \(3, 4, 4\)"),
+        (torch.zeros(3, 4, 4), r"it is <class 'torch.Tensor'>; of a \(3, H, W\) tensor give tensor.permute"),
+        ([Image.new("L", (4, 4)), Image.new("RGB", (0, 5))], "a picture must have pixels; <image 1> is 0 x 5"),
         (np.zeros((0, 4, 3), np.uint8), r"this one is \(0, 4, 3\)"),
     ],
 )
@@ -150,6 +158,8 @@ def test_pictures_become_rgb_whatever_they_are(tmp_path):
     assert read_picture(turned).size == (2, 4)
     with pytest.raises(UnreadableImage, match="cannot read the image"):
         read_picture(tmp_path / "none.png")
+    with pytest.raises(UnreadableImage, match="cannot read the image <image 3>: mode F holds values outside"):
+        read_picture(Image.new("F", (2, 2), -1), name="<image 3>")
 
 
 def test_the_data_set_of_a_config(photos):

@@ -287,7 +287,7 @@ def test_threshold_errors(threshold):
 
 def test_classification_errors():
     index = build(images())
-    with pytest.raises(ValueError, match="k must be at least 1; it is 0"):
+    with pytest.raises(ValueError, match="the number of images that vote, must be at least 1; it is 0"):
         index.classify(images(1, 2), k=0)
     with pytest.raises(ValueError, match="temperature must be above 0; it is 0"):
         index.classify(images(1, 2), temperature=0)
@@ -497,6 +497,17 @@ def text(words):
     return lambda path: path.write_text(words)
 
 
+def write_own_rows(path, rows, kind="Flat"):
+    """Writes rows of any length and, of inverted lists, a list with the first row's number for all."""
+    index = faiss.index_factory(6, kind, faiss.METRIC_INNER_PRODUCT)
+    index.train(images(number=40).features.numpy())
+    if kind == "Flat":
+        index.add(rows)
+    else:
+        index.add_with_ids(rows, np.zeros(len(rows), np.int64))
+    faiss.write_index(index, str(path))
+
+
 def labels_of(array):
     return lambda path: np.save(path, array)
 
@@ -554,6 +565,13 @@ DAMAGES = [
         "must have rows of 6 numbers, as index.json says; they have 7",
     ),
     ("index.faiss", lambda p: write_other_rows(p, recipe="SQ8"), "cannot be used: an index must be one of IndexFlat, "),
+    ("index.faiss", lambda p: write_own_rows(p, np.full((40, 6), 7, np.float32)), "is damaged: .*row 0 has 17.1"),
+    ("index.faiss", lambda p: write_own_rows(p, np.full((40, 6), np.nan, np.float32)), "length 1; row 0 has nan"),
+    (
+        "index.faiss",
+        lambda p: write_own_rows(p, images(number=40).features.numpy(), "IVF1,Flat"),
+        "of its lists; row 1 is not",
+    ),
     ("index.faiss", lambda p: write_other_rows(p, recipe="HNSW4,Flat"), "search parameters must be efSearch, .*are {}"),
 ]
 
@@ -566,6 +584,14 @@ def test_a_damaged_folder_is_an_error(tmp_path, name, change, message):
     damage(name, change)(folder)
     with pytest.raises(ValueError, match=message):
         EmbeddingIndex.load(folder)
+
+
+@pytest.mark.parametrize("width", [2**31 - 1, 10**30])
+def test_a_folder_cannot_have_a_search_take_all_memory(tmp_path, width):
+    build(images(number=40), kind="hnsw").save(tmp_path / "index")
+    edit(tmp_path / "index/index.json", search={"efSearch": width})
+    with pytest.raises(ValueError, match=r"cannot be used: .* efSearch, an integer from 1 to 1024; they are"):
+        EmbeddingIndex.load(tmp_path / "index")
 
 
 def test_a_changed_byte_is_noticed(tmp_path):

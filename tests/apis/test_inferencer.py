@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmpretrain import get_model
 from PIL import Image
 
+from hierpretrain.apis import find_config, find_model
 from hierpretrain.apis.inferencer import EmbeddingInferencer
 from hierpretrain.datasets import FolderDataset, UnreadableImage
 from hierpretrain.models import HierarchicalContrastive
@@ -142,6 +143,11 @@ def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkp
         return EmbeddingInferencer(options, file, device="cpu", progress=False).fingerprint
 
     assert fingerprint(config(), checkpoint) == inferencer.fingerprint
+    turned = Config({key: dict(reversed(value.items())) for key, value in config().to_dict().items()})
+    assert fingerprint(turned, checkpoint) == inferencer.fingerprint  # another order of the keys
+    pretrained = dict(type="Pretrained", checkpoint="elsewhere.pth")
+    frozen = {**MODEL["backbone"], "frozen_stages": 4, "norm_eval": True, "init_cfg": pretrained}
+    assert fingerprint(config(backbone=frozen, projection=None, loss=None), checkpoint) == inferencer.fingerprint
     other = tmp_path / "other.pth"
     torch.save({"state_dict": random_model(MODEL, seed=1).state_dict()}, other)
     coarser = config()
@@ -153,6 +159,22 @@ def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkp
     different = [fingerprint(config(), other), fingerprint(coarser, checkpoint), fingerprint(brighter, checkpoint)]
     different.append(fingerprint(config(embedding="projection"), checkpoint))
     assert len({inferencer.fingerprint, *different}) == 5
+
+
+def test_one_model_by_name_prefix_file_and_work_directory_has_one_fingerprint(tmp_path):
+    named = EmbeddingInferencer("himulcone_emoji", "", device="cpu")
+    torch.save({"state_dict": named.module.state_dict()}, tmp_path / "epoch_5.pth")
+    find_model("linear_emoji")[0].dump(tmp_path / "linear_emoji.py")  # as MMEngine puts it into a work directory
+    names = ("himulcone_emoji", "hierpretrain::himulcone_emoji.py", find_config("himulcone_emoji"), "linear_emoji")
+    made = [
+        EmbeddingInferencer(name, tmp_path / "epoch_5.pth", options={"model.projection": None}, device="cpu")
+        for name in (*names, tmp_path / "linear_emoji.py")
+    ]
+    assert {one.fingerprint for one in made} == {made[0].fingerprint}
+    assert [one.name.split(",")[0] for one in made] == ["himulcone_emoji"] * 3 + ["linear_emoji"] * 2
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    for one in made:
+        np.testing.assert_array_equal(one(pixels), made[0](pixels))
 
 
 def test_the_backbone_and_neck_of_mmpretrains_own_models(photos):
@@ -188,6 +210,17 @@ def test_initial_weights_only_where_they_are_asked_for(photos):
         (dict(options={"model.backbone.depth": 34}), "is no checkpoint of the config's model: .* weights differ"),
         (dict(options={"test_dataloader.dataset.pipeline": []}), "must have a pipeline that begins with LoadRGB"),
         (dict(options={"model.backbone.type": "ResNett"}), "did you mean 'ResNet'"),
+        (dict(options={"model.backbone.depht": 34}), "the config's model cannot be built: TypeError: .*'depht'; corr"),
+        (dict(options={"model.backbone.depth": 19}), "the config's model cannot be built: KeyError: 'invalid depth 19"),
+        (dict(options={"modle.backbone.depth": 34}), "the config has the unknown key 'modle'; did you mean 'model'"),
+        (dict(options={"model": "ResNet"}), "the config must have a model, a dict with its type; it has 'ResNet'"),
+        (dict(options={"test_dataloader.dataset.pipeline": ["LoadRGB"]}), "must have a pipeline that begins with Load"),
+        (
+            dict(options={"test_dataloader.dataset.pipeline.1.sise": 3}),
+            "the config's test pipeline cannot be built: TypeError: .*'sise'",
+        ),
+        (dict(device="toaster"), "the device 'toaster' cannot be used here: .*; give 'cpu', or none"),
+        (dict(device="cuda:99"), "the device 'cuda:99' cannot be used here: "),
         (dict(options={"model.type.name": 1}), "the options do not fit into the config of the model"),
     ],
 )
@@ -208,6 +241,40 @@ def test_weights_that_diverged_are_an_error(tmp_path, photos):
     torch.save({"state_dict": model.state_dict()}, tmp_path / "nan.pth")
     with pytest.raises(ValueError, match=r"the embedding of .*a/x/1.png is not finite"):
         EmbeddingInferencer(config(), tmp_path / "nan.pth", device="cpu", progress=False).embed(photos)
+
+
+def test_a_picture_that_cannot_be_read_is_skipped_and_listed(checkpoint, photos, tmp_path):
+    (tmp_path / "half.png").write_bytes((photos / "a/x/1.png").read_bytes()[:-900])
+    pictures = [Image.new("RGB", (40, 40)), Image.open(tmp_path / "half.png"), Image.new("F", (9, 9), -1)]
+    skipping = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False, on_error="skip")
+    embedded = skipping.embed(pictures)
+    assert embedded.paths == ["<image 0>"]
+    assert list(embedded.skipped) == ["<image 1>", "<image 2>"]
+    assert embedded.skipped["<image 2>"].startswith("cannot read the image <image 2>: mode F")
+    strict = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False)
+    with pytest.raises(UnreadableImage, match=r"cannot read the image <image 2>: mode F .*; replace the file"):
+        strict.embed([pictures[0], pictures[0], pictures[2]])
+
+
+def test_a_batch_that_does_not_fit_into_the_memory_is_an_error(checkpoint, photos, monkeypatch):
+    small = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False, batch_size=4)
+
+    def full(inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    monkeypatch.setattr(small.module, "embed", full)
+    with pytest.raises(
+        ValueError, match="4 images at a time do not fit into the memory of cpu; give a smaller batch_s"
+    ):
+        small.embed(photos)
+
+
+def test_a_search_is_checked_before_its_queries_are_embedded(checkpoint, photos, monkeypatch):
+    inferencer = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False)
+    inferencer.build_index(photos)
+    monkeypatch.setattr(inferencer, "embed", None)
+    with pytest.raises(ValueError, match="no level 'breed'"):
+        inferencer.search(photos, level="breed")
 
 
 def test_images_of_different_sizes_are_an_error(checkpoint, photos):

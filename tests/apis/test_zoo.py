@@ -184,6 +184,8 @@ def test_the_retrieval_inferencer_ranks_by_cosine(zoo, checkpoint, photos):
     scores, order = (features @ features[2]).sort(descending=True)
     assert [match["sample_idx"] for match in matches] == order.tolist()
     assert [float(match["match_score"]) for match in matches] == pytest.approx(scores.tolist(), abs=1e-5)
+    (best,) = mmpretrain.inference_model(image_retriever(model), photos[2], prototype=photos)
+    assert best["sample_idx"] == 2
 
 
 def test_without_weights_mmpretrain_says_so(zoo):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer
+from hierpretrain.commands import errors_in_one_line
 from hierpretrain.commands.embed import main
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
@@ -84,6 +86,8 @@ def test_the_configs_own_test_data(place, run):
         ([], "there is no folder 'nowhere'"),
         (["photos", "--cfg-options", "model.backbone.depth=34"], "is no checkpoint of the config's model"),
         (["photos", "--batch-size", "0"], "batch_size must be at least 1"),
+        (["photos", "--device", "toaster"], "the device 'toaster' cannot be used here"),
+        (["photos", "--cfg-options", "modle.backbone.depth=34"], "unknown key 'modle'; did you mean 'model'"),
     ],
 )
 def test_errors_are_one_line(place, run, capsys, monkeypatch, words, message):
@@ -93,3 +97,48 @@ def test_errors_are_one_line(place, run, capsys, monkeypatch, words, message):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert re.search(message, line)
     assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["photos", "model.a=[1,2", "model.a=[dict(b=1,c=2)]"])
+def test_what_is_no_option_is_said(place, run, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        run("--cfg-options", "model.embedding=backbone", option, "--out", place / "out")
+    assert "error: --cfg-options takes key=value, up to" in (line := capsys.readouterr().err.splitlines()[-1])
+    assert line.endswith(f"; {option!r} is not like that")
+
+
+def test_the_place_is_checked_before_anything_is_embedded(place, run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("nowhere", "--out", place / "tiny.py")
+    assert "tiny.py is a file; give another place" in capsys.readouterr().err
+
+
+def test_names_do_not_break_lines_or_reach_the_terminal_raw(place, run, capsys):
+    (place / "photos/cat/\x1b[2J\n.png").write_bytes(b"no image")
+    (place / "photos/cat/\udcff.png").write_bytes(b"no image")
+    run(place / "photos", "--out", place / "out")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert "cat/\\x1b[2J\\n.png: " in lines[1]
+    assert "cat/\\udcff.png: " in lines[3]
+
+
+def test_an_error_of_several_lines_is_one_and_ctrl_c_is_none(capsys):
+    with pytest.raises(SystemExit, match="2"), errors_in_one_line():
+        raise ValueError("two\n  lines\n\nand\x1b[1m an escape")
+    with pytest.raises(SystemExit, match="130"), errors_in_one_line():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "error: two lines and\\x1b[1m an escape\ninterrupted\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command():
+    code = (
+        "import sys\nfrom hierpretrain.commands import errors_in_one_line\n"
+        "with errors_in_one_line():\n    [print('x' * 99) for _ in range(99_999)]"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run.stdout.readline()
+    run.stdout.close()
+    assert run.stderr.read() == b""
+    run.stderr.close()
+    assert run.wait() == 0

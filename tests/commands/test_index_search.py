@@ -183,13 +183,13 @@ def test_a_table_by_hand():
     neighbours = (
         Neighbour("a.jpg", 1.0, (("x", "y"), ("z",))),
         Neighbour("b.jpg", -0.05, (("x", "y"), ("z",)), ("x",)),
-        Neighbour("c d.jpg", 0.98765),
+        Neighbour("c d\n\x1b[1m.jpg", 0.98765),
     )
     assert table(SearchResult("q", neighbours)) == [
         "  rank   score  label     file",
         "     1   1.000  x/y, z    a.jpg",
         "     2  -0.050  x         b.jpg",
-        "     3   0.988  -         c d.jpg",
+        "     3   0.988  -         c d\\n\\x1b[1m.jpg",
     ]
 
 
@@ -199,6 +199,10 @@ def test_a_table_by_hand():
         (["--level", "colour"], {}, "error: no level 'colour'"),
         (["--within", "cta"], {}, "error: the tree has no branch 'cta'; did you mean 'animal/cat'?"),
         (["-k", "0"], {}, "error: k must be at least 1; it is 0"),
+        (["--classify", "--votes", "0"], {}, "error: k, the number of images that vote, must be at least 1; it is 0"),
+        (["--threshold", "0.8"], {}, "error: --votes and --threshold are for --classify; add it, or leave them out"),
+        (["--json", "/dev/null/x"], {}, "error: /dev/null/x cannot be written: /dev/null is a file"),
+        (["--sheet", "/"], {}, "error: / cannot be written: it is a folder; give the name of a file"),
         (["--classify", "--threshold", "2"], {}, "error: threshold must be above 0 and up to 1"),
         ([], {"checkpoint": "epoch_1.pth"}, "error: the index was made by 'tiny, epoch_0.pth' (fingerprint"),
     ],
@@ -206,9 +210,24 @@ def test_a_table_by_hand():
 def test_errors_in_one_line(run, folder, expected, capsys, words, options, message):
     with pytest.raises(SystemExit, match="2"):
         run(search_command, folder, expected[1], *words, **options)
-    lines = capsys.readouterr().err.splitlines()
-    assert message in lines[-1]
-    assert not any("Traceback" in line for line in lines)
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert message in line
+    assert printed.out == ""  # nothing was embedded
+
+
+def test_an_index_without_labels_says_so_before_queries_are_embedded(run, made, tmp_path, capsys):
+    run(index_command, made / "photos/animal/cat", "--out", tmp_path / "flat")
+    capsys.readouterr()
+    for words, message in (
+        (["--level", "1"], "there is no level 1: the images"),
+        (["--classify"], "to classify, images"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run(search_command, tmp_path / "flat", made / "photos", *words)
+        printed = capsys.readouterr()
+        assert f"error: {message} of the index" in printed.err
+        assert printed.out == ""
 
 
 def test_a_folder_without_an_index(run, made, expected, capsys):

@@ -81,6 +81,16 @@ def test_version(monkeypatch, capsys):
     assert capsys.readouterr().out == f"hierpretrain {hierpretrain.__version__}\n"
 
 
+@pytest.mark.parametrize("name", ["embed", "index", "search"])
+def test_help_comes_without_torch(name):
+    code = (
+        f"import atexit, sys\nsys.argv = ['hierpretrain', '{name}', '--help']\n"
+        "atexit.register(lambda: print('torch' in sys.modules))\nfrom hierpretrain.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_the_list_comes_without_torch():
     code = (
         "import sys\nsys.argv = ['hierpretrain']\nfrom hierpretrain.__main__ import main\nmain()\n"

@@ -24,7 +24,7 @@ val_dataloader = val_evaluator = val_cfg = None
 test_dataloader = dict(num_workers=0, dataset=dict(**_small, pipeline={{_base_.test_pipeline}}))
 test_evaluator = [dict(type="RetrievalMetric", levels=["level1"])]
 train_cfg = dict(max_epochs=1)
-param_scheduler = None
+param_scheduler = [dict(type="ConstantLR", factor=1.0)]
 custom_hooks = [dict(type="MetricsFileHook")]
 """
 
@@ -58,6 +58,12 @@ def fails(run, command, *words, capsys):
         ("trian_cfg.max_epochs=1", "unknown key 'trian_cfg'; did you mean 'train_cfg'"),
         ("model.loss.type=HiMulConLos", "unknown type 'HiMulConLos'; did you mean 'HiMulConLoss'"),
         ("model.grad_cache=0", "grad_cache must be at least 1"),
+        ("model.loss.constraint=pairs", "constraint must be None, 'pair', 'anchor' or 'level', not 'pairs'"),
+        ("model.loss.temprature=0.1", "HiMulConELoss.__init__() got an unexpected keyword argument 'temprature'"),
+        ("optim_wrapper.optimizer.type=AdamWW", "unknown type 'AdamWW'; did you mean 'AdamW'"),
+        ("optim_wrapper.optimizer.lrr=1", "AdamW.__init__() got an unexpected keyword argument 'lrr'"),
+        ("param_scheduler.0.type=CosineAnealingLR", "did you mean 'CosineAnnealingLR'"),
+        ("train_cfg.max_epoch=1", "EpochBasedTrainLoop.__init__() got an unexpected keyword argument 'max_epoch'"),
         ("train_dataloader.dataset.data_root=no_photos", "no_photos"),
         ("train_dataloader.batch_sampler.type=HierarchicalBatchSamplr", "did you mean 'HierarchicalBatchSampler'"),
         ("load_from=no.pth resume=True", "there is no checkpoint no.pth"),
@@ -75,6 +81,12 @@ def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):
     option = "test_dataloader.dataset.data_root=no_photos"
     (line,) = fails(run, test_command, "", "--cfg-options", option, capsys=capsys)
     assert "no_photos" in line
+
+
+def test_mixed_precision_can_be_watched(run, tmp_path):
+    run(train_command, "--amp", "--work-dir", "amp", "--cfg-options", "default_hooks.violations.interval=1")
+    (scalars,) = (tmp_path / "amp").glob("*/vis_data/scalars.json")
+    assert '"batch_violations/level1": ' in scalars.read_text()
 
 
 def test_an_error_within_the_training_keeps_its_traceback(run, monkeypatch):

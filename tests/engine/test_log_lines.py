@@ -58,6 +58,9 @@ def test_the_times_of_a_validation_are_no_scalars_of_it():
     tag, line = ShortLogProcessor().get_log_after_epoch(run, 20, "val")
     assert tag == {"kind/nmi": 0.5}  # the last, no mean over validations
     assert line == "Epoch(val) [0][20/20]    time: 2.000  data_time: 0.500\n    kind: nmi 0.500"
+    processor, lossy = ShortLogProcessor(), runner(val__lossy__nmi=[0.25, 0.5], val__time=[1.0])
+    processor.get_log_after_iter(runner(train__loss=[1.0]), 9, "train")  # which takes means of losses
+    assert processor.get_log_after_epoch(lossy, 20, "val")[0] == {"lossy/nmi": 0.5}  # a level may be called so
     assert ShortLogProcessor().get_log_after_epoch(runner(test__time=[2.0]), 20, "test")[0] == {"time": 2.0}
 
 
@@ -73,6 +76,11 @@ def test_of_long_messages_the_terminal_has_the_first_line():
     assert show(record("\n-----\none\ntwo\nthree\nfour"))[8:] == "  one ... (3 more lines in the log file)"
     assert show(record("a\nb\nc\nd", logging.WARNING))[8:] == "  WARNING: a\nb\nc\nd"
     assert show(record(""))[8:] == "  "
+    try:
+        raise KeyError("why")
+    except KeyError:
+        failed = logging.makeLogRecord(dict(msg="failed", levelno=40, levelname="ERROR", exc_info=sys.exc_info()))
+    assert re.search(r"ERROR: failed\nTraceback(.|\n)*KeyError: 'why'", show(failed))
 
 
 def test_the_log_file_keeps_all(tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.structures import DataSample
 from PIL import Image
 
 from hierpretrain.apis import build_runner, watch_with
@@ -195,6 +196,37 @@ def test_a_batch_without_triples_is_passed_over_with_a_warning(images, tmp_path)
     assert runner.model.observe is None
 
 
+def test_violations_are_those_of_full_precision_where_the_model_runs_in_half(images, tmp_path):
+    seen, plain = {}, make(images, tmp_path)
+    batch = plain.model.data_preprocessor(next(iter(plain.build_dataloader(plain.cfg.train_dataloader))), True)
+    plain.model.observe = lambda features, labels: seen.update(
+        shares=batch_violations(features, labels), expected=(features, labels)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        plain.model(**batch, mode="loss")
+    assert seen["shares"] == batch_violations(*seen["expected"])
+
+
+def test_an_epoch_that_is_shorter_than_the_interval_is_measured_at_its_end(images, tmp_path):
+    runner = train(images, tmp_path, violations=dict(type="BatchViolationsHook", interval=STEPS + 1))
+    assert len(logged(runner, f"batch_violations/{LEVELS[0]}")) == 2
+
+
+def test_the_violations_can_be_left_out_as_the_hooks_of_mmengine(images, tmp_path):
+    runner = make(images, tmp_path, violations=None)
+    assert not any(isinstance(hook, BatchViolationsHook) for hook in runner.hooks)
+
+
+def test_a_training_that_counts_iterations_is_logged_by_iterations(images, tmp_path):
+    loop = dict(by_epoch=False, max_iters=6, val_interval=3)
+    runner = make(images, tmp_path, train_cfg=dict(_delete_=True, **loop))
+    runner.train()
+    (scalars,) = tmp_path.glob("*/vis_data/scalars.json")
+    validated = [line for line in map(json.loads, scalars.read_text().splitlines()) if "loss" not in line]
+    assert [line["step"] for line in validated] == [3, 6]
+    assert "Iter(train) [6/6]" in Path(runner.logger.log_file).read_text()
+
+
 @pytest.mark.parametrize("option", ["interval", "max_anchors"])
 def test_options_of_the_violations_are_checked(option):
     with pytest.raises(ValueError, match=f"{option} of BatchViolationsHook must be at least 1; it is 0"):
@@ -221,9 +253,11 @@ def test_a_backend_is_added_once():
     config = Config(dict(work_dir="work_dirs/mine", visualizer=dict(vis_backends=dict(type="TensorboardVisBackend"))))
     watch_with(config, ["tensorboard", "tensorboard"])
     assert [backend.type for backend in config.visualizer.vis_backends] == ["TensorboardVisBackend"]
-    config = Config(dict(work_dir="work_dirs/mine"))
-    watch_with(config, ["tensorboard"])
-    assert [backend.type for backend in config.visualizer.vis_backends] == ["LocalVisBackend", "TensorboardVisBackend"]
+    for present, kept in (({}, 1), (dict(visualizer=None), 1), (dict(visualizer=dict(vis_backends=None)), 0)):
+        config = Config(dict(work_dir="work_dirs/mine", **present))
+        watch_with(config, ["tensorboard"])
+        found = [backend.type for backend in config.visualizer.vis_backends]
+        assert found == ["LocalVisBackend"] * kept + ["TensorboardVisBackend"]
 
 
 def test_weights_and_biases_get_all_that_is_logged(images, tmp_path, monkeypatch):
@@ -264,3 +298,31 @@ def test_a_level_whose_name_looks_like_a_loss_is_not_trained_twice():
     total, log = model.parse_losses(parts)
     assert total == 4  # MMEngine adds up all that is called a loss
     assert log == dict(loss=4.0, **parts)
+
+
+def test_a_loss_that_replaces_the_forward_of_ours_is_what_is_trained():
+    from hierpretrain.models import HierarchicalContrastive, HiMulConLoss
+    from hierpretrain.registry import MODELS
+
+    class Doubled(HiMulConLoss):
+        def forward(self, features, labels, instances):
+            return 2 * super().forward(features, labels, instances)
+
+    class WithTerms(Doubled):
+        def terms(self, features, labels, instances):
+            return {"loss": self(features, labels, instances), "loss/part": torch.tensor(1.0)}
+
+    backbone, found = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8), []
+    samples = [DataSample(metainfo=dict(sample_idx=i)).set_gt_label([i // 2, i]) for i in range(4)]
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for loss in (HiMulConLoss, Doubled, WithTerms):
+        MODELS.register_module(name=f"Tried{loss.__name__}", module=loss, force=True)
+        torch.manual_seed(0)
+        model = HierarchicalContrastive(backbone, loss=dict(type=f"Tried{loss.__name__}"))
+        found.append(model.loss(images, samples))
+        del MODELS._module_dict[f"Tried{loss.__name__}"]
+    plain, doubled, with_terms = found
+    assert list(plain) == ["loss", "loss/level1", "loss/level2"]
+    assert list(doubled) == ["loss"]
+    assert list(with_terms) == ["loss", "loss/part"]
+    assert doubled["loss"].item() == with_terms["loss"].item() == pytest.approx(2 * plain["loss"].item())

@@ -147,11 +147,22 @@ def test_errors():
     for kind in KINDS:
         with pytest.raises(ValueError, match="features must be finite; row 1 has NaN or infinity"):
             build_index(torch.tensor([[1.0], [float("nan")]]), kind)
+        for seed in (-1, 2**31):
+            with pytest.raises(ValueError, match=f"seed must be 0 to 2147483647; it is {seed}"):
+                build_index(torch.eye(2), kind, seed=seed)
     with pytest.raises(ValueError, match="recall needs two rows at least"):
         tune(build_index(torch.eye(2)[:1]), torch.eye(2)[:1])
     index = build_index(torch.eye(2), "ivf")
-    for wrong in ({}, {"nprobe": 0}, {"nprobe": True}, {"nprobe": 1.0}, {"efSearch": 4}, {"nprobe": 1, "more": 1}):
-        with pytest.raises(ValueError, match="search parameters must be nprobe, an integer from 1; they are"):
+    for wrong in (
+        {},
+        {"nprobe": 0},
+        {"nprobe": True},
+        {"nprobe": 1.0},
+        {"efSearch": 4},
+        {"nprobe": 1, "more": 1},
+        {"nprobe": 2**40},
+    ):
+        with pytest.raises(ValueError, match="search parameters must be nprobe, an integer from 1 to 1024; they are"):
             set_search_parameters(index, wrong)
     with pytest.raises(ValueError, match="search parameters must be none for an exact index; they are"):
         set_search_parameters(build_index(torch.eye(2)), {"nprobe": 1})

@@ -119,3 +119,27 @@ def test_released_form_gets_the_images_as_its_last_column():
 def test_supcon_names_the_levels_there_are(level):
     with pytest.raises(ValueError, match=rf"1 \(coarsest\) to 3, or -1 \(finest\) to -3; it is {level}"):
         build("SupConLoss", level=level)(*batch())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "HiMulConELoss",
+            dict(constraint="pairs"),
+            "constraint must be None, 'pair', 'anchor' or 'level', not 'pairs'",
+        ),
+        ("HiConELoss", dict(positives="all"), "positives must be 'share' or 'diverge', not 'all'"),
+        ("HiMulConLoss", dict(level_weights="log"), "level_weights must be one of 'exp'"),
+        ("HiMulConLoss", dict(level_weights=[1, -1]), "level_weights must be finite and not below 0"),
+        ("SupConLoss", dict(temperature=0), "temperature must be above 0; it is 0"),
+        ("NTXentLoss", dict(chunk_size=0), "chunk_size must be at least 1"),
+        ("ReleasedHMLCLoss", dict(loss_type="hme"), "loss_type must be 'hmc', 'hce' or 'hmce', not 'hme'"),
+        ("ReleasedHMLCLoss", dict(num_views=1), "at least 2 views of each image"),
+        ("TripletLoss", dict(mining="semi"), "mining must be 'hard' or 'all', not 'semi'"),
+        ("HAPPIERLoss", dict(num_classes=2, in_channels=2, alpha=-1), "alpha must be finite and not below 0; it is -1"),
+    ],
+)
+def test_a_wrong_option_is_an_error_before_there_is_a_batch(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(dict(type=name, **options))

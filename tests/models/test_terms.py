@@ -64,6 +64,30 @@ def test_levels_are_numbered_until_the_tree_is_known():
     assert list(terms) == ["loss", "loss/level1", "loss/level2", "loss/level3", "loss/level4"]
 
 
+def test_a_level_that_is_named_as_the_views_of_an_image_keeps_its_loss():
+    tree = Taxonomy([("a", "x", "0"), ("b", "y", "1")], ("kind", "thing", "instance"))
+    labels = random_labels(0, 6).repeat(2, 1)
+    named = build("HiMulConLoss", tree, instance_level=True).terms(random_features(0), labels, IMAGES)
+    numbered = build("HiMulConLoss", instance_level=True).terms(random_features(0), labels, IMAGES)
+    assert list(named) == ["loss", "loss/kind", "loss/thing", "loss/instance", "loss/instance (views)"]
+    assert [value.item() for value in named.values()] == [value.item() for value in numbered.values()]
+
+
+def test_the_losses_of_the_levels_are_compiled_once():
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter, loss = CompileCounterWithBackend("aot_eager"), build("HiMulConLoss", TREE)
+    compiled, frames = torch.compile(loss.terms, backend=counter), []
+    for seed in range(3):
+        features, labels = random_features(seed), random_labels(seed, 6).repeat(2, 1)
+        found = compiled(features, labels, IMAGES)
+        for name, value in loss.terms(features, labels, IMAGES).items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10)
+        frames.append(counter.frame_count)
+    assert frames[0] == frames[-1]
+
+
 @pytest.mark.parametrize("loss_type", ["hmc", "hce", "hmce"])
 def test_the_released_loss_is_the_weighted_sum_of_its_levels(loss_type):
     features, labels = random_features(0), random_labels(0, rows=6, ragged=False).repeat(2, 1)

@@ -114,6 +114,26 @@ def test_hover_shows_the_image_its_label_and_its_file(page):
     assert np.abs(np.subtract(colour_of(page, "#tip canvas"), COLOURS[image % 5])).max() < 24
 
 
+def test_an_image_is_pinned_from_the_start(page, report):
+    page.driver.get(f"file://{report}")
+    page.wait_for("document.body.dataset.ready && document.getElementById('map-plot').dataset.drawn")
+    assert page.run("return document.querySelector('#pin .big').dataset.image") == "0"
+    assert page.run("return document.querySelectorAll('#pin .grid canvas').length") == 8
+
+
+def test_percentages_are_0_and_100_only_where_none_or_all_is(page):
+    shares = [0, 0.0001, 0.05, 0.5, 0.994, 0.99999, 1]
+    assert page.run("return arguments[0].map(percent)", shares) == [
+        "0 %",
+        "0.1 %",
+        "5.0 %",
+        "50 %",
+        "99.4 %",
+        "99.9 %",
+        "100 %",
+    ]
+
+
 def test_a_click_pins_an_image_with_its_neighbours(page, images):
     image = lone_point(page)
     hover(page, image).click().perform()
@@ -223,6 +243,37 @@ def test_training_is_drawn(page):
 
 def test_text_of_the_data_makes_no_element(page):
     assert page.run("return document.querySelectorAll('main img, main b').length") == 0
+
+
+@pytest.mark.parametrize("width", [390, 1024])
+def test_nothing_is_wider_than_the_screen(driver, tmp_path, width):
+    long = "x" * 300
+    backwards = "\u202ey"  # turns what follows it in the same line around
+    names = [[(long, backwards * 150)], [(long, "a b " * 60)], [("z" * 300, long), (long, backwards * 150)]]
+    images = embedded(
+        np.random.default_rng(0).normal(size=(30, 4)),
+        [names[i % 3] for i in range(30)],
+        levels=(long, "level"),
+        files=[f"{long}/{i}.png" for i in range(30)],
+        splits=[f"{i % 2}{long}" for i in range(30)],
+    )
+    write_report(images, tmp_path / "long.html", title=long, log=str)
+    size = dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page = Page(driver, tmp_path / "long.html")
+        page.choose("tree-view", "2")
+        assert page.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        taken = page.run("return Array.from(document.querySelectorAll('td bdi')).map((e) => e.textContent)")
+        assert {"a b " * 60, backwards * 150, long}.issuperset(taken)
+        assert taken
+        # a neighbour of several nodes has no mark, others have
+        assert page.run("return document.querySelectorAll('.shot.neither .mark').length") == 0
+        page.choose("queries-level", "0")
+        assert page.run("return document.querySelectorAll('.shot.neither').length") > 0
+        assert "is left out: it has no mark." in page.run("return document.getElementById('queries-rows').textContent")
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_without_webgl_the_map_is_drawn_as_svg(report, tmp_path):

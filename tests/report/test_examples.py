@@ -44,3 +44,12 @@ def test_a_perfect_ranking_is_not_among_the_worst():
     found = level_examples(search(images), 1)
     assert [example.average_precision for example in found.best] == [1.0, 1.0]
     assert found.worst == []
+
+
+def test_a_neighbour_of_several_nodes_is_neither_right_nor_wrong():
+    paths = [[("cat",)], [("cat",), ("dog",)], [("dog",)], [("cat",)]]
+    images = embedded([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [1.0, 0.3]], paths, levels=("kind",))
+    found = level_examples(search(images), 1)
+    first = next(example for example in [*found.best, *found.worst] if example.row == 0)
+    assert first.neighbours == [(1, None), (2, False), (3, True)]
+    assert (first.average_precision, first.num_relevant) == (0.5, 1)  # the dog alone stands before the cat

@@ -103,6 +103,22 @@ def test_the_page_holds_the_numbers_of_its_parts(tmp_path):
     assert f"{100 * scores.mean_map_at_r(1):.1f} %" in page.texts["overview"]
 
 
+def test_the_head_says_of_how_many_images_each_number_is_and_what_it_means(tmp_path, no_map):
+    images = random_set(0, number=30, places=2)
+    page, _ = written(images, tmp_path)
+    left_out = images.of_one_class(1)[1]
+    assert left_out > 1
+    assert f"{left_out} of several nodes are left out" in page.texts["overview"]
+    assert f"NMI: {int((images.classes(1) >= 0).sum())} images" in page.texts["overview"]
+    for name in ("recall@1", "MAP@R", "NMI", "H-AP", "violations"):
+        assert page.texts["meanings"].count(name) == 1
+    page, _ = written(embedded(torch.eye(3), [("a", "x")] * 3, levels=("kingdom", "kind")), tmp_path)
+    assert "kind 1 node" in re.sub(r"\d nodes?", lambda found: f" {found[0]}", page.texts["overview"]).replace(
+        "  ", " "
+    )
+    assert "1 nodes" not in page.texts["overview"]
+
+
 def test_mixed_up_nodes_are_numbered_through(tmp_path):
     images = random_set(3)
     _, data = written(images, tmp_path)
@@ -248,6 +264,14 @@ def test_text_from_outside_is_never_markup(tmp_path):
     assert hostile.texts["skipped"].count(HOSTILE) == 2
     assert data["tree"]["names"][0] == HOSTILE + "0"
     assert data["images"]["split_names"] == [HOSTILE + "0", HOSTILE + "1"]
+
+
+def test_a_name_that_is_no_text_is_written_with_a_question_mark(tmp_path, no_map):
+    # what Python makes of bytes of a file's name that are not UTF-8
+    images = embedded(torch.eye(2), [("caf\udce9",)] * 2, levels=("kind",), files=["x/\udcff.png", "x/b.png"])
+    _, data = written(images, tmp_path, title="\udcfe")
+    assert data["tree"]["names"] == ["caf?"]
+    assert data["images"]["paths"] == ["?.png", "b.png"]
 
 
 def test_nothing_is_loaded_from_anywhere(tmp_path):

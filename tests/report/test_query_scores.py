@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hierpretrain.functional import recall_curve, retrieval_metrics
+from hierpretrain.report import query_scores as query_scores_module
 from hierpretrain.report.query_scores import query_scores, search
 from hierpretrain.taxonomy import prefix_ids
 from tests.reference.metrics import ranking
@@ -65,6 +66,14 @@ def test_a_sample_of_queries_is_drawn_and_scored_in_the_whole_gallery():
     assert some.neighbours.tolist() == every.neighbours[some.rows].tolist()
     assert some.rows.tolist() == query_scores(images, images, same_set=True, max_queries=7, seed=3).rows.tolist()
     assert some.rows.tolist() != query_scores(images, images, same_set=True, max_queries=7, seed=4).rows.tolist()
+
+
+def test_by_default_as_many_queries_as_pairs_are_affordable(monkeypatch):
+    monkeypatch.setattr(query_scores_module, "MOST_PAIRS", 1100 * 1200)
+    images = random_set(2, number=1200)
+    assert len(search(images).scores.rows) == 1100
+    monkeypatch.setattr(query_scores_module, "MOST_PAIRS", 1)
+    assert len(search(images).scores.rows) == 1000
 
 
 def test_there_is_no_search_without_labels_or_with_one_image():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hierpretrain.report.thumbnails import SIDES, thumbnails
+from hierpretrain.report import thumbnails as thumbnails_module
+from hierpretrain.report.thumbnails import SIDES, _encoded, thumbnails
 
 
 def write(path, colour, size=(64, 64)):
@@ -78,6 +79,22 @@ def test_the_side_gives_way_to_the_budget(noise):
     assert len(sizes) == 3
     next_side = SIDES[SIDES.index(found.side) - 1]  # the larger one would not have fitted
     assert sum(map(len, thumbnails(noise, largest=next_side, budget=1 << 20, log=str).sheets)) > 12_000
+
+
+@pytest.mark.parametrize("quality", [80, 70, 60])
+def test_the_best_quality_that_fits_is_taken(noise, quality):
+    tiles = np.stack([np.asarray(Image.open(path)) for path in noise])
+    expected = _encoded(tiles, quality)
+    found = thumbnails(noise, largest=64, budget=len(expected), log=str)
+    assert found.sheets == [expected]
+
+
+def test_a_sample_that_misleads_does_not_break_the_budget(noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(thumbnails_module, "_SAMPLE", 2)
+    plain = [write(tmp_path / f"plain{i}.png", "red") for i in range(2)]
+    found = thumbnails([plain[0], *noise, plain[1]], largest=64, budget=60_000, log=str)
+    assert found.side in (0, 64)
+    assert sum(map(len, found.sheets)) <= 60_000
 
 
 def test_there_are_none_where_none_fits(noise):
