@@ -154,7 +154,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
         found = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
     model = model.module if is_model_wrapper(model) else model
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)

@@ -229,8 +229,11 @@ def test_wrong_options_are_errors(checkpoint, options, message):
         EmbeddingInferencer(config(), **{"checkpoint": checkpoint, "device": "cpu", **options})
 
 
-def test_a_damaged_checkpoint_is_an_error(tmp_path):
+@pytest.mark.parametrize("content", [None, torch.zeros(3), [1, 2], {"state_dict": {"conv": 3}}, {"weights": 1}])
+def test_a_damaged_checkpoint_is_an_error(tmp_path, content):
     (tmp_path / "epoch_1.pth").write_bytes(b"PK\x03\x04 no zip")
+    if content is not None:
+        torch.save(content, tmp_path / "epoch_1.pth")
     with pytest.raises(ValueError, match="is damaged or no checkpoint"):
         EmbeddingInferencer(config(), tmp_path / "epoch_1.pth")
 
