@@ -30,9 +30,9 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
 
     Example:
         >>> config = Config(dict(work_dir="work_dirs/mine", visualizer=dict(vis_backends=[])))
-        >>> watch_with(config, ["wandb"])
-        >>> config.visualizer.vis_backends[0].init_kwargs
-        {'project': 'hierpretrain', 'name': 'mine'}
+        >>> watch_with(config, ["tensorboard"])
+        >>> config.visualizer.vis_backends
+        [{'type': 'TensorboardVisBackend'}]
     """
     for name in names:
         if name not in _TYPES:

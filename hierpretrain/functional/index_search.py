@@ -218,7 +218,9 @@ def _search(index: Any, query: Tensor, k: int, *, wider: int = 1) -> Tensor:
     if isinstance(index, faiss.IndexIVF):
         options = faiss.SearchParametersIVF()
         options.nprobe = min(wider * index.nprobe, index.nlist)
-    return torch.from_numpy(index.search(query.numpy(), k, params=options)[1])
+    # faiss.contrib.torch_utils, which pytorch-metric-learning imports, hides this search by one that takes no params
+    search = getattr(index, "search_numpy", index.search)
+    return torch.from_numpy(search(query.numpy(), k, params=options)[1])
 
 
 def _checked(index: Any, query: Tensor, k: int) -> Tensor:

@@ -75,7 +75,9 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
 
 def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
     """Says how many queries a number is of."""
-    words = _count(evaluated, "query", "queries") + _drawn(asked, number)
+    words = _count(evaluated, "query", "queries")
+    if asked < number:
+        words += f" drawn from {number:,}" if evaluated == asked else f" (of {asked:,} drawn from {number:,})"
     if lone := asked - evaluated - several:
         words += f"; {lone:,} more {'has' if lone == 1 else 'have'} nothing to find"
     if several:
@@ -85,10 +87,6 @@ def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
 
 def _count(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
-
-
-def _drawn(asked: int, number: int) -> str:
-    return f" (of {asked:,} drawn from {number:,})" if asked < number else ""
 
 
 def _nmi(images: Embeddings, level: int, seed: int) -> Number:

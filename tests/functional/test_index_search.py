@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import faiss
 import pytest
 import torch
@@ -197,3 +200,16 @@ def test_any_number_of_threads():
         faiss.omp_set_num_threads(before)
     assert found[0][0].equal(found[1][0])
     assert found[0][1].equal(found[1][1])
+
+
+def test_another_package_may_replace_the_methods_of_faiss():
+    code = (
+        "import faiss.contrib.torch_utils, torch\n"
+        "from hierpretrain.functional.approximate import build_index\n"
+        "from hierpretrain.functional.index_search import search_groups\n"
+        "rows = torch.eye(4)\n"
+        "index = build_index(rows, 'hnsw')\n"
+        "print(search_groups(index, rows[:2], 1, torch.arange(4), every_row=False)[1].tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[[0], [1]]\n"

@@ -111,6 +111,12 @@ def test_numbers_of_a_sample_say_so_and_are_near(monkeypatch):
     assert of_tree["H-AP"].value != whole["H-AP"].value
 
 
+def test_a_sample_that_is_scored_whole_is_named_once():
+    images = embedded(torch.eye(4).repeat(10, 1), [("a",), ("b",), ("c",), ("d",)] * 10, levels=("kind",))
+    (number, *_) = level_numbers(images, 1, search(images, max_queries=8))
+    assert number.note == "8 queries drawn from 40"
+
+
 def test_a_number_that_takes_long_is_left_out_and_says_so(monkeypatch):
     monkeypatch.setattr(headline, "MOST_CLUSTERS", 2)
     images = random_set(0)
