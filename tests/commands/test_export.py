@@ -7,38 +7,19 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from mmengine.config import Config
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer
 from hierpretrain.commands.export import main
-from hierpretrain.registry import MODELS
-
-CONFIG = """
-model = dict(
-    type="HierarchicalContrastive",
-    backbone=dict(type="ResNet", depth=18, base_channels=8, stem_channels=8),
-)
-test_dataloader = dict(
-    dataset=dict(type="FolderDataset", data_root="nowhere", pipeline=[
-        dict(type="LoadRGB"), dict(type="torchvision/Resize", size=(40, 40))
-    ])
-)
-"""
+from tests.commands.places import write_model, write_photos
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A config, a checkpoint and two images, one of them broken."""
     folder = tmp_path_factory.mktemp("place")
-    (folder / "tiny.py").write_text(CONFIG)
-    torch.manual_seed(0)
-    model = MODELS.build({"_scope_": "hierpretrain", **Config.fromstring(CONFIG, ".py").model})
-    torch.save({"state_dict": model.state_dict()}, folder / "epoch_1.pth")
-    (folder / "photos").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "photos/1.png")
-    (folder / "photos/broken.png").write_bytes(b"no image")
+    write_model(folder, size=40)
+    write_photos(folder, ("1.png",), broken="broken.png")
     return folder
 
 

@@ -4,43 +4,20 @@ import json
 import re
 import sys
 
-import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
-from PIL import Image
 
 from hierpretrain.commands.report import main
-from hierpretrain.registry import MODELS
-
-CONFIG = """
-model = dict(
-    type="HierarchicalContrastive",
-    backbone=dict(type="ResNet", depth=18, base_channels=8, stem_channels=8),
-)
-test_dataloader = dict(
-    dataset=dict(type="FolderDataset", data_root="nowhere", pipeline=[
-        dict(type="LoadRGB"), dict(type="torchvision/Resize", size=(32, 32))
-    ])
-)
-"""
+from tests.commands.places import write_model, write_photos
 
 
 @pytest.fixture
 def place(tmp_path):
     """A config, a work directory with a checkpoint and a log, and a folder of four images, one of them broken."""
-    (tmp_path / "tiny.py").write_text(CONFIG)
-    torch.manual_seed(0)
-    model = MODELS.build({"_scope_": "hierpretrain", **Config.fromstring(CONFIG, ".py").model})
     log = tmp_path / "work" / "20260101_000000" / "vis_data"
     log.mkdir(parents=True)
     (log / "scalars.json").write_text('{"loss": 2.0, "step": 1}\n{"loss": 1.0, "step": 2}\n')
-    torch.save({"state_dict": model.state_dict()}, tmp_path / "work" / "epoch_1.pth")
-    for i, name in enumerate(("cat/1.png", "cat/2.png", "dog/1.png")):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    (tmp_path / "photos/cat/broken.png").write_bytes(b"no image")
+    write_model(tmp_path, "work/epoch_1.pth")
+    write_photos(tmp_path, ("cat/1.png", "cat/2.png", "dog/1.png"), broken="cat/broken.png")
     return tmp_path
 
 
