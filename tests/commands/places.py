@@ -20,11 +20,11 @@ test_dataloader = dict(
 """
 
 
-def write_model(folder, checkpoint="epoch_1.pth", size=32):
+def write_model(folder, checkpoint="epoch_1.pth", size=32, seed=0):
     """Writes ``tiny.py``, whose pictures have ``size`` pixels a side, and a checkpoint of random weights."""
     text = _CONFIG % (size, size)
     (folder / "tiny.py").write_text(text)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = MODELS.build({"_scope_": "hierpretrain", **Config.fromstring(text, ".py").model})
     torch.save({"state_dict": model.state_dict()}, folder / checkpoint)
 

@@ -4,10 +4,7 @@ import json
 import shutil
 import sys
 
-import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer
@@ -16,8 +13,7 @@ from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.commands import index as index_command
 from hierpretrain.commands import search as search_command
 from hierpretrain.commands.search import table
-from hierpretrain.registry import MODELS
-from tests.commands.test_embed import CONFIG
+from tests.commands.places import write_model, write_photos
 
 PHOTOS = ("animal/cat/1", "animal/cat/2", "animal/cat/3", "animal/dog/1", "animal/dog/2", "tool/saw/1")
 
@@ -26,16 +22,9 @@ PHOTOS = ("animal/cat/1", "animal/cat/2", "animal/cat/3", "animal/dog/1", "anima
 def made(tmp_path_factory):
     """A config, two checkpoints and a folder of six images and a broken one."""
     root = tmp_path_factory.mktemp("made")
-    (root / "tiny.py").write_text(CONFIG)
     for seed in (0, 1):
-        torch.manual_seed(seed)
-        model = MODELS.build({"_scope_": "hierpretrain", **Config.fromstring(CONFIG, ".py").model})
-        torch.save({"state_dict": model.state_dict()}, root / f"epoch_{seed}.pth")
-    for i, name in enumerate(PHOTOS):
-        (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / f"photos/{name}.png")
-    (root / "photos/tool/broken.png").write_bytes(b"no image")
+        write_model(root, f"epoch_{seed}.pth", seed=seed)
+    write_photos(root, [f"{name}.png" for name in PHOTOS], broken="tool/broken.png")
     return root
 
 
