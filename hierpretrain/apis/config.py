@@ -99,7 +99,7 @@ def nearest_names() -> Iterator[None]:
         guess = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(
             f"the config has the unknown type {match[1]!r}; {guess}"
-            f"The registry of a {match[2]} does not have it; a module of your own must be among custom_imports"
+            f"The registry {match[2]!r} does not have it; a module of your own must be among custom_imports"
         ) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,7 +135,14 @@ def read_index(
     """
     folder = Path(folder)
     if not (folder / _ABOUT).is_file():
-        raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; make one there (hierpretrain index)")
+        place = folder.resolve()
+        older = sorted(place.parent.glob(f".{glob.escape(place.name)}.old.*"))
+        remedy = (
+            f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(place)])}"
+            if older
+            else "make one there (hierpretrain index)"
+        )
+        raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; {remedy}")
     about = _read_json(folder / _ABOUT, dict)
     if about.get("format") != _FORMAT:
         raise ValueError(

@@ -249,7 +249,8 @@ def walk_folder(root: str, by_name: Sequence[str] = ()) -> tuple[list[str], list
 
     Args:
         root: The folder.
-        by_name: Endings, such as ``'.jpg'``, of names that make a file an image whatever its content is.
+        by_name: Endings, such as ``'.jpg'``, of names that make a file, or a broken link, an image whatever its
+            content is. With these, other broken links are left out; without any they are errors.
 
     Returns:
         The images' paths below ``root``, with forward slashes, in the order of the names; the folders to each of them;
@@ -273,11 +274,13 @@ def walk_folder(root: str, by_name: Sequence[str] = ()) -> tuple[list[str], list
         for entry in children:
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink() and not os.path.exists(_check_inside(entry.path, real_root)):
+            named = entry.name.lower().endswith(tuple(by_name))
+            broken = entry.is_symlink() and not os.path.exists(_check_inside(entry.path, real_root))
+            if broken and not by_name:
                 raise ValueError(f"{entry.path} is a broken link; remove it, or put its file in place")
             if entry.is_dir() and not entry.is_symlink():
                 folders.append((*path, _utf8(entry)))
-            elif entry.is_file() and (entry.name.lower().endswith(tuple(by_name)) or image_kind(head_of(entry.path))):
+            elif (named and (broken or entry.is_file())) or (entry.is_file() and image_kind(head_of(entry.path))):
                 images.append("/".join((*path, entry.name)))
                 labels.append(path)
             else:
@@ -492,7 +495,10 @@ def _from_records(
             raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(columns)}")
         levels = levels or tuple(name for name in columns if name not in ("image", "split", *flat_labels))
         if not levels:
-            raise ValueError(f"{path}: there is no label column; the columns are {list(columns)}")
+            raise ValueError(
+                f"{path}: there is no label column; the columns are {list(columns)}: add one for each level of "
+                "the tree, the broadest first"
+            )
     has_split = "split" in columns
     images, labels, splits = [], [], []
     known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object a label, not one a row

@@ -234,7 +234,7 @@ def check_splits(splits: Iterable[str], dataset_meta: Mapping[str, Any]) -> None
         if there is not None and split not in there:
             raise ValueError(
                 f"no evaluated image is of the split {split!r}; evaluated are {list(there)}: add it to the `split` of "
-                "the data set that is evaluated, or correct the metric's splits"
+                "the data set that is evaluated, or name one of these"
             )
 
 

@@ -222,7 +222,7 @@ def recall_curve(
         at_rank += ranks[:, 0].clamp(max=max_k + 1).bincount(minlength=max_k + 2)
     num_queries = int(at_rank.sum())
     check_some_relevant(num_queries, len(query))
-    return at_rank[1:-1].cumsum(0) / float(num_queries)
+    return at_rank[1:-1].cumsum(0).double() / num_queries
 
 
 def check_same_set(query_labels: Tensor, gallery_labels: Tensor) -> None:

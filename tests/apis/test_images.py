@@ -47,7 +47,13 @@ def test_a_folder_without_sub_folders_has_the_tree_of_no_levels(photos):
 
 def test_a_file_that_is_called_an_image_counts_as_one(photos):
     (photos / "animal" / "broken.JPG").write_bytes(b"nothing like it")
-    assert str(photos / "animal/broken.JPG") in gather_images(photos).paths
+    (photos / "tool" / "gone.png").symlink_to(photos / "nowhere.png")
+    (photos / "tool" / "notes").symlink_to(photos / "nowhere.txt")
+    found = gather_images(photos).paths
+    assert {str(photos / "animal/broken.JPG"), str(photos / "tool/gone.png")} < set(found)
+    assert str(photos / "tool/notes") not in found
+    with pytest.raises(UnreadableImage, match=r"gone\.png"):
+        read_picture(str(photos / "tool/gone.png"))
 
 
 @pytest.mark.parametrize("as_text", [True, False])

@@ -1,7 +1,11 @@
 """The index: search and classification against brute force, in the tree too; a folder that is whole and checked."""
 
 import json
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import faiss
@@ -455,6 +459,23 @@ def test_a_failure_leaves_the_older_index(tmp_path, monkeypatch, step):
             build(images(number=7)).save(folder)
     assert len(EmbeddingIndex.load(folder)) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_process_killed_between_the_two_renames_leaves_the_older_index_to_be_moved_back(tmp_path):
+    folder = tmp_path / "index"
+    build(images(number=5)).save(folder)
+    program = (
+        "import os, signal, sys; from hierpretrain.apis import index_files; from hierpretrain.apis.index import *\n"
+        "rename = os.rename\n"
+        "def once(*args): rename(*args); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "index_files.os.rename = once\n"
+        "EmbeddingIndex.load(sys.argv[1]).save(sys.argv[1])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(folder)]).returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match=r"there is no index in .*; the older one is whole: mv ") as error:
+        EmbeddingIndex.load(folder)
+    subprocess.run(shlex.split(str(error.value).split("whole: ")[1]), check=True)
+    assert len(EmbeddingIndex.load(folder)) == 5
 
 
 def test_a_full_disk_is_an_error_of_the_system():

@@ -215,7 +215,7 @@ def test_models_by_name_are_ours_then_theirs(tmp_path):
     assert (config.model.loss.type, weights) == ("HiConELoss", None)
     config, weights = find_model("ResNet18_8xb32_in1k")
     assert config.model.backbone.depth == 18
-    assert weights.startswith("https://download.openmmlab.com/")
+    assert weights.startswith("https://")  # of a host that the forks of mmpretrain have changed
     (tmp_path / "mine.py").write_text("_base_ = 'hierpretrain::supcon_emoji.py'")
     assert find_model(tmp_path / "mine.py")[0].model.loss.type == "SupConLoss"
 

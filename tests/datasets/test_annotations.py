@@ -267,7 +267,10 @@ def test_quoted_csv(tmp_path):
         ("", "list.csv' lists no image"),
         ("image,kind\n", "list.csv' lists no image"),
         ("path,kind\na.jpg,cat\n", "list.csv: there is no column 'image'; the columns are ['path', 'kind']"),
-        ("image,split\na.jpg,x\n", "list.csv: there is no label column; the columns are ['image', 'split']"),
+        (
+            "image,split\na.jpg,x\n",
+            "list.csv: no label column; the columns are ['image', 'split']: add one for each",
+        ),
         ("image,kind,kind\na.jpg,x,y\n", "list.csv:1: the columns must have different names"),
         ("image,kind,\na.jpg,x,y\n", "list.csv:1: the columns must have different names"),
         ("image,kind\na.jpg,cat\nb.jpg\n", "list.csv:3: the line has 1 fields and the header 2"),

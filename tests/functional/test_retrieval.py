@@ -230,6 +230,7 @@ def test_the_recall_curve_is_recall_at_every_k(monkeypatch, same_set, way):
     query = gallery if same_set else random_set(11, 25, 22, ties=True)
     metrics = retrieval_metrics(*query, *gallery, ks=range(1, 71), same_set=same_set)
     curve = recall_curve(*query, *gallery, max_k=70, same_set=same_set)  # longer than the gallery
+    assert curve.dtype == torch.float64
     assert curve.tolist() == pytest.approx([metrics[f"recall@{k}"] for k in range(1, 71)])
     assert curve[-1] == 1
     assert recall_curve(*query, *gallery, max_k=3, same_set=same_set).tolist() == curve[:3].tolist()
