@@ -137,11 +137,9 @@ def read_index(
     if not (folder / _ABOUT).is_file():
         place = folder.resolve()
         older = sorted(place.parent.glob(f".{glob.escape(place.name)}.old.*"))
-        remedy = (
-            f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(place)])}"
-            if older
-            else "make one there (hierpretrain index)"
-        )
+        remedy = "make one there (hierpretrain index)"
+        if older:  # a process was killed between the two renames of write_index
+            remedy = f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(place)])}"
         raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; {remedy}")
     about = _read_json(folder / _ABOUT, dict)
     if about.get("format") != _FORMAT:
