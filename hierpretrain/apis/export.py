@@ -20,11 +20,13 @@ import mmengine
 import mmpretrain
 import numpy as np
 import torch
+from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmpretrain.models.backbones.mixmim import MixMIMBlock
 from mmpretrain.models.utils import ShiftWindowMSA
 from PIL import Image
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional
 
 import hierpretrain
 from hierpretrain.apis.images import Images, gather_images, read_picture
@@ -229,7 +231,7 @@ def _traced(encoder: _Encoder, example: Tensor, dynamic_size: bool) -> ExportedP
         smallest = _SMALLEST if min(example.shape[2:]) >= _SMALLEST else _SMALLEST // 2 + 1
         shape |= {2: Dim("height", min=smallest), 3: Dim("width", min=smallest)}
     try:
-        with torch.no_grad(), _windows_of_any_batch():
+        with torch.no_grad(), _traceable_layers():
             return torch.export.export(encoder, (example,), dynamic_shapes={"images": shape}, strict=False)
     except Exception as error:  # of the tracer's many kinds
         kind = type(encoder.model.backbone).__name__
@@ -257,20 +259,23 @@ def _converted(program: ExportedProgram, encoder: _Encoder, opset: int) -> Any:
 
 
 @contextmanager
-def _windows_of_any_batch() -> Iterator[None]:
-    """Has mmpretrain's window attention put windows together without a float division.
+def _traceable_layers() -> Iterator[None]:
+    """Has two layers compute what they do in a way that holds for batches and images of any size.
 
-    It computes the batch size by one, which tracing takes for a constant: the file would be right for that size alone.
+    mmpretrain's window attention computes the batch size by a float division, which tracing takes for a constant: the
+    file would be right for that size alone. mmcv's convolution of adaptive padding asks in each layer whether there is
+    something to pad, of which a tracer of free image sizes finds no end.
     """
-    kinds = (ShiftWindowMSA, MixMIMBlock)
-    before = [kind.__dict__["window_reverse"] for kind in kinds]
-    for kind in kinds:
-        kind.window_reverse = staticmethod(_window_reverse)
+    changes = [(kind, "window_reverse", staticmethod(_window_reverse)) for kind in (ShiftWindowMSA, MixMIMBlock)]
+    changes.append((Conv2dAdaptivePadding, "forward", _padded_convolution))
+    before = [kind.__dict__[name] for kind, name, _ in changes]
+    for kind, name, function in changes:
+        setattr(kind, name, function)
     try:
         yield
     finally:
-        for kind, function in zip(kinds, before, strict=True):
-            kind.window_reverse = function
+        for (kind, name, _), function in zip(changes, before, strict=True):
+            setattr(kind, name, function)
 
 
 def _window_reverse(windows: Tensor, height: int, width: int, size: int) -> Tensor:
@@ -278,6 +283,19 @@ def _window_reverse(windows: Tensor, height: int, width: int, size: int) -> Tens
     channels = windows.shape[-1]
     grid = windows.view(-1, height // size, width // size, size, size, channels)
     return grid.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
+
+
+def _padded_convolution(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    """Convolves images that are padded so that each stride, the last and partial one too, begins one output."""
+    padding: list[Any] = []
+    for axis in (1, 0):  # the last axis first, as pad takes them
+        reach = (layer.kernel_size[axis] - 1) * layer.dilation[axis] + 1
+        stride = layer.stride[axis]
+        total = reach - stride + (-images.shape[2 + axis] % stride if stride > 1 else 0)
+        before = (total if reach >= stride else torch.sym_max(total, 0)) // 2
+        # more may follow than is needed, which no output sees; so the output's size stays a short expression
+        padding += [before, reach - 1 - before]
+    return layer._conv_forward(functional.pad(images, padding), layer.weight, layer.bias)
 
 
 def _halve(model: Any) -> None:
@@ -377,8 +395,10 @@ def _compare(
     found = {"max_difference": 0.0, "min_cosine": 1.0, "on": list(batches)}
     for name, pictures in batches.items():
         expected, actual = encoder(pictures), run(pictures)
-        difference = float((actual - expected).abs().max()) if actual.shape == expected.shape else float("inf")
-        cosine = float((actual * expected).sum(1).min()) if actual.shape == expected.shape else float("nan")
+        difference, cosine = float("inf"), float("nan")
+        if actual.shape == expected.shape:
+            difference = float((actual - expected).abs().max())
+            cosine = float(functional.cosine_similarity(actual, expected).min())
         log(f"{name}: largest difference {difference:.1e}, smallest cosine {cosine:.6f}")
         if not (difference <= largest and cosine >= MIN_COSINE):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Exported files compute what the model computes, say all that another program needs, and are not there if not."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmengine.config import Config
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
@@ -192,9 +194,19 @@ def test_windows_are_put_together_as_mmpretrain_does():
     expected = ShiftWindowMSA.window_reverse(windows, 4, 6, 2)
     assert torch.equal(export._window_reverse(windows, 4, 6, 2), expected)
     before = ShiftWindowMSA.__dict__["window_reverse"]
-    with export._windows_of_any_batch():
+    with export._traceable_layers():
         assert ShiftWindowMSA.window_reverse is export._window_reverse
     assert ShiftWindowMSA.__dict__["window_reverse"] is before
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 2, 1), (3, 2, 2), (1, 3, 1)])
+def test_images_are_padded_as_mmcv_does(kernel, stride, dilation):
+    layer = Conv2dAdaptivePadding(2, 4, (kernel, 1 + kernel), stride, dilation=dilation)
+    for size in itertools.product((7, 8, 9), (10, 11, 12)):
+        images = torch.randn(2, 2, *size)
+        expected = layer(images)
+        with export._traceable_layers():
+            assert torch.equal(layer(images), expected)
 
 
 def test_the_projection_is_exported_where_it_embeds(photos):
@@ -237,6 +249,24 @@ def test_the_model_is_left_as_it_was_and_a_compiled_one_is_its_own(inferencer, t
     assert copied.is_contiguous()
     assert copied.data_ptr() != weights.data_ptr()
     assert torch.equal(copied, weights)
+
+
+@pytest.mark.parametrize("kind", [export_onnx, export_program])
+def test_images_of_any_size_where_convolutions_pad_by_it(kind, tmp_path):
+    backbone = dict(type="EfficientNet", arch="b0")
+    made = infer(transforms=[dict(type="torchvision/Resize", size=(64, 64))], backbone=backbone)
+    name = "encoder.onnx" if kind is export_onnx else "encoder.pt2"
+    about = kind(made, tmp_path / name, dynamic_size=True, log=lambda line: None)
+    pictures = torch.rand(2, 3, 79, 65, generator=torch.Generator().manual_seed(3)) * 255
+    with torch.no_grad():
+        expected = made.module.embed(made.module.data_preprocessor({"inputs": pictures.clone()})["inputs"])
+    if kind is export_onnx:
+        session = onnxruntime.InferenceSession(tmp_path / name)
+        found = torch.from_numpy(session.run(None, {"images": pictures.numpy()})[0])
+    else:
+        found = torch.export.load(tmp_path / name).module()(pictures)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert about["checked"]["min_cosine"] > 0.9999
 
 
 def test_images_of_any_size(tmp_path):
