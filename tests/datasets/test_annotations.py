@@ -269,7 +269,7 @@ def test_quoted_csv(tmp_path):
         ("path,kind\na.jpg,cat\n", "list.csv: there is no column 'image'; the columns are ['path', 'kind']"),
         (
             "image,split\na.jpg,x\n",
-            "list.csv: no label column; the columns are ['image', 'split']: add one for each",
+            "there is no label column; the columns are ['image', 'split']: add one for each",
         ),
         ("image,kind,kind\na.jpg,x,y\n", "list.csv:1: the columns must have different names"),
         ("image,kind,\na.jpg,x,y\n", "list.csv:1: the columns must have different names"),

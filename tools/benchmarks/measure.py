@@ -71,7 +71,8 @@ def peak_memory(contender: Callable[[], object], *, device: str | None = None) -
         device: ``'cpu'`` or ``'cuda'``: whose memory; by default the GPU's, if there is one.
 
     On a CPU it is the resident size of the process, looked at every millisecond; of the first two calls the second
-    counts, since the first may load libraries.
+    counts, since the first may load libraries. Measure in a process that has not let go of much: the C library keeps
+    that in its heap, where memory that is taken from it again and freed stays resident, and counts.
     """
     contender()
     gc.collect()
