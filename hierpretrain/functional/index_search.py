@@ -16,6 +16,7 @@ from hierpretrain.taxonomy import PAD
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
 _SIMILARITIES = 2**25  # in memory at a time
 _NUMBERS = 2**22  # of rows whose cosines are taken in double precision at a time
+_PAIRS = 2**20  # of a query and a row near its k-th that are put in order at a time
 _ROWS = 65_536  # rows that are read out of the index at a time
 _WIDEST = 8192  # neighbours of a query that are looked through for groups before all rows are
 
@@ -48,12 +49,12 @@ def search_rows(index: Any, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
     numbers = torch.arange(index.ntotal)
     everything = _Entries(numbers, numbers, numbers)
     if is_exact(index):
-        return _stacked(_compare_all(index, query, k, everything), k)[:2]
+        return _compare_all(index, query, k, everything)[:2]
     found = _search(index, query, k).sort(dim=1).values
     scores, order = _cosines(index, query, found).sort(dim=1, descending=True, stable=True)
     rows = found.gather(1, order)
     if (missed := (rows == PAD).any(1)).any():
-        scores[missed], rows[missed], _ = _stacked(_compare_all(index, query[missed], k, everything), k)
+        scores[missed], rows[missed], _ = _compare_all(index, query[missed], k, everything)
     return scores, rows
 
 
@@ -91,17 +92,24 @@ def search_groups(
     groups = groups[:, None] if groups.ndim == 1 else groups
     if groups.ndim != 2 or len(groups) != index.ntotal:
         raise ValueError(f"groups must be (N,) or (N, P) for the {index.ntotal} rows; they are {tuple(groups.shape)}")
-    answers: dict[int, _Answer] = {}
-    if not every_row and not is_exact(index):
-        _widen(index, query, k, groups, answers)
-    if left := [i for i in range(len(query)) if i not in answers]:
-        entries = _entries(groups)
-        k = min(k, len(entries.starts))
-        answers.update(zip(left, _compare_all(index, query[torch.tensor(left)], k, entries), strict=True))
-    return _stacked([answers[i] for i in sorted(answers)], k)
+    entries = _entries(groups)
+    k = min(k, len(entries.starts))
+    answers = _empty_answers(len(query), k)
+    left = torch.arange(len(query))
+    if not every_row and not is_exact(index) and k:
+        left = _widen(index, query, k, groups, answers)
+    if len(left) and k:
+        for answer, compared in zip(answers, _compare_all(index, query[left], k, entries), strict=True):
+            answer[left] = compared
+    return answers
 
 
-_Answer = tuple[Tensor, Tensor, Tensor]  # (k,) cosines, rows, groups
+_Answers = tuple[Tensor, Tensor, Tensor]  # (Q, k) cosines, rows, groups
+
+
+def _empty_answers(num_queries: int, k: int) -> _Answers:
+    rows, groups = torch.zeros(2, num_queries, k, dtype=torch.int64)
+    return torch.zeros(num_queries, k, dtype=torch.float64), rows, groups
 
 
 class _Entries(NamedTuple):
@@ -120,86 +128,96 @@ def _entries(groups: Tensor) -> _Entries:
     return _Entries(rows[order], of, first.nonzero()[:, 0])
 
 
-def _stacked(answers: list[_Answer], k: int) -> _Answer:
-    scores = torch.zeros(len(answers), k, dtype=torch.float64)
-    rows, groups = torch.zeros(2, len(answers), k, dtype=torch.int64)
-    for i, answer in enumerate(answers):
-        scores[i], rows[i], groups[i] = answer
-    return scores, rows, groups
-
-
 def is_exact(index: Any) -> bool:
     """Returns whether an index compares every row with a query."""
     return not isinstance(index, faiss.IndexIVF | faiss.IndexHNSW)
 
 
-def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: dict[int, _Answer]) -> None:
-    """Answers the queries whose k nearest groups are among so many neighbours that not all rows need be compared."""
-    open_queries, width = torch.arange(len(query)), 4 * k
-    while len(open_queries) and width <= min(_WIDEST, index.ntotal // 4):
-        step = max(1, _NUMBERS // (width * query.shape[1]))
+def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers) -> Tensor:
+    """Answers the queries whose k nearest groups are among so many neighbours that not all rows need be compared.
+
+    Returns:
+        The numbers of the other queries.
+    """
+    left, width = torch.arange(len(query)), 4 * k
+    while len(left) and width <= min(_WIDEST, index.ntotal // 4):
         missed = []
-        for block in torch.split(open_queries, step):
+        for block in torch.split(left, max(1, _NUMBERS // (width * query.shape[1]))):
             found = _search(index, query[block], width, wider=width // (4 * k))
-            for i, scores, rows in zip(block.tolist(), _cosines(index, query[block], found), found, strict=True):
-                rows, scores = rows[rows != PAD], scores[rows != PAD]
-                found_at, place = (groups[rows] != PAD).nonzero(as_tuple=True)
-                answer = _first_of_groups(scores[found_at], rows[found_at], groups[rows[found_at], place], k)
-                if len(answer[0]) == k:
-                    answers[i] = answer
-                else:
-                    missed.append(i)
-        open_queries, width = torch.tensor(missed, dtype=torch.int64), 4 * width
+            scores = _cosines(index, query[block], found)
+            of, place = (found != PAD).nonzero(as_tuple=True)
+            entry, column = (groups[found[of, place]] != PAD).nonzero(as_tuple=True)
+            of, scores, rows = of[entry], scores[of, place][entry], found[of, place][entry]
+            of, *picked = _first_of_groups(of, scores, rows, groups[rows, column], k)
+            enough = of.bincount(minlength=len(block)) == k
+            for answer, values in zip(answers, picked, strict=True):
+                answer[block[enough]] = values[enough[of]].view(-1, k)
+            missed.append(block[~enough])
+        left, width = torch.cat(missed), 4 * width
+    return left
 
 
-def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> list[_Answer]:
-    """Finds the k nearest groups of each query by comparing it with every row that has an entry.
+def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answers:
+    """Finds the k nearest groups of each query, of at least k, by comparing it with every row that has an entry.
 
     By products of matrices, which are several times as fast for many queries as faiss's own search.
     """
-    if k == 0:
-        return [(torch.empty(0, dtype=torch.float64), *torch.empty(2, 0, dtype=torch.int64))] * len(query)
+    answers = _empty_answers(len(query), k)
     rows, groups, starts = entries
     # compared in their own order, in which they need not be copied
     in_order = bool((rows.diff() > 0).all())
     compared, column = (rows, slice(None)) if in_order else torch.unique(rows, return_inverse=True)
     sizes = torch.cat([starts, torch.tensor([len(rows)])]).diff()
-    answers = []
-    for block in torch.split(query, max(1, _SIMILARITIES // len(rows))):
-        products = [block @ _vectors(index, part).T for part in torch.split(compared, _ROWS)]
-        similarities = torch.cat(products, 1)[:, column]
+    for block in torch.split(torch.arange(len(query)), max(1, _SIMILARITIES // len(rows))):
+        products = [query[block] @ _vectors(index, part).T for part in torch.split(compared, _ROWS)]
+        similarities = (torch.cat(products, 1) if len(products) > 1 else products[0])[:, column]
         if len(starts) == len(rows):  # each its own group
             near = similarities >= similarities.topk(k).values[:, -1:] - _ROUNDING
         else:
             best = torch.from_numpy(np.maximum.reduceat(similarities.numpy(), starts.numpy(), axis=1))  # (B, G)
             worst = best.topk(k).values[:, -1:]
             near = similarities >= (torch.maximum(worst, best) - _ROUNDING).repeat_interleave(sizes, 1)
-        for i in range(len(block)):
-            chosen = near[i].nonzero()[:, 0]
-            scores = _cosines(index, block[i : i + 1], rows[None, chosen])[0]
-            answers.append(_first_of_groups(scores, rows[chosen], groups[chosen], k))
+        step = max(1, _PAIRS // int(np.count_nonzero(near.numpy(), axis=1).max()))
+        for queries, chosen in zip(torch.split(block, step), torch.split(near, step), strict=True):
+            of, entry = chosen.nonzero(as_tuple=True)
+            scores = _pair_cosines(index, query, queries[of], rows[entry])
+            _, *picked = _first_of_groups(of, scores, rows[entry], groups[entry], k)
+            for answer, values in zip(answers, picked, strict=True):
+                answer[queries] = values.view(-1, k)
     return answers
 
 
-def _first_of_groups(scores: Tensor, rows: Tensor, groups: Tensor, k: int) -> _Answer:
-    """Picks the best entry of each group, and of those the best k, or all where they are fewer."""
-    order = np.lexsort((groups.numpy(), rows.numpy(), -scores.numpy()))
-    _, first = np.unique(groups.numpy()[order], return_index=True)
-    picked = torch.from_numpy(order[np.sort(first)[:k]])
-    return scores[picked], rows[picked], groups[picked]
+def _first_of_groups(of: Tensor, scores: Tensor, rows: Tensor, groups: Tensor, k: int) -> list[Tensor]:
+    """Picks the best of the entries that a query, ``of``, has of a group, and of these its best k, or all if fewer.
+
+    Returns:
+        The same four columns, ordered by the query, then from the best to the worst.
+    """
+    order = torch.from_numpy(np.lexsort((groups.numpy(), rows.numpy(), -scores.numpy(), of.numpy())))
+    of, scores, rows, groups = (column[order] for column in (of, scores, rows, groups))
+    _, first = np.unique((of * (groups.max() + 1 if len(groups) else 1) + groups).numpy(), return_index=True)
+    best = torch.from_numpy(np.sort(first))
+    place = torch.arange(len(best)) - torch.searchsorted(of[best], of[best])  # among its query's
+    return [column[best[place < k]] for column in (of, scores, rows, groups)]
 
 
 def _cosines(index: Any, query: Tensor, rows: Tensor) -> Tensor:
-    """Returns the (Q, M) float64 cosines of (Q, M) rows, minus infinity for ``PAD``.
+    """Returns the (Q, M) float64 cosines of (Q, M) rows, minus infinity for ``PAD``."""
+    cosines = torch.full(rows.shape, -math.inf, dtype=torch.float64)
+    of, place = (rows != PAD).nonzero(as_tuple=True)
+    cosines[of, place] = _pair_cosines(index, query, of, rows[of, place])
+    return cosines
+
+
+def _pair_cosines(index: Any, query: Tensor, of: Tensor, rows: Tensor) -> Tensor:
+    """Returns the (M,) float64 cosines of the queries ``of`` and as many rows.
 
     In double precision and one way of summing, so that equal rows have equal cosines.
     """
-    cosines = torch.full(rows.shape, -math.inf, dtype=torch.float64)
     step = _NUMBERS // query.shape[1] + 1
-    for entries in torch.split((rows != PAD).nonzero(), step):
-        of, place = entries.unbind(1)
-        cosines[of, place] = (_vectors(index, rows[of, place]).double() * query[of].double()).sum(1)
-    return cosines
+    pairs = zip(torch.split(of, step), torch.split(rows, step), strict=True)
+    cosines = [(_vectors(index, b).double() * query[a].double()).sum(1) for a, b in pairs]
+    return torch.cat(cosines) if cosines else torch.empty(0, dtype=torch.float64)
 
 
 def _vectors(index: Any, rows: Tensor) -> Tensor:

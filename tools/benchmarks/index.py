@@ -33,10 +33,6 @@ KINDS = {
     for kind in ("flat", "hnsw", "ivf")
     for half in (False, True)
 }
-    f"ours, {kind}{', half' if half else ''}": (kind, half)
-    for kind in ("flat", "hnsw", "ivf")
-    for half in (False, True)
-}
 FAISS, LIMIT = "faiss's flat search", "limit: one product of matrices"
 PER_CLASS, NOISE, K = 50, 0.1, 10
 
