@@ -217,7 +217,7 @@ def _pair_cosines(index: Any, query: Tensor, of: Tensor, rows: Tensor) -> Tensor
     step = _NUMBERS // query.shape[1] + 1
     pairs = zip(torch.split(of, step), torch.split(rows, step), strict=True)
     cosines = [(_vectors(index, b).double() * query[a].double()).sum(1) for a, b in pairs]
-    return torch.cat(cosines) if cosines else torch.empty(0, dtype=torch.float64)
+    return torch.cat(cosines)
 
 
 def _vectors(index: Any, rows: Tensor) -> Tensor:
