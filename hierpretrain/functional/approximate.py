@@ -130,7 +130,7 @@ def check_stored(index: Any) -> None:
         if len(missing := np.flatnonzero(faiss.vector_to_array(index.direct_map.array) < 0)):
             raise ValueError(f"rows of an index must be in one of its lists; row {missing[0]} is not")
     for start in range(0, index.ntotal, _BLOCK):
-        rows = index.reconstruct_n(start, min(_BLOCK, index.ntotal - start))
+        rows = np.asarray(index.reconstruct_n(start, min(_BLOCK, index.ntotal - start)))  # tensors where torch_utils is
         lengths = np.linalg.norm(rows, axis=1)
         if len(wrong := np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH))):  # NaN is no length either
             raise ValueError(f"rows of an index must have length 1; row {start + wrong[0]} has {lengths[wrong[0]]:g}")

@@ -16,6 +16,7 @@ from hierpretrain.taxonomy import PAD
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
 _SIMILARITIES = 2**25  # in memory at a time
 _NUMBERS = 2**22  # of rows whose cosines are taken in double precision at a time
+_SPARE = 16  # neighbours beyond the k-th that show, if they are farther, that no other is as near as it
 _PAIRS = 2**20  # of a query and a row near its k-th that are put in order at a time
 _ROWS = 65_536  # rows that are read out of the index at a time
 _WIDEST = 8192  # neighbours of a query that are looked through for groups before all rows are
@@ -48,12 +49,17 @@ def search_rows(index: Any, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, index.ntotal)
     numbers = torch.arange(index.ntotal)
     everything = _Entries(numbers, numbers, numbers)
-    if is_exact(index):
+    if isinstance(index, faiss.IndexScalarQuantizer):  # of which faiss would decode each row for each query
         return _compare_all(index, query, k, everything)[:2]
-    found = _search(index, query, k).sort(dim=1).values
+    width = min(k + _SPARE, index.ntotal) if is_exact(index) else k
+    similarities, found = _search(index, query, width)
+    found = found.sort(dim=1).values
     scores, order = _cosines(index, query, found).sort(dim=1, descending=True, stable=True)
-    rows = found.gather(1, order)
-    if (missed := (rows == PAD).any(1)).any():
+    scores, rows = scores[:, :k].contiguous(), found.gather(1, order)[:, :k].contiguous()
+    missed = (rows == PAD).any(1)
+    if k < width < index.ntotal:  # a row beyond may be as near as the last
+        missed |= similarities[:, k - 1] - similarities[:, -1] <= _ROUNDING
+    if missed.any():
         scores[missed], rows[missed], _ = _compare_all(index, query[missed], k, everything)
     return scores, rows
 
@@ -143,7 +149,7 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
     while len(left) and width <= min(_WIDEST, index.ntotal // 4):
         missed = []
         for block in torch.split(left, max(1, _NUMBERS // (width * query.shape[1]))):
-            found = _search(index, query[block], width, wider=width // (4 * k))
+            _, found = _search(index, query[block], width, wider=width // (4 * k))
             scores = _cosines(index, query[block], found)
             of, place = (found != PAD).nonzero(as_tuple=True)
             entry, column = (groups[found[of, place]] != PAD).nonzero(as_tuple=True)
@@ -160,7 +166,7 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
 def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answers:
     """Finds the k nearest groups of each query, of at least k, by comparing it with every row that has an entry.
 
-    By products of matrices, which are several times as fast for many queries as faiss's own search.
+    By products of matrices, of which those that are of no group are no part.
     """
     answers = _empty_answers(len(query), k)
     rows, groups, starts = entries
@@ -230,15 +236,19 @@ def _vectors(index: Any, rows: Tensor) -> Tensor:
     return matrix[rows[0] : rows[-1] + 1] if in_a_run else matrix[rows]
 
 
-def _search(index: Any, query: Tensor, k: int, *, wider: int = 1) -> Tensor:
-    """Returns the (Q, k) rows that faiss finds, in ``wider`` times as many inverted lists as the index is tuned to."""
+def _search(index: Any, query: Tensor, k: int, *, wider: int = 1) -> tuple[Tensor, Tensor]:
+    """Returns the (Q, k) float32 cosines and rows that faiss finds, the best first.
+
+    In ``wider`` times as many inverted lists as the index is tuned to.
+    """
     options: Any = None  # a graph is searched as widely as k demands
     if isinstance(index, faiss.IndexIVF):
         options = faiss.SearchParametersIVF()
         options.nprobe = min(wider * index.nprobe, index.nlist)
     # faiss.contrib.torch_utils, which pytorch-metric-learning imports, hides this search by one that takes no params
     search = getattr(index, "search_numpy", index.search)
-    return torch.from_numpy(search(query.numpy(), k, params=options)[1])
+    cosines, rows = search(query.numpy(), k, params=options)
+    return torch.from_numpy(cosines), torch.from_numpy(rows)
 
 
 def _checked(index: Any, query: Tensor, k: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from hierpretrain.functional import index_search as module
 from hierpretrain.functional.approximate import build_index, search_parameters, set_search_parameters
 from hierpretrain.functional.index_search import is_exact, search_groups, search_rows
+from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 from tests.reference import tree_knn as reference
 
@@ -59,6 +60,18 @@ def test_the_last_places_go_to_the_first_of_equal_rows():
     wanted = [row for row in range(500) if row % 7]
     for k in (1, 5, 40, 428):
         assert search_rows(build_index(gallery), torch.tensor([[1.0, 0.0]]), k)[1].tolist() == [wanted[:k]]
+
+
+@pytest.mark.parametrize("queries", [1, 30])
+def test_rows_that_single_precision_cannot_tell_apart(queries):
+    generator = torch.Generator().manual_seed(0)
+    base = torch.ones(8) / 8**0.5
+    gallery = base + 1e-7 * torch.randn(300, 8, generator=generator)
+    query = base + 0.3 * torch.randn(queries, 8, generator=generator)
+    index = build_index(gallery)
+    stored = module._vectors(index, torch.arange(300)).double()
+    expected = (unit_rows(query, "query").double() @ stored.T).topk(10).values
+    torch.testing.assert_close(search_rows(index, query, 10)[0], expected, rtol=0, atol=1e-14)
 
 
 def test_the_answer_does_not_depend_on_the_size_of_blocks(monkeypatch):

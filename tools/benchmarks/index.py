@@ -4,7 +4,8 @@ Two comparisons a size. *Building*: the time to make, tune and save an index, th
 folder. *Searching*: the time of a search for the ten nearest images of
 new queries, all at once, names and files included, and how many of the ten that an exact search finds are among them.
 
-The rows of a class are its random centre plus noise, and so are the queries.
+The rows of a class are its random centre plus noise as long as it, so that their cosines are about 0.5; so are the
+queries.
 
 Examples:
     python tools/benchmarks/index.py
@@ -34,7 +35,7 @@ KINDS = {
     for half in (False, True)
 }
 FAISS, LIMIT = "faiss's flat search", "limit: one product of matrices"
-PER_CLASS, NOISE, K = 50, 0.1, 10
+PER_CLASS, NOISE, K = 50, 1.0, 10
 
 
 def embedded(items: int, dim: int, *, seed: int, classes: int) -> Embeddings:
@@ -42,7 +43,7 @@ def embedded(items: int, dim: int, *, seed: int, classes: int) -> Embeddings:
     centres = normalize(torch.randn(classes, dim, generator=torch.Generator().manual_seed(0)), dim=1)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (items,), generator=generator)
-    rows = normalize(centres[labels] + NOISE * torch.randn(items, dim, generator=generator), dim=1)
+    rows = normalize(centres[labels] + NOISE / dim**0.5 * torch.randn(items, dim, generator=generator), dim=1)
     tree = Taxonomy([(f"class {i}",) for i in range(classes)], ("class",))
     paths = [f"class {label}/{i}.jpg" for i, label in enumerate(labels.tolist())]
     return Embeddings(rows, labels[:, None], labels[:, None][:, :0], ["all"] * items, paths, tree, ())
