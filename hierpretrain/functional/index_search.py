@@ -98,15 +98,18 @@ def search_groups(
     groups = groups[:, None] if groups.ndim == 1 else groups
     if groups.ndim != 2 or len(groups) != index.ntotal:
         raise ValueError(f"groups must be (N,) or (N, P) for the {index.ntotal} rows; they are {tuple(groups.shape)}")
-    entries = _entries(groups)
-    k = min(k, len(entries.starts))
-    answers = _empty_answers(len(query), k)
-    left = torch.arange(len(query))
-    if not every_row and not is_exact(index) and k:
+    k = min(k, groups.numel())
+    answers, left = _empty_answers(len(query), k), torch.arange(len(query))
+    if not every_row and not is_exact(index):
         left = _widen(index, query, k, groups, answers)
-    if len(left) and k:
-        for answer, compared in zip(answers, _compare_all(index, query[left], k, entries), strict=True):
-            answer[left] = compared
+    if not len(left):
+        return answers
+    entries = _entries(groups)  # of all rows, so only now
+    compared = _compare_all(index, query[left], min(k, len(entries.starts)), entries)
+    if len(left) == len(query):  # so it is where there are fewer than k groups
+        return compared
+    for answer, values in zip(answers, compared, strict=True):
+        answer[left] = values
     return answers
 
 
@@ -169,6 +172,8 @@ def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answe
     By products of matrices, of which those that are of no group are no part.
     """
     answers = _empty_answers(len(query), k)
+    if k == 0:
+        return answers
     rows, groups, starts = entries
     # compared in their own order, in which they need not be copied
     in_order = bool((rows.diff() > 0).all())

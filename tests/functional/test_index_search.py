@@ -127,6 +127,7 @@ def test_an_approximate_index_is_asked_for_more_until_there_are_k_groups(monkeyp
 
 def test_more_lists_are_searched_for_more_groups(monkeypatch):
     monkeypatch.setattr(module, "_compare_all", None)  # not needed
+    monkeypatch.setattr(module, "_entries", None)
     gallery = points(0, 2000, 2)
     index = build_index(gallery, "ivf")
     set_search_parameters(index, {"nprobe": 1})  # some 40 rows
