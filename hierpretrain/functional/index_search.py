@@ -100,7 +100,7 @@ def search_groups(
         raise ValueError(f"groups must be (N,) or (N, P) for the {index.ntotal} rows; they are {tuple(groups.shape)}")
     k = min(k, groups.numel())
     answers, left = _empty_answers(len(query), k), torch.arange(len(query))
-    if not every_row and not is_exact(index):
+    if k and not every_row and not is_exact(index):
         left = _widen(index, query, k, groups, answers)
     if not len(left):
         return answers
