@@ -140,6 +140,14 @@ def test_more_lists_are_searched_for_more_groups(monkeypatch):
     assert search_parameters(index) == {"nprobe": 1}
 
 
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("places", [0, 2])
+def test_an_index_of_many_rows_and_no_group(kind, places):
+    groups = torch.full((500, places), PAD)
+    for found in search_groups(build_index(points(0, 500, 4), kind), torch.eye(4), 3, groups, every_row=False):
+        assert found.shape == (4, 0)
+
+
 def test_rows_without_a_group_and_no_group_at_all():
     gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     index = build_index(gallery)
