@@ -3,7 +3,7 @@
 from hierpretrain.functional.average_precision import average_precision_metrics
 from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.functional.clustering import clustering_metrics
-from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, supcon_loss
+from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, level_losses, supcon_loss
 from hierpretrain.functional.happier import happier_loss
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
 from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
@@ -28,6 +28,7 @@ __all__ = [
     "hierarchical_retrieval_metrics",
     "hierarchy_violations",
     "knn_classify",
+    "level_losses",
     "level_triplet_loss",
     "linear_probe",
     "linear_scores",

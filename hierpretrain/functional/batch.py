@@ -2,50 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.contrastive import Gather
+from hierpretrain.taxonomy import append_instances, check_labels
 
 
-def joined_rows(features: Tensor, labels: Tensor, gather: Gather | None) -> tuple[Tensor, Tensor, int, Tensor]:
-    """Checks the rows of this process and stacks those of all.
+class Gather(Protocol):
+    """Stacks the rows of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`.
+
+    It takes (m, ...) rows and, where known, how many rows each process has, or one number if all have as many; it
+    returns the (M, ...) rows of all and the position of the first own row among them.
+    """
+
+    def __call__(self, rows: Tensor, counts: int | Sequence[int] | None = None, /) -> tuple[Tensor, int]:
+        """Return the rows of all processes and the position of the first own one."""
+
+
+class Batch(NamedTuple):
+    """The rows of one process among the rows of all."""
+
+    features: Tensor
+    """(m, D) of this process, in float32 or float64: the anchors."""
+    keys: Tensor
+    """(M, D) of all processes; on one process, ``features`` itself."""
+    first: int
+    """The position of the first own row among the keys."""
+    labels: Tensor
+    """(M, ...) of all processes."""
+
+    @property
+    def position(self) -> Tensor:
+        """Return where the own rows stand among the keys, (m,) int64."""
+        return torch.arange(self.first, self.first + len(self.features), device=self.keys.device)
+
+
+def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, instances: Tensor | None = None) -> Batch:
+    """Check the rows of this process and stack the rows of all processes.
+
+    All processes learn in one exchange what is wrong with the rows of any, so that none waits for one that has stopped.
 
     Args:
         features: (m, D) floating-point rows of this process; half precision becomes float32.
-        labels: (m,) or (m, L) labels, one per row.
-        gather: As :func:`hierpretrain.models.gather.gather_rows`; ``None`` on one process.
-
-    Returns:
-        The (m, D) rows, the (M, D) rows of all processes, the place of the first own row among them, and the labels of
-        all.
+        labels: (m,) classes, (m, L) label matrix or (m, P, L) labels of several paths, one entry per row.
+        gather: Stacks the rows of all processes; ``None`` on one process.
+        instances: (m,) numbers of the images, which become a last level of the labels.
 
     Raises:
-        ValueError: If shapes do not match or a feature is not finite; the latter on all processes, so that none hangs.
+        ValueError: If shapes do not match, labels are malformed or a feature is not finite. An error on one process is
+            an error on all.
 
     Example:
-        >>> rows, keys, first, labels = joined_rows(torch.eye(2).half(), torch.tensor([4, 5]), None)
-        >>> rows.dtype, first
-        (torch.float32, 0)
+        >>> batch = join_processes(torch.eye(2).half(), torch.tensor([4, 5]), None)
+        >>> batch.keys.dtype, batch.first, batch.labels.tolist()
+        (torch.float32, 0, [4, 5])
     """
-    if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(
-            f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
-        )
-    if len(labels) != len(features):
-        raise ValueError(
-            f"labels must have one entry per row of features ({len(features)}); they have {len(labels)}. "
-            "With several views, repeat the labels for each view"
-        )
+    gather = gather or one_process
+    wrong, shape = None, [0]
+    try:
+        labels = _checked(features, labels, instances).to(features.device)
+        shape = [features.shape[1], labels.shape[1] if labels.ndim == 3 else 0, *labels.shape[1:][-1:]]  # D, P, L
+    except ValueError as error:
+        wrong = error
+    shape += [0] * (3 - len(shape))
+    own = torch.tensor([[wrong is None, len(features), *shape]], dtype=torch.int64, device=features.device)
+    of_processes = gather(own, 1)[0].tolist()
+    if wrong is not None:
+        raise wrong
+    for process, (good, _, *others) in enumerate(of_processes):
+        if not good:
+            raise ValueError(f"process {process} has malformed features or labels; its own error says what is wrong")
+        if others != shape:
+            raise ValueError(
+                "all processes must have features and labels of one width: here (D, P, L) is "
+                f"{tuple(shape)}, on process {process} it is {tuple(others)} (P is 0 for labels of one path)"
+            )
+    counts = [count for _, count, *_ in of_processes]
     if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()
-    labels = labels.to(features.device)
-    keys, first, key_labels = features, 0, labels
-    if gather is not None:
-        (keys, first), (key_labels, _) = gather(features), gather(labels)
-    if not keys.isfinite().all():
+        features = features.float()  # exp(1 / temperature) and sums over thousands of rows need the range
+    keys, first = gather(features, counts)
+    if not keys.detach().square().sum().isfinite() and not keys.isfinite().all():
         raise ValueError(
             f"features must be finite; row {int((~keys.isfinite()).any(1).nonzero()[0])} is not. "
             "Lower the learning rate, clip gradients, or look for a broken image"
         )
-    return features, keys, first, key_labels
+    return Batch(features, keys, first, gather(labels, counts)[0])
+
+
+def one_process(rows: Tensor, counts: int | Sequence[int] | None = None, /) -> tuple[Tensor, int]:
+    """Stack the rows of the only process there is.
+
+    Example:
+        >>> one_process(torch.zeros(2, 3))[1]
+        0
+    """
+    return rows, 0
+
+
+def sum_over_processes(own: Tensor, gather: Gather | None) -> Tensor:
+    """Add up a tensor over all processes, with gradient.
+
+    Args:
+        own: Of any shape, the same on all processes.
+        gather: As for :func:`join_processes`.
+
+    Example:
+        >>> sum_over_processes(torch.tensor([1.0, 2.0]), None).tolist()
+        [1.0, 2.0]
+    """
+    return (gather or one_process)(own[None], 1)[0].sum(0)
+
+
+def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tensor:
+    """Return the labels, with a level of instances if there are any, after checking that they fit the features."""
+    if features.ndim != 2 or not features.is_floating_point():
+        raise ValueError(
+            f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
+        )
+    if labels.ndim != 1:
+        check_labels(labels, several_paths=True)
+    if len(labels) != len(features):
+        raise ValueError(
+            f"labels must have one row per row of features ({len(features)}); they have {len(labels)}. "
+            "With several views, repeat the labels for each view"
+        )
+    return labels if instances is None else append_instances(labels, instances)

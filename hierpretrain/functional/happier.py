@@ -24,8 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.batch import joined_rows
-from hierpretrain.functional.contrastive import Gather
+from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
 from hierpretrain.taxonomy import shared_depth
 
 _BLOCK = 1 << 20  # triples (query, k, j) held at a time
@@ -84,7 +83,7 @@ def happier_loss(
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be finite and not below 0; it is {value}")
     with torch.autocast(features.device.type, enabled=False):
-        rows, keys, first, key_labels = joined_rows(features, labels, gather)
+        rows, keys, first, key_labels = join_processes(features, labels, gather)
         scores = rows @ keys.T  # (m, M)
         shared = shared_depth(key_labels[first : first + len(rows)], key_labels)
         shared.diagonal(first).fill_(_ITSELF)
@@ -94,8 +93,7 @@ def happier_loss(
         queries = (shared > 0).any(1).to(scores)
         # the slopes are those of H-AP in the scores; what is taken off leaves its value
         losses = queries - precisions - ((scores - scores.detach()) * slopes).sum(1)
-        both = torch.stack([losses.sum(), queries.sum()])[None]
-        summed, count = (both if gather is None else gather(both)[0]).sum(0)
+        summed, count = sum_over_processes(torch.stack([losses.sum(), queries.sum()]), gather)
         loss: Tensor = summed / count.detach().clamp(min=1)
         return loss
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from hierpretrain.functional.batch import joined_rows
-from hierpretrain.functional.contrastive import Gather
+from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
 from hierpretrain.taxonomy import PAD
 
 Mining = Literal["hard", "all"]
@@ -74,7 +73,7 @@ def triplet_loss(
             f"labels of triplet_loss must be (M,), one class per row; their shape is {tuple(labels.shape)}"
         )
     with torch.autocast(features.device.type, enabled=False):
-        rows, keys, first, classes = joined_rows(features, labels, gather)
+        rows, keys, first, classes = join_processes(features, labels, gather)
         own = classes[first : first + len(rows), None]
         both_known = (own != PAD) & (classes != PAD)
         positive, negative = (own == classes) & both_known, (own != classes) & both_known
@@ -85,8 +84,7 @@ def triplet_loss(
             summed, count = costs.sum(), costs.new_tensor(len(costs))
         else:
             summed, count = _sum_of_violated(rows, keys, positive, negative, distance, margin)
-        both = torch.stack([summed, count])[None]
-        summed, count = (both if gather is None else gather(both)[0]).sum(0)
+        summed, count = sum_over_processes(torch.stack([summed, count]), gather)
         loss: Tensor = summed / count.detach().clamp(min=1)
         return loss
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
 from hierpretrain.functional.contrastive import Constraint
-from hierpretrain.functional.positives import Positives
+from hierpretrain.functional.pairs import Positives
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy, check_labels, prefix_ids

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from hierpretrain.functional import hierarchical_contrastive_loss, supcon_loss
+from hierpretrain.functional import hierarchical_contrastive_loss, level_losses, supcon_loss
 from hierpretrain.functional.contrastive import LEVEL_WEIGHTS
-from hierpretrain.functional.log_sum_exp import rows_at_a_time
+from hierpretrain.functional.pairs import rows_at_a_time
 from hierpretrain.taxonomy import PAD, append_instances
 from tests.conftest import random_features, random_labels
 from tests.memory import LargestTensor, LiveBytes
@@ -439,43 +439,65 @@ def test_supcon_wants_one_label_per_row():
 # ------------------------------------------------------------------ the losses of the levels
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 @pytest.mark.parametrize("seed", range(4))
-def test_the_losses_of_the_levels_are_those_of_the_loops(options, seed):
+def test_the_losses_of_the_levels_and_their_gradients_are_those_of_the_loops(options, seed):
     several = seed == 3
     labels = random_paths(seed, rows=12) if several else random_labels(seed, ragged=seed % 2 == 1, levels=2 + seed % 3)
     features = random_features(seed, rows=len(labels))
     options = dict(options, temperature=[0.1, 0.5, 1.0, 0.07][seed])
-    expected = torch.stack(reference.level_losses(features, labels, **options)).detach()
-    levels = []
-    for weights in ("exp", [0.0] * (labels.shape[-1] - 1) + [1.0]):  # a level that weighs nothing has its loss, too
-        loss = hierarchical_contrastive_loss(
-            features, labels, level_weights=weights, chunk_size=5, on_levels=levels.append, **options
-        )
-        assert_same([levels[-1]], [expected])
-        assert not levels[-1].requires_grad
-        without = hierarchical_contrastive_loss(features, labels, level_weights=weights, chunk_size=5, **options)
-        assert_same(
-            [loss, *torch.autograd.grad(loss, features)],
-            [without, *torch.autograd.grad(without, features)],
-            tolerance=0,
-        )
+    expected = reference.level_losses(features, labels, **options)
+    found = level_losses(features, labels, chunk_size=5, **options)
+    assert_same([found], [torch.stack(expected)])
+    for level in range(len(found)):
+        (gradient,) = torch.autograd.grad(found[level], features, retain_graph=True)
+        of_loops = torch.zeros_like(features)
+        if expected[level].requires_grad:  # on a constant bound, it has none
+            (of_loops,) = torch.autograd.grad(expected[level], features, retain_graph=True)
+        assert_same([gradient], [of_loops])
 
 
 @pytest.mark.parametrize("constraint", [None, "pair", "anchor", "level"])
 def test_the_loss_of_a_level_without_positives_is_0(constraint):
     labels = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 1, 1]])
-    levels = []
-    hierarchical_contrastive_loss(
-        random_features(1, rows=4), labels, positives="diverge", constraint=constraint, on_levels=levels.append
-    )
-    assert levels[0][1] == 0
-    assert (levels[0][[0, 2]] > 0).all()
-    hierarchical_contrastive_loss(random_features(1, rows=1), labels[:1], on_levels=levels.append)
-    assert levels[1].tolist() == [0, 0, 0]
+    losses = level_losses(random_features(1, rows=4), labels, positives="diverge", constraint=constraint)
+    assert losses[1] == 0
+    assert (losses[[0, 2]] > 0).all()
+    assert level_losses(random_features(1, rows=1), labels[:1], constraint=constraint).tolist() == [0, 0, 0]
 
 
 def test_the_instances_are_the_last_level():
     labels, features = random_labels(2, rows=6, ragged=False).repeat(2, 1), random_features(2)
-    images, levels = torch.arange(6).repeat(2), []
-    hierarchical_contrastive_loss(features, labels, instances=images, on_levels=levels.append)
-    assert_same([levels[0][-1]], [supcon_loss(features, images).detach()])
-    assert len(levels[0]) == labels.shape[1] + 1
+    images = torch.arange(6).repeat(2)
+    losses = level_losses(features, labels, instances=images)
+    assert_same([losses[-1]], [supcon_loss(features, images)])
+    assert len(losses) == labels.shape[1] + 1
+
+
+# ------------------------------------------------------------------ beside other losses
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("constraint", [None, "pair", "anchor", "level"])
+def test_a_loss_leaves_its_inputs_alone(several, constraint):
+    labels = random_paths(1, branching=3) if several else random_labels(1)
+    features = random_features(1)
+    other = (features @ features.T).square().mean()
+    before, known, versions = features.detach().clone(), labels.clone(), (features._version, labels._version)
+    (alone,) = torch.autograd.grad(hierarchical_contrastive_loss(features, labels, constraint=constraint), features)
+    loss = hierarchical_contrastive_loss(features, labels, constraint=constraint)
+    (together,) = torch.autograd.grad(other + loss, features)
+    (expected,) = torch.autograd.grad((features @ features.T).square().mean(), features)
+    assert_same([together], [alone + expected], 1e-12)
+    assert (features._version, labels._version) == versions
+    assert torch.equal(features, before)
+    assert torch.equal(labels, known)
+
+
+def test_several_paths_may_be_many_and_differ_in_number():
+    labels = random_paths(6, rows=20, branching=3)
+    more = torch.cat([labels, random_paths(7, rows=20, branching=3)], 1)
+    more[::3, 2:] = PAD
+    more[1::3, 1:] = PAD
+    features = random_features(6, rows=20)
+    for options in OPTIONS:
+        assert_same(
+            value_and_grad(hierarchical_contrastive_loss, features, more, chunk_size=7, **options),
+            value_and_grad(reference.hierarchical_contrastive_loss, features, more, **options),
+        )

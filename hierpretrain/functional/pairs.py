@@ -1,0 +1,352 @@
+"""The sums over pairs of rows behind the contrastive losses, a block of anchors at a time, never as an (M, M) matrix.
+
+:mod:`hierpretrain.functional.contrastive` states what is computed, and the tests compare it with loops over all pairs.
+Three things make it fast. Similarities of large batches are computed again in backward instead of held. Rows are sorted
+by their paths, so that the rows below a node stand side by side and the positives of a block of anchors lie in a few
+columns. And masks are floating point, 1 for a positive: a product with one takes a tenth of ``torch.where``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hierpretrain.functional.batch import Batch
+from hierpretrain.functional.first_order import first_order
+from hierpretrain.taxonomy import PAD, prefix_ids
+
+Positives = Literal["share", "diverge"]
+
+_CPU_LOGITS = 1 << 18  # per thread: 1 MiB of float32, which stays in the L2 cache from one operation to the next
+_GPU_LOGITS = 1 << 26  # 256 MiB of float32: enough work for every kernel, little beside a model
+_LEAST_ROWS = 128  # fewer make the matrix products slow
+_CPU_BLOCK, _GPU_BLOCK = 128, 2048  # anchors: fewer make more calls, more make wider blocks
+_HELD_PAIRS = 1 << 20  # 4 MiB of float32: similarities that are kept for backward rather than computed again
+
+
+def rows_at_a_time(rows: int, keys: int, device: torch.device, chunk_size: int | None = None) -> int:
+    """Choose for how many rows to hold the similarities to all keys.
+
+    Args:
+        rows: The number of rows; the result is 1 to ``rows``, and 1 without rows.
+        keys: The number of similarities of a row.
+        device: Where they are computed.
+        chunk_size: The result, if given.
+
+    Example:
+        >>> rows_at_a_time(1000, 1 << 20, torch.device("cpu")), rows_at_a_time(1000, 1000, torch.device("cpu"), 16)
+        (128, 16)
+    """
+    if chunk_size is None:
+        budget = _CPU_LOGITS * torch.get_num_threads() if device.type == "cpu" else _GPU_LOGITS
+        chunk_size = max(budget // max(keys, 1), _LEAST_ROWS)
+    return max(1, min(chunk_size, rows))
+
+
+def log_sum_exp(features: Tensor, keys: Tensor, position: Tensor, scale: float, chunk_size: int | None) -> Tensor:
+    """Compute ``logsumexp_{a != i} scale f_i . k_a``, the denominator of eq. 3.
+
+    Args:
+        features: (m, D) floating point.
+        keys: (M, D), among them the features; M is at least 2.
+        position: (m,) int64: which key is the row itself.
+        scale: 1 / temperature.
+        chunk_size: As for :func:`rows_at_a_time`.
+
+    Returns:
+        (m,), differentiable once. Memory is O(M D) and that of a chunk of similarities, forward and backward.
+
+    Example:
+        >>> rows = torch.eye(3)
+        >>> log_sum_exp(rows, rows, torch.arange(3), 1.0, None).exp()
+        tensor([2., 2., 2.])
+    """
+    lse: Tensor = _LogSumExp.apply(features, keys, position, scale, chunk_size)
+    return lse
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, keys: Tensor, position: Tensor, scale: float, chunk_size: int | None
+    ) -> Tensor:
+        rows, size = len(features), rows_at_a_time(len(features), len(keys), features.device, chunk_size)
+        hold = chunk_size is None and any(ctx.needs_input_grad) and rows * len(keys) <= _HELD_PAIRS
+        # fresh memory for every chunk would cost as much as a pass over it
+        buffer = features.new_empty(rows if hold else size, len(keys))
+        most, sums = features.new_empty(rows, 1), features.new_empty(rows)
+        for start in range(0, rows, size):
+            part = slice(start, start + size)
+            exps = _similarities(features[part] * scale, keys, position[part], buffer[part] if hold else buffer)
+            torch.amax(exps, 1, keepdim=True, out=most[part])
+            torch.sum(exps.sub_(most[part]).exp_(), 1, out=sums[part])
+        ctx.save_for_backward(features, keys, position, most, sums, buffer if hold else None)
+        ctx.scale, ctx.size = scale, size
+        return sums.log().add_(most[:, 0])
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        features, keys, position, most, sums, held = ctx.saved_tensors
+        grad_features, grad_columns = torch.empty_like(features), keys.new_zeros(keys.shape[1], len(keys))
+        weights = (grad / sums * ctx.scale)[:, None]  # d lse_i / d s_ia is the softmax, exps / sums
+        buffer = features.new_empty(ctx.size, len(keys)) if held is None else None
+        with torch.autocast(features.device.type, enabled=False):
+            for start in range(0, len(features), ctx.size):
+                part = slice(start, start + ctx.size)
+                if buffer is None:
+                    exps = held[part]
+                else:
+                    exps = _similarities(features[part] * ctx.scale, keys, position[part], buffer)
+                    exps.sub_(most[part]).exp_()
+                torch.mm(exps, keys, out=grad_features[part]).mul_(weights[part])
+                grad_columns.addmm_((features[part] * weights[part]).T, exps)  # faster than the transposed product
+        return grad_features, grad_columns.T, None, None, None
+
+
+def _similarities(scaled: Tensor, keys: Tensor, position: Tensor, buffer: Tensor) -> Tensor:
+    """Compute the (c, M) similarities of a chunk in a buffer, -inf of a row to itself."""
+    return torch.mm(scaled, keys.T, out=buffer[: len(scaled)]).scatter_(1, position[:, None], -torch.inf)
+
+
+# ------------------------------------------------------------------ which pairs are positives
+def nodes_of(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the nodes on each row's path, and count the rows at or below each.
+
+    A node's number is the position of its first row. A row is alone below the end of its path, and in a last column.
+
+    Args:
+        labels: (M, L) label matrix.
+
+    Returns:
+        The numbers and the sizes, (M, L + 1) int64 each.
+
+    Example:
+        >>> numbers, sizes = nodes_of(torch.tensor([[0, 0], [1, PAD], [0, 1], [0, 1]]))
+        >>> numbers.tolist(), sizes.tolist()
+        ([[0, 0, 0], [1, 1, 1], [0, 2, 2], [0, 2, 3]], [[3, 1, 1], [1, 1, 1], [3, 2, 1], [3, 2, 1]])
+    """
+    rows = len(labels)
+    alone = torch.arange(rows, device=labels.device)
+    numbers = []
+    for column in prefix_ids(labels).unbind(1):  # ids below M
+        ids = torch.where(column == PAD, rows + alone, column)
+        first = alone.new_full((2 * rows,), rows).scatter_reduce_(0, ids, alone, "amin")
+        numbers.append(first[ids])
+    number = torch.stack([*numbers, alone], 1)
+    one = torch.ones_like(number)
+    return number, torch.zeros_like(one).scatter_add_(0, number, one).gather(0, number)
+
+
+def less_inner(values: Tensor, positives: Positives) -> Tensor:
+    """Take from what stands below each node what stands below the inner node that ``P_l(i)`` leaves out.
+
+    Args:
+        values: (M, L + 1) sums over the nodes of each row's path and, last, of the row itself.
+        positives: ``'share'`` leaves the row itself out; ``'diverge'`` the node of the next finer level.
+
+    Returns:
+        (M, L).
+
+    Example:
+        >>> sums = torch.tensor([[9, 4, 1]])
+        >>> less_inner(sums, "share").tolist(), less_inner(sums, "diverge").tolist()
+        ([[8, 3]], [[5, 3]])
+    """
+    return values[:, :-1] - (values[:, -1:] if positives == "share" else values[:, 1:])
+
+
+class PositivePairs:
+    """The positives of a batch at each level, with sums and maxima over them.
+
+    A positive is a key that has a node in common with the anchor. Of rows with one path each, sorted by their paths,
+    the rows of a node are a range of keys. Rows with several paths are compared path by path; those with the most come
+    first.
+
+    Args:
+        batch: M rows with (M, L) or (M, P, L) labels, of which m are anchors.
+        positives: ``'share'`` or ``'diverge'``.
+        scale: 1 / temperature.
+        chunk_size: Anchors of a block at most, or ``None``.
+
+    Attributes:
+        anchors: (m, D) own rows, in the order of this object.
+        keys: (M, D) rows of all processes, in that order.
+        position: (m,) where the anchors stand among the keys, ascending.
+    """
+
+    def __init__(self, batch: Batch, positives: Positives, scale: float, chunk_size: int | None) -> None:
+        paths = batch.labels[:, None] if batch.labels.ndim == 2 else _present_first(batch.labels)  # (M, P, L)
+        order = _path_order(paths)
+        self.position, own = order.argsort()[batch.position].sort()
+        self.keys = batch.keys.index_select(0, order)
+        self.anchors = self.keys if batch.features is batch.keys else batch.features.index_select(0, own)
+        self.scale, self._diverge = scale, positives == "diverge"
+        nodes = prefix_ids(paths[order])
+        present = (nodes[..., :1] != PAD).any(-1)  # (M, P)
+        self._with_path = present[self.position].sum(0).tolist(), present.sum(0).tolist()  # how many own rows, how many
+        # floating-point numbers are compared without a conversion of the result, and exact up to 2^24
+        numbers = nodes.permute(2, 1, 0).to(self.keys.dtype if nodes.numel() < 1 << 24 else torch.float64)  # (L, P, M)
+        self._nodes = numbers.contiguous()
+        self._own_nodes = torch.where(numbers == PAD, PAD - 1, numbers)[:, :, self.position]  # PAD equals nothing
+
+        size = rows_at_a_time(len(own), len(order), order.device, chunk_size)
+        size = min(size, chunk_size or (_CPU_BLOCK if order.device.type == "cpu" else _GPU_BLOCK))
+        first = torch.arange(0, len(own), size, device=order.device)
+        last = (first + size).clamp(max=len(own))
+        rows = [slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
+        if nodes.shape[1] == 1:
+            start, sizes = nodes_of(paths[order, 0])  # a node's number is where its range begins
+            ends = torch.stack([start[self.position[first]], (start + sizes)[self.position[last - 1]]], -1)
+            columns = [[slice(*level) for level in block] for block in ends[:, :-1].tolist()]
+        else:
+            columns = [[slice(0, len(order))] * len(numbers)] * len(rows)
+        self._blocks = list(zip(rows, columns, strict=True))
+        areas = ((part.stop - part.start) * (levels[0].stop - levels[0].start) for part, levels in self._blocks)
+        self._held: dict[int, Tensor] | None = {} if chunk_size is None and sum(areas) <= _HELD_PAIRS else None
+
+    def hardest(self, lse: Tensor, *, with_grad: bool = False) -> Tensor:
+        """Find the largest pair loss over ``P_l(i)`` of every anchor at each level.
+
+        Args:
+            lse: (m,) as :func:`log_sum_exp` gives it.
+            with_grad: Whether the result is differentiable.
+
+        Returns:
+            (m, L); 0, below which no pair loss is, where there is no positive.
+        """
+        with torch.no_grad():
+            hardest, key = torch.zeros_like(lse)[:, None].repeat(1, len(self._nodes)), None
+            if with_grad:
+                key = torch.zeros_like(hardest, dtype=torch.int64)
+            for part, _, levels in self.losses(lse):
+                for level, columns, nll, mask in levels:
+                    nll = nll * mask
+                    hardest[part, level] = nll.amax(1)
+                    if key is not None:
+                        key[part, level] = nll.argmax(1) + columns.start
+                    del nll, mask  # before those of the next level or block are made
+        if key is None:
+            return hardest
+        similarities = [(self.anchors * self.keys.index_select(0, own)).sum(1) for own in key.unbind(1)]
+        nll = lse[:, None] - torch.stack(similarities, 1) * self.scale
+        return torch.where(hardest > 0, nll, 0.0)  # the same numbers, with their gradient
+
+    def clamped_sums(self, lse: Tensor, bounds: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Compute ``sum_{j in P_l(i)} max(nll_ij, bounds_il)`` of every anchor at each level, and count the positives.
+
+        Args:
+            lse: (m,) as :func:`log_sum_exp` gives it.
+            bounds: (m, L) or (1, L), 0 where there is none; ``None`` clamps nothing.
+
+        Returns:
+            The sums, differentiable once, also in ``lse`` and ``bounds``, and the counts, (m, L) each. A pair on its
+            bound keeps its own gradient.
+        """
+        if bounds is None:
+            bounds = lse.new_full((1, len(self._nodes)), -torch.inf)
+        sums, counts = _ClampedSums.apply(self.anchors, self.keys, lse, bounds.expand(len(lse), -1), self)
+        return sums, counts
+
+    def losses(self, lse: Tensor) -> Iterator[tuple[slice, Tensor, Iterator[tuple[int, slice, Tensor, Tensor]]]]:
+        """Yield blocks of pair losses ``nll_ij = lse_i - s_ij``, the same to the last bit each time.
+
+        Args:
+            lse: (m,) as :func:`log_sum_exp` gives it.
+
+        Yields:
+            The anchors of a block; their losses with all keys of the block's columns; and for each level (0 is the
+            coarsest) its columns, its losses, a view of the others, and which of them are of positives, 1.0 or 0.0.
+        """
+        for part, columns in self._blocks:
+            block = columns[0]  # those of all other levels lie within
+            nll = self._held.get(part.start) if self._held is not None else None
+            if nll is None:
+                nll = self.anchors[part] @ self.keys[block].T
+                torch.sub(lse[part, None], nll, alpha=self.scale, out=nll)
+                if self._held is not None:
+                    self._held[part.start] = nll
+            yield part, nll, self._levels(part, columns, nll)
+            del nll
+
+    def _levels(self, part: slice, columns: list[slice], nll: Tensor) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
+        for level, own in enumerate(columns):
+            of_level = nll[:, own.start - columns[0].start : own.stop - columns[0].start]
+            yield level, own, of_level, self._mask(part, columns, level)
+
+    def _mask(self, part: slice, columns: list[slice], level: int) -> Tensor:
+        mask = self._in_one_node(part, columns[level], level)
+        if self._diverge and level + 1 < len(columns):
+            mask -= self._in_one_node(part, columns[level], level + 1)
+        return mask.scatter_(1, self.position[part, None] - columns[level].start, 0.0)  # never its own positive
+
+    def _in_one_node(self, part: slice, columns: slice, level: int) -> Tensor:
+        own, keys = self._own_nodes[level], self._nodes[level]
+        same = own.new_empty(part.stop - part.start, columns.stop - columns.start)
+        torch.eq(own[0, part, None], keys[0, columns], out=same)
+        buffer = torch.empty_like(same) if len(keys) > 1 else same
+        for p, q in list(product(range(len(keys)), repeat=2))[1:]:  # the rows with more than p paths stand first
+            rows, others = max(0, min(self._with_path[0][p], part.stop) - part.start), self._with_path[1][q]
+            found = torch.eq(own[p, part, None][:rows], keys[q, :others], out=buffer[:rows, :others])
+            torch.maximum(same[:rows, :others], found, out=same[:rows, :others])
+        return same
+
+
+class _ClampedSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, anchors: Tensor, keys: Tensor, lse: Tensor, bounds: Tensor, pairs: PositivePairs
+    ) -> tuple[Tensor, Tensor]:
+        sums, counts = torch.zeros_like(bounds), torch.zeros_like(bounds)
+        for part, _, levels in pairs.losses(lse):
+            for level, _, nll, mask in levels:
+                counts[part, level] = mask.sum(1)
+                sums[part, level] = torch.maximum(nll, bounds[part, level, None]).mul_(mask).sum(1)
+                del nll, mask  # before those of the next level or block are made
+        ctx.save_for_backward(lse, bounds, counts)
+        ctx.pairs = pairs
+        ctx.mark_non_differentiable(counts)
+        return sums, counts
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        (lse, bounds, counts), pairs = ctx.saved_tensors, ctx.pairs
+        grad_anchors, grad_keys = torch.empty_like(pairs.anchors), torch.zeros_like(pairs.keys)
+        grad_lse, on_bound = torch.empty_like(lse), torch.zeros_like(grad)
+        with torch.autocast(grad.device.type, enabled=False):
+            for part, nll, levels in pairs.losses(lse):
+                weights = torch.zeros_like(nll)  # d loss / d nll_ij, of all levels
+                start = None
+                for level, columns, of_level, mask in levels:
+                    start = columns.start if start is None else start
+                    kept = torch.ge(of_level, bounds[part, level, None], out=torch.empty_like(mask)).mul_(mask)
+                    on_bound[part, level] = counts[part, level] - kept.sum(1)
+                    weights[:, columns.start - start : columns.stop - start].addcmul_(kept, grad[part, level, None])
+                    del of_level, mask, kept  # before those of the next level or block are made
+                grad_lse[part] = weights.sum(1)
+                weights *= -pairs.scale
+                torch.mm(weights, pairs.keys[start : start + nll.shape[1]], out=grad_anchors[part])
+                grad_keys[start : start + nll.shape[1]].addmm_(weights.T, pairs.anchors[part])
+                del nll, weights
+        return grad_anchors, grad_keys, grad_lse, grad * on_bound, None
+
+
+def _present_first(labels: Tensor) -> Tensor:
+    """Move the absent paths of (M, P, L) labels behind the others."""
+    order = (labels[..., :1] == PAD).long().argsort(dim=1, stable=True)
+    return labels.gather(1, order.expand_as(labels))
+
+
+def _path_order(paths: Tensor) -> Tensor:
+    """Sort (M, P, L) rows by their path, or those with several by their number of paths, the most first."""
+    if paths.shape[1] > 1:
+        return (paths[..., 0] != PAD).sum(1).neg().argsort(stable=True)
+    order = torch.arange(len(paths), device=paths.device)
+    for column in reversed(prefix_ids(paths[:, 0]).unbind(1)):
+        order = order[column[order].argsort(stable=True)]
+    return order
