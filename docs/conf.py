@@ -41,7 +41,7 @@ html_show_sourcelink = False
 html_show_copyright = False
 
 # ---------------------------------------------------------------- docstrings
-# what a class has from our own inner bases is its own; what it has from these is on their pages
+# a page shows members of our own inner base classes with the class itself; members of these bases are on their pages
 _HOSTS = (
     *("BaseDataPreprocessor", "BaseException", "BaseMetric", "BaseModel", "BaseModule", "BaseOptimWrapper"),
     *("BaseTransform", "Dataset", "Hook", "LocalBackend", "LogProcessor", "Module", "OptimWrapper", "PretrainedInit"),
@@ -57,7 +57,7 @@ python_maximum_signature_line_length = 100
 
 
 def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: TextElement) -> Element | None:
-    """Finds what a docstring names by its last words, on the page where it is public.
+    """Resolves a name that a docstring gives without its module, to the page where it is public.
 
     ``Taxonomy.save`` is on the page of :mod:`hierpretrain.taxonomy`, whichever docstring names it. What exists but has
     no page, in other packages and in our own inner modules, stays text; what does not exist is a warning.
@@ -74,7 +74,7 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: TextE
 
 
 def _exists(name: str) -> bool:
-    """Returns whether a dotted name is that of a module or of something in one."""
+    """Returns whether a dotted name is a module or something in one."""
     try:
         pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError):
@@ -83,20 +83,20 @@ def _exists(name: str) -> bool:
 
 
 def _returns(app: Sphinx, what: str, name: str, obj: object, options: dict[str, bool], lines: list[str]) -> None:
-    """Makes a field of the section ``Returns:``, in which napoleon takes what stands before a colon for a type."""
+    """Rewrites the section ``Returns:`` as a field, since napoleon takes the text before a colon for a type."""
     for i, line in enumerate(lines):
         if line == "Returns:":
             lines[i : i + 2] = [f":returns: {lines[i + 1].strip()}"]
 
 
 def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Hangs the pages of a folder below its ``README``, which stays free of Sphinx for readers of the repository."""
+    """Adds the folder's table of contents to a ``README``, which stays free of Sphinx for readers of the repository."""
     if docname.endswith("/README"):
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Registers what pages and docstrings need."""
+    """Registers the lexers and the event handlers above."""
     app.add_lexer("csv", TextLexer)
     app.add_lexer("jsonl", JsonLexer)
     app.connect("source-read", _contents)
