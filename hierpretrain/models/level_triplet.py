@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.functional.level_triplet import MARGINS, level_triplet_costs
+from hierpretrain.functional.checks import check_not_below_0
+from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
 from hierpretrain.models.losses import level_keys
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
@@ -54,8 +55,7 @@ class LevelTripletLoss(nn.Module):
         super().__init__()
         if max_level not in (None, "branch") and (type(max_level) is not int or max_level < 1):
             raise ValueError(f"max_level must be a whole number from 1, None or 'branch'; it is {max_level!r}")
-        if not 0 <= min_margin < float("inf"):
-            raise ValueError(f"min_margin must be finite and not below 0; it is {min_margin}")
+        check_not_below_0(min_margin=min_margin)
         function = LEVEL_MARGINS.get(margin) if isinstance(margin, str) else None
         if function is None:
             raise ValueError(
@@ -99,7 +99,7 @@ class LevelTripletLoss(nn.Module):
                 "its anchor than its negative does. Set train_dataloader.batch_sampler to LevelTripletSampler or "
                 "LeafTripletSampler, with one view an image"
             )
-        costs = level_triplet_costs(
+        costs = level_triplet_loss(
             anchor,
             positive,
             negative,
@@ -107,6 +107,7 @@ class LevelTripletLoss(nn.Module):
             max_level=self._max_levels(a, p, level),
             min_margin=self.min_margin,
             margin=self.margin,
+            reduction="none",
         )
         return costs, level
 
