@@ -271,11 +271,31 @@ def test_weights_that_were_changed_before_backward_are_an_error(trained):
         encoded.sum().backward()
 
 
-def test_the_gradient_of_the_gradient_is_an_error():
-    layer = nn.Linear(4, 4)
-    encoded = encode_in_chunks(layer, torch.randn(5, 4), 2, [layer])
-    with pytest.raises(RuntimeError, match="it cannot be differentiated again; leave create_graph=True out"):
-        torch.autograd.grad(encoded.sum(), layer.weight, create_graph=True)
+def test_the_gradient_of_the_gradient_is_that_of_the_whole_batch():
+    torch.manual_seed(0)
+    encoder, rows, found = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(5, 4), []
+    for run in (in_chunks, lambda layer, rows, _: layer(rows)):
+        (gradient,) = torch.autograd.grad(run(encoder, rows, 2).square().sum(), encoder[0].weight, create_graph=True)
+        found += torch.autograd.grad(gradient.square().sum(), encoder[0].weight)
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_backward_may_run_again_over_a_graph_that_is_retained(times):
+    torch.manual_seed(0)
+    layer = Centred()
+    encoded, buffers = in_chunks(layer, torch.randn(7, 4), 3), {}
+    for _ in range(times):
+        layer.zero_grad()
+        encoded.square().sum().backward(retain_graph=True)
+        buffers |= {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    torch.manual_seed(0)
+    again = Centred()
+    chunked(again, torch.randn(7, 4), 3).square().sum().backward()
+    assert_same(
+        {n: p.grad for n, p in layer.named_parameters()}, {n: p.grad for n, p in again.named_parameters()}, 1e-6
+    )
+    assert_same(buffers, dict(again.named_buffers()), 0)
 
 
 def test_shared_weights_get_the_gradient_of_all_uses():
