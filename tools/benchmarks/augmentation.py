@@ -15,21 +15,19 @@ Examples:
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import Report, command, parse, race
+from measure import ROOT, Report, command, parse, per_second, race
 from mmengine.config import Config
 from PIL import Image
 from torch import Tensor, nn
 
 from hierpretrain.datasets import Views
 
-PIPELINES = Path(__file__).parents[2] / "configs" / "_base_" / "pipelines"
+PIPELINES = ROOT / "configs/_base_/pipelines"
 SIZES = {"emoji48": 64, "views224": 256}  # of the decoded images, in pixels
 
 
@@ -96,11 +94,9 @@ def main() -> None:
         for mode in ("slice", "resample"):
             steps[f"kornia, {mode}"] = with_kornia(pipeline, given.to(args.device), mode)
         seconds = race(steps, rounds=args.rounds)
-        rates = {name: args.images / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
         case = {"pipeline": pipeline, "images": args.images, "device": args.device}
-        report.add(case, seconds, against="Pillow, one worker", **{"images/s": rates})
-    if args.save:
-        report.save(args.save)
+        report.add(case, seconds, against="Pillow, one worker", **{"images/s": per_second(args.images, seconds)})
+    report.save(args.save)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, parse, peak_memory, per_second, race
 from numpy.typing import NDArray
 from pytorch_metric_learning.samplers import HierarchicalSampler
 from torch import Tensor
@@ -135,7 +135,7 @@ def measure(report: Report, images: int, args: argparse.Namespace) -> dict[str, 
 
     seconds = race({name: contender(name) for name in plans}, rounds=args.rounds, warm_up=1)
     seconds = {name: [value / planned[name] * MILLION for value in values] for name, values in seconds.items()}
-    rates = {name: MILLION / statistics.median(values) for name, values in seconds.items()}
+    rates = per_second(MILLION, seconds)
     print("times for a million samples:")
     report.add(case, seconds, against=OURS, samples_per_second=rates)
 
@@ -175,8 +175,7 @@ def main() -> None:
     for name in (OURS, PEER, RELEASED, LIMIT):
         if found := [rate[name] for rate in rates.values() if name in rate]:
             print(f"fastest size against slowest, {name}: {max(found) / min(found):.2f}")
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":
