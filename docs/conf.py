@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
+import re
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
-from docutils.nodes import Element, TextElement
+from docutils.nodes import Element, Node, TextElement
 from pygments.lexers import JsonLexer, TextLexer
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
 
-from hierpretrain import __version__
+from hierpretrain import __version__, registry
 
 project = "HierPretrain"
 author = "the HierPretrain authors"
@@ -95,8 +98,27 @@ def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
+class Registered(SphinxDirective):
+    """A table of what one of our registries has, beside the names of its parents: each name with its first sentence."""
+
+    required_arguments: ClassVar = 1  # the registry's name in hierpretrain.registry
+
+    def run(self) -> list[Node]:
+        """Returns the table."""
+        known = getattr(registry, self.arguments[0])
+        known.import_from_location()
+        lines = ["| name | what it is |", "| --- | --- |"]
+        for name, kind in sorted(known.module_dict.items(), key=lambda entry: entry[0].lower()):
+            if kind.__module__.startswith("hierpretrain."):
+                sentence = re.sub(r"[,;] see :\w+:`[^`]+`", "", inspect.getdoc(kind).splitlines()[0])
+                sentence = re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", sentence)
+                lines.append(f"| `{name}` | {sentence.replace('``', '`')} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Registers what pages and docstrings need."""
+    app.add_directive("registered", Registered)
     app.add_lexer("csv", TextLexer)
     app.add_lexer("jsonl", JsonLexer)
     app.connect("source-read", _contents)
