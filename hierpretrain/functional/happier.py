@@ -53,7 +53,7 @@ def happier_loss(
     levels down to their lowest common ancestor, not all levels at which their labels are equal.
 
     Args:
-        features: (M, D) unit rows, all views of all images; half precision is computed in float32.
+        features: (M, D) unit features, all views of all images; half precision is computed in float32.
         labels: (M, L) label matrix, coarsest level first, ``PAD`` (-1) only on the right, or (M, P, L) for items with
             several paths.
         alpha: How much more the finer levels count, at least 0; 0 makes all levels equal.

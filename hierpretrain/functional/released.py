@@ -33,7 +33,7 @@ def released_hmlc_loss(
     among them. The k-th level from the finest weighs e^(1/k) or 2^(1/k).
 
     Args:
-        features: (M, D) unit rows, view by view: view 0 of all images, then view 1, and so on.
+        features: (M, D) unit features, view by view: view 0 of all images, then view 1, and so on.
         labels: (M, L) label matrix, coarsest level first, whose last column is the image's own number; repeated for
             each view. No ``PAD``: this form knows only trees of one depth.
         num_views: Views of each image, at least 2 (with one, the released code divides 0 by 0).
@@ -91,8 +91,9 @@ def released_level_losses(
     and two unknown labels are not a class.
 
     Args:
-        features: (M, D) unit rows, as for :func:`released_hmlc_loss`.
-        labels: (M, L) label matrix whose last column is the image's own number, as for :func:`released_hmlc_loss`.
+        features: (M, D) unit features, view by view: view 0 of all images, then view 1, and so on.
+        labels: (M, L) label matrix, coarsest level first, whose last column is the image's own number; repeated for
+            each view. No ``PAD``.
         num_views: Views of each image, at least 2.
         temperature: Divides the cosine similarities; above 0.
         base_temperature: Scales the losses by ``temperature / base_temperature``.
@@ -138,8 +139,8 @@ def _check_views(features: Tensor, labels: Tensor, num_views: int) -> None:
         raise ValueError(f"labels need a column of classes before the image's own; they have {columns} column(s)")
     if bool((labels == PAD).any()):
         raise ValueError("the released loss knows no PAD; use hierarchical_contrastive_loss for ragged labels")
-    by_view = labels.reshape(num_views, -1, columns)
-    if bool((by_view != by_view[0]).any()):
+    of_views = labels.reshape(num_views, -1, columns)
+    if bool((of_views != of_views[0]).any()):
         raise ValueError("rows must stand view by view: the labels of every view must equal those of the first")
 
 

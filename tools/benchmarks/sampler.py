@@ -13,9 +13,9 @@ categories, 6.5 images to a product, about two to a variation. Raced are
   code, with Python's lists and sets, draws about 1,000 samples a second at In-Shop's size;
 - the limit: torch's ``BatchSampler`` of a ``RandomSampler``, which shuffles without looking at labels.
 
-Times are for a million samples, so a line that is flat in the plot costs the same at any size. For ours they are
-followed by those of the construction, the first batch of an epoch, and of going on in the middle of one, which plans
-its first half anew.
+Times are for a million samples, so a line that is flat in the plot costs the same at any size. Then follow the times of
+our construction, of the first batch of an epoch, and of resuming in the middle of an epoch, which plans its first half
+anew.
 
 Examples:
     python tools/benchmarks/sampler.py

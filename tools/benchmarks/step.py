@@ -188,9 +188,9 @@ class Turns(Hook):
     """Times a block of the Runner's steps and, before or after it, one of the bare loop and one of the limit.
 
     Args:
-        bare_data: The data set of the bare loop, from that of the Runner.
-        loss: The bare loop's.
-        steps: Of each, that are timed.
+        bare_data: Makes the data set of the bare loop from the data set of the Runner.
+        loss: Loss of the bare loop.
+        steps: Number of steps of each that are timed.
         bare_first: Whether the others come before the Runner.
     """
 

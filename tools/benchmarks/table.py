@@ -50,7 +50,10 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argument_parser(__doc__, list(COLUMNS))
     parser.add_argument(
-        "--rows", nargs="+", choices=list(GROUPS), help="groups of rows; by default methods, or those of the data set"
+        "--rows",
+        nargs="+",
+        choices=list(GROUPS),
+        help="groups of rows; by default methods, or the groups of the data set",
     )
     parser.add_argument(
         "--development", action="store_true", help="emoji: split the training emoji; leave the test emoji alone"
@@ -175,7 +178,7 @@ def markdown_table(title: str, header: list[str], rows: list[list[str]]) -> str:
 
 
 def measured_columns(dataset: str, results: Results) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields the title of each table with those of its columns, heading -> metric, that the runs have measured."""
+    """Yields the title of each table and the columns, heading -> metric, that the runs have measured."""
     metrics = next(iter(results.values()))
     for title, columns in COLUMNS[dataset].items():
         if measured := {heading: key for heading, key in columns.items() if key in metrics}:

@@ -136,8 +136,8 @@ def ablations(
 
     Args:
         dataset: One of ``PAPER_B``.
-        levels: Numbers of levels; ``None`` for those of ``LEVELS``. All levels always follow.
-        replay: Replay probabilities; ``None`` for those of ``REPLAY``.
+        levels: Numbers of levels. ``None``: the numbers of ``LEVELS``. All levels always follow.
+        replay: Replay probabilities. ``None``: ``REPLAY``.
     """
     every = LEVELS[dataset][-1]
     numbers = [number for number in levels or LEVELS[dataset] if number != every]
