@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pkgutil
 import re
@@ -98,6 +99,28 @@ def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
+class Public(SphinxDirective):
+    """What a package says is public, by ``__all__``: a section for each module, with the module's own text."""
+
+    required_arguments: ClassVar = 1  # the package
+
+    def run(self) -> list[Node]:
+        """Returns the sections, in the order of the modules' names."""
+        package = importlib.import_module(self.arguments[0])
+        modules: dict[str, list[str]] = {}
+        for name in package.__all__:
+            modules.setdefault(getattr(package, name).__module__, []).append(name)
+        lines = []
+        for module, names in sorted(modules.items()):
+            lines += [f"## `{module.rpartition('.')[2]}`", "", "```{eval-rst}", f".. automodule:: {module}"]
+            lines += ["   :no-members:", "   :no-inherited-members:", "", f".. currentmodule:: {package.__name__}", ""]
+            for name in names:
+                kind = "class" if inspect.isclass(getattr(package, name)) else "function"
+                lines.append(f".. auto{kind}:: {name}")
+            lines += ["```", ""]
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
 class Registered(SphinxDirective):
     """A table of what one of our registries has, beside the names of its parents: each name with its first sentence."""
 
@@ -118,6 +141,7 @@ class Registered(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Registers what pages and docstrings need."""
+    app.add_directive("public", Public)
     app.add_directive("registered", Registered)
     app.add_lexer("csv", TextLexer)
     app.add_lexer("jsonl", JsonLexer)
