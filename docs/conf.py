@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import pkgutil
+import re
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
-from docutils.nodes import Element, TextElement
+from docutils.nodes import Element, Node, TextElement
 from pygments.lexers import JsonLexer, TextLexer
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
 
-from hierpretrain import __version__
+from hierpretrain import __version__, registry
 
 project = "HierPretrain"
 author = "the HierPretrain authors"
@@ -95,8 +99,50 @@ def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
+class Public(SphinxDirective):
+    """What a package says is public, by ``__all__``: a section for each module, with the module's own text."""
+
+    required_arguments: ClassVar = 1  # the package
+
+    def run(self) -> list[Node]:
+        """Returns the sections, in the order of the modules' names."""
+        package = importlib.import_module(self.arguments[0])
+        modules: dict[str, list[str]] = {}
+        for name in package.__all__:
+            modules.setdefault(getattr(package, name).__module__, []).append(name)
+        lines = []
+        for module, names in sorted(modules.items()):
+            lines += [f"## `{module.rpartition('.')[2]}`", "", "```{eval-rst}", f".. automodule:: {module}"]
+            lines += ["   :no-members:", "   :no-inherited-members:", "", f".. currentmodule:: {package.__name__}", ""]
+            for name in names:
+                kind = "class" if inspect.isclass(getattr(package, name)) else "function"
+                lines.append(f".. auto{kind}:: {name}")
+            lines += ["```", ""]
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
+class Registered(SphinxDirective):
+    """A table of what one of our registries has, beside the names of its parents: each name with its first sentence."""
+
+    required_arguments: ClassVar = 1  # the registry's name in hierpretrain.registry
+
+    def run(self) -> list[Node]:
+        """Returns the table."""
+        known = getattr(registry, self.arguments[0])
+        known.import_from_location()
+        lines = ["| name | what it is |", "| --- | --- |"]
+        for name, kind in sorted(known.module_dict.items(), key=lambda entry: entry[0].lower()):
+            if kind.__module__.startswith("hierpretrain."):
+                sentence = re.sub(r"[,;] see :\w+:`[^`]+`", "", inspect.getdoc(kind).splitlines()[0])
+                sentence = re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", sentence)
+                lines.append(f"| `{name}` | {sentence.replace('``', '`')} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Registers the lexers and the event handlers above."""
+    """Registers what pages and docstrings need."""
+    app.add_directive("public", Public)
+    app.add_directive("registered", Registered)
     app.add_lexer("csv", TextLexer)
     app.add_lexer("jsonl", JsonLexer)
     app.connect("source-read", _contents)

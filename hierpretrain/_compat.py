@@ -1,4 +1,4 @@
-"""Repairs of the host packages that our own use needs; each does nothing where the host has mended it."""
+"""Repairs of the host packages that our own use needs; each does nothing where the host is repaired."""
 
 import warnings
 from typing import Any
@@ -14,14 +14,14 @@ _STATISTICS = ("min", "max", "mean", "current")
 
 def apply() -> None:
     """Applies all repairs; called when ``hierpretrain.registry`` is imported."""
-    # mmcv-lite says so at every start; nothing here uses the operator
+    # mmcv-lite warns at every start; nothing here uses the operator
     warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
     allow_checkpoints_to_load()
     CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Loads a local checkpoint, whatever a fork of MMEngine would fall back to."""
+    """Loads a local checkpoint with ``weights_only=True``, where a fork of MMEngine would fall back to ``False``."""
     return torch.load(filename, map_location=map_location, weights_only=True)
 
 

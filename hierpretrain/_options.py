@@ -1,4 +1,4 @@
-"""The reading of ``--cfg-options``; imports neither torch nor what needs it, so that ``--help`` is quick."""
+"""Reads ``--cfg-options``, without importing torch, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mmengine.config import DictAction
 
 
 class OptionsAction(DictAction):
-    """Reads ``--cfg-options`` as MMEngine does, but ends the program with a line about what is no option."""
+    """Reads ``--cfg-options`` as MMEngine does, but a malformed option ends the program with one line about it."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *args: Any) -> None:
-        """Puts the options into the namespace."""
+        """Puts the options into the namespace, or ends the program."""
         for text in values:
             try:
                 super().__call__(parser, namespace, [text], *args)

@@ -1,7 +1,7 @@
 """The registries: each a child of mmpretrain's of the same name, so ``type='ResNet'`` means mmpretrain's ResNet.
 
-All of theirs are mirrored, with their parents' locations, since a name is looked up from the scope ``hierpretrain``
-upwards and a registry imports its own locations only.
+All of mmpretrain's registries are mirrored, with the locations of their parents: a name is looked up from the scope
+``hierpretrain`` upwards, and a registry imports only its own locations.
 """
 
 from mmengine.registry import Registry
@@ -39,8 +39,8 @@ EVALUATORS = _child("EVALUATORS")
 VISUALIZERS = _child("VISUALIZERS")
 VISBACKENDS = _child("VISBACKENDS")
 
-# ours alone: small functions that configs name
+# registries without a parent: functions that configs name
 LEVEL_MARGINS = Registry("level margin", scope="hierpretrain", locations=["hierpretrain.models"])
-"""``(level, max_level, min_margin) -> margin`` of a triplet; see :mod:`hierpretrain.functional.level_triplet`."""
+"""Margins ``(level, max_level, min_margin) -> margin`` of triplets: :mod:`hierpretrain.functional.level_triplet`."""
 LEVEL_SCHEDULES = Registry("level schedule", scope="hierpretrain", locations=["hierpretrain.engine"])
-"""``(num_epochs, num_levels, **options) -> stages`` of a training; see :mod:`hierpretrain.engine.curriculum`."""
+"""Schedules ``(num_epochs, num_levels, **options) -> stages`` of a training: :mod:`hierpretrain.engine.curriculum`."""

@@ -1,4 +1,4 @@
-"""Mixed precision where MMEngine has none."""
+"""Mixed precision in bfloat16, on a CPU as well."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class BF16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """The context of a forward pass."""
+        """Returns the context in which a forward pass runs."""
         with super().optim_context(model), torch.autocast(get_device(), dtype=torch.bfloat16):
             yield

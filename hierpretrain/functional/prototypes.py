@@ -1,12 +1,12 @@
-"""Class prototypes, and how well their distances keep those of a tree.
+"""Class prototypes, and how well the distances between them keep the distances of the classes in a tree.
 
 Garnot and Landrieu, *Leveraging Class Hierarchies with Metric-Guided Prototype Learning*, BMVC 2021. With ``d_kl`` the
-Euclidean distance of the prototypes of two of K classes, ``D_kl`` that of the classes in the tree and
-``a_kl = d_kl / D_kl``, taken over the K (K - 1) pairs of different classes::
+Euclidean distance of the prototypes of two of K classes, ``D_kl`` the distance of the two classes in the tree and
+``a_kl = d_kl / D_kl``, all means being taken over the K (K - 1) pairs of different classes::
 
     distortion            = mean |a_kl - 1|
     scale-free distortion = min over s of mean |s a_kl - 1|
-    distortion loss       = mean (s a_kl - 1)^2        with s = 1, or the best one: s = sum a_kl / sum a_kl^2
+    distortion loss       = mean (s a_kl - 1)^2        with s = 1, or with the best s = sum a_kl / sum a_kl^2
 """
 
 from __future__ import annotations
@@ -17,43 +17,38 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hierpretrain.functional.triplet import root
+from hierpretrain.functional.distances import pairwise_distances
 
 _BLOCK = 1 << 20  # distances at a time
 
 
 def prototype_distances(features: Tensor, prototypes: Tensor, *, squared: bool = False) -> Tensor:
-    """Returns the Euclidean distance of every row to every prototype; minus it are the paper's logits.
+    """Computes the Euclidean distance of every row to every prototype; the paper's logits are minus these distances.
 
     Args:
-        features: (N, D) rows of any length.
-        prototypes: (K, D) rows, one per class.
-        squared: Whether to return the squares.
+        features: (N, D) features of any length.
+        prototypes: (K, D) prototypes, one per class.
+        squared: Whether to return the squares of the distances.
 
     Returns:
-        (N, K) distances from 0. The gradient of a distance of 0 is 0.
+        (N, K) distances, at least 0. The gradient of a distance of 0 is 0.
 
     Example:
         >>> prototype_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [[5.0, 0.0]]
     """
-    # as far as shifting both changes no distance, the rounding of the expanded square is least around 0
-    centre = prototypes.detach().mean(0)
-    features, prototypes = features - centre, prototypes - centre
-    squares = features.square().sum(1)[:, None] + prototypes.square().sum(1)
-    squares = torch.addmm(squares, features, prototypes.T, alpha=-2).clamp(min=0)
-    return squares if squared else root(squares)
+    return pairwise_distances(features, prototypes, squared=squared)
 
 
 def distortion(distances: Tensor, metric: Tensor) -> Tensor:
-    """Returns the mean relative error of the distances between prototypes.
+    """Computes the mean relative error of the distances between prototypes.
 
     Args:
-        distances: (K, K) distances of the prototypes, from 0.
-        metric: (K, K) distances of the classes, above 0 off the diagonal.
+        distances: (K, K) distances of the prototypes, at least 0.
+        metric: (K, K) distances of the classes in the tree, above 0 off the diagonal.
 
     Returns:
-        0-dim tensor from 0; 0 for a single class.
+        0-dim tensor, at least 0; 0 for a single class.
 
     Raises:
         ValueError: If shapes differ, or two classes have a distance that is not above 0.
@@ -66,20 +61,20 @@ def distortion(distances: Tensor, metric: Tensor) -> Tensor:
 
 
 def scale_free_distortion(distances: Tensor, metric: Tensor) -> Tensor:
-    """Returns the smallest distortion that scaling the prototypes can give.
+    """Computes the smallest distortion that any scaling of the prototypes gives.
 
     The best scale is exact: ``mean |s a - 1| = mean a |s - 1 / a|`` is least at the median of ``1 / a`` weighted by
     ``a``.
 
     Args:
-        distances: As for :func:`distortion`.
-        metric: As for :func:`distortion`.
+        distances: (K, K) distances of the prototypes, at least 0.
+        metric: (K, K) distances of the classes in the tree, above 0 off the diagonal.
 
     Returns:
         0-dim tensor in [0, 1]; 1 if all prototypes are one point. The gradient goes through the scale.
 
     Raises:
-        ValueError: As :func:`distortion`.
+        ValueError: If shapes differ, or two classes have a distance that is not above 0.
 
     Example:
         >>> scale_free_distortion(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])).item()
@@ -95,21 +90,21 @@ def scale_free_distortion(distances: Tensor, metric: Tensor) -> Tensor:
 
 
 def distortion_loss(prototypes: Tensor, metric: Tensor, *, scale_free: bool = True) -> Tensor:
-    """Returns the smooth distortion that training adds to its loss.
+    """Computes the smooth distortion that training adds to its loss.
 
-    Each pair is taken once, and the distances of a block of rows are computed anew for the gradient, so the (K, K)
-    matrix of them is never held: for 10,000 classes of 64 dimensions a step takes about 100 MB beside the metric, which
-    is 200 MB as int16.
+    Each pair is taken once. The distances of a block of prototypes are computed anew for the gradient, so that the
+    (K, K) matrix of all distances is never held: for 10,000 classes of 64 dimensions a step takes about 100 MB beside
+    the metric, which takes 200 MB as int16.
 
     Args:
-        prototypes: (K, D) rows, one per class.
-        metric: (K, K) symmetric distances of the classes, of any type; what is above the diagonal is read, and must be
-            above 0.
-        scale_free: Whether the prototypes are first scaled as suits them best. The gradient through the scale is 0,
-            since the loss is least there.
+        prototypes: (K, D) prototypes, one per class.
+        metric: (K, K) symmetric distances of the classes in the tree, of any type. Only the entries above the diagonal
+            are read; they must be above 0.
+        scale_free: Whether the prototypes are first scaled by the best s. The loss is least there, so that no gradient
+            goes through s.
 
     Returns:
-        0-dim tensor from 0, and up to 1 if ``scale_free``; 0 for a single class.
+        0-dim tensor, at least 0, and at most 1 if ``scale_free``; 0 for a single class.
 
     Raises:
         ValueError: If shapes do not fit, or two classes have a distance that is not above 0.
@@ -148,33 +143,33 @@ def _errors_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int],
 
 
 def _ratios_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Returns (b, K - start) ratios of the classes of a block to those from its first on, and which to count.
+    """Returns the (b, K - start) ratios ``a_kl`` of the classes k of a block and all classes l from its first on.
 
-    A pair of the block counts where the second class stands behind the first; all others have the ratio 0.
+    Beside them it returns which of them to count: the pairs with k < l. The ratio of all others is 0.
     """
     start, stop = block
     expected = metric[start:stop, start:].to(prototypes.dtype)
     pairs = torch.ones_like(expected, dtype=torch.bool).triu(1)
     expected = expected.masked_fill(~pairs, torch.inf)
     if not expected.min() > 0:
-        _refuse(metric)
+        _raise_not_above_0(metric)
     return prototype_distances(prototypes[start:stop], prototypes[start:]) / expected, pairs
 
 
 def _ratios(distances: Tensor, metric: Tensor) -> Tensor:
-    """Returns ``d_kl / D_kl`` of all pairs of different classes, flat."""
+    """Returns the (K (K - 1),) ratios ``a_kl`` of all pairs of different classes."""
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or distances.shape != metric.shape:
         raise ValueError(
             f"distances and metric must both be (K, K); they are {tuple(distances.shape)} and {tuple(metric.shape)}"
         )
     expected = _off_diagonal(metric)
     if not (expected > 0).all():
-        _refuse(metric)
+        _raise_not_above_0(metric)
     return _off_diagonal(distances) / expected
 
 
-def _refuse(metric: Tensor) -> NoReturn:
-    """Raises the error that names the first two classes of a metric with a distance that is not above 0."""
+def _raise_not_above_0(metric: Tensor) -> NoReturn:
+    """Raises an error that names the first two classes whose distance in the metric is not above 0."""
     wrong = ~(metric > 0) & ~torch.eye(len(metric), dtype=torch.bool, device=metric.device)
     first, second = wrong.nonzero()[0].tolist()
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Registered losses over pairs and triplets of rows that others proposed, called as those of :mod:`.losses`."""
+"""Registered losses of others over the pairs and triplets of a batch, called like the losses of :mod:`.losses`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from hierpretrain.functional import happier_loss, triplet_loss
+from hierpretrain.functional.checks import check_above_0, check_fraction
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
@@ -20,12 +21,15 @@ from hierpretrain.registry import MODELS
 class TripletLoss(nn.Module):
     """Triplet loss over the nodes of one level (Hermans et al., 2017), with the triplets of the batch.
 
+    See :func:`hierpretrain.functional.triplet_loss`.
+
     Args:
-        level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
-            Items whose path ends above it are left out.
-        margin: In the unit of the distance, or ``'soft'``.
-        mining: ``'hard'``, the hardest triplet of each anchor, or ``'all'``, all that are violated.
-        distance: ``'squared'`` or ``'euclidean'``.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on. Items whose path ends above the level are left out.
+        margin: By how much a negative shall be further away than a positive, in the unit of the distance, at least 0;
+            or ``'soft'``, a smooth form without a margin, for ``mining='hard'``.
+        mining: ``'hard'``: the hardest triplet of each anchor; ``'all'``: all triplets that are violated.
+        distance: ``'squared'`` Euclidean distance, or ``'euclidean'``.
 
     Example:
         >>> loss = TripletLoss(level=1, margin=0.5)
@@ -47,7 +51,7 @@ class TripletLoss(nn.Module):
         triplet_loss(*two_rows(), margin=margin, mining=mining, distance=distance)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; the image numbers play no part."""
+        """Returns the 0-dim loss; it does not look at the instances."""
         return triplet_loss(
             features,
             level_nodes(self.level, labels, "TripletLoss"),
@@ -62,22 +66,23 @@ class TripletLoss(nn.Module):
 class HAPPIERLoss(ClassifierLoss):
     """HAPPIER: smooth hierarchical average precision, and a term that clusters the finest classes (ECCV 2022).
 
-    ``(1 - lam) (1 - H-AP) + lam CE``, where the logits of the cross entropy are the cosines of a row with the learnt
-    proxies of the classes, divided by ``proxy_temperature``. See :func:`hierpretrain.functional.happier_loss`, also for
-    the options that are not listed here.
+    The loss is ``(1 - lam) (1 - H-AP) + lam CE``. The logits of the cross entropy are the cosines of an item with the
+    learnt proxies of the classes, divided by ``proxy_temperature``. H-AP and its smooth rank U:
+    :func:`hierpretrain.functional.happier_loss`.
 
     Args:
-        num_classes: Nodes of ``level``.
-        in_channels: Size of the unit rows that the loss is given.
-        level: Whose nodes the second term clusters: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it.
-        lam: Weight of the second term, 0 to 1.
-        proxy_temperature: Of the second term; above 0.
-        alpha: How much more the finer levels count in H-AP.
-        temperature: Of the sigmoid of H-AP.
-        slope: Beyond ``delta``; ``delta``, ``start`` and ``offset`` shape the smooth rank as well.
-        delta: Up to where an item that is wrongly in front is close.
-        start: Added on the wrong side.
-        offset: Value right behind ``delta``.
+        num_classes: Number of nodes of ``level``.
+        in_channels: Size D of the unit features.
+        level: The level whose nodes the cross entropy clusters: 1 (coarsest) to L, or -1 for the finest, -2 for the one
+            above it, and so on.
+        lam: Weight of the cross entropy, 0 to 1.
+        proxy_temperature: Temperature of the cross entropy, above 0.
+        alpha: How much more the finer levels count in H-AP, at least 0.
+        temperature: Temperature of the sigmoid of U, above 0.
+        slope: Slope of U beyond ``delta``, at least 0.
+        delta: Difference of similarities beyond which U grows linearly, at least 0.
+        start: What U adds to the sigmoid for an item that is wrongly in front, at least 0.
+        offset: Value of U right behind ``delta``, at least 0.
 
     Example:
         >>> loss = HAPPIERLoss(num_classes=2, in_channels=2, lam=0.0)
@@ -102,17 +107,15 @@ class HAPPIERLoss(ClassifierLoss):
         offset: float = 1.44,
     ) -> None:
         super().__init__(num_classes, level)
-        if not 0 <= lam <= 1:
-            raise ValueError(f"lam must be in 0 to 1; it is {lam}")
-        if not proxy_temperature > 0:
-            raise ValueError(f"proxy_temperature must be above 0; it is {proxy_temperature}")
+        check_fraction(lam=lam)
+        check_above_0(proxy_temperature=proxy_temperature)
         self.lam, self.proxy_temperature = lam, proxy_temperature
         self.options = dict(alpha=alpha, temperature=temperature, slope=slope, delta=delta, start=start, offset=offset)
         happier_loss(*two_rows(1), **self.options)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the cross entropy of each row."""
+        """Returns the cross entropy of each item."""
         cosines = features @ normalize(self.proxies, dim=1).T
         return cross_entropy(cosines / self.proxy_temperature, classes, reduction="none")
 
@@ -124,5 +127,5 @@ class HAPPIERLoss(ClassifierLoss):
         return {"loss": (1 - self.lam) * ranking + self.lam * entropy, **parts}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; the image numbers play no part."""
+        """Returns the 0-dim loss; it does not look at the instances."""
         return self.terms(features, labels, instances)["loss"]

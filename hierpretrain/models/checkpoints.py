@@ -1,4 +1,4 @@
-"""Pretrained weights from the checkpoints of others: a module gets all that it has, or an error says what it lacks."""
+"""Pretrained weights from the checkpoints of others; a module that would not get all of its weights is an error."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 
 from hierpretrain.registry import WEIGHT_INITIALIZERS
 
-# what stands before an encoder's own names: nothing (torchvision, the segmentation networks of Towers of Babel), this
-# toolbox and mmpretrain, the classifiers of Towers of Babel
+# what precedes an encoder's names in the checkpoints of torchvision and of the segmentation networks of Towers of Babel
+# (nothing), of this toolbox and mmpretrain, and of the classifiers of Towers of Babel
 _PREFIXES = ("", "backbone.", "model_ft.")
 
 
 def select_weights(checkpoint: Mapping[str, Any], names: Collection[str], prefix: str | None = None) -> dict[str, Any]:
     """Takes the weights of one module out of a checkpoint.
 
-    The weights are at the top of the checkpoint or under its ``state_dict``; ``module.``, which ``DataParallel`` puts
-    before every name, is taken away first.
+    The weights are at the top of the checkpoint or under its ``state_dict``. The prefix ``module.``, which
+    ``DataParallel`` puts before every name, is taken away first.
 
     Args:
-        checkpoint: What ``torch.load`` gives.
-        names: The module's own names, the keys of its ``state_dict()``.
-        prefix: What stands before them in the checkpoint. ``None`` tries nothing, ``'backbone.'`` and ``'model_ft.'``
-            and takes the one under which most of the names are found.
+        checkpoint: The object that ``torch.load`` returns.
+        names: The module's own names, which are the keys of its ``state_dict()``.
+        prefix: What precedes the names in the checkpoint. ``None``: nothing, ``'backbone.'`` and ``'model_ft.'`` are
+            tried, and the prefix under which most of the names are found is taken.
 
     Returns:
         The weights that were found, by the module's own names.
@@ -44,20 +44,22 @@ def select_weights(checkpoint: Mapping[str, Any], names: Collection[str], prefix
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     prefixes = _PREFIXES if prefix is None else (f"{prefix.removesuffix('.')}.",)
     found = [{name: weights[before + name] for name in names if before + name in weights} for before in prefixes]
-    return max(found, key=len)  # of equals the first
+    return max(found, key=len)  # the first of the longest
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")
 class StrictPretrained(PretrainedInit):
     """MMEngine's ``Pretrained``, but a module that would keep random weights is an error, not a line in the log.
 
-    What else a checkpoint has is passed over: a classifier, the decoder of a segmentation network. It stands in for
-    MMEngine's in all of our models: ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+    Weights that the module lacks are passed over, such as a classifier or the decoder of a segmentation network. In all
+    of our models it takes the place of MMEngine's: ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
 
     Args:
-        checkpoint: A file, or an address as ``torchvision://resnet50``. Files are loaded with ``weights_only=True``.
-        prefix: What stands before the module's names in the checkpoint, as for :func:`select_weights`.
-        map_location: As of ``torch.load``.
+        checkpoint: A file, or an address such as ``torchvision://resnet50``. Files are loaded with
+            ``weights_only=True``.
+        prefix: What precedes the module's names in the checkpoint. ``None``: it is found out; see
+            :func:`select_weights`.
+        map_location: Device to load to, as for ``torch.load``.
 
     Raises:
         ValueError: If the file is missing or damaged, or a weight of the module is missing in it or has another shape.

@@ -1,9 +1,9 @@
-"""Registered losses with a class per node of one level, called as those of :mod:`.losses`.
+"""Registered losses with a class per node of one level, called like the losses of :mod:`.losses`.
 
-They have weights of their own, as many as the level has nodes, and learn how the nodes hang together from
-``set_taxonomy``, which :class:`hierpretrain.engine.TaxonomyHook` calls. The class of an item is its node's id in the
-tree; an item whose path ends above the level is left out. On several processes the value and the gradient are those of
-one process on all rows together.
+Each has weights of its own for every node of the level. ``set_taxonomy``, which
+:class:`hierpretrain.engine.TaxonomyHook` calls, tells it how the nodes hang together. The class of an item is its
+node's id in the tree; an item whose path ends above the level is left out. On several processes value and gradient
+equal the value and gradient of one process on all items together.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hierpretrain.functional import (
     soft_label_loss,
     soft_labels,
 )
+from hierpretrain.functional.checks import check_finite, check_fraction, check_not_below_0
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import columns_to
 from hierpretrain.registry import MODELS
@@ -30,11 +31,12 @@ from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
 
 
 class ClassifierLoss(nn.Module):
-    """What the losses over the classes of a level share: the choice of rows, and the mean over them.
+    """Base of the losses over the classes of one level: takes the mean over the items that have a class.
 
     Args:
-        num_classes: Nodes of the level.
-        level: The level's number.
+        num_classes: Number of nodes of the level.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on.
     """
 
     def __init__(self, num_classes: int, level: int) -> None:
@@ -58,27 +60,23 @@ class ClassifierLoss(nn.Module):
 
     @abstractmethod
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the (n,) losses of (n, D) rows of the (n,) classes."""
+        """Returns the (n,) losses of items with (n, D) features and (n,) classes."""
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; the image numbers play no part."""
+        """Returns the 0-dim loss; it does not look at the instances."""
         classes = columns_to(self.level, labels, type(self).__name__)[:, -1]
-        everyones, _ = gather_rows(classes)  # all processes raise, so that none waits for another
-        if len(everyones) and int(everyones.max()) >= self.num_classes:
+        all_classes, _ = gather_rows(classes)  # all processes raise, so that none waits for another
+        if len(all_classes) and (largest := int(all_classes.max())) >= self.num_classes:
             raise ValueError(
-                f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {int(everyones.max())} "
-                f"of level {self.level}; set model.loss.num_classes to the number of nodes of that level"
+                f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {largest} of level "
+                f"{self.level}; set model.loss.num_classes to the number of nodes of that level"
             )
         known = classes != PAD
         with torch.autocast(features.device.type, enabled=False):
-            rows = features[known].to(next(self.parameters()).dtype)
-            everyone, _ = gather_rows(self.item_losses(rows, classes[known]))
-            if not everyone.isfinite().all():  # on all processes, so that none waits for another
-                raise ValueError(
-                    f"the loss of every item must be finite; that of item {int((~everyone.isfinite()).nonzero()[0])} "
-                    "is not. Lower the learning rate, clip gradients, or look for a broken image"
-                )
-            return everyone.sum() / max(len(everyone), 1)
+            features = features[known].to(next(self.parameters()).dtype)
+            losses, _ = gather_rows(self.item_losses(features, classes[known]))
+            check_finite("the loss of every item", losses[:, None])  # on all processes, so that none waits for another
+            return losses.sum() / max(len(losses), 1)
 
 
 @MODELS.register_module()
@@ -86,10 +84,11 @@ class LevelCrossEntropyLoss(ClassifierLoss):
     """Cross entropy of a linear classifier over the nodes of one level.
 
     Args:
-        num_classes: Nodes of the level.
-        in_channels: Size of the rows that the loss is given.
-        level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
-        label_smoothing: Share of the target that is spread evenly over all classes, 0 to 1.
+        num_classes: Number of nodes of the level.
+        in_channels: Size D of the features.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on.
+        label_smoothing: Fraction of the target that is spread evenly over all classes, 0 to 1.
 
     Example:
         >>> loss = LevelCrossEntropyLoss(num_classes=4, in_channels=2)
@@ -100,52 +99,57 @@ class LevelCrossEntropyLoss(ClassifierLoss):
 
     def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, label_smoothing: float = 0.0) -> None:
         super().__init__(num_classes, level)
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must be in 0 to 1; it is {label_smoothing}")
+        check_fraction(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the cross entropy of each row."""
+        """Returns the cross entropy of each item."""
         logits = self.classifier(features)
         return cross_entropy(logits, classes, reduction="none", label_smoothing=self.label_smoothing)
 
 
 class TreeClassifierLoss(ClassifierLoss):
-    """What the losses share that need the tree itself: the label rows of the classes.
+    """Base of the losses that need the tree itself: keeps the label rows of the classes.
 
     Args:
-        num_classes: Nodes of the level.
-        level: The level's number.
+        num_classes: Number of nodes of the level.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on.
     """
 
     def __init__(self, num_classes: int, level: int) -> None:
         super().__init__(num_classes, level)
-        self.register_buffer("_class_rows", None, persistent=False)
+        self.register_buffer("_class_labels", None, persistent=False)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that the level has as many nodes as the loss has classes."""
         super().set_taxonomy(taxonomy)
-        self._class_rows = taxonomy.rows(self.level).to(next(self.parameters()).device)
+        self._class_labels = taxonomy.rows(self.level).to(next(self.parameters()).device)
 
     @property
-    def class_rows(self) -> Tensor:
+    def class_labels(self) -> Tensor:
         """The (num_classes, l) label rows of the classes.
 
         Raises:
             ValueError: If the tree is not known yet.
         """
-        if self._class_rows is None:
+        if self._class_labels is None:
             raise ValueError(
                 f"{type(self).__name__} needs the tree of the classes: add dict(type='TaxonomyHook') to the config's "
                 "custom_hooks, or call set_taxonomy"
             )
-        return self._class_rows
+        return self._class_labels
 
     def heights(self, classes: Tensor, others: Tensor) -> Tensor:
-        """Returns (n, m): how many levels above two classes their lowest common ancestor stands, 0 for one class."""
-        rows = self.class_rows
-        return rows.shape[1] - shared_depth(rows[classes], rows[others])
+        """Returns the (n, m) heights of the lowest common ancestors of two classes, in levels above them.
+
+        Args:
+            classes: (n,) classes.
+            others: (m,) classes.
+        """
+        labels = self.class_labels
+        return labels.shape[1] - shared_depth(labels[classes], labels[others])
 
 
 @MODELS.register_module()
@@ -155,10 +159,11 @@ class HXELoss(TreeClassifierLoss):
     See :func:`hierpretrain.functional.hierarchical_cross_entropy`.
 
     Args:
-        num_classes: Nodes of the level.
-        in_channels: Size of the rows that the loss is given.
-        level: Whose nodes are the classes, as for :class:`LevelCrossEntropyLoss`.
-        alpha: How much less each finer step counts; 0 is cross entropy.
+        num_classes: Number of nodes of the level.
+        in_channels: Size D of the features.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on.
+        alpha: How much less each finer level counts, finite; 0 is cross entropy.
 
     Example:
         >>> loss = HXELoss(num_classes=3, in_channels=2)
@@ -174,8 +179,8 @@ class HXELoss(TreeClassifierLoss):
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the loss of each row."""
-        return hierarchical_cross_entropy(self.classifier(features), self.class_rows, classes, alpha=self.alpha)
+        """Returns the loss of each item."""
+        return hierarchical_cross_entropy(self.classifier(features), self.class_labels, classes, alpha=self.alpha)
 
 
 @MODELS.register_module()
@@ -185,10 +190,11 @@ class SoftLabelLoss(TreeClassifierLoss):
     The distance of two classes is the height of their lowest common ancestor, divided by the number of levels.
 
     Args:
-        num_classes: Nodes of the level.
-        in_channels: Size of the rows that the loss is given.
-        level: Whose nodes are the classes, as for :class:`LevelCrossEntropyLoss`.
-        beta: How sharp the labels are, from 0 (uniform).
+        num_classes: Number of nodes of the level.
+        in_channels: Size D of the features.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on.
+        beta: How sharp the labels are, at least 0, which is uniform.
 
     Example:
         >>> loss = SoftLabelLoss(num_classes=3, in_channels=2)
@@ -204,9 +210,9 @@ class SoftLabelLoss(TreeClassifierLoss):
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the loss of each row."""
+        """Returns the loss of each item."""
         heights = self.heights(classes, torch.arange(self.num_classes, device=classes.device)).to(features.dtype)
-        targets = soft_labels(heights, beta=self.beta, max_distance=self.class_rows.shape[1])
+        targets = soft_labels(heights, beta=self.beta, max_distance=self.class_labels.shape[1])
         return soft_label_loss(self.classifier(features), targets)
 
 
@@ -214,20 +220,24 @@ class SoftLabelLoss(TreeClassifierLoss):
 class GuidedLoss(TreeClassifierLoss):
     """Metric-guided prototypes (Garnot and Landrieu, BMVC 2021): distances to learnt prototypes that keep the tree.
 
-    Cross entropy over minus the distances of a row to the prototypes of all classes, plus ``weight`` times the
-    distortion of the distances between prototypes; see :func:`hierpretrain.functional.distortion_loss`. The distance of
-    two classes in the tree is the height of their lowest common ancestor, half the length of the path between them.
+    The loss is cross entropy over logits that are minus the distances of an item to the prototypes of all classes, plus
+    ``weight`` times the distortion of the distances between prototypes; see
+    :func:`hierpretrain.functional.distortion_loss`. The distance of two classes in the tree is the height of their
+    lowest common ancestor, which is half the length of the path between them.
 
     Args:
-        num_classes: Nodes of the level.
-        in_channels: Size of the rows that the loss is given.
-        level: Whose nodes are the classes, as for :class:`LevelCrossEntropyLoss`.
-        weight: Of the distortion, from 0.
+        num_classes: Number of nodes of the level.
+        in_channels: Size D of the features.
+        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
+            and so on.
+        weight: Weight of the distortion, at least 0.
         scale_free: Whether the distortion leaves the scale of the prototypes free.
         squared: Whether the logits are minus the squares of the distances.
-        max_classes: Among how many classes, drawn anew at each step, the distortion is taken; ``None`` for all, which
-            takes time of a square of them, and memory of two bytes for each pair: about 300 MB in all for 10,000.
-        seed: Of that draw. It depends on the seed and the number of steps trained alone, which checkpoints carry.
+        max_classes: Number of classes, drawn anew at each step, whose distortion is taken. ``None``: all classes. The
+            time of a step grows with the square of this number, and its memory by two bytes for each pair: about
+            300 MB for 10,000 classes.
+        seed: Seed of the draw. The draw depends on nothing but the seed and the number of steps trained, which
+            checkpoints carry.
 
     Example:
         >>> loss = GuidedLoss(num_classes=2, in_channels=2, scale_free=False)
@@ -251,8 +261,7 @@ class GuidedLoss(TreeClassifierLoss):
         seed: int = 0,
     ) -> None:
         super().__init__(num_classes, level)
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight must be finite and not below 0; it is {weight}")
+        check_not_below_0(weight=weight)
         if max_classes is not None and max_classes < 2:
             raise ValueError(f"max_classes must be at least 2, or None for all classes; it is {max_classes}")
         self.weight, self.scale_free, self.squared = weight, scale_free, squared
@@ -269,7 +278,7 @@ class GuidedLoss(TreeClassifierLoss):
             self._all_heights = class_distances(taxonomy, self.level)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the cross entropy of each row."""
+        """Returns the cross entropy of each item."""
         distances = prototype_distances(features, self.prototypes, squared=self.squared)
         return cross_entropy(-distances, classes, reduction="none")
 
@@ -283,13 +292,13 @@ class GuidedLoss(TreeClassifierLoss):
         return {"loss": entropy + self.weight * distorted, **parts}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; the image numbers play no part."""
+        """Returns the 0-dim loss; it does not look at the instances."""
         return self.terms(features, labels, instances)["loss"]
 
     def _prototypes_to_compare(self) -> tuple[Tensor, Tensor]:
-        """Returns (k, D) prototypes and the (k, k) distances of their classes in the tree."""
+        """Returns (K, D) prototypes and the (K, K) distances of their classes in the tree."""
         if self.max_classes is None:
-            _ = self.class_rows  # raises if the tree is not known
+            _ = self.class_labels  # raises if the tree is not known
             self._all_heights = self._all_heights.to(self.prototypes.device)
             return self.prototypes, self._all_heights
         rng = np.random.default_rng((self.seed, int(self.steps)))

@@ -1,12 +1,12 @@
 """All that the models need to know of other processes.
 
-A loss over pairs compares the m rows of a process with the M rows of all, so a process holds the M x D keys once, and
-their gradient once while backward runs (twice for a moment where the processes have different numbers of rows, which
-travel padded to the largest). That is 128 MiB each for 262,144 rows of 128 numbers, beside an encoder's activations
-for m images. Passing the keys round in a ring would hold m of them at a time, but make every loss wait for as many
-exchanges as there are processes, in forward and again in backward: it saves what is small.
+A loss over pairs compares the m rows of a process with the M rows of all processes. So a process holds the M x D rows
+once, and their gradient once while backward runs (twice for a moment where processes have different numbers of rows,
+which travel padded to the largest number). 262,144 rows of 128 numbers take 128 MiB, which is little beside an
+encoder's activations for m images. Passing the rows round in a ring would hold m of them at a time, but every loss
+would wait for as many exchanges as there are processes, in forward and again in backward.
 
-Both collectives in use, ``all_gather_into_tensor`` and ``reduce_scatter_tensor``, are there for NCCL and for gloo.
+The two collectives in use, ``all_gather_into_tensor`` and ``reduce_scatter_tensor``, exist for NCCL and for gloo.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from hierpretrain.functional.first_order import first_order
 def gather_rows(rows: Tensor, counts: int | Sequence[int] | None = None) -> tuple[Tensor, int]:
     """Stacks the rows of all processes, rank 0's first, and lets the gradient flow back to where they came from.
 
-    Backward adds up the gradients that all processes send to a row, and each process receives those of its own rows.
-    So if every process computes the same loss of the stacked rows and ``DistributedDataParallel`` averages over them,
-    the gradient is that of one process on all rows. (Returning only the own process's part, as is common, gives
-    1 / world size of it.)
+    Backward adds up the gradients that all processes send to a row, and each process receives the sums for its own
+    rows. So if every process computes the same loss of the stacked rows and ``DistributedDataParallel`` averages over
+    the processes, the gradient equals the gradient of one process on all rows. (Without the sum, as is common, it would
+    be 1 / world size of that.)
 
     Args:
-        rows: (m, ...) tensor; m may differ between processes, the other dimensions not.
-        counts: The m of every process, rank 0's first, or one number where all are equal. ``None``: they are exchanged
-            first, which takes another collective and a wait for the device.
+        rows: (m, ...) tensor; m may differ between processes, the other dimensions must not.
+        counts: The m of every process, rank 0's first, or one number where all are equal. ``None``: the processes tell
+            each other first, which takes another collective and a wait for the device.
 
     Returns:
-        The (M, ...) rows of all processes and the place of this process's first row among them. Without
+        The (M, ...) rows of all processes and the position of this process's first row among them. Without
         ``torch.distributed``, the rows themselves and 0.
 
     Example:
@@ -54,25 +54,25 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:
         ctx.counts, most = counts, max(counts)
-        everyone = rows.new_empty(len(counts) * most, *rows.shape[1:])
-        dist.all_gather_into_tensor(everyone, _padded(rows, most))
+        gathered = rows.new_empty(len(counts) * most, *rows.shape[1:])
+        dist.all_gather_into_tensor(gathered, _padded(rows, most))
         if min(counts) == most:
-            return everyone
-        return torch.cat([part[:count] for part, count in zip(everyone.split(most), counts, strict=True)])
+            return gathered
+        return torch.cat([shard[:count] for shard, count in zip(gathered.split(most), counts, strict=True)])
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         counts, most = ctx.counts, max(ctx.counts)
         if min(counts) < most:
-            grad = torch.cat([_padded(part, most) for part in grad.split(counts)])
+            grad = torch.cat([_padded(shard, most) for shard in grad.split(counts)])
         own = grad.new_empty(most, *grad.shape[1:])
         dist.reduce_scatter_tensor(own, grad.contiguous())
         return own[: counts[dist.get_rank()]], None
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
-    """Returns a contiguous tensor of ``count`` rows, the collectives wanting equal numbers."""
+    """Returns the rows, contiguous and padded with 0 to ``count``, since collectives want equal numbers."""
     if len(rows) == count:
         return rows.contiguous()
     padded = rows.new_zeros(count, *rows.shape[1:])

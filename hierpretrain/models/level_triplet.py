@@ -1,4 +1,4 @@
-"""The registered loss of paper B: triplets of a level, as LevelTripletSampler draws them."""
+"""The registered loss of paper B, over the triplets that LevelTripletSampler draws."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.functional.level_triplet import MARGINS, level_triplet_costs
+from hierpretrain.functional.checks import check_not_below_0
+from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
 from hierpretrain.models.losses import level_keys
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
@@ -20,22 +21,23 @@ for _name, _function in MARGINS.items():
 class LevelTripletLoss(nn.Module):
     """Triplets of a level with a margin that shrinks with depth (paper B, eq. 1 and 2); see :func:`level_triplet_loss`.
 
-    A batch is what :class:`hierpretrain.datasets.LevelTripletSampler` makes: all anchors, then their positives, then
+    A batch is what :class:`hierpretrain.datasets.LevelTripletSampler` draws: all anchors, then their positives, then
     their negatives, in one view. A triplet's level follows from its labels: it is one below the depth of the lowest
-    common ancestor of anchor and negative. Every process has as many triplets, so gradients that are averaged over
-    processes are those of one process on all of them.
+    common ancestor of anchor and negative. Every process has equally many triplets, so that gradients averaged over
+    processes equal the gradients of one process on all triplets.
 
     Args:
-        min_margin: alpha_min, in units of squared distance.
-        max_level: h_max. A number; ``None`` for the number of levels of the training data's tree; or ``'branch'`` for
-            the depth of the deepest node at or below the anchor's node of the triplet's level, so that the margin of a
-            leaf is alpha_min wherever it ends. Of an anchor with several such nodes, the deepest branch counts.
-        margin: A function of the registry ``LEVEL_MARGINS``: ``'quadratic'`` as in the paper, ``'linear'``,
-            ``'exponential'``, ``'tree_distance'``, ``'constant'``, or your own.
+        min_margin: alpha_min, in units of squared distance, at least 0.
+        max_level: h_max. A number: the same for all triplets. ``None``: the number of levels of the training data's
+            tree. ``'branch'``: the depth of the deepest node at or below the anchor's node of the triplet's level, so
+            that the margin of a leaf is alpha_min wherever its branch ends; of an anchor with several such nodes, the
+            deepest branch counts.
+        margin: A name in the registry ``LEVEL_MARGINS``: ``'quadratic'`` as in the paper, ``'linear'``,
+            ``'exponential'``, ``'tree_distance'``, ``'constant'``, or one that you registered.
 
     Raises:
-        ValueError: If an option is unknown, the rows of a batch are no such triplets, or the tree is not known, which
-            ``max_level=None`` and ``'branch'`` need: it comes by ``TaxonomyHook``.
+        ValueError: If an option is unknown, a batch is not made of such triplets, or the tree is not known, which
+            ``max_level=None`` and ``'branch'`` need; ``TaxonomyHook`` brings it.
 
     Example:
         >>> tree = Taxonomy([("cat", "tabby"), ("cat", "siamese"), ("dog",)], ("kind", "breed"))
@@ -54,8 +56,7 @@ class LevelTripletLoss(nn.Module):
         super().__init__()
         if max_level not in (None, "branch") and (type(max_level) is not int or max_level < 1):
             raise ValueError(f"max_level must be a whole number from 1, None or 'branch'; it is {max_level!r}")
-        if not 0 <= min_margin < float("inf"):
-            raise ValueError(f"min_margin must be finite and not below 0; it is {min_margin}")
+        check_not_below_0(min_margin=min_margin)
         function = LEVEL_MARGINS.get(margin) if isinstance(margin, str) else None
         if function is None:
             raise ValueError(
@@ -79,12 +80,12 @@ class LevelTripletLoss(nn.Module):
         return {"loss": costs.sum() / max(len(costs), 1), **present}
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; the image numbers play no part."""
+        """Returns the 0-dim loss; it does not look at the instances."""
         costs, _ = self._costs(features, labels)
         return costs.sum() / max(len(costs), 1)
 
     def _costs(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the costs of the triplets, (B,), and their levels, (B,)."""
+        """Returns the (B,) costs and the (B,) levels of the triplets."""
         if len(features) % 3:
             raise ValueError(
                 f"a batch of triplets is anchors, positives and negatives, as many of each; this one has "
@@ -99,7 +100,7 @@ class LevelTripletLoss(nn.Module):
                 "its anchor than its negative does. Set train_dataloader.batch_sampler to LevelTripletSampler or "
                 "LeafTripletSampler, with one view an image"
             )
-        costs = level_triplet_costs(
+        costs = level_triplet_loss(
             anchor,
             positive,
             negative,
@@ -107,10 +108,12 @@ class LevelTripletLoss(nn.Module):
             max_level=self._max_levels(a, p, level),
             min_margin=self.min_margin,
             margin=self.margin,
+            reduction="none",
         )
         return costs, level
 
     def _max_levels(self, anchor: Tensor, positive: Tensor, level: Tensor) -> int | Tensor:
+        """Returns h_max of the triplets, from the labels of their anchors and positives and their (B,) levels."""
         if isinstance(self.max_level, int):
             return self.max_level
         if self._depths_below is None:
@@ -120,7 +123,9 @@ class LevelTripletLoss(nn.Module):
             )
         if self.max_level is None:
             return len(self._depths_below)
-        anchor, positive = (rows[:, None] if rows.ndim == 2 else rows for rows in (anchor, positive))  # (B, P, L)
+        anchor, positive = (
+            labels[:, None] if labels.ndim == 2 else labels for labels in (anchor, positive)
+        )  # (B, P, L)
         deepest = torch.zeros_like(level)
         for number, depths in enumerate(self._depths_below, start=1):
             node, other = anchor[..., number - 1], positive[..., number - 1]

@@ -17,12 +17,14 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device, stacks its views one below the other and normalises them.
 
     Args:
-        mean: Of each channel, in the order in which the images come, and on their scale (0 to 255).
-        std: Likewise.
-        channels_last: Whether images are laid out as the convolutions of a CPU (and of tensor cores) like them best.
+        mean: Mean of each channel, in the order of the images' channels, on the scale 0 to 255.
+        std: Standard deviation of each channel, likewise.
+        channels_last: Whether images are laid out in the memory format ``torch.channels_last``, in which the
+            convolutions of a CPU and of tensor cores are fastest.
+        non_blocking: Whether copies to the device run beside the computation.
 
     Attributes:
-        deferred: Whether a training batch of bytes is only moved and stacked, so that it stays small, and the model
+        deferred: Whether a training batch of bytes is only moved and stacked, so that it stays small. The model then
             calls :meth:`prepare` on some images at a time. A model with ``grad_cache`` sets it.
 
     Example:
@@ -54,17 +56,17 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         """Turns a collated batch into model input.
 
         Args:
-            data: ``inputs`` is a (B, C, H, W) tensor, or a list of one such tensor per view, or (as
-                ``pseudo_collate`` leaves them) a list of B images or of B lists of views; ``data_samples`` is
-                kept, and stays where it is: the loss moves the labels of all samples at once.
-                In place of images there may be ``features``: what a frozen backbone gave of them, which
+            data: The batch. ``inputs`` is a (B, C, H, W) tensor, a list of one such tensor per view, or (as
+                ``pseudo_collate`` leaves them) a list of B images or of B lists of views. ``data_samples`` stay on
+                their device, since the loss moves the labels of all samples at once. In place of ``inputs`` there may
+                be ``features``: the outputs of a frozen backbone, which
                 :class:`hierpretrain.engine.FrozenFeaturesHook` keeps.
-            training: Plays a part only if :attr:`deferred`.
+            training: Whether the batch is for training, which matters only if :attr:`deferred`.
 
         Returns:
-            ``inputs``, (views x B, C, H, W) float32, all images' view 0 first, and ``data_samples``. They are still
-            uint8 if :attr:`deferred` and ``training``. Features are ``inputs`` as the only entry of a tuple, in float32
-            and else as they came.
+            A dict of ``data_samples`` and ``inputs``: (views x B, C, H, W) float32, view 0 of all images first; still
+            uint8 if :attr:`deferred` and ``training``. Of ``features``, ``inputs`` is a tuple whose only entry are the
+            features in float32.
 
         Raises:
             ValueError: If the images of a batch differ in size.
@@ -83,9 +85,9 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         return {"inputs": inputs, "data_samples": data.get("data_samples")}
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Returns (N, C, H, W) images of 0 to 255 as the model wants them: float32, and normalised.
+        """Returns (N, C, H, W) images of 0 to 255 normalised, in float32.
 
-        Images that are float32 already, in the wanted layout, are changed in place.
+        Images that are float32 already, in the wanted memory format, are changed in place.
         """
         return images.to(self.mean.dtype, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
 

@@ -15,8 +15,8 @@ class ProjectionHead(BaseModule):
     Args:
         in_channels: Size of the embedding.
         out_channels: Size of the projection.
-        hidden_channels: Width of the hidden layers; the embedding's size if ``None``.
-        num_layers: Linear layers, at least 1, with a ReLU between any two.
+        hidden_channels: Width of the hidden layers. ``None``: the size of the embedding.
+        num_layers: Number of linear layers, at least 1, with a ReLU between any two.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""VGG-16 in the two parts in which paper B uses it: frozen convolutions and trained fully connected layers."""
+"""VGG-16 in the two parts that paper B makes of it: frozen convolutions and trained fully connected layers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from hierpretrain.registry import MODELS
 
-_PLACES = 7  # on each side of the map that the fully connected layers read; what 224 px give
+_MAP_SIZE = 7  # height and width of the map that the fully connected layers read; what images of 224 px give
 
 
 @MODELS.register_module()
 class VGG16Convolutions(Sequential):
     """The thirteen convolutions of VGG-16 with their ReLU and pooling, torchvision's ``vgg16().features``.
 
-    Its weights have the names of that module's, so ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16',
-    prefix='features.')`` loads ImageNet's.
+    Its weights have torchvision's names, so that ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16',
+    prefix='features.')`` loads the weights of ImageNet.
 
     Args:
-        base_channels: Channels of the first two layers; the last have eight times as many. 64 is the original.
-        frozen: Whether the weights stay as they are, as in paper B (Bhalla et al., 2022, section 4): they get no
-            gradient.
-        init_cfg: As of every MMEngine module.
+        base_channels: Channels of the first two layers, at least 1; the last layers have eight times as many. The
+            original has 64.
+        frozen: Whether the weights get no gradient, as in paper B (Bhalla et al., 2022, section 4).
+        init_cfg: How the weights are initialised, as for every MMEngine module.
 
     Raises:
         ValueError: If ``base_channels`` is below 1.
@@ -46,7 +46,7 @@ class VGG16Convolutions(Sequential):
         self.requires_grad_(not frozen)
 
     def train(self, mode: bool = True) -> VGG16Convolutions:
-        """Sets the mode; frozen layers stay in that of evaluation."""
+        """Sets the mode; frozen layers stay in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor]:
@@ -58,18 +58,18 @@ class VGG16Convolutions(Sequential):
 class VGG16FullyConnected(Sequential):
     """The first two fully connected layers of VGG-16, from a feature map to one vector per image.
 
-    A neck for :class:`VGG16Convolutions`. The map is averaged or repeated to 7 x 7 places first, as torchvision does;
-    for images of 224 px that changes nothing. The weights have the names of torchvision's ``vgg16().classifier``, whose
-    last layer is left out, so ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16',
-    prefix='classifier.')`` loads ImageNet's.
+    A neck for :class:`VGG16Convolutions`. The map is first averaged or repeated to a size of 7 x 7, as torchvision
+    does; for images of 224 px that changes nothing. The weights have the names of torchvision's ``vgg16().classifier``,
+    whose last layer is left out, so that ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16',
+    prefix='classifier.')`` loads the weights of ImageNet.
 
     Args:
-        in_channels: Of the feature map.
-        out_channels: Of both layers; the size of the embedding.
+        in_channels: Channels of the feature map.
+        out_channels: Width of both layers, which is the size of the embedding.
         relu: Whether a ReLU follows the second layer too. With it the embedding is what the ImageNet classifier reads,
-            and none of its coordinates is negative. Paper B does not say which it takes.
-        dropout: The share of values that are dropped between the layers while training.
-        init_cfg: As of every MMEngine module.
+            and no entry is negative. Paper B does not say which of the two it takes.
+        dropout: Fraction of the values that are dropped between the layers while training.
+        init_cfg: How the weights are initialised, as for every MMEngine module.
 
     Raises:
         ValueError: If a feature map has another number of channels.
@@ -90,7 +90,7 @@ class VGG16FullyConnected(Sequential):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         layers = [
-            nn.Linear(in_channels * _PLACES**2, out_channels),
+            nn.Linear(in_channels * _MAP_SIZE**2, out_channels),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(out_channels, out_channels),
@@ -106,4 +106,4 @@ class VGG16FullyConnected(Sequential):
                 f"VGG16FullyConnected reads an (N, {self.in_channels}, H, W) feature map, not {tuple(features.shape)}; "
                 "set its in_channels to the channels of the backbone's last map"
             )
-        return super().forward(adaptive_avg_pool2d(features, _PLACES).flatten(1))
+        return super().forward(adaptive_avg_pool2d(features, _MAP_SIZE).flatten(1))

@@ -15,17 +15,17 @@ def tool(monkeypatch):
     return runpy.run_path(str(TOOLS / "index.py"))
 
 
-def test_the_share_that_is_found(tool, tmp_path):
+def test_the_fraction_that_is_found(tool, tmp_path):
     images = tool["embedded"](300, 16, seed=1, classes=6)
     query = tool["embedded"](20, 16, seed=2, classes=6)
     makers = tool["builders"](images, tmp_path)
     makers["ours, flat"]()
     index = tool["EmbeddingIndex"].load(tmp_path / "ours, flat")
     exact = tool["searches"]({}, images, query)[tool["FAISS"]]()
-    assert tool["share_found"](index, query, exact) == 1
+    assert tool["fraction_found"](index, query, exact) == 1
     others = exact.clone()
     others[:, :5] = (query.features @ images.features.T).topk(5, largest=False).indices
-    assert tool["share_found"](index, query, others) == 0.5
+    assert tool["fraction_found"](index, query, others) == 0.5
     assert torch.equal(exact, tool["searches"]({}, images, query)[tool["LIMIT"]]().topk(10).indices)
 
 

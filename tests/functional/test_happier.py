@@ -27,6 +27,12 @@ def test_value_and_gradient_are_those_of_the_loops(options, seed, monkeypatch):
         torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_the_gradient_has_the_gradient_of_finite_differences():
+    features, labels = random_features(1, rows=5), random_labels(1, rows=5)
+    options = dict(temperature=0.5, delta=0.3, slope=2.0)
+    assert torch.autograd.gradgradcheck(lambda rows: happier_loss(rows, labels, **options), features)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_with_a_sharp_step_it_is_exact_h_ap(seed):
     features, labels = random_features(seed, rows=10).detach(), random_labels(seed, rows=10, ragged=False)

@@ -75,6 +75,16 @@ def test_no_triplets_cost_nothing():
     loss.backward()
 
 
+def test_costs_without_reduction_are_those_of_each_triplet_alone():
+    triplets, levels, tops = rows(3), torch.tensor(LEVELS), torch.tensor(TOPS)
+    costs = level_triplet_loss(*triplets, level=levels, max_level=tops, min_margin=0.3, reduction="none")
+    assert 0 < (costs > 0).sum() < len(costs)
+    for i, cost in enumerate(costs):
+        one = [row[i : i + 1] for row in triplets]
+        expected = reference.level_triplet_loss(*one, LEVELS[i : i + 1], TOPS[i : i + 1], 0.3)
+        torch.testing.assert_close(cost, expected.squeeze())
+
+
 def test_half_precision_is_computed_in_float32():
     triplets = [row.detach().bfloat16() for row in rows(1)]
     loss = level_triplet_loss(*triplets, level=1, max_level=3, min_margin=1.0)
@@ -93,6 +103,7 @@ def test_half_precision_is_computed_in_float32():
         (dict(level=torch.tensor([1] * 8 + [5])), "triplet 8 has level 5 and max_level 4"),
         (dict(level=torch.tensor([1, 2])), r"level must be one number or \(9,\); its shape is \(2,\)"),
         (dict(min_margin=-0.1), "min_margin must be finite and not below 0; it is -0.1"),
+        (dict(reduction="sum"), "reduction must be 'mean' or 'none', not 'sum'"),
         (dict(margin="cubic"), "margin must be one of 'quadratic', .* not 'cubic'"),
         (dict(margin=lambda level, top, least: top / (level - 1)), "the margin must be finite; .*gives .inf"),
     ],

@@ -13,6 +13,7 @@ from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.taxonomy import Taxonomy
 from tests import distributed
 from tests.memory import LiveBytes
+from tests.models.every_loss import every_loss
 
 BATCH = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
 GROUP = dict(BATCH, norm_cfg=dict(type="GN", num_groups=4))
@@ -83,18 +84,8 @@ def test_encoders_without_batch_statistics_are_exact(backbone, options):
 
 @pytest.mark.parametrize(
     "loss",
-    [
-        dict(type="HiMulConLoss", chunk_size=2),
-        dict(type="SupConLoss"),
-        dict(type="NTXentLoss"),
-        dict(type="TripletLoss"),
-        dict(type="LevelTripletLoss"),
-        dict(type="HAPPIERLoss", num_classes=2, in_channels=16),
-        dict(type="LevelCrossEntropyLoss", num_classes=2, in_channels=16),
-        dict(type="GuidedLoss", num_classes=2, in_channels=16),
-        dict(type="HXELoss", num_classes=2, in_channels=16),
-        dict(type="SoftLabelLoss", num_classes=2, in_channels=16),
-    ],
+    # the released loss knows no ragged labels
+    every_loss(but=("ReleasedHMLCLoss",), chunk_size=2, num_classes=2, in_channels=16),
     ids=lambda loss: loss["type"],
 )
 def test_every_loss(loss):
@@ -271,11 +262,31 @@ def test_weights_that_were_changed_before_backward_are_an_error(trained):
         encoded.sum().backward()
 
 
-def test_the_gradient_of_the_gradient_is_an_error():
-    layer = nn.Linear(4, 4)
-    encoded = encode_in_chunks(layer, torch.randn(5, 4), 2, [layer])
-    with pytest.raises(RuntimeError, match="it cannot be differentiated again; leave create_graph=True out"):
-        torch.autograd.grad(encoded.sum(), layer.weight, create_graph=True)
+def test_the_gradient_of_the_gradient_is_that_of_the_whole_batch():
+    torch.manual_seed(0)
+    encoder, rows, found = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(5, 4), []
+    for run in (in_chunks, lambda layer, rows, _: layer(rows)):
+        (gradient,) = torch.autograd.grad(run(encoder, rows, 2).square().sum(), encoder[0].weight, create_graph=True)
+        found += torch.autograd.grad(gradient.square().sum(), encoder[0].weight)
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_backward_may_run_again_over_a_graph_that_is_retained(times):
+    torch.manual_seed(0)
+    layer = Centred()
+    encoded, buffers = in_chunks(layer, torch.randn(7, 4), 3), {}
+    for _ in range(times):
+        layer.zero_grad()
+        encoded.square().sum().backward(retain_graph=True)
+        buffers |= {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    torch.manual_seed(0)
+    again = Centred()
+    chunked(again, torch.randn(7, 4), 3).square().sum().backward()
+    assert_same(
+        {n: p.grad for n, p in layer.named_parameters()}, {n: p.grad for n, p in again.named_parameters()}, 1e-6
+    )
+    assert_same(buffers, dict(again.named_buffers()), 0)
 
 
 def test_shared_weights_get_the_gradient_of_all_uses():

@@ -5,6 +5,7 @@ from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, append_instances
 from tests.conftest import random_features, random_labels
+from tests.models.every_loss import every_loss
 from tests.reference import contrastive as reference
 from tests.reference.paths import random_paths
 
@@ -57,24 +58,18 @@ def test_hierarchical_losses_take_several_paths(name, instance_level):
     assert not torch.allclose(actual, only_first)
 
 
+SEVERAL_PATHS = ("HiConELoss", "HiMulConELoss", "HiMulConLoss", "LevelTripletLoss", "NTXentLoss")
+
+
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("SupConLoss", {}),
-        ("SupConLoss", dict(level=1)),
-        ("ReleasedHMLCLoss", {}),
-        ("TripletLoss", {}),
-        ("LevelCrossEntropyLoss", dict(num_classes=3, in_channels=4)),
-        ("HXELoss", dict(num_classes=3, in_channels=4)),
-        ("SoftLabelLoss", dict(num_classes=3, in_channels=4)),
-        ("GuidedLoss", dict(num_classes=2, in_channels=4)),
-        ("HAPPIERLoss", dict(num_classes=3, in_channels=4)),
-    ],
+    "config",
+    [*every_loss(but=SEVERAL_PATHS, num_classes=2, in_channels=4), dict(type="SupConLoss", level=1)],
+    ids=lambda config: config["type"],
 )
-def test_losses_over_the_nodes_of_a_level_want_one_path(name, options):
+def test_losses_over_the_nodes_of_a_level_want_one_path(config):
     features, labels = random_features(0, dtype=torch.float32), torch.cat([random_paths(0, rows=6, branching=3)] * 2)
-    loss = build(name, **options)
-    if name == "GuidedLoss":
+    loss = build(**config)
+    if hasattr(loss, "set_taxonomy"):
         loss.set_taxonomy(Taxonomy([("a", "x"), ("b", "y")], ("one", "two")))
     message = r"one path an item, here; these have up to 3 paths\. Give the data set paths='first', 'longest' or 'drop'"
     with pytest.raises(ValueError, match=message):

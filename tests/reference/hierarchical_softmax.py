@@ -3,15 +3,15 @@
 import math
 
 
-def hierarchical_cross_entropy(logits, class_rows, label, alpha):
+def hierarchical_cross_entropy(logits, class_labels, label, alpha):
     weights = [math.exp(z) for z in logits]
-    levels = len(class_rows[0])
+    levels = len(class_labels[0])
     total = 0.0
     for k in range(1, levels + 1):
 
         def mass(depth):
-            prefix = class_rows[label][:depth]
-            return sum(w for w, row in zip(weights, class_rows, strict=True) if row[:depth] == prefix)
+            prefix = class_labels[label][:depth]
+            return sum(w for w, row in zip(weights, class_labels, strict=True) if row[:depth] == prefix)
 
         weight = levels * math.exp(-alpha * k) / sum(math.exp(-alpha * m) for m in range(1, levels + 1))
         total -= weight * math.log(mass(k) / mass(k - 1))

@@ -1,7 +1,7 @@
 """Runs the three ablations of paper B (its figure 5) and draws them: number of levels, amount of data, replay.
 
 A setting is the config leveltriplet_<data set>.py with one thing changed; the encoder without training is measured
-beside. Runs are those of table.py, in the same folders: a row that both have is run once, whichever comes first, as
+beside. Runs lie in the folders of table.py: a row that both tools have is run once, by the tool that comes first, as
 long as both get the same --cfg-options. All sizes of the data are trained for the same number of steps.
 
 Below --work-dir/<data set> it leaves ablations.png (mean average precision, with deviations over the seeds),

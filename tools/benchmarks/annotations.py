@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, parse, peak_memory, per_second, race
 from mmengine.dataset import pseudo_collate
 from mmpretrain.datasets import CustomDataset
 from torch.utils.data import DataLoader
@@ -45,15 +45,15 @@ from hierpretrain.datasets import FolderDataset, HierarchicalBatchSampler, INatu
 
 SUPERS = 13
 INATURALIST_2017 = 675_170
-VAL_SHARE = 95_986 / INATURALIST_2017
+VAL_FRACTION = 95_986 / INATURALIST_2017
 OURS, COCO, TORCHVISION, MMPRETRAIN, LIMIT = "ours", "COCO's index", "torchvision", "mmpretrain", "limit"
 
 
 def write_json(root: str, name: str, number: int, num_categories: int, with_files: bool = False) -> None:
     """Writes one annotation file; every category has an image, the others are spread unevenly, as the real ones."""
     generator = np.random.default_rng(number)
-    share = generator.pareto(1.2, num_categories) + 0.1
-    drawn = generator.choice(num_categories, number, p=share / share.sum())
+    weights = generator.pareto(1.2, num_categories) + 0.1
+    drawn = generator.choice(num_categories, number, p=weights / weights.sum())
     drawn[:num_categories] = np.arange(num_categories)[:number]
     categories = [
         {"id": i, "name": f"Genus{i // 2} species{i}", "supercategory": f"Super{i % SUPERS}"}
@@ -81,7 +81,7 @@ def write_json(root: str, name: str, number: int, num_categories: int, with_file
 def write_inaturalist(root: str, images: int, with_files: bool = False) -> None:
     """Writes both annotation files, with as many images to a category as in 2017."""
     categories = max(SUPERS, images * 5_089 // INATURALIST_2017)
-    val = max(int(images * VAL_SHARE), 1)
+    val = max(int(images * VAL_FRACTION), 1)
     for name, number in (("train", images - val), ("val", val)):
         write_json(root, name, number, categories, with_files)
 
@@ -154,10 +154,8 @@ def compare(report: Report, kind: str, images: int, contenders: dict[str, Callab
     named = {f"{kind}: {name}": contender for name, contender in contenders.items()}
     seconds = race(named, rounds=rounds, warm_up=1)
     memory = {name: peak_memory(contender, device="cpu") for name, contender in named.items()}
-    rates = {name: images / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
-    report.add(
-        {"images": images}, seconds, against=f"{kind}: {LIMIT}", memory=memory, images_per_second=rates
-    )  # the ratio is to the limit
+    rates = per_second(images, seconds)
+    report.add({"images": images}, seconds, against=f"{kind}: {LIMIT}", memory=memory, images_per_second=rates)
     return statistics.median(seconds[f"{kind}: {OURS}"])
 
 
@@ -230,8 +228,7 @@ def main() -> None:
                 seconds = compare(report, kind, images, contenders(root), args.rounds)
             if kind == "JSON" and images == INATURALIST_2017:
                 report.bar("iNaturalist 2017, s", seconds, 5)
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
     if args.start:
         with tempfile.TemporaryDirectory() as root:
             write_inaturalist(root, args.start, args.images)

@@ -1,9 +1,9 @@
 """Compares views that loader workers make of one image at a time with views that kornia makes of a batch on the device.
 
-Contenders: the random transforms of ``configs/_base_/pipelines`` on Pillow images, as in the configs, and those of
-kornia (``pip install kornia``), cropping image by image (``slice``, its default) or by one warp of all (``resample``).
-Images are decoded and of one size, which kornia needs; all end with a batch of uint8 views. Pillow's ``images/s`` are
-those of one worker of the loader, and there may be one on every core.
+Contenders: the random transforms of ``configs/_base_/pipelines`` on Pillow images, as in the configs, and the same
+transforms of kornia (``pip install kornia``), cropping image by image (``slice``, its default) or by one warp of all
+images (``resample``). Images are decoded and of one size, which kornia needs; all contenders end with a batch of uint8
+views. Pillow's ``images/s`` are for one worker of the loader, and there may be a worker on every core.
 
 The toolbox has no transforms on the device, because they were slower than one worker where both ran on one core; this
 shows whether that holds on a GPU. (torchvision's v2 transforms draw once for a whole batch, and are left out.)
@@ -15,21 +15,19 @@ Examples:
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import Report, command, parse, race
+from measure import ROOT, Report, command, parse, per_second, race
 from mmengine.config import Config
 from PIL import Image
 from torch import Tensor, nn
 
 from hierpretrain.datasets import Views
 
-PIPELINES = Path(__file__).parents[2] / "configs" / "_base_" / "pipelines"
+PIPELINES = ROOT / "configs/_base_/pipelines"
 SIZES = {"emoji48": 64, "views224": 256}  # of the decoded images, in pixels
 
 
@@ -46,7 +44,7 @@ def view_of(pipeline: str) -> list[dict[str, Any]]:
 
 
 def with_pillow(pipeline: str, given: Tensor) -> Callable[[], Tensor]:
-    """One image after the other, as a worker of the loader does; all images' first views come first."""
+    """Returns what makes one view after the other, as a worker of the loader; all images' first views come first."""
     make = Views(view_of(pipeline), num_views=2)
     pillow = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in given]
 
@@ -58,7 +56,7 @@ def with_pillow(pipeline: str, given: Tensor) -> Callable[[], Tensor]:
 
 
 def with_kornia(pipeline: str, given: Tensor, cropping_mode: str) -> Callable[[], Tensor]:
-    """All images at once, each with parameters of its own."""
+    """Returns what makes the views of all images at once, each with random parameters of its own."""
     import kornia.augmentation as augmentation
 
     def build(transform: dict[str, Any]) -> nn.Module:
@@ -96,11 +94,9 @@ def main() -> None:
         for mode in ("slice", "resample"):
             steps[f"kornia, {mode}"] = with_kornia(pipeline, given.to(args.device), mode)
         seconds = race(steps, rounds=args.rounds)
-        rates = {name: args.images / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
         case = {"pipeline": pipeline, "images": args.images, "device": args.device}
-        report.add(case, seconds, against="Pillow, one worker", **{"images/s": rates})
-    if args.save:
-        report.save(args.save)
+        report.add(case, seconds, against="Pillow, one worker", **{"images/s": per_second(args.images, seconds)})
+    report.save(args.save)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Counts how many pairs of each level HiConE's bound switches off, on training batches embedded by a checkpoint.
 
-A pair below its bound has no gradient when the bound is a constant, so this says how much of the loss is left.
+Where the bound is a constant, a pair below it has no gradient, so this says how much of the loss is left.
 
 Example:
     python tools/benchmarks/clamped_pairs.py configs/hicone_emoji.py work_dirs/hicone_emoji/epoch_5.pth
 """
 
 import argparse
+import statistics
 
 import torch
 from torch.nn.functional import normalize
@@ -20,8 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file")
     parser.add_argument("checkpoint", help="the checkpoint file")
-    parser.add_argument("--batches", type=int, default=10)
-    parser.add_argument("--temperature", type=float, default=0.1)
+    parser.add_argument("--batches", type=int, default=10, help="training batches to look at (default: 10)")
+    parser.add_argument("--temperature", type=float, default=0.1, help="of the loss (default: 0.1)")
     args, config = read_command(parser)
     runner = build_runner(config)
     check_checkpoint(runner.model, args.checkpoint)
@@ -42,12 +43,12 @@ def main() -> None:
             positive = shared >= level
             hardest = nll.masked_fill(~positive, -torch.inf).amax(1, keepdim=True)
             for name, own in (("pair", hardest.max().expand_as(hardest)), ("anchor", hardest)):
-                share = ((nll < bounds[name]) & positive).sum() / positive.sum()
-                clamped.setdefault((name, level), []).append(share.item())
+                fraction = ((nll < bounds[name]) & positive).sum() / positive.sum()
+                clamped.setdefault((name, level), []).append(fraction.item())
                 bounds[name] = torch.maximum(bounds[name], own)
     print("| bound | level | pairs below it |\n| --- | ---: | ---: |")
-    for (name, level), shares in sorted(clamped.items()):
-        print(f"| {name} | {level} | {100 * sum(shares) / len(shares):.1f} % |")
+    for (name, level), fractions in sorted(clamped.items()):
+        print(f"| {name} | {level} | {100 * statistics.mean(fractions):.1f} % |")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Measures how far the confidences of a classification down the tree can be trusted, on the config's own test data.
 
-The gallery is indexed and the queries are classified by it. For every threshold and level it prints the share of the
-queries that get a name there, and how many of those names are right: where confidences are honest, more than the
-threshold.
+The gallery is indexed and the queries are classified by it. For every threshold and level a row says how many queries
+get a name there and how many of those names are right. Where confidences are honest, the fraction of right names is
+above the threshold.
 
 Example:
     python tools/benchmarks/classify.py configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth
@@ -40,22 +40,22 @@ def main() -> None:
         found = index.classify(query, k=args.votes, temperature=args.temperature, threshold=threshold)
         for level, name in enumerate(index.taxonomy.level_names, start=1):
             named, right = count_names(found, truth, level)
-            share = f"{right / named:.1%}" if named else "-"
-            print(f"{threshold:9.2f}  {name:<14} {named:6,} {right:6,}  {share}")
+            fraction = f"{right / named:.1%}" if named else "-"
+            print(f"{threshold:9.2f}  {name:<14} {named:6,} {right:6,}  {fraction}")
 
 
 def count_names(
     found: Sequence[Classification], truth: Sequence[Sequence[tuple[str, ...]]], level: int
 ) -> tuple[int, int]:
-    """Returns how many queries were given a name at a level, and to how many of them it belongs.
+    """Returns how many queries were given a name at a level, and how many of these names are right.
 
     Args:
-        found: What was found for each query.
-        truth: The places of each query in the tree.
-        level: The level's number, from 1.
+        found: Classification of each query.
+        truth: Label paths of each query.
+        level: Number of the level, from 1.
     """
-    named = [(one.path[:level], true) for one, true in zip(found, truth, strict=True) if len(one.path) >= level]
-    return len(named), sum(any(place[:level] == path for place in true) for path, true in named)
+    named = [(one.path[:level], paths) for one, paths in zip(found, truth, strict=True) if len(one.path) >= level]
+    return len(named), sum(any(path[:level] == name for path in paths) for name, paths in named)
 
 
 if __name__ == "__main__":

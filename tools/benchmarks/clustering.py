@@ -2,9 +2,9 @@
 
 Contenders: ours (``clustering_metrics``: the best of 3 starts by greedy k-means++, up to 50 iterations, its NMI and
 AMI); scikit-learn's ``KMeans`` with as many starts and iterations and its k-means++; and the limit, one bare
-``faiss.Kmeans`` from random rows with as many iterations. Time is of the clustering and its NMI and, for ours, its AMI.
+``faiss.Kmeans`` from random items with as many iterations. Timed are the clustering, its NMI and, for ours, its AMI.
 
-The rows of a class are its random centre plus noise.
+The features of a class are its random centre plus noise.
 
 Examples:
     python tools/benchmarks/clustering.py
@@ -17,11 +17,10 @@ from collections.abc import Callable
 
 import faiss
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, features_of_classes, parse, peak_memory, race
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hierpretrain.functional.clustering import best_clustering
 
@@ -30,30 +29,28 @@ STARTS, ITERATIONS = 3, 50
 
 
 def embedded(items: int, classes: int, dim: int, noise: float) -> tuple[Tensor, Tensor]:
-    """Returns (N, D) unit rows and their (N,) labels, every class of which has a row."""
-    generator = torch.Generator().manual_seed(0)
+    """Returns (N, D) unit features and their (N,) labels, every class of which has an item."""
     labels = torch.arange(items) % classes
-    centres = normalize(torch.randn(classes, dim, generator=generator), dim=1)
-    return normalize(centres[labels] + noise * torch.randn(items, dim, generator=generator), dim=1), labels
+    return features_of_classes(labels, classes, dim, noise), labels
 
 
-def contenders(rows: Tensor, labels: Tensor) -> dict[str, Callable[[], tuple[float, float]]]:
+def contenders(features: Tensor, labels: Tensor) -> dict[str, Callable[[], tuple[float, float]]]:
     """Returns what is compared, by name: functions that return the sum of squared distances and the NMI."""
     classes = len(labels.unique())
 
     def ours() -> tuple[float, float]:
-        (inertia, _), metrics = best_clustering(rows, labels)
+        (inertia, _), metrics = best_clustering(features, labels)
         return inertia, metrics["nmi"]
 
     def sklearn() -> tuple[float, float]:
-        kmeans = KMeans(classes, n_init=STARTS, max_iter=ITERATIONS, random_state=0).fit(rows.numpy())
+        kmeans = KMeans(classes, n_init=STARTS, max_iter=ITERATIONS, random_state=0).fit(features.numpy())
         return float(kmeans.inertia_), float(normalized_mutual_info_score(labels, kmeans.labels_))
 
     def limit() -> tuple[float, float]:
-        counts = dict(min_points_per_centroid=1, max_points_per_centroid=len(rows))
-        kmeans = faiss.Kmeans(rows.shape[1], classes, niter=ITERATIONS, seed=0, **counts)
-        kmeans.train(rows.numpy())
-        distance, clusters = kmeans.index.search(rows.numpy(), 1)
+        counts = dict(min_points_per_centroid=1, max_points_per_centroid=len(features))
+        kmeans = faiss.Kmeans(features.shape[1], classes, niter=ITERATIONS, seed=0, **counts)
+        kmeans.train(features.numpy())
+        distance, clusters = kmeans.index.search(features.numpy(), 1)
         return float(distance.sum()), float(normalized_mutual_info_score(labels, clusters[:, 0]))
 
     return {OURS: ours, SKLEARN: sklearn, LIMIT: limit}
@@ -71,8 +68,7 @@ def main() -> None:
     report = Report("clustering", "k-means of embeddings, and its NMI", "items")
     for size in args.sizes:
         items, classes = map(int, size.split("x"))
-        rows, labels = embedded(items, classes, args.dim, args.noise)
-        made = contenders(rows, labels)
+        made = contenders(*embedded(items, classes, args.dim, args.noise))
         found = {name: contender() for name, contender in made.items()}
         seconds = race(made, rounds=args.rounds, warm_up=0)
         report.add(
@@ -85,8 +81,7 @@ def main() -> None:
             inertia={name: inertia for name, (inertia, _) in found.items()},
             nmi={name: nmi for name, (_, nmi) in found.items()},
         )
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

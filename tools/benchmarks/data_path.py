@@ -18,7 +18,6 @@ Examples:
 
 import random
 import shutil
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from measure import Report, command, parse, race
+from measure import ROOT, Report, command, parse, per_second, race
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -43,7 +42,6 @@ from hierpretrain.datasets import FolderDataset, HierarchicalDataset
 from hierpretrain.datasets.loading import open_rgb
 from hierpretrain.registry import TRANSFORMS
 
-ROOT = Path(__file__).resolve().parents[2]
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 LEAST = 0.2  # of a picture that a view shows
 TORCHVISION_JITTER, OUR_JITTER, SMALLER, IN_MEMORY, VERSION_1, VERSION_2, MMPRETRAIN, LIMIT = (
@@ -225,16 +223,14 @@ def main() -> None:
             cases.append((dict(images="JPEG", pixels=side * (side * 3 // 4)), paths, 224))
         for case, paths, size in cases:
             seconds = race(contenders(paths, size), rounds=args.rounds, warm_up=1)
-            rates = {name: len(paths) / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
+            rates = per_second(len(paths), seconds)
             report.add({**case, "view": size}, seconds, against=VERSION_1, images_per_second=rates)
     if args.workers:
         batches = 16
         seconds = race(loader_rates(config, args.workers, batches), rounds=args.rounds, warm_up=1)
-        images = batches * config.train_dataloader.batch_size
-        rates = {name: images / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
+        rates = per_second(batches * config.train_dataloader.batch_size, seconds)
         report.add({"loader of": "emoji64"}, seconds, against="no workers", images_per_second=rates)
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Measures a training step with and without FrozenFeaturesHook: paper B's VGG-16 with random weights at 224 px.
 
-It trains twice on random pictures, from images and from kept features, with the same batches, and prints the median
-time of a step, loading included. The first steps are left out. What the hook spends once on every image is printed too.
+It trains twice on random pictures with the same batches, from images and from kept features, and prints the median
+time of a step, loading included. The first steps are left out. The time that the hook spends once on every image is
+printed too.
 
 Example:
     python tools/benchmarks/frozen_features.py
@@ -26,7 +27,7 @@ WARM_UP = 2  # steps
 
 
 class StartHook(Hook):
-    """Notes when training begins, behind all that other hooks do before."""
+    """Notes when training begins, after all other hooks have prepared it."""
 
     priority = "VERY_LOW"
     began = 0.0
@@ -40,8 +41,8 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6, help="steps that are measured")
-    parser.add_argument("--triplets", type=int, default=16, help="in a batch; an image each for its three places")
-    parser.add_argument("--size", type=int, default=224, help="of the images, in pixels")
+    parser.add_argument("--triplets", type=int, default=16, help="triplets of a batch, each of three images")
+    parser.add_argument("--size", type=int, default=224, help="height and width of the images, in pixels")
     parser.add_argument("--workers", type=int, default=0, help="processes that load images")
     args = parser.parse_args()
     images = 3 * args.triplets * (args.steps + WARM_UP)
@@ -66,7 +67,7 @@ def write(folder: Path, number: int, size: int) -> None:
 
 
 def measure(folder: str, args: argparse.Namespace, kept: bool) -> tuple[float, float]:
-    """Trains, and returns the median seconds of a step and those that were spent before the first."""
+    """Trains, and returns the median seconds of a step and the seconds before the first step."""
     config = Config(
         dict(
             default_scope="hierpretrain",

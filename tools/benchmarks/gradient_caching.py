@@ -1,4 +1,4 @@
-"""Measures time and peak memory of a training step with and without gradient caching, from a batch to 100 times that.
+"""Measures time and memory of a training step with and without gradient caching, up to 100 times the smallest batch.
 
 Contenders: the plain step; ``grad_cache`` of two sizes; the two passes of Gao et al. (2021) written out, which is the
 limit: one forward without a graph, one with it, one backward; and the authors' library, if it is there
@@ -35,14 +35,14 @@ Step = Callable[[], Tensor]
 
 
 class Encoder(nn.Module):
-    """From bytes to the rows that the loss compares, as a loop of one's own would have it."""
+    """The model from bytes to the features that the loss compares, as one writes it in a loop of one's own."""
 
     def __init__(self, model: HierarchicalContrastive) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns unit rows."""
+        """Returns (N, D) unit features of (N, C, H, W) bytes."""
         prepared = self.model.data_preprocessor.prepare(images)
         return normalize(self.model.projection(self.model.extract_feat(prepared)), dim=1)
 
@@ -70,7 +70,7 @@ def batch(rows: int, pixels: int) -> dict[str, Any]:
 
 
 def ours(model: HierarchicalContrastive, data: dict[str, Any]) -> Step:
-    """A step as MMEngine takes it."""
+    """Returns a step as MMEngine takes it."""
 
     def step() -> Tensor:
         model.zero_grad()
@@ -82,7 +82,7 @@ def ours(model: HierarchicalContrastive, data: dict[str, Any]) -> Step:
 
 
 def two_passes(model: HierarchicalContrastive, data: dict[str, Any], size: int) -> Step:
-    """The gradient of the loss for the features first, then that of every chunk for the weights."""
+    """Returns a step that takes the gradient in the features first, and then, chunk by chunk, in the weights."""
     encoder = Encoder(model)
 
     def step() -> Tensor:
@@ -101,7 +101,7 @@ def two_passes(model: HierarchicalContrastive, data: dict[str, Any], size: int) 
 
 
 def library(model: HierarchicalContrastive, data: dict[str, Any], size: int) -> Step:
-    """The authors' library, as its page says for one encoder."""
+    """Returns a step of the authors' library, as its page says for one encoder."""
     encoder = Encoder(model)
 
     def step() -> Tensor:
@@ -174,8 +174,7 @@ def main() -> None:
         case = {"rows": rows, "pixels": args.pixels, "depth": args.depth, "channels": args.channels}
         report.add(case | {"device": args.device}, seconds, against=by_hand, memory=memory, gradient_error=errors)
     report.bar(f"{cached}, {rows:,} rows, difference of the gradients", errors[cached], 1e-4)
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

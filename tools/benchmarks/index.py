@@ -1,11 +1,11 @@
 """Builds, keeps and searches an index of each kind, beside faiss's own search and the limit: one product of matrices.
 
-Two comparisons a size. *Building*: the time to make, tune and save an index, the peak memory of that, the size of its
-folder. *Searching*: the time of a search for the ten nearest images of
-new queries, all at once, names and files included, and how many of the ten that an exact search finds are among them.
+There are two comparisons for each size. *Building*: the time to make, tune and save an index, its peak memory, and the
+size of its folder. *Searching*: the time of a search for the ten nearest images of new queries, all at once, names and
+files included, and how many of the ten that an exact search finds are among them.
 
-The rows of a class are its random centre plus noise as long as it, so that their cosines are about 0.5; so are the
-queries.
+The features of a class are its random centre plus noise of the same length, so that their cosines are about 0.5. The
+queries are of the same classes.
 
 Examples:
     python tools/benchmarks/index.py
@@ -20,9 +20,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, features_of_classes, parse, peak_memory, race
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hierpretrain.apis import EmbeddingIndex
 from hierpretrain.evaluation import Embeddings
@@ -35,24 +34,22 @@ KINDS = {
     for half in (False, True)
 }
 FAISS, LIMIT = "faiss's flat search", "limit: one product of matrices"
-PER_CLASS, NOISE, K = 50, 1.0, 10
+PER_CLASS, NOISE, NUM_NEIGHBORS = 50, 1.0, 10
 
 
 def embedded(items: int, dim: int, *, seed: int, classes: int) -> Embeddings:
     """Returns images around the random centres of their classes; another seed gives others of the same classes."""
-    centres = normalize(torch.randn(classes, dim, generator=torch.Generator().manual_seed(0)), dim=1)
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(classes, (items,), generator=generator)
-    rows = normalize(centres[labels] + NOISE / dim**0.5 * torch.randn(items, dim, generator=generator), dim=1)
+    labels = torch.randint(classes, (items,), generator=torch.Generator().manual_seed(seed))
+    features = features_of_classes(labels, classes, dim, NOISE / dim**0.5, seed=seed)
     tree = Taxonomy([(f"class {i}",) for i in range(classes)], ("class",))
     paths = [f"class {label}/{i}.jpg" for i, label in enumerate(labels.tolist())]
-    return Embeddings(rows, labels[:, None], labels[:, None][:, :0], ["all"] * items, paths, tree, ())
+    return Embeddings(features, labels[:, None], labels[:, None][:, :0], ["all"] * items, paths, tree, ())
 
 
-def share_found(index: EmbeddingIndex, query: Embeddings, exact: Tensor) -> float:
-    """Returns the mean share of the (Q, K) rows of an exact search that an index finds."""
+def fraction_found(index: EmbeddingIndex, query: Embeddings, exact: Tensor) -> float:
+    """Returns the mean fraction of the (Q, K) neighbours of an exact search that an index finds."""
     files = [{index.paths[row] for row in rows} for rows in exact.tolist()]
-    found = [{neighbour.path for neighbour in result.neighbours} for result in index.search(query, K)]
+    found = [{neighbour.path for neighbour in result.neighbours} for result in index.search(query, NUM_NEIGHBORS)]
     return sum(len(a & b) for a, b in zip(files, found, strict=True)) / exact.numel()
 
 
@@ -72,9 +69,9 @@ def searches(
 ) -> dict[str, Callable[[], object]]:
     """Returns functions that search each index, and what they are compared with."""
     flat = build_index(images.features, "flat")
-    ours = {name: functools.partial(index.search, query, K) for name, index in indexes.items()}
+    ours = {name: functools.partial(index.search, query, NUM_NEIGHBORS) for name, index in indexes.items()}
     theirs = {
-        FAISS: lambda: torch.from_numpy(flat.search(query.features.numpy(), K)[1]),
+        FAISS: lambda: torch.from_numpy(flat.search(query.features.numpy(), NUM_NEIGHBORS)[1]),
         LIMIT: lambda: query.features @ images.features.T,
     }
     return {**ours, **theirs}
@@ -110,10 +107,9 @@ def main() -> None:
             {**case, "what": f"{args.queries} queries"},
             race(finders, rounds=args.rounds, warm_up=1),
             against=LIMIT,
-            found={name: share_found(index, query, finders[FAISS]()) for name, index in indexes.items()},
+            found={name: fraction_found(index, query, finders[FAISS]()) for name, index in indexes.items()},
         )
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the benchmarks of this folder share: timing side by side, peak memory, and one form of report.
+"""Times functions side by side, measures their peak memory and reports both; shared by the benchmarks of this folder.
 
 A *contender* is a function without arguments. All contenders of one comparison run in turn, round after round, in one
-process, so that a machine whose clock drifts slows all of them alike; a ratio of two is the median of the rounds'
-ratios.
+process, so that a machine whose clock drifts slows all of them alike. The ratio of two contenders is the median of the
+rounds' ratios.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from typing import Any
 
 import matplotlib
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from hierpretrain.files import write_whole
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The root of the repository."""
 PACKAGES = ("torch", "torchvision", "mmengine", "mmpretrain", "faiss-cpu", "scikit-learn", "pytorch-metric-learning")
 
 
@@ -57,8 +61,36 @@ def race(
     return seconds
 
 
+def per_second(count: float, seconds: Mapping[str, list[float]]) -> dict[str, float]:
+    """Returns how many things a second each contender handles, by its median round.
+
+    Args:
+        count: Things that a contender handles in a round.
+        seconds: As :func:`race` returns them.
+    """
+    return {name: count / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
+
+
+def features_of_classes(labels: Tensor, num_classes: int, dim: int, noise: float, *, seed: int = 0) -> Tensor:
+    """Returns unit features, each the random centre of its class plus noise.
+
+    Args:
+        labels: (N,) classes.
+        num_classes: Number of classes. The centres depend on this number and on ``dim`` alone.
+        dim: Size D of the features.
+        noise: Standard deviation of the noise of each number; a centre has length 1.
+        seed: Seed of the noise.
+
+    Returns:
+        (N, D) unit features.
+    """
+    centres = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)), dim=1)
+    noises = torch.randn(len(labels), dim, generator=torch.Generator().manual_seed(seed + 1))
+    return normalize(centres[labels] + noise * noises, dim=1)
+
+
 def synchronize() -> None:
-    """Waits for what a GPU has been told to do, if there is one."""
+    """Waits until a GPU has done all that it was told to do, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -68,11 +100,11 @@ def peak_memory(contender: Callable[[], object], *, device: str | None = None) -
 
     Args:
         contender: What to call.
-        device: ``'cpu'`` or ``'cuda'``: whose memory; by default the GPU's, if there is one.
+        device: Whose memory is measured, ``'cpu'`` or ``'cuda'``. ``None``: the GPU's, if there is one.
 
-    On a CPU it is the resident size of the process, looked at every millisecond; of the first two calls the second
-    counts, since the first may load libraries. Measure in a process that has not let go of much: the C library keeps
-    that in its heap, where memory that is taken from it again and freed stays resident, and counts.
+    The contender is called twice and the second call is measured, since the first may load libraries. On a CPU the
+    result is the resident size of the process, looked at every millisecond. Measure in a process that has freed little
+    memory before: the C library keeps what is freed in its heap, where it stays resident and counts.
     """
     contender()
     gc.collect()
@@ -133,9 +165,9 @@ class Report:
     """Collects the figures of one topic, prints them as they come, and keeps them as JSON with a plot.
 
     Args:
-        topic: The name of the files.
-        title: What was measured, for the plot.
-        size: The key of a case that says how large it is: the plot's horizontal axis.
+        topic: Name of the files, without an ending.
+        title: What was measured, for the page and the plot.
+        size: Key of a case that says how large the case is, for the plot's horizontal axis.
     """
 
     def __init__(self, topic: str, title: str, size: str) -> None:
@@ -156,11 +188,11 @@ class Report:
         """Adds and prints one comparison.
 
         Args:
-            case: What was compared on, as ``{"rows": 1024, "levels": 4}``.
-            seconds: As :func:`race` returns them.
-            against: The contender that ratios are taken of.
-            memory: Peak bytes of contenders, as :func:`peak_memory` returns them.
-            **figures: Other numbers of contenders, by name, as ``samples_per_second={"ours": 2e5}``.
+            case: What the contenders were compared on, such as ``{"rows": 1024, "levels": 4}``.
+            seconds: Seconds of every round by contender, as :func:`race` returns them.
+            against: Contender whose time the others' times are divided by. ``None``: there are no ratios.
+            memory: Peak bytes by contender, as :func:`peak_memory` returns them.
+            **figures: Other numbers by contender, such as ``samples_per_second={"ours": 2e5}``.
         """
         print(
             ", ".join(
@@ -187,14 +219,27 @@ class Report:
         print(flush=True)
 
     def bar(self, what: str, value: float, bar: float, *, at_least: bool = False) -> None:
-        """Prints whether a figure meets its bar."""
+        """Prints whether a figure meets its bar.
+
+        Args:
+            what: Name of the figure.
+            value: The figure.
+            bar: What it must be.
+            at_least: Whether the figure must be at least the bar, and not at most.
+        """
         met = value >= bar if at_least else value <= bar
         sign = "at least" if at_least else "at most"
         self.bars.append(f"{what}: {value:,.4g}, {sign} {bar:,.4g} wanted: {'met' if met else 'MISSED'}")
         print(f"bar: {self.bars[-1]}", flush=True)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes ``<topic>.json``, a page ``<topic>.md`` and, where cases differ in size, ``<topic>.png``."""
+    def save(self, folder: str | Path | None) -> None:
+        """Writes ``<topic>.json``, a page ``<topic>.md`` and, where cases differ in size, ``<topic>.png``.
+
+        Args:
+            folder: Where to write them; it is made if need be. ``None``: nothing is written.
+        """
+        if folder is None:
+            return
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         data = {"topic": self.topic, "machine": machine(), "rows": self.rows, "bars": self.bars}
@@ -209,7 +254,7 @@ class Report:
         write_whole(folder / f"{self.topic}.md", ("\n\n".join(page) + "\n").encode())
 
     def _table(self) -> str:
-        """Returns all comparisons as one table: the median, its range, the ratio, memory and other figures."""
+        """Returns a table of all comparisons: median time, range, ratio, memory and other figures."""
         known = {"case", "name", "seconds", "fastest", "slowest", "rounds", "against", "ratio", "bytes"}
         numbers = (name for row in self.rows for name, value in row.items() if isinstance(value, int | float))
         figures = [name for name in dict.fromkeys(numbers) if name not in known]
@@ -245,7 +290,7 @@ class Report:
                 lines.setdefault(", ".join([row["name"], *self._kind(row["case"])]), []).append(row)
         for axis, (key, unit, label) in zip(axes[0], kinds, strict=True):
             for number, (name, rows) in enumerate(lines.items()):
-                shown = [row for row in rows if row.get(key)]  # logarithms have no place for nothing
+                shown = [row for row in rows if row.get(key)]  # 0 has no logarithm
                 if shown:
                     sizes = [row["case"][self.size] for row in shown]
                     axis.plot(sizes, [row[key] / unit for row in shown], f"C{number}o-", markersize=3, label=name)
@@ -257,7 +302,7 @@ class Report:
         pyplot.close(figure)
 
     def _kind(self, case: Mapping[str, Any]) -> list[str]:
-        """Returns what tells a case from others of its size."""
+        """Returns the options in which a case differs from other cases of its size."""
         cases = [row["case"] for row in self.rows if row["case"].get(self.size) == case[self.size]]
         keys = [key for key in case if len({other.get(key) for other in cases}) > 1]
         return [f"{key.replace('_', ' ')} {case[key]}" for key in keys]
@@ -268,11 +313,11 @@ def _time(seconds: float) -> str:
 
 
 def command(description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the options that all benchmarks have: ``--rounds``, ``--threads`` and ``--save``."""
+    """Returns a parser with the options that all timed benchmarks have: ``--rounds``, ``--threads`` and ``--save``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="timed calls of each contender")
-    parser.add_argument("--threads", type=int, help="of torch and faiss; by default what they take themselves")
-    parser.add_argument("--save", metavar="FOLDER", help="write the figures as JSON, and a plot, into this folder")
+    parser.add_argument("--threads", type=int, help="threads of torch and faiss (default: their own)")
+    parser.add_argument("--save", metavar="FOLDER", help="write the figures as a page, JSON and a plot to this folder")
     return parser
 
 

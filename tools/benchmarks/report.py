@@ -1,7 +1,7 @@
 """Builds a report of many images and opens it: time, peak memory, size of the file, time until the map is drawn.
 
-The images are JPEG files of smooth random colours, the rows of a class its centre plus noise, and centres lie around
-those of their parents. What is to be reached at 50,000 images: 4 GiB of memory, 30 MB.
+The images are JPEG files of smooth random colours. The features of a class are its centre plus noise, and the centre of
+a class lies around the centre of its parent. The bars at 50,000 images: 4 GiB of memory, a file of 30 MB.
 
 Examples:
     python tools/benchmarks/report.py

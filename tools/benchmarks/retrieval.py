@@ -2,13 +2,13 @@
 
 Contenders: our ``retrieval_metrics``, with average precision over the whole gallery and without it;
 pytorch-metric-learning's ``AccuracyCalculator`` for R-precision and MAP@R, as it is documented: ``k="max_bin_count"``,
-so many neighbours as the largest class has items, found by faiss's inner product; and the limit, faiss's exact search
+as many neighbours as the largest class has items, found by faiss's inner product; and the limit, faiss's exact search
 for the nearest ten. Where the largest class has more than ten items, faiss's search for as many, which is what MAP@R
 looks at, is timed too.
 
-The rows of a class are its random centre plus noise, so much that about half of the queries find their class first.
-Without ``--noise``, it is chosen for each size of class; ``--noise 1`` are embeddings that know nothing, for which all
-of the gallery has to be ranked.
+The features of a class are its random centre plus noise, so much that about half of the queries find their class
+first. Without ``--noise`` the noise is chosen for each size of class. ``--noise 1`` gives embeddings that know nothing,
+for which all of the gallery has to be ranked.
 
 Examples:
     python tools/benchmarks/retrieval.py
@@ -24,11 +24,10 @@ from collections.abc import Callable
 
 import faiss
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, features_of_classes, parse, peak_memory, race
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import FaissKNN
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hierpretrain.functional import retrieval_metrics
 
@@ -39,23 +38,20 @@ SAME = {"precision@1": "precision_at_1", "r_precision": "r_precision", "map@r": 
 
 
 def embedded(queries: int, gallery: int, dim: int, per_class: int, noise: float | None) -> list[Tensor]:
-    """Returns (Q, D) queries, their (Q,) labels, the (G, D) gallery and its (G,) labels; unit rows."""
-    generator = torch.Generator().manual_seed(0)
+    """Returns (Q, D) queries, their (Q,) labels, the (G, D) gallery and its (G,) labels; all of unit length."""
     classes = max(1, gallery // per_class)
-    centres = normalize(torch.randn(classes, dim, generator=generator), dim=1)
-    spread = (0.13 if per_class < 100 else 0.2) if noise is None else noise
+    noise = (0.13 if per_class < 100 else 0.2) if noise is None else noise
     found = []
-    for number in (queries, gallery):
-        labels = torch.randint(classes, (number,), generator=generator)
-        rows = centres[labels] + spread * torch.randn(number, dim, generator=generator)
-        found += [normalize(rows, dim=1), labels]
+    for seed, number in enumerate((queries, gallery)):
+        labels = torch.randint(classes, (number,), generator=torch.Generator().manual_seed(seed))
+        found += [features_of_classes(labels, classes, dim, noise, seed=seed), labels]
     return found
 
 
 def contenders(sets: list[Tensor], device: str) -> dict[str, Callable[[], object]]:
     """Returns what is compared, by name, as functions of nothing."""
     query, _, gallery, gallery_labels = sets
-    on_device = [rows.to(device) for rows in sets]
+    on_device = [tensor.to(device) for tensor in sets]
     most = int(gallery_labels.bincount().max())
     calculator = AccuracyCalculator(
         include=tuple(SAME.values()),
@@ -64,10 +60,10 @@ def contenders(sets: list[Tensor], device: str) -> dict[str, Callable[[], object
         knn_func=FaissKNN(index_init_fn=faiss.IndexFlatIP),  # of unit rows, as ours and the limit
     )
 
-    def search(k: int) -> object:
+    def search(num_neighbors: int) -> object:
         index = faiss.IndexFlatIP(gallery.shape[1])
         index.add(gallery.numpy())
-        return index.search(query.numpy(), min(k, len(gallery)))
+        return index.search(query.numpy(), min(num_neighbors, len(gallery)))
 
     made = {
         OURS: lambda: retrieval_metrics(*on_device, ks=KS),
@@ -107,8 +103,7 @@ def main() -> None:
                         ratios = [ours / limit for ours, limit in zip(seconds[name], seconds[search], strict=True)]
                         what = f"{name}, classes of {per_class}, times {search.removeprefix('limit: ')}"
                         report.bar(what, statistics.median(ratios), 1.3)
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

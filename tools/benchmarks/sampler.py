@@ -13,9 +13,9 @@ categories, 6.5 images to a product, about two to a variation. Raced are
   code, with Python's lists and sets, draws about 1,000 samples a second at In-Shop's size;
 - the limit: torch's ``BatchSampler`` of a ``RandomSampler``, which shuffles without looking at labels.
 
-Times are for a million samples, so a line that is flat in the plot costs the same at any size. For ours they are
-followed by those of the construction, the first batch of an epoch, and of going on in the middle of one, which plans
-its first half anew.
+Times are for a million samples, so a line that is flat in the plot costs the same at any size. Then follow the times of
+our construction, of the first batch of an epoch, and of resuming in the middle of an epoch, which plans its first half
+anew.
 
 Examples:
     python tools/benchmarks/sampler.py
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, parse, peak_memory, per_second, race
 from numpy.typing import NDArray
 from pytorch_metric_learning.samplers import HierarchicalSampler
 from torch import Tensor
@@ -135,7 +135,7 @@ def measure(report: Report, images: int, args: argparse.Namespace) -> dict[str, 
 
     seconds = race({name: contender(name) for name in plans}, rounds=args.rounds, warm_up=1)
     seconds = {name: [value / planned[name] * MILLION for value in values] for name, values in seconds.items()}
-    rates = {name: MILLION / statistics.median(values) for name, values in seconds.items()}
+    rates = per_second(MILLION, seconds)
     print("times for a million samples:")
     report.add(case, seconds, against=OURS, samples_per_second=rates)
 
@@ -175,8 +175,7 @@ def main() -> None:
     for name in (OURS, PEER, RELEASED, LIMIT):
         if found := [rate[name] for rate in rates.values() if name in rate]:
             print(f"fastest size against slowest, {name}: {max(found) / min(found):.2f}")
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import Report, command, parse
+from measure import ROOT, Report, command, parse
 
-ROOT = Path(__file__).resolve().parents[2]
 BAR = 15.0  # seconds
 UNPACKED, PACKED, LIMIT = "ours", "ours, archive not yet unpacked", "limit: imports of the hosts"
 
@@ -133,8 +132,7 @@ def main() -> None:
         next(row for row in report.rows if row["name"] == name)["parts"] = parts
     for name in (UNPACKED, PACKED):
         report.bar(f"seconds to the first step, {name}", statistics.median(seconds[name]), BAR)
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 if __name__ == "__main__":

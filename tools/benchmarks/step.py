@@ -25,7 +25,6 @@ import copy
 import gc
 import io
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Report, command, parse, race, synchronize
+from measure import ROOT, Report, command, parse, per_second, race, synchronize
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -52,7 +51,6 @@ from hierpretrain.datasets import Annotations, HierarchicalDataset
 from hierpretrain.functional import hierarchical_contrastive_loss, supcon_loss
 from hierpretrain.registry import DATASETS
 
-ROOT = Path(__file__).resolve().parents[2]
 WARM_UP = 4  # steps of each that are not counted
 BAR = 1.05  # of the Runner, in times of the bare loop
 OURS, BARE, LIMIT = "Runner, our config", "bare loop", "bare loop, one batch"
@@ -190,9 +188,9 @@ class Turns(Hook):
     """Times a block of the Runner's steps and, before or after it, one of the bare loop and one of the limit.
 
     Args:
-        bare_data: The data set of the bare loop, from that of the Runner.
-        loss: The bare loop's.
-        steps: Of each, that are timed.
+        bare_data: Makes the data set of the bare loop from the data set of the Runner.
+        loss: Loss of the bare loop.
+        steps: Number of steps of each that are timed.
         bare_first: Whether the others come before the Runner.
     """
 
@@ -335,8 +333,7 @@ def main() -> None:
             report.add({"images": batch_size, "views": 2}, seconds, against="channels_last")
     else:
         _race_bare(args, report)
-    if args.save:
-        report.save(args.save)
+    report.save(args.save)
 
 
 def _race_bare(args: argparse.Namespace, report: Report) -> None:
@@ -357,7 +354,7 @@ def _race_bare(args: argparse.Namespace, report: Report) -> None:
         seconds = {name: [blocks[name].seconds for blocks in rounds] for name in (OURS, BARE, LIMIT)}
         memory = {name: rounds[-1][name].memory for name in seconds} if torch.cuda.is_available() else None
         case = {"images": batch_size, "views": 2, "amp": args.amp, "data": "synthetic" if args.synthetic else "emoji64"}
-        rates = {name: batch_size / statistics.median(of_rounds) for name, of_rounds in seconds.items()}
+        rates = per_second(batch_size, seconds)
         report.add(case, seconds, against=BARE, memory=memory, images_per_second=rates)
         ratios[batch_size] = report.rows[-3]["ratio"]
     usual = 64 if 64 in ratios else max(ratios)

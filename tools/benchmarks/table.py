@@ -41,7 +41,7 @@ from hierpretrain.visualization import plot_recall_curves, save_figure, write_cu
 from hierpretrain.visualization.tsne import PALETTE
 
 ROOT = Path(__file__).resolve().parents[2]
-# of a row's overrides, what the test must know as well; it has no loss and no projection
+# overrides of a row that the test needs as well; it has no loss and no projection
 OF_THE_TEST = ("model.backbone.", "model.neck.", "model.data_preprocessor.", "model.channels_last", "test_")
 Results = Mapping[tuple[str, int], Mapping[str, float]]  # (row, seed) -> metrics
 
@@ -50,7 +50,10 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argument_parser(__doc__, list(COLUMNS))
     parser.add_argument(
-        "--rows", nargs="+", choices=list(GROUPS), help="groups of rows; by default methods, or those of the data set"
+        "--rows",
+        nargs="+",
+        choices=list(GROUPS),
+        help="groups of rows; by default methods, or the groups of the data set",
     )
     parser.add_argument(
         "--development", action="store_true", help="emoji: split the training emoji; leave the test emoji alone"
@@ -66,11 +69,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def argument_parser(description: str, datasets: list[str]) -> argparse.ArgumentParser:
-    """Returns a parser of what :func:`measure_rows` asks for."""
+    """Returns a parser of the arguments that :func:`measure_rows` needs."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=datasets, help="the last part of the configs' names")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with an equal share of the cores")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with equally many cores")
     parser.add_argument("--work-dir", default="work_dirs/table", help="where the runs and the tables go")
     parser.add_argument("--data-root", help="where the data set is")
     parser.add_argument("--cfg-options", nargs="+", default=[], help="overrides for all rows, such as another schedule")
@@ -175,7 +178,7 @@ def markdown_table(title: str, header: list[str], rows: list[list[str]]) -> str:
 
 
 def measured_columns(dataset: str, results: Results) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields the title of each table with those of its columns, heading -> metric, that the runs have measured."""
+    """Yields the title of each table and the columns, heading -> metric, that the runs have measured."""
     metrics = next(iter(results.values()))
     for title, columns in COLUMNS[dataset].items():
         if measured := {heading: key for heading, key in columns.items() if key in metrics}:
@@ -200,12 +203,18 @@ def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) 
 
 
 def write_csv(path: Path, key: list[str], results: Mapping[tuple, Mapping[str, float]]) -> None:
-    """Writes every metric of every run, with the parts of the run's key, which have names, in front."""
+    """Writes every metric of every run, after columns for the run's key.
+
+    Args:
+        path: The file.
+        key: Names of the columns of the key.
+        results: Metrics of each run, by its key.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*key, "metric", "value"])
-    for parts, metrics in results.items():
-        writer.writerows([*parts, name, value] for name, value in metrics.items())
+    for run_key, metrics in results.items():
+        writer.writerows([*run_key, name, value] for name, value in metrics.items())
     write_whole(path, text.getvalue().encode())
 
 
@@ -239,13 +248,13 @@ def draw_bars(path: Path, dataset: str, rows: list[str], seeds: list[int], resul
         width = 0.8 / len(rows)
         for i, row in enumerate(rows):
             values = np.array([[100 * results[row, seed][key] for seed in seeds] for key in columns.values()])
-            place = np.arange(len(columns)) + (i - (len(rows) - 1) / 2) * width
+            positions = np.arange(len(columns)) + (i - (len(rows) - 1) / 2) * width
             error = values.std(1, ddof=1) if len(seeds) > 1 else None
-            axes.bar(place, values.mean(1), width, yerr=error, color=PALETTE[i], label=row, error_kw=dict(lw=0.8))
-        for place, key in enumerate(columns.values()):
+            axes.bar(positions, values.mean(1), width, yerr=error, color=PALETTE[i], label=row, error_kw=dict(lw=0.8))
+        for position, key in enumerate(columns.values()):
             for numbers in papers.values():
                 if key in numbers:
-                    axes.hlines(100 * numbers[key][0], place - 0.45, place + 0.45, "#222222", "dashed", lw=1)
+                    axes.hlines(100 * numbers[key][0], position - 0.45, position + 0.45, "#222222", "dashed", lw=1)
         axes.set_xticks(range(len(columns)), [heading.replace(" ", "\n", 1) for heading in columns], fontsize=10)
         axes.set_title(title, loc="left", fontsize=12)
         axes.set_ylabel("%")
@@ -266,7 +275,7 @@ def main() -> None:
         linear = None
     common = list(args.cfg_options)
     if args.development:
-        common += [f"{part}_dataloader.dataset.development=True" for part in ("train", "val", "test")]
+        common += [f"{split}_dataloader.dataset.development=True" for split in ("train", "val", "test")]
     root = Path(args.work_dir).resolve() / (args.dataset + ("_development" if args.development else ""))
     folders, results = measure_rows(args, rows, linear, common, root)
     table = markdown(args.dataset, list(rows), args.seeds, results)

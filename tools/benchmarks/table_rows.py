@@ -1,4 +1,4 @@
-"""What table.py and ablations.py consist of: groups of rows, what paper B varies, columns, published numbers."""
+"""The contents of table.py and ablations.py: groups of rows, what paper B varies, columns, published numbers."""
 
 import csv
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def config_name(method: str, dataset: str) -> str:
 
 
 def _level_triplets(change: str = "", *overrides: str) -> tuple[str, Row]:
-    """Returns the name and the row of paper B's method with something changed: what is one run has one name."""
+    """Returns the name and the row of paper B's method with something changed; one run has one name."""
     return "Level triplets" + (f", {change}" if change else ""), ("leveltriplet", list(overrides))
 
 
@@ -107,11 +107,11 @@ def default_groups(dataset: str) -> list[str]:
 
 # ------------------------------------------------------------------ what paper B varies (its figure 5)
 REPLAY = (0, 0.25, 0.5, 0.75, 1)
-LEVELS = {  # how many are trained, the coarsest first; the last are all that have triplets, as in the config
+LEVELS = {  # numbers of levels that are trained, the coarsest first; the last is all levels, as in the config
     "openclipart": (1, 2, 3, 4),
     "wikiscenes": (1, 2, 3, 4, "all"),
 }
-_SIZES = ("small", "medium", "large")  # each with those before it
+_SIZES = ("small", "medium", "large")  # each includes the smaller ones
 _TAGS = {  # the splits that a size adds
     "openclipart": ("{size}",),
     "wikiscenes": ("{size}", "{size}_concept"),
@@ -132,12 +132,12 @@ def ablations(
 ) -> dict[str, dict[str, tuple[str, Row]]]:
     """Returns what each ablation runs: ablation -> {setting: (name of the row, row)}.
 
-    Rows that are those of the config or of the group ``paper_b`` have its names.
+    Rows that equal the config or a row of the group ``paper_b`` have its name.
 
     Args:
         dataset: One of ``PAPER_B``.
-        levels: Numbers of levels; those of ``LEVELS`` by default. All levels always follow.
-        replay: Probabilities; those of ``REPLAY`` by default.
+        levels: Numbers of levels. ``None``: the numbers of ``LEVELS``. All levels always follow.
+        replay: Replay probabilities. ``None``: ``REPLAY``.
     """
     every = LEVELS[dataset][-1]
     numbers = [number for number in levels or LEVELS[dataset] if number != every]
@@ -156,33 +156,33 @@ def ablations(
 
 # ------------------------------------------------------------------ columns
 def _seen_and_unseen(category: str, product: str) -> dict[str, dict[str, str]]:
-    parts = ("seen", "unseen")
+    splits = ("seen", "unseen")
     return {
         f"Classification of the {category} by a linear layer (tables 1 and 2)": {
-            f"top-{k} {part}": f"{part}/{category}/linear_top{k}" for part in ("all", *parts) for k in (1, 5)
+            f"top-{k} {split}": f"{split}/{category}/linear_top{k}" for split in ("all", *splits) for k in (1, 5)
         },
         f"Classification of the {product} by a linear layer, of the {category} by 20 neighbours": {
-            **{f"{product} top-1 {part}": f"{part}/{product}/linear_top1" for part in ("all", *parts)},
-            **{f"kNN {category} {part}": f"{part}/{category}/knn_top1" for part in ("all", *parts)},
+            **{f"{product} top-1 {split}": f"{split}/{product}/linear_top1" for split in ("all", *splits)},
+            **{f"kNN {category} {split}": f"{split}/{category}/knn_top1" for split in ("all", *splits)},
         },
         f"Retrieval of the {product} (table 3)": {
-            f"{name} {part}": f"{part}/{product}/{key}"
-            for part in parts
+            f"{name} {split}": f"{split}/{product}/{key}"
+            for split in splits
             for name, key in (("MAP@R", "map@r"), ("R@1", "recall@1"), ("R@10", "recall@10"))
         },
         "Clustering (table 4)": {
-            **{f"NMI {category} {part}": f"{part}/{category}/nmi" for part in parts},
-            **{f"NMI {product} in {category} {part}": f"{part}/{product}/nmi_in_{category}" for part in parts},
+            **{f"NMI {category} {split}": f"{split}/{category}/nmi" for split in splits},
+            **{f"NMI {product} in {category} {split}": f"{split}/{product}/nmi_in_{category}" for split in splits},
         },
         "Hierarchy": {
-            f"{name} {part}": f"{part}/{key}"
+            f"{name} {split}": f"{split}/{key}"
             for name, key in (
                 ("H-AP", "h_ap"),
                 ("NDCG", "ndcg"),
                 ("violations", "violations"),
                 ("mistake severity", f"{product}/linear_mistake_severity"),
             )
-            for part in parts
+            for split in splits
         },
     }
 

@@ -1,7 +1,6 @@
 """Measures how many triplets a second LevelTripletSampler draws, and how long it takes to start.
 
-The tree is ragged, five levels deep, with images on inner nodes; with --several a share of the images hang in two
-places.
+The tree is ragged, five levels deep, with images on inner nodes. With --several a fraction of the images has two paths.
 
 Example:
     python tools/benchmarks/triplets.py --images 10000 100000 1000000 --several 0.08
@@ -25,7 +24,7 @@ LEVELS = 5
 def ragged_labels(images: int, several: float) -> tuple[Tensor, int]:
     """Returns labels of a random tree with a tenth as many nodes as images, and the number of nodes."""
     rng = np.random.default_rng(0)
-    counts = [max(2, int(images / 10 * share)) for share in (0.0002, 0.005, 0.05, 0.3, 0.6448)]
+    counts = [max(2, int(images / 10 * fraction)) for fraction in (0.0002, 0.005, 0.05, 0.3, 0.6448)]
     parents = [np.zeros(counts[0], np.int64)]
     parents += [rng.integers(above, size=here) for above, here in itertools.pairwise(counts)]
     labels = np.stack([_paths(rng, images, counts, parents) for _ in range(2 if several else 1)], 1)  # (N, P, L)
@@ -52,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--batch-size", type=int, default=16, help="triplets in a batch")
-    parser.add_argument("--several", type=float, default=0.0, help="share of the images that hang in two places")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--several", type=float, default=0.0, help="fraction of the images that have two paths")
+    parser.add_argument("--repeats", type=int, default=5, help="samplers of each size (default: 5)")
     args = parser.parse_args()
     print("| images | nodes | start and first batch, s | triplets/s, median | min to max |")
     print("| ---: | ---: | ---: | ---: | ---: |")

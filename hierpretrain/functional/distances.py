@@ -1,0 +1,46 @@
+"""Euclidean distances between the rows of two matrices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool) -> Tensor:
+    """Computes the Euclidean distance of every row of one matrix to every row of another.
+
+    Args:
+        features: (N, D) rows of any length.
+        others: (K, D) rows of any length.
+        squared: Whether to return the squares of the distances.
+
+    Returns:
+        (N, K) distances, at least 0. The gradient of a distance of 0 is 0.
+
+    Example:
+        >>> pairwise_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]]), squared=False).tolist()
+        [[5.0, 0.0]]
+    """
+    # a shift of both matrices changes no distance, and |x|^2 - 2 x.y + |y|^2 rounds least around 0
+    centre = others.detach().mean(0) if len(others) else 0.0
+    features, others = features - centre, others - centre
+    squares = features.square().sum(1)[:, None] + others.square().sum(1)
+    squares = torch.addmm(squares, features, others.T, alpha=-2).clamp(min=0)
+    return squares if squared else square_root(squares)
+
+
+def square_root(squares: Tensor) -> Tensor:
+    """Computes the square root, with gradient 0 at 0, where the gradient of ``torch.sqrt`` is infinite.
+
+    Args:
+        squares: Tensor of any shape, at least 0.
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+        >>> square_root(torch.tensor([4.0, 0.0])).tolist()
+        [2.0, 0.0]
+    """
+    above = squares > 0
+    return torch.where(above, squares, 1.0).sqrt() * above
