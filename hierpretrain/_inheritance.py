@@ -7,6 +7,7 @@ needs neither torch nor our registries; MMEngine imports those by the scope that
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def apply() -> None:
     config_utils.MODULE2PACKAGE.setdefault(PACKAGE, PACKAGE)
     for module in (config_utils, config_module):
         module._get_package_and_cfg_path = _package_and_own_path
+        module._is_builtin_module = _is_of_python
     if "pkg_resources" in package_utils.is_installed.__code__.co_names and find_spec("pkg_resources") is None:
         # MMEngine 0.10.7 asks pkg_resources, which setuptools has not had since version 82
         for module in (package_utils, mmengine.utils, config_module):
@@ -76,6 +78,11 @@ def _package_and_own_path(cfg_path: str) -> tuple[str, str]:
     if package != PACKAGE:
         return _package_and_path(cfg_path)
     return package, shipped_config(name).relative_to(CONFIGS).as_posix()
+
+
+def _is_of_python(module: str) -> bool:
+    """Tells what a pure-Python config really imports; MMEngine does not find the standard library from a venv."""
+    return module.partition(".")[0] in sys.stdlib_module_names or module.startswith("mmengine.config")
 
 
 def _module_of(package: str) -> str:

@@ -15,11 +15,15 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
+from hierpretrain.apis.pure_python import name_types
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+"""The keys of ``default_hooks`` that MMEngine's runner fills in."""
 
 _ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
     "activation_checkpointing",
@@ -43,6 +47,10 @@ _USUAL_HELPERS = re.compile(
 )
 
 
+def _known_keys() -> set[str]:
+    return {name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")} | _ALSO_READ
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """Raises if a top-level key is none that anything reads, which MMEngine would pass over in silence.
 
@@ -59,8 +67,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         Traceback (most recent call last):
         ValueError: the config has the unknown key 'custom_hook'; did you mean 'custom_hooks'? ...
     """
-    known = {name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")}
-    known |= _ALSO_READ
+    known = _known_keys()
     for key in config:
         if key not in known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
             nearest = difflib.get_close_matches(key, known, 1, cutoff=0.6)
@@ -151,6 +158,8 @@ def load_config(
     path = find_config(path)
     try:
         config = Config.fromfile(path)
+        if Config._is_lazy_import(os.fspath(path)):
+            _settle_pure_python(config)
     except SyntaxError as error:
         raise ValueError(f"{path}, or a base of it, is no Python: {error}") from error
     except FileNotFoundError as error:
@@ -163,7 +172,10 @@ def load_config(
     except Exception as error:  # a config is a program, and fails like one
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        raise ValueError(f"{path} is no config that can be read: {type(error).__name__}: {error}{where}") from error
+        why = f"{type(error).__name__}: {error}"
+        if type(error) is RuntimeError and not error.args:  # all that MMEngine says of it
+            why = "a pure-Python config may use what it imports as a type or value, and not call it"
+        raise ValueError(f"{path} is no config that can be read: {why}{where}") from error
     if data_root is not None:
         for key in DATALOADERS:
             if config.get(key):
@@ -171,6 +183,23 @@ def load_config(
     override(config, options or {}, os.fspath(path))
     check_config(config)
     return config
+
+
+def _settle_pure_python(config: Config) -> None:
+    """Makes a pure-Python config, in place, what an ordinary one is.
+
+    Its own values, which have any names there, are left out, for nothing reads them; so is what it imports. MMEngine
+    does not import the ``custom_imports`` of such a config.
+    """
+    if config.get("custom_imports"):
+        import_modules_from_strings(**config.custom_imports)
+    name_types(config)
+    config.default_scope = config.get("default_scope") or PACKAGE
+    known = _known_keys()
+    for key in list(config):
+        near_known = difflib.get_close_matches(key, known, 1, cutoff=0.8)
+        if not near_known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
+            config.pop(key)
 
 
 def override(config: Config, options: Mapping[str, Any], name: str) -> None:
@@ -194,7 +223,33 @@ def override(config: Config, options: Mapping[str, Any], name: str) -> None:
         ValueError: the config has the unknown key 'modle'; did you mean 'model'? ...
     """
     check_config({key: None for key in (option.partition(".")[0] for option in options) if key not in config})
+    for option, value in options.items():
+        _check_hook(config, option, value)
     try:
         config.merge_from_dict(dict(options))
     except (KeyError, TypeError) as error:
         raise ValueError(f"the options do not fit into {name}: {error.args[0]}") from error
+
+
+def _check_hook(config: Config, option: str, value: Any) -> None:
+    """Raises if an option means a hook that is not there: one of ours by its number, or a misspelt key."""
+    top, _, rest = option.partition(".")
+    key, _, name = rest.partition(".")
+    hooks = config.get("default_hooks") or {}
+    if top == "custom_hooks" and key.isdecimal() and int(key) >= len(config.get("custom_hooks") or ()):
+        takers = [k for k, hook in hooks.items() if k not in MMENGINE_HOOKS and hook and _takes(hook, name)]
+        guess = " or ".join(f"default_hooks.{k}.{name}" for k in takers)
+        raise ValueError(
+            f"custom_hooks has no hook {key}; HierPretrain's own hooks go by their keys in default_hooks: "
+            + (f"did you mean {guess}?" if guess else f"here {', '.join(hooks)}")
+        )
+    if top == "default_hooks" and value is None and not name and key not in {*hooks, *MMENGINE_HOOKS}:
+        nearest = difflib.get_close_matches(key, hooks, 1, cutoff=0.6)
+        guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(hooks)}"
+        raise ValueError(f"default_hooks has no hook {key!r} to be left out; {guess}")
+
+
+def _takes(hook: Mapping[str, Any], option: str) -> bool:
+    """Returns whether a hook's constructor has an option."""
+    kind = registry.HOOKS.get(hook["type"]) if isinstance(hook.get("type"), str) else hook.get("type")
+    return kind is not None and option.partition(".")[0] in inspect.signature(kind).parameters

@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -18,12 +18,14 @@ from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
-from hierpretrain.apis.config import DATALOADERS, nearest_names
+from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
+from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -40,6 +42,7 @@ def build_runner(config: Config) -> Runner:
     Raises:
         ValueError: If the launcher did not start this process, or processes would start from different checkpoints.
     """
+    name_types(config)
     looked_for = config.get("resume") and not config.get("load_from")
     if looked_for:
         config.load_from = newest_checkpoint(config.work_dir)
@@ -52,7 +55,7 @@ def build_runner(config: Config) -> Runner:
                 pin_memory=torch.cuda.is_available(),
             )
             config[key] = ConfigDict({**defaults, **config[key]})
-    _settle_log(config)
+    replaced = _settle_hooks(config)
     launcher = config.get("launcher", "none")
     if launcher == "slurm":
         _take_over_slurm_environment()
@@ -61,6 +64,8 @@ def build_runner(config: Config) -> Runner:
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+    if replaced:
+        runner.logger.info(f"hooks of custom_hooks take the place of default_hooks.{', .'.join(replaced)}")
     _check_same_start(config.get("load_from"))
     if config.get("resume"):
         runner.logger.info(f"resuming from {config.load_from}")
@@ -107,16 +112,31 @@ def check_optimizer(config: Config) -> None:
             raise KeyError(f"{name} is not in the {types.scope}::{types.name} registry")
 
 
-def _settle_log(config: Config) -> None:
-    hooks = dict(config.get("default_hooks") or {})
-    if hooks.get("violations", "") is None:  # as MMEngine lets one leave its own hooks out
-        del hooks["violations"]
+def _settle_hooks(config: Config) -> list[str]:
+    """Settles which hooks run, and has the log count what the training counts.
+
+    A key of ``default_hooks`` that is ``None`` leaves a hook out: MMEngine has this for its own alone. A hook in
+    ``custom_hooks`` takes the place of one of the same type that has a key of ours: configs once listed them there.
+
+    Returns:
+        The keys of the hooks whose place is taken.
+    """
+    hooks = {k: v for k, v in (config.get("default_hooks") or {}).items() if v is not None or k in MMENGINE_HOOKS}
+    listed = set(map(_hook_name, config.get("custom_hooks") or ()))
+    replaced = [k for k, hook in hooks.items() if k not in MMENGINE_HOOKS and _hook_name(hook) in listed]
+    for key in replaced:
+        del hooks[key]
     if config.get("train_cfg") and not config.train_cfg.get("by_epoch", True):
         config.log_processor = ConfigDict({"by_epoch": False, **(config.get("log_processor") or {})})
         logger = hooks.get("logger", dict(type="LoggerHook"))
-        if logger is not None and logger["type"] == "LoggerHook":
+        if isinstance(logger, dict) and _hook_name(logger) == "LoggerHook":
             hooks["logger"] = {"log_metric_by_epoch": False, **logger}
     config.default_hooks = ConfigDict(hooks)
+    return replaced
+
+
+def _hook_name(hook: Any) -> str:
+    return type_name(hook.get("type") if isinstance(hook, dict) else type(hook))
 
 
 class _Runner(Runner):
@@ -127,6 +147,30 @@ class _Runner(Runner):
         logger = super().build_logger(*args, **kwargs)
         shorten_terminal(logger)
         return logger
+
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
+        """Builds schedulers; one without an ``end`` goes on to the end of the training, whatever that counts.
+
+        One that would begin after it is left out. (MMEngine raises at it, and takes a training that counts iterations
+        for one epoch.)
+        """
+        kept = []
+        for part in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
+            if isinstance(part, dict) and "end" not in part:
+                part = {**part, "end": self._end_of(part)}
+                if part.get("begin", 0) >= part["end"]:
+                    self.logger.info(f"{type_name(part['type'])} is left out: the training ends before it begins")
+                    continue
+            kept.append(part)
+        return super()._build_param_scheduler(kept, optim_wrapper)
+
+    def _end_of(self, scheduler: dict[str, Any]) -> float:
+        """Returns when the training ends, in what a scheduler counts."""
+        if not scheduler.get("by_epoch", True):
+            return self.max_iters
+        if not scheduler.get("convert_to_iter_based") or isinstance(self.train_loop, EpochBasedTrainLoop):
+            return self.max_epochs
+        return (self.max_iters + 0.5) / len(self.train_dataloader)  # MMEngine rounds iterations down
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for several processes, unless there is no gradient to exchange, which torch refuses."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hierpretrain.apis.pure_python import type_name
+
 _TYPES = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
 WATCHERS = tuple(_TYPES)
 """The names that :func:`watch_with` takes."""
@@ -46,7 +48,7 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
     }
     backends = visualizer["vis_backends"] or []
     backends = [backends] if isinstance(backends, dict) else list(backends)
-    present = {backend["type"] for backend in backends}
+    present = {type_name(backend["type"]) for backend in backends}
     backends += [_backend(name, config) for name in dict.fromkeys(names) if _TYPES[name] not in present]
     config.visualizer = {**visualizer, "vis_backends": backends}
 

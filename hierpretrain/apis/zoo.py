@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import os
 
@@ -14,6 +13,7 @@ from modelindex.models.Result import Result
 
 from hierpretrain._inheritance import PACKAGE, list_configs
 from hierpretrain.apis.config import find_config, load_config
+from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.files import SHIPPED
 from hierpretrain.models import HierarchicalContrastive
 
@@ -113,13 +113,14 @@ def mmpretrain_config(name: str | os.PathLike[str] | Config) -> Config:
         >>> config.model["_scope_"], [transform.type for transform in config.test_dataloader.dataset.pipeline][:2]
         ('hierpretrain', ['LoadImageFromFile', 'NumpyToPIL'])
     """
-    config = copy.deepcopy(name) if isinstance(name, Config) else load_config(name)
+    config = named_copy(name) if isinstance(name, Config) else load_config(name)
     config.model["_scope_"] = PACKAGE
     if config.get("test_dataloader"):
         dataset = config.test_dataloader.dataset
-        dataset.type = f"{PACKAGE}.{dataset.type.removeprefix(f'{PACKAGE}.')}"
+        if "." not in dataset.type:
+            dataset.type = f"{PACKAGE}.{dataset.type}"
         opening = [ConfigDict(type="LoadImageFromFile"), ConfigDict(type="NumpyToPIL", to_rgb=True)]
-        rest = [transform for transform in dataset.pipeline if transform.type.split(".")[-1] != "LoadRGB"]
+        rest = [transform for transform in dataset.pipeline if type_name(transform.type) != "LoadRGB"]
         dataset.pipeline = opening + [ConfigDict({**transform, "_scope_": PACKAGE}) for transform in rest]
     return config
 

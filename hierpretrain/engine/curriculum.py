@@ -104,7 +104,7 @@ class LevelCurriculumHook(Hook):
 
     Args:
         levels: How many of the sampler's levels are trained, the coarsest first, or which; all by default.
-        schedule: A function of the registry ``LEVEL_SCHEDULES``, by name or, with options, as
+        schedule: A function of the registry ``LEVEL_SCHEDULES``, by name or itself; or, with options,
             ``dict(type='given_stages', epochs=[4, 2, 2])``.
 
     Raises:
@@ -113,7 +113,7 @@ class LevelCurriculumHook(Hook):
     """
 
     def __init__(
-        self, levels: int | Sequence[int] | None = None, schedule: str | Mapping[str, Any] = "equal_stages"
+        self, levels: int | Sequence[int] | None = None, schedule: str | Schedule | Mapping[str, Any] = "equal_stages"
     ) -> None:
         self.levels = levels
         self.schedule = dict(schedule) if isinstance(schedule, Mapping) else {"type": schedule}
@@ -134,8 +134,8 @@ class LevelCurriculumHook(Hook):
         self._levels = levels = self._trained(sampler)
         options = dict(self.schedule)
         name = options.pop("type", None)
-        function = LEVEL_SCHEDULES.get(name) if isinstance(name, str) else None
-        if function is None:
+        function = LEVEL_SCHEDULES.get(name) if isinstance(name, str) else name
+        if not callable(function):
             raise ValueError(
                 f"schedule must be one of {', '.join(map(repr, LEVEL_SCHEDULES.module_dict))}, not {name!r}"
             )
