@@ -37,7 +37,8 @@ class ExactResumeHook(Hook):
     Weights and the optimizer's state go on. Epochs then have another number of batches, so iterations are counted as if
     all epochs had had as many, and the learning rate is that which the config, ``auto_scale_lr`` included, gives at
     this epoch to a run that has always had as many. (MMEngine alone would go on with the lengths, in iterations, and
-    the learning rate of the old run, and a schedule with ``convert_to_iter_based`` would not come to its end.)
+    the learning rate of the old run, and a schedule with ``convert_to_iter_based`` would not come to its end.) A run
+    that is resumed to become longer or shorter likewise has the learning rate of its own schedule.
 
     Needs a seed in the config, ``randomness=dict(seed=...)``, since MMEngine otherwise draws one for each start.
     """
@@ -58,6 +59,8 @@ class ExactResumeHook(Hook):
         if self._loaded and not self._loaded["position"] and isinstance(runner.train_loop, EpochBasedTrainLoop):
             if self._loaded["batches"] != len(runner.train_dataloader):
                 _convert(runner, checkpoint)
+        if runner._resume and "param_schedulers" in checkpoint:
+            _follow_length(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Hands the run's seed to the dataset and puts the sampler to its place.
@@ -184,21 +187,52 @@ def _convert(runner: Runner, checkpoint: dict[str, Any]) -> None:
                 f"{changed}: iterations are counted anew, from {epoch * batches} on, and {path} would be taken for "
                 "newer than what this run writes; resume into another work directory"
             )
-    schedule = ParamSchedulerHook()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # schedulers want a step of the optimizer before each of theirs
-        for _ in range(epoch):
-            for batch in range(batches):
-                schedule.after_train_iter(runner, batch)
-            schedule.after_train_epoch(runner)
-    if "optimizer" in checkpoint:
-        _take_over_rates(checkpoint["optimizer"], runner.optim_wrapper)
-    checkpoint.pop("param_schedulers", None)  # the runner keeps those that it has
+    _start_schedule(runner, checkpoint, epoch, 0)
     checkpoint["meta"]["iter"] = epoch * batches
     runner.logger.info(
         f"{changed}: iterations are counted from {epoch * batches} on, and the learning rate is that of this run's "
         "schedule"
     )
+
+
+def _follow_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """Has the learning rate follow this run's schedule if that ends elsewhere than the checkpoint's.
+
+    The state of a scheduler has its end in it: MMEngine would go on with the old length.
+    """
+    saved, schedulers = checkpoint["param_schedulers"], runner.param_schedulers
+    if not isinstance(saved, list) or not isinstance(schedulers, list):
+        return
+    for state, scheduler in zip(saved, schedulers, strict=False):
+        if getattr(scheduler, "need_val_args", False):
+            state["end"] = scheduler.end  # it looks at the metrics, and its end is all that the length of a run changes
+    if [state.get("end") for state in saved] == [scheduler.end for scheduler in schedulers]:
+        return
+    if any(getattr(scheduler, "need_val_args", False) for scheduler in schedulers):
+        raise ValueError(
+            "this run's schedule ends elsewhere than the checkpoint's, and one that looks at the metrics, as a part of "
+            "it does, cannot follow; resume with the same train_cfg and param_scheduler"
+        )
+    epochs = checkpoint["meta"]["epoch"] if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
+    batches = checkpoint["meta"]["iter"] - epochs * len(runner.train_dataloader)
+    _start_schedule(runner, checkpoint, epochs, batches)
+    runner.logger.info("the learning rate is that of this run's schedule, which ends elsewhere than the checkpoint's")
+
+
+def _start_schedule(runner: Runner, checkpoint: dict[str, Any], epochs: int, batches: int) -> None:
+    """Puts this run's schedule where it is after some epochs and some batches of the next, and has it kept."""
+    schedule = ParamSchedulerHook()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # schedulers want a step of the optimizer before each of theirs
+        for _ in range(epochs):
+            for batch in range(len(runner.train_dataloader)):
+                schedule.after_train_iter(runner, batch)
+            schedule.after_train_epoch(runner)
+        for batch in range(batches):
+            schedule.after_train_iter(runner, batch)
+    if "optimizer" in checkpoint:
+        _take_over_rates(checkpoint["optimizer"], runner.optim_wrapper)
+    checkpoint.pop("param_schedulers", None)  # the runner keeps those that it has
 
 
 def _take_over_rates(saved: dict[str, Any], wrapper: OptimWrapper) -> None:
