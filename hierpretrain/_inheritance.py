@@ -25,7 +25,7 @@ _package_and_path = config_utils._get_package_and_cfg_path
 
 
 def apply() -> None:
-    """Makes our configs known to MMEngine, and mends its look-up of packages."""
+    """Makes our configs known to MMEngine, and repairs its look-up of packages and of the standard library."""
     config_utils.MODULE2PACKAGE.setdefault(PACKAGE, PACKAGE)
     for module in (config_utils, config_module):
         module._get_package_and_cfg_path = _package_and_own_path
@@ -54,7 +54,7 @@ def shipped_config(name: str) -> Path:
             ``'_base_/datasets/emoji64.py'``.
 
     Raises:
-        ValueError: If there is none; it says the nearest name.
+        ValueError: If there is none; the message suggests the nearest name.
 
     Example:
         >>> shipped_config("himulcone_emoji").name
@@ -73,7 +73,7 @@ def shipped_config(name: str) -> Path:
 
 
 def _package_and_own_path(cfg_path: str) -> tuple[str, str]:
-    """Tells a package from a config's path in it; ours need no folder, and may be misspelt with an answer."""
+    """Splits ``'package::path'``; a config of ours needs no folder in its path, and a wrong name gets a suggestion."""
     package, _, name = cfg_path.partition("::")
     if package != PACKAGE:
         return _package_and_path(cfg_path)
@@ -81,7 +81,7 @@ def _package_and_own_path(cfg_path: str) -> tuple[str, str]:
 
 
 def _is_of_python(module: str) -> bool:
-    """Tells what a pure-Python config really imports; MMEngine does not find the standard library from a venv."""
+    """Tells whether a pure-Python config really imports a module; in a venv MMEngine misses the standard library."""
     return module.partition(".")[0] in sys.stdlib_module_names or module.startswith("mmengine.config")
 
 

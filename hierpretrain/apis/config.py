@@ -52,14 +52,17 @@ def _known_keys() -> set[str]:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Raises if a top-level key is none that anything reads, which MMEngine would pass over in silence.
+    """Checks that every top-level key of a config is one that something reads. MMEngine ignores unknown keys.
 
-    Read are the arguments of MMEngine's ``Runner`` and what the tools add. A config's own intermediate values are
-    allowed if their name begins with an underscore or is one of those that OpenMMLab's bases use (``data_root``,
-    ``dataset_type``, ``*_pipeline``).
+    Known keys are the arguments of MMEngine's ``Runner`` and a few that the tools read. A config may have intermediate
+    values of its own, under names that begin with an underscore or that OpenMMLab's base configs use for theirs
+    (``data_root``, ``dataset_type``, ``*_pipeline``).
+
+    Args:
+        config: The config, or another mapping with its keys.
 
     Raises:
-        ValueError: That names the key and the nearest known one.
+        ValueError: If a key is unknown; the message names it and the nearest known key.
 
     Example:
         >>> check_config({"model": {}, "train_pipeline": [], "_size": 64})
@@ -80,10 +83,10 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 @contextmanager
 def nearest_names() -> Iterator[None]:
-    """Adds to MMEngine's error about an unknown ``type`` the nearest name that its registry knows.
+    """Turns MMEngine's error about an unknown ``type`` into one that suggests the nearest registered name.
 
     Raises:
-        ValueError: In place of the registry's ``KeyError``.
+        ValueError: Instead of the registry's ``KeyError``.
 
     Example:
         >>> with nearest_names():
@@ -111,14 +114,14 @@ def nearest_names() -> Iterator[None]:
 
 
 def find_config(name: str | os.PathLike[str]) -> Path:
-    """Returns the file of a config that is given by its path, or by its name in the model zoo.
+    """Returns the file of a config, given its path or its name in the model zoo.
 
     Args:
-        name: A file, or one of ours: ``'himulcone_emoji'`` or ``'hierpretrain::himulcone_emoji'``. A file is looked for
-            first.
+        name: A path, or a name such as ``'himulcone_emoji'`` or ``'hierpretrain::himulcone_emoji'``. If there is a file
+            of that path, it is taken.
 
     Raises:
-        ValueError: If there is neither; it says the nearest name.
+        ValueError: If there is no such file or name; the message suggests the nearest name.
 
     Example:
         >>> find_config("himulcone_emoji").name, find_config("hierpretrain::_base_/default_runtime.py").name
@@ -146,10 +149,14 @@ def load_config(
 ) -> Config:
     """Reads a config with its bases, overrides it and checks its keys.
 
+    A pure-Python config of MMEngine's (``with read_base():``, imported classes) becomes an ordinary one: types are
+    import paths, and only settings are left. Such a config may give its own intermediate values any name that does not
+    resemble a known key.
+
     Args:
         path: The config file, or its name in the model zoo: see :func:`find_config`.
         options: Dotted keys and their values, as ``--cfg-options`` gives them.
-        data_root: Where the data set is, for all three dataloaders.
+        data_root: The folder of the data set, for all three dataloaders.
 
     Raises:
         ValueError: If there is no such config, it or a base or a module of it is missing or fails, an option does not
@@ -186,10 +193,11 @@ def load_config(
 
 
 def _settle_pure_python(config: Config) -> None:
-    """Makes a pure-Python config, in place, what an ordinary one is.
+    """Makes a pure-Python config an ordinary one, in place.
 
-    Its own values, which have any names there, are left out, for nothing reads them; so is what it imports. MMEngine
-    does not import the ``custom_imports`` of such a config.
+    Its intermediate values, which may have any names, are removed: they would be unknown keys of the config that a run
+    writes. What resembles a known key stays, for :func:`check_config` to find. MMEngine does not import the
+    ``custom_imports`` of such a config by itself.
     """
     if config.get("custom_imports"):
         import_modules_from_strings(**config.custom_imports)
@@ -208,10 +216,11 @@ def override(config: Config, options: Mapping[str, Any], name: str) -> None:
     Args:
         config: The config.
         options: Dotted keys and their values, as ``--cfg-options`` gives them.
-        name: What a message shall call the config.
+        name: The name of the config in messages.
 
     Raises:
-        ValueError: If an option does not fit into the config, or begins with a key that nothing reads.
+        ValueError: If an option does not fit into the config, begins with a key that nothing reads, or names a hook
+            that the config does not have.
 
     Example:
         >>> config = Config(dict(model=dict(type="ResNet", depth=18)))
@@ -232,7 +241,10 @@ def override(config: Config, options: Mapping[str, Any], name: str) -> None:
 
 
 def _check_hook(config: Config, option: str, value: Any) -> None:
-    """Raises if an option means a hook that is not there: one of ours by its number, or a misspelt key."""
+    """Checks that the hook which an option changes or leaves out exists.
+
+    HierPretrain's own hooks once stood in ``custom_hooks``, where options named them by their numbers.
+    """
     top, _, rest = option.partition(".")
     key, _, name = rest.partition(".")
     hooks = config.get("default_hooks") or {}

@@ -1,4 +1,4 @@
-"""MMEngine's pure-Python configs, with classes in the place of names, made what all other configs are."""
+"""Conversion of MMEngine's pure-Python configs, whose types are classes, into ordinary configs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Lazy = LazyObject | LazyAttr
 
 
 def type_name(kind: Any) -> str:
-    """Return the name of a type alone, however a config says it: as a class, a path of modules or with its scope.
+    """Returns the name of a type alone, however a config says it: as a class, a path of modules or with its scope.
 
     Example:
         >>> type_name("LoadRGB"), type_name("hierpretrain.datasets.loading.LoadRGB"), type_name(Config)
@@ -29,7 +29,7 @@ def type_name(kind: Any) -> str:
 
 
 def name_types(config: Config) -> None:
-    """Replace classes and functions that a config has as types by their import paths, in place.
+    """Replaces classes and functions that a config has as types by their import paths, in place.
 
     MMEngine builds a type by its path as by its registered name. A transform of torchvision's gets the name under which
     mmpretrain wraps it, ``'torchvision/Resize'``, since by itself it takes no dict of results. What a pure-Python
@@ -53,7 +53,7 @@ def name_types(config: Config) -> None:
 
 
 def named_copy(config: Config) -> Config:
-    """Return a copy of a config as :func:`name_types` leaves it; the config stays as it is."""
+    """Returns a copy of a config as :func:`name_types` leaves it; the config stays as it is."""
     config = config.copy()
     _drop_imports(config)  # modules cannot be copied
     config = copy.deepcopy(config)
@@ -70,7 +70,7 @@ def _drop_imports(config: Config) -> None:
 
 
 def _dicts(value: Any) -> Iterator[ConfigDict]:
-    """Yield a dict and all that are nested in it, without importing what they name."""
+    """Yields a dict and all that are nested in it, without importing what they name."""
     if isinstance(value, dict):
         yield value
         value = list(dict.values(value))
@@ -80,7 +80,7 @@ def _dicts(value: Any) -> Iterator[ConfigDict]:
 
 
 def _path(kind: Any) -> Any:
-    """Return the import path of a class or function, and all else as it is."""
+    """Returns the import path of a class or function, and all else as it is."""
     if isinstance(kind, _Lazy):
         path, kind = f"{kind.module}.{kind}", kind.build()
     elif callable(kind):

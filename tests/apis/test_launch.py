@@ -198,7 +198,7 @@ def test_one_s_own_hooks_are_added_and_take_the_place_of_those_of_their_type(tmp
     found = [type(hook).__name__ for hook in build_runner(config).hooks]
     assert sorted(found) == sorted([*EVERY_RUN, "TSNEHook", "TSNEHook", "CheckpointHook"])
     (log,) = (tmp_path / "listed").glob("*/*.log")
-    line = "hooks of custom_hooks take the place of default_hooks.exact_resume, .metrics_file, .tsne"
+    line = "custom_hooks replace default_hooks.exact_resume, .metrics_file, .tsne"
     assert line in log.read_text()
 
 
