@@ -27,7 +27,9 @@ from hierpretrain.commands import test as test_command
 from hierpretrain.commands import train as train_command
 from hierpretrain.datasets import FolderDataset
 from hierpretrain.datasets.loading import LoadRGB
+from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.registry import MODELS
 from tests.datasets.trees import write_image
 
 DATA = """
@@ -185,7 +187,7 @@ def test_it_does_all_that_an_ordinary_config_does(command, tmp_path):
     command(train_command, "ordinary.py", "--work-dir", "ordinary")
     assert same("pure/epoch_2.pth", "ordinary/epoch_2.pth")
 
-    # its dump is a config, of which a run goes on that was begun with the original
+    # its dump is a config, with which a run goes on that was begun with the original
     assert load_config("pure/mine.py").model == load_config("mine.py").model
     command(train_command, "pure/mine.py", "--work-dir", "resumed", "--resume", "pure/epoch_1.pth")
     assert same("pure/epoch_2.pth", "resumed/epoch_2.pth")
@@ -205,6 +207,16 @@ def test_it_does_all_that_an_ordinary_config_does(command, tmp_path):
     made[3].index = EmbeddingIndex.load("photos.index")
     assert made[3].search("photos/red/0/0.png", k=1)[0].neighbours[0].path.endswith("red/0/0.png")
     assert export_onnx(made[0], "encoder.onnx", log=lambda _: None)["model"] == "mine, epoch_2.pth"
+
+
+def test_features_that_are_kept_are_found_again_however_the_config_says_it(command):
+    configs = [load_config("mine.py"), load_config("ordinary.py")]
+    reversed_order = Config(dict(model=dict(backbone=dict(reversed(configs[1].model.backbone.items())))))
+    model = MODELS.build(configs[0].model)
+    tellings = {encoder_fingerprint(model, ["backbone"], config.model, ()) for config in (*configs, reversed_order)}
+    assert len(tellings) == 1
+    configs[1].model.backbone.style = "caffe"
+    assert encoder_fingerprint(model, ["backbone"], configs[1].model, ()) not in tellings
 
 
 def test_options_override_classes(command):
