@@ -6,7 +6,7 @@ Result    measured, three seeds, emoji unseen in training, percent: MAP@R 31.0 �
           category recall@1 80.3 ± 1.4, category NMI 24.2 ± 1.0
           (python tools/benchmarks/table.py emoji --rows contrastive)
 Vary      model.loss.constraint, .level_weights, .positives; another backbone: model.backbone and
-          model.projection.in_channels; a longer run: train_cfg.max_epochs, and param_scheduler.1.end with it
+          model.projection.in_channels; a longer run: train_cfg.max_epochs
 """
 
 _base_ = [

@@ -16,13 +16,4 @@ _base_ = [
 model = dict(loss=dict(type="HiMulConELoss"))
 train_dataloader = dict(batch_sampler=dict(type="HierarchicalBatchSampler"))
 train_cfg = dict(max_epochs=8, val_interval=8)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, end=8, convert_to_iter_based=True),
-]
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="MetricsFileHook"),
-]
+default_hooks = dict(tsne=None, retrieval_sheet=None)

@@ -12,15 +12,4 @@ _base_ = [
 model = dict(loss=dict(type="HiMulConELoss"))
 train_dataloader = dict(batch_sampler=dict(type="HierarchicalBatchSampler"))
 train_cfg = dict(max_epochs=6, val_interval=6)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, end=6, convert_to_iter_based=True),
-]
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="MetricsFileHook"),
-    dict(type="TSNEHook", level=1),
-    dict(type="RetrievalSheetHook", level=1),
-    dict(type="TaxonomyHook"),
-]
+default_hooks = dict(retrieval_sheet=dict(level=1))

@@ -21,9 +21,4 @@ train_dataloader = dict(
     batch_sampler=dict(type="HierarchicalBatchSampler"),
     dataset=dict(pipeline={{_base_.train_pipeline}}),
 )
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="MetricsFileHook"),
-]
+default_hooks = dict(tsne=None, retrieval_sheet=None)

@@ -8,11 +8,4 @@ model = dict(loss=dict(margin="constant"))
 train_dataloader = dict(
     batch_sampler=dict(_delete_=True, type="LeafTripletSampler", triplets_per_epoch=2100),
 )
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="MetricsFileHook"),
-    dict(type="TSNEHook", level=1),
-    dict(type="RetrievalSheetHook", level=1),
-]
+default_hooks = dict(curriculum=None)

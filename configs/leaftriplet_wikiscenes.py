@@ -6,10 +6,4 @@ Command   python tools/train.py configs/leaftriplet_wikiscenes.py --data-root pa
 _base_ = "leveltriplet_wikiscenes.py"
 model = dict(loss=dict(margin="constant"))
 train_dataloader = dict(batch_sampler=dict(_delete_=True, type="LeafTripletSampler"))
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="FrozenFeaturesHook"),
-    dict(type="MetricsFileHook"),
-]
+default_hooks = dict(curriculum=None)

@@ -9,8 +9,8 @@ Command   python tools/train.py configs/leveltriplet_openclipart.py
           python tools/benchmarks/ablations.py openclipart     (levels, amount of data, replay)
 Takes     two and three quarter minutes on two cores; four as one of two runs at a time
 Result    measured: the table of docs/leveltriplets.md
-Vary      custom_hooks.3.levels, .schedule; train_dataloader.batch_sampler.replay; model.loss.margin, .max_level,
-          .min_margin; train_dataloader.dataset.split=small,medium
+Vary      default_hooks.curriculum.levels, .schedule; train_dataloader.batch_sampler.replay; model.loss.margin,
+          .max_level, .min_margin; train_dataloader.dataset.split=small,medium
 """
 
 _base_ = [
@@ -26,16 +26,7 @@ train_dataloader = dict(
     dataset=dict(pipeline={{_base_.triplet_pipeline}}),
 )
 train_cfg = dict(max_epochs=8, val_interval=8)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, end=8, convert_to_iter_based=True),
-]
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="LevelCurriculumHook"),
-    dict(type="MetricsFileHook"),
-    dict(type="TSNEHook", level=1),
-    dict(type="RetrievalSheetHook", level=1),
-]
+default_hooks = dict(
+    curriculum=dict(type="LevelCurriculumHook"),
+    retrieval_sheet=dict(level=1),
+)

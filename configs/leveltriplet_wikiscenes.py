@@ -8,8 +8,8 @@ Command   python tools/train.py configs/leveltriplet_wikiscenes.py --data-root p
           python tools/test.py configs/linear_wikiscenes.py CHECKPOINT --data-root path/to/wikiscenes
           python tools/benchmarks/ablations.py wikiscenes --data-root path/to/wikiscenes
 Not said  by the paper: the optimizer, the length of training, alpha_min, the depth that h_max counts, dropout
-Vary      custom_hooks.3.levels=1, the paper's best; train_dataloader.batch_sampler.replay, .dataset.split for a
-          large set; model.loss.max_level=branch, .margin; another encoder: leveltriplet_wikiscenes_resnet50.py
+Vary      default_hooks.curriculum.levels=1, the paper's best; train_dataloader.batch_sampler.replay, .dataset.split
+          for a large set; model.loss.max_level=branch, .margin; another encoder: leveltriplet_wikiscenes_resnet50.py
 Result    not measured: it takes the images, see docs/datasets/wikiscenes.md
 """
 
@@ -21,11 +21,9 @@ _base_ = [
 ]
 model = dict(loss=dict(type="LevelTripletLoss", min_margin=1.0))
 train_dataloader = dict(batch_size=16, batch_sampler=dict(type="LevelTripletSampler", replay=0.5))
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="LevelCurriculumHook"),
-    dict(type="FrozenFeaturesHook"),
-    dict(type="MetricsFileHook"),
-]
+default_hooks = dict(
+    curriculum=dict(type="LevelCurriculumHook"),
+    frozen_features=dict(type="FrozenFeaturesHook"),
+    tsne=None,
+    retrieval_sheet=None,
+)

@@ -5,11 +5,4 @@ Command   python tools/train.py configs/leveltriplet_wikiscenes_level1.py --data
 """
 
 _base_ = "leveltriplet_wikiscenes.py"
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="LevelCurriculumHook", levels=1),
-    dict(type="FrozenFeaturesHook"),
-    dict(type="MetricsFileHook"),
-]
+default_hooks = dict(curriculum=dict(levels=1))

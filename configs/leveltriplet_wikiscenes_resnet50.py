@@ -15,11 +15,9 @@ _base_ = [
 ]
 model = dict(loss=dict(type="LevelTripletLoss", min_margin=1.0), normalize=False)
 train_dataloader = dict(batch_size=16, batch_sampler=dict(type="LevelTripletSampler", replay=0.5))
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="SyncBuffersHook"),
-    dict(type="TaxonomyHook"),
-    dict(type="LevelCurriculumHook"),
-    dict(type="FrozenFeaturesHook"),
-    dict(type="MetricsFileHook"),
-]
+default_hooks = dict(
+    curriculum=dict(type="LevelCurriculumHook"),
+    frozen_features=dict(type="FrozenFeaturesHook"),
+    tsne=None,
+    retrieval_sheet=None,
+)

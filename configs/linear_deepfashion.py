@@ -20,7 +20,4 @@ test_evaluator = [
     dict(type="ViolationMetric", splits=["query", "gallery"]),
 ]
 test_cfg = dict(type="EmbeddingTestLoop")
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    dict(type="RecallCurveHook", levels=["product_id"]),
-]
+default_hooks = dict(tsne=None, retrieval_sheet=None, recall=dict(type="RecallCurveHook", levels=["product_id"]))

@@ -23,8 +23,4 @@ def _recall(part):
     )
 
 
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    _recall("seen"),
-    _recall("unseen"),
-]
+default_hooks = dict(tsne=None, retrieval_sheet=None, recall_seen=_recall("seen"), recall_unseen=_recall("unseen"))

@@ -19,8 +19,4 @@ def _recall(part):
     return dict(type="RecallCurveHook", levels=["emoji"], filename=f"recall_{part}.png", **splits)
 
 
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    _recall("seen"),
-    _recall("unseen"),
-]
+default_hooks = dict(tsne=None, retrieval_sheet=None, recall_seen=_recall("seen"), recall_unseen=_recall("unseen"))

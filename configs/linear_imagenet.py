@@ -20,7 +20,6 @@ test_evaluator = [
     dict(type="ViolationMetric", splits="val"),
 ]
 test_cfg = dict(type="EmbeddingTestLoop")
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    dict(type="RecallCurveHook", levels=["class"], query="val"),
-]
+default_hooks = dict(
+    tsne=None, retrieval_sheet=None, recall=dict(type="RecallCurveHook", levels=["class"], query="val")
+)

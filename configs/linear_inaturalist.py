@@ -20,7 +20,6 @@ test_evaluator = [
     dict(type="ViolationMetric", splits=["query", "gallery"]),
 ]
 test_cfg = dict(type="EmbeddingTestLoop")
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    dict(type="RecallCurveHook", levels=["species", "supercategory"]),
-]
+default_hooks = dict(
+    tsne=None, retrieval_sheet=None, recall=dict(type="RecallCurveHook", levels=["species", "supercategory"])
+)

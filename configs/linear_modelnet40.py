@@ -17,8 +17,4 @@ def _recall(part):
     return dict(type="RecallCurveHook", levels=["model"], filename=f"recall_{part}.png", query=f"{part}_test")
 
 
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    _recall("seen"),
-    _recall("unseen"),
-]
+default_hooks = dict(tsne=None, retrieval_sheet=None, recall_seen=_recall("seen"), recall_unseen=_recall("unseen"))

@@ -33,7 +33,8 @@ test_evaluator = [
     dict(type="RetrievalMetric", levels=["level1"], query="val", gallery="val", prefix="val"),
 ]
 test_cfg = dict(type="EmbeddingTestLoop")
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    dict(type="RecallCurveHook", levels=["level2", "level1"], query="test", gallery="test"),
-]
+default_hooks = dict(
+    tsne=None,
+    retrieval_sheet=None,
+    recall=dict(type="RecallCurveHook", levels=["level2", "level1"], query="test", gallery="test"),
+)

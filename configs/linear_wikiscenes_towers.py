@@ -14,8 +14,8 @@ _base_ = [
 train_dataloader = None
 val_dataloader = val_evaluator = val_cfg = None
 test_cfg = dict(type="EmbeddingTestLoop")
-custom_hooks = [
-    dict(type="MetricsFileHook"),
-    dict(type="TSNEHook", level=1, filename="tsne_level1.png"),
-    dict(type="TSNEHook", level="concept", filename="tsne_concept.png"),
-]
+default_hooks = dict(
+    tsne=dict(level=1, filename="tsne_level1.png"),
+    tsne_concept=dict(type="TSNEHook", level="concept", filename="tsne_concept.png"),
+    retrieval_sheet=None,
+)

@@ -7,6 +7,7 @@ needs neither torch nor our registries; MMEngine imports those by the scope that
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,10 +25,11 @@ _package_and_path = config_utils._get_package_and_cfg_path
 
 
 def apply() -> None:
-    """Makes our configs known to MMEngine, and mends its look-up of packages."""
+    """Makes our configs known to MMEngine, and repairs its look-up of packages and of the standard library."""
     config_utils.MODULE2PACKAGE.setdefault(PACKAGE, PACKAGE)
     for module in (config_utils, config_module):
         module._get_package_and_cfg_path = _package_and_own_path
+        module._is_builtin_module = _is_of_python
     if "pkg_resources" in package_utils.is_installed.__code__.co_names and find_spec("pkg_resources") is None:
         # MMEngine 0.10.7 asks pkg_resources, which setuptools has not had since version 82
         for module in (package_utils, mmengine.utils, config_module):
@@ -52,7 +54,7 @@ def shipped_config(name: str) -> Path:
             ``'_base_/datasets/emoji64.py'``.
 
     Raises:
-        ValueError: If there is none; it says the nearest name.
+        ValueError: If there is none; the message suggests the nearest name.
 
     Example:
         >>> shipped_config("himulcone_emoji").name
@@ -71,11 +73,16 @@ def shipped_config(name: str) -> Path:
 
 
 def _package_and_own_path(cfg_path: str) -> tuple[str, str]:
-    """Tells a package from a config's path in it; ours need no folder, and may be misspelt with an answer."""
+    """Splits ``'package::path'``; a config of ours needs no folder in its path, and a wrong name gets a suggestion."""
     package, _, name = cfg_path.partition("::")
     if package != PACKAGE:
         return _package_and_path(cfg_path)
     return package, shipped_config(name).relative_to(CONFIGS).as_posix()
+
+
+def _is_of_python(module: str) -> bool:
+    """Tells whether a pure-Python config really imports a module; in a venv MMEngine misses the standard library."""
+    return module.partition(".")[0] in sys.stdlib_module_names or module.startswith("mmengine.config")
 
 
 def _module_of(package: str) -> str:

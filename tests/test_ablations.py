@@ -21,9 +21,9 @@ REPLAY, SPLIT = "train_dataloader.batch_sampler.replay", "train_dataloader.datas
 RUNS = {
     "No training": ([], (0.2, 0.2)),
     "Level triplets": ([], (0.5, 0.6)),
-    "Level triplets, level 1": (["custom_hooks.3.levels=1"], (0.7, 0.7)),
-    "Level triplets, levels 1 to 2": (["custom_hooks.3.levels=2"], (0.6, 0.8)),
-    "Level triplets, levels 1 to 3": (["custom_hooks.3.levels=3"], (0.65, 0.65)),
+    "Level triplets, level 1": (["default_hooks.curriculum.levels=1"], (0.7, 0.7)),
+    "Level triplets, levels 1 to 2": (["default_hooks.curriculum.levels=2"], (0.6, 0.8)),
+    "Level triplets, levels 1 to 3": (["default_hooks.curriculum.levels=3"], (0.65, 0.65)),
     "Level triplets, small data": ([f"{SPLIT}=small"], (0.3, 0.3)),
     "Level triplets, medium data": ([f"{SPLIT}=small,medium"], (0.4, 0.4)),
     "Level triplets, replay 0": ([f"{REPLAY}=0"], (0.41, 0.41)),
@@ -164,9 +164,9 @@ def test_what_the_table_and_the_ablations_have_in_common_is_run_once(main, comma
     where = ("openclipart", "--seeds", 5, "--jobs", 1, "--work-dir", tmp_path)
     main("table", *where)
     assert len(commands) == 9 + 8  # tests, and trainings of all but the one row without
-    of_the_table = {"": (), "level": ("custom_hooks.3.levels=1",), "branch": ("model.loss.max_level=branch",)}
+    of_the_table = {"": (), "level": ("default_hooks.curriculum.levels=1",), "branch": ("model.loss.max_level=branch",)}
     of_the_table |= {"first": (f"{REPLAY}=0",), "last": (f"{REPLAY}=1",)}
-    of_the_table |= {"stages": ("custom_hooks.3.schedule=all_levels", f"{REPLAY}=1")}
+    of_the_table |= {"stages": ("default_hooks.curriculum.schedule=all_levels", f"{REPLAY}=1")}
     assert set(trainings(commands)) == set(of_the_table.values())
     main("ablations", *where)
     assert len(commands) == 9 + 8 + 2 * 6
@@ -178,7 +178,11 @@ def test_what_the_table_and_the_ablations_have_in_common_is_run_once(main, comma
 
 def test_ablations_and_levels_are_chosen(main, commands, tmp_path):
     main("ablations", "wikiscenes", "--only", "levels", "--levels", 1, 6, "--seeds", 0, "--work-dir", tmp_path)
-    assert sorted(trainings(commands)) == [(), ("custom_hooks.3.levels=1",), ("custom_hooks.3.levels=6",)]
+    assert sorted(trainings(commands)) == [
+        (),
+        ("default_hooks.curriculum.levels=1",),
+        ("default_hooks.curriculum.levels=6",),
+    ]
     table = (tmp_path / "wikiscenes/ablations.md").read_text()
     assert [line.split(" | ")[0] for line in table.splitlines()[4:]] == ["| No training", "| 1", "| 6", "| all"]
     assert table.count("**") == 2
@@ -221,10 +225,10 @@ def test_what_is_varied_is_what_the_config_calls_so(tools, dataset):
     }
     for settings in found.values():
         for config in settings.values():
-            assert config.custom_hooks[3].type == "LevelCurriculumHook"
+            assert config.default_hooks.curriculum.type == "LevelCurriculumHook"
             assert config.train_dataloader.batch_sampler.type == "LevelTripletSampler"
     every = list(found["levels"])[-1]
-    assert {s: config.custom_hooks[3].get("levels") for s, config in found["levels"].items()} == {
+    assert {s: config.default_hooks.curriculum.get("levels") for s, config in found["levels"].items()} == {
         **{str(number): number for number in (1, 2, 3, 4) if str(number) != every},
         every: None,  # all that have triplets
     }
@@ -250,7 +254,7 @@ def test_the_rows_of_paper_b(tools):
         if group == "paper_b":
             assert configs["Level triplets, branch h_max"].model.loss.max_level == "branch"
             assert configs["Level triplets"].model.loss.get("max_level") is None
-            assert configs["Level triplets, level 1"].custom_hooks[3] == dict(type="LevelCurriculumHook", levels=1)
+            assert configs["Level triplets, level 1"].default_hooks.curriculum.levels == 1
             assert configs["Leaf triplets"].train_dataloader.batch_sampler.type == "LeafTripletSampler"
 
 

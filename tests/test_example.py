@@ -19,7 +19,6 @@ EXAMPLE = ROOT / "examples/my_catalogue"
 SMALL = [
     "train_cfg.max_epochs=2",
     "train_cfg.val_interval=2",
-    "param_scheduler.1.end=2",
     "train_dataloader.batch_size=8",
     *[f"{part}_dataloader.num_workers=0" for part in ("train", "val", "test")],
 ]

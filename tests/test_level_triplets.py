@@ -110,7 +110,7 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(openclipart, t
             "optim_wrapper.optimizer.type=SGD",
             "optim_wrapper.optimizer.lr=0.01",
         ),
-        *("train_cfg.max_epochs=1", "custom_hooks.3.levels=[2]"),
+        *("train_cfg.max_epochs=1", "default_hooks.curriculum.levels=[2]"),
         *("default_hooks.checkpoint.interval=1", "default_hooks.checkpoint.max_keep_ckpts=-1"),
     ]
     one, two = tmp_path / "one", tmp_path / "two"

@@ -59,7 +59,7 @@ def small(config, vgg):
     ]
     if config == "linear_wikiscenes":
         sizes = dict(test=one_image)
-        options += [f"custom_hooks.{place}.max_points=150" for place in (1, 2)]  # of each t-SNE
+        options += [f"default_hooks.{key}.max_points=150" for key in ("tsne", "tsne_concept")]
     else:
         options += ["default_hooks.logger.interval=1"]
     if config == "himulcone_wikiscenes":

@@ -1,4 +1,5 @@
 # What every run has: MMEngine's own hooks with atomic checkpoints, exact resume, metrics as JSON and two pictures.
+# A hook goes by its key: default_hooks.tsne.level=2 changes one, default_hooks.tsne=None leaves it out.
 default_scope = "hierpretrain"
 
 default_hooks = dict(
@@ -11,16 +12,15 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     violations=dict(type="BatchViolationsHook", interval=10),
-)
-custom_hooks = [
-    dict(type="ExactResumeHook"),
+    exact_resume=dict(type="ExactResumeHook"),
     # on several processes: the statistics of normalisation layers are averaged before evaluation
-    dict(type="SyncBuffersHook"),
-    dict(type="MetricsFileHook"),
-    dict(type="TSNEHook", level=1),
-    dict(type="RetrievalSheetHook", level=-1),
-    dict(type="TaxonomyHook"),
-]
+    sync_buffers=dict(type="SyncBuffersHook"),
+    taxonomy=dict(type="TaxonomyHook"),
+    metrics_file=dict(type="MetricsFileHook"),
+    tsne=dict(type="TSNEHook", level=1),
+    retrieval_sheet=dict(type="RetrievalSheetHook", level=-1),
+)
+custom_hooks = []  # your own; those above go on beside them
 
 env_cfg = dict(
     cudnn_benchmark=False,

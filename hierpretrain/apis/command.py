@@ -1,4 +1,4 @@
-"""What the command lines of all tools have in common."""
+"""The arguments that the commands which run a config have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hierpretrain.apis.config import load_config
 
 
 def read_level(text: str) -> int | str:
-    """Returns a level as functions take it, its number or its name, from the text that a command line has of it.
+    """Reads a level from a command line: its number, or else its name.
 
     Example:
         >>> read_level("2"), read_level("-1"), read_level("kind")
@@ -23,10 +23,16 @@ def read_level(text: str) -> int | str:
 
 
 def read_command(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Config]:
-    """Adds the common arguments, reads the command line, and loads the config with all that they say.
+    """Adds the common arguments to a parser, reads the command line, and loads the config that it names.
 
     Args:
-        parser: With the arguments of the tool itself, ``config`` among them.
+        parser: A parser with the arguments of the command itself; ``config`` must be one of them.
+
+    Returns:
+        The arguments, and the config with the overrides, ``work_dir`` and ``launcher`` that they say.
+
+    Raises:
+        ValueError: If the config cannot be read; see :func:`~hierpretrain.apis.load_config`.
     """
     parser.add_argument("--work-dir", help="where all that is written goes; work_dirs/<config name> if not given")
     parser.add_argument("--data-root", help="where the data set is; overrides the config's")

@@ -15,11 +15,15 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
+from hierpretrain.apis.pure_python import name_types
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+"""The keys of ``default_hooks`` that MMEngine's runner fills in."""
 
 _ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
     "activation_checkpointing",
@@ -43,15 +47,22 @@ _USUAL_HELPERS = re.compile(
 )
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Raises if a top-level key is none that anything reads, which MMEngine would pass over in silence.
+def _known_keys() -> set[str]:
+    return {name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")} | _ALSO_READ
 
-    Read are the arguments of MMEngine's ``Runner`` and what the tools add. A config's own intermediate values are
-    allowed if their name begins with an underscore or is one of those that OpenMMLab's bases use (``data_root``,
-    ``dataset_type``, ``*_pipeline``).
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Checks that every top-level key of a config is one that something reads. MMEngine ignores unknown keys.
+
+    Known keys are the arguments of MMEngine's ``Runner`` and a few that the tools read. A config may have intermediate
+    values of its own, under names that begin with an underscore or that OpenMMLab's base configs use for theirs
+    (``data_root``, ``dataset_type``, ``*_pipeline``).
+
+    Args:
+        config: The config, or another mapping with its keys.
 
     Raises:
-        ValueError: That names the key and the nearest known one.
+        ValueError: If a key is unknown; the message names it and the nearest known key.
 
     Example:
         >>> check_config({"model": {}, "train_pipeline": [], "_size": 64})
@@ -59,8 +70,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         Traceback (most recent call last):
         ValueError: the config has the unknown key 'custom_hook'; did you mean 'custom_hooks'? ...
     """
-    known = {name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")}
-    known |= _ALSO_READ
+    known = _known_keys()
     for key in config:
         if key not in known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
             nearest = difflib.get_close_matches(key, known, 1, cutoff=0.6)
@@ -73,10 +83,10 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 @contextmanager
 def nearest_names() -> Iterator[None]:
-    """Adds to MMEngine's error about an unknown ``type`` the nearest name that its registry knows.
+    """Turns MMEngine's error about an unknown ``type`` into one that suggests the nearest registered name.
 
     Raises:
-        ValueError: In place of the registry's ``KeyError``.
+        ValueError: Instead of the registry's ``KeyError``.
 
     Example:
         >>> with nearest_names():
@@ -104,14 +114,14 @@ def nearest_names() -> Iterator[None]:
 
 
 def find_config(name: str | os.PathLike[str]) -> Path:
-    """Returns the file of a config that is given by its path, or by its name in the model zoo.
+    """Returns the file of a config, given its path or its name in the model zoo.
 
     Args:
-        name: A file, or one of ours: ``'himulcone_emoji'`` or ``'hierpretrain::himulcone_emoji'``. A file is looked for
-            first.
+        name: A path, or a name such as ``'himulcone_emoji'`` or ``'hierpretrain::himulcone_emoji'``. If there is a file
+            of that path, it is taken.
 
     Raises:
-        ValueError: If there is neither; it says the nearest name.
+        ValueError: If there is no such file or name; the message suggests the nearest name.
 
     Example:
         >>> find_config("himulcone_emoji").name, find_config("hierpretrain::_base_/default_runtime.py").name
@@ -139,10 +149,14 @@ def load_config(
 ) -> Config:
     """Reads a config with its bases, overrides it and checks its keys.
 
+    A pure-Python config of MMEngine's (``with read_base():``, imported classes) becomes an ordinary one: types are
+    import paths, and only settings are left. Such a config may give its own intermediate values any name that does not
+    resemble a known key.
+
     Args:
         path: The config file, or its name in the model zoo: see :func:`find_config`.
         options: Dotted keys and their values, as ``--cfg-options`` gives them.
-        data_root: Where the data set is, for all three dataloaders.
+        data_root: The folder of the data set, for all three dataloaders.
 
     Raises:
         ValueError: If there is no such config, it or a base or a module of it is missing or fails, an option does not
@@ -151,6 +165,8 @@ def load_config(
     path = find_config(path)
     try:
         config = Config.fromfile(path)
+        if Config._is_lazy_import(os.fspath(path)):
+            _settle_pure_python(config)
     except SyntaxError as error:
         raise ValueError(f"{path}, or a base of it, is no Python: {error}") from error
     except FileNotFoundError as error:
@@ -163,7 +179,10 @@ def load_config(
     except Exception as error:  # a config is a program, and fails like one
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        raise ValueError(f"{path} is no config that can be read: {type(error).__name__}: {error}{where}") from error
+        why = f"{type(error).__name__}: {error}"
+        if type(error) is RuntimeError and not error.args:  # all that MMEngine says of it
+            why = "a pure-Python config may use what it imports as a type or value, and not call it"
+        raise ValueError(f"{path} is no config that can be read: {why}{where}") from error
     if data_root is not None:
         for key in DATALOADERS:
             if config.get(key):
@@ -173,16 +192,35 @@ def load_config(
     return config
 
 
+def _settle_pure_python(config: Config) -> None:
+    """Makes a pure-Python config an ordinary one, in place.
+
+    Its intermediate values, which may have any names, are removed: they would be unknown keys of the config that a run
+    writes. What resembles a known key stays, for :func:`check_config` to find. MMEngine does not import the
+    ``custom_imports`` of such a config by itself.
+    """
+    if config.get("custom_imports"):
+        import_modules_from_strings(**config.custom_imports)
+    name_types(config)
+    config.default_scope = config.get("default_scope") or PACKAGE
+    known = _known_keys()
+    for key in list(config):
+        near_known = difflib.get_close_matches(key, known, 1, cutoff=0.8)
+        if not near_known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
+            config.pop(key)
+
+
 def override(config: Config, options: Mapping[str, Any], name: str) -> None:
     """Overrides values of a config, in place.
 
     Args:
         config: The config.
         options: Dotted keys and their values, as ``--cfg-options`` gives them.
-        name: What a message shall call the config.
+        name: The name of the config in messages.
 
     Raises:
-        ValueError: If an option does not fit into the config, or begins with a key that nothing reads.
+        ValueError: If an option does not fit into the config, begins with a key that nothing reads, or names a hook
+            that the config does not have.
 
     Example:
         >>> config = Config(dict(model=dict(type="ResNet", depth=18)))
@@ -194,7 +232,36 @@ def override(config: Config, options: Mapping[str, Any], name: str) -> None:
         ValueError: the config has the unknown key 'modle'; did you mean 'model'? ...
     """
     check_config({key: None for key in (option.partition(".")[0] for option in options) if key not in config})
+    for option, value in options.items():
+        _check_hook(config, option, value)
     try:
         config.merge_from_dict(dict(options))
     except (KeyError, TypeError) as error:
         raise ValueError(f"the options do not fit into {name}: {error.args[0]}") from error
+
+
+def _check_hook(config: Config, option: str, value: Any) -> None:
+    """Checks that the hook which an option changes or leaves out exists.
+
+    HierPretrain's own hooks once stood in ``custom_hooks``, where options named them by their numbers.
+    """
+    top, _, rest = option.partition(".")
+    key, _, name = rest.partition(".")
+    hooks = config.get("default_hooks") or {}
+    if top == "custom_hooks" and key.isdecimal() and int(key) >= len(config.get("custom_hooks") or ()):
+        takers = [k for k, hook in hooks.items() if k not in MMENGINE_HOOKS and hook and _takes(hook, name)]
+        guess = " or ".join(f"default_hooks.{k}.{name}" for k in takers)
+        raise ValueError(
+            f"custom_hooks has no hook {key}; HierPretrain's own hooks go by their keys in default_hooks: "
+            + (f"did you mean {guess}?" if guess else f"here {', '.join(hooks)}")
+        )
+    if top == "default_hooks" and value is None and not name and key not in {*hooks, *MMENGINE_HOOKS}:
+        nearest = difflib.get_close_matches(key, hooks, 1, cutoff=0.6)
+        guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(hooks)}"
+        raise ValueError(f"default_hooks has no hook {key!r} to be left out; {guess}")
+
+
+def _takes(hook: Mapping[str, Any], option: str) -> bool:
+    """Returns whether a hook's constructor has an option."""
+    kind = registry.HOOKS.get(hook["type"]) if isinstance(hook.get("type"), str) else hook.get("type")
+    return kind is not None and option.partition(".")[0] in inspect.signature(kind).parameters

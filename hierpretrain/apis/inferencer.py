@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from hierpretrain.apis.images import Images, ImageSet, gather_images, read_pictu
 from hierpretrain.apis.index import Classification, EmbeddingIndex, SearchResult
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.launch import check_checkpoint
+from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.datasets.loading import PackInputs
@@ -343,7 +343,7 @@ def _find(model: str | os.PathLike[str] | Config, options: Mapping[str, Any] | N
     else:
         config, weights = find_model(os.fspath(model))
         name = Path(os.fspath(model).rpartition("::")[2]).stem
-    config = copy.deepcopy(config)
+    config = named_copy(config)
     override(config, options or {}, f"the config of {name}")
     if not isinstance(config.get("model"), Mapping):
         raise ValueError(f"the config must have a model, a dict with its type; it has {config.get('model')!r}")
@@ -392,12 +392,13 @@ def _warnings_only() -> Iterator[None]:
 def _effective(value: Any) -> Any:
     """Returns what of a config an embedding depends on, in one form, however the config was written and read."""
     if isinstance(value, Mapping):
-        return {key: _effective(value[key]) for key in sorted(value, key=str) if key not in _WITHOUT_EFFECT}
+        effective = {key: _effective(value[key]) for key in sorted(value, key=str) if key not in _WITHOUT_EFFECT}
+        return effective | ({"type": type_name(value["type"])} if "type" in value else {})
     return [_effective(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _kind(transform: Mapping[str, Any]) -> str:
-    return str(transform.get("type")).split(".")[-1]
+    return type_name(transform.get("type"))
 
 
 def _pipeline(config: Config) -> tuple[int | None, _Pipeline]:
@@ -424,7 +425,7 @@ def _theirs(config: Config) -> Mapping[str, Any]:
 def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
     """Builds the encoder of a config, ours or one of mmpretrain's, and loads its weights."""
     options = dict(config.model)
-    kind = registry.MODELS.get(_kind(options))
+    kind = registry.MODELS.get(str(options.get("type")))
     ours = isinstance(kind, type) and issubclass(kind, HierarchicalContrastive)
     if ours:
         options["loss"] = None

@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -18,12 +18,14 @@ from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
-from hierpretrain.apis.config import DATALOADERS, nearest_names
+from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
+from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -31,15 +33,22 @@ _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
 
 def build_runner(config: Config) -> Runner:
-    """Builds the runner of a config, whose ``launcher`` may also start processes that have no GPU.
+    """Builds the runner of a config, on one process or many, with or without a GPU.
 
-    Dataloaders collate as mmpretrain's do and keep their workers, and the log counts iterations where the training does
-    (``train_cfg.by_epoch=False``), unless the config says otherwise. ``resume=True`` without ``load_from`` goes on from
-    the newest checkpoint of the work directory, if there is one, and ``config`` then says which.
+    These defaults hold unless the config says otherwise. Dataloaders collate as mmpretrain's do and keep their workers.
+    The log counts iterations where the training does (``train_cfg.by_epoch=False``). A scheduler without ``end`` goes
+    on to the end of the training. A key of ``default_hooks`` whose value is ``None`` leaves a hook out, and a hook of
+    ``custom_hooks`` replaces HierPretrain's default hook of the same type.
+
+    Args:
+        config: The config, with its ``work_dir``. It is changed: types that are classes become import paths, and
+            ``resume=True`` without ``load_from`` takes the newest checkpoint of the work directory, if there is one.
 
     Raises:
-        ValueError: If the launcher did not start this process, or processes would start from different checkpoints.
+        ValueError: If the launcher did not start this process, processes would start from different checkpoints, or a
+            type is a class that no import path leads to.
     """
+    name_types(config)
     looked_for = config.get("resume") and not config.get("load_from")
     if looked_for:
         config.load_from = newest_checkpoint(config.work_dir)
@@ -52,7 +61,7 @@ def build_runner(config: Config) -> Runner:
                 pin_memory=torch.cuda.is_available(),
             )
             config[key] = ConfigDict({**defaults, **config[key]})
-    _settle_log(config)
+    replaced = _settle_hooks(config)
     launcher = config.get("launcher", "none")
     if launcher == "slurm":
         _take_over_slurm_environment()
@@ -61,6 +70,8 @@ def build_runner(config: Config) -> Runner:
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+    if replaced:
+        runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
     _check_same_start(config.get("load_from"))
     if config.get("resume"):
         runner.logger.info(f"resuming from {config.load_from}")
@@ -71,11 +82,11 @@ def build_runner(config: Config) -> Runner:
 
 @contextmanager
 def config_errors() -> Iterator[None]:
-    """Says what a config has that nothing takes: unknown types, as :func:`nearest_names` does, and unknown options.
+    """Turns errors about unknown types and options of a config into one line each.
 
     Raises:
-        ValueError: In place of the registry's ``KeyError``, and of the ``TypeError`` of a constructor that was given an
-            option which it does not have, or not one which it needs.
+        ValueError: Instead of the registry's ``KeyError`` (see :func:`nearest_names`), and of the ``TypeError`` of a
+            constructor that got an unknown option or lacks a required one.
 
     Example:
         >>> with config_errors():
@@ -93,10 +104,10 @@ def config_errors() -> Iterator[None]:
 
 
 def check_optimizer(config: Config) -> None:
-    """Raises unless the types of the optimizer and its schedulers exist, which MMEngine says late or not clearly.
+    """Checks that the types of the optimizer and its schedulers exist. MMEngine does so late, or without a clear error.
 
     Raises:
-        KeyError: What a registry says of other types, for :func:`config_errors`.
+        KeyError: If one does not, with the text that a registry has for unknown types; see :func:`config_errors`.
     """
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
@@ -107,26 +118,65 @@ def check_optimizer(config: Config) -> None:
             raise KeyError(f"{name} is not in the {types.scope}::{types.name} registry")
 
 
-def _settle_log(config: Config) -> None:
-    hooks = dict(config.get("default_hooks") or {})
-    if hooks.get("violations", "") is None:  # as MMEngine lets one leave its own hooks out
-        del hooks["violations"]
+def _settle_hooks(config: Config) -> list[str]:
+    """Decides which hooks run, and has the log count what the training counts.
+
+    MMEngine takes ``None`` for its own default hooks alone. Older configs list HierPretrain's hooks in
+    ``custom_hooks``, and none may run twice.
+
+    Returns:
+        The keys of the default hooks that hooks of ``custom_hooks`` replace.
+    """
+    hooks = {k: v for k, v in (config.get("default_hooks") or {}).items() if v is not None or k in MMENGINE_HOOKS}
+    listed = set(map(_hook_name, config.get("custom_hooks") or ()))
+    replaced = [k for k, hook in hooks.items() if k not in MMENGINE_HOOKS and _hook_name(hook) in listed]
+    for key in replaced:
+        del hooks[key]
     if config.get("train_cfg") and not config.train_cfg.get("by_epoch", True):
         config.log_processor = ConfigDict({"by_epoch": False, **(config.get("log_processor") or {})})
         logger = hooks.get("logger", dict(type="LoggerHook"))
-        if logger is not None and logger["type"] == "LoggerHook":
+        if isinstance(logger, dict) and _hook_name(logger) == "LoggerHook":
             hooks["logger"] = {"log_metric_by_epoch": False, **logger}
     config.default_hooks = ConfigDict(hooks)
+    return replaced
+
+
+def _hook_name(hook: Any) -> str:
+    return type_name(hook.get("type") if isinstance(hook, dict) else type(hook))
 
 
 class _Runner(Runner):
-    """MMEngine's, but it says less on the terminal, and evaluates a frozen encoder on several processes too."""
+    """MMEngine's runner with short lines on the terminal, schedules that end with the training, and frozen models."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Builds the logger, whose lines in the terminal are short; its file has all of them."""
+        """Builds the logger, with short lines on the terminal and all lines in its file."""
         logger = super().build_logger(*args, **kwargs)
         shorten_terminal(logger)
         return logger
+
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
+        """Builds schedulers, of which one without ``end`` goes on to the end of the training.
+
+        A scheduler that would begin after the training is left out, where MMEngine raises. In a training that counts
+        iterations, the end is that number of iterations, where MMEngine takes the whole training for one epoch.
+        """
+        kept = []
+        for part in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
+            if isinstance(part, dict) and "end" not in part:
+                part = {**part, "end": self._end_of(part)}
+                if part.get("begin", 0) >= part["end"]:
+                    self.logger.info(f"{type_name(part['type'])} is left out: the training ends before it begins")
+                    continue
+            kept.append(part)
+        return super()._build_param_scheduler(kept, optim_wrapper)
+
+    def _end_of(self, scheduler: dict[str, Any]) -> float:
+        """Returns the end of the training in the unit of a scheduler: epochs or iterations."""
+        if not scheduler.get("by_epoch", True):
+            return self.max_iters
+        if not scheduler.get("convert_to_iter_based") or isinstance(self.train_loop, EpochBasedTrainLoop):
+            return self.max_epochs
+        return (self.max_iters + 0.5) / len(self.train_dataloader)  # MMEngine rounds iterations down
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for several processes, unless there is no gradient to exchange, which torch refuses."""
@@ -136,10 +186,10 @@ class _Runner(Runner):
 
 
 def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -> None:
-    """Raises unless a checkpoint has every weight of a model, and no others.
+    """Checks that a checkpoint has every weight of a model, and no others.
 
-    MMEngine would go on with the random weights of whatever a checkpoint lacks, and evaluate or train those. Weights of
-    a projection or a loss that the model leaves out (``None``) may be in the file.
+    MMEngine would evaluate or train a model with random weights where a checkpoint lacks some. The file may have the
+    weights of a projection or a loss that the model leaves out (``None``).
 
     Args:
         model: The model, wrapped for several processes or not.
@@ -147,7 +197,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
         whole: Whether the model is all that was trained; otherwise the file may have the weights of other parts.
 
     Raises:
-        ValueError: If the file is missing or damaged, or is that of another model.
+        ValueError: If the file is missing, damaged or of another model.
     """
     if "://" not in checkpoint and not os.path.isfile(checkpoint):
         raise ValueError(f"there is no checkpoint {checkpoint}")
@@ -173,7 +223,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
 
 
 def _start_processes_on_cpu(config: Config) -> None:
-    """Does what MMEngine does for its launchers, without the GPU that it takes for granted."""
+    """Initialises the processes of a launcher on CPUs; MMEngine takes GPUs for granted."""
     if config.launcher not in ("pytorch", "slurm"):
         raise ValueError(
             f"without a GPU, launcher must be 'none', 'pytorch' or 'slurm'; it is {config.launcher!r}. "
@@ -224,9 +274,10 @@ def _take_over_slurm_environment() -> None:
 
 
 def _check_same_start(file: str | None) -> None:
-    """Raises on all processes unless they would start from one checkpoint, or wait for each other for ever.
+    """Checks, on all processes, that they start from one checkpoint.
 
-    Files are compared by name and content: each process would train from its own.
+    Files are compared by name and content. With different files, or where some processes have none, processes would
+    train different weights or wait for each other for ever.
     """
     if get_world_size() == 1:
         return
@@ -240,7 +291,7 @@ def _check_same_start(file: str | None) -> None:
 
 
 def _signature(file: str | None) -> str:
-    """Returns a checkpoint's name with, of one that is a local file, its content's checksum."""
+    """Returns the name of a checkpoint, and the checksum of its content if it is a local file."""
     if not file:
         return "none"
     name = os.path.basename(file)

@@ -1,4 +1,4 @@
-"""What a test pipeline does to an image, as data that a program in any language can follow."""
+"""The description of a test pipeline as data, for programs in any language to follow."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def describe_steps(transforms: Sequence[Any], min_side: int | None = None) -> li
       Pillow averages over all the pixels that fall on one when it shrinks a picture, OpenCV does not.
     - ``crop``: the middle ``height`` x ``width``, from row ``round((rows - height) / 2)`` on, and column likewise,
       where a half is rounded to the even number.
-    - ``other``: any other transform, as it prints.
+    - ``other``: any other transform, with its ``repr``.
 
     Args:
         transforms: The built transforms between opening and packing.
-        min_side: That of :class:`~hierpretrain.datasets.loading.LoadRGB`.
+        min_side: The smallest side, in pixels, to which a JPEG may be decoded: the option of
+            :class:`~hierpretrain.datasets.loading.LoadRGB`. ``None``: JPEGs are decoded at full size.
 
     Returns:
-        A list for JSON, in the order of the steps.
+        The steps in their order, as values that JSON has.
 
     Example:
         >>> resize = TorchVisonTransformWrapper(torchvision.Resize, size=48, interpolation="bilinear")

@@ -1,4 +1,4 @@
-"""Where a training can be watched, beside the terminal and the files of its work directory."""
+"""Backends that show a training while it runs: TensorBoard, and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hierpretrain.apis.pure_python import type_name
+
 _TYPES = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
 WATCHERS = tuple(_TYPES)
 """The names that :func:`watch_with` takes."""
 
 
 def watch_with(config: Config, names: Sequence[str]) -> None:
-    """Adds backends to a config's visualizer, which get all scalars and pictures of the run.
+    """Adds backends to a config's visualizer, so that they show all scalars and pictures of the run.
 
     ``'tensorboard'`` writes event files below the work directory. ``'wandb'`` sends to the project ``hierpretrain`` of
     Weights & Biases under the name of the work directory, or with ``WANDB_MODE=offline`` in the environment writes to
     the work directory alone. Backends that the config has already stay as they are.
 
     Args:
-        config: Of a run, with its ``work_dir``; it is changed.
-        names: Some of ``WATCHERS``.
+        config: The config of a run, with its ``work_dir``; its ``visualizer`` is changed.
+        names: Names of backends, from ``WATCHERS``.
 
     Raises:
         ValueError: If a name is unknown, or its package is not installed.
@@ -46,7 +48,7 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
     }
     backends = visualizer["vis_backends"] or []
     backends = [backends] if isinstance(backends, dict) else list(backends)
-    present = {backend["type"] for backend in backends}
+    present = {type_name(backend["type"]) for backend in backends}
     backends += [_backend(name, config) for name in dict.fromkeys(names) if _TYPES[name] not in present]
     config.visualizer = {**visualizer, "vis_backends": backends}
 

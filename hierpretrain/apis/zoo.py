@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import os
 
@@ -14,6 +13,7 @@ from modelindex.models.Result import Result
 
 from hierpretrain._inheritance import PACKAGE, list_configs
 from hierpretrain.apis.config import find_config, load_config
+from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.files import SHIPPED
 from hierpretrain.models import HierarchicalContrastive
 
@@ -21,7 +21,7 @@ _TASK = "Image Retrieval"  # mmpretrain's name for what ImageRetrievalInferencer
 
 
 def find_model(name: str | os.PathLike[str]) -> tuple[Config, str | None]:
-    """Returns the config of a model, and where its weights are.
+    """Returns the config of a model of the zoo, and the address of its weights.
 
     Args:
         name: A config file, a name of ours (see :func:`~hierpretrain.apis.config.find_config`) or a name of
@@ -31,7 +31,8 @@ def find_model(name: str | os.PathLike[str]) -> tuple[Config, str | None]:
         The config, and the address of its weights, or ``None`` if it has none. Ours have none.
 
     Raises:
-        ValueError: If there is no such model; it says the nearest names. As :func:`~hierpretrain.apis.load_config`.
+        ValueError: If there is no such model, and the message suggests the nearest names; or if the config cannot be
+            read, see :func:`~hierpretrain.apis.load_config`.
 
     Example:
         >>> config, weights = find_model("himulcone_emoji")
@@ -60,9 +61,9 @@ def find_model(name: str | os.PathLike[str]) -> tuple[Config, str | None]:
 
 
 def register_zoo() -> None:
-    """Adds our models to mmpretrain's: ``list_models('himul*')`` and ``get_model('himulcone_emoji')`` know them then.
+    """Adds our models to mmpretrain's, for ``list_models('himul*')`` and ``get_model('himulcone_emoji')`` to find.
 
-    Called once more, it does nothing. Importing HierPretrain does not call it.
+    A second call does nothing. Importing HierPretrain does not call it.
 
     Raises:
         ValueError: If a model of another package has one of our names.
@@ -98,28 +99,29 @@ def _is_ours(name: str) -> bool:
 def mmpretrain_config(name: str | os.PathLike[str] | Config) -> Config:
     """Returns a config of ours as mmpretrain's ``get_model`` and ``FeatureExtractor`` take it.
 
-    They build models and transforms in the scope of mmpretrain, and open images themselves, into arrays in BGR order.
-    So types get our scope, and arrays become pictures in the place of :class:`~hierpretrain.datasets.LoadRGB`; the
-    transparent parts of an image are not laid on white then, as they are by it.
+    They build models and transforms in the scope of mmpretrain, and open images themselves, as arrays in BGR order. So
+    types get our scope, and a transform from arrays to pictures replaces
+    :class:`~hierpretrain.datasets.LoadRGB`, which alone lays the transparent parts of an image on white.
 
     Args:
         name: A config, its file, or its name in the model zoo.
 
     Raises:
-        ValueError: As :func:`~hierpretrain.apis.load_config`.
+        ValueError: If the config cannot be read; see :func:`~hierpretrain.apis.load_config`.
 
     Example:
         >>> config = mmpretrain_config("himulcone_emoji")
         >>> config.model["_scope_"], [transform.type for transform in config.test_dataloader.dataset.pipeline][:2]
         ('hierpretrain', ['LoadImageFromFile', 'NumpyToPIL'])
     """
-    config = copy.deepcopy(name) if isinstance(name, Config) else load_config(name)
+    config = named_copy(name) if isinstance(name, Config) else load_config(name)
     config.model["_scope_"] = PACKAGE
     if config.get("test_dataloader"):
         dataset = config.test_dataloader.dataset
-        dataset.type = f"{PACKAGE}.{dataset.type.removeprefix(f'{PACKAGE}.')}"
+        if "." not in dataset.type:
+            dataset.type = f"{PACKAGE}.{dataset.type}"
         opening = [ConfigDict(type="LoadImageFromFile"), ConfigDict(type="NumpyToPIL", to_rgb=True)]
-        rest = [transform for transform in dataset.pipeline if transform.type.split(".")[-1] != "LoadRGB"]
+        rest = [transform for transform in dataset.pipeline if type_name(transform.type) != "LoadRGB"]
         dataset.pipeline = opening + [ConfigDict({**transform, "_scope_": PACKAGE}) for transform in rest]
     return config
 
@@ -128,8 +130,8 @@ def image_retriever(model: HierarchicalContrastive) -> ImageToImageRetriever:
     """Wraps a model for mmpretrain's ``ImageRetrievalInferencer`` and ``inference_model``, which want a retriever.
 
     ``ImageRetrievalInferencer(image_retriever(get_model("himulcone_emoji", FILE)), prototype="photos")`` then compares
-    every image with every one of the folder ``photos``. For more than a few thousand images, and for what the tree
-    knows of them, see :class:`~hierpretrain.apis.EmbeddingInferencer`.
+    an image with every image of the folder ``photos``. :class:`~hierpretrain.apis.EmbeddingInferencer` is for more than
+    a few thousand images, and for searches that know the tree.
 
     Args:
         model: A model that mmpretrain's ``get_model`` has built.

@@ -85,8 +85,8 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         ".json, .jsonl); without any, the config's test data set",
     )
     group = parser.add_argument_group("the config's test data set, if no images are given")
-    group.add_argument("--data-root", help="where it is; the config's place by default")
-    group.add_argument("--splits", nargs="+", help="its splits; those of the config by default")
+    group.add_argument("--data-root", help="where it is; the folder of the config by default")
+    group.add_argument("--splits", nargs="+", help="its splits; the splits of the config by default")
 
 
 def read_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -52,7 +52,7 @@ def _draw(parser: argparse.ArgumentParser) -> None:
     if args.picture != "recall":
         hook["seed"] = args.seed
     hook |= {name: getattr(args, name) for name in ("splits", "query", "gallery") if getattr(args, name)}
-    config.custom_hooks, config.test_evaluator = [hook], []
+    config.default_hooks, config.custom_hooks, config.test_evaluator = {}, [hook], []
     config.load_from, config.resume = args.checkpoint, False
     runner = build_runner(config)
     check_checkpoint(runner.model, args.checkpoint)

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole whenever they are there."""
+"""Checkpoints: written whole or not at all, and the newest one of a work directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hierpretrain.files import write_whole
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's local files, but a file is replaced whole or not at all, on ``kill -9`` and a full disk as well.
+    """MMEngine's backend of local files, with atomic writes: a kill or a full disk leaves the old file as it was.
 
     In a config: ``checkpoint=dict(type='CheckpointHook', backend_args=dict(backend='AtomicLocalBackend'))``.
     """
@@ -25,10 +25,13 @@ register_backend("AtomicLocalBackend", backend=AtomicLocalBackend, force=True)
 
 
 def newest_checkpoint(work_dir: str | Path) -> str | None:
-    """Returns the checkpoint of a work directory to go on from; ``None`` if there is none.
+    """Returns the newest checkpoint of a work directory, or ``None`` if there is none.
 
-    It is the one of the highest epoch, or of the highest iteration if that one was written later. It goes by the files,
-    not by MMEngine's note ``last_checkpoint``, which a kill can leave empty or behind.
+    The newest is the checkpoint of the highest epoch, or of the highest iteration if that was written later. MMEngine's
+    file ``last_checkpoint`` is not read: a kill can leave it empty or outdated.
+
+    Args:
+        work_dir: The work directory of a run.
 
     Example:
         >>> newest_checkpoint("no/such/directory") is None

@@ -1,4 +1,4 @@
-"""The curriculum of paper B: which level an epoch trains, by a schedule, and the level in the log."""
+"""The curriculum of paper B: schedules of the level that each epoch trains, and the hook that follows one."""
 
 from __future__ import annotations
 
@@ -96,15 +96,16 @@ def all_levels(num_epochs: int, num_levels: int) -> list[int]:
 
 @HOOKS.register_module()
 class LevelCurriculumHook(Hook):
-    """Moves the :class:`LevelTripletSampler` from level to level, and shows in the log which one it is.
+    """Moves the :class:`LevelTripletSampler` from level to level, and logs the level.
 
-    The level of an epoch depends on its number alone, so a resumed run has the level of one that was not stopped. The
-    log has ``stage_level``, where the curriculum stands, and ``level``, that of the batch, replayed ones included. A
-    step that replays draws from the levels that are trained, but not from those whose stage is still to come.
+    The level of an epoch depends on its number alone, so a resumed run has the same levels as an uninterrupted one. The
+    log has ``stage_level``, the level of the present stage, and ``level``, the level of the batch, which may be a
+    replayed one. A step that replays draws from the levels that are trained, but not from levels whose stage is still
+    to come.
 
     Args:
         levels: How many of the sampler's levels are trained, the coarsest first, or which; all by default.
-        schedule: A function of the registry ``LEVEL_SCHEDULES``, by name or, with options, as
+        schedule: A function of the registry ``LEVEL_SCHEDULES``, by name or itself; or, with options,
             ``dict(type='given_stages', epochs=[4, 2, 2])``.
 
     Raises:
@@ -113,7 +114,7 @@ class LevelCurriculumHook(Hook):
     """
 
     def __init__(
-        self, levels: int | Sequence[int] | None = None, schedule: str | Mapping[str, Any] = "equal_stages"
+        self, levels: int | Sequence[int] | None = None, schedule: str | Schedule | Mapping[str, Any] = "equal_stages"
     ) -> None:
         self.levels = levels
         self.schedule = dict(schedule) if isinstance(schedule, Mapping) else {"type": schedule}
@@ -134,8 +135,8 @@ class LevelCurriculumHook(Hook):
         self._levels = levels = self._trained(sampler)
         options = dict(self.schedule)
         name = options.pop("type", None)
-        function = LEVEL_SCHEDULES.get(name) if isinstance(name, str) else None
-        if function is None:
+        function = LEVEL_SCHEDULES.get(name) if isinstance(name, str) else name
+        if not callable(function):
             raise ValueError(
                 f"schedule must be one of {', '.join(map(repr, LEVEL_SCHEDULES.module_dict))}, not {name!r}"
             )

@@ -39,7 +39,7 @@ def encoder_fingerprint(
     names = (*parts, "data_preprocessor")
     preprocessor = model.data_preprocessor
     told = (
-        {name: (config or {}).get(name) for name in names},
+        {name: _canonical((config or {}).get(name)) for name in names},
         [getattr(model, name) for name in names],
         (preprocessor.mean.tolist(), preprocessor.std.tolist()),
         pipeline,
@@ -58,3 +58,11 @@ def encoder_fingerprint(
     for image in images:
         digest.update(image.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _canonical(options: Any) -> Any:
+    """Returns options in one form: a config may say them in any order, and types as names or as import paths."""
+    if isinstance(options, Mapping):
+        told = {key: _canonical(options[key]) for key in sorted(options) if key != "_scope_"}
+        return told | ({"type": str(options["type"]).rpartition(".")[2]} if "type" in options else {})
+    return [_canonical(option) for option in options] if isinstance(options, list | tuple) else options

@@ -22,6 +22,8 @@ class MetricsFileHook(Hook):
         filename: Of the file.
     """
 
+    priority = "BELOW_NORMAL"  # an evaluation that it makes up for finds what other hooks prepare
+
     def __init__(self, filename: str = "metrics.json") -> None:
         self.filename = filename
         self._trained: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The hook that makes a resumed run the run that was never stopped."""
+"""The hook that makes a resumed run equal to one that was never stopped."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from hierpretrain.registry import HOOKS
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Makes everything random a function of (seed, epoch, iteration), so that nothing random needs to be saved.
+    """Makes a resumed run equal to an uninterrupted one, since all that is random depends on (seed, epoch, iteration).
 
-    A dataset with ``seed`` and ``set_epoch``, as all of :mod:`hierpretrain.datasets`, augments an image by
-    (seed, epoch, image). Before every epoch and every iteration Python's, NumPy's and torch's generators start from
-    (seed, rank, iteration). The seed is the run's, which a resumed run has from its checkpoint; it takes the place of
-    one that the config gives a dataset or a sampler. A checkpoint in the middle of an epoch carries the place of the
-    batch sampler, if that is one with ``load_state_dict``, as :class:`hierpretrain.datasets.HierarchicalBatchSampler`.
-    On a CPU a resumed run ends with the weights of an uninterrupted one, bit for bit, if it has the same config and
+    A data set with ``seed`` and ``set_epoch``, as all of :mod:`hierpretrain.datasets`, augments an image by
+    (seed, epoch, image). Before every epoch and every iteration, the generators of Python, NumPy and torch start from
+    (seed, rank, iteration). The seed is the seed of the run; a resumed run has it from its checkpoint. It replaces a
+    seed that the config gives a data set or a sampler. A checkpoint in the middle of an epoch has the position of the
+    batch sampler, if the sampler has ``load_state_dict``, as :class:`hierpretrain.datasets.HierarchicalBatchSampler`.
+    On a CPU, a resumed run ends with the weights of an uninterrupted run, bit for bit, if it has the same config and
     number of threads.
 
     It cannot bring back what MMEngine does not save: gradients that ``accumulative_counts`` has gathered, and, for a
@@ -35,9 +35,10 @@ class ExactResumeHook(Hook):
 
     A checkpoint from the end of an epoch may be resumed on another number of processes, or with another batch size.
     Weights and the optimizer's state go on. Epochs then have another number of batches, so iterations are counted as if
-    all epochs had had as many, and the learning rate is that which the config, ``auto_scale_lr`` included, gives at
-    this epoch to a run that has always had as many. (MMEngine alone would go on with the lengths, in iterations, and
-    the learning rate of the old run, and a schedule with ``convert_to_iter_based`` would not come to its end.)
+    all epochs had had as many. The config, ``auto_scale_lr`` included, then gives the learning rate, as in a run that
+    has always had as many. (MMEngine alone would go on with the lengths, in iterations, and the learning rate of the
+    old run, and a schedule with ``convert_to_iter_based`` would not come to its end.) A run that is resumed to become
+    longer or shorter follows its own schedule, too.
 
     Needs a seed in the config, ``randomness=dict(seed=...)``, since MMEngine otherwise draws one for each start.
     """
@@ -49,7 +50,7 @@ class ExactResumeHook(Hook):
         self._batches_done = 0
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Keeps the sampler's place for the start of training, unless only weights are loaded.
+        """Keeps the position of the sampler for the start of training, unless only weights are loaded.
 
         Raises:
             ValueError: If epochs have another number of batches than the checkpoint's, and the schedule cannot follow.
@@ -58,9 +59,11 @@ class ExactResumeHook(Hook):
         if self._loaded and not self._loaded["position"] and isinstance(runner.train_loop, EpochBasedTrainLoop):
             if self._loaded["batches"] != len(runner.train_dataloader):
                 _convert(runner, checkpoint)
+        if runner._resume and "param_schedulers" in checkpoint:
+            _follow_length(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Hands the run's seed to the dataset and puts the sampler to its place.
+        """Hands the seed of the run to the data set, and moves the sampler to its position.
 
         Raises:
             ValueError: If the checkpoint lies in the middle of an epoch that this run cannot go on with.
@@ -81,14 +84,14 @@ class ExactResumeHook(Hook):
         if self._loaded and self._loaded["position"]:
             if not hasattr(sampler, "load_state_dict"):
                 raise ValueError(
-                    f"{_place(self._loaded)}, where {type(sampler).__name__} cannot go on; resume from the end of an "
+                    f"{_where(self._loaded)}, where {type(sampler).__name__} cannot go on; resume from the end of an "
                     "epoch, an epoch_*.pth"
                 )
             now = _plan(runner)
             then = {key: self._loaded.get(key, value) for key, value in now.items()}
             if then != now:
                 raise ValueError(
-                    _place(self._loaded)
+                    _where(self._loaded)
                     + "; its epochs have {batches} batches of {batch_size} on {processes} process(es)".format(**then)
                     + ", and this run's have {batches} of {batch_size} on {processes}; ".format(**now)
                     + "resume with as many, or from the end of an epoch, an epoch_*.pth"
@@ -119,10 +122,10 @@ class ExactResumeHook(Hook):
         self._batches_done = 0
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Adds the sampler's place: the batches of the epoch that have been trained on.
+        """Adds the position of the sampler: how many batches of the epoch have been trained on.
 
-        And takes functions out of the schedulers' states (``OneCycleLR`` has one): a file with them could not be loaded
-        as weights only, and a resumed run's schedulers have them from its config.
+        Functions in the states of schedulers (``OneCycleLR`` has one) are removed: torch would not load them as weights
+        only, and the schedulers of a resumed run have them from its config.
         """
         if "param_schedulers" in checkpoint:
             checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
@@ -148,7 +151,7 @@ def _without_functions(state: Any) -> Any:
     return [_without_functions(part) for part in state] if isinstance(state, list) else state
 
 
-def _place(loaded: dict[str, int]) -> str:
+def _where(loaded: dict[str, int]) -> str:
     """Returns where in an epoch a checkpoint was written, as the beginning of a message."""
     if loaded["position"] == loaded.get("batches"):
         return "the checkpoint was written after the last batch of an epoch, before the epoch's end was done"
@@ -165,7 +168,7 @@ def _plan(runner: Runner) -> dict[str, int | None]:
 
 
 def _convert(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """Makes a checkpoint from an epoch's end that of a run whose epochs always had as many batches as this one's.
+    """Turns a checkpoint from the end of an epoch into one of a run whose epochs always had as many batches as now.
 
     It goes through the schedule from the start, which the runner has just built for this run's epochs: there is no
     closed form of what several schedulers make of a learning rate.
@@ -184,21 +187,52 @@ def _convert(runner: Runner, checkpoint: dict[str, Any]) -> None:
                 f"{changed}: iterations are counted anew, from {epoch * batches} on, and {path} would be taken for "
                 "newer than what this run writes; resume into another work directory"
             )
-    schedule = ParamSchedulerHook()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # schedulers want a step of the optimizer before each of theirs
-        for _ in range(epoch):
-            for batch in range(batches):
-                schedule.after_train_iter(runner, batch)
-            schedule.after_train_epoch(runner)
-    if "optimizer" in checkpoint:
-        _take_over_rates(checkpoint["optimizer"], runner.optim_wrapper)
-    checkpoint.pop("param_schedulers", None)  # the runner keeps those that it has
+    _start_schedule(runner, checkpoint, epoch, 0)
     checkpoint["meta"]["iter"] = epoch * batches
     runner.logger.info(
         f"{changed}: iterations are counted from {epoch * batches} on, and the learning rate is that of this run's "
         "schedule"
     )
+
+
+def _follow_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """Has the learning rate follow this run's schedule if that ends elsewhere than the checkpoint's.
+
+    The state of a scheduler has its end in it: MMEngine would go on with the old length.
+    """
+    saved, schedulers = checkpoint["param_schedulers"], runner.param_schedulers
+    if not isinstance(saved, list) or not isinstance(schedulers, list):
+        return
+    for state, scheduler in zip(saved, schedulers, strict=False):
+        if getattr(scheduler, "need_val_args", False):
+            state["end"] = scheduler.end  # it looks at the metrics, and its end is all that the length of a run changes
+    if [state.get("end") for state in saved] == [scheduler.end for scheduler in schedulers]:
+        return
+    if any(getattr(scheduler, "need_val_args", False) for scheduler in schedulers):
+        raise ValueError(
+            "this run's schedule ends elsewhere than the checkpoint's, and one that looks at the metrics, as a part of "
+            "it does, cannot follow; resume with the same train_cfg and param_scheduler"
+        )
+    epochs = checkpoint["meta"]["epoch"] if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
+    batches = checkpoint["meta"]["iter"] - epochs * len(runner.train_dataloader)
+    _start_schedule(runner, checkpoint, epochs, batches)
+    runner.logger.info("the learning rate is that of this run's schedule, which ends elsewhere than the checkpoint's")
+
+
+def _start_schedule(runner: Runner, checkpoint: dict[str, Any], epochs: int, batches: int) -> None:
+    """Puts this run's schedule where it is after some epochs and some batches of the next, and has it kept."""
+    schedule = ParamSchedulerHook()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # schedulers want a step of the optimizer before each of theirs
+        for _ in range(epochs):
+            for batch in range(len(runner.train_dataloader)):
+                schedule.after_train_iter(runner, batch)
+            schedule.after_train_epoch(runner)
+        for batch in range(batches):
+            schedule.after_train_iter(runner, batch)
+    if "optimizer" in checkpoint:
+        _take_over_rates(checkpoint["optimizer"], runner.optim_wrapper)
+    checkpoint.pop("param_schedulers", None)  # the runner keeps those that it has
 
 
 def _take_over_rates(saved: dict[str, Any], wrapper: OptimWrapper) -> None:

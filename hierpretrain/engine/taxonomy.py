@@ -1,4 +1,4 @@
-"""The hook that tells the tree of the training data to the model."""
+"""The hook that hands the tree of the training data to the model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hierpretrain.taxonomy import Taxonomy
 class TaxonomyHook(Hook):
     """Calls ``model.set_taxonomy`` with the tree of the training data before training starts.
 
-    Losses over the classes of a level learn from it how the classes hang together, and that there are as many as they
-    were built for. Data without a tree and models without the method are left alone.
+    A loss over the classes of a level needs the tree to know how classes are related, and checks that there are as many
+    as it was built for. With data without a tree, or a model without the method, the hook does nothing.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -76,3 +76,37 @@ def test_the_options_of_a_config_are_known(tmp_path):
     assert load_config(tmp_path / "mine.py", {"model.type": "B", "_mine.x": 1}).model.type == "B"
     with pytest.raises(ValueError, match="unknown key 'modle'; did you mean 'model'"):
         load_config(tmp_path / "mine.py", {"modle.type": "B"})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "leveltriplet_openclipart",
+            {"custom_hooks.3.levels": 1},
+            r"custom_hooks has no hook 3; .*: did you mean default_hooks.curriculum.levels\?",
+        ),
+        (
+            "himulcone_emoji",
+            {"custom_hooks.3.level": 2},
+            r"did you mean default_hooks.tsne.level or default_hooks.retrieval_sheet.level\?",
+        ),
+        ("himulcone_emoji", {"custom_hooks.0.levels": 1}, "has no hook 0; .*: here timer, .*, tsne, retrieval_sheet"),
+        ("himulcone_emoji", {"default_hooks.tnse": None}, "no hook 'tnse' to be left out; did you mean 'tsne'"),
+        ("himulcone_emoji", {"default_hooks.xyz": None}, "no hook 'xyz' to be left out; there are timer, logger, "),
+    ],
+)
+def test_a_hook_that_is_not_there(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(name, options)
+
+
+def test_hooks_are_left_out_by_their_keys_and_one_s_own_changed_by_number(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "_base_ = 'hierpretrain::himulcone_emoji.py'\n"
+        "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]  # as older configs added one\n"
+    )
+    options = {"default_hooks.tsne": None, "default_hooks.runtime_info": None, "custom_hooks.0.momentum": 0.1}
+    config = load_config(tmp_path / "mine.py", options)
+    assert config.default_hooks.tsne is config.default_hooks.runtime_info is None
+    assert config.custom_hooks == [dict(type="EMAHook", momentum=0.1)]

@@ -7,13 +7,22 @@ import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 
-from hierpretrain.apis import build_runner, check_checkpoint
+from hierpretrain.apis import build_runner, check_checkpoint, load_config
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.registry import DATASETS
 from tests import distributed
 
 HEAD = dict(type="ProjectionHead", in_channels=64, out_channels=4)
 NUMBERS = itertools.count()  # of runs: each needs a name of its own
 LOSS = dict(type="LevelCrossEntropyLoss", num_classes=3, in_channels=4)
+
+
+@DATASETS.register_module()
+class Ten:
+    """A data set of ten images, whose loader is never asked for one."""
+
+    def __len__(self):
+        return 10
 
 
 def make(projection=None, loss=None, depth=18):
@@ -151,6 +160,76 @@ def test_the_newest_checkpoint_is_found_wherever_resume_is_set(tmp_path):
     assert config.load_from is runner._load_from is None
     assert not config.resume
     assert not runner._resume
+
+
+# ------------------------------------------------------------------ hooks and schedules
+def hooks_of(name, work_dir, **options):
+    """Returns the names of the hooks that a config of ours runs, in their order, and the lines about hooks."""
+    config = load_config(name, {"model.backbone.base_channels": 8, "model.projection": None, **options})
+    config.update(work_dir=str(work_dir), experiment_name=f"hooks_{next(NUMBERS)}", log_level="WARNING")
+    runner = build_runner(config)
+    return [type(hook).__name__ for hook in runner.hooks]
+
+
+EVERY_RUN = [
+    *("RuntimeInfoHook", "ExactResumeHook", "IterTimerHook", "DistSamplerSeedHook", "BatchViolationsHook"),
+    *("SyncBuffersHook", "TaxonomyHook", "LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
+]
+
+
+def test_hooks_run_in_their_order(tmp_path):
+    """What others rely on comes first: the tree and the level before the batches, exact resume before all of that."""
+    pictures = ["TSNEHook", "RetrievalSheetHook"]
+    assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
+    assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, "CheckpointHook"]
+    with_level = [*EVERY_RUN[:7], "LevelCurriculumHook", *EVERY_RUN[7:]]
+    assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, "CheckpointHook"]
+    assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
+
+
+def test_one_s_own_hooks_are_added_and_take_the_place_of_those_of_their_type(tmp_path):
+    ours = [*EVERY_RUN, "TSNEHook", "RetrievalSheetHook"]
+    added = hooks_of("himulcone_emoji", tmp_path, custom_hooks=[dict(type="EarlyStoppingHook", monitor="loss")])
+    assert added == [*ours, "CheckpointHook", "EarlyStoppingHook"]
+    listed = ["ExactResumeHook", "hierpretrain.engine.MetricsFileHook", "TSNEHook", "TSNEHook"]
+    hooks = [dict(type=kind) for kind in listed]
+    config = load_config("himulcone_emoji", {"custom_hooks": hooks, "default_hooks.retrieval_sheet": None})
+    config.update(work_dir=str(tmp_path / "listed"), experiment_name=f"hooks_{next(NUMBERS)}")
+    found = [type(hook).__name__ for hook in build_runner(config).hooks]
+    assert sorted(found) == sorted([*EVERY_RUN, "TSNEHook", "TSNEHook", "CheckpointHook"])
+    (log,) = (tmp_path / "listed").glob("*/*.log")
+    line = "custom_hooks replace default_hooks.exact_resume, .metrics_file, .tsne"
+    assert line in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("train_cfg", "schedulers", "expected"),
+    [
+        (dict(by_epoch=True, max_epochs=3), None, [("LinearLR", 0, 10), ("CosineAnnealingLR", 10, 30)]),
+        (dict(by_epoch=True, max_epochs=1), None, [("LinearLR", 0, 10)]),
+        (dict(by_epoch=False, max_iters=27), None, [("LinearLR", 0, 10), ("CosineAnnealingLR", 10, 27)]),
+        (dict(by_epoch=False, max_iters=4), None, [("LinearLR", 0, 10)]),
+        (dict(by_epoch=True, max_epochs=3), dict(type="PolyLR", by_epoch=False, begin=2), [("PolyLR", 2, 30)]),
+        (dict(by_epoch=True, max_epochs=3), dict(type="PolyLR"), [("PolyLR", 0, 3)]),
+        (dict(by_epoch=True, max_epochs=3), dict(type="PolyLR", begin=1, end=2), [("PolyLR", 1, 2)]),
+        (dict(by_epoch=True, max_epochs=3), [dict(type="PolyLR", begin=5, end=9)], [("PolyLR", 5, 9)]),
+    ],
+)
+def test_a_schedule_without_an_end_ends_with_the_training(tmp_path, train_cfg, schedulers, expected):
+    """Epochs have ten batches, and all but by_epoch=True alone counts batches."""
+    loader = dict(dataset=dict(type="Ten"), batch_size=1, num_workers=0)
+    options = dict(train_cfg=train_cfg, train_dataloader=dict(**loader, sampler=dict(type="DefaultSampler")))
+    _, runner = launch(
+        -1,
+        tmp_path,
+        "none",
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=1.0)),
+        param_scheduler=schedulers or load_config("himulcone_emoji").param_scheduler,
+        **options,
+    )
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    built = runner.build_param_scheduler(runner.param_schedulers)
+    assert [(type(part).__name__, part.begin, part.end) for part in built] == expected
 
 
 class _Started(Exception):

@@ -105,6 +105,9 @@ def test_levels_come_one_after_the_other_and_earlier_ones_among_them():
         (None, "all_levels", [4] * 8),
         (3, {"type": "given_stages", "epochs": [5, 2, 1]}, [1] * 5 + [2] * 2 + [3]),
         (2, "fine_to_coarse", [2] * 4 + [1] * 4),
+        (2, "hierpretrain.engine.curriculum.fine_to_coarse", [2] * 4 + [1] * 4),
+        (2, lambda epochs, levels: [1 + e % levels for e in range(epochs)], [1, 2] * 4),
+        (3, {"type": given_stages, "epochs": [5, 2, 1]}, [1] * 5 + [2] * 2 + [3]),
     ],
 )
 def test_levels_and_schedules_are_configured(levels, schedule, expected):

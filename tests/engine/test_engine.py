@@ -334,6 +334,35 @@ def test_epochs_of_the_same_length_go_on_with_what_was_saved(tmp_path):
     assert train(after, 3) == expected
 
 
+@pytest.mark.parametrize("done", [0, 3], ids=["end of an epoch", "middle of an epoch"])
+@pytest.mark.parametrize("epochs", [5, 9])
+def test_a_run_that_becomes_longer_or_shorter_has_the_rates_of_one_that_has_always_been(tmp_path, epochs, done):
+    def until(end):
+        run = training(8, tmp_path)
+        wrapper = run.optim_wrapper
+        run.param_schedulers[1] = CosineAnnealingLR.build_iter_from_epoch(wrapper, begin=2, end=end, epoch_length=8)
+        return run
+
+    expected = train(until(epochs), epochs)[24 + done :]
+    before, after = until(6), until(epochs)
+    train(before, 3)
+    schedule = ParamSchedulerHook()
+    for batch in range(done):
+        schedule.after_train_iter(before, batch)
+    checkpoint = saved(before, 3)
+    checkpoint["meta"]["iter"] += done
+    checkpoint["batch_sampler"]["position"] = done
+    resume(after, checkpoint)
+    after.train_dataloader = [None] * 8
+    rates = []
+    for batch in range(8 * (epochs - 3) - done):
+        rates += after.optim_wrapper.get_lr()["lr"]
+        schedule.after_train_iter(after, batch)
+        if (batch + done) % 8 == 7:
+            schedule.after_train_epoch(after)
+    assert rates == expected
+
+
 def test_what_cannot_follow_epochs_of_another_length_says_so(tmp_path):
     before = training(8, tmp_path)
     changed = "the checkpoint's epochs had 8 batches, and this run's 4"
@@ -341,6 +370,17 @@ def test_what_cannot_follow_epochs_of_another_length_says_so(tmp_path):
     after.param_schedulers.append(ReduceOnPlateauLR(after.optim_wrapper, monitor="map"))
     with pytest.raises(ValueError, match=f"{changed}, which a schedule that looks at the metrics cannot follow"):
         resume(after, saved(before, 2))
+    after = training(8, tmp_path)
+    after.param_schedulers[0] = ReduceOnPlateauLR(after.optim_wrapper, monitor="map", end=8)
+    checkpoint = saved(before, 2)
+    checkpoint["param_schedulers"][0] = ReduceOnPlateauLR(before.optim_wrapper, monitor="map", end=6).state_dict()
+    resume(after, checkpoint)
+    assert after.param_schedulers[0].end == 8
+    after.param_schedulers[1].end = 9
+    with pytest.raises(
+        ValueError, match="this run's schedule ends elsewhere than the checkpoint's, and one that looks"
+    ):
+        resume(after, checkpoint)
     after = training(4, tmp_path)
     after.optim_wrapper = OptimWrapperDict(only=after.optim_wrapper)
     with pytest.raises(ValueError, match=f"{changed}, which only a run with a single optimizer can follow"):

@@ -26,7 +26,9 @@ def _level_triplets(change: str = "", *overrides: str) -> tuple[str, Row]:
 
 
 def _levels(number: int) -> tuple[str, Row]:
-    return _level_triplets("level 1" if number == 1 else f"levels 1 to {number}", f"custom_hooks.3.levels={number}")
+    return _level_triplets(
+        "level 1" if number == 1 else f"levels 1 to {number}", f"default_hooks.curriculum.levels={number}"
+    )
 
 
 def _replayed(probability: float) -> str:
@@ -90,7 +92,7 @@ GROUPS: dict[str, dict[str, Row]] = {  # group -> {row: (method, what it overrid
         "No training": ("linear", []),
         "Leaf triplets": ("leaftriplet", []),
         **dict([_level_triplets(), _levels(1), _replay(0), _replay(1)]),
-        **dict([_level_triplets("no stages", "custom_hooks.3.schedule=all_levels", _replayed(1))]),
+        **dict([_level_triplets("no stages", "default_hooks.curriculum.schedule=all_levels", _replayed(1))]),
         **dict([_level_triplets("branch h_max", "model.loss.max_level=branch")]),
         "HiMulConE": ("himulcone", []),
     },

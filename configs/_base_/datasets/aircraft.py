@@ -6,19 +6,22 @@ train_pipeline = [_load, dict(type="CropBottom", pixels=20), *_views]
 _load, *_single = _base_.test_pipeline
 test_pipeline = [_load, dict(type="CropBottom", pixels=20), *_single]
 
+
+def _dataset(**options):
+    return dict(type="FGVCAircraft", data_root="data/fgvc-aircraft-2013b", **options)
+
+
 train_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="FGVCAircraft", data_root="data/fgvc-aircraft-2013b", split=["train", "val"], pipeline=train_pipeline
-    ),
+    dataset=_dataset(split=["train", "val"], pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="FGVCAircraft", data_root="data/fgvc-aircraft-2013b", split="test", pipeline=test_pipeline),
+    dataset=_dataset(split="test", pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = [

@@ -1,17 +1,22 @@
 # CIFAR-100: 20 superclasses, 100 classes, 32 px.
 _base_ = "../pipelines/cifar32.py"
 
+
+def _dataset(**options):
+    return dict(type="CIFAR100", data_root="data/cifar-100-python", **options)
+
+
 train_dataloader = dict(
     batch_size=256,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(type="CIFAR100", data_root="data/cifar-100-python", split="train", pipeline={{_base_.train_pipeline}}),
+    dataset=_dataset(split="train", pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="CIFAR100", data_root="data/cifar-100-python", split="test", pipeline={{_base_.test_pipeline}}),
+    dataset=_dataset(split="test", pipeline={{_base_.test_pipeline}}),
 )
 test_dataloader = val_dataloader
 val_evaluator = [

@@ -1,17 +1,22 @@
 # CUB-200-2011: 100 species to train; each image of the 100 others is a query among the rest.
 _base_ = "../pipelines/views224.py"
 
+
+def _dataset(**options):
+    return dict(type="CUB200", data_root="data/CUB_200_2011", **options)
+
+
 train_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(type="CUB200", data_root="data/CUB_200_2011", split="train", pipeline={{_base_.train_pipeline}}),
+    dataset=_dataset(split="train", pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="CUB200", data_root="data/CUB_200_2011", split="test", pipeline={{_base_.test_pipeline}}),
+    dataset=_dataset(split="test", pipeline={{_base_.test_pipeline}}),
 )
 test_dataloader = val_dataloader
 val_evaluator = [

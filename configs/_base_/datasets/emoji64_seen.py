@@ -66,10 +66,7 @@ val_evaluator = [
 ]
 # at the end: every task on test images of seen and of unseen classes
 test_dataloader = dict(
-    batch_size=128,
-    num_workers=1,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=_dataset(_splits("all", "train", "val", "test"), {{_base_.test_pipeline}}),
+    val_dataloader, dataset=_dataset(_splits("all", "train", "val", "test"), {{_base_.test_pipeline}})
 )
 test_evaluator = [
     *_search("seen", "test", "train", "val"),

@@ -3,35 +3,30 @@
 # finest level has all 1,000 classes. Other files and cuts: docs/datasets/imagenet.md.
 _base_ = "../pipelines/views224.py"
 
-train_dataloader = dict(
-    batch_size=512,  # of all processes together in the paper: on 8 GPUs, 64 each
-    num_workers=8,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
+
+def _dataset(**options):
+    return dict(
         type="ImageNet",
         data_root="data/imagenet",
         hierarchy="data/imagenet/data.noun",
         depths=(2,),
         align=True,
         level_names=("superclass", "class"),
-        split="train",
-        pipeline={{_base_.train_pipeline}},
-    ),
+        **options,
+    )
+
+
+train_dataloader = dict(
+    batch_size=512,  # of all processes together in the paper: on 8 GPUs, 64 each
+    num_workers=8,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=_dataset(split="train", pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="ImageNet",
-        data_root="data/imagenet",
-        hierarchy="data/imagenet/data.noun",
-        depths=(2,),
-        align=True,
-        level_names=("superclass", "class"),
-        split="val",
-        pipeline={{_base_.test_pipeline}},
-    ),
+    dataset=_dataset(split="val", pipeline={{_base_.test_pipeline}}),
 )
 test_dataloader = val_dataloader
 val_evaluator = [

@@ -2,25 +2,22 @@
 # validation images a seeded fifth are queries, the rest the gallery. (The paper published neither list nor seed.)
 _base_ = "../pipelines/views224.py"
 
+
+def _dataset(**options):
+    return dict(type="INaturalist", data_root="data/inaturalist", year="2017", **options)
+
+
 train_dataloader = dict(
     batch_size=512,  # of all processes together in the paper: on 8 GPUs, 64 each
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="INaturalist", data_root="data/inaturalist", year="2017", split="train", pipeline={{_base_.train_pipeline}}
-    ),
+    dataset=_dataset(split="train", pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="INaturalist",
-        data_root="data/inaturalist",
-        year="2017",
-        split=["query", "gallery"],
-        pipeline={{_base_.test_pipeline}},
-    ),
+    dataset=_dataset(split=["query", "gallery"], pipeline={{_base_.test_pipeline}}),
 )
 test_dataloader = val_dataloader
 val_evaluator = [

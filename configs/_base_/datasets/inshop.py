@@ -2,17 +2,22 @@
 # Every layout in which the set is met is found below data_root; so is a folder given by --data-root.
 _base_ = "../pipelines/views224.py"
 
+
+def _dataset(**options):
+    return dict(type="InShop", data_root="data/inshop", **options)
+
+
 train_dataloader = dict(
     batch_size=512,  # of all processes together in the paper: on 8 GPUs, 64 each
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(type="InShop", data_root="data/inshop", split="train", pipeline={{_base_.train_pipeline}}),
+    dataset=_dataset(split="train", pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="InShop", data_root="data/inshop", split=["query", "gallery"], pipeline={{_base_.test_pipeline}}),
+    dataset=_dataset(split=["query", "gallery"], pipeline={{_base_.test_pipeline}}),
 )
 test_dataloader = val_dataloader
 

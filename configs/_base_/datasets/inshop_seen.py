@@ -57,10 +57,7 @@ val_dataloader = dict(
 )
 val_evaluator = _search("seen", query="seen_val")  # each image of these products among the others
 test_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=_dataset(_splits("all", "train", "query", "gallery"), {{_base_.test_pipeline}}),
+    val_dataloader, dataset=_dataset(_splits("all", "train", "query", "gallery"), {{_base_.test_pipeline}})
 )
 test_evaluator = [
     *_search("seen"),

@@ -58,10 +58,7 @@ val_dataloader = dict(
 )
 val_evaluator = [*_search("seen", "val"), *_classify("seen", "val")]
 test_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=_dataset(_splits("all", "train", "val", "test"), {{_base_.test_pipeline}}),
+    val_dataloader, dataset=_dataset(_splits("all", "train", "val", "test"), {{_base_.test_pipeline}})
 )
 test_evaluator = [
     *_search("seen", "test"),

@@ -2,29 +2,24 @@
 # folders, five deep, some images in several of them.
 _base_ = "../pipelines/emoji48.py"
 
+
+def _dataset(**options):
+    return dict(type="OpenClipart96", data_root="data/openclipart96", **options)
+
+
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="OpenClipart96",
-        data_root="data/openclipart96",
-        split=["small", "medium", "large"],
-        pipeline={{_base_.train_pipeline}},
-    ),
+    dataset=_dataset(split=["small", "medium", "large"], pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=128,
     num_workers=1,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="OpenClipart96", data_root="data/openclipart96", split="val", pipeline={{_base_.test_pipeline}}),
+    dataset=_dataset(split="val", pipeline={{_base_.test_pipeline}}),
 )
-test_dataloader = dict(
-    batch_size=128,
-    num_workers=1,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="OpenClipart96", data_root="data/openclipart96", split="test", pipeline={{_base_.test_pipeline}}),
-)
+test_dataloader = dict(val_dataloader, dataset=_dataset(split="test", pipeline={{_base_.test_pipeline}}))
 
 val_evaluator = [
     dict(type="RetrievalMetric", levels=["level1", "level2"]),

@@ -1,27 +1,22 @@
 # Stanford Online Products: 59,551 training images; 60,502 of other products, each a query among the others.
 _base_ = "../pipelines/views224.py"
 
+
+def _dataset(**options):
+    return dict(type="StanfordOnlineProducts", data_root="data/Stanford_Online_Products", **options)
+
+
 train_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="StanfordOnlineProducts",
-        data_root="data/Stanford_Online_Products",
-        split="train",
-        pipeline={{_base_.train_pipeline}},
-    ),
+    dataset=_dataset(split="train", pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="StanfordOnlineProducts",
-        data_root="data/Stanford_Online_Products",
-        split="test",
-        pipeline={{_base_.test_pipeline}},
-    ),
+    dataset=_dataset(split="test", pipeline={{_base_.test_pipeline}}),
 )
 test_dataloader = val_dataloader
 val_evaluator = [

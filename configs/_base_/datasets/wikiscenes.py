@@ -6,39 +6,24 @@ _base_ = "../pipelines/views224.py"
 
 _learn = ["small_concept", "medium_concept", "large_concept"]  # the layer on top learns from all cathedrals
 
+
+def _dataset(**options):
+    return dict(type="WikiScenes", data_root="data/wikiscenes", pipeline={{_base_.test_pipeline}}, **options)
+
+
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="WikiScenes",
-        data_root="data/wikiscenes",
-        split=["small", "small_concept"],
-        pipeline={{_base_.test_pipeline}},
-    ),
+    dataset=_dataset(split=["small", "small_concept"]),
 )
 val_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="WikiScenes",
-        data_root="data/wikiscenes",
-        split=[*_learn, "val"],
-        pipeline={{_base_.test_pipeline}},
-    ),
+    dataset=_dataset(split=[*_learn, "val"]),
 )
-test_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="WikiScenes",
-        data_root="data/wikiscenes",
-        split=[*_learn, "val", "val_easy"],
-        pipeline={{_base_.test_pipeline}},
-    ),
-)
+test_dataloader = dict(val_dataloader, dataset=_dataset(split=[*_learn, "val", "val_easy"]))
 val_evaluator = [dict(type="AveragePrecisionMetric", levels=["concept"], train=_learn, test="val")]
 test_evaluator = [
     *val_evaluator,

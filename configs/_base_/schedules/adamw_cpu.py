@@ -1,8 +1,9 @@
-# Five epochs from scratch, with a warm-up of one.
+# Five epochs from scratch, with a warm-up of one. The decay goes on to the end of the training: MMEngine fills in the
+# `end` that a scheduler leaves out.
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, end=5, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=1, convert_to_iter_based=True),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=5, val_interval=5)
 auto_scale_lr = dict(base_batch_size=64, enable=False)
