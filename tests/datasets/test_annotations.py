@@ -331,9 +331,7 @@ def test_wrong_json(tmp_path, line, message):
 
 def test_wrong_json_file(tmp_path):
     (tmp_path / "list.json").write_text('[\n{"image": "a.jpg",\n')
-    with pytest.raises(
-        ValueError, match=r"list\.json:3: no JSON: .* at column 1; the file is truncated; correct the list"
-    ):
+    with pytest.raises(ValueError, match=r"list\.json:3: no JSON: .* at column 1; the file is truncated; correct"):
         read_json(tmp_path / "list.json", tmp_path)
     (tmp_path / "list.json").write_text('{"image": "a.jpg"}')
     with pytest.raises(ValueError, match="must be a list of objects, one an image; it is a dict"):

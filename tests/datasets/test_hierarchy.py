@@ -152,11 +152,9 @@ def test_missing_classes(logged):
         tree.paths([])
     with pytest.raises(ValueError, match="missing must be 'error' or 'drop'; it is 'skip'"):
         tree.paths(["x"], missing="skip")
-    with pytest.raises(
-        ValueError, match="policy must be one of 'error', 'first', 'last', 'longest', 'drop'; it is 'any'"
-    ):
+    with pytest.raises(ValueError, match="policy must be 'error', 'first', 'last', 'longest' or 'drop'; it is 'any'"):
         tree.paths(["x"], policy="any")
-    with pytest.raises(ValueError, match="policy must be one of"):
+    with pytest.raises(ValueError, match="policy must be 'error', 'first'"):
         ClassHierarchy(EDGES, policy="any")
 
 

@@ -322,7 +322,7 @@ def test_every_cut_is_a_message(tmp_path):
     [
         (
             "<html>\n<body>Not found</body>",
-            ":1: no JSON: Expecting value at column 1; it is damaged or not the official",
+            ":1: no JSON: Expecting value at column 1; it is damaged or not the",
         ),
         ('{"images": [],\n "a" 1}', ":2: no JSON: Expecting ':' delimiter at column 6; it is damaged"),
         ("[]", ": the file must be a JSON object; it is a list"),
