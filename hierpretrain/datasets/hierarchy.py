@@ -323,7 +323,7 @@ class ClassHierarchy:
             )
         return tuple(nodes)
 
-    # ---------------------------------------------------------------- parts
+    # ---------------------------------------------------------------- helpers
     def _check_known(self, nodes: Iterable[str]) -> None:
         if unknown := [node for node in nodes if node not in self.parents]:
             raise ValueError(f"{self.source} has no node {some(unknown)}; {self.hint or 'correct the name'}")

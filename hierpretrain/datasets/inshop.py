@@ -116,7 +116,7 @@ def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> 
         gender, category, product, variation = match.groups()
         if item != product:
             raise ValueError(
-                f"{where}: the item id {item!r} is not that of the path, {product!r}; download the file anew"
+                f"{where}: the item id {item!r} differs from the path's, {product!r}; download the file anew"
             )
         if status not in _STATUS:
             raise ValueError(f"{where}: the evaluation_status must be train, query or gallery; it is {status!r}")
