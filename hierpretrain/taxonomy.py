@@ -10,12 +10,12 @@ The running example of every docstring and test is this ragged tree of six leave
              │                             └─ cherry           [1, 2,  3]
              └─────── tool                                     [2, -1, -1]
 
-A label row holds one node id per level, the coarsest level first. ``PAD`` stands below the end of an item's path (or
-where nothing is known), so it occurs on the right only, and it never equals another ``PAD``.
+A label row holds one node id for each level, the coarsest level first. ``PAD`` stands for the levels below the end of
+an item's path, and for levels that are not known. It occurs on the right only, and it never equals another ``PAD``.
 
-An item may hang in several places: a tomato that is a fruit and a vegetable. The labels of N items are then (N, P, L),
-a row per path, with rows of ``PAD`` where an item has fewer than P, and what two items share is the most that any path
-of the one shares with any path of the other.
+An item may have several paths: a tomato is a fruit and a vegetable. The labels of N items are then (N, P, L), with a
+label row for each path, and rows of ``PAD`` for an item that has fewer than P. Two items share as many levels as the
+two of their paths that share the most.
 """
 
 from __future__ import annotations
@@ -33,26 +33,25 @@ from torch.nn.functional import pad
 from hierpretrain.files import write_whole
 
 PAD = -1
-"""The entry of a label row below the end of the item's path; it equals nothing, not even itself."""
+"""The entry of a label row below the end of the item's path. It equals nothing, not even another ``PAD``."""
 
 LabelPath = Sequence[str]
 """Names from below the root down to an item's node."""
 
-ItemsAndRows: TypeAlias = tuple[Tensor, Tensor]  # (n,) numbers of items and (n, L) rows, of one path of each
+ItemsAndPaths: TypeAlias = tuple[Tensor, Tensor]  # (n,) indices of items, and (n, L) a path of each
 
 _FORMAT = "hierpretrain.taxonomy.v1"
 
 
 class Taxonomy:
-    """A tree of named nodes in which an item hangs on a node of any depth.
+    """A tree of named nodes. Items belong to nodes of any depth.
 
-    Node ids count from 0 within a level, in the sorted order of the paths, so the same set of paths gives the same ids
-    whatever order it comes in. Two nodes of one name under different parents are different nodes.
+    Node ids count from 0 within a level, in the sorted order of the paths, so that the same set of paths gives the same
+    ids in any order. Nodes of the same name under different parents are different nodes.
 
     Args:
-        paths: The items' paths, each a sequence of names from below the root to the item's node, of any length (an
-            empty path is an item without a label); for an item in several places, a sequence of such paths.
-            Repetitions are welcome.
+        paths: The path of every item: the names from below the root down to the item's node, as many as there are. An
+            empty path is an item without a label. For an item with several paths, a sequence of them. Paths may repeat.
         level_names: A name for every level, the coarsest first.
 
     Raises:
@@ -91,7 +90,7 @@ class Taxonomy:
         self._set_tables(tables)
 
     def _set_tables(self, tables: list[list[tuple[str, int]]]) -> None:
-        """Stores the nodes of each level as (name, parent id) and the look-ups made from them."""
+        """Stores the nodes of each level as (name, parent id), and look-ups of ids and of children."""
         for level_name, table in zip(self.level_names, tables, strict=True):
             if not table:
                 raise ValueError(
@@ -114,7 +113,10 @@ class Taxonomy:
         return len(self.level_names)
 
     def level(self, level: int | str) -> int:
-        """Returns a level's number, 1 (coarsest) to L, from its name or its number; -1 is the finest, -2 the one above.
+        """Returns the number of a level, from 1 (coarsest) to L.
+
+        Args:
+            level: The name of the level, or its number; -1 is the finest level, -2 the one above it.
 
         Raises:
             ValueError: If there is no such level.
@@ -147,14 +149,14 @@ class Taxonomy:
         return tuple(self._children[number][node]) if number < self.num_levels else ()
 
     def rows(self, level: int | str) -> Tensor:
-        """Returns the label rows of all nodes of a level, in the order of their ids.
+        """Returns the labels of all nodes of a level, in the order of their ids.
 
         Args:
             level: A number from 1, the coarsest, or a name.
 
         Returns:
-            (num_nodes, l) int64 for level number l: column ``k - 1`` holds the node's ancestor at level k, the last
-            column the node itself. ``shared_depth`` of two such rows is the depth of the nodes' lowest common ancestor.
+            (num_nodes, l) int64 for level number l. Column ``k - 1`` holds the node's ancestor at level k, and the last
+            column the node itself.
 
         Example:
             >>> Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind")).rows(2).tolist()
@@ -164,17 +166,16 @@ class Taxonomy:
         columns = [torch.arange(len(self._nodes[number - 1]))]
         for above in range(number, 0, -1):
             columns.insert(0, self._parents(above)[columns[0]])
-        return torch.stack(columns[1:], 1)  # the first is the root's
+        return torch.stack(columns[1:], 1)  # without the root
 
     def heights(self, level: int | str) -> Tensor:
-        """Returns the height of every node of a level: how far down the branch below it goes.
+        """Returns the height of every node of a level: the length of the longest path from it down to a leaf.
 
         Args:
             level: A number from 1, the coarsest, or a name.
 
         Returns:
-            (num_nodes,) int64, in the order of the ids: the length of the longest path from the node down to a leaf, 0
-            for a leaf.
+            (num_nodes,) int64, in the order of the ids; 0 for a leaf.
 
         Example:
             >>> Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool",)], ("kingdom", "kind")).heights(1).tolist()
@@ -187,19 +188,19 @@ class Taxonomy:
         return heights
 
     def lca_heights(self, a: Tensor, b: Tensor) -> Tensor:
-        """Returns the height of the lowest common ancestor of every pair of items: how far apart the tree has them.
+        """Returns the height of the lowest common ancestor of every pair of items, a distance in the tree.
 
         The height of a node is the length of the longest path from it down to a leaf: 0 for a leaf, L for the root
-        (Bertinetto et al., *Making Better Mistakes*, CVPR 2020). In a ragged tree a shallow leaf is thus as far from
-        its siblings as the deepest node below those makes it.
+        (Bertinetto et al., *Making Better Mistakes*, CVPR 2020). In a ragged tree, the distance between a shallow leaf
+        and its siblings therefore grows with the deepest node below the siblings.
 
         Args:
-            a: (N, L) label rows of this tree.
-            b: (M, L) label rows of this tree.
+            a: (N, L) labels of this tree.
+            b: (M, L) labels of this tree.
 
         Returns:
-            (N, M) int64 in 0..L on the CPU: 0 for two items on one leaf; for two on one inner node that node's height;
-            L where the two share nothing or one has no label.
+            (N, M) int64 in 0..L on the CPU. It is 0 for two items of the same leaf, the height of the node for two
+            items of the same inner node, and L if the two share no level or one has no label.
 
         Raises:
             ValueError: If a label matrix is malformed or has a row that is no path of this tree.
@@ -207,11 +208,11 @@ class Taxonomy:
         Example:
             >>> paths = [("animal", "cat", "tabby"), ("animal", "dog"), ("tool",)]
             >>> tree = Taxonomy(paths, ("kingdom", "kind", "breed"))
-            >>> rows = tree.encode(paths)
-            >>> tree.lca_heights(rows, rows).tolist()
+            >>> labels = tree.encode(paths)
+            >>> tree.lca_heights(labels, labels).tolist()
             [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
         """
-        a, b = self._checked_rows(a), self._checked_rows(b)
+        a, b = self._check_own(a), self._check_own(b)
         levels = range(1, self.num_levels + 1)
         nodes = [pad(self.rows(level), (0, self.num_levels - level), value=PAD) for level in levels]
         return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
@@ -219,8 +220,8 @@ class Taxonomy:
     def _parents(self, level: int) -> Tensor:
         return torch.tensor([parent for _, parent in self._nodes[level - 1]], dtype=torch.int64)
 
-    def _checked_rows(self, labels: Tensor) -> Tensor:
-        """Returns (N, L) labels on the CPU once every row is known to be a path of the tree."""
+    def _check_own(self, labels: Tensor) -> Tensor:
+        """Returns (N, L) labels on the CPU; raises unless every row is a path of this tree."""
         check_labels(labels)
         if labels.shape[1] != self.num_levels:
             raise ValueError(
@@ -236,7 +237,7 @@ class Taxonomy:
             wrong[known] |= parents[column[known]] != above[known]
             above = column
         if wrong.any():
-            self.decode(labels[int(wrong.nonzero()[0])])  # says what is wrong with it
+            self.decode(labels[int(wrong.nonzero()[0])])  # raises, with what is wrong
         return labels
 
     def _node(self, level: int | str, node: int) -> tuple[str, int]:
@@ -250,13 +251,13 @@ class Taxonomy:
         """Turns paths of names into label rows.
 
         Args:
-            paths: N paths, each from below the root to a node of the tree; an empty path gives a row of ``PAD``. An
-                item in several places is a sequence of paths; of these, a path that another one goes on from says
-                nothing more and is left out.
+            paths: The path of each of N items: the names from below the root down to a node of the tree. An empty path
+                gives a row of ``PAD``. For an item with several paths, a sequence of them; a path that is the beginning
+                of another one is left out.
 
         Returns:
-            An (N, L) int64 tensor; column 0 is the coarsest level. If an item keeps several paths, (N, P, L) for the
-            largest number P of them.
+            (N, L) int64; column 0 is the coarsest level. If an item keeps several paths, (N, P, L) for the largest
+            number P of paths.
 
         Raises:
             ValueError: If a path leads to no node of the tree.
@@ -266,13 +267,13 @@ class Taxonomy:
             >>> tree.encode([[("fruit", "tomato"), ("vegetable",), ("fruit",)], ("fruit",)]).tolist()
             [[[0, 1], [1, -1]], [[0, -1], [-1, -1]]]
         """
-        items = [[self._row(path) for path in longest_paths(_paths_of(item))] for item in paths]
+        items = [[self._encode_path(path) for path in longest_paths(_paths_of(item))] for item in paths]
         most = max(map(len, items), default=1)
         rows = [row for item in items for row in item + [[PAD] * self.num_levels] * (most - len(item))]
         labels = torch.tensor(rows, dtype=torch.int64).reshape(len(items), most, self.num_levels)
         return labels if most > 1 else labels[:, 0]
 
-    def _row(self, path: tuple[str, ...]) -> list[int]:
+    def _encode_path(self, path: tuple[str, ...]) -> list[int]:
         row, node = [PAD] * self.num_levels, PAD
         for level, name in enumerate(path):
             found = self._ids[level].get((node, name)) if level < self.num_levels else None
@@ -285,7 +286,10 @@ class Taxonomy:
         return row
 
     def decode(self, row: Sequence[int] | Tensor) -> tuple[str, ...]:
-        """Turns one label row into the path of names that it stands for.
+        """Turns a label row into the path of names that it stands for.
+
+        Args:
+            row: L node ids.
 
         Raises:
             ValueError: If the row is no (L,) label row of this tree.
@@ -319,10 +323,13 @@ class Taxonomy:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Taxonomy:
-        """Makes the tree that ``to_dict`` wrote, with the same ids.
+        """Makes a tree from the dict that ``to_dict`` returned; it has the same ids.
+
+        Args:
+            data: The dict.
 
         Raises:
-            ValueError: If the data is no such dict, a parent does not exist or a node is given twice.
+            ValueError: If it is no dict of a taxonomy, a parent does not exist or a node is given twice.
         """
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise ValueError(f"no taxonomy: expected a dict with 'format': {_FORMAT!r}, as Taxonomy.to_dict writes")
@@ -358,12 +365,12 @@ class Taxonomy:
         return tree
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the tree to a JSON file; a file that is there is replaced whole or not at all."""
+        """Writes the tree to a JSON file, whole or not at all."""
         write_whole(path, json.dumps(self.to_dict(), ensure_ascii=False).encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Taxonomy:
-        """Reads the tree that ``save`` wrote.
+        """Reads a tree from a file that ``save`` wrote.
 
         Raises:
             ValueError: If the file is no JSON or no taxonomy.
@@ -395,7 +402,7 @@ def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def longest_paths(paths: Sequence[LabelPath]) -> list[tuple[str, ...]]:
-    """Returns an item's different paths, in order, without those that another one goes on from.
+    """Returns the different paths of an item, in their order, without paths that are the beginning of another one.
 
     Example:
         >>> longest_paths([("fruit",), ("fruit", "tomato"), ("vegetable",), ("vegetable",)])
@@ -408,7 +415,7 @@ def longest_paths(paths: Sequence[LabelPath]) -> list[tuple[str, ...]]:
 
 
 def _paths_of(item: LabelPath | Sequence[LabelPath]) -> list[tuple[str, ...]]:
-    """Returns an item's paths, of which it has one unless they are given in a sequence."""
+    """Returns the paths of an item that is given by its one path or by a sequence of paths."""
     if isinstance(item, str):
         raise ValueError(f"a path must be a sequence of names, not the string {item!r}; pass ({item!r},)")
     several = len(item) > 0 and all(isinstance(path, Sequence) and not isinstance(path, str) for path in item)
@@ -416,14 +423,14 @@ def _paths_of(item: LabelPath | Sequence[LabelPath]) -> list[tuple[str, ...]]:
 
 
 def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
-    """Raises unless ``labels`` is a label matrix.
+    """Raises unless ``labels`` is a label matrix: integer node ids from 0, with ``PAD`` on the right only.
 
     Args:
-        labels: What should be (N, L) integers: node ids from 0, ``PAD`` on the right only.
-        several_paths: Whether items may have several paths each: (N, P, L).
+        labels: (N, L) labels, or (N, P, L) labels if ``several_paths``.
+        several_paths: Whether items may have several paths each.
 
     Raises:
-        ValueError: That names the rule and the first offending row.
+        ValueError: With the rule and the first row that breaks it.
 
     Example:
         >>> check_labels(torch.tensor([[0, 1], [3, PAD]]))
@@ -451,13 +458,13 @@ def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
 
 
 def depth(labels: Tensor) -> Tensor:
-    """Returns the depth of each item's node, or deepest node: the number of entries that are not ``PAD``.
+    """Returns the depth of each item: the number of entries of its label row that are not ``PAD``.
 
     Args:
         labels: (N, L) or (N, P, L) labels.
 
     Returns:
-        (N,) int64 in 0..L.
+        (N,) int64 in 0..L; for an item with several paths, the depth of its deepest one.
 
     Example:
         >>> depth(torch.tensor([[0, 0, 1], [0, 1, PAD], [PAD, PAD, PAD]])).tolist()
@@ -469,18 +476,19 @@ def depth(labels: Tensor) -> Tensor:
 
 
 def shared_depth(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the depth of the lowest common ancestor of every pair: how many leading levels the two have in common.
+    """Returns the depth of the lowest common ancestor of every pair: the number of leading levels that the two share.
 
-    Only whole prefixes count, so ids that are unique within their parent alone (variation 1 of every product) are safe.
+    Levels count only while all coarser ones are equal as well. Ids may therefore be unique within their parent only,
+    such as variation 1 of every product.
 
     Args:
         a: (N, L) or (N, P, L) labels.
         b: (M, L) or (M, Q, L) labels.
 
     Returns:
-        (N, M) int64 in 0..L. ``PAD`` equals nothing: two items on one inner node of depth d share d levels. Of items
-        with several paths, the most that any two paths share. Time and memory are those of one path an item, and more
-        only for the pairs that have more.
+        (N, M) int64 in 0..L. ``PAD`` equals nothing, so two items of the same inner node of depth d share d levels.
+        Items with several paths share as many levels as the two paths that share the most. Further paths cost time and
+        memory only for the pairs of items that have them.
 
     Raises:
         ValueError: If labels are malformed or the two have different numbers of levels.
@@ -497,16 +505,16 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
     return shared_depth_of_paths(by_path(a), by_path(b), torch.int64)
 
 
-def shared_depth_of_paths(a: list[ItemsAndRows], b: list[ItemsAndRows], dtype: torch.dtype) -> Tensor:
-    """Computes :func:`shared_depth` of labels that are checked and taken apart by :func:`by_path`, as often as wanted.
+def shared_depth_of_paths(a: list[ItemsAndPaths], b: list[ItemsAndPaths], dtype: torch.dtype) -> Tensor:
+    """Computes :func:`shared_depth` of labels that are checked and grouped by path already, to be called many times.
 
     Args:
-        a: Of N items.
-        b: Of M items, with labels of as many levels.
-        dtype: Of the depths: a small one saves memory where depths are kept.
+        a: The paths of N items, as :func:`by_path` returns them.
+        b: The paths of M items, with as many levels.
+        dtype: The type of the result; a small one saves memory.
 
     Returns:
-        (N, M) in 0..L. Beside it, memory is that of some masks.
+        (N, M) in 0..L. It takes the memory of some masks besides.
 
     Example:
         >>> both = by_path(torch.tensor([[[0, 0], [1, 1]], [[1, 2], [PAD, PAD]]]))
@@ -514,22 +522,25 @@ def shared_depth_of_paths(a: list[ItemsAndRows], b: list[ItemsAndRows], dtype: t
         [[2, 1], [1, 2]]
     """
     shared = _shared(a[0][1], b[0][1], dtype)
-    for i, (rows, left) in enumerate(a):
-        for j, (columns, right) in enumerate(b):
-            if i + j:
-                place = rows[:, None], columns
-                shared[place] = torch.maximum(shared[place], _shared(left, right, dtype))
+    for i, (items_of_a, left) in enumerate(a):
+        for j, (items_of_b, right) in enumerate(b):
+            if i + j:  # the first paths are in `shared` already
+                pairs = items_of_a[:, None], items_of_b
+                shared[pairs] = torch.maximum(shared[pairs], _shared(left, right, dtype))
     return shared
 
 
-def by_path(labels: Tensor) -> list[ItemsAndRows]:
-    """Returns (items, their rows) of the first paths, which all items have, then of the second ones, and so on.
+def by_path(labels: Tensor) -> list[ItemsAndPaths]:
+    """Groups labels by path: the first path of all items, then the second path of the items that have one, and so on.
 
     Args:
         labels: (N, L) or (N, P, L) labels.
 
+    Returns:
+        For each group, the (n,) indices of the items and their (n, L) paths.
+
     Example:
-        >>> [(items.tolist(), rows.tolist()) for items, rows in by_path(torch.tensor([[[0], [PAD]], [[0], [1]]]))]
+        >>> [(items.tolist(), paths.tolist()) for items, paths in by_path(torch.tensor([[[0], [PAD]], [[0], [1]]]))]
         [([0, 1], [[0], [0]]), ([1], [[1]])]
     """
     if labels.ndim == 2:
@@ -550,6 +561,7 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
 
 
 def _shared(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns the shared depth of all pairs of (N, L) and (M, L) paths."""
     shared = torch.zeros(len(a), len(b), dtype=dtype, device=a.device)
     alive = torch.ones(len(a), len(b), dtype=torch.bool, device=a.device)
     for left, right in zip(a.unbind(1), b.unbind(1), strict=True):
@@ -559,7 +571,7 @@ def _shared(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def paired_depth(a: Tensor, b: Tensor) -> Tensor:
-    """Returns ``shared_depth`` of each item with the one in the same row of the other matrix.
+    """Returns the shared depth of each item and the item of the same index in the other matrix.
 
     Args:
         a: (N, L) or (N, P, L) labels.
@@ -587,14 +599,14 @@ _LARGEST = 2**63 - 1  # int64
 
 
 def prefix_ids(labels: Tensor) -> Tensor:
-    """Numbers the nodes of every level densely, so that equal ids mean equal nodes.
+    """Returns labels with new node ids that are unique within their level and leave no gaps.
 
     Args:
         labels: (N, L) or (N, P, L) labels; an id may be unique within its parent alone.
 
     Returns:
-        int64 of the same shape. Entries of column l are equal if and only if the two rows agree in columns 0..l; ids
-        count from 0 in the sorted order of the prefixes; ``PAD`` stays ``PAD``.
+        int64 of the same shape. Two entries of column l are equal if and only if their rows agree in columns 0..l. Ids
+        count from 0 in the sorted order of these prefixes. ``PAD`` stays ``PAD``.
 
     Example:
         >>> prefix_ids(torch.tensor([[7, 1], [9, 1], [7, 1], [9, PAD]])).tolist()
@@ -612,24 +624,24 @@ def prefix_ids(labels: Tensor) -> Tensor:
         if width * len(labels) > _LARGEST:
             values, nodes = torch.unique(nodes, return_inverse=True)
             width = len(values)
-        # (parent, node) as one number that does not overflow
+        # Number the pairs (parent, node), each written as one integer that does not overflow.
         _, ids[known, level] = torch.unique(parents[known] * width + nodes, return_inverse=True)
         parents = ids[:, level]
     return ids
 
 
 def path_heights(labels: Tensor) -> Tensor:
-    """Returns the height of every node on each item's path, in the tree that all the rows together span.
+    """Returns the height of every node on each item's path, in the tree that all items together span.
 
-    The height of a node is the length of the longest path from it down to a leaf. That of the lowest common ancestor of
-    items i and j is the entry ``shared_depth`` of the two in row i.
+    The height of a node is the length of the longest path from it down to a leaf. With the shared depth d of items i
+    and j, entry ``[i, d]`` is the height of their lowest common ancestor.
 
     Args:
         labels: (N, L) label matrix; an id may be unique within its parent alone.
 
     Returns:
-        (N, L + 1) int64: in column k the height, 0..L - k, of the item's ancestor of depth k, from the root in column 0
-        to its own node; ``PAD`` below that.
+        (N, L + 1) int64. Column k has the height, 0..L - k, of the item's ancestor of depth k. Column 0 is the root;
+        ``PAD`` stands below the item's own node.
 
     Example:
         >>> tabby, dog, tool = [0, 0, 1], [0, 1, PAD], [2, PAD, PAD]
@@ -647,23 +659,23 @@ def path_heights(labels: Tensor) -> Tensor:
     return torch.stack(heights, 1)
 
 
-_FIRST_INSTANCE = 1 << 40  # above every node id, so that an image is never taken for another child of its node
+_FIRST_INSTANCE = 1 << 40  # above every node id, so that an image never has the id of a child of its node
 
 
 def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
-    """Hangs a node for its image below every item's own node: two views of one image become the deepest level.
+    """Adds a level of images to labels, below every item's own node, so that two views of an image share it.
 
     Args:
         labels: (N, L) or (N, P, L) labels with ids below 2^40.
-        instances: (N,) integers from 0; the rows of one image have one number, all others different ones.
+        instances: (N,) numbers of the images, integers from 0; views of the same image have the same number.
 
     Returns:
-        int64 with one more level: the image's node stands in the first free column of each of its paths, whatever their
-        depths. It depends on the item alone, so several processes can each extend their own.
+        int64 labels with one more level. The image's node is in the first free column of each path, whatever its depth.
+        It depends on the item alone, so that every process can extend the labels of its own items.
 
     Example:
-        >>> rows = append_instances(torch.tensor([[0, 1], [0, PAD], [0, PAD]]), torch.tensor([0, 1, 1]))
-        >>> shared_depth(rows, rows).tolist()
+        >>> labels = append_instances(torch.tensor([[0, 1], [0, PAD], [0, PAD]]), torch.tensor([0, 1, 1]))
+        >>> shared_depth(labels, labels).tolist()
         [[3, 1, 1], [1, 2, 2], [1, 2, 2]]
     """
     if instances.shape != labels.shape[:1]:
@@ -677,6 +689,6 @@ def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
     depths = (paths != PAD).sum(-1, keepdim=True)
     node = (instances.long() + _FIRST_INSTANCE)[:, None, None].expand_as(depths)
     absent = depths == 0
-    absent[:, 0] = False  # an item without a label is still an image
+    absent[:, 0] = False  # an item without a label is an image, too
     extended = torch.cat([paths, torch.full_like(depths, PAD)], -1).scatter(-1, depths, node.masked_fill(absent, PAD))
     return extended[:, 0] if labels.ndim == 2 else extended

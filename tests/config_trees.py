@@ -1,32 +1,17 @@
 """Writes, for every config, a small tree in its data set's exact format, and says where it is."""
 
+import importlib
+import pkgutil
 import shutil
 from pathlib import Path
 
 import torch
 import torchvision
 
+import tests.datasets
 from hierpretrain.datasets import seen_unseen_split
 from hierpretrain.registry import DATASETS
 from tests.datasets.trees import write_image, write_inshop
-from tests.datasets.write_aircraft import write_aircraft
-from tests.datasets.write_cars import write_cars
-from tests.datasets.write_cifar import write_cifar100
-from tests.datasets.write_cub import write_cub
-from tests.datasets.write_dyml import write_dyml
-from tests.datasets.write_imagenet import write_images, write_nouns
-from tests.datasets.write_inaturalist import write_inaturalist
-from tests.datasets.write_modelnet import write_modelnet
-from tests.datasets.write_nabirds import IMAGES, write_nabirds
-from tests.datasets.write_sop import TRAIN, write_sop
-from tests.datasets.write_wikiscenes import write_wikiscenes
-
-MODELS = {  # of ModelNet40; two of the categories are among the unseen of Ho et al.
-    "airplane": (range(1, 4), (4, 5)),
-    "tv_stand": (range(1, 4), (4, 5)),
-    "bed": (range(1, 4), (4, 5)),
-    "night_stand": (range(1, 4), (4, 5)),
-}
 
 
 def write_emoji(root):
@@ -72,32 +57,14 @@ def write_towers(path, depth):
     return path
 
 
-def _write_imagenet(root):
-    write_images(root)
-    write_nouns(root / "data.noun")
-
-
-def _write_sop(root):
-    more = [(i, i // 3, 1 + i // 12, f"bicycle_final/{i // 3}_{i}.JPG") for i in range(8, 20)]
-    write_sop(root, train=[*TRAIN, *more])
-
-
 WRITERS = {  # type of the data set -> what writes it to its data_root, a new folder of the right name
-    "CIFAR100": lambda root: write_cifar100(root.parent, num_test=10),
-    "CUB200": write_cub,
-    "Cars196": lambda root: write_cars(root, "devkit"),
-    "DyML": lambda root: write_dyml(root.parent, "animal"),
     "Emoji64": write_emoji,
-    "FGVCAircraft": write_aircraft,
-    "INaturalist": lambda root: write_inaturalist(root, with_images=True),
-    "ImageNet": _write_imagenet,
     "InShop": lambda root: write_inshop(root, num_products=24, num_views=2, size=32),
-    "ModelNet40": lambda root: write_modelnet(root, "modelnet40v1", MODELS),
-    "NABirds": lambda root: write_nabirds(root, images=IMAGES * 3),
     "OpenClipart96": write_openclipart,
-    "StanfordOnlineProducts": _write_sop,
-    "WikiScenes": lambda root: write_wikiscenes(root, num_landmarks=9, num_images=4, size=16),
 }
+for module in pkgutil.iter_modules(tests.datasets.__path__, "tests.datasets."):
+    if module.name.startswith("tests.datasets.write_"):  # each says in CONFIG_TREES what a config needs
+        WRITERS |= importlib.import_module(module.name).CONFIG_TREES
 SPLITS = {  # how the configs' own split files are made, see _base_/datasets; of ModelNet40 there are no chairs here
     "Emoji64": dict(level="subcategory", unseen=0.4, shares=(0.6, 0.2, 0.2)),
     "InShop": dict(level="category", unseen=0.3, shares=None, val_share=0.4, unit="product"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from hierpretrain.datasets.annotations import some
+from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
-from hierpretrain.datasets.annotations import NO_SPLIT, numbered_levels, walk_folder
+from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.folders import numbered_levels, walk_folder
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.taxonomy import Taxonomy
 

@@ -24,7 +24,7 @@ from mmengine.config import Config
 from hierpretrain.apis import load_config, nearest_names, read_level
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.datasets import Annotations, Split, seen_unseen_split
-from hierpretrain.datasets.published import numbered_lines
+from hierpretrain.datasets.text_files import numbered_lines
 from hierpretrain.registry import DATASETS
 
 

@@ -1,7 +1,7 @@
 """Data sets, their readers, transforms and samplers."""
 
 from hierpretrain.datasets.aircraft import CropBottom, FGVCAircraft, read_aircraft
-from hierpretrain.datasets.annotations import Annotations, read_csv, read_folder, read_json, read_jsonl
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.cars import Cars196, read_cars
 from hierpretrain.datasets.cifar import CIFAR100, read_cifar100
@@ -9,11 +9,13 @@ from hierpretrain.datasets.color import PILColorJitter
 from hierpretrain.datasets.cub import CUB200, read_cub
 from hierpretrain.datasets.dyml import DyML, read_dyml
 from hierpretrain.datasets.emoji import Emoji64
+from hierpretrain.datasets.folders import read_folder
 from hierpretrain.datasets.generic import FolderDataset, ListDataset
 from hierpretrain.datasets.hierarchy import ClassHierarchy, LeafPaths
 from hierpretrain.datasets.imagenet import ImageNet
 from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
 from hierpretrain.datasets.inshop import InShop, read_inshop
+from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl
 from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
 from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
 from hierpretrain.datasets.nabirds import NABirds, read_nabirds

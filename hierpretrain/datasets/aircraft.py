@@ -21,7 +21,7 @@ _REMEDY = (
 
 
 def read_aircraft(root: str) -> Annotations:
-    """Reads the nine lists ``images_<level>_<split>.txt`` and joins them on the image's number.
+    """Reads FGVC-Aircraft: the nine lists ``images_<level>_<split>.txt``, joined by the images' numbers.
 
     Args:
         root: The folder ``fgvc-aircraft-2013b``, its folder ``data``, or the folder that it is in.
@@ -30,14 +30,12 @@ def read_aircraft(root: str) -> Annotations:
         Splits ``'train'``, ``'val'`` and ``'test'``; levels ``('manufacturer', 'family', 'variant')``.
 
     Raises:
-        ValueError: With file and line, if a list is not as published, the lists of a split are not of the same images,
-            or a variant or family hangs below two nodes.
+        ValueError: With file and line, if a list is not as published, the lists of a split have different images, or a
+            variant or family has two parents.
     """
     folders = ("data", "fgvc-aircraft-2013b/data", "fgvc-aircraft-2013b/fgvc-aircraft-2013b/data")
     home = find_home(root, folders, ("images", "images_variant_train.txt"), "FGVC-Aircraft", _REMEDY)
-    images: list[str] = []
-    labels: list[tuple[str, ...]] = []
-    splits: list[str] = []
+    records = []
     parents: dict[tuple[str, str], str] = {}
     for split in _SPLITS:
         files = {level: os.path.join(home, f"images_{level}_{split}.txt") for level in _LEVELS}
@@ -48,23 +46,21 @@ def read_aircraft(root: str) -> Annotations:
             label = tuple(names[level][number][0] for level in _LEVELS)
             for i, level in enumerate(_LEVELS[1:], start=1):
                 check_parent(parents, level, label[i], label[i - 1], names[level][number][1])
-            images.append(f"images/{number}.jpg")
-            labels.append(label)
-            splits.append(split)
-    return Annotations(images, labels, splits, _LEVELS, home, source=f"FGVC-Aircraft at {home!r}")
+            records.append((f"images/{number}.jpg", label, split))
+    return Annotations.from_records(records, _LEVELS, home, source=f"FGVC-Aircraft at {home!r}")
 
 
 @DATASETS.register_module()
 class FGVCAircraft(HierarchicalDataset):
     """FGVC-Aircraft: 10,000 images of 30 manufacturers, 70 families and 100 variants, see :func:`read_aircraft`.
 
-    6,667 images to train, of which half are for validation; 3,333 to test. Every variant is in every split. The last
-    20 rows of pixels are a credit line: begin pipelines with ``LoadRGB`` and :class:`CropBottom`. The images are for
-    non-commercial research only.
+    6,667 images to train, half of which are for validation; 3,333 to test. Every variant is in every split. The lowest
+    20 pixels of an image are a line of credits: begin pipelines with ``LoadRGB`` and :class:`CropBottom`. The images
+    are for non-commercial research only.
 
     Args:
         data_root: The folder ``fgvc-aircraft-2013b``, its folder ``data``, or the folder that it is in.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'``, ``'val'`` and ``'test'``.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'``, ``'val'`` and ``'test'``.
     """
 
     def read(self) -> Annotations:
@@ -74,15 +70,15 @@ class FGVCAircraft(HierarchicalDataset):
 
 @TRANSFORMS.register_module()
 class CropBottom(BaseTransform):
-    """Cuts rows of pixels off the bottom of the picture ``img``, such as a line of credits.
+    """Cuts the lowest pixels off the image ``img``, such as a line of credits.
 
     Required and modified keys: ``img``, a ``PIL.Image.Image``. Modified keys: ``img_shape``, its (height, width).
 
     Args:
-        pixels: How many rows; from 0.
+        pixels: The height of what is cut off, from 0.
 
     Raises:
-        ValueError: If ``pixels`` is negative, or an image has no more rows than that.
+        ValueError: If ``pixels`` is negative, or an image is not higher than that.
 
     Example:
         >>> from PIL import Image
@@ -96,12 +92,12 @@ class CropBottom(BaseTransform):
         self.pixels = pixels
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Replaces the picture by the part above the rows that are cut off."""
+        """Replaces the image by the part that is left."""
         image = results["img"]
         if image.height <= self.pixels:
             raise ValueError(
-                f"the image {results.get('img_path', '')} has {image.height} rows, so CropBottom(pixels={self.pixels}) "
-                "would leave none; lower pixels"
+                f"the image {results.get('img_path', '')} is {image.height} pixels high, so CropBottom(pixels="
+                f"{self.pixels}) would leave none of it; lower pixels"
             )
         results["img"] = image.crop((0, 0, image.width, image.height - self.pixels))
         results["img_shape"] = (results["img"].height, results["img"].width)

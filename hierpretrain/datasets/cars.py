@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, numbered_rows, read_text
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.matlab import read_mat
+from hierpretrain.datasets.text_files import csv_rows
 from hierpretrain.registry import DATASETS
 
 _LAST_TRAINING_CLASS = 98  # of the retrieval protocol
@@ -166,13 +165,13 @@ def _devkit(root: str) -> tuple[list[str], Iterator[_Car]]:
 
 
 def _csv(root: str) -> tuple[list[str], Iterator[_Car]]:
-    names = [row[0].strip() for _, row in _rows(os.path.join(root, "names.csv"))]
+    names = [row[0].strip() for _, row in csv_rows(os.path.join(root, "names.csv"))]
 
     def cars() -> Iterator[_Car]:
         for split in ("train", "test"):
             path = os.path.join(root, f"anno_{split}.csv")
             folder = _image_folder(root, (f"car_data/car_data/{split}", f"car_data/{split}", split))
-            for number, row in _rows(path):
+            for number, row in csv_rows(path):
                 where = f"{path}:{number}"
                 if len(row) != 6 or not row[5].strip().isdecimal():
                     raise ValueError(f"{where}: a line is the file's name, four corners and the class, not {row}")
@@ -181,10 +180,6 @@ def _csv(root: str) -> tuple[list[str], Iterator[_Car]]:
                 yield _Car(f"{folder}/{name}/{row[0].strip()}", car, split, where)
 
     return names, cars()
-
-
-def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    return numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
 
 
 def _image_folder(root: str, folders: Sequence[str]) -> str:

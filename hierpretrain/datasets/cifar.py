@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hierpretrain.datasets.annotations import Annotations, read_csv, short
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.lists import read_csv
+from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.published import check_parent, find_home
 from hierpretrain.registry import DATASETS
 

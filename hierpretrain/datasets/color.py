@@ -1,4 +1,4 @@
-"""Random changes of colour, the hue in a fraction of Pillow's time."""
+"""Random changes of colour, with a fast change of hue."""
 
 from __future__ import annotations
 
@@ -15,51 +15,52 @@ from hierpretrain.registry import TRANSFORMS
 
 
 def shift_hue(image: Image.Image, shift: float) -> Image.Image:
-    """Turns the hue of a picture, as torchvision's ``adjust_hue`` does, through OpenCV instead of Pillow.
+    """Shifts the hue of an image with OpenCV, in a seventh of the time that torchvision's ``adjust_hue`` takes.
 
-    Both go by way of 8-bit hue, saturation and value, and round at different places: on photographs and drawings,
-    values come out less than one of 255 apart on average, and closer to what exact arithmetic gives.
+    Both convert to 8-bit hue, saturation and value, but round in different steps. On photographs and drawings, the
+    results differ by less than 1 of 255 on average, and OpenCV's are closer to exact arithmetic.
 
     Args:
-        image: A picture of mode ``RGB``.
-        shift: In turns of the colour wheel, from -0.5 to 0.5; taken in steps of 1/256.
+        image: An image of mode ``RGB``.
+        shift: The shift as a fraction of the colour wheel, from -0.5 to 0.5; it is taken in steps of 1/256.
 
     Returns:
-        A new picture of the same size.
+        A new image of the same size.
 
     Raises:
-        ValueError: If ``shift`` is out of range, or the picture of another mode.
+        ValueError: If ``shift`` is out of range, or the image has another mode.
 
     Example:
         >>> shift_hue(Image.new("RGB", (1, 1), (255, 0, 0)), 0.5).getpixel((0, 0))  # the opposite of red is cyan
         (0, 255, 252)
     """
     if not -0.5 <= shift <= 0.5:
-        raise ValueError(f"shift must be a part of the colour wheel from -0.5 to 0.5; it is {shift}")
+        raise ValueError(f"shift must be a fraction of the colour wheel from -0.5 to 0.5; it is {shift}")
     if image.mode != "RGB":
-        raise ValueError(f"the picture must be of mode RGB, as LoadRGB opens it; its mode is {image.mode}")
+        raise ValueError(f"the image must be of mode RGB, as LoadRGB opens it; its mode is {image.mode}")
     pixels = cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2HSV_FULL)  # (H, W, 3), the hue from 0 to 255
-    pixels[..., 0] += np.uint8(int(shift * 255) % 256)  # goes round
+    pixels[..., 0] += np.uint8(int(shift * 255) % 256)  # wraps around
     return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_HSV2RGB_FULL))
 
 
 @TRANSFORMS.register_module()
 class PILColorJitter(BaseTransform):
-    """Changes brightness, contrast, saturation and hue at random and in random order: torchvision's ``ColorJitter``.
+    """Changes brightness, contrast, saturation and hue at random, like torchvision's ``ColorJitter`` but faster.
 
-    It draws what torchvision's draws; only the hue is turned by :func:`shift_hue`, which takes a seventh of the time:
-    with Pillow, the hue takes longer than anything else that happens to a view of 224 px.
+    It makes the same draws as torchvision, and shifts the hue with :func:`shift_hue`. torchvision's own shift takes
+    longer than any other transform of a view of 224 px.
 
     Required key: ``img``, a ``PIL.Image.Image`` of mode RGB, which is replaced.
 
     Args:
         brightness: The factor is drawn from ``1 - brightness`` to ``1 + brightness``, or from a (least, most) pair.
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: The shift is drawn from ``-hue`` to ``hue``, at most 0.5, or from a pair.
+        contrast: The factor is drawn from ``1 - contrast`` to ``1 + contrast``, or from a (least, most) pair.
+        saturation: The factor is drawn from ``1 - saturation`` to ``1 + saturation``, or from a (least, most) pair.
+        hue: The shift is drawn from ``-hue`` to ``hue``, at most 0.5, or from a (least, most) pair; it is a fraction of
+            the colour wheel.
 
     Raises:
-        ValueError: If a range is negative or out of bounds, as torchvision says.
+        ValueError: If a range is negative or out of bounds.
 
     Example:
         >>> grey = Image.new("RGB", (1, 1), (100, 100, 100))
@@ -77,7 +78,7 @@ class PILColorJitter(BaseTransform):
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Returns the item with the changed picture."""
+        """Returns the item with the changed image."""
         ranges = self.jitter.brightness, self.jitter.contrast, self.jitter.saturation, self.jitter.hue
         order, *factors = self.jitter.get_params(*ranges)
         changes = (adjust_brightness, adjust_contrast, adjust_saturation, shift_hue)

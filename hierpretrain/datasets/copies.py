@@ -1,4 +1,4 @@
-"""Copies of one image in several folders: one item that hangs in several places of the tree."""
+"""Copies of one image in several folders, merged into one image with several label paths."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def content_hash(path: str | os.PathLike[str]) -> str:
 
 
 def merge_copies(annotations: Annotations) -> Annotations:
-    """Makes the files of the same bytes one image, which hangs wherever one of them did.
+    """Merges files with the same bytes into one image with the label paths of all of them.
 
-    The first file stands for all, with its own split and flat labels; a folder that lies above another one of the
-    image's says nothing more. Only files of equal size are read.
+    The first file is kept, with its split and its labels outside the tree. Of paths that continue one another, the
+    longest is kept. Only files of equal size are read.
 
     Args:
-        annotations: One row a file.
+        annotations: The annotations, with one image for each file.
 
     Raises:
-        ValueError: If a file cannot be opened, or if copies are of different splits: a picture that was trained on
-            would be tested on as well.
+        ValueError: If a file cannot be opened, or if copies are in different splits, so that an image that was trained
+            on would be tested on as well.
 
     Example:
         >>> import tempfile
@@ -44,45 +44,36 @@ def merge_copies(annotations: Annotations) -> Annotations:
         ...     for name, data in (("a.png", b"tomato"), ("b.png", b"tomato"), ("c.png", b"carrot")):
         ...         _ = Path(root, name).write_bytes(data)
         ...     labels = [("fruit",), ("vegetable",), ("vegetable",)]
-        ...     rows = Annotations(["a.png", "b.png", "c.png"], labels, ["all"] * 3, ("kind",), root)
-        ...     merged = merge_copies(rows)
-        >>> merged.images, [merged.paths(row) for row in range(2)]
+        ...     merged = merge_copies(Annotations(["a.png", "b.png", "c.png"], labels, ["all"] * 3, ("kind",), root))
+        >>> merged.images, [merged.paths(index) for index in range(2)]
         (['a.png', 'c.png'], [[('fruit',), ('vegetable',)], [('vegetable',)]])
     """
-    paths = [os.path.join(annotations.root, image) for image in annotations.images]
+    files = [os.path.join(annotations.root, image) for image in annotations.images]
     by_size: dict[int, list[int]] = defaultdict(list)
-    for row, path in enumerate(paths):
-        by_size[_size(path)].append(row)
-    first: dict[str, int] = {}  # content -> the row that stands for it
-    stands_for: dict[int, list[int]] = defaultdict(list)
-    for rows in by_size.values():
-        for row in rows if len(rows) > 1 else ():
-            keeper = first.setdefault(content_hash(paths[row]), row)
-            if keeper != row:
-                stands_for[keeper].append(row)
-                if annotations.splits[row] != annotations.splits[keeper]:
+    for index, file in enumerate(files):
+        by_size[_size(file)].append(index)
+    first: dict[str, int] = {}  # hash of the content -> the image that is kept
+    copies: dict[int, list[int]] = defaultdict(list)  # image that is kept -> the others of the same content
+    for indices in by_size.values():
+        for index in indices if len(indices) > 1 else ():
+            kept = first.setdefault(content_hash(files[index]), index)
+            if kept != index:
+                copies[kept].append(index)
+                if annotations.splits[index] != annotations.splits[kept]:
                     raise ValueError(
-                        f"{annotations.source} has copies of one picture in two splits: {annotations.images[keeper]!r} "
-                        f"in {annotations.splits[keeper]!r}, {annotations.images[row]!r} in "
-                        f"{annotations.splits[row]!r}; move them into one"
+                        f"{annotations.source} has copies of one picture in two splits: {annotations.images[kept]!r} "
+                        f"in {annotations.splits[kept]!r}, {annotations.images[index]!r} in "
+                        f"{annotations.splits[index]!r}; move them into one"
                     )
-    gone = {row for rows in stands_for.values() for row in rows}
-    if not gone:
+    if not copies:
         return annotations
-    labels = {
-        row: longest_paths([path for copy in (row, *copies) for path in annotations.paths(copy)])
-        for row, copies in stands_for.items()
-    }
-    merged = replace(
-        annotations,
-        labels=[labels[row][0] if row in labels else label for row, label in enumerate(annotations.labels)],
-        more_labels={
-            row: more
-            for row, more in {**annotations.more_labels, **{row: tuple(m) for row, (_, *m) in labels.items()}}.items()
-            if more
-        },
-    )
-    return merged.take([row for row in range(len(paths)) if row not in gone])
+    labels, more_labels = list(annotations.labels), dict(annotations.more_labels)
+    for kept, others in copies.items():
+        labels[kept], *more = longest_paths([path for copy in (kept, *others) for path in annotations.paths(copy)])
+        more_labels[kept] = tuple(more)
+    merged = replace(annotations, labels=labels, more_labels={kept: more for kept, more in more_labels.items() if more})
+    gone = {index for others in copies.values() for index in others}
+    return merged.take([index for index in range(len(files)) if index not in gone])
 
 
 def _size(path: str) -> int:

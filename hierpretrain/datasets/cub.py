@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, numbered_rows, read_text, some
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.messages import check_choice, some
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
+from hierpretrain.datasets.text_files import csv_rows, read_json_file
 from hierpretrain.registry import DATASETS
 
 _LAST_TRAINING_CLASS = 100  # of the retrieval protocol
@@ -22,27 +21,27 @@ _REMEDY = (
 
 
 def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "name") -> Annotations:
-    """Reads the official lists.
+    """Reads CUB-200-2011 from its official lists.
 
-    They are ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt``. The data set has
-    no hierarchy of its own. A species is named as in ``classes.txt``, without its number.
+    The lists are ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt``. A species is
+    named as in ``classes.txt``, without its number. The data set has no hierarchy of its own.
 
     Args:
         root: The folder ``CUB_200_2011``, or the folder that it is in.
-        protocol: ``'retrieval'``, classes 1 to 100 in split ``'train'`` and 101 to 200 in ``'test'`` (each image of
-            which is a query to all others); or ``'classification'``, the official split, every class in both.
-        hierarchy: ``'name'``, the species below the last word of its name (Albatross, Warbler) as the level ``'kind'``;
-            ``None``, the species alone; or a CSV or JSON file, see :func:`read_class_paths`.
+        protocol: ``'retrieval'``: classes 1 to 100 are the split ``'train'``, classes 101 to 200 the split ``'test'``,
+            where each image is a query to all others. ``'classification'``: the official split, with every class in
+            both.
+        hierarchy: The levels above the species. ``'name'``: the last word of the species' name (Albatross, Warbler) as
+            the level ``'kind'``. ``None``: no level. Otherwise a CSV or JSON file, see :func:`read_levels_above`.
 
     Returns:
         Splits ``'train'`` and ``'test'``; ``'species'`` is the finest level.
 
     Raises:
         ValueError: With file and line, if a list is not as published or the lists disagree; and as
-            :func:`read_class_paths`.
+            :func:`read_levels_above`.
     """
-    if protocol not in ("retrieval", "classification"):
-        raise ValueError(f"protocol must be 'retrieval' or 'classification'; it is {protocol!r}")
+    check_choice("protocol", protocol, ("retrieval", "classification"))
     home = find_home(root, ("CUB_200_2011",), ("images", "images.txt"), "CUB-200-2011", _REMEDY)
     classes = _read_classes(os.path.join(home, "classes.txt"))
     if hierarchy is None:
@@ -50,14 +49,14 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
     elif hierarchy == "name":
         levels, above = ("kind",), {species: (species.rpartition("_")[2],) for species in classes.values()}
     else:
-        levels, above = read_class_paths(hierarchy, classes)
+        levels, above = read_levels_above(hierarchy, classes)
     images_file, labels_file, split_file = (
         os.path.join(home, name) for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
     )
     names, class_ids, official = read_pairs(images_file), read_pairs(labels_file), read_pairs(split_file)
     check_same_ids(labels_file, class_ids, images_file, names)
     check_same_ids(split_file, official, images_file, names)
-    images, labels, splits = [], [], []
+    records = []
     for image_id, (name, where) in names.items():
         class_id, class_where = class_ids[image_id]
         if class_id not in classes:
@@ -73,10 +72,8 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
             raise ValueError(f"{split_where}: an image is 1, for training, or 0, for test; it is {in_training!r}")
         if protocol == "retrieval":
             in_training = str(int(int(class_id) <= _LAST_TRAINING_CLASS))
-        images.append(f"images/{name}")
-        labels.append((*above[species], species))
-        splits.append("train" if in_training == "1" else "test")
-    return Annotations(images, labels, splits, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}")
+        records.append((f"images/{name}", (*above[species], species), "train" if in_training == "1" else "test"))
+    return Annotations.from_records(records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}")
 
 
 def _read_classes(path: str) -> dict[str, str]:
@@ -98,29 +95,29 @@ def _species(name: str) -> str:
 
 
 # ---------------------------------------------------------------- a hierarchy of the user's own
-def read_class_paths(path: str, classes: dict[str, str]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    r"""Reads a file that tells for every class the nodes above it.
+def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    r"""Reads a file that gives the nodes above every class.
 
     Args:
-        path: A CSV file with the columns ``class`` and one a level, the coarsest first; or a JSON file (by its
-            extension) that is an object of class -> object of level -> name, the coarsest first. Classes outside the
-            data set are an error, for they are most likely misspelt.
-        classes: The data set's classes, id -> name. The file may give either, or the name with the id before it
+        path: A CSV file with the column ``class`` and one column for each level, the coarsest first. Or a file ending
+            in ``.json``, an object of class -> object of level -> name, the coarsest level first. Classes that the data
+            set does not have are an error, because they are most likely misspelt.
+        classes: The data set's classes, id -> name. The file may write the id, the name, or both
             (``001.Black_footed_Albatross``).
 
     Returns:
-        The names of the levels above the class; and class name -> the names of its nodes there.
+        The names of the levels above the class; and class name -> the names of its nodes at these levels.
 
     Raises:
-        ValueError: With the place in the file, if it is malformed, if a class is unknown, missing or there twice, if a
-            name is empty, or if a node has two parents.
+        ValueError: With the line or the class, if the file is malformed, if a class is unknown, missing or there twice,
+            if a name is empty, or if a node has two parents.
 
     Example:
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = pathlib.Path(folder, "birds.csv")
         ...     _ = file.write_text("class,order,family\n1,Anseriformes,Anatidae\nRock_Wren,Passeriformes,Wrens\n")
-        ...     levels, paths = read_class_paths(str(file), {"1": "Gadwall", "2": "Rock_Wren"})
+        ...     levels, paths = read_levels_above(str(file), {"1": "Gadwall", "2": "Rock_Wren"})
         >>> levels, paths["Gadwall"]
         (('order', 'family'), ('Anseriformes', 'Anatidae'))
     """
@@ -155,8 +152,8 @@ def read_class_paths(path: str, classes: dict[str, str]) -> tuple[tuple[str, ...
 
 
 def _csv_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yields the place, the class and level -> name of every line."""
-    rows = numbered_rows(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), path)
+    """Yields where a line stands, its class, and level -> name."""
+    rows = csv_rows(path)
     _, header = next(rows, (1, []))
     columns = [column.strip() for column in header]
     if "class" not in columns or len(set(columns)) < len(columns) or "" in columns:
@@ -169,24 +166,12 @@ def _csv_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _json_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    try:
-        data = json.loads(read_text(path), object_pairs_hook=_without_repetition)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: no JSON: {error.msg}; is the file truncated?") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no such JSON as is needed: {error}") from error
+    """Yields where a class stands, the class, and level -> name."""
+    data = read_json_file(path, "correct the file", unique_keys=True)
     if not isinstance(data, dict) or not all(isinstance(nodes, dict) for nodes in data.values()):
         raise ValueError(f"{path} must be an object of class -> object of level -> name, the coarsest level first")
     for name, nodes in data.items():
         yield f"{path}: {name!r}", name, nodes
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice; give it once")
-    return data
 
 
 @DATASETS.register_module()
@@ -198,10 +183,10 @@ class CUB200(HierarchicalDataset):
 
     Args:
         data_root: The folder ``CUB_200_2011``, or the folder that it is in.
-        protocol: ``'retrieval'`` or ``'classification'``.
-        hierarchy: ``'name'`` (the last word of the species' name as the level ``'kind'``), ``None`` (the species
-            alone), or a CSV or JSON file of the levels above the species, see :func:`read_class_paths`.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+        protocol: ``'retrieval'``: training and test have different species. ``'classification'``: the official split.
+        hierarchy: The levels above the species. ``'name'``: the last word of the species' name as the level ``'kind'``.
+            ``None``: no level. Otherwise a CSV or JSON file, see :func:`read_levels_above`.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'`` and ``'test'``.
     """
 
     def __init__(

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, read_text
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.messages import check_choice
 from hierpretrain.datasets.published import find_home, report_second_parents
+from hierpretrain.datasets.text_files import read_text
 from hierpretrain.registry import DATASETS
 
 _SUBSETS = ("vehicle", "animal", "product")
@@ -23,10 +25,10 @@ _REMEDY = (
 
 
 def read_dyml(root: str, subset: str, benchmark: str | None = None) -> Annotations:
-    """Reads one part of DyML: the training set, or one of its test sets.
+    """Reads the training set or one test set of a subset of DyML.
 
-    Each part has a tree of its own: the files do not say that ids of the training and the test files go together, and
-    the test files of ``'vehicle'`` and ``'animal'`` give one level alone.
+    Each has a tree of its own, because the files do not say whether ids of the training set and the test sets mean the
+    same, and the test sets of ``'vehicle'`` and ``'animal'`` have labels of one level only.
 
     Args:
         root: The folder ``dyml_<subset>``, or the folder that it is in.
@@ -35,44 +37,42 @@ def read_dyml(root: str, subset: str, benchmark: str | None = None) -> Annotatio
             animals; ``'all'`` for the test set of products.
 
     Returns:
-        Levels ``('coarse', 'middle', 'fine')`` and split ``'train'``, or ``'test'`` for the benchmark ``'all'``, whose
-        images are both query and gallery; for another benchmark its one level and splits ``'query'`` and
-        ``'gallery'``.
+        The training set has levels ``('coarse', 'middle', 'fine')`` and the split ``'train'``. The benchmark ``'all'``
+        has the same levels and the split ``'test'``, whose images are both query and gallery. Any other benchmark has
+        its one level and the splits ``'query'`` and ``'gallery'``.
 
     Raises:
         ValueError: With file and line, if a list is not as published: another header, or a wrong number of columns;
             if a list is missing; and if the subset does not have the benchmark.
     """
-    if subset not in _SUBSETS:
-        raise ValueError(f"subset must be one of {_SUBSETS}; it is {subset!r}")
+    check_choice("subset", subset, _SUBSETS)
     benchmarks = (None, "all") if subset == "product" else (None, *reversed(_LEVELS))
-    if benchmark not in benchmarks:
-        raise ValueError(f"the benchmark of DyML-{subset} must be one of {benchmarks}; it is {benchmark!r}")
+    check_choice(f"the benchmark of DyML-{subset}", benchmark, benchmarks)
     home = find_home(root, [f"dyml_{subset}"], ["train/label.csv"], f"DyML-{subset}", _REMEDY)
-    images: list[str] = []
-    labels: list[tuple[str, ...]] = []
-    splits: list[str] = []
     levels = _LEVELS
     if benchmark in (None, "all"):
         folder, tag = ("train", "train") if benchmark is None else (_ALL, "test")
-        parts = {tag: (f"{folder}/label.csv", f"{folder}/imgs", _TREE_COLUMNS)}
+        lists = {tag: (f"{folder}/label.csv", f"{folder}/imgs", _TREE_COLUMNS)}
     else:
         levels = (benchmark,)
-        parts = {
+        lists = {
             tag: (f"bmk_{benchmark}/{tag}.csv", f"bmk_{benchmark}/{tag}", _TEST_COLUMNS) for tag in ("query", "gallery")
         }
-    for tag, (file, folder, columns) in parts.items():
-        for name, *ids in _records(os.path.join(home, file), columns):
-            images.append(f"{folder}/{name}")
-            labels.append(tuple(ids))
-            splits.append(tag)
-    source = f"DyML-{subset} at {home!r}"
-    report_second_parents(labels, levels, source)
-    return Annotations(images, labels, splits, levels, home, source=source)
+    records = [
+        (f"{folder}/{name}", tuple(ids), tag)
+        for tag, (file, folder, columns) in lists.items()
+        for name, *ids in _read_list(os.path.join(home, file), columns)
+    ]
+    annotations = Annotations.from_records(records, levels, home, source=f"DyML-{subset} at {home!r}")
+    report_second_parents(annotations)
+    return annotations
 
 
-def _records(path: str, columns: tuple[str, ...]) -> Iterator[list[str]]:
-    """Yields the file name and the ids of every record; the first one stands in the header's line, glued to it."""
+def _read_list(path: str, columns: tuple[str, ...]) -> Iterator[list[str]]:
+    """Yields the file name and the ids of every record.
+
+    In the published lists, the line break behind the header is missing, so that the first record follows it directly.
+    """
     text = read_text(path)
     header = re.compile(r"\s*,\s*".join((r"\s*fname", *columns)) + r"\s*")
     match = header.match(text)
@@ -107,8 +107,8 @@ class DyML(HierarchicalDataset):
         subset: ``'vehicle'``, ``'animal'`` or ``'product'``.
         benchmark: ``None`` for the training set; ``'fine'``, ``'middle'`` or ``'coarse'`` for a test set of vehicles or
             animals; ``'all'`` for the test set of products.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'``; or of ``'query'`` and
-            ``'gallery'``; or of ``'test'``, as the benchmark has them.
+        options: The options of :class:`HierarchicalDataset`. The split of the training set is ``'train'``; the test
+            sets have ``'query'`` and ``'gallery'``, the one of products ``'test'``.
     """
 
     def __init__(self, *, data_root: str, subset: str, benchmark: str | None = None, **options: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hierpretrain.datasets.annotations import Annotations, read_text
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.text_files import read_text
 from hierpretrain.registry import DATASETS
 
 _SPLITS = ("train", "query", "gallery")

@@ -1,4 +1,4 @@
-"""Data sets of any images: a folder tree, or a list as CSV, JSON or JSON Lines."""
+"""Data sets of your own images: a folder tree, or a CSV, JSON or JSON Lines list."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, read_csv, read_folder, read_json, read_jsonl
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.copies import merge_copies
+from hierpretrain.datasets.folders import read_folder
+from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl
 from hierpretrain.registry import DATASETS
 
 _READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl}
@@ -16,15 +18,15 @@ _READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl}
 
 @DATASETS.register_module()
 class FolderDataset(HierarchicalDataset):
-    """A tree of folders whose names are the labels, see :func:`read_folder`; it has one split, ``'all'``.
+    """A tree of folders whose names are the labels, see :func:`read_folder`; its one split is ``'all'``.
 
-    To give training and test folders the same ids, save one's ``taxonomy`` and pass the file to the other.
+    To give a training and a test folder the same node ids, save the ``taxonomy`` of one and pass the file to the other.
 
     Args:
         data_root: The folder.
-        merge_copies: Whether files of the same bytes are one image that hangs in all their folders, see
-            :func:`hierpretrain.datasets.copies.merge_copies`. All files are then read once, at load.
-        options: Those of :class:`HierarchicalDataset`; ``level_names`` are ``level1`` (coarsest) to ``levelL`` by
+        merge_copies: Whether files with the same bytes are one image with the label paths of all their folders, see
+            :func:`hierpretrain.datasets.copies.merge_copies`. Files of equal size are then read once, at load.
+        options: The options of :class:`HierarchicalDataset`; ``level_names`` are ``level1`` (coarsest) to ``levelL`` by
             default.
 
     Example:
@@ -52,19 +54,19 @@ class FolderDataset(HierarchicalDataset):
 
 @DATASETS.register_module()
 class ListDataset(HierarchicalDataset):
-    """Images that a CSV, JSON or JSON Lines file lists, see :func:`read_csv`.
+    """Images in a CSV, JSON or JSON Lines list, see :func:`read_csv`, :func:`read_json` and :func:`read_jsonl`.
 
     Args:
         data_root: The folder that the list's images are relative to.
-        ann_file: The list, relative to ``data_root`` or absolute; its extension tells its kind: ``.csv``, ``.json`` or
-            ``.jsonl``.
+        ann_file: The list, relative to ``data_root`` or absolute. Its extension gives its format: ``.csv``, ``.json``
+            or ``.jsonl``.
         levels: The label columns, the coarsest first; by default all columns but ``image``, ``split`` and
-            ``flat_labels``, in the file's order.
-        flat_labels: Columns of labels outside the tree.
-        options: Those of :class:`HierarchicalDataset`.
+            ``flat_labels``, in the order of the file.
+        flat_labels: The columns of labels outside the tree.
+        options: The options of :class:`HierarchicalDataset`.
 
     Raises:
-        ValueError: If the extension is another one, and as :func:`read_csv` and :class:`HierarchicalDataset`.
+        ValueError: If the extension is another one; and as :func:`read_csv` and :class:`HierarchicalDataset`.
     """
 
     def __init__(

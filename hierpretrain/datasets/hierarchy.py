@@ -1,33 +1,31 @@
-"""A hierarchy of classes in which a class may have several parents, and the tree that is made of it."""
+"""A class hierarchy in which a node may have several parents, and the trees that are made of it."""
 
 from __future__ import annotations
 
 import graphlib
 import itertools
-import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmengine.logging import print_log
-
-from hierpretrain.datasets.annotations import some
+from hierpretrain.datasets.messages import check_choice, some, warn
 
 POLICIES = ("error", "first", "last", "longest", "drop")
-"""What may be done about a node with several parents, see :meth:`ClassHierarchy.paths`."""
+"""The choices for nodes with several parents, see :meth:`ClassHierarchy.paths`."""
 
 _DUMMY = re.compile(r"dummy\d+")
 
 
 @dataclass(frozen=True)
 class LeafPaths:
-    """The label paths of classes, and what had to be decided to get them.
+    """The label paths of classes, and what was decided to get them.
 
     Args:
-        paths: Class -> names from below the root to the class, in the order in which the classes were asked for.
+        paths: Class -> the names from below the root down to the class, in the order in which classes were asked for.
         dropped: The classes that were asked for and left out.
-        num_ambiguous: How many nodes had several parents, of which a policy took one or left the classes below out.
+        num_ambiguous: The number of nodes with several parents. A policy kept one parent, or left out the classes
+            below the node.
     """
 
     paths: dict[str, tuple[str, ...]]
@@ -40,15 +38,15 @@ class ClassHierarchy:
 
     Args:
         edges: Pairs (parent, child) in the order of the file; a repeated pair counts once.
-        names: Node -> its names in words, a comma between synonyms; a node may lack them.
+        names: Node -> its names in words, separated by commas; nodes may be missing.
         source: What the edges were read from, for messages.
         lines: The line of every edge in ``source``, for messages.
-        policy: What :meth:`paths` does about several parents unless told otherwise.
+        policy: The default of :meth:`paths` for nodes with several parents, one of :data:`POLICIES`.
         hint: What to do when classes are missing, for messages.
 
     Attributes:
-        parents: Node -> its parents in the order of the edges; parents come before their children.
-        names: As given.
+        parents: Node -> its parents in the order of the edges; a node comes after all its parents.
+        names: Node -> its names in words.
 
     Raises:
         ValueError: If there is no edge, a node is its own parent or ancestor, or the policy is unknown.
@@ -72,7 +70,7 @@ class ClassHierarchy:
     ) -> None:
         if not edges:
             raise ValueError(f"{source} has no edge; a hierarchy needs at least one parent and child")
-        _check_choice("policy", policy, POLICIES)
+        check_choice("policy", policy, POLICIES)
         self.names = dict(names or {})
         self.source = source
         self.policy = policy
@@ -103,9 +101,9 @@ class ClassHierarchy:
         return f"ClassHierarchy({len(self)} nodes, {sum(map(len, self.parents.values()))} edges; {self.source})"
 
     def name(self, node: str) -> str:
-        """Returns a node's name on a path: the node and its first name in words, as ``'n02012849 crane'``.
+        """Returns the name of a node on a label path: its id and its first name in words, as ``'n02012849 crane'``.
 
-        The node comes with it because names repeat: ImageNet has two classes *crane* and two *maillot*.
+        The id is part of it because names in words repeat: ImageNet has two classes *crane* and two *maillot*.
         """
         words = self.names.get(node, "").split(",")[0].strip()
         return f"{node} {words}" if words else node
@@ -142,32 +140,39 @@ class ClassHierarchy:
         root: str | None = None,
         missing: str = "error",
     ) -> LeafPaths:
-        """Reduces the hierarchy above some classes to a tree, and returns every class's path in it.
+        """Reduces the hierarchy above some classes to a tree, and returns the path of every class in it.
 
-        The steps, in order: only the classes and their ancestors below ``root`` remain; ``policy`` leaves one parent to
-        every node; dummy nodes go; chains are collapsed; ``depths`` cuts levels out. A class is never removed by the
-        last three, also where it is an ancestor of another class.
+        The steps, in order:
+
+        1. Only the classes and their ancestors below ``root`` are kept.
+        2. ``policy`` keeps one parent of every node.
+        3. Dummy nodes are removed.
+        4. Chains of single children are collapsed.
+        5. Only the inner nodes at ``depths`` are kept.
+
+        Steps 3 to 5 never remove a class, even if it is an ancestor of another class.
 
         Args:
             leaves: The classes. They may be ancestors of each other; repetitions count once.
-            policy: Which parent a node with several keeps: the ``'first'`` or the ``'last'`` in the file's order, or
-                the one with the ``'longest'`` path to the root (the first of equals). ``'drop'`` leaves out the classes
-                that have several paths to the root; ``'error'`` raises. By default what suits the file.
-            collapse: Whether nodes with one child go, unless they are classes: their child moves up. This holds for the
-                root too: the tree starts where it first branches.
-            drop_dummies: Whether nodes named ``dummy`` and a number go, their children moving up. The BREEDS hierarchy
-                has them to bring branches to one length.
-            depths: Keep only inner nodes of these depths, counted from 1 below the root after all the other steps,
-                and hang every class below the last of them on its path. A class whose inner nodes end above a depth
-                has a shorter path: nothing is repeated or skipped to fill it, and no node of another depth steps in. An
-                inner node that is itself a class stays at any depth, so classes above classes lengthen paths.
-            root: The node to start below; the only node without a parent by default.
-            missing: What happens to classes that the hierarchy lacks, or has elsewhere than below ``root``:
-                ``'error'`` or ``'drop'``.
+            policy: Which parent a node with several parents keeps: the ``'first'`` or the ``'last'`` in the file's
+                order, or the parent with the ``'longest'`` path to the root (the first of equals). ``'drop'`` leaves
+                out the classes that have several paths to the root, and ``'error'`` raises. The default depends on the
+                file.
+            collapse: Whether nodes with one child are removed, unless they are classes; the child moves up. The root is
+                no exception, so the tree starts where it first branches.
+            drop_dummies: Whether nodes named ``dummy`` and a number are removed; their children move up. The BREEDS
+                hierarchy has them to make all branches equally long.
+            depths: The depths of the inner nodes to keep, counted from 1 below the root after all other steps; by
+                default all. Every class becomes a child of the last kept node on its path. A class whose path has no
+                node at some depth gets a shorter path; no other node fills the gap. An inner node that is a class is
+                kept at any depth.
+            root: The node that the tree starts below; by default the only node without a parent.
+            missing: What happens to classes that are not in the hierarchy, or not below ``root``: ``'error'`` raises,
+                ``'drop'`` leaves them out.
 
         Returns:
-            Paths of :meth:`name`, the coarsest first; the class is the last on its own path. The root is on no path,
-            unless it is a class.
+            Paths of node names, see :meth:`name`, from the coarsest node to the class. The root is on no path, unless
+            it is a class.
 
         Raises:
             ValueError: If an argument is none of its choices, a class is missing and ``missing='error'``, no class is
@@ -175,7 +180,7 @@ class ClassHierarchy:
                 ``policy='error'``.
         """
         policy = self.policy if policy is None else policy
-        _check_choice("policy", policy, POLICIES)
+        check_choice("policy", policy, POLICIES)
         _check_depths(depths)
         asked = tuple(dict.fromkeys(leaves))
         kept, parents = self._below(asked, root, missing)
@@ -187,14 +192,15 @@ class ClassHierarchy:
                 "'drop'"
             )
         if ambiguous and policy == "drop":
-            doubtful = set(ambiguous)
-            for node in parents:  # parents come before children
+            doubtful = set(ambiguous)  # with all nodes below
+            for node in parents:  # a node comes after its parents
                 if not doubtful.isdisjoint(parents[node]):
                     doubtful.add(node)
             kept = tuple(leaf for leaf in kept if leaf not in doubtful)
             if not kept:
                 raise ValueError(f"{self.source}: policy='drop' drops every class: each has several paths to the root")
             kept, parents = self._below(kept, next(iter(parents)), missing)
+        # `parents` holds the classes and their ancestors. From here on, every node has one parent.
         chosen = _one_parent(parents, policy)
         classes = frozenset(kept)
         trails = {leaf: _trail(leaf, chosen, classes, drop_dummies) for leaf in kept}
@@ -215,19 +221,20 @@ class ClassHierarchy:
     def superclasses(
         self, nodes: Sequence[str], leaves: Iterable[str], *, overlap: str = "error", missing: str = "error"
     ) -> LeafPaths:
-        """Puts every class below the one of some given nodes that is its ancestor: a tree of two levels.
+        """Makes a tree of two levels: given superclasses, and below each the classes that it is an ancestor of.
 
-        All parents count, so no policy is needed. Classes below none of the nodes are left out.
+        Ancestors by any parent count, so no policy is needed. Classes below none of the superclasses are left out.
 
         Args:
             nodes: The superclasses.
             leaves: The classes.
-            overlap: What happens to a class below several of the nodes: ``'error'``, or it goes to the ``'first'`` of
-                them in the order of ``nodes``.
-            missing: What happens to classes that the hierarchy lacks: ``'error'`` or ``'drop'``.
+            overlap: What happens to a class below several superclasses: ``'error'`` raises, with ``'first'`` it is
+                below the first of them in the order of ``nodes``.
+            missing: What happens to classes that are not in the hierarchy: ``'error'`` raises, ``'drop'`` leaves them
+                out.
 
         Returns:
-            Paths (superclass, class) of :meth:`name`.
+            Paths (superclass, class) of node names, see :meth:`name`.
 
         Raises:
             ValueError: If a node is unknown or has no class below it, a class is missing and ``missing='error'``, or a
@@ -238,7 +245,7 @@ class ClassHierarchy:
             >>> ClassHierarchy(edges).superclasses(["animal", "tool"], ["cat", "saw"])
             LeafPaths(paths={'cat': ('animal', 'cat'), 'saw': ('tool', 'saw')}, dropped=(), num_ambiguous=0)
         """
-        _check_choice("overlap", overlap, ("error", "first"))
+        check_choice("overlap", overlap, ("error", "first"))
         self._check_known(nodes)
         asked = tuple(dict.fromkeys(leaves))
         paths, used = {}, set()
@@ -269,19 +276,20 @@ class ClassHierarchy:
         min_leaves: int = 1,
         missing: str = "error",
     ) -> tuple[str, ...]:
-        """Returns the nodes at a level, which is the length of the longest path from the root, as in BREEDS.
+        """Returns the nodes at a level; as in BREEDS, a node's level is the length of its longest path to the root.
 
-        Chains and dummy nodes count. BREEDS makes its superclasses so, from its own hierarchy: Entity-13 and Entity-30
-        of levels 3 and 4, Living-17 and Nonliving-26 of level 5 below ``n00004258`` and ``n00021939``, where
-        ``min_leaves`` is the number of classes that it draws in each: 20, 8, 4 and 4.
+        Chains and dummy nodes count. BREEDS chooses its superclasses so, from its own hierarchy: Entity-13 at level 3
+        with ``min_leaves=20``, Entity-30 at level 4 with 8, Living-17 at level 5 below ``n00004258`` with 4, and
+        Nonliving-26 at level 5 below ``n00021939`` with 4.
 
         Args:
-            level: From 0, the root.
+            level: The level, from 0, the root.
             leaves: The classes; only they and their ancestors count.
-            root: As in :meth:`paths`.
-            below: A node that those returned are, or are below; levels count from the root nevertheless.
+            root: The node that levels are counted from; by default the only node without a parent.
+            below: Return only this node and nodes below it; levels are still counted from the root.
             min_leaves: The least number of classes that a node must have below it, itself included.
-            missing: As in :meth:`paths`.
+            missing: What happens to classes that are not in the hierarchy, or not below ``root``: ``'error'`` raises,
+                ``'drop'`` leaves them out.
 
         Returns:
             The nodes, sorted.
@@ -315,18 +323,18 @@ class ClassHierarchy:
             )
         return tuple(nodes)
 
-    # ---------------------------------------------------------------- parts
+    # ---------------------------------------------------------------- helpers
     def _check_known(self, nodes: Iterable[str]) -> None:
         if unknown := [node for node in nodes if node not in self.parents]:
             raise ValueError(f"{self.source} has no node {some(unknown)}; {self.hint or 'correct the name'}")
 
     def _present(self, leaves: Collection[str], missing: str, below: Collection[str] | None = None) -> tuple[str, ...]:
-        """Returns the classes that the hierarchy has (below a root), or raises."""
-        _check_choice("missing", missing, ("error", "drop"))
-        places: Collection[str] = self.parents if below is None else below
-        kept = tuple(leaf for leaf in leaves if leaf in places)
+        """Returns the classes that the hierarchy has, or that are among ``below``; raises if ``missing`` says so."""
+        check_choice("missing", missing, ("error", "drop"))
+        known: Collection[str] = self.parents if below is None else below
+        kept = tuple(leaf for leaf in leaves if leaf in known)
         if len(kept) < len(leaves) and (missing == "error" or not kept):
-            lost = [leaf for leaf in leaves if leaf not in places]
+            lost = [leaf for leaf in leaves if leaf not in known]
             remedy = self.hint or "correct the classes or the file"
             raise ValueError(
                 f"{self.source} lacks {len(lost)} of the {len(leaves)} classes"
@@ -340,7 +348,7 @@ class ClassHierarchy:
     def _below(
         self, leaves: tuple[str, ...], root: str | None, missing: str
     ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-        """Returns the classes below the root, and node -> parents of them and their ancestors, the root first."""
+        """Returns the classes below the root, and node -> parents for them and their ancestors, the root first."""
         if root is None:
             leaves = self._present(leaves, missing)
             wanted = self.ancestors(leaves)
@@ -354,7 +362,7 @@ class ClassHierarchy:
         else:
             self._check_known([root])
         under = {root}
-        for node, parents in self.parents.items():  # parents come before children
+        for node, parents in self.parents.items():  # a node comes after its parents
             if not under.isdisjoint(parents):
                 under.add(node)
         leaves = self._present(leaves, missing, under)
@@ -370,7 +378,7 @@ class ClassHierarchy:
 
 
 def _levels(parents: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Returns the length of the longest path from the root to every node; parents come before children."""
+    """Returns the length of the longest path from the root to every node; nodes must come after their parents."""
     levels: dict[str, int] = {}
     for node in parents:
         levels[node] = 1 + max((levels[parent] for parent in parents[node]), default=-1)
@@ -394,11 +402,6 @@ def _trail(leaf: str, parent: Mapping[str, str], classes: Collection[str], drop_
     return [node for node in reversed(trail) if node not in hidden]
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; it is {value!r}")
-
-
 def _check_depths(depths: Sequence[int] | None) -> None:
     if depths is None:
         return
@@ -406,8 +409,3 @@ def _check_depths(depths: Sequence[int] | None) -> None:
         raise ValueError(f"depths must be integers from 1, the coarsest first; they are {depths!r}")
     if any(a >= b for a, b in itertools.pairwise(depths)):
         raise ValueError(f"depths must increase, the coarsest first; they are {depths!r}")
-
-
-def warn(message: str) -> None:
-    """Logs a warning through the current logger."""
-    print_log(message, logger="current", level=logging.WARNING)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, read_text, some
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.hierarchy import LeafPaths, warn
+from hierpretrain.datasets.folders import numbered_levels
+from hierpretrain.datasets.hierarchy import LeafPaths
 from hierpretrain.datasets.imagenet_files import classes_of, list_imagenet, read_image_list
+from hierpretrain.datasets.messages import check_choice, some, warn
+from hierpretrain.datasets.text_files import read_json_file
 from hierpretrain.datasets.wordnet import MIXED_10, read_hierarchy
 from hierpretrain.registry import DATASETS
 
@@ -20,7 +22,7 @@ _GROUPS = {"mixed_10": MIXED_10}
 
 @dataclass(frozen=True)
 class Cut:
-    """Which tree is made of a hierarchy's nodes; the arguments are those of :class:`ImageNet`."""
+    """The options of :class:`ImageNet` that say which tree is made of a class hierarchy; explained there."""
 
     policy: str | None = None
     collapse: bool = True
@@ -34,22 +36,22 @@ class Cut:
 def imagenet_paths(
     hierarchy: str | os.PathLike[str], classes: Iterable[str], *, cut: Cut = Cut(), missing: str = "error"
 ) -> tuple[LeafPaths, tuple[str, ...]]:
-    """Returns the label paths of classes, from any file that names their ancestors.
+    """Returns the label paths of classes, from any file that gives their ancestors.
 
     Args:
-        hierarchy: A file or folder that :func:`read_hierarchy` reads, or a ``.json`` file of :func:`read_class_paths`.
+        hierarchy: A file or folder for :func:`read_hierarchy`, or a ``.json`` file for :func:`read_ancestors`.
         classes: The classes, as ImageNet's folders are named.
-        cut: The tree that is made of the hierarchy's nodes. A JSON file says the paths as they are; of the cut it takes
-            ``align`` alone.
-        missing: What happens to classes that the hierarchy lacks: ``'error'`` or ``'drop'``.
+        cut: The tree that is made of the hierarchy. A JSON file gives the paths themselves; only ``align`` of the cut
+            applies to it.
+        missing: What happens to classes that the hierarchy lacks: ``'error'`` raises, ``'drop'`` leaves them out.
 
     Returns:
-        The paths, and a name for every level: ``('superclass', 'class')`` where the tree has two by its making,
-        ``level1`` to ``levelL`` otherwise.
+        The paths, and a name for every level: ``('superclass', 'class')`` for superclasses and for a JSON file with one
+        superclass for each class, otherwise ``level1`` to ``levelL``.
 
     Raises:
-        ValueError: As the readers, :meth:`ClassHierarchy.paths` and :meth:`ClassHierarchy.superclasses` do, or if the
-            cut's arguments do not go together.
+        ValueError: If options of the cut do not go together; and as :func:`read_hierarchy`, :func:`read_ancestors`,
+            :meth:`ClassHierarchy.paths` and :meth:`ClassHierarchy.superclasses`.
     """
     classes = tuple(classes)
     hierarchy = os.path.expanduser(hierarchy)
@@ -80,24 +82,22 @@ def imagenet_paths(
     deepest = max(map(len, found.paths.values()))
     if cut.align:
         found = replace(found, paths={name: _repeat_last(path, deepest) for name, path in found.paths.items()})
-    names = ("superclass", "class") if two_levels else tuple(f"level{i}" for i in range(1, deepest + 1))
-    return found, names
+    return found, ("superclass", "class") if two_levels else numbered_levels(deepest)
 
 
 def _repeat_last(path: tuple[str, ...], length: int) -> tuple[str, ...]:
     return path + path[-1:] * (length - len(path))
 
 
-def read_class_paths(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
-    r"""Reads a JSON object that gives each class's ancestors by name: a string, or a list with the coarsest first.
-
-    One string a class, its superclass, is the form that the released code of hierarchical contrastive learning takes.
+def read_ancestors(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
+    r"""Reads a JSON file that gives the names of every class's ancestors.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file, in UTF-8: an object of class -> superclass, or of class -> list of ancestors, the coarsest
+            first. Paper A's released code uses the first form.
 
     Returns:
-        Class -> names, the last of them the class itself.
+        Class -> label path: the names of the ancestors, then the class itself.
 
     Raises:
         ValueError: With the file, if it is no such object.
@@ -106,13 +106,10 @@ def read_class_paths(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]
         >>> import tempfile
         >>> with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         ...     file.write('{"n02012849": "bird", "n03126707": ["artifact", "machine"]}') and file.flush()
-        ...     read_class_paths(file.name)
+        ...     read_ancestors(file.name)
         {'n02012849': ('bird', 'n02012849'), 'n03126707': ('artifact', 'machine', 'n03126707')}
     """
-    try:
-        data = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON: {error}; is the file truncated?") from error
+    data = read_json_file(path, "correct the file")
     if not isinstance(data, dict) or not data:
         raise ValueError(f"{path}: the file must be an object {{class: superclass or list of ancestors}}")
     paths = {}
@@ -128,9 +125,9 @@ def read_class_paths(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]
 
 
 def _json_paths(path: str, classes: Sequence[str], missing: str) -> tuple[LeafPaths, bool]:
-    if missing not in ("error", "drop"):
-        raise ValueError(f"missing must be one of 'error', 'drop'; it is {missing!r}")
-    known = read_class_paths(path)
+    """Returns the paths of some classes by a JSON file, and whether the file gives one superclass for each class."""
+    check_choice("missing", missing, ("error", "drop"))
+    known = read_ancestors(path)
     lost = tuple(name for name in classes if name not in known)
     if lost and (missing == "error" or len(lost) == len(classes)):
         raise ValueError(
@@ -145,32 +142,33 @@ def _json_paths(path: str, classes: Sequence[str], missing: str) -> tuple[LeafPa
 
 @DATASETS.register_module()
 class ImageNet(HierarchicalDataset):
-    """ImageNet (ILSVRC 2012), 1,281,167 training and 50,000 validation images of 1,000 classes, below a hierarchy.
+    """ImageNet (ILSVRC 2012) with a class hierarchy: 1,281,167 training and 50,000 validation images of 1,000 classes.
 
-    Only the classes that there are images of make up the tree, so ImageNet-100 and the like need nothing but their
-    folders. The flat label ``wnid`` is the class at whatever depth it hangs: unless ``align`` is set, a level's column
-    lacks those that hang higher. The images are for non-commercial research, under the terms of image-net.org.
+    The tree is made of the classes that have images, so subsets such as ImageNet-100 need nothing but their folders.
+    The flat label ``wnid`` is always the class. A level of the tree may lack classes whose path ends above it, unless
+    ``align`` is set. The images are for non-commercial research, under the terms of image-net.org.
 
     Args:
-        data_root: The folder with ``train/<class>/<name>.JPEG`` and ``val``, which holds folders of classes or the
-            50,000 files.
-        hierarchy: What names the ancestors of the classes: a folder or file of :func:`read_hierarchy` (BREEDS,
-            robustness, WordNet 3.0's ``data.noun``, edges), or a ``.json`` file of :func:`read_class_paths`.
-        policy: Which parent a node with several keeps, see :meth:`ClassHierarchy.paths`.
+        data_root: The folder with ``train/<class>/<name>.JPEG`` and ``val``. ``val`` has folders of classes, or all
+            50,000 files directly.
+        hierarchy: The class hierarchy: a folder or file for :func:`read_hierarchy` (BREEDS, robustness, WordNet 3.0's
+            ``data.noun``, edges), or a ``.json`` file for :func:`read_ancestors`.
+        policy: Which parent a node with several parents keeps, see :meth:`ClassHierarchy.paths`.
         collapse: Whether chains of single children are collapsed, see :meth:`ClassHierarchy.paths`.
-        depths: The depths of inner nodes that are kept, see :meth:`ClassHierarchy.paths`; all by default.
-        root: The node to start below, where there are several or all but a branch shall go.
-        superclasses: Make instead a tree of two levels with these nodes, see :meth:`ClassHierarchy.superclasses`;
-            ``'mixed_10'`` stands for ten that the robustness library names. Images of other classes are left out.
-        overlap: What happens to a class below several superclasses: ``'error'`` or ``'first'``.
-        align: Whether a class whose path is shorter than the tree is deep is repeated below itself down to the finest
-            level, so that every class is a node of that level: what losses and metrics over all classes need.
-        missing: What happens to classes that the hierarchy lacks, of which BREEDS has 110: ``'error'``, or ``'drop'``
+        depths: The depths of the inner nodes to keep, see :meth:`ClassHierarchy.paths`; all by default.
+        root: The node that the tree starts below, to choose one of several roots or a branch.
+        superclasses: Nodes to make a tree of two levels with instead, see :meth:`ClassHierarchy.superclasses`.
+            ``'mixed_10'`` stands for ten superclasses of the robustness library. Images of other classes are left out.
+        overlap: What happens to a class below several superclasses: ``'error'`` raises, with ``'first'`` it is below
+            the first of them.
+        align: Whether a class with a path shorter than the deepest is repeated below itself down to the finest level.
+            Every class is then a node of the finest level, which losses and metrics over all classes need.
+        missing: What happens to classes that the hierarchy lacks (BREEDS lacks 110): ``'error'`` raises, ``'drop'``
             leaves their images out.
-        ann_file: A list of the images instead of a walk through the folders: one path a line, below ``data_root``.
-        val_classes: The classes of images straight in ``val``: the devkit's folder or a list, see
-            :func:`read_val_classes`; by default the devkit is looked for in ``data_root``.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'val'``.
+        ann_file: A list of the images, one path below ``data_root`` a line, to be used instead of listing the folders.
+        val_classes: The classes of images directly in ``val``: the devkit's folder or a list, see
+            :func:`read_val_classes`. By default the devkit is looked for in ``data_root``.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'`` and ``'val'``.
 
     Raises:
         ValueError: As :func:`list_imagenet`, :func:`imagenet_paths`, :func:`read_val_classes` and
@@ -208,9 +206,9 @@ class ImageNet(HierarchicalDataset):
         classes = classes_of(images, self.val_classes and self._at_root(self.val_classes), root)
         found, level_names = imagenet_paths(self.hierarchy, sorted(set(classes)), cut=self.cut, missing=self.missing)
         if found.dropped:
-            rows = [row for row, name in enumerate(classes) if name in found.paths]
-            warn(f"{root}: left out {len(images) - len(rows)} of {len(images)} images, of classes that are left out")
-            images, classes = [images[row] for row in rows], [classes[row] for row in rows]
+            kept = [index for index, name in enumerate(classes) if name in found.paths]
+            warn(f"{root}: left out {len(images) - len(kept)} of {len(images)} images, of classes that are left out")
+            images, classes = [images[index] for index in kept], [classes[index] for index in kept]
         return Annotations(
             images,
             [found.paths[name] for name in classes],

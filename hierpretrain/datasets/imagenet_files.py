@@ -1,4 +1,4 @@
-"""ImageNet's files: where its images are, and which class an image that lies in no class folder has."""
+"""ImageNet's files: the list of its images, and the classes of images that are in no class folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-from hierpretrain.datasets.annotations import text_lines, unsafe_reason
-from hierpretrain.datasets.hierarchy import warn
+from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.matlab import read_mat
-from hierpretrain.datasets.published import numbered_lines
+from hierpretrain.datasets.messages import warn
+from hierpretrain.datasets.text_files import numbered_lines, text_lines
 
 _SPLITS = ("train", "val")
 _IMAGE = (".jpeg", ".jpg", ".png", ".webp")
@@ -20,16 +20,16 @@ _META = "meta.mat"
 
 
 def list_imagenet(root: str) -> list[str]:
-    """Lists the images of ``train/<class>/``, ``val/<class>/`` and ``val/``, in the order of the names.
+    """Lists the images in ``train/<class>/``, ``val/<class>/`` and ``val/``, in the order of their names.
 
-    Folders are listed and files are taken by their extension, so no file is opened or asked for its state. Hidden files
-    are left out silently, others are counted and logged. Either of the two folders may be missing.
+    A file is an image by its extension, so that no file has to be opened. Hidden files are skipped, others are counted
+    in the log. One of the two folders may be missing.
 
     Args:
         root: The folder that ``train`` and ``val`` are in.
 
     Returns:
-        Paths below ``root``.
+        The images' paths below ``root``.
 
     Raises:
         ValueError: If there is neither folder, or a folder cannot be read or holds no image.
@@ -62,7 +62,7 @@ def list_imagenet(root: str) -> list[str]:
 
 
 def _scan(folder: str) -> tuple[list[str], list[str]]:
-    """Returns the names of the folders and of the other entries, sorted, without hidden ones."""
+    """Returns the names of the folders in a folder and of its other entries, sorted, without hidden ones."""
     folders, files = [], []
     try:
         with os.scandir(folder) as entries:
@@ -78,13 +78,14 @@ def read_image_list(path: str) -> list[str]:
     """Reads a list of images with one path a line, as ``find train val -name '*.JPEG'`` writes it.
 
     Args:
-        path: The list, in UTF-8; blank lines are passed over.
+        path: The list, in UTF-8; blank lines are skipped.
 
     Returns:
-        Paths below the folder that ``train`` and ``val`` are in, in the order of the list.
+        The images' paths below the folder that ``train`` and ``val`` are in, in the order of the list.
 
     Raises:
-        ValueError: With file and line, if a path is none of an image of ImageNet.
+        ValueError: With file and line, if a path is not ``train/<class>/<name>``, ``val/<class>/<name>`` or
+            ``val/<name>``.
     """
     images = []
     for where, line in numbered_lines(path):
@@ -102,11 +103,11 @@ def read_image_list(path: str) -> list[str]:
 
 # ---------------------------------------------------------------- the classes of val/<name>
 def read_val_classes(path: str | os.PathLike[str]) -> Mapping[str, str]:
-    """Reads which class each validation image has.
+    """Reads the classes of the validation images.
 
     Args:
-        path: The devkit's folder, which holds ``meta.mat`` and ``ILSVRC2012_validation_ground_truth.txt`` (or has them
-            in its folder ``data``), or a text file with lines ``ILSVRC2012_val_00000001.JPEG n01751748``.
+        path: The devkit's folder, with ``meta.mat`` and ``ILSVRC2012_validation_ground_truth.txt`` in it or in its
+            folder ``data``; or a text file with lines ``ILSVRC2012_val_00000001.JPEG n01751748``.
 
     Returns:
         Image name without extension -> class.
@@ -148,7 +149,7 @@ def _devkit_classes(folder: str) -> dict[str, str]:
 
 
 def _devkit_ids(path: str) -> dict[int, str]:
-    """Returns the classes by their number in the devkit, which is not their place in sorted order."""
+    """Returns the classes by their number in the devkit, which is not their position in sorted order."""
     try:
         synsets = read_mat(path).get("synsets")
     except ValueError as error:
@@ -180,18 +181,19 @@ def _find_val_classes(root: str) -> str:
 
 
 def classes_of(images: Iterable[str], val_classes: str | None, root: str) -> list[str]:
-    """Returns each image's class: its folder's name, or what ``val_classes`` says.
+    """Returns the class of each image: the name of its folder, or for ``val/<name>`` the class that a list gives.
 
     Args:
         images: Paths ``train/<class>/<name>``, ``val/<class>/<name>`` or ``val/<name>``.
-        val_classes: What :func:`read_val_classes` reads for the last kind; ``None`` looks for the devkit in ``root``.
+        val_classes: The list of classes, a path for :func:`read_val_classes`. ``None`` looks for the devkit in
+            ``root``, if an image needs it.
         root: The folder that the images are in.
 
     Returns:
-        N strings, one object a class, as there are a thousand images of each.
+        N strings. Images of the same class share one string object, because there are a thousand of each.
 
     Raises:
-        ValueError: If nothing says an image's class; and as :func:`read_val_classes`.
+        ValueError: If the class of an image is not known; and as :func:`read_val_classes`.
     """
     known: Mapping[str, str] | None = None
     one: dict[str, str] = {}

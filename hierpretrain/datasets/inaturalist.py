@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hierpretrain.datasets.annotations import Annotations, read_text, unsafe_reason
+from hierpretrain.datasets.annotations import Annotations, unsafe_reason
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.published import find_home, find_images, numbered_lines
+from hierpretrain.datasets.messages import check_choice
+from hierpretrain.datasets.published import find_home, find_images
+from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.registry import DATASETS
 
 _FILES = {  # year -> training and validation annotations
@@ -28,7 +29,7 @@ _SPLITS = ("retrieval", "official", "dml")
 _DML = {"train": "Inaturalist_train_set1.txt", "test": "Inaturalist_test_set1.txt"}
 _DML_FOLDERS = ("Inat_dataset_splits", "2018/Inat_dataset_splits")
 _KINDS = {int: "an integer", str: "a string"}
-_ANEW = "the file is damaged or not the official one: download it anew"
+_ANEW = "it is damaged or not the official one: download it anew"
 
 
 def read_inaturalist(
@@ -40,47 +41,47 @@ def read_inaturalist(
     query_seed: int = 0,
     query_file: str | None = None,
 ) -> Annotations:
-    """Reads the annotation files of a year; the test sets have no labels and are not read.
+    """Reads the training and validation annotations of a year; the test sets have no labels.
 
-    The files lie in ``root`` or in a folder of it: ``annotations``, ``train_val<year>``, ``<year>`` or
-    ``<year>/annotations``. Images are looked for there, then above, as the archives unpack. For 2018 and 2019, whose
-    files hold made-up names, the names are those of ``categories.json`` (from ``categories.json.tar.gz``) if it lies
-    beside them.
+    The annotation files are in ``root`` or in one of its folders ``annotations``, ``train_val<year>``, ``<year>`` or
+    ``<year>/annotations``. Images are looked for in the same folder, then in the folder above, as the archives unpack.
+    The annotation files of 2018 and 2019 have made-up names; the real ones are taken from ``categories.json`` (of
+    ``categories.json.tar.gz``) if it is in the same folder.
 
-    A node is what it is by its whole path of ranks: where taxa of one name occur in different families (or kingdoms),
-    and ``levels`` leave those out, the name is followed by the ranks above it. A species is named by its category id
-    and its name, as ``'00042 Lumbricus terrestris'``, and is one node for one category.
+    A species is named by its category id and its name, as ``'00042 Lumbricus terrestris'``; every category is a node. A
+    taxon is told from others of the same name by all ranks above it: where ``levels`` leave out the ranks that differ,
+    they are added to its name.
 
     Args:
         root: The folder of the year.
         year: ``'2017'``, ``'2018'``, ``'2019'``, ``'2021'`` or ``'2021_mini'``.
-        levels: ``'super'``: super-category and species (2017, 2018, 2021; two levels, as in paper A). ``'full'``:
-            kingdom to genus, and species (2018, 2019, 2021). ``'genus'``: genus and species, where the genus of 2017 is
-            the first word of the Latin name. Or any of the files' rank fields in order, ``'species'`` last.
+        levels: The levels of the tree. ``'super'``: super-category and species, as in paper A (2017, 2018, 2021).
+            ``'full'``: kingdom to genus, and species (2018, 2019, 2021). ``'genus'``: genus and species; for 2017, the
+            genus is the first word of the Latin name. Or a list of fields of the files' categories, the coarsest first,
+            with ``'species'`` last.
         splits: ``'retrieval'``: ``'train'``, and the validation images as ``'query'`` and ``'gallery'``.
-            ``'official'``: ``'train'`` and ``'val'``. ``'dml'``: ``'train'`` and ``'test'`` of different species by the
-            two lists of the folder ``Inat_dataset_splits`` (2018 only; Brown et al., "Smooth-AP", ECCV 2020).
-        query_share: The share of a species' validation images that are queries, rounded down; between 0 and 1.
-        query_seed: The seed of their draw, from 0.
+            ``'official'``: ``'train'`` and ``'val'``. ``'dml'``: ``'train'`` and ``'test'`` of different species, by
+            the two lists in the folder ``Inat_dataset_splits`` (2018 only; Brown et al., "Smooth-AP", ECCV 2020).
+        query_share: The fraction of each species' validation images that are drawn as queries, rounded down; above 0
+            and below 1.
+        query_seed: The seed of this draw, from 0.
         query_file: A list of the validation images that are queries, one ``file_name`` a line, instead of a draw;
             relative to ``root`` or absolute.
 
     Returns:
-        The images of the training file and then those of the validation file, in the files' order; for ``'dml'`` in
+        The images of the training file, then the images of the validation file, in the files' order; with ``'dml'``, in
         the lists' order.
 
-        Paper A says that 20 % of the validation images, 17K, are queries and the other 78K the gallery, and gives
-        neither list nor seed. 20 % of all 95,986 images would be 19,197; 20 % of each species' images, rounded down,
-        are 0.4 images a species fewer on average, 17,200 or so; therefore the draw is by species here. It is a draw of
-        that kind, not the paper's own.
+        Paper A has 17K query and 78K gallery images, "20 %" of the validation images, and gives neither a list nor a
+        seed. 20 % of all 95,986 images would be 19,197. 20 % of each species' images, rounded down, are about 17,200.
+        Queries are therefore drawn species by species here. This is a draw of the paper's kind, not the paper's own.
 
     Raises:
         ValueError: With file and record, if a file is truncated or lacks a key, if ids repeat, an image has no
             annotation or several, or a category is unknown; if files or lists are missing or contradict each other; if
             an option does not fit the year; and as :class:`Annotations`.
     """
-    if year not in _FILES:
-        raise ValueError(f"year must be one of {', '.join(map(repr, _FILES))}; it is {year!r}")
+    check_choice("year", year, _FILES)
     names = _level_names(levels)
     if splits not in _SPLITS or (splits == "dml" and year != "2018"):
         raise ValueError(f"splits must be 'retrieval', 'official' or, for 2018, 'dml'; it is {splits!r} for {year}")
@@ -118,7 +119,7 @@ def read_inaturalist(
     try:
         return Annotations(images, labels, tags, names, image_root, source=f"{title} ({train_path}, {val_path})")
     except ValueError as error:
-        # the record is looked for only now, as there are 675,000 and nearly always none is wrong
+        # Only now is the wrong record looked for, because there are 675,000 and nearly always all are right.
         if reason := _wrong_file_name({train_path: train.images, val_path: val.images}):
             raise ValueError(f"{reason}; {_ANEW}") from error
         raise
@@ -138,15 +139,17 @@ def _level_names(levels: str | Sequence[str]) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------- the annotation files
-class _Part(NamedTuple):
+class _File(NamedTuple):
     images: list[str]
     categories: list[int]  # of the images
     taxa: dict[int, dict[str, str]]  # category id -> field -> name
 
 
-def _read(path: str, year: str) -> _Part:
-    """Reads an annotation file; the work for an image is done by the built-in containers, not line by line."""
-    data = _load(path)
+def _read(path: str, year: str) -> _File:
+    """Reads an annotation file."""
+    data = read_json_file(path, _ANEW)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: the file must be a JSON object; it is a {type(data).__name__}; {_ANEW}")
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(data.get(key), list)]
     if missing:
         raise ValueError(
@@ -175,30 +178,14 @@ def _read(path: str, year: str) -> _Part:
             f"{path}: images: {len(ids) - len(category_of)} of {len(ids)} have no annotation, record {number} (id "
             f"{image}) the first; {_ANEW}"
         )
-    return _Part(images, [category_of[image] for image in ids], taxa)
+    return _File(images, [category_of[image] for image in ids], taxa)
 
 
-def _load(path: str) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        data = json.loads(text)
-    except RecursionError as error:
-        raise ValueError(f"{path}: no JSON: it is nested too deeply; {_ANEW}") from error
-    except json.JSONDecodeError as error:
-        place = f"{path}:{error.lineno}: no JSON: {error.msg} at column {error.colno}"
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-            raise ValueError(
-                f"{place}; the file ends there, after {len(text):,} characters: it is truncated, so download or unpack "
-                "it anew"
-            ) from error
-        raise ValueError(f"{place}; {_ANEW}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: the file must be a JSON object; it is a {type(data).__name__}; {_ANEW}")
-    return data
+def _column(records: list[Any], field: str, kind: type, where: str) -> list[Any]:
+    """Returns a field of all records, and raises unless all its values are of a type.
 
-
-def _column(records: list[Any], field: str, kind: type, place: str) -> list[Any]:
-    """Returns one field of all records, which must be of the kind."""
+    Good records are handled by built-in containers at once; only wrong ones are looked at one by one.
+    """
     try:
         column = [record[field] for record in records]
     except (KeyError, TypeError, IndexError):
@@ -209,24 +196,24 @@ def _column(records: list[Any], field: str, kind: type, place: str) -> list[Any]
         value = record.get(field) if isinstance(record, dict) else None
         if type(value) is not kind:
             raise ValueError(
-                f"{place}: record {number} must be an object with {field!r}, {_KINDS[kind]}; it is {record!r:.80}; "
+                f"{where}: record {number} must be an object with {field!r}, {_KINDS[kind]}; it is {record!r:.80}; "
                 f"{_ANEW}"
             )
     return column
 
 
-def _refuse_repeated(values: list[int], place: str, rule: str) -> None:
+def _refuse_repeated(values: list[int], where: str, rule: str) -> None:
     if len(set(values)) == len(values):
         return
     seen: set[int] = set()
     for number, value in enumerate(values, start=1):
         if value in seen:
-            raise ValueError(f"{place}: record {number} {rule.format(value)}; {_ANEW}")
+            raise ValueError(f"{where}: record {number} {rule.format(value)}; {_ANEW}")
         seen.add(value)
 
 
 def _wrong_file_name(images: dict[str, list[str]]) -> str:
-    """Tells which record of the files has a path that leaves the root or is another's; empty if there is none."""
+    """Returns what is wrong with the first file_name that leaves the root or repeats; an empty string if none does."""
     seen: dict[str, str] = {}
     for path, names in images.items():
         for number, name in enumerate(names, start=1):
@@ -238,27 +225,23 @@ def _wrong_file_name(images: dict[str, list[str]]) -> str:
     return ""
 
 
-def _taxa(records: list[Any], place: str) -> dict[int, dict[str, str]]:
-    """Returns the names of every category: its super-category and ranks, as far as the file has them, and its own."""
-    ids = _column(records, "id", int, place)
-    _refuse_repeated(ids, place, "has the id {}, as an earlier one; every category must have its own")
+def _taxa(records: list[Any], where: str) -> dict[int, dict[str, str]]:
+    """Returns category id -> field -> name: super-category and ranks, as far as the file has them, and ``name``."""
+    ids = _column(records, "id", int, where)
+    _refuse_repeated(ids, where, "has the id {}, as an earlier one; every category must have its own")
     fields = [field for field in ("supercategory", *_RANKS, "name") if field == "name" or field in (records or [{}])[0]]
-    columns = [_column(records, field, str, place) for field in fields]
+    columns = [_column(records, field, str, where) for field in fields]
     taxa: dict[int, dict[str, str]] = {}
     for number, (category, *names) in enumerate(zip(ids, *columns, strict=True), start=1):
         if not all(name.strip() for name in names):
-            raise ValueError(f"{place}: record {number} (id {category}) has an empty name among {fields}; {_ANEW}")
+            raise ValueError(f"{where}: record {number} (id {category}) has an empty name among {fields}; {_ANEW}")
         taxa[category] = {field: name.strip() for field, name in zip(fields, names, strict=True)}
     return taxa
 
 
 def _real_taxa(path: str, taxa: dict[int, dict[str, str]], annotations: str) -> dict[int, dict[str, str]]:
-    """Reads the real names of categories whose annotation file has made-up ones."""
-    text = read_text(path)
-    try:
-        records = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON: {error}; unpack categories.json.tar.gz anew") from error
+    """Reads the real names of the categories of an annotation file that has made-up ones."""
+    records = read_json_file(path, "unpack categories.json.tar.gz anew")
     records = records.get("categories") if isinstance(records, dict) else records
     if not isinstance(records, list):
         raise ValueError(f"{path}: the file must be a list of categories; unpack categories.json.tar.gz anew")
@@ -274,11 +257,13 @@ def _real_taxa(path: str, taxa: dict[int, dict[str, str]], annotations: str) -> 
 
 def _labels(taxa: dict[int, dict[str, str]], levels: Sequence[str], title: str) -> dict[int, tuple[str, ...]]:
     """Returns the label path of every category."""
+    # For each category and level: the name there, and all ranks above it.
     chains = {category: _chain(category, names, levels, title) for category, names in taxa.items()}
     meanings: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for chain in chains.values():
         for level in range(1, len(levels)):
             meanings.setdefault(tuple(name for name, _ in chain[:level]), set()).add(chain[level - 1][1])
+    # A name that stands for several taxa below the same path gets the ranks above it added.
     labels = {}
     for category, chain in chains.items():
         path = []
@@ -292,7 +277,7 @@ def _labels(taxa: dict[int, dict[str, str]], levels: Sequence[str], title: str) 
 def _chain(
     category: int, names: dict[str, str], levels: Sequence[str], title: str
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Returns the category's name at each level above the species, with the names of the ranks above that one."""
+    """Returns for each level above the species the category's name there, and the names of all ranks above it."""
     ranks = [rank for rank in _RANKS if rank in names]
     chain = []
     for level in levels[:-1]:
@@ -310,13 +295,13 @@ def _chain(
 
 
 # ---------------------------------------------------------------- splits
-def _drawn_queries(images: list[str], categories: list[int], share: float, seed: int) -> list[str]:
-    """Tags a share of every category's images, rounded down, as query; whatever order the images come in."""
+def _drawn_queries(images: list[str], categories: list[int], fraction: float, seed: int) -> list[str]:
+    """Draws a fraction of every category's images, rounded down, as queries; the order of the images has no effect."""
     order = np.array(sorted(range(len(images)), key=images.__getitem__), dtype=np.int64)
     _, group, sizes = np.unique(np.array(categories)[order], return_inverse=True, return_counts=True)
     shuffled = np.lexsort((np.random.default_rng(seed).random(len(images)), group))  # group by group
     rank = np.arange(len(images)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chosen = rank < np.repeat(np.floor(share * sizes + 1e-9), sizes)  # 0.29 * 100 is a little below 29
+    chosen = rank < np.repeat(np.floor(fraction * sizes + 1e-9), sizes)  # 0.29 * 100 is a little below 29
     tags = ["gallery"] * len(images)
     for i in order[shuffled[chosen]].tolist():
         tags[i] = "query"
@@ -362,20 +347,21 @@ def _dml(root: str, label_of: dict[str, tuple[str, ...]]) -> tuple[list[str], li
 
 @DATASETS.register_module()
 class INaturalist(HierarchicalDataset):
-    """iNaturalist of one year, see :func:`read_inaturalist`; 2017 with its super-categories is paper A's.
+    """iNaturalist of one year, see :func:`read_inaturalist`; paper A uses 2017 with its super-categories.
 
-    2017 has 579,184 training and 95,986 validation images of 5,089 categories, most of them species.
+    2017 has 579,184 training and 95,986 validation images of 5,089 categories, most of which are species.
 
     Args:
         data_root: The folder of the year.
         year: ``'2017'``, ``'2018'``, ``'2019'``, ``'2021'`` or ``'2021_mini'``.
-        levels: ``'super'``, ``'full'``, ``'genus'`` or fields.
-        splits: ``'retrieval'``, ``'official'`` or ``'dml'``.
-        query_share: The share of a species' validation images that are queries.
-        query_seed: The seed of their draw.
-        query_file: A list of the queries, instead of a draw.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'``, ``'query'`` and ``'gallery'``; or
-            of ``'train'`` and ``'val'``; or of ``'train'`` and ``'test'``, as ``splits`` says.
+        levels: The levels of the tree. ``'super'``: super-category and species. ``'full'``: kingdom to genus, and
+            species. ``'genus'``: genus and species. Or a list of fields of the files' categories, ``'species'`` last.
+        splits: ``'retrieval'``: ``'train'``, ``'query'`` and ``'gallery'``. ``'official'``: ``'train'`` and ``'val'``.
+            ``'dml'``: ``'train'`` and ``'test'``, of different species (2018 only).
+        query_share: The fraction of each species' validation images that are drawn as queries, above 0 and below 1.
+        query_seed: The seed of this draw, from 0.
+        query_file: A list of the queries, one ``file_name`` a line, instead of a draw.
+        options: The options of :class:`HierarchicalDataset`; the splits are the ones that ``splits`` gives.
     """
 
     def __init__(

@@ -6,8 +6,10 @@ import os
 import re
 from typing import Any
 
-from hierpretrain.datasets.annotations import Annotations, read_text
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.messages import check_choice
+from hierpretrain.datasets.text_files import read_text
 from hierpretrain.registry import DATASETS
 
 _LIST = "list_eval_partition.txt"
@@ -23,38 +25,37 @@ _REMEDY = (
 
 
 def find_inshop(root: str, images: str = "auto") -> tuple[str, str, str]:
-    """Finds the parts of the benchmark in every layout that public code uses.
+    """Finds the partition file and the images of the benchmark, in every layout that public code uses.
 
-    The benchmark's folder is ``root`` or, if that holds none, the one folder in it that does. There, the partition is
-    ``Eval/list_eval_partition.txt`` or beside ``Eval``; the images are ``Img/img``, ``img`` or the same of
-    ``img_highres``.
+    The benchmark's folder is ``root``, or the one folder in it that has a partition file. The partition file is
+    ``Eval/list_eval_partition.txt`` or ``list_eval_partition.txt``. The images are in ``Img/img`` or ``img``, or the
+    same with ``img_highres``.
 
     Args:
         root: The benchmark's folder, or the folder that it is in.
         images: ``'img'`` (256 x 256), ``'img_highres'``, or ``'auto'``: the first of the two that is there.
 
     Returns:
-        The path of the partition, the folder that the images' names are relative to, and ``'img'`` or
-        ``'img_highres'``.
+        The path of the partition file, the folder that image names are relative to, and ``'img'`` or ``'img_highres'``.
 
     Raises:
-        ValueError: If a part is missing, with the places looked at and what to download, or if two folders qualify.
+        ValueError: If the partition file or the images are missing, with the paths that were tried and what to
+            download; or if two folders have a partition file.
     """
-    if images not in ("auto", *_IMAGES):
-        raise ValueError(f"images must be 'auto', 'img' or 'img_highres'; it is {images!r}")
+    check_choice("images", images, ("auto", *_IMAGES))
     homes = [root] if _partition(root) else [folder for folder in _folders(root) if _partition(folder)]
     if not homes:
-        places = [os.path.join(root, *parts, _LIST) for parts in (("Eval",), (), ("*", "Eval"), ("*",))]
-        raise ValueError(f"no In-Shop partition is at {', '.join(places)}; {_REMEDY}; or correct data_root")
+        tried = [os.path.join(root, *parts, _LIST) for parts in (("Eval",), (), ("*", "Eval"), ("*",))]
+        raise ValueError(f"no In-Shop partition is at {', '.join(tried)}; {_REMEDY}; or correct data_root")
     if len(homes) > 1:
         raise ValueError(f"{root} holds In-Shop more than once: {', '.join(homes)}; give one of them as data_root")
     kinds = _IMAGES if images == "auto" else (images,)
-    places = [(os.path.join(homes[0], *above), kind) for kind in kinds for above in (("Img",), ())]
-    for folder, kind in places:
+    candidates = [(os.path.join(homes[0], *above), kind) for kind in kinds for above in (("Img",), ())]
+    for folder, kind in candidates:
         if os.path.isdir(os.path.join(folder, kind)):
             return _partition(homes[0]), folder, kind
-    tried = ", ".join(os.path.join(folder, kind) for folder, kind in places)
-    raise ValueError(f"no In-Shop images are at {tried}; {_REMEDY}")
+    tried = [os.path.join(folder, kind) for folder, kind in candidates]
+    raise ValueError(f"no In-Shop images are at {', '.join(tried)}; {_REMEDY}")
 
 
 def _folders(root: str) -> list[str]:
@@ -65,29 +66,29 @@ def _folders(root: str) -> list[str]:
 
 
 def _partition(home: str) -> str:
-    """Returns the partition file of the benchmark's folder; an empty string if there is none."""
+    """Returns the path of the partition file in a folder, an empty string if there is none."""
     return next((path for above in (("Eval",), ()) if os.path.isfile(path := os.path.join(home, *above, _LIST))), "")
 
 
 def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> Annotations:
-    """Reads the official partition; labels come from the images' paths.
+    """Reads DeepFashion In-Shop: splits from the official partition file, labels from the images' paths.
 
-    A product that occurs in two categories (99 do) is two nodes, one in each; the flat label ``product_id`` remains
-    one, as the benchmark counts it. Variation numbers count inside their product alone, so they are nodes below it.
+    99 products occur in two categories. Such a product is two nodes of the tree, but one value of the flat label
+    ``product_id``, which is what the benchmark counts. Variations are numbered inside each product.
 
     Args:
         root: The benchmark's folder, or the folder that it is in, see :func:`find_inshop`.
         images: ``'auto'``, ``'img'`` or ``'img_highres'``.
-        gender_level: Whether the coarsest level is WOMEN and MEN (23 categories below them) or the category (17,
-            whoever wears it, as in the papers).
+        gender_level: Whether there is a level above the category, WOMEN and MEN. There are 23 categories with it, and
+            17, as in the papers, without it.
 
     Returns:
-        Splits ``'train'``, ``'query'`` and ``'gallery'``; levels ``('category', 'product', 'variation')``, after
-        ``'gender'`` where that is asked for.
+        Splits ``'train'``, ``'query'`` and ``'gallery'``; levels ``('category', 'product', 'variation')``, with
+        ``gender_level`` preceded by ``'gender'``.
 
     Raises:
-        ValueError: With file and line, if the partition is not as published: a wrong header, number of records, status
-            or image name, or an item id that is not the path's; and as :func:`find_inshop`.
+        ValueError: With file and line, if the partition file has a wrong header, number of records, status or image
+            name, or an item id that differs from the path; and as :func:`find_inshop`.
     """
     partition, image_root, kind = find_inshop(root, images)
     lines = read_text(partition).rstrip().split("\n")
@@ -100,7 +101,7 @@ def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> 
             f"{partition}:1: the first line declares {int(lines[0])} records, but {len(lines) - 2} follow; the file is "
             "truncated or edited: download it anew"
         )
-    names, labels, splits, products = [], [], [], []
+    records, products = [], []
     for number, line in enumerate(lines[2:], start=3):
         where = f"{partition}:{number}"
         columns = line.split()
@@ -115,17 +116,20 @@ def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> 
         gender, category, product, variation = match.groups()
         if item != product:
             raise ValueError(
-                f"{where}: the item id {item!r} is not that of the path, {product!r}; download the file anew"
+                f"{where}: the item id {item!r} differs from the path's, {product!r}; download the file anew"
             )
         if status not in _STATUS:
             raise ValueError(f"{where}: the evaluation_status must be train, query or gallery; it is {status!r}")
-        names.append(kind + name.removeprefix("img"))
-        labels.append((gender, category, product, variation) if gender_level else (category, product, variation))
-        splits.append(status)
+        label = (gender, category, product, variation)
+        records.append((kind + name.removeprefix("img"), label if gender_level else label[1:], status))
         products.append(product)
-    levels = ("gender", "category", "product", "variation") if gender_level else ("category", "product", "variation")
-    return Annotations(
-        names, labels, splits, levels, image_root, flat={"product_id": products}, source=f"the partition {partition!r}"
+    levels = ("gender", "category", "product", "variation")
+    return Annotations.from_records(
+        records,
+        levels if gender_level else levels[1:],
+        image_root,
+        flat={"product_id": products},
+        source=f"the partition {partition!r}",
     )
 
 
@@ -133,15 +137,15 @@ def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> 
 class InShop(HierarchicalDataset):
     """DeepFashion In-Shop Clothes Retrieval: 52,712 images, 7,982 products, see :func:`read_inshop`.
 
-    25,882 images of 3,997 products to train; 14,218 query and 12,612 gallery images of the other 3,985. Retrieval as
-    the benchmark counts it compares the flat label ``product_id``. The images are for non-commercial research only.
+    25,882 images of 3,997 products to train; 14,218 query and 12,612 gallery images of the other 3,985 products. The
+    benchmark counts a retrieved image as right if the flat label ``product_id`` is the same. The images are for
+    non-commercial research only.
 
     Args:
-        data_root: The benchmark's folder, or the folder that it is in; every usual layout is found, see
-            :func:`find_inshop`.
+        data_root: The benchmark's folder, or the folder that it is in, in any usual layout, see :func:`find_inshop`.
         images: ``'img'`` (256 x 256), ``'img_highres'``, or ``'auto'``: the first of the two that is there.
-        gender_level: Whether WOMEN and MEN are a level above the category.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'``, ``'query'`` and ``'gallery'``.
+        gender_level: Whether there is a level above the category, WOMEN and MEN.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'``, ``'query'`` and ``'gallery'``.
     """
 
     def __init__(self, *, data_root: str, images: str = "auto", gender_level: bool = False, **options: Any) -> None:

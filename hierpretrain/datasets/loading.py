@@ -1,4 +1,4 @@
-"""Opening images: every kind of file becomes an upright RGB picture, or an error that names the file."""
+"""Opening image files as upright RGB images, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from hierpretrain.registry import TRANSFORMS
 
 IMAGE_KINDS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-"""The kinds of image files that are read, by Pillow's names; Pillow's other decoders never see a file."""
+"""The image formats that are read, by Pillow's names. Pillow's other decoders are not used."""
 
 
 class UnreadableImage(ValueError):
@@ -21,23 +21,24 @@ class UnreadableImage(ValueError):
 
 
 def open_rgb(path: str, min_side: int | None = None) -> Image.Image:
-    """Opens an image file as an upright RGB picture.
+    """Opens an image file as an upright RGB image.
 
-    The kind is told from the content, not from the name. EXIF orientation is applied. Transparent pixels, by an alpha
-    channel or a transparent colour, are laid on white. Grey, palette, CMYK and YCbCr become RGB; 16-bit grey is scaled
-    so that 65535 becomes 255. Of an animation the first frame is taken.
+    The format is told from the content, not from the name. EXIF orientation is applied. Transparent pixels, by an alpha
+    channel or a transparent colour, are laid on white. Grey, palette, CMYK and YCbCr images are converted to RGB;
+    16-bit grey is scaled so that 65535 becomes 255. Of an animation, the first frame is taken.
 
     Args:
         path: The file; a JPEG, PNG, GIF, WebP, BMP or TIFF.
-        min_side: Lets a JPEG be decoded at a half, a quarter or an eighth of its size, the smallest of these at which
-            no side is shorter than this many pixels. A half takes about half the time. ``None`` decodes all of it.
+        min_side: Allows a JPEG to be decoded at a half, a quarter or an eighth of its size: the smallest at which no
+            side is shorter than this many pixels. Half the size takes about half the time. ``None`` decodes the full
+            size.
 
     Returns:
-        A picture of mode ``RGB``, loaded, with its file closed.
+        An image of mode ``RGB``, loaded, with its file closed.
 
     Raises:
-        UnreadableImage: If the file is missing, truncated, no such image or a decompression bomb (more than twice
-            ``PIL.Image.MAX_IMAGE_PIXELS``), or if its pixels have no 8-bit range (floating point, 32-bit integers).
+        UnreadableImage: If the file is missing, truncated, of another format or a decompression bomb (more than twice
+            ``PIL.Image.MAX_IMAGE_PIXELS``), or if its pixels are floating point or 32-bit integers.
     """
     try:
         with Image.open(path, formats=IMAGE_KINDS) as image:
@@ -49,10 +50,10 @@ def open_rgb(path: str, min_side: int | None = None) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Returns any picture of Pillow's as an upright one of mode RGB, as :func:`open_rgb` does.
+    """Converts an image of Pillow's to an upright one of mode RGB, by the rules of :func:`open_rgb`.
 
     Raises:
-        ValueError: If its pixels have no 8-bit range.
+        ValueError: If its pixels are floating point, or integers outside 0 to 65535.
     """
     image.load()
     image = ImageOps.exif_transpose(image)
@@ -76,19 +77,19 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 @TRANSFORMS.register_module()
 class LoadRGB(BaseTransform):
-    """Opens the file at ``img_path`` as an upright RGB picture, see :func:`open_rgb`.
+    """Opens the file at ``img_path`` as an upright RGB image, see :func:`open_rgb`.
 
     Required keys: ``img_path``. Added keys: ``img``, a ``PIL.Image.Image`` of mode RGB, as torchvision's transforms
     take it; ``ori_shape`` and ``img_shape``, its (height, width).
 
     Args:
-        min_side: For large JPEGs: they may be decoded at a part of their size, but no side below this many pixels. For
-            views of 224 px that show a fifth of the picture or more, no narrower than 3 to 4, 579 loses nothing:
-            ``224 / (0.2 * 3 / 4)**0.5``.
+        min_side: Allows large JPEGs to be decoded at a fraction of their size, with no side below this many pixels.
+            With random crops to 224 px of at least 0.2 of the area and aspect ratios from 3/4, no detail is lost from
+            579 on: ``224 / (0.2 * 3 / 4)**0.5``.
 
     Raises:
         ValueError: If ``min_side`` is below 1.
-        UnreadableImage: If the file cannot be read; the data set's ``on_error`` decides what happens then.
+        UnreadableImage: If the file cannot be read. The data set's ``on_error`` decides what happens then.
     """
 
     def __init__(self, min_side: int | None = None) -> None:
@@ -97,7 +98,7 @@ class LoadRGB(BaseTransform):
         self.min_side = min_side
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Adds the picture and its shapes to the item."""
+        """Adds the image and its shapes to the item."""
         image = open_rgb(results["img_path"], self.min_side)
         results["img"] = image
         results["ori_shape"] = results["img_shape"] = (image.height, image.width)
@@ -109,10 +110,7 @@ class LoadRGB(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackInputs(_PackInputs):
-    """mmpretrain's ``PackInputs``, which also takes the labels of an image with several paths.
-
-    Its ``gt_label`` is then (P, L), where mmpretrain's own asks for one row.
-    """
+    """mmpretrain's ``PackInputs``, extended to the (P, L) ``gt_label`` of images with several paths."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Packs the item into ``inputs`` and ``data_samples``."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections import Counter
 from typing import Any
 
-from mmengine.logging import print_log
-
-from hierpretrain.datasets.annotations import Annotations, some
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.messages import check_choice, some, warn
 from hierpretrain.registry import DATASETS
 
 MODELNET_UNSEEN = (
@@ -26,7 +24,7 @@ MODELNET_UNSEEN = (
     "table",
     "toilet",
 )
-"""The categories of ModelNet10, which Ho et al. (VISPE, CVPR 2020) hold out as unseen; the other 30 are seen."""
+"""The ten categories of ModelNet10, which Ho et al. (VISPE, CVPR 2020) hold out as unseen classes of ModelNet40."""
 
 _MODEL = r"(?P<category>.+)_(?P<number>\d{4})"
 RENDERINGS = {
@@ -36,7 +34,7 @@ RENDERINGS = {
     "modelnet40v2png_ori4": re.compile(_MODEL + r"_0(?:0[1-9]|[1-7]\d|80)\.png"),
     "modelnet40_images_new_12x": re.compile(_MODEL + r"\.obj\.shaded_v(?:00[1-9]|01[0-2])\.png"),
 }
-"""The files' names in every published rendering; the key is the folder that its archive unpacks to."""
+"""The file names of every published rendering, by the folder that its archive unpacks to."""
 
 _SPLITS = ("train", "test")
 _REMEDY = (
@@ -50,38 +48,37 @@ def read_modelnet40(
     rendering: str = "auto",
     max_models: tuple[int, int] | None = None,
 ) -> Annotations:
-    """Reads the folders ``<category>/<train or test>`` of a rendering.
+    """Reads a rendering of ModelNet40: images in folders ``<category>/<train or test>``.
 
     ============================= ===== ======================================= ==========================
     rendering                     views a file                                  models
     ============================= ===== ======================================= ==========================
     ``modelnet40v1``              12    ``airplane_0001_001.jpg``               3,983 (80 + 20 a category)
-    ``modelnet40v1png``           12    ``airplane_0001_001.png``               those of modelnet40v1
+    ``modelnet40v1png``           12    ``airplane_0001_001.png``               as modelnet40v1
     ``modelnet40v2``              80    ``airplane_0001_001.jpg``               upright orientation unknown
-    ``modelnet40v2png_ori4``      20    ``airplane_0001_001.png``               those of modelnet40v2
+    ``modelnet40v2png_ori4``      20    ``airplane_0001_001.png``               as modelnet40v2
     ``modelnet40_images_new_12x`` 12    ``airplane_0001.obj.shaded_v001.png``   12,311 (9,843 + 2,468)
     ============================= ===== ======================================= ==========================
 
-    A model is named with its category (``airplane_0001``), since numbers repeat across categories. All views of a
-    model are in one split. Files of other names, and files and folders beside the categories, are left out and
-    counted in the log, as are models that have fewer or more views than most.
+    A model is named with its category (``airplane_0001``), because numbers repeat across categories. All views of a
+    model are in one split. Files of other names, and files and folders beside the categories, are left out and counted
+    in the log. Models with fewer or more views than most are counted in the log as well.
 
     Args:
         root: The folder of the rendering, or the folder that it is in.
-        rendering: A name of the table, or ``'auto'``: the one of which ``root`` is, or holds, the folder, and otherwise
-            the one that fits the most names of files.
-        max_models: The largest number of training and of test models of a category, of which the first are taken;
-            (80, 20) is the balanced subset of MVCNN.
+        rendering: A name of the table, or ``'auto'``: the rendering whose folder ``root`` is or has, and otherwise the
+            rendering that most file names fit.
+        max_models: The largest numbers of training and of test models of a category; the first models are taken. (80,
+            20) is the balanced subset of MVCNN.
 
     Returns:
         Splits ``'train'`` and ``'test'``; levels ``('category', 'model')``.
 
     Raises:
-        ValueError: If there is no rendering, or several and none is named; if a file is in another category's folder,
-            or a model is in both splits.
+        ValueError: If there is no rendering, or there are several and none is chosen; if a file is in another
+            category's folder, or a model is in both splits.
     """
-    if rendering not in ("auto", *RENDERINGS):
-        raise ValueError(f"rendering must be 'auto' or one of {tuple(RENDERINGS)!r}; it is {rendering!r}")
+    check_choice("rendering", rendering, ("auto", *RENDERINGS))
     if max_models is not None and (len(max_models) != 2 or min(max_models) < 1):
         raise ValueError(f"max_models must be the numbers of training and test models, from 1; it is {max_models!r}")
     home, rendering = _find_rendering(root, rendering)
@@ -91,7 +88,7 @@ def read_modelnet40(
             f"no ModelNet40 views are at {os.path.join(home, '<category>', '<train or test>')}; {_REMEDY}; or correct "
             "data_root"
         )
-    if rendering == "auto":  # the first, which has the fewest views, of those that fit the most
+    if rendering == "auto":  # the rendering that most files fit; of equals the first, which has the fewest views
         fits = {key: sum(bool(name.fullmatch(file)) for *_, file in files) for key, name in RENDERINGS.items()}
         rendering = max(fits, key=lambda key: fits[key])
     views: dict[tuple[str, str, str], list[str]] = {}
@@ -117,19 +114,17 @@ def read_modelnet40(
     _report(home, rendering, views, left_out)
     limits = dict(zip(_SPLITS, max_models, strict=True)) if max_models else {}
     taken: Counter[tuple[str, str]] = Counter()
-    images, labels, splits = [], [], []
+    records = []
     for (category, split, model), names in views.items():
         taken[category, split] += 1
         if split in limits and taken[category, split] > limits[split]:
             continue
-        images += names
-        labels += [(category, model)] * len(names)
-        splits += [split] * len(names)
-    return Annotations(images, labels, splits, ("category", "model"), home, source=f"{rendering} at {home!r}")
+        records += [(name, (category, model), split) for name in names]
+    return Annotations.from_records(records, ("category", "model"), home, source=f"{rendering} at {home!r}")
 
 
 def _find_rendering(root: str, rendering: str) -> tuple[str, str]:
-    """Returns the folder and the name of the rendering, which may remain ``'auto'``."""
+    """Returns the folder of the rendering and its name, or ``'auto'`` if the folders do not tell it."""
     names = RENDERINGS if rendering == "auto" else (rendering,)
     inside = [name for name in names if os.path.isdir(os.path.join(root, name))]
     if len(inside) > 1:
@@ -141,7 +136,7 @@ def _find_rendering(root: str, rendering: str) -> tuple[str, str]:
 
 
 def _list_files(home: str) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Returns (category, split, file), sorted, and what is beside them; hidden entries are left out silently."""
+    """Returns the (category, split, file) of all files, sorted, and the other entries; hidden ones are skipped."""
     files: list[tuple[str, str, str]] = []
     left_out: list[str] = []
     for category in _entries(home):
@@ -163,15 +158,12 @@ def _entries(folder: str) -> list[str]:
 
 
 def _report(home: str, rendering: str, views: dict[tuple[str, str, str], list[str]], left_out: list[str]) -> None:
-    """Logs what was left out, and the models whose number of views is not the usual one."""
-    lines = []
+    """Logs what was left out, and which models have an unusual number of views."""
     if left_out:
-        lines.append(f"left out {len(left_out)} entries that are no views of {rendering}: {some(left_out)}")
+        warn(f"{home}: left out {len(left_out)} entries that are no views of {rendering}: {some(left_out)}")
     (usual, _), *_ = Counter(map(len, views.values())).most_common(1)
     if odd := [model for (_, _, model), names in views.items() if len(names) != usual]:
-        lines.append(f"{len(odd)} models do not have {usual} views as most: {some(odd)}; are files missing?")
-    for line in lines:
-        print_log(f"{home}: {line}", logger="current", level=logging.WARNING)
+        warn(f"{home}: {len(odd)} models do not have {usual} views as most: {some(odd)}; are files missing?")
 
 
 @DATASETS.register_module()
@@ -183,10 +175,10 @@ class ModelNet40(HierarchicalDataset):
 
     Args:
         data_root: The folder of the rendering, or the folder that it is in.
-        rendering: Its name, or ``'auto'``.
-        max_models: The largest number of training and of test models of a category; all by default.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``. For the seen and
-            unseen categories of Ho et al., make a ``split_file`` of :data:`MODELNET_UNSEEN`.
+        rendering: The name of the rendering, or ``'auto'`` to tell it from the folders and files.
+        max_models: The largest numbers of training and of test models of a category; all by default.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'`` and ``'test'``. For the seen
+            and unseen categories of Ho et al., make a ``split_file`` with :data:`MODELNET_UNSEEN` as unseen classes.
     """
 
     def __init__(

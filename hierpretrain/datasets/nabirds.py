@@ -18,26 +18,27 @@ _REMEDY = "get nabirds.tar.gz from https://dl.allaboutbirds.org/nabirds, on whos
 
 
 def read_nabirds(root: str) -> Annotations:
-    """Reads the official files: ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt`` and the tree.
+    """Reads NABirds from its official files.
 
-    The tree is ``classes.txt`` and ``hierarchy.txt``. Its root, class 0, is no level. Label paths are ragged: a class
-    hangs three or four levels deep. Siblings of one name get their ids added, as ``'Name [17]'``.
+    The images are in ``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``, the tree in
+    ``classes.txt`` and ``hierarchy.txt``. The root of the tree, class 0, is no level. Label paths are ragged: classes
+    are three or four levels deep. Siblings of the same name get their ids added, as ``'Name [17]'``.
 
     Args:
         root: The folder ``nabirds``, or the folder that it is in.
 
     Returns:
-        Splits ``'train'`` and ``'test'``, whose images are both query and gallery; levels ``('order', 'family',
-        'species', 'plumage')``. The files do not name the levels; these names are what their nodes are.
+        Splits ``'train'`` and ``'test'``; the test images are both query and gallery. Levels ``('order', 'family',
+        'species', 'plumage')``; the files do not name them, but this is what their nodes are.
 
     Raises:
-        ValueError: With file and line, if a class has a second parent, hangs in a cycle or is unknown, if an image is
-            listed twice or lacks its class or split; and if a file is missing.
+        ValueError: With file and line, if a class has a second parent, is part of a cycle or is unknown, or if an image
+            is listed twice or lacks its class or split; and if a file is missing.
     """
     home = find_home(root, ["nabirds"], [*_LISTS, "images"], "NABirds", _REMEDY)
     classes, tree, image_paths, image_classes, image_splits = (read_pairs(os.path.join(home, name)) for name in _LISTS)
     paths = _paths({key: name for key, (name, _) in classes.items()}, tree)
-    images, labels, splits = [], [], []
+    records = []
     for name, pairs in zip(_LISTS[3:], (image_classes, image_splits), strict=True):
         check_same_ids(os.path.join(home, name), pairs, os.path.join(home, "images.txt"), image_paths)
     for key, (image, _) in image_paths.items():
@@ -46,10 +47,8 @@ def read_nabirds(root: str) -> Annotations:
             raise ValueError(f"{label_where}: the class {label} is not in hierarchy.txt; download the files anew")
         if tag not in _SPLITS:
             raise ValueError(f"{tag_where}: the split must be 1 (train) or 0 (test); it is {tag!r}")
-        images.append(f"images/{image}")
-        labels.append(paths[label])
-        splits.append(_SPLITS[tag])
-    return Annotations(images, labels, splits, _LEVELS, home, source=f"NABirds at {home!r}")
+        records.append((f"images/{image}", paths[label], _SPLITS[tag]))
+    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r}")
 
 
 def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -90,7 +89,7 @@ class NABirds(HierarchicalDataset):
 
     Args:
         data_root: The folder ``nabirds``, or the folder that it is in.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'`` and ``'test'``.
     """
 
     def read(self) -> Annotations:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hierpretrain.datasets.annotations import Annotations, read_folder
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.copies import content_hash, merge_copies
+from hierpretrain.datasets.folders import read_folder
 from hierpretrain.registry import DATASETS
 
 _SHARES = {"test": 0.2, "val": 0.1, "small": 0.05, "medium": 0.15, "large": 0.5}

@@ -1,4 +1,4 @@
-"""What our batch samplers share: one plan for all processes, its seed, and the place where a resumed run goes on."""
+"""The base of our batch samplers: one plan for all processes, its seed, and the position that a run resumes at."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch import Tensor
 
 
 class PlannedBatchSampler(metaclass=ABCMeta):
-    """A batch sampler that plans an epoch's batches from (seed, epoch) and deals them to processes.
+    """A batch sampler that plans the batches of an epoch from seed and epoch, and can resume in the middle of one.
 
-    A subclass says in :meth:`plan` what the batches of this process are.
+    A subclass yields the batches of this process in :meth:`plan`.
 
     Args:
         sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an
-            (N, L) or (N, P, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are taken over. Or, without
-            MMEngine, the data set, or the label matrix itself.
-        batch_size: What a batch of one process has; the subclass says of what.
-        seed: From 0; overrides that of ``sampler``. ``ExactResumeHook`` puts the run's in its place.
-        rank: From 0 to ``world_size - 1``; overrides that of ``sampler``.
-        world_size: The number of processes; overrides that of ``sampler``.
+            (N, L) or (N, P, L) label matrix, and its ``seed``, ``rank`` and ``world_size`` are used. Without MMEngine,
+            the data set or its label matrix.
+        batch_size: The number of images, or of triplets, in a batch of one process.
+        seed: An integer from 0; by default the seed of ``sampler``, or 0. ``ExactResumeHook`` sets it to the run's
+            seed.
+        rank: The number of this process, from 0; by default the rank of ``sampler``, or 0.
+        world_size: The number of processes; by default the world size of ``sampler``, or 1.
 
     Raises:
-        ValueError: If the data set has no labels, ``batch_size`` or ``world_size`` is below 1, ``rank`` is none of the
-            processes, or ``seed`` is negative.
+        ValueError: If the data set has no labels, ``batch_size`` or ``world_size`` is below 1, ``rank`` is not from 0
+            to ``world_size - 1``, or ``seed`` is negative.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class PlannedBatchSampler(metaclass=ABCMeta):
                 f"{self.world_size}"
             )
         self._epoch = 0
-        self._start = 0  # where the next iteration begins: above 0 only after load_state_dict
-        self._given = 0  # batches of the epoch that were given so far
+        self._start = 0  # the batch that the next iteration begins with; above 0 only after load_state_dict
+        self._given = 0  # the number of batches of the epoch that were yielded so far
 
     @abstractmethod
     def plan(self, start: int) -> Iterator[list[int]]:
-        """Yields this process's batches of the present epoch, from number ``start`` on."""
+        """Yields this process's batches of the current epoch, from number ``start`` on."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -74,16 +75,16 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Turns to the start of another epoch; without effect if it is the present one, which may be half done."""
+        """Goes to the start of another epoch. If it is the current one, which may be half done, nothing changes."""
         if epoch != self._epoch:
             self._epoch, self._start, self._given = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch, the number of batches already given in it (workers load ahead), and of all its batches."""
+        """Returns the epoch, how many of its batches were yielded so far (workers load ahead), and how many it has."""
         return {"epoch": self._epoch, "position": self._given, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from what :meth:`state_dict` returned.
+        """Continues from a state that :meth:`state_dict` returned.
 
         Raises:
             ValueError: If the state is of other data, another batch size or another number of processes.
@@ -96,7 +97,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         self._epoch, self._start, self._given = state["epoch"], state["position"], state["position"]
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, self._start = self._start, 0  # an iteration that is given up does not shorten the next one
+        start, self._start = self._start, 0  # an abandoned iteration does not shorten the next one
         self._given = start
         for position, batch in enumerate(self.plan(start), start=start):
             self._given = position + 1

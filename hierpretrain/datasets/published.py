@@ -1,28 +1,27 @@
-"""What the readers of published data sets share: finding their folders, reading their lists, and checks of parents."""
+"""Helpers of the readers of published data sets: finding folders, reading lists of ids, checking parents."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from mmengine.logging import print_log
-
-from hierpretrain.datasets.annotations import some, text_lines
+from hierpretrain.datasets.annotations import Annotations
+from hierpretrain.datasets.messages import some, warn
+from hierpretrain.datasets.text_files import numbered_lines
 
 
 def find_home(root: str, folders: Sequence[str], marks: Sequence[str], what: str, remedy: str) -> str:
-    """Returns the folder that holds a data set: ``root`` itself or the first of some folders in it.
+    """Returns the folder that holds a data set: ``root`` itself or the first fitting one of some folders in it.
 
     Args:
-        root: What the user gave.
-        folders: Paths below ``root``, as the data set's archives unpack.
-        marks: Names of files or folders, of which the right folder holds all.
-        what: The data set, for the message.
-        remedy: What to get and where to put it, for the message.
+        root: The folder that the user gave.
+        folders: The paths below ``root`` that the data set's archives unpack to.
+        marks: Names of files and folders. The right folder has all of them.
+        what: The name of the data set, for the message.
+        remedy: What to download and where to put it, for the message.
 
     Raises:
-        ValueError: If no folder holds the marks.
+        ValueError: If no folder has all marks.
 
     Example:
         >>> import tempfile
@@ -39,7 +38,11 @@ def find_home(root: str, folders: Sequence[str], marks: Sequence[str], what: str
 
 
 def find_images(folders: Sequence[str], images: Sequence[str]) -> str:
-    """Returns the first of the folders that has the top folder of the first image; if none has, the first one.
+    """Returns the first of some folders that the images are in, as told by the first image; else the first folder.
+
+    Args:
+        folders: Folders that the images may be in.
+        images: Paths below one of the folders.
 
     Example:
         >>> import tempfile
@@ -52,29 +55,11 @@ def find_images(folders: Sequence[str], images: Sequence[str]) -> str:
     return next((folder for folder in folders if os.path.isdir(os.path.join(folder, top))), folders[0])
 
 
-def numbered_lines(path: str) -> Iterator[tuple[str, str]]:
-    r"""Yields the lines of a text file that are not blank, each with its ``path:line`` and without space around it.
-
-    Raises:
-        ValueError: If the file cannot be read or is not UTF-8.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with open(f"{folder}/a.txt", "w") as file:
-        ...         _ = file.write("one\n\n two\n")
-        ...     [(where.rpartition("/")[2], line) for where, line in numbered_lines(f"{folder}/a.txt")]
-        [('a.txt:1', 'one'), ('a.txt:3', 'two')]
-    """
-    for number, line in text_lines(path):
-        yield f"{path}:{number}", line.strip()
-
-
 def read_pairs(path: str) -> dict[str, tuple[str, str]]:
-    r"""Reads a list of an id and a value a line; the value is the rest of the line, so it may hold spaces.
+    r"""Reads a list with an id and a value on each line.
 
     Args:
-        path: The list, in UTF-8.
+        path: The list, in UTF-8. A value is the rest of the line after the id, so it may hold spaces.
 
     Returns:
         id -> (value, ``'path:line'``), in the order of the file.
@@ -102,10 +87,16 @@ def read_pairs(path: str) -> dict[str, tuple[str, str]]:
 
 
 def check_same_ids(path: str, pairs: Mapping[str, object], other_path: str, other: Mapping[str, object]) -> None:
-    """Raises unless two lists are of the same ids.
+    """Raises unless two lists have the same ids.
+
+    Args:
+        path: The first list, for the message.
+        pairs: Its ids, as keys.
+        other_path: The second list, for the message.
+        other: Its ids, as keys.
 
     Raises:
-        ValueError: That counts and names the ids which one of them lacks.
+        ValueError: With the number and the names of the ids that one list lacks.
 
     Example:
         >>> check_same_ids("a.txt", {"1": "x"}, "b.txt", {"1": "y"})
@@ -119,17 +110,17 @@ def check_same_ids(path: str, pairs: Mapping[str, object], other_path: str, othe
 
 
 def check_parent(parents: dict[tuple[str, str], str], level: str, node: str, parent: str, where: str) -> None:
-    """Notes the parent of a node in ``parents``, and raises if another one was noted before.
+    """Records the parent of a node, and raises if another parent was recorded before.
 
     Args:
-        parents: (level, node) -> parent, of the nodes that were met so far.
+        parents: The recorded parents, (level, node) -> parent; the node is added.
         level: The name of the node's level.
-        node: Its name.
-        parent: The name of the node that it hangs below.
-        where: Where that is said, for the message.
+        node: The name of the node.
+        parent: The name of its parent.
+        where: The file and line that give the parent, for the message.
 
     Raises:
-        ValueError: If the node hangs below two nodes.
+        ValueError: If the node has two parents.
 
     Example:
         >>> parents = {}
@@ -144,26 +135,23 @@ def check_parent(parents: dict[tuple[str, str], str], level: str, node: str, par
         )
 
 
-def report_second_parents(labels: Iterable[tuple[str, ...]], level_names: Sequence[str], source: str) -> None:
-    """Logs how many nodes' names occur below more than one parent, where the data set should have each once.
+def report_second_parents(annotations: Annotations) -> None:
+    """Logs a warning if nodes of a level have the same name below different parents.
 
-    Such a node stays several nodes, one below each parent.
+    They stay different nodes. The warning is for data sets whose files give every node one parent.
 
     Args:
-        labels: Label paths.
-        level_names: The names of the levels, the coarsest first.
-        source: What the labels were read from.
+        annotations: The annotations of all images.
 
     Example:
-        >>> report_second_parents([("lamp", "1"), ("fan", "2")], ("kind", "product"), "the list")  # logs nothing
+        >>> records = [("a.jpg", ("lamp", "1"), "all"), ("b.jpg", ("fan", "2"), "all")]
+        >>> report_second_parents(Annotations.from_records(records, ("kind", "product"), "shop"))  # logs nothing
     """
-    unique = set(labels)
+    unique, level_names = set(annotations.labels), annotations.level_names
     for level in range(1, len(level_names)):
         prefixes = {path[: level + 1] for path in unique if len(path) > level}
         if doubled := len(prefixes) - len({prefix[-1] for prefix in prefixes}):
-            print_log(
-                f"{source}: {doubled} nodes of level {level_names[level]!r} have the name of another one below a "
-                f"different {level_names[level - 1]!r}; they stay different nodes",
-                logger="current",
-                level=logging.WARNING,
+            warn(
+                f"{annotations.source}: {doubled} nodes of level {level_names[level]!r} have the name of another one "
+                f"below a different {level_names[level - 1]!r}; they stay different nodes"
             )

@@ -1,4 +1,4 @@
-"""Randomness that depends on a key alone, so that augmentations repeat whatever process draws them."""
+"""Randomness that depends on a key alone, so that augmentations are the same in any process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-_spare: list[np.random.MT19937] = []  # to make one takes longer than everything else here; one a level of nesting
+# Making one takes longer than all the rest here, so they are kept: one for each level of nesting.
+_spare: list[np.random.MT19937] = []
 
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Seeds ``random``, numpy's global generator and torch's CPU generator from a key, and gives all three back.
+    """Seeds ``random``, NumPy's global generator and torch's CPU generator from a key, and restores them afterwards.
 
-    Inside, the draws of the three depend on the key alone, so transforms that draw from any of them repeat bit for bit
-    in whatever process or order they run. On exit, also by an error, the three go on exactly where they were. CUDA's
-    generators are not touched. Contexts nest. It costs about 60 microseconds. Not for threads: all of a process share
-    the three.
+    Inside the context, draws from the three generators depend on the key alone, so that transforms repeat bit for bit
+    in any process and in any order. On exit, also by an error, the three continue exactly where they were. CUDA's
+    generators are left alone. Contexts can be nested. One takes about 60 microseconds. Do not use it in threads, which
+    share the three generators.
 
     Args:
-        key: Integers from 0, for instance ``(seed, epoch, index)``. Keys that differ in one place are independent.
+        key: One or more integers from 0, for instance ``(seed, epoch, index)``. Different keys give independent draws.
 
     Raises:
         ValueError: If the key is empty or an entry is negative.
@@ -39,8 +40,8 @@ def seeded(*key: int) -> Iterator[None]:
     for_random, for_numpy, for_torch = np.random.SeedSequence(key).generate_state(3).tolist()
     random_state = random.getstate()
     torch_state = torch.default_generator.get_state()
-    # Host transforms draw from numpy's legacy generator. Its set_state is slow, so its bit generator is swapped for
-    # another one; that forgets a second Gaussian that was drawn and held back, which set_state then brings back.
+    # The host's transforms draw from NumPy's legacy generator. Its set_state is slow, so its bit generator is replaced
+    # by another one instead. That loses a Gaussian that the generator may hold back; only then set_state is needed.
     numpy_bits = np.random.get_bit_generator()
     numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
     ours = _spare.pop() if _spare else np.random.MT19937(0)

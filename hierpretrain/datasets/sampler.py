@@ -1,4 +1,4 @@
-"""The hierarchical batch sampler: batches in which every anchor meets a partner at every level of its path."""
+"""The hierarchical batch sampler: batches in which every anchor has a partner at every level of its path."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ from hierpretrain.registry import DATA_SAMPLERS
 class HierarchicalBatchSampler(PlannedBatchSampler):
     """Fills batches with tuples of an anchor and one partner per level, the finest level first (paper A, section 3.5).
 
-    An anchor's partner at a level shares its node of that level and parts from it right below; at the finest level it
-    is another image of the same node (or, if none is left there, one that hangs below it). Partners are
-    drawn node by node, every child with unused images being equally likely, so that small nodes are met as often as
-    large ones; anchors are drawn image by image.
+    The partner at a level shares the anchor's node of that level, and no finer one. The first partner is another image
+    of the anchor's own node, or, if none is left there, an image below that node. Anchors are drawn uniformly from the
+    images. Partners are drawn from the node downwards, where every child with unused images is equally likely; so small
+    nodes are met as often as large ones.
 
-    An image that hangs in several places is an anchor by one of its paths, drawn with those of all images, and a
-    partner by any: it shares the anchor's node of the level along the anchor's path, and through another of its own it
-    may share more.
+    An image with several paths is an anchor by one of them: anchors are drawn uniformly from the paths of all unused
+    images. It is a partner by any of its paths: it shares the anchor's node of the level, and may share more by another
+    path.
 
     What it promises, for any tree:
 
-    1. Every image comes at most once an epoch, and exactly once with ``drop_last=False``; every batch has exactly
-       ``batch_size`` images (but for the last ones, with ``drop_last=False``); ``len()`` is exact.
-    2. If an image that could be a level's partner is unused, the tuple has one; if none is left, the next tuple takes
-       the slot, never a repetition. A tuple that meets the end of its batch is cut there, coarse partners first.
-    3. All processes make one plan, from (seed, epoch) alone, and take its batches in turn: equal numbers of batches,
-       no image twice, whole tuples.
-    4. :meth:`state_dict` holds the epoch and the batches already given; after :meth:`load_state_dict` the very next
-       batch follows, without an image being loaded for those before.
+    1. Every image comes at most once an epoch, and exactly once with ``drop_last=False``. Every batch has exactly
+       ``batch_size`` images, except for the last ones with ``drop_last=False``. ``len()`` is exact.
+    2. A tuple has a partner at every level for which an unused image exists. Where none is left, the next tuple takes
+       the slot; no image is repeated. A tuple that meets the end of its batch is cut there and loses its coarse
+       partners.
+    3. All processes make the same plan, from seed and epoch alone, and take its batches in turn. They have equally many
+       batches, of whole tuples, and no image in common.
+    4. :meth:`state_dict` holds the epoch and the number of batches given. After :meth:`load_state_dict` the next batch
+       follows, and no image is loaded for the batches before.
     5. The time and memory of a plan are linear in the number of images and their paths, whatever the tree.
 
-    Corner cases: an image without a label is a tuple by itself. With ``drop_last=False``, what remains for the last
-    batches is shared evenly, so that no process is without one.
+    Corner cases: an image without a label is a tuple by itself. With ``drop_last=False``, the images that are left at
+    the end are spread evenly over one last batch of each process.
 
     Args:
         sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an
-            (N, L) label matrix or, if images have several paths, (N, P, L), and its ``seed``, ``rank`` and
-            ``world_size`` are taken over. Or the labels themselves, without MMEngine.
-        batch_size: Images in a batch of one process.
+            (N, L) label matrix or, if images have several paths, (N, P, L); its ``seed``, ``rank`` and ``world_size``
+            are used. Without MMEngine, the data set or its label matrix.
+        batch_size: The number of images in a batch of one process.
         drop_last: Whether to leave out the images that do not fill a batch on every process.
-        seed: From 0; overrides that of ``sampler``. ``ExactResumeHook`` puts the run's in its place.
-        rank: From 0 to ``world_size - 1``; overrides that of ``sampler``.
-        world_size: The number of processes; overrides that of ``sampler``.
+        seed: An integer from 0; by default the seed of ``sampler``, or 0. ``ExactResumeHook`` sets it to the run's
+            seed.
+        rank: The number of this process, from 0; by default the rank of ``sampler``, or 0.
+        world_size: The number of processes; by default the world size of ``sampler``, or 1.
 
     Raises:
         ValueError: If there are too few images for one batch per process, labels are malformed, or an argument is out
@@ -58,7 +60,7 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
         >>> import torch
         >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2], [1, 2], [1, 3]])
         >>> batches = list(HierarchicalBatchSampler(labels, batch_size=3, seed=0))
-        >>> sorted(map(sorted, batches))  # an image, another one of its node, one of the node's sibling
+        >>> sorted(map(sorted, batches))  # two images of one node and one of its sibling
         [[0, 1, 2], [3, 4, 5]]
     """
 
@@ -80,7 +82,7 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
         return len(self.sizes) // self.world_size
 
     def plan(self, start: int) -> Iterator[list[int]]:
-        """Yields this process's batches: every ``world_size``-th one of the plan."""
+        """Yields this process's batches, every ``world_size``-th one of the plan, from number ``start`` on."""
         rng = np.random.default_rng((self.seed, self._epoch))
         for number, batch in enumerate(self._tree.plan(self.sizes, rng)):
             position, rank = divmod(number, self.world_size)
@@ -89,7 +91,7 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
 
 
 def _batch_sizes(images: int, batch_size: int, world_size: int, drop_last: bool) -> list[int]:
-    """Returns the sizes of all processes' batches in the order of the plan; their number divides by ``world_size``."""
+    """Returns the sizes of the batches of all processes, in the order of the plan: a multiple of ``world_size``."""
     together = batch_size * world_size
     if images < (together if drop_last else world_size):
         raise ValueError(
@@ -99,13 +101,13 @@ def _batch_sizes(images: int, batch_size: int, world_size: int, drop_last: bool)
     rounds, rest = divmod(images, together)
     if drop_last or not rest:
         return [batch_size] * (rounds * world_size)
-    last_rounds = 1
     if batch_size == 1:
         raise ValueError(
             f"{images} images cannot be shared evenly by {world_size} processes in batches of 1; "
             "set drop_last=True or a larger batch_size"
         )
-    if rest < world_size:  # too few for a batch on each process: share the last full round as well
-        rounds, rest, last_rounds = rounds - 1, rest + together, 2
-    shares = last_rounds * world_size
-    return [batch_size] * (rounds * world_size) + [rest // shares + (i < rest % shares) for i in range(shares)]
+    num_last = world_size
+    if rest < world_size:  # too few for a batch on each process: spread the last full round as well
+        rounds, rest, num_last = rounds - 1, rest + together, 2 * world_size
+    last = [rest // num_last + (i < rest % num_last) for i in range(num_last)]
+    return [batch_size] * (rounds * world_size) + last

@@ -6,7 +6,8 @@ import os
 
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.published import find_home, find_images, numbered_lines, report_second_parents
+from hierpretrain.datasets.published import find_home, find_images, report_second_parents
+from hierpretrain.datasets.text_files import numbered_lines
 from hierpretrain.registry import DATASETS
 
 _HEADER = ["image_id", "class_id", "super_class_id", "path"]
@@ -16,30 +17,29 @@ _REMEDY = "download Stanford_Online_Products.zip from https://cvgl.stanford.edu/
 
 
 def read_sop(root: str) -> Annotations:
-    """Reads the two official lists.
+    """Reads Stanford Online Products from its two official lists.
 
-    The layouts that public code uses are found: the lists beside the folders of images, or in ``Info_Files`` with the
-    folders in ``images``.
+    The lists are looked for beside the folders of images, and in ``Info_Files``, with the folders of images in
+    ``images``; public code uses both layouts.
 
     Args:
         root: ``Stanford_Online_Products``, or the folder that it is in.
 
     Returns:
-        Splits ``'train'`` and ``'test'``, whose images are both query and gallery; levels ``('super', 'product')``. A
-        kind of product is named by its folder without ``_final``, a product by its ``class_id``.
+        Splits ``'train'`` and ``'test'``; the test images are both query and gallery. Levels ``('super', 'product')``:
+        a kind of product is named by its folder without ``_final``, a product by its ``class_id``.
 
     Raises:
         ValueError: With file and line, if a list is not as published: no header, too few columns, an id that is no
             number, a ``super_class_id`` of two folders, or a product in both lists; and if a list is missing.
     """
     homes = ("", *_FOLDERS)
-    places = [*_FOLDERS, *(os.path.join(home, "Info_Files") for home in homes)]
-    lists = find_home(root, places, tuple(_LISTS.values()), "Stanford Online Products", _REMEDY)
+    folders = [*_FOLDERS, *(os.path.join(home, "Info_Files") for home in homes)]
+    lists = find_home(root, folders, tuple(_LISTS.values()), "Stanford Online Products", _REMEDY)
     home = os.path.dirname(lists) if os.path.basename(lists) == "Info_Files" else lists
-    images, labels, splits = [], [], []
+    records = []
     supers: dict[str, str] = {}
     split_of: dict[str, str] = {}
-    known: dict[tuple[str, str], tuple[str, str]] = {}
     for split, name in _LISTS.items():
         path = os.path.join(lists, name)
         lines = numbered_lines(path)
@@ -67,27 +67,25 @@ def read_sop(root: str) -> Annotations:
                     f"{where}: the product {product} is in {_LISTS['train']} too; the lists must share none: "
                     "download them anew"
                 )
-            label = (folder.removesuffix("_final"), product)
-            images.append(image)
-            labels.append(known.setdefault(label, label))
-            splits.append(split)
+            records.append((image, (folder.removesuffix("_final"), product), split))
+    image_root = find_images((home, os.path.join(home, "images")), [image for image, _, _ in records[:1]])
     source = f"Stanford Online Products at {home!r}"
-    report_second_parents(known, ("super", "product"), source)
-    image_root = find_images((home, os.path.join(home, "images")), images)
-    return Annotations(images, labels, splits, ("super", "product"), image_root, source=source)
+    annotations = Annotations.from_records(records, ("super", "product"), image_root, source=source)
+    report_second_parents(annotations)
+    return annotations
 
 
 @DATASETS.register_module()
 class StanfordOnlineProducts(HierarchicalDataset):
     """Stanford Online Products: 120,053 images of 22,634 products of 12 kinds, see :func:`read_sop`.
 
-    59,551 images of 11,318 products to train; 60,502 images of the other 11,316 to test, each a query whose gallery
-    is all the others. All 12 kinds are in both. Six images are GIF files named ``.JPG`` and some are grey: ``LoadRGB``
-    tells a file's kind by its content.
+    59,551 images of 11,318 products to train; 60,502 images of the other 11,316 to test, where each image is a query to
+    all others. All 12 kinds are in both. Six images are GIF files named ``.JPG``, and some are grey; ``LoadRGB`` goes
+    by the content of a file.
 
     Args:
         data_root: ``Stanford_Online_Products``, or the folder that it is in.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'train'`` and ``'test'``.
     """
 
     def read(self) -> Annotations:

@@ -1,4 +1,4 @@
-"""Splits by class: seen classes, classes that training never sees, train, val and test inside both; kept as files."""
+"""Splits into seen classes and classes that training never sees, with train, val and test in both; kept as files."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from typing import Any
 
 import numpy as np
 
-from hierpretrain.datasets.annotations import Annotations, read_text, short, some
+from hierpretrain.datasets.annotations import Annotations
+from hierpretrain.datasets.messages import short, some
+from hierpretrain.datasets.text_files import read_json_file
 from hierpretrain.files import write_whole
 from hierpretrain.taxonomy import Taxonomy
 
 UNUSED = "unused"
-"""The split tag of images without a label at the level of the classes, which are neither seen nor unseen."""
+"""The split tag of images that are in no class, or both in seen and in unseen classes."""
 
 _FORMAT = "hierpretrain.split.v1"
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split tag for every image of a data set, and how the tags came about.
+    """A split tag for every image of a data set, and the options that the tags were made with.
 
     Args:
-        tags: Image, as the annotations name it, -> split tag.
-        level: The name of the level whose nodes were divided into seen and unseen classes.
+        tags: Image, as the annotations name it -> split tag.
+        level: The name of the level whose nodes are the classes.
         unseen: The paths of the unseen classes, sorted.
-        seed: What all draws came from.
-        shares: The shares of train, val and test; None where the annotations' own splits were kept.
-        val_share: The share of the own training split that became val; None where there is none.
-        unit: The name of the level whose nodes were never divided; None for single images.
+        seed: The seed of all draws.
+        shares: The fractions of train, val and test; None if the annotations' own splits were kept.
+        val_share: The fraction of the own training split that became val; None if none did.
+        unit: The name of the level whose nodes were kept together; None if images were dealt one by one.
         source: What the annotations were read from.
 
     Example:
@@ -58,34 +60,26 @@ class Split:
     source: str
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the split as JSON, one image a line; equal splits give equal bytes, whole or not at all."""
+        """Writes the split as JSON, with one image a line, whole or not at all. Equal splits give equal bytes."""
         images: dict[str, list[str]] = {tag: [] for tag in sorted(set(self.tags.values()))}
         for image in sorted(self.tags):
             images[self.tags[image]].append(image)
         about = {"format": _FORMAT} | {key: getattr(self, key) for key in _KEYS if key != "images"}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
         lines.append(f'"images": {json.dumps(images, indent=0)}')
-        # JSON's ASCII, since a file name need not be UTF-8
+        # JSON escapes all but ASCII, because a file name need not be UTF-8.
         write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Split:
-        """Reads what :meth:`save` wrote.
+        """Reads a file that :meth:`save` wrote.
 
         Raises:
             ValueError: With the file, if it cannot be read, is truncated or no split, lacks a key, has a value of a
                 wrong type, or lists an image twice.
         """
         path = os.fspath(path)
-        try:
-            data = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}:{error.lineno}: no JSON: {error.msg}; the file is truncated or edited: make it anew with "
-                "tools/make_split.py"
-            ) from error
-        except RecursionError as error:
-            raise ValueError(f"{path}: no JSON of a split: {error}") from error
+        data = read_json_file(path, "it may be edited: make it anew with tools/make_split.py")
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
@@ -124,35 +118,36 @@ def seen_unseen_split(
 ) -> Split:
     """Divides classes into seen and unseen ones, and the images of both into train, val and test.
 
-    Images are dealt within every finest node: its units are shuffled and each of train, val and test gets its share of
-    them, rounded down or up, whichever brings the totals over all nodes, in the order of the tree, nearest to the
-    shares. Train gets at least one unit of every node: a single unit is for training, and of two one is, the other for
-    whichever of the three is then furthest behind.
+    Images are dealt separately in every finest node. Its images are shuffled, and train, val and test get their
+    fractions of them, rounded down or up so that the totals of the nodes so far are as near to the fractions as can be.
+    Train gets at least one image of every node. Of a node with two images, the other goes to the split that is then
+    furthest behind its fraction.
 
     Args:
-        annotations: All images; their order does not matter.
-        level: The level of the classes, by name or by number (1 is the coarsest). A class is a node, so one name
-            under two parents is two classes. Images without a label there are tagged ``'unused'``, and so are images
-            that hang in seen and in unseen classes.
-        unseen: The unseen classes, or their share, above 0 and below 1, which is then drawn with the seed from all
-            classes of the level. A class is given by its path, by its path joined with ``/``, or by its name alone
-            where no other class of the level has it.
-        seed: From 0.
-        shares: Of train, val and test; they sum to 1, and train's is above 0. The tags are ``{seen,unseen}_train``,
-            ``_val`` and ``_test``. With None the annotations' own splits are kept in each part: ``seen_query``.
-        val_share: With own splits, the share of the units of ``'train'`` that become val, above 0 and below 1.
-        unit: A level whose nodes are never divided, ``level`` or below it: with ``'model'``, all views of a CAD model
-            stay together. Its nodes are then dealt within their parent. By default every image is a unit.
+        annotations: The annotations of all images; their order does not matter.
+        level: The level whose nodes are the classes, by name or by number (1 is the coarsest). The same name under two
+            parents is two classes. Images without a label at this level get the tag ``'unused'``, and so do images that
+            are both in seen and in unseen classes.
+        unseen: The unseen classes, each by its path, by its path joined with ``/``, or by its name if no other class
+            has the same. Or the fraction of the classes that are drawn as unseen, above 0 and below 1.
+        seed: The seed of all draws, from 0.
+        shares: The fractions of train, val and test, which sum to 1; the first is above 0. The tags are
+            ``{seen,unseen}_train``, ``_val`` and ``_test``. With None, the annotations' own splits are kept inside seen
+            and unseen classes, with tags such as ``seen_query``.
+        val_share: The fraction of the own split ``'train'`` that becomes val, above 0 and below 1; only with
+            ``shares=None``.
+        unit: A level, ``level`` itself or below it, whose nodes are kept together. With ``'model'``, all views of a CAD
+            model get the same tag. These nodes are then dealt within their parent, in place of images.
 
     Raises:
-        ValueError: If a level or a class does not exist, a class is no text, a name is that of several classes, no
-            class is seen or none unseen, a share is out of range, ``unit`` is above ``level``, or ``val_share`` meets
-            ``shares``, an own val split or no own train split.
+        ValueError: If a level or a class does not exist, a class is no text, several classes have a given name, no
+            class is seen or none is unseen, a fraction is out of range, ``unit`` is above ``level``, or ``val_share``
+            is given with ``shares``, with an own split ``'val'`` or without an own split ``'train'``.
 
     Example:
         >>> images = [f"{name}/{i}.jpg" for name in ("cat", "dog", "saw") for i in range(5)]
-        >>> rows = Annotations(images, [(i.split("/")[0],) for i in images], ["all"] * 15, ("kind",), root="pets")
-        >>> split = seen_unseen_split(rows, level="kind", unseen=["dog"])
+        >>> records = [(image, (image.split("/")[0],), "all") for image in images]
+        >>> split = seen_unseen_split(Annotations.from_records(records, ["kind"], "pets"), level="kind", unseen=["dog"])
         >>> [image for image, tag in split.tags.items() if tag == "unseen_test"], split.tags["cat/1.jpg"]
         (['dog/3.jpg'], 'seen_train')
     """
@@ -176,16 +171,17 @@ def seen_unseen_split(
         )
 
     tags = dict.fromkeys(annotations.images, UNUSED)
-    # (seen or unseen, own split) -> node -> unit -> images
+    # An image with several paths goes by the first of them that reaches down to the class and, if it can, to the unit.
+    # If its paths lead to seen and to unseen classes, it stays unused.
+    labels, both = list(annotations.labels), set()
+    for index in annotations.more_labels:
+        paths = annotations.paths(index)
+        labels[index] = max(paths, key=lambda path: min(len(path), max(number, unit_number or 0)))
+        if len({path[:number] in chosen for path in paths if len(path) >= number}) > 1:
+            both.add(annotations.images[index])
+    # Group the images: (seen or unseen, own split) -> node -> unit -> images. A unit is an image, or, with `unit`, a
+    # node of that level in its parent.
     groups: dict[tuple[str, str], dict[tuple[str, ...], dict[tuple[str, ...], list[str]]]] = {}
-    both = {
-        annotations.images[row]
-        for row in annotations.more_labels
-        if len({path[:number] in chosen for path in annotations.paths(row) if len(path) >= number}) > 1
-    }
-    labels = list(annotations.labels)
-    for row in annotations.more_labels:  # of several paths, the first that goes as far down as any asks for
-        labels[row] = max(annotations.paths(row), key=lambda path: min(len(path), max(number, unit_number or 0)))
     for image, label, own in sorted(zip(annotations.images, labels, annotations.splits, strict=True)):
         if len(label) >= number and image not in both:
             seen = "unseen" if label[:number] in chosen else "seen"
@@ -193,6 +189,7 @@ def seen_unseen_split(
             node, name = (label[: unit_number - 1], label[:unit_number]) if whole else (label, (image,))
             nodes = groups.setdefault((seen, "" if shares is not None else own), {})
             nodes.setdefault(node, {}).setdefault(name, []).append(image)
+    # Deal the units of each group. Own splits that are not divided keep their images.
     generator = np.random.default_rng((seed, 1))
     for (seen, own), nodes in sorted(groups.items()):
         if own not in parts:
@@ -215,11 +212,11 @@ def seen_unseen_split(
 
 
 def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annotations:
-    """Returns the annotations with the split tags of a file.
+    """Returns annotations with the split tags of a file in place of their own.
 
     Args:
-        annotations: All images of the data set.
-        path: What :meth:`Split.save` wrote.
+        annotations: The annotations of all images of the data set.
+        path: A file that :meth:`Split.save` wrote.
 
     Raises:
         ValueError: If the file is no split (see :meth:`Split.load`), or if it and the annotations do not list the same
@@ -245,14 +242,17 @@ def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annota
 def _parts(
     annotations: Annotations, shares: Sequence[float] | None, val_share: float | None
 ) -> dict[str, dict[str, Fraction]]:
-    """Returns which own splits are dealt anew, and by what shares; with ``shares`` all are, under the name ''."""
+    """Returns the own splits that are dealt anew, each with the fractions of its parts.
+
+    With ``shares``, own splits do not count: all images are dealt together, under the name ''.
+    """
     if shares is not None:
         if val_share is not None:
             raise ValueError(
                 f"val_share is for own splits, and shares {tuple(shares)!r} replace those; pass shares=None or leave "
                 "val_share out"
             )
-        # floats as people write them: 0.6 is three fifths
+        # As fractions of the decimal numbers that people write: 0.6 is exactly three fifths.
         exact = [Fraction(str(float(share))) for share in shares if 0 <= share <= 1]
         if not len(exact) == len(shares) == 3 or abs(sum(exact) - 1) > 1e-6 or exact[0] == 0:
             raise ValueError(
@@ -276,16 +276,18 @@ def _parts(
 def _unseen_classes(
     classes: Sequence[tuple[str, ...]], unseen: Sequence[str | Sequence[str]] | float, generator: np.random.Generator
 ) -> list[tuple[str, ...]]:
-    """Finds the unseen classes by their names or paths, or draws a share of them, rounded, at least one."""
+    """Finds the unseen classes by their names or paths, or draws a fraction of all classes, rounded, at least one."""
     if isinstance(unseen, str):
-        raise ValueError(f"unseen must be a list of classes or a share, not the string {unseen!r}; pass [{unseen!r}]")
+        raise ValueError(
+            f"unseen must be a list of classes or a fraction, not the string {unseen!r}; pass [{unseen!r}]"
+        )
     if isinstance(unseen, numbers.Real):
         if not 0 < unseen < 1:
-            raise ValueError(f"a share of unseen classes must be above 0 and below 1; it is {unseen!r}")
+            raise ValueError(f"a fraction of unseen classes must be above 0 and below 1; it is {unseen!r}")
         number = max(1, int(float(unseen) * len(classes) + 0.5))
         return [classes[i] for i in generator.choice(len(classes), number, replace=False).tolist()]
     if not isinstance(unseen, Collection):
-        raise ValueError(f"unseen must be a list of classes or a share; it is {unseen!r}")
+        raise ValueError(f"unseen must be a list of classes or a fraction; it is {unseen!r}")
     named: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for path in classes:
         for name in {path[-1], "/".join(path)}:
@@ -320,22 +322,27 @@ def _deal(
     shares: Mapping[str, Fraction],
     generator: np.random.Generator,
 ) -> Iterator[tuple[tuple[str, ...], dict[tuple[str, ...], str]]]:
-    """Yields every node with the part of each of its units.
+    """Yields every node with the part that each of its units goes to.
 
-    A part's number of units is its share of the node's, rounded down or up; those that are most behind their share of
-    all units so far are rounded up, after the first part where it has none yet.
+    Args:
+        nodes: Node -> its units.
+        shares: Part -> its fraction of the units; the fractions sum to 1.
+        generator: The generator that shuffles the units.
     """
     first = next(iter(shares))
     behind = dict.fromkeys(shares, Fraction(0))
     for node, units in nodes.items():
+        # Every part gets its fraction of the units, rounded down for now.
         wanted = {part: share * len(units) for part, share in shares.items()}
         counts = {part: int(number) for part, number in wanted.items()}
         behind = {part: behind[part] + wanted[part] - counts[part] for part in shares}
-        split_units = sorted(
+        # The units that are left go one each to the parts that are furthest behind their fractions of all units so far;
+        # but the first part comes first if it has none.
+        rounded_down = sorted(
             (part for part in shares if wanted[part] > counts[part]),
             key=lambda part: (not (part == first and counts[part] == 0), -behind[part]),
         )
-        for part in split_units[: len(units) - sum(counts.values())]:
+        for part in rounded_down[: len(units) - sum(counts.values())]:
             counts[part] += 1
             behind[part] -= 1
         order = iter(generator.permutation(len(units)).tolist())

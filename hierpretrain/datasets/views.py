@@ -12,14 +12,14 @@ from hierpretrain.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Views(BaseTransform):
-    """Replaces ``img`` by a list of independently transformed versions of it.
+    """Replaces ``img`` by a list of views of it, each transformed at random.
 
-    It does what mmpretrain's ``MultiView`` does for one kind of view, without a deep copy of the item for each: the
-    transforms must replace ``img`` rather than write into it, as torchvision's do.
+    It does what mmpretrain's ``MultiView`` does for one kind of view, but without a deep copy of the item for each
+    view. The transforms must therefore replace ``img`` and not write into it; torchvision's replace it.
 
     Args:
         transforms: The transforms of a view, as configs or callables.
-        num_views: How many views; at least 1.
+        num_views: The number of views, at least 1.
 
     Example:
         >>> halve = lambda results: {"img": results["img"] // 2}

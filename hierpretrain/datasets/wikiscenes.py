@@ -1,18 +1,16 @@
-"""WikiScenes: photographs of cathedrals in Wikimedia's ragged tree of categories, with ten labelled concepts."""
+"""WikiScenes: photographs of cathedrals in the ragged tree of Wikimedia's categories, some with labelled concepts."""
 
 from __future__ import annotations
 
-import logging
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.logging import print_log
-
-from hierpretrain.datasets.annotations import Annotations, some
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.messages import check_choice, log, some, warn
 from hierpretrain.datasets.published import find_home
 from hierpretrain.datasets.wikiscenes_files import Landmark, Picture, read_concept_list, read_tree
 from hierpretrain.datasets.wikiscenes_names import FILLERS, landmark_words, name_words, normalised_concept
@@ -36,34 +34,36 @@ def read_wikiscenes(
     medium: Sequence[str | int] | str | int | None = None,
     concept_dir: str | None = "auto",
 ) -> Annotations:
-    """Reads the tree of folders, by their names in the files ``category.json``, and the lists of the ten concepts.
+    """Reads the tree of folders, which files ``category.json`` give names to, and the lists of the ten concepts.
 
-    An image that several folders list is one image with several paths. Image files are told by their content.
+    An image that several folders list is one image with several label paths. The content of a file tells whether it is
+    an image.
 
     Args:
-        root: The folder that holds ``cathedrals``, or ``WikiScenes/cathedrals``.
-        landmarks: Whether level 1 is the landmark. Otherwise it is what is right below it: exterior, interior, views.
-        merge: ``'names'`` goes by :func:`normalised_concept`, so that one part of two cathedrals is one node.
-            ``'none'`` goes by the folders: each is a node of its own, named as it is.
-        small: The landmark whose images are the small set: its folder's number, or words that are all in its name, or
-            in what its exterior and interior are called.
-        medium: The landmarks that the medium set has besides; by default the six others with the most images.
-        concept_dir: The folder of the three lists, relative to ``root`` or absolute; ``'auto'`` looks into ``root``,
-            ``WikiScenes`` and the folder ``data`` of either. With ``None`` no image has a concept or is set apart.
+        root: The folder that has ``cathedrals`` or ``WikiScenes/cathedrals``.
+        landmarks: Whether level 1 is the landmark. Otherwise it is the level below: exterior, interior, views.
+        merge: Which folders are the same node. ``'names'``: folders whose :func:`normalised_concept` is the same, so
+            that the same part of two cathedrals is one node. ``'none'``: no two folders.
+        small: The landmark whose images are the small set: the number of its folder, or words that are all in its name
+            or in the names of its exterior and interior.
+        medium: The landmarks that the medium set adds to the small one; by default the six others with the most images.
+        concept_dir: The folder of the three lists, relative to ``root`` or absolute. ``'auto'`` looks into ``root``,
+            ``WikiScenes`` and the folder ``data`` of either. With ``None`` no lists are read: no image has a concept or
+            is for validation.
 
     Returns:
-        Splits ``'small'``, ``'medium'`` and ``'large'``, to be joined, and the same with ``'_concept'`` for the images
-        of the concepts' training list; ``'val'`` and ``'val_easy'``, the images of the other lists. Levels ``'level1'``
-        to ``'levelL'``, or ``'landmark'``, ``'level2'`` and so on. Flat labels ``'concept'``, the first and so the most
-        specific one of the list, and ``'concepts'``, all of them in alphabetical order, as ``'altar+nave'``; both empty
-        for images of no list.
+        Splits ``'small'``, ``'medium'`` and ``'large'``, to be joined; the same with ``'_concept'`` for images in the
+        training list of concepts; and ``'val'`` and ``'val_easy'`` for images in the other two lists. Levels
+        ``'level1'`` to ``'levelL'``, or ``'landmark'``, ``'level2'`` and so on. Flat labels ``'concept'``, the first
+        and most specific concept in the list, and ``'concepts'``, all of them in alphabetical order, as
+        ``'altar+nave'``; both are empty for images in no list.
 
     Raises:
-        ValueError: If files are missing or not of the format, see :func:`read_tree` and :func:`read_concept_list`, if
-            an image is in two lists, if ``small`` or ``medium`` are not one landmark each; and as :class:`Annotations`.
+        ValueError: If files are missing or malformed, see :func:`read_tree` and :func:`read_concept_list`; if an image
+            is in two lists; if an entry of ``small`` or ``medium`` does not name one landmark; and as
+            :class:`Annotations`.
     """
-    if merge not in ("names", "none"):
-        raise ValueError(f"merge must be 'names' or 'none'; it is {merge!r}")
+    check_choice("merge", merge, ("names", "none"))
     remedy = "download WikiScenes.zip as https://github.com/tgxs002/wikiscenes says and unpack it"
     home = os.path.join(
         find_home(root, ["WikiScenes"], [os.path.join("cathedrals", "category.json")], "WikiScenes", remedy),
@@ -75,23 +75,19 @@ def read_wikiscenes(
     sizes = _sizes(pictures, found, small, medium, home)
     images, labels, splits, first, every = [], [], [], [], []
     more_labels: dict[int, tuple[tuple[str, ...], ...]] = {}
-    for row, picture in enumerate(pictures):
+    for index, picture in enumerate(pictures):
         paths = longest_paths([names[folders] for folders in picture.folders])
         images.append(picture.file)
         labels.append(paths[0])
         if len(paths) > 1:
-            more_labels[row] = tuple(paths[1:])
+            more_labels[index] = tuple(paths[1:])
         split, of_image = concepts.pop(unicodedata.normalize("NFC", os.path.basename(picture.file)), ("", ()))
         size = _SIZES[min(sizes.get(folders[:1], len(_SIZES) - 1) for folders in picture.folders)]
         splits.append(split if split.startswith("val") else f"{size}_concept" if split else size)
         first.append(of_image[0] if of_image else "")
         every.append("+".join(sorted(of_image)))
     if concepts:
-        print_log(
-            f"{home}: {len(concepts)} images of the concept lists are not there, or no images: {some(list(concepts))}",
-            logger="current",
-            level=logging.WARNING,
-        )
+        warn(f"{home}: {len(concepts)} images of the concept lists are not there, or no images: {some(list(concepts))}")
     depth = max(map(len, names.values()), default=0)
     levels = ("landmark" if landmarks else "level1", *(f"level{i}" for i in range(2, depth + 1)))
     return Annotations(
@@ -107,15 +103,15 @@ def read_wikiscenes(
 
 
 def _read_concepts(root: str, folder: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Reads the three lists: file name -> (the list's split, the concepts)."""
+    """Reads the three lists: file name -> (split, concepts)."""
     remedy = (
         "get the folder data of https://github.com/tgxs002/wikiscenes and give it as concept_dir, or go without "
         "concepts by concept_dir=None"
     )
-    places = ["data", "WikiScenes", "WikiScenes/data"]
+    folders = ["data", "WikiScenes", "WikiScenes/data"]
     if folder != "auto":
-        root, places = os.path.join(root, os.path.expanduser(folder)), []
-    home = find_home(root, places, list(_LISTS.values()), "concept lists of WikiScenes", remedy)
+        root, folders = os.path.join(root, os.path.expanduser(folder)), []
+    home = find_home(root, folders, list(_LISTS.values()), "concept lists of WikiScenes", remedy)
     concepts: dict[str, tuple[str, tuple[str, ...]]] = {}
     for split, file in _LISTS.items():
         path = os.path.join(home, file)
@@ -131,7 +127,7 @@ def _read_concepts(root: str, folder: str) -> dict[str, tuple[str, tuple[str, ..
 def _path_names(
     pictures: Sequence[Picture], landmarks: Mapping[str, Landmark], with_landmark: bool, merge: str
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Returns the label path of every folder that lists an image, by the names of the folders down to it."""
+    """Returns the label path of every folder that lists an image; a folder is given by the names down to it."""
     words = {name: landmark_words(name, landmark.parts) for name, landmark in landmarks.items()}
     times = Counter(part for landmark in landmarks.values() for part in landmark.parts)
     paths: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -143,7 +139,7 @@ def _path_names(
             below = (f"{below[0]} ({folders[0]})", *below[1:])  # two landmarks' "Interior" stay two nodes
         paths[folders] = (*landmark, *below) if with_landmark else below
     nodes = len(set(paths.values()))
-    print_log(f"WikiScenes: {len(paths)} folders with images are {nodes} nodes (merge={merge!r})", logger="current")
+    log(f"WikiScenes: {len(paths)} folders with images are {nodes} nodes (merge={merge!r})")
     return paths
 
 
@@ -154,7 +150,7 @@ def _sizes(
     medium: Sequence[str | int] | str | int | None,
     home: str,
 ) -> dict[tuple[str, ...], int]:
-    """Returns (name,) -> 0 for the landmark of the small set, and 1 for those that the medium set adds."""
+    """Returns (landmark,) -> 0 for the small set, 1 for the landmarks that the medium set adds."""
     first = _find(small, landmarks, "small", home)
     if medium is None:
         images: Counter[str] = Counter()
@@ -165,12 +161,12 @@ def _sizes(
     else:
         several = [medium] if isinstance(medium, str | int) else medium
         more = [_find(wanted, landmarks, "medium", home) for wanted in several]
-    print_log(f"WikiScenes: the small set is {first!r}; the medium set adds {', '.join(more)}", logger="current")
+    log(f"WikiScenes: the small set is {first!r}; the medium set adds {', '.join(more)}")
     return {**{(name,): 1 for name in more}, (first,): 0}
 
 
 def _find(wanted: str | int, landmarks: Mapping[str, Landmark], option: str, home: str) -> str:
-    """Returns the name of the landmark of this number, or with these words in its names."""
+    """Returns the name of the landmark that has a folder of this number, or has all of these words in its names."""
     if str(wanted).isdecimal():
         found = [name for name, landmark in landmarks.items() if landmark.folder == str(wanted)]
     else:
@@ -192,17 +188,18 @@ def _find(wanted: str | int, landmarks: Mapping[str, Landmark], option: str, hom
 class WikiScenes(HierarchicalDataset):
     """WikiScenes: some 63,000 photographs of 99 cathedrals, in folders up to nine deep, see :func:`read_wikiscenes`.
 
-    Images hang on inner folders as well as on leaves, and some in several: their labels are (N, P, L), see ``paths``.
+    Images are in inner folders as well as in leaves. Some are in several folders, so labels are (N, P, L); the option
+    ``paths`` reduces them to one path.
 
     Args:
-        data_root: The folder that holds ``cathedrals``, or ``WikiScenes/cathedrals``.
+        data_root: The folder that has ``cathedrals`` or ``WikiScenes/cathedrals``.
         landmarks: Whether level 1 is the landmark; otherwise it is exterior, interior, views.
-        merge: Whether one part of two cathedrals is one node (``'names'``) or two (``'none'``).
-        small: The landmark of the small set, by its folder's number or by words of its name.
-        medium: The landmarks that the medium set has besides; by default the six others with the most images.
-        concept_dir: The folder of the concept lists; ``'auto'`` looks into the usual ones, ``None`` goes without.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'small'``, ``'medium'``, ``'large'``, the same
-            with ``'_concept'``, ``'val'`` and ``'val_easy'``.
+        merge: Whether the same part of two cathedrals is one node (``'names'``) or two (``'none'``).
+        small: The landmark of the small set, by the number of its folder or by words of its name.
+        medium: The landmarks that the medium set adds to the small one; by default the six others with the most images.
+        concept_dir: The folder of the concept lists. ``'auto'`` looks into the usual folders, ``None`` reads no lists.
+        options: The options of :class:`HierarchicalDataset`; the splits are ``'small'``, ``'medium'``, ``'large'``, the
+            same with ``'_concept'``, ``'val'`` and ``'val_easy'``.
     """
 
     def __init__(

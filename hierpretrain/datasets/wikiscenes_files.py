@@ -1,19 +1,17 @@
-"""WikiScenes' files: the tree of folders, each named by the category.json above it, and the lists of concepts."""
+"""WikiScenes' files: the tree of folders, which files category.json give names to, and the lists of concepts."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mmengine.logging import print_log
-
-from hierpretrain.datasets.annotations import head_of, image_kind, read_text, short, some, unsafe_reason
-from hierpretrain.datasets.published import numbered_lines
+from hierpretrain.datasets.annotations import unsafe_reason
+from hierpretrain.datasets.folders import image_kind, read_head
+from hierpretrain.datasets.messages import short, some, warn
+from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.datasets.wikiscenes_names import tidy_name
 
 CONCEPTS = ("facade", "window", "chapel", "organ", "nave", "tower", "choir", "portal", "altar", "statue")
@@ -36,13 +34,13 @@ class Landmark(NamedTuple):
 
 @dataclass
 class Picture:
-    """An image, in all the folders that list it.
+    """A picture and all folders that list it.
 
     Attributes:
-        file: Its first file that is an image, below ``cathedrals``; where there is none at all, the first that should
-            be there.
-        folders: The names of the folders down to each that lists it, the landmark first.
-        state: ``'image'``, ``'missing'``, or ``'other'`` for what is no image.
+        file: The path below ``cathedrals`` of its first file that is an image; if it has none, of the first file that
+            is listed.
+        folders: For each folder that lists it, the names of the folders down to there, the landmark first.
+        state: ``'image'``, ``'missing'``, or ``'other'`` if its files are no images.
     """
 
     file: str
@@ -51,28 +49,29 @@ class Picture:
 
 
 def read_tree(home: str) -> tuple[list[Picture], dict[str, Landmark]]:
-    """Reads the folders below ``cathedrals``, by what each one's ``category.json`` says of it.
+    """Reads the pictures and folders below ``cathedrals`` from the ``category.json`` of each folder.
 
-    A picture is one image wherever its file name occurs, as file names are unique on Wikimedia Commons: the first file
-    is taken, and files of another size under the same name are counted in the log. Names are compared in Unicode's
-    composed form, so that a file system that stores them decomposed does no harm. Logged as well, and left out: files
-    whose content is no image, files that no ``category.json`` lists, folders without a name in the ``category.json``
-    above them, and names without a folder. Pictures that are listed and not there are kept, for the data set's
-    ``check_files``.
+    File names are unique on Wikimedia Commons, so files of the same name are one picture. Its first file is taken;
+    files of another size are counted in the log. Names are compared in Unicode's composed form, because some file
+    systems store them decomposed.
+
+    Left out and counted in the log are files that are no images, files that no ``category.json`` lists, folders that
+    the ``category.json`` above gives no name, and names without a folder. Pictures that are listed but missing are
+    kept, so that the data set's ``check_files`` finds them.
 
     Args:
         home: The folder ``cathedrals``.
 
     Returns:
-        The images in the files' order, and the landmarks by name.
+        The pictures in the order of the files, and the landmarks by name.
 
     Raises:
-        ValueError: With the file, if a ``category.json`` is missing, damaged or not of the format, or names a folder
-            or picture outside of its own folder; if a folder is a link.
+        ValueError: With the file, if a ``category.json`` is missing, damaged or malformed, or names a folder or picture
+            outside of its own folder; if a folder is a link.
     """
     pictures: dict[str, Picture] = {}
     landmarks: dict[str, Landmark] = {}
-    odd: dict[str, list[str]] = {}  # what is the matter -> examples
+    odd: dict[str, list[str]] = {}  # what is wrong -> examples
     stack: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while stack:
         path, names = stack.pop()
@@ -93,25 +92,23 @@ def read_tree(home: str) -> tuple[list[Picture], dict[str, Landmark]]:
     others = [picture.file for picture in pictures.values() if picture.state == "other"]
     for what, examples in {**odd, "files that are no image": others}.items():
         if examples:
-            print_log(f"{home}: {len(examples)} {what}: {some(examples)}", logger="current", level=logging.WARNING)
+            warn(f"{home}: {len(examples)} {what}: {some(examples)}")
     return [picture for picture in pictures.values() if picture.state != "other"], landmarks
 
 
 def _read_category(path: str, *, at_root: bool) -> tuple[dict[str, str], list[str]]:
-    """Reads the names of the folders beside a ``category.json``, name -> folder, and of the pictures.
+    """Reads a ``category.json``.
 
-    That of all landmarks need have no pictures.
+    Args:
+        path: The file.
+        at_root: Whether it is the file of all landmarks, where pictures may be missing.
+
+    Returns:
+        The folders beside the file, name -> folder, and the names of the pictures.
     """
     if not os.path.isfile(path):
         raise ValueError(f"there is no {path}, which every folder of WikiScenes has; {_ANEW}")
-    try:
-        data = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}:{error.lineno}: no JSON: {error.msg} at column {error.colno}; is the file truncated? {_ANEW}"
-        ) from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: no JSON: it is nested too deeply; {_ANEW}") from error
+    data = read_json_file(path, _ANEW)
     pairs, listed = (data.get("pairs"), data.get("pictures")) if isinstance(data, dict) else (None, None)
     if at_root and listed is None:
         listed = {}
@@ -149,7 +146,7 @@ def _subfolders(folder: str) -> set[str]:
     for entry in folders:
         if entry.is_symlink():
             raise ValueError(
-                f"{entry.path} is a link; folders below cathedrals must be real ones, so that each has one place: move "
+                f"{entry.path} is a link; folders below cathedrals must be real ones, so that each has one path: move "
                 "it there, or link the folder WikiScenes as a whole"
             )
     return {entry.name for entry in folders}
@@ -163,22 +160,24 @@ def _add_pictures(
     pictures: dict[str, Picture],
     odd: dict[str, list[str]],
 ) -> None:
-    """Adds the pictures that a folder lists; notes what is odd about its files."""
+    """Adds the pictures that a folder lists to ``pictures``, and what is wrong with its files to ``odd``."""
     folder = f"{path}/{_PICTURES}".lstrip("/")
     files = _files(os.path.join(home, folder))
     on_disk = {unicodedata.normalize("NFC", name): name for name in files}
     for name in listed:
         key = unicodedata.normalize("NFC", name)
         file = f"{folder}/{name if name in files else on_disk.get(key, name)}"
-        there = key in on_disk
+        exists = key in on_disk
         picture = pictures.setdefault(key, Picture(file, "missing"))
         picture.folders.append(names)
         if picture.state == "image":
-            if there and os.path.getsize(os.path.join(home, picture.file)) != os.path.getsize(os.path.join(home, file)):
+            if exists and os.path.getsize(os.path.join(home, picture.file)) != os.path.getsize(
+                os.path.join(home, file)
+            ):
                 odd.setdefault("files of another size than the first one of their name", []).append(file)
-        elif there:
+        elif exists:
             picture.file = file
-            picture.state = "image" if image_kind(head_of(os.path.join(home, file))) else "other"
+            picture.state = "image" if image_kind(read_head(os.path.join(home, file))) else "other"
     unlisted = on_disk.keys() - {unicodedata.normalize("NFC", name) for name in listed}
     odd.setdefault("files that no category.json lists", []).extend(
         f"{folder}/{on_disk[key]}" for key in sorted(unlisted) if not key.startswith(".")
@@ -197,19 +196,17 @@ def _files(folder: str) -> set[str]:
 
 # ---------------------------------------------------------------- the lists of the ten concepts
 def read_concept_list(path: str) -> dict[str, tuple[str, ...]]:
-    """Reads a list of images with their concepts, ``<path>:['nave', 'altar']:<caption>:<tags>`` a line.
-
-    The line is read from the left: a caption may hold any character. Caption and tags are not used; tags cannot be told
-    apart, as they are joined by commas and hold some.
+    """Reads a list of images with their concepts.
 
     Args:
-        path: The list, in UTF-8.
+        path: The list, in UTF-8. A line is ``<path>:['nave', 'altar']:<caption>:<tags>``. It is read from the left,
+            because a caption may hold any character. Caption and tags are not used.
 
     Returns:
-        file name, in Unicode's composed form -> its concepts, the most specific first.
+        File name, in Unicode's composed form -> its concepts, the most specific first.
 
     Raises:
-        ValueError: With file and line, if a line is not of that form, a concept is none of ``CONCEPTS`` or an image is
+        ValueError: With file and line, if a line is malformed, a concept is not one of :data:`CONCEPTS`, or an image is
             listed twice.
     """
     concepts: dict[str, tuple[str, ...]] = {}

@@ -1,4 +1,4 @@
-"""The names of WikiScenes' folders: one for each part of a building, whatever the language and the landmark."""
+"""Names of WikiScenes' folders, normalised over languages and buildings."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def _folded(word: str) -> str:
 
 
 def landmark_words(name: str, parts: Iterable[str]) -> set[str]:
-    """Returns the words that say which building is meant, and so nothing about which part of it.
+    """Returns the words that name a building, as opposed to a part of it.
 
     Args:
         name: The landmark's name.
-        parts: The names of the folders right below it; what "Interior of Sé de Lisboa" says besides the interior is the
-            building's name.
+        parts: The names of the folders directly below it. In the names of exterior and interior, such as "Interior of
+            Sé de Lisboa", the other words are the building's name.
 
     Example:
         >>> sorted(landmark_words("lisbon cathedral", ["Interior of Sé de Lisboa", "Altars"]))
@@ -87,16 +87,17 @@ def landmark_words(name: str, parts: Iterable[str]) -> set[str]:
 
 
 def normalised_concept(name: str, landmark: Collection[str] = ()) -> str:
-    """Returns what a folder's name says about the part of the building, alike for all buildings and languages.
+    """Returns the part of the building that a folder's name stands for, the same for all buildings and languages.
 
-    Lower case; the words of the landmark, words such as "cathedral", what follows them after an "of", and articles are
-    left out; the words for the exterior, the interior, views and the ten concepts stand in English and in the
-    singular, whatever the language, after "north", ... and "main". A name that begins with the exterior or the interior
-    is no more than that. Other words stay, so that two chapels of one building are two nodes; if nothing stays, the
-    whole name does.
+    - The name is put into lower case. The words of the landmark, words such as "cathedral" and what follows them after
+      an "of", and articles are left out.
+    - The words for the exterior, the interior, views and the ten concepts are translated into the English singular.
+      "north", "south", "east", "west" and "main" come first.
+    - A name that begins with the exterior or the interior is reduced to this word.
+    - Other words stay, so that two chapels of a building are two nodes. If no word is left, the whole name stays.
 
     Args:
-        name: The name.
+        name: The name of the folder.
         landmark: The words of the landmark, see :func:`landmark_words`.
 
     Example:

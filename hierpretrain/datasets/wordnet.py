@@ -1,21 +1,20 @@
-"""Readers of class hierarchies: WordNet's own file, the BREEDS and the robustness library's folders, plain edges."""
+"""Readers of class hierarchies: WordNet's own file, folders of BREEDS and of the robustness library, plain edges."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hierpretrain.datasets.annotations import read_text, text_lines
 from hierpretrain.datasets.hierarchy import ClassHierarchy
+from hierpretrain.datasets.text_files import read_json_file, text_lines
 
 BREEDS_FILES = ("class_hierarchy.txt", "node_names.txt", "dataset_class_info.json")
-"""An ``info_dir`` of BREEDS: edges, names of nodes, names of ImageNet's classes."""
+"""The files in an ``info_dir`` of BREEDS: edges, names of nodes, names of ImageNet's classes."""
 
 ROBUSTNESS_FILES = ("wordnet.is_a.txt", "words.txt", "imagenet_class_index.json")
-"""The same of the robustness library's ImageNet helpers."""
+"""The files in the folder of the robustness library's ImageNet helpers: edges, names of nodes, names of classes."""
 
 MIXED_10 = (
     "n02084071",  # dog
@@ -29,7 +28,7 @@ MIXED_10 = (
     "n12992868",  # fungus
     "n02858304",  # boat
 )
-"""The superclasses ``mixed_10`` of the robustness library, for :meth:`ClassHierarchy.superclasses`."""
+"""The ten superclasses ``mixed_10`` of the robustness library, for :meth:`ClassHierarchy.superclasses`."""
 
 _NOUNS = "data.noun"
 _HINT = "ImageNet's ids are offsets of WordNet 3.0: take its data.noun (Debian package wordnet-base)"
@@ -38,15 +37,15 @@ _OFFSET = re.compile(r"\d{8}")
 
 
 def read_hierarchy(path: str | os.PathLike[str]) -> ClassHierarchy:
-    """Reads a class hierarchy in any of the known forms, which the path tells apart.
+    """Reads a class hierarchy in any of the known formats.
 
     Args:
-        path: A folder with the files of BREEDS or of the robustness library (:func:`read_info_dir`) or with WordNet's
-            ``data.noun``; a file whose name begins with ``data.noun`` (:func:`read_wordnet_nouns`); or another file, of
-            edges (:func:`read_edges`).
+        path: A folder with the files of BREEDS or of the robustness library, see :func:`read_info_dir`. WordNet's
+            ``data.noun``, a file whose name begins so, or the folder with it, see :func:`read_wordnet_nouns`. Any other
+            file is a list of edges, see :func:`read_edges`.
 
     Raises:
-        ValueError: As the readers do.
+        ValueError: As :func:`read_info_dir`, :func:`read_wordnet_nouns` and :func:`read_edges`.
     """
     path = Path(path).expanduser()
     if path.name.startswith(_NOUNS) and not path.is_dir():
@@ -58,15 +57,15 @@ def read_hierarchy(path: str | os.PathLike[str]) -> ClassHierarchy:
 
 # ---------------------------------------------------------------- edges and folders of the two libraries
 def read_edges(path: str | os.PathLike[str], *, policy: str = "error") -> ClassHierarchy:
-    r"""Reads lines ``parent child``, two ids and one space, in UTF-8: ``class_hierarchy.txt``, ``wordnet.is_a.txt``.
+    r"""Reads a list of edges, such as ``class_hierarchy.txt`` of BREEDS or ``wordnet.is_a.txt`` of robustness.
 
     Args:
-        path: The file. Blank lines are passed over.
-        policy: The hierarchy's default about several parents, see :meth:`ClassHierarchy.paths`.
+        path: The file, in UTF-8. A line is two ids with one space between, ``parent child``; blank lines are skipped.
+        policy: The hierarchy's default for nodes with several parents, see :meth:`ClassHierarchy.paths`.
 
     Raises:
-        ValueError: With file and line, if the file cannot be read, a line has not two fields, or a node is its own
-            parent or ancestor.
+        ValueError: With file and line, if the file cannot be read, a line does not have two fields, or a node is its
+            own ancestor.
 
     Example:
         >>> import tempfile
@@ -88,16 +87,16 @@ def read_edges(path: str | os.PathLike[str], *, policy: str = "error") -> ClassH
 
 
 def read_info_dir(path: str | os.PathLike[str]) -> ClassHierarchy:
-    """Reads an ``info_dir`` of BREEDS or of the robustness library's ImageNet helpers; its files tell which it is.
+    """Reads an ``info_dir`` of BREEDS or of the robustness library's ImageNet helpers.
 
-    BREEDS' modified hierarchy is a tree, so several parents are an error unless a policy is chosen. The robustness
-    library keeps one parent a node, that of the last line; so does the default here.
+    The modified hierarchy of BREEDS is a tree; a node with several parents is an error there unless a policy is chosen.
+    The robustness library keeps the parent of the last line, which is the default policy for its files.
 
     Args:
-        path: The folder; it holds all ``BREEDS_FILES`` or all ``ROBUSTNESS_FILES``.
+        path: The folder. It has all :data:`BREEDS_FILES` or all :data:`ROBUSTNESS_FILES`.
 
     Raises:
-        ValueError: With the missing files, if it holds all of neither; with file and line, if a file is damaged.
+        ValueError: With the missing files, if neither set is complete; with file and line, if a file is damaged.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -132,10 +131,7 @@ def _node_names(path: Path) -> dict[str, str]:
 
 def _class_names(path: Path) -> dict[str, str]:
     """Reads [[0, id, names], ...] of BREEDS or {"0": [id, name], ...} of robustness."""
-    try:
-        data = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON: {error}; get the file anew") from error
+    data = read_json_file(path, "get the file anew")
     records = [[key, *_list(value)] for key, value in data.items()] if isinstance(data, dict) else _list(data)
     names = {}
     for i, record in enumerate(records):
@@ -155,20 +151,19 @@ def _list(value: object) -> list:
 def read_wordnet_nouns(
     path: str | os.PathLike[str], *, instances: bool = False, release: str | None = "3.0"
 ) -> ClassHierarchy:
-    """Reads the nouns of WordNet: a node ``n`` and eight digits for every synset, an edge for every hypernym pointer.
+    """Reads the nouns of WordNet: every synset is a node, named ``n`` and eight digits, every hypernym an edge.
 
-    The format is that of the manual page wndb(5WN). Many nouns have several hypernyms; the default policy is
-    ``'longest'``.
+    Many nouns have several hypernyms; the default policy is ``'longest'``.
 
     Args:
-        path: WordNet's ``data.noun``.
+        path: WordNet's ``data.noun``, in the format of the manual page wndb(5WN).
         instances: Whether instance hypernyms (*Everest* is an instance of *mountain peak*) are edges too.
-        release: The release that the file's header must name, if it names one; ``None`` takes any. ImageNet's ids are
-            of release 3.0.
+        release: The release of WordNet that the file must be of, if its header names one; ``None`` accepts any.
+            ImageNet's ids are from release 3.0.
 
     Raises:
         ValueError: With file and line, if the file is of another release or not in the format, or a hypernym is not in
-            it, as in a truncated file.
+            the file, as in a truncated file.
     """
     symbols = ("@", "@i") if instances else ("@",)
     edges: list[tuple[str, str]] = []
@@ -201,7 +196,7 @@ def read_wordnet_nouns(
 
 
 def _synset(line: str) -> tuple[str, str, list[tuple[str, str]]]:
-    """Returns a synset's id, its words and its pointers to nouns as (symbol, id); raises where the line is malformed.
+    """Returns a synset's id, its words and its pointers to nouns as (symbol, id); raises if the line is malformed.
 
     ``offset lex_filenum n w_cnt word lex_id [word lex_id ...] p_cnt [symbol offset pos source/target ...] | gloss``;
     ``w_cnt`` is hexadecimal, ``p_cnt`` decimal.

@@ -112,7 +112,7 @@ def test_crop_bottom():
     assert results["img_shape"] == (1, 3)
     assert picture.size == (3, 4)
     assert np.asarray(CropBottom(0)({"img": picture})["img"]).shape == (4, 3)
-    with pytest.raises(ValueError, match=r"the image a\.jpg has 4 rows, so CropBottom\(pixels=4\) would leave none"):
+    with pytest.raises(ValueError, match=r"the image a\.jpg is 4 pixels high, so CropBottom\(pixels=4\) would"):
         CropBottom(4)({"img": picture, "img_path": "a.jpg"})
     for pixels in (-1, 2.5, True):
         with pytest.raises(ValueError, match=f"pixels must be an integer from 0; it is {pixels}"):

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader, IterableDataset
 
-from hierpretrain.datasets import Annotations, FolderDataset, HierarchicalDataset, UnreadableImage, base
+from hierpretrain.datasets import Annotations, FolderDataset, HierarchicalDataset, UnreadableImage
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import Taxonomy
 from tests.datasets.trees import write_image
@@ -170,15 +170,13 @@ def test_one_path_is_chosen_or_the_image_left_out(root, logged, policy, rows, la
     assert data.labels.tolist() == list(expected.values())
     assert data.image_paths == [f"{root}/{ROWS[row][0]}" for row in rows]
     assert data.flat_labels[:, 0].tolist() == whole.flat_labels[list(rows), 0].tolist()
-    assert logged == [f"hybrids: 2 of 6 images hang in several places of the tree; paths='{policy}'"]
+    assert logged == [f"hybrids: 2 of 6 images have several label paths; paths='{policy}'"]
 
 
 def test_policies_are_named_and_must_leave_an_image(root):
     with pytest.raises(ValueError, match="paths must be 'all', 'first', 'longest' or 'drop'; it is 'any'"):
         Pets(data_root=root, paths="any")
-    with pytest.raises(
-        ValueError, match="paths='drop' leaves none of the chosen images of hybrids: all hang in several"
-    ):
+    with pytest.raises(ValueError, match="paths='drop' leaves none of the chosen images of hybrids: all have several"):
         Hybrids(data_root=root, split="test", paths="drop")
 
 
@@ -369,13 +367,6 @@ def broken(tmp_path):
     for image in ("dog/3.png", "4.png", "6.png"):
         (tmp_path / image).write_bytes(b"no image")
     return str(tmp_path)
-
-
-@pytest.fixture
-def logged(monkeypatch):
-    lines = []
-    monkeypatch.setattr(base, "print_log", lambda text, **options: lines.append(text))
-    return lines
 
 
 def test_an_unreadable_image_is_an_error(broken):

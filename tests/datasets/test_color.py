@@ -44,7 +44,7 @@ def test_grey_has_no_hue():
 
 @pytest.mark.parametrize("shift", [-0.51, 0.6, float("nan")])
 def test_the_range_of_a_shift(shift):
-    with pytest.raises(ValueError, match=f"a part of the colour wheel from -0.5 to 0.5; it is {shift}"):
+    with pytest.raises(ValueError, match=f"a fraction of the colour wheel from -0.5 to 0.5; it is {shift}"):
         shift_hue(picture(), shift)
 
 

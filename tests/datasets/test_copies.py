@@ -3,8 +3,8 @@ import os
 import pytest
 
 from hierpretrain.datasets import Annotations, FolderDataset
-from hierpretrain.datasets.annotations import read_folder
 from hierpretrain.datasets.copies import content_hash, merge_copies
+from hierpretrain.datasets.folders import read_folder
 from hierpretrain.taxonomy import PAD, shared_depth
 from tests.datasets.trees import write_image
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hierpretrain.datasets import CUB200, read_cub
-from hierpretrain.datasets.cub import read_class_paths
+from hierpretrain.datasets.cub import read_levels_above
 from hierpretrain.registry import DATASETS
 from tests.datasets.write_cub import CLASSES, write_cub
 
@@ -121,7 +121,7 @@ GOOD = "class,order,family\nGadwall,A,B\nRock_Wren,C,D\n"
 
 def class_paths(tmp_path, text, name="birds.csv"):
     (tmp_path / name).write_text(text)
-    return read_class_paths(str(tmp_path / name), BIRDS)
+    return read_levels_above(str(tmp_path / name), BIRDS)
 
 
 def test_columns_in_any_order(tmp_path):
@@ -165,8 +165,8 @@ def test_wrong_csv_hierarchy(tmp_path, text, message):
         ("[]", "birds.json must be an object of class -> object of level -> name"),
         ('{"1": ["A", "B"]}', "birds.json must be an object of class -> object of level -> name"),
         ('{\n"1": {', "birds.json:2: no JSON: "),
-        ('{"1": {"order": "A"}, "1": {"order": "B"}}', "the key '1' is there twice; give it once"),
-        ("[" * 100_000, "birds.json: no such JSON as is needed: "),
+        ('{"1": {"order": "A"}, "1": {"order": "B"}}', "the key '1' is there twice; correct the file"),
+        ("[" * 100_000, "birds.json: no JSON: it is nested too deeply; correct the file"),
         (
             '{"1": {"order": "A"}, "2": {"family": "B"}}',
             "'2': the class '2' has the levels ['family'], others ['order']",

@@ -4,7 +4,6 @@ import re
 import numpy as np
 import pytest
 
-from hierpretrain.datasets import hierarchy as module
 from hierpretrain.datasets.hierarchy import ClassHierarchy
 from hierpretrain.taxonomy import Taxonomy
 
@@ -22,13 +21,6 @@ EDGES = [
 LEAVES = ("x", "y", "z", "u", "v")
 
 
-@pytest.fixture
-def warnings(monkeypatch):
-    messages = []
-    monkeypatch.setattr(module, "warn", messages.append)
-    return messages
-
-
 @pytest.mark.parametrize(
     ("policy", "collapse", "expected"),
     [
@@ -42,14 +34,14 @@ def warnings(monkeypatch):
         ("drop", True, {"x": "x", "u": "u", "v": "v"}),  # the tree starts at b
     ],
 )
-def test_policies(warnings, policy, collapse, expected):
+def test_policies(logged, policy, collapse, expected):
     found = ClassHierarchy(EDGES).paths(LEAVES, policy=policy, collapse=collapse)
     assert {leaf: " ".join(path) for leaf, path in found.paths.items()} == expected
     assert list(found.paths) == [leaf for leaf in LEAVES if leaf in expected]
     assert found.num_ambiguous == 2
     assert found.dropped == (("y", "z") if policy == "drop" else ())
-    assert warnings[0] == f"the hierarchy: 2 nodes have several parents; policy {policy!r} decided"
-    assert warnings[1:] == (["the hierarchy: left out 2 of 5 classes: 'y', 'z'"] if policy == "drop" else [])
+    assert logged[0] == f"the hierarchy: 2 nodes have several parents; policy {policy!r} decided"
+    assert logged[1:] == (["the hierarchy: left out 2 of 5 classes: 'y', 'z'"] if policy == "drop" else [])
     assert ClassHierarchy(EDGES, policy=policy).paths(LEAVES, collapse=collapse) == found
 
 
@@ -63,7 +55,7 @@ def test_several_parents_are_an_error():
         ClassHierarchy(EDGES).paths(["y", "z"], policy="drop")
 
 
-def test_dummies(warnings):
+def test_dummies(logged):
     tree = ClassHierarchy(EDGES, policy="first")
     assert tree.paths(LEAVES, drop_dummies=False).paths["u"] == ("b", "dummy1", "u")
     assert tree.paths(["x", "dummy1", "u"]).paths == {"x": ("x",), "dummy1": ("dummy1",), "u": ("dummy1", "u")}
@@ -129,7 +121,7 @@ def test_depths_keep_classes_above_classes():
     }
 
 
-def test_roots(warnings):
+def test_roots(logged):
     tree = ClassHierarchy([("r", "a"), ("s", "a"), ("r", "b"), ("s", "c"), ("a", "x"), ("a", "y")], source="tree.txt")
     with pytest.raises(
         ValueError, match=r"tree.txt: 2 nodes above the classes have no parent: 'r', 's'; choose one as"
@@ -146,25 +138,23 @@ def test_roots(warnings):
     assert tree.paths("b").paths == {"b": ("b",)}  # the other root is above none of these
 
 
-def test_missing_classes(warnings):
+def test_missing_classes(logged):
     tree = ClassHierarchy(EDGES, policy="first", hint="take release 3.0")
     with pytest.raises(
         ValueError, match=r"lacks 2 of the 4 classes: 'n1', 'n2'; take release 3.0, or leave them out by missing='drop'"
     ):
         tree.paths(["x", "n1", "u", "n2"])
     assert tree.paths(["x", "n1", "u", "n2"], missing="drop").dropped == ("n1", "n2")
-    assert warnings == ["the hierarchy: left out 2 of 4 classes: 'n1', 'n2'"]
+    assert logged == ["the hierarchy: left out 2 of 4 classes: 'n1', 'n2'"]
     with pytest.raises(ValueError, match=r"lacks 2 of the 2 classes: 'n1', 'n2'; take release 3.0$"):
         tree.paths(["n1", "n2"], missing="drop")
     with pytest.raises(ValueError, match="there is no class to find"):
         tree.paths([])
-    with pytest.raises(ValueError, match="missing must be one of 'error', 'drop'; it is 'skip'"):
+    with pytest.raises(ValueError, match="missing must be 'error' or 'drop'; it is 'skip'"):
         tree.paths(["x"], missing="skip")
-    with pytest.raises(
-        ValueError, match="policy must be one of 'error', 'first', 'last', 'longest', 'drop'; it is 'any'"
-    ):
+    with pytest.raises(ValueError, match="policy must be 'error', 'first', 'last', 'longest' or 'drop'; it is 'any'"):
         tree.paths(["x"], policy="any")
-    with pytest.raises(ValueError, match="policy must be one of"):
+    with pytest.raises(ValueError, match="policy must be 'error', 'first'"):
         ClassHierarchy(EDGES, policy="any")
 
 
@@ -187,13 +177,13 @@ def test_names_are_unique():
     assert tree.name("r") == "r"
 
 
-def test_superclasses(warnings):
+def test_superclasses(logged):
     tree = ClassHierarchy(EDGES, names={"b": "bee, insect"})
     found = tree.superclasses(["b", "d"], ["x", "y", "z", "u", "c"])
     b = "b bee"
     assert found.paths == {"x": (b, "x"), "y": (b, "y"), "z": ("d", "z"), "u": (b, "u")}
     assert found.dropped == ("c",)
-    assert warnings == ["the hierarchy: left out 1 of 5 classes: 'c'"]
+    assert logged == ["the hierarchy: left out 1 of 5 classes: 'c'"]
     with pytest.raises(ValueError, match="the class 'y' is below the superclasses b bee, c; take one of them out, or"):
         tree.superclasses(["b", "c"], LEAVES)
     assert tree.superclasses(["b", "c"], LEAVES, overlap="first").paths["y"] == (b, "y")
@@ -206,7 +196,7 @@ def test_superclasses(warnings):
     with pytest.raises(ValueError, match="lacks 1 of the 2 classes"):
         tree.superclasses(["b"], ["x", "q"])
     assert tree.superclasses(["b"], ["x", "q"], missing="drop").dropped == ("q",)
-    with pytest.raises(ValueError, match="overlap must be one of 'error', 'first'; it is 'last'"):
+    with pytest.raises(ValueError, match="overlap must be 'error' or 'first'; it is 'last'"):
         tree.superclasses(["b"], ["x"], overlap="last")
 
 
@@ -250,7 +240,7 @@ def collapsed(paths):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_random_graphs(seed, warnings):
+def test_random_graphs(seed, logged):
     generator = np.random.default_rng(seed)
     size = int(generator.integers(4, 16))
     edges = [("n00", f"n{i:02}") for i in range(1, size) if generator.random() < 0.2]

@@ -8,9 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from hierpretrain.datasets import ImageNet
-from hierpretrain.datasets import hierarchy as module
 from hierpretrain.datasets import imagenet as shell
-from hierpretrain.datasets import imagenet_files as files
 from hierpretrain.registry import DATASETS
 from tests.datasets.write_imagenet import (
     CLASSES,
@@ -35,14 +33,6 @@ def tree(tmp_path_factory):
     return str(root / "images"), written, write_nouns(root / "wordnet/data.noun")
 
 
-@pytest.fixture
-def warnings(monkeypatch):
-    messages = []
-    for place in (module, shell, files):
-        monkeypatch.setattr(place, "warn", messages.append)
-    return messages
-
-
 def classes_of(data):
     """The class of every image, from the flat label's ids, which count in sorted order."""
     return [CLASSES[i] for i in data.flat_labels[:, 0].tolist()]
@@ -52,7 +42,7 @@ def relative(data, root):
     return [os.path.relpath(path, root) for path in data.image_paths]
 
 
-def test_items(tree, warnings):
+def test_items(tree, logged):
     root, written, nouns = tree
     for split in ("train", "val"):
         data = ImageNet(data_root=root, hierarchy=nouns, split=split, pipeline=[{"type": "LoadRGB"}])
@@ -67,7 +57,7 @@ def test_items(tree, warnings):
     assert isinstance(DATASETS.build({"type": "ImageNet", "data_root": root, "hierarchy": nouns}), ImageNet)
 
 
-def test_paths_are_those_of_the_hierarchy(tree, warnings):
+def test_paths_are_those_of_the_hierarchy(tree, logged):
     root, _, nouns = tree
     data = ImageNet(data_root=root, hierarchy=nouns)
     paths = {data.taxonomy.decode(row)[-1][:9]: data.taxonomy.decode(row) for row in data.labels}
@@ -94,13 +84,13 @@ def test_paths_are_those_of_the_hierarchy(tree, warnings):
 
 
 @pytest.mark.parametrize("write", [write_robustness, write_breeds])
-def test_info_dirs(tree, warnings, tmp_path, write):
+def test_info_dirs(tree, logged, tmp_path, write):
     root, _, _ = tree
     data = ImageNet(data_root=root, hierarchy=write(tmp_path), policy="longest")
     assert data.labels.equal(ImageNet(data_root=root, hierarchy=tree[2]).labels)
 
 
-def test_breeds_lacks_classes(tree, warnings, tmp_path):
+def test_breeds_lacks_classes(tree, logged, tmp_path):
     root, written, _ = tree
     edges = [pair for pair in EDGES if BARREL not in pair and pair != ("n00021939", RACER)]
     edges += [("n00021939", "dummy7"), ("dummy7", "n03126707")]
@@ -113,11 +103,11 @@ def test_breeds_lacks_classes(tree, warnings, tmp_path):
     assert data.flat_labels.max() == 6
     names = {data.taxonomy.decode(row) for row in data.labels}
     assert ("n00021939 artifact", "n03126707 crane") in names  # not below a dummy
-    assert any("left out 1 of 8 classes" in text for text in warnings)
-    assert f"{root}: left out 5 of 40 images, of classes that are left out" in warnings
+    assert any("left out 1 of 8 classes" in text for text in logged)
+    assert f"{root}: left out 5 of 40 images, of classes that are left out" in logged
 
 
-def test_superclasses(tree, warnings):
+def test_superclasses(tree, logged):
     root, _, nouns = tree
     data = ImageNet(data_root=root, hierarchy=nouns, superclasses=["n02084071", "n02958343"], split="val")
     assert data.taxonomy.level_names == ("superclass", "class")
@@ -147,7 +137,7 @@ def test_superclasses(tree, warnings):
         ImageNet(data_root=root, hierarchy=nouns, superclasses=["n02084071"], depths=[1])
 
 
-def test_align_gives_every_class_a_node_of_the_finest_level(tree, warnings, tmp_path):
+def test_align_gives_every_class_a_node_of_the_finest_level(tree, logged, tmp_path):
     root, _, nouns = tree
     options = dict(data_root=root, hierarchy=nouns, depths=(2,), level_names=("superclass", "class"))
     ragged, aligned = ImageNet(**options), ImageNet(**options, align=True)
@@ -166,7 +156,7 @@ def test_align_gives_every_class_a_node_of_the_finest_level(tree, warnings, tmp_
     assert set(map(listed.taxonomy.decode, listed.labels)) == expected
 
 
-def test_json(tree, warnings, tmp_path):
+def test_json(tree, logged, tmp_path):
     root, _, _ = tree
     flat = {name: "living" if name < "n025" else "thing" for name in CLASSES}
     path = tmp_path / "classes.json"
@@ -185,18 +175,18 @@ def test_json(tree, warnings, tmp_path):
     with pytest.raises(ValueError, match=f"classes.json lacks 1 of the 8 classes: '{BARREL}'; add them, or leave them"):
         ImageNet(data_root=root, hierarchy=str(path))
     assert len(ImageNet(data_root=root, hierarchy=str(path), missing="drop")) == 35
-    assert any("classes.json: left out 1 of 8 classes" in text for text in warnings)
+    assert any("classes.json: left out 1 of 8 classes" in text for text in logged)
     for option in ({"policy": "first"}, {"depths": [1]}, {"superclasses": ["n1"]}, {"collapse": False}, {"root": "n"}):
         with pytest.raises(ValueError, match=r"classes.json gives the classes' paths as they are; policy, collapse,"):
             ImageNet(data_root=root, hierarchy=str(path), **option)
-    with pytest.raises(ValueError, match="missing must be one of 'error', 'drop'; it is 'skip'"):
+    with pytest.raises(ValueError, match="missing must be 'error' or 'drop'; it is 'skip'"):
         ImageNet(data_root=root, hierarchy=str(path), missing="skip")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"n1": "a"', "no JSON: Expecting"),
+        ('{"n1": "a"', "1: no JSON: Expecting"),
         ("[]", "the file must be an object {class: superclass or list of ancestors}"),
         ("{}", "the file must be an object"),
         ('{"n1": 3}', "the class 'n1' must have a superclass or a list of ancestors, as non-empty strings, not 3"),
@@ -207,13 +197,13 @@ def test_json(tree, warnings, tmp_path):
 )
 def test_wrong_json(tmp_path, text, message):
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(ValueError, match=re.escape(f"c.json: {message}")):
-        shell.read_class_paths(tmp_path / "c.json")
+    with pytest.raises(ValueError, match=f"c.json:.*{re.escape(message)}"):
+        shell.read_ancestors(tmp_path / "c.json")
 
 
 # ---------------------------------------------------------------- files
 @pytest.mark.parametrize("place", ["ILSVRC2012_devkit_t12/data", "devkit/data", "devkit", ".", "../elsewhere/data"])
-def test_flat_val_with_devkit(tree, warnings, tmp_path, place):
+def test_flat_val_with_devkit(tree, logged, tmp_path, place):
     root = tmp_path / "root"
     written = write_images(root, flat_val=True)
     write_devkit(root / place, written)
@@ -225,7 +215,7 @@ def test_flat_val_with_devkit(tree, warnings, tmp_path, place):
     assert data.metainfo["taxonomy"] == ImageNet(data_root=tree[0], hierarchy=tree[2]).metainfo["taxonomy"]
 
 
-def test_flat_val_with_list(tree, warnings, tmp_path):
+def test_flat_val_with_list(tree, logged, tmp_path):
     written = write_images(tmp_path, flat_val=True)
     lines = [f"{path[4:]} {name}" for path, name in written.items() if path.startswith("val/")]
     write_lines(tmp_path / "val_map.txt", lines[::-1])
@@ -271,7 +261,7 @@ def test_damaged_devkit(tree, tmp_path):
         ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
 
 
-def test_ids_do_not_depend_on_the_file_systems_order(tree, warnings, monkeypatch):
+def test_ids_do_not_depend_on_the_file_systems_order(tree, logged, monkeypatch):
     root, _, nouns = tree
     expected = ImageNet(data_root=root, hierarchy=nouns)
     scandir = os.scandir
@@ -294,7 +284,7 @@ def test_ids_do_not_depend_on_the_file_systems_order(tree, warnings, monkeypatch
     assert data.labels.equal(expected.labels)
 
 
-def test_list_of_images(tree, warnings, tmp_path):
+def test_list_of_images(tree, logged, tmp_path):
     root, written, nouns = tree
     path = write_lines(tmp_path / "list.txt", [f"./{name}" for name in reversed(written)])
     data = ImageNet(data_root=root, hierarchy=nouns, ann_file=path)
@@ -311,7 +301,7 @@ def test_list_of_images(tree, warnings, tmp_path):
         ImageNet(data_root=root, hierarchy=nouns, ann_file=path)
 
 
-def test_one_split_and_few_classes(tree, warnings, tmp_path):
+def test_one_split_and_few_classes(tree, logged, tmp_path):
     write_images(tmp_path, classes=CLASSES[:4])
     shutil.rmtree(tmp_path / "train")
     data = ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
@@ -321,13 +311,13 @@ def test_one_split_and_few_classes(tree, warnings, tmp_path):
         ImageNet(data_root=str(tmp_path), hierarchy=tree[2], split="train")
 
 
-def test_what_is_no_image(tree, warnings, tmp_path):
+def test_what_is_no_image(tree, logged, tmp_path):
     written = write_images(tmp_path)
     for name in ("train/.cache/x", "train/notes.txt", "train/n01531178/Thumbs.db", "train/n01531178/.hidden.JPEG"):
         write_lines(tmp_path / name, ["text"])
     data = ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
     assert sorted(relative(data, tmp_path)) == sorted(written)
-    assert f"{tmp_path}: left out 2 files that have no extension of an image" in warnings
+    assert f"{tmp_path}: left out 2 files that have no extension of an image" in logged
     write_lines(tmp_path / "train/n02012850/a.txt", [])
     with pytest.raises(ValueError, match=r"the folder .*/train/n02012850 holds no image; remove it, or unpack its"):
         ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
@@ -350,7 +340,7 @@ def test_wordnet_3_1_is_told(tree, tmp_path):
         ImageNet(data_root=tree[0], hierarchy=write_edges(tmp_path / "other.txt", moved), missing="drop")
 
 
-def test_size_of_the_real_set_is_quick(tmp_path, warnings):
+def test_size_of_the_real_set_is_quick(tmp_path, logged):
     names = [f"n{i:08d}" for i in range(1000)]
     edges = write_edges(
         tmp_path / "edges.txt",

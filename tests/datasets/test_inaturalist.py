@@ -70,7 +70,7 @@ def test_names_of_another_year_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has 3 categories, 3 of the 5 of .*train2018.json; it must have the same"):
         read_inaturalist(str(tmp_path), "2018")
     path.write_text("[")
-    with pytest.raises(ValueError, match=r"categories.json: no JSON: .*unpack categories.json.tar.gz anew"):
+    with pytest.raises(ValueError, match=r"categories.json:1: no JSON: .*unpack categories.json.tar.gz anew"):
         read_inaturalist(str(tmp_path), "2018")
     path.write_text('"x"')
     with pytest.raises(ValueError, match=r"categories.json: the file must be a list of categories"):
@@ -242,7 +242,7 @@ WRONG = {  # what is done to the training file -> the message
     "leaves": (
         lambda data: data["images"][4].update(file_name="train_val_images/../../x.jpg"),
         ": images: record 5 has the file_name 'train_val_images/../../x.jpg', which must not be absolute, hold '..' or "
-        "a backslash; the file is damaged",
+        "a backslash; it is damaged",
     ),
     "several annotations": (
         lambda data: data["annotations"].append({"id": 99, "image_id": 0, "category_id": 1}),
@@ -302,7 +302,7 @@ def test_truncated_download(tmp_path, share):
     text = path.read_text(encoding="utf-8")
     path.write_text(text[: int(share * len(text))], encoding="utf-8")
     with pytest.raises(
-        ValueError, match=r"train2017.json:1: no JSON: .* it is truncated, so download or unpack it anew"
+        ValueError, match=r"train2017.json:1: no JSON: .* the file is truncated; it is damaged or not the official"
     ):
         read_inaturalist(str(tmp_path))
 
@@ -313,15 +313,18 @@ def test_every_cut_is_a_message(tmp_path):
     text = path.read_text(encoding="utf-8")
     for length in range(0, len(text), 7):
         path.write_text(text[:length], encoding="utf-8")
-        with pytest.raises(ValueError, match=r"train2017.json:1: no JSON: .* it is truncated"):
+        with pytest.raises(ValueError, match=r"train2017.json:1: no JSON: .* the file is truncated"):
             read_inaturalist(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<html>\n<body>Not found</body>", ":1: no JSON: Expecting value at column 1; the file is damaged or not the"),
-        ('{"images": [],\n "a" 1}', ":2: no JSON: Expecting ':' delimiter at column 6; the file is damaged"),
+        (
+            "<html>\n<body>Not found</body>",
+            ":1: no JSON: Expecting value at column 1; it is damaged or not the",
+        ),
+        ('{"images": [],\n "a" 1}', ":2: no JSON: Expecting ':' delimiter at column 6; it is damaged"),
         ("[]", ": the file must be a JSON object; it is a list"),
         ("[" * 100_000, ": no JSON: it is nested too deeply"),
     ],
@@ -336,7 +339,7 @@ def test_no_annotations(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"year": "2020"}, "year must be one of '2017', '2018', '2019', '2021', '2021_mini'; it is '2020'"),
+        ({"year": "2020"}, "year must be '2017', '2018', '2019', '2021' or '2021_mini'; it is '2020'"),
         ({"levels": "deep"}, "levels must be 'full', 'super', 'genus' or some of"),
         (
             {"levels": ("genus", "family", "species")},

@@ -146,7 +146,7 @@ GOOD = "img/MEN/Pants/id_00000001/01_1_front.jpg"
         (f"1\nHEADER\n{GOOD} id_00000001", ":3: a record has the columns 'image_name item_id evaluation_status'; this"),
         (
             f"1\nHEADER\n{GOOD} id_00000002 train",
-            ":3: the item id 'id_00000002' is not that of the path, 'id_00000001'",
+            ":3: the item id 'id_00000002' differs from the path's, 'id_00000001'",
         ),
         (
             f"1\nHEADER\n{GOOD} id_00000001 val",

@@ -1,6 +1,4 @@
-import hashlib
 import itertools
-import json
 import tracemalloc
 from types import SimpleNamespace
 
@@ -141,21 +139,11 @@ def test_one_path_given_as_several_makes_the_very_plan_of_one():
         assert plan(torch.stack([absent, labels], 1), 7, 1) == expected
 
 
-def test_plans_stay_those_of_earlier_versions():
-    plans = [
-        plan(labels, batch_size, epoch, seed=5, drop_last=drop_last)
-        for labels in TREES
-        for batch_size, epoch, drop_last in itertools.product((3, 8), (0, 1), (False, True))
-    ]
-    # (a later numpy may draw other numbers from a seed: then make the plans of both versions with that one)
-    assert hashlib.sha256(json.dumps(plans).encode()).hexdigest().startswith("7deb8c58ec9d74f3")
-
-
 def test_plans_are_the_same_in_numbers_of_64_bits(monkeypatch):
     for labels in (TREES[1], FORESTS[1]):
         expected = plan(labels, 7, 1)
         with monkeypatch.context() as patch:
-            patch.setattr("hierpretrain.datasets.sampling_tree._TOO_MANY", 0)
+            patch.setattr("hierpretrain.datasets.sampling_tree._END_OF_32_BITS", 0)
             assert SamplingTree(labels)._records.dtype == np.int64
             assert plan(labels, 7, 1) == expected
 

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from hierpretrain.datasets import StanfordOnlineProducts, published, read_sop
+from hierpretrain.datasets import StanfordOnlineProducts, read_sop
 from hierpretrain.registry import DATASETS
 from tests.datasets.write_sop import HEADER, LAYOUTS, TEST, TRAIN, write_sop
 
@@ -84,11 +84,9 @@ def test_wrong_header(tmp_path, header):
         read_sop(str(tmp_path))
 
 
-def test_product_of_two_kinds_is_reported(tmp_path, monkeypatch):
-    lines = []
-    monkeypatch.setattr(published, "print_log", lambda text, **options: lines.append(text))
+def test_product_of_two_kinds_is_reported(tmp_path, logged):
     train = [*TRAIN[:3], (4, 2, 4, TRAIN[3][3])]
     write_sop(tmp_path, train=train)
     rows = read_sop(str(tmp_path))
-    assert "1 nodes of level 'product' have the name of another one below a different 'super'" in lines[0]
+    assert "1 nodes of level 'product' have the name of another one below a different 'super'" in logged[0]
     assert rows.labels[2:4] == [("bicycle", "2"), ("coffee_maker", "2")]

@@ -216,13 +216,13 @@ def test_names_and_paths(unseen):
         ),
         (dict(unseen=[("plum",)]), "there is no class ('plum',) to be unseen; did you mean 'plum'?"),
         (dict(unseen=[("food", "red")]), "there is no class ('food', 'red') to be unseen"),
-        (dict(unseen="plum"), "unseen must be a list of classes or a share, not the string 'plum'; pass ['plum']"),
-        (dict(unseen=None), "unseen must be a list of classes or a share; it is None"),
+        (dict(unseen="plum"), "unseen must be a list of classes or a fraction, not the string 'plum'; pass ['plum']"),
+        (dict(unseen=None), "unseen must be a list of classes or a fraction; it is None"),
         (dict(unseen=[1]), "an unseen class must be a name or a path of names; it is 1"),
         (dict(unseen=[b"plum"]), "an unseen class must be a name or a path of names; it is b'plum'"),
         (dict(unseen=[("food", 2)]), "an unseen class must be a name or a path of names; it is ('food', 2)"),
-        (dict(unseen=True), "a share of unseen classes must be above 0 and below 1; it is True"),
-        (dict(unseen=1.0), "a share of unseen classes must be above 0 and below 1; it is 1.0"),
+        (dict(unseen=True), "a fraction of unseen classes must be above 0 and below 1; it is True"),
+        (dict(unseen=1.0), "a fraction of unseen classes must be above 0 and below 1; it is 1.0"),
         (dict(unseen=0.95), "of the 4 of level 'animal', 4 would be unseen"),
         (dict(unseen=[]), "some classes must be seen and some unseen; of the 4 of level 'animal', 0 would be unseen"),
         (dict(level="species"), "no level 'species': levels are 1 (coarsest) to 3"),
@@ -297,7 +297,7 @@ def test_every_truncation_is_an_error(tmp_path):
     whole = path.read_bytes()
     for length in range(len(whole) - 2):  # the last two are a brace and a line end
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"split\.json:\d+: no JSON: .*; the file is truncated or edited: make it"):
+        with pytest.raises(ValueError, match=r"split\.json:\d+: no JSON: .*; it may be edited: make it anew"):
             Split.load(path)
 
 
@@ -359,7 +359,7 @@ def test_missing_keys(tmp_path, key):
     [
         (b"[]", "must have 'format': 'hierpretrain.split.v1', not 'list'"),
         (b"\xff", ":1: byte 0xff is not UTF-8"),
-        (b"[" * 100_000, "no JSON of a split: maximum recursion depth"),
+        (b"[" * 100_000, "no JSON: it is nested too deeply; it may be edited"),
     ],
 )
 def test_files_of_another_kind(tmp_path, content, message):

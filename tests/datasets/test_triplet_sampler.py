@@ -8,7 +8,7 @@ from mmengine.dataset import DefaultSampler
 from scipy.stats import chisquare
 
 from hierpretrain.datasets import LeafTripletSampler, LevelTripletSampler
-from hierpretrain.datasets.triplet_sampler import _nodes, _Pools
+from hierpretrain.datasets.triplet_pools import TripletPools, path_nodes
 from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
 from tests.conftest import random_labels
 from tests.reference.level_triplet import paths_of, triplets_of_leaves, triplets_of_level
@@ -114,9 +114,9 @@ def test_nodes_come_equally_often_in_any_tree(labels, monkeypatch):
     nodes = triplets_of_level(labels, 1)
     if len(nodes) < 2:
         pytest.skip("a single node")
-    pools = _Pools.of_level(_nodes(labels), 1)
-    asked, candidates = [], pools._candidates
-    monkeypatch.setattr(pools, "_candidates", lambda nodes, rng: (asked.append(nodes), candidates(nodes, rng))[1])
+    pools = TripletPools.of_level(path_nodes(labels), 1)
+    asked, candidates = [], pools._draw_candidates
+    monkeypatch.setattr(pools, "_draw_candidates", lambda nodes, rng: (asked.append(nodes), candidates(nodes, rng))[1])
     triplets = pools.draw(np.random.default_rng(0), 4000)
     counts = Counter(asked[0].tolist())
     assert chisquare(list(counts.values())).pvalue > 1e-3
@@ -187,7 +187,7 @@ def test_replayed_levels_come_as_often_as_they_should(replay):
         assert counts[4] == 8000
     else:
         assert chisquare(counts[1:5], expected * 8000).pvalue > 1e-3
-    for level, batch in zip(levels, sampler, strict=True):  # the levels that are told are those of the batches
+    for level, batch in zip(levels, sampler, strict=True):  # step_levels agrees with the batches
         a, _, n = batch
         assert int(paired_depth(labels[[a]], labels[[n]])) == level - 1
 
@@ -313,7 +313,7 @@ def test_images_that_all_hang_in_two_nodes_do_not_slow_the_start(monkeypatch):
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(rng.permuted(np.tile(np.arange(200), (2000, 1)), axis=1)[:, :2, None])
     looks = []
-    monkeypatch.setattr(_Pools, "negatives", lambda *arguments: looks.append(arguments))
+    monkeypatch.setattr(TripletPools, "negatives", lambda *arguments: looks.append(arguments))
     assert LevelTripletSampler(labels, 2).nodes_drawn(1) == 200
     assert not looks
 

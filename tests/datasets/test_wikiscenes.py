@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from hierpretrain.datasets import WikiScenes, read_wikiscenes, wikiscenes, wikiscenes_files
+from hierpretrain.datasets import WikiScenes, read_wikiscenes
 from hierpretrain.datasets.wikiscenes_files import read_concept_list
 from hierpretrain.datasets.wikiscenes_names import landmark_words, normalised_concept
 from hierpretrain.registry import DATASETS
@@ -22,14 +22,6 @@ from tests.datasets.write_wikiscenes import (
     write_lists,
     write_wikiscenes,
 )
-
-
-@pytest.fixture
-def logged(monkeypatch):
-    lines = []
-    for module in (wikiscenes, wikiscenes_files):
-        monkeypatch.setattr(module, "print_log", lambda text, **options: lines.append(text))
-    return lines
 
 
 def cathedrals(root):
@@ -292,7 +284,7 @@ def test_words_of_the_landmark_say_nothing_of_its_parts():
         ("[]", "category.json: the file must be an object with the objects 'pairs' and 'pictures'"),
         ('{"max_index": 0, "pairs": {}}', "with the objects 'pairs' and 'pictures'"),
         ('{"pairs": [], "pictures": {}}', "with the objects 'pairs' and 'pictures'"),
-        ('{"pairs": {"a": "0"},\n "pict', "category.json:2: no JSON: .*is the file truncated?"),
+        ('{"pairs": {"a": "0"},\n "pict', "category.json:2: no JSON: .*the file is truncated; unpack the archive"),
         ("[" * 100_000, "category.json: no JSON: it is nested too deeply"),
         ('{"pairs": {"a": "../.."}, "pictures": {}}', "the name of a folder beside the file, .*for 'a' it is '../..'"),
         ('{"pairs": {"a": ".."}, "pictures": {}}', "for 'a' it is '..'"),

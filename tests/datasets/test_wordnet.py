@@ -104,7 +104,7 @@ def test_what_an_info_dir_lacks(tmp_path):
     [
         ("node_names.txt", "n1\tone\nn2 two\n", ":2: a line is an id, a tab and names, not 'n2 two'"),
         ("node_names.txt", "n1\t\n", ":1: a line is an id, a tab and names"),
-        ("dataset_class_info.json", '[[0, "n1"', ": no JSON: Expecting"),
+        ("dataset_class_info.json", '[[0, "n1"', ":1: no JSON: Expecting"),
         ("dataset_class_info.json", '[[0, "n1", "one"], [1, "n2"]]', ": record 1 must be a number, a class and its"),
         ("dataset_class_info.json", '{"0": ["n1", 5]}', ": record 0 must be a number, a class and its names"),
         ("dataset_class_info.json", '{"0": "n1"}', ": record 0 must be a number, a class and its names, not ['0']"),

@@ -49,3 +49,6 @@ def write_aircraft(root):
     boxes = "".join(f"{record[0]} 5 5 70 35\n" for record in records)
     (data / "images_box.txt").write_text(boxes)
     return records
+
+
+CONFIG_TREES = {"FGVCAircraft": write_aircraft}

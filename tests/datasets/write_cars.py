@@ -93,3 +93,6 @@ def structs(rows):
 
 def _box():
     return {"bbox_x1": 1, "bbox_y1": 2, "bbox_x2": 15, "bbox_y2": 11}
+
+
+CONFIG_TREES = {"Cars196": lambda root: write_cars(root, "devkit")}

@@ -48,3 +48,6 @@ def write_cub(root):
     }.items():
         (root / file).write_text("".join(f"{i} {value}\n" for i, value in enumerate(values, start=1)))
     return records
+
+
+CONFIG_TREES = {"CUB200": write_cub}

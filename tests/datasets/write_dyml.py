@@ -34,3 +34,6 @@ def write_dyml(root, subset):
             (home / folder).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (255, ids[0], 0)).save(home / folder / name, quality=100)
     return home
+
+
+CONFIG_TREES = {"DyML": lambda root: write_dyml(root.parent, "animal")}

@@ -149,3 +149,11 @@ def write_devkit(folder, written, classes=CLASSES):
     by_number = sorted((path.rpartition("/")[2], name) for path, name in written.items() if path.startswith("val/"))
     write_lines(Path(folder, "ILSVRC2012_validation_ground_truth.txt"), [numbers[name] for _, name in by_number])
     return str(folder)
+
+
+def _with_nouns(root):
+    write_images(root)
+    write_nouns(root / "data.noun")
+
+
+CONFIG_TREES = {"ImageNet": _with_nouns}

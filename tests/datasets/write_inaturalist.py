@@ -111,3 +111,6 @@ def write_dml(root, data, test_categories=(1, 3)):
     for tag, names in zip(("train", "test"), lists, strict=True):
         Path(root, f"Inat_dataset_splits/Inaturalist_{tag}_set1.txt").write_text("".join(f"{n}\n" for n in names))
     return lists
+
+
+CONFIG_TREES = {"INaturalist": lambda root: write_inaturalist(root, with_images=True)}

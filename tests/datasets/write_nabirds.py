@@ -40,3 +40,6 @@ def write_nabirds(root, classes=CLASSES, parents=PARENTS, images=IMAGES):
         (root / "images" / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), "red").save(root / "images" / path)
     return list(zip(names, paths, strict=True))
+
+
+CONFIG_TREES = {"NABirds": lambda root: write_nabirds(root, images=IMAGES * 3)}

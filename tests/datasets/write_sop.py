@@ -40,3 +40,11 @@ def write_sop(root, layout="official", train=TRAIN, test=TEST, header=HEADER):
             Image.new("P", (8, 8)).save(file, format="GIF")
         else:
             Image.new("RGB", (8, 8), (image_id, 90, 200)).save(file, format="JPEG")
+
+
+def _with_more_products(root):
+    more = [(i, i // 3, 1 + i // 12, f"bicycle_final/{i // 3}_{i}.JPG") for i in range(8, 20)]
+    write_sop(root, train=[*TRAIN, *more])
+
+
+CONFIG_TREES = {"StanfordOnlineProducts": _with_more_products}

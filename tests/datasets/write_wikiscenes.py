@@ -187,3 +187,6 @@ def write_lists(folder, records):
     for split, of_split in lines.items():
         text = "".join(of_split.values())
         Path(folder, LISTS[split]).write_text(text.rstrip("\n") if split == "val_easy" else text, encoding="utf-8")
+
+
+CONFIG_TREES = {"WikiScenes": lambda root: write_wikiscenes(root, num_landmarks=9, num_images=4, size=16)}

@@ -1,0 +1,69 @@
+"""Messages of data sets: parts of errors, and lines in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+
+_NUM_EXAMPLES = 5
+_LONGEST = 60  # characters
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns the first five names, quoted and separated by commas, with dots where there are more.
+
+    Example:
+        >>> print(some("abcdefgh"))
+        'a', 'b', 'c', 'd', 'e', ...
+    """
+    return ", ".join(map(repr, names[:_NUM_EXAMPLES])) + (", ..." if len(names) > _NUM_EXAMPLES else "")
+
+
+def short(value: Any) -> str:
+    """Returns the ``repr`` of a value, cut after 60 characters.
+
+    Example:
+        >>> short("cat"), len(short("cat" * 100))
+        ("'cat'", 60)
+    """
+    text = repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def log(message: str, level: int = logging.INFO) -> None:
+    """Logs a message through MMEngine's current logger.
+
+    Args:
+        message: The message.
+        level: A level of ``logging``.
+    """
+    print_log(message, logger="current", level=level)
+
+
+def warn(message: str) -> None:
+    """Logs a warning through MMEngine's current logger."""
+    log(message, logging.WARNING)
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Raises unless the value of an option is one of its choices.
+
+    Args:
+        name: The name of the option.
+        value: Its value.
+        choices: Two or more values.
+
+    Raises:
+        ValueError: With the choices and the value.
+
+    Example:
+        >>> check_choice("missing", "ignore", ("error", "drop"))
+        Traceback (most recent call last):
+        ValueError: missing must be 'error' or 'drop'; it is 'ignore'
+    """
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}; it is {value!r}")
