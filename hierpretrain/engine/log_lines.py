@@ -10,18 +10,13 @@ from mmengine.runner import LogProcessor, Runner
 
 from hierpretrain.registry import LOG_PROCESSORS
 
-# what is a mean over the last iterations; the rest is as it was last, as all that an evaluation measures
-_OF_TRAINING, _OF_EVALUATION = re.compile(r"^(loss|time$|data_time$|grad_norm)"), re.compile(r"^(data_)?time$")
-
 
 @LOG_PROCESSORS.register_module()
 class ShortLogProcessor(LogProcessor):
-    """MMEngine's log lines, with what belongs together side by side.
+    """MMEngine's log lines, with the metrics of an evaluation grouped: one line for each level.
 
-    While a model trains, the parts of a number stand in brackets behind it: ``loss: 11.5  loss/category: 5.1`` reads
-    ``loss: 11.5 (category 5.1)``. Of an evaluation, the metrics of each level have a line. Losses and times are means
-    over the last ``window_size`` iterations, all else is of the last one that measured it. The times of a validation
-    are in the line alone: among the scalars they would run into those of the training, which have their names.
+    Losses and times are means over the last ``window_size`` iterations, all else is of the last one that measured it.
+    The times of a validation are in the line alone: among the scalars they would run into the times of the training.
 
     Args:
         window_size: Iterations that losses and times are averaged over.
@@ -34,65 +29,27 @@ class ShortLogProcessor(LogProcessor):
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the numbers by name, and the line."""
-        self.mean_pattern = _OF_TRAINING if mode == "train" else _OF_EVALUATION
-        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
-        return tag, parts_in_brackets(line)
+        self.mean_pattern = re.compile(r"^(loss|time$|data_time$|grad_norm)" if mode == "train" else r"^(data_)?time$")
+        return super().get_log_after_iter(runner, batch_idx, mode)
 
     def get_log_after_epoch(
         self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
         """Returns the numbers by name, and the lines."""
-        self.mean_pattern = _OF_EVALUATION
-        tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        self.mean_pattern = re.compile(r"^(data_)?time$")  # a metric may have a level's name, such as lossy/nmi
+        numbers, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        plain, groups = [line.partition("    ")[0] + "  "], {}
+        for name, value in numbers.items():
+            group, slash, metric = name.partition("/")
+            shown = f"{value:.{self.num_digits}f}" if isinstance(value, float) else value
+            if slash:
+                groups.setdefault(group, []).append(f"{metric} {shown}")
+            else:
+                plain.append(f"{name}: {shown}")
+        lines = ["  ".join(plain), *(f"    {group}: {', '.join(entries)}" for group, entries in groups.items())]
         if mode == "val":
-            tag = {name: value for name, value in tag.items() if name not in ("time", "data_time")}
-        return tag, groups_in_lines(line)
-
-
-def parts_in_brackets(line: str) -> str:
-    """Puts the parts of a number, whose names begin with its own and a slash, behind it.
-
-    Args:
-        line: Entries ``name: value`` with two blanks between them.
-
-    Example:
-        >>> parts_in_brackets("Epoch [1]  loss: 3.5  time: 0.2  loss/kind: 2.0  loss/crop: 1.5")
-        'Epoch [1]  loss: 3.5 (kind 2.0, crop 1.5)  time: 0.2'
-    """
-    whole, groups = _grouped(line, of_a_number=True)
-    return "  ".join(f"{entry} ({groups[name]})" if name in groups else entry for name, entry in whole)
-
-
-def groups_in_lines(line: str) -> str:
-    """Puts the numbers whose names have a slash on lines of their own, one line for all that is before the slash.
-
-    Args:
-        line: As for :func:`parts_in_brackets`.
-
-    Example:
-        >>> print(groups_in_lines("Epoch [1]  kind/nmi: 0.3  crop/nmi: 0.2  kind/ami: 0.1  time: 0.2"))
-        Epoch [1]  time: 0.2
-            kind: nmi 0.3, ami 0.1
-            crop: nmi 0.2
-    """
-    whole, groups = _grouped(line, of_a_number=False)
-    lines = ["  ".join(entry for _, entry in whole)]
-    return "\n".join(lines + [f"    {name}: {group}" for name, group in groups.items()])
-
-
-def _grouped(line: str, *, of_a_number: bool) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Returns (name, entry) of what is no part of anything, and by name what is."""
-    entries = [entry.rpartition(": ") for entry in line.split("  ")]
-    numbers = {name for name, _, _ in entries}
-    whole: list[tuple[str, str]] = []
-    groups: dict[str, list[str]] = {}
-    for name, separator, value in entries:
-        of, slash, part = name.partition("/")
-        if slash and (of in numbers or not of_a_number):
-            groups.setdefault(of, []).append(f"{part} {value}")
-        else:
-            whole.append((name, f"{name}{separator}{value}"))
-    return whole, {name: ", ".join(parts) for name, parts in groups.items()}
+            numbers = {name: value for name, value in numbers.items() if name not in ("time", "data_time")}
+        return numbers, "\n".join(lines)
 
 
 class TerminalFormatter(logging.Formatter):

@@ -126,7 +126,8 @@ def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tens
         check_labels(labels, several_paths=True)
     if len(labels) != len(features):
         raise ValueError(
-            f"labels must have one row per row of features ({len(features)}); they have {len(labels)}. "
+            f"labels must have one {'entry' if labels.ndim == 1 else 'row'} per row of features ({len(features)}); "
+            f"they have {len(labels)}. "
             "With several views, repeat the labels for each view"
         )
     return labels if instances is None else append_instances(labels, instances)

@@ -62,8 +62,7 @@ def released_hmlc_loss(
         base_temperature=base_temperature,
         loss_type=loss_type,
     )
-    lambdas = "uniform" if loss_type == "hce" else level_weights
-    return weighted_mean(losses, lambdas) * len(losses) / labels.shape[1]
+    return released_mean(losses, loss_type, level_weights)
 
 
 def released_level_losses(
@@ -118,6 +117,22 @@ def released_level_losses(
     if loss_type != "hmc":
         losses = list(accumulate(losses, torch.maximum))
     return torch.stack(losses[::-1])
+
+
+def released_mean(losses: Tensor, loss_type: LossType, level_weights: Literal["exp", "pow2"]) -> Tensor:
+    """Adds up the weighted losses of the levels and divides by the number of label columns, the image's own too.
+
+    Args:
+        losses: (L - 1,) as :func:`released_level_losses` returns them.
+        loss_type: ``'hce'`` weighs all levels 1.
+        level_weights: ``'exp'`` or ``'pow2'``.
+
+    Example:
+        >>> released_mean(torch.tensor([4.0, 2.0]), "hce", "exp").item()
+        2.0
+    """
+    mean = weighted_mean(losses, "uniform" if loss_type == "hce" else level_weights)
+    return mean * len(losses) / (len(losses) + 1)
 
 
 def _check_views(features: Tensor, labels: Tensor, num_views: int) -> None:

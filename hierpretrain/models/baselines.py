@@ -13,7 +13,7 @@ from hierpretrain.functional.checks import check_above_0, check_fraction
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import level_nodes, two_rows
+from hierpretrain.models.losses import dummy_batch, level_nodes
 from hierpretrain.registry import MODELS
 
 
@@ -48,7 +48,7 @@ class TripletLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.level, self.margin, self.mining, self.distance = level, margin, mining, distance
-        triplet_loss(*two_rows(), margin=margin, mining=mining, distance=distance)
+        triplet_loss(*dummy_batch(), margin=margin, mining=mining, distance=distance)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
@@ -111,7 +111,7 @@ class HAPPIERLoss(ClassifierLoss):
         check_above_0(proxy_temperature=proxy_temperature)
         self.lam, self.proxy_temperature = lam, proxy_temperature
         self.options = dict(alpha=alpha, temperature=temperature, slope=slope, delta=delta, start=start, offset=offset)
-        happier_loss(*two_rows(1), **self.options)
+        happier_loss(*dummy_batch(1), **self.options)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
@@ -119,13 +119,9 @@ class HAPPIERLoss(ClassifierLoss):
         cosines = features @ normalize(self.proxies, dim=1).T
         return cross_entropy(cosines / self.proxy_temperature, classes, reduction="none")
 
-    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
-        """Returns the ``loss``, that of the ranking and the cross entropy, before their weights."""
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; its components are the ranking loss and the cross entropy, before their weights."""
         ranking = happier_loss(features, labels, gather=gather_rows, **self.options)
         entropy = super().forward(features, labels, instances)
-        parts = {"loss/ranking": ranking.detach(), "loss/cross_entropy": entropy.detach()}
-        return {"loss": (1 - self.lam) * ranking + self.lam * entropy, **parts}
-
-    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; it does not look at the instances."""
-        return self.terms(features, labels, instances)["loss"]
+        self.loss_components = {"ranking": ranking.detach(), "cross_entropy": entropy.detach()}
+        return (1 - self.lam) * ranking + self.lam * entropy

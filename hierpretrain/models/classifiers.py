@@ -282,18 +282,14 @@ class GuidedLoss(TreeClassifierLoss):
         distances = prototype_distances(features, self.prototypes, squared=self.squared)
         return cross_entropy(-distances, classes, reduction="none")
 
-    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
-        """Returns the ``loss``, the cross entropy, and the distortion before its weight."""
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; its components are the cross entropy, and the distortion before its weight."""
         with torch.autocast(features.device.type, enabled=False):
             prototypes, heights = self._prototypes_to_compare()
-            distorted = distortion_loss(prototypes, heights, scale_free=self.scale_free)
+            distortion = distortion_loss(prototypes, heights, scale_free=self.scale_free)
         entropy = super().forward(features, labels, instances)
-        parts = {"loss/cross_entropy": entropy.detach(), "loss/distortion": distorted.detach()}
-        return {"loss": entropy + self.weight * distorted, **parts}
-
-    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; it does not look at the instances."""
-        return self.terms(features, labels, instances)["loss"]
+        self.loss_components = {"cross_entropy": entropy.detach(), "distortion": distortion.detach()}
+        return entropy + self.weight * distortion
 
     def _prototypes_to_compare(self) -> tuple[Tensor, Tensor]:
         """Returns (K, D) prototypes and the (K, K) distances of their classes in the tree."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
@@ -188,9 +189,7 @@ class HierarchicalContrastive(BaseModel):
         return normalize(features.float(), dim=1)  # in half precision, unit length is off by thousandths
 
     def loss(self, inputs: Tensor | tuple[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Returns the loss of a batch, and what it is made of if the loss has ``terms``.
-
-        Those of a class are not asked for if a class that is derived from it has a ``forward`` alone.
+        """Returns the loss of a batch, and logs the components that the loss leaves of it.
 
         Args:
             inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them, or a tuple with
@@ -219,20 +218,21 @@ class HierarchicalContrastive(BaseModel):
         labels, instances = torch.cat([labels] * views), instances.repeat(views)
         if self.observe is not None:
             self._show(features.detach(), labels)
-        if _has_terms(self.loss_module):
-            return self.loss_module.terms(features, labels, instances)
-        return {"loss": self.loss_module(features, labels, instances)}
+        loss = self.loss_module(features, labels, instances)
+        self._log(getattr(self.loss_module, "loss_components", {}))
+        return {"loss": loss}
+
+    @torch.compiler.disable
+    def _log(self, components: dict[str, Tensor]) -> None:
+        """Hands components of the loss to MMEngine's log; all that is returned with the loss would be added to it."""
+        for name, value in components.items():
+            MessageHub.get_current_instance().update_scalar(f"train/loss/{name}", value)
 
     @torch.compiler.disable
     def _show(self, features: Tensor, labels: Tensor) -> None:
         """Calls ``observe``, in full precision and apart from what is compiled."""
         with torch.autocast(features.device.type, enabled=False):
             self.observe(features, labels)
-
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adds up the losses, as MMEngine does; what has a slash in its name, as ``loss/category``, is only logged."""
-        total, log = super().parse_losses({name: value for name, value in losses.items() if "/" not in name})
-        return total, log | {name: value for name, value in losses.items() if "/" in name}
 
     def _project(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
         features = self.extract_feat(inputs)
@@ -257,12 +257,6 @@ class HierarchicalContrastive(BaseModel):
         for sample, embedding in zip(samples, embeddings, strict=True):
             sample.set_field(embedding.clone(), "embedding")  # of its own, for all metrics to share
         return samples
-
-
-def _has_terms(loss: torch.nn.Module) -> bool:
-    """Returns whether a loss has ``terms`` of what it computes, and not of a class whose ``forward`` it replaces."""
-    methods = (name for owner in type(loss).__mro__ for name in ("terms", "forward") if name in vars(owner))
-    return next(methods, None) == "terms"
 
 
 def _build(config: dict[str, Any]) -> torch.nn.Module:

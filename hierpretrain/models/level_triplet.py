@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from hierpretrain.functional.checks import check_not_below_0
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
-from hierpretrain.models.losses import level_keys
+from hierpretrain.models.losses import LevelNames
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
 
@@ -65,23 +63,23 @@ class LevelTripletLoss(nn.Module):
             )
         self.min_margin, self.max_level, self.margin = min_margin, max_level, function
         self._depths_below: list[Tensor] | None = None  # of each level's nodes
-        self._level_names: Sequence[str] | None = None
+        self.level_names, self.loss_components = LevelNames(), {}
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree of the training data."""
-        self._level_names = taxonomy.level_names
+        self.level_names.set(taxonomy)
         self._depths_below = [taxonomy.heights(level) + level for level in range(1, taxonomy.num_levels + 1)]
 
-    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
-        """Returns the ``loss`` and those of the levels that the batch has triplets of, each the mean over them."""
-        costs, levels = self._costs(features, labels)
-        keys = level_keys(labels.shape[-1], self._level_names)
-        present = {keys[number - 1]: costs.detach()[levels == number].mean() for number in levels.unique().tolist()}
-        return {"loss": costs.sum() / max(len(costs), 1), **present}
-
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; it does not look at the instances."""
-        costs, _ = self._costs(features, labels)
+        """Returns the 0-dim loss; its components are the means over the triplets of each level that has any.
+
+        The instances play no part.
+        """
+        costs, levels = self._costs(features, labels)
+        sums = costs.new_zeros(labels.shape[-1]).index_add(0, levels - 1, costs.detach())
+        counts = levels.bincount(minlength=len(sums) + 1)[1:]
+        means = self.level_names.of(sums / counts)
+        self.loss_components = {name: mean for name, mean in means.items() if not mean.isnan()}
         return costs.sum() / max(len(costs), 1)
 
     def _costs(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,8 +116,8 @@ class LevelTripletLoss(nn.Module):
             return self.max_level
         if self._depths_below is None:
             raise ValueError(
-                f"max_level={self.max_level!r} needs the tree of the training data: put dict(type='TaxonomyHook') in "
-                "custom_hooks, or give a number"
+                f"max_level={self.max_level!r} needs the tree of the training data: put "
+                "taxonomy=dict(type='TaxonomyHook') in default_hooks, or give a number"
             )
         if self.max_level is None:
             return len(self._depths_below)

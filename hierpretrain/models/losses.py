@@ -5,8 +5,8 @@ matrix and the (M,) numbers of the images, repeated for each view. HiMulCon, HiC
 (M, P, L) labels, of images that hang in several places of the tree. On several processes the value and the gradient
 are those of one process on all rows together.
 
-A loss may also have ``terms(features, labels, instances)``, which returns the ``loss`` and what it is made of, for the
-log: numbers by names that begin with ``loss/``, without gradient.
+A loss may leave in ``self.loss_components`` what its last value is made of, by name and without gradient. The model
+logs them as ``loss/<name>``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
-from hierpretrain.functional.contrastive import Constraint
+from hierpretrain.functional import level_losses, released_hmlc_loss, supcon_loss
+from hierpretrain.functional.contrastive import Constraint, weighted_mean
 from hierpretrain.functional.pairs import Positives
+from hierpretrain.functional.released import released_level_losses, released_mean
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy, check_labels, prefix_ids
@@ -72,30 +73,13 @@ def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
     return prefix_ids(everyone)[first : first + len(labels), -1]
 
 
-def level_keys(number: int, level_names: Sequence[str] | None) -> list[str]:
-    """Returns the names of the losses of the levels in the log.
-
-    Args:
-        number: How many there are: as many as levels, or one more for a last level of the images themselves.
-        level_names: Of the levels, coarsest first; ``None`` where the tree is not known.
-
-    Example:
-        >>> level_keys(2, ["kind"]), level_keys(2, None)
-        (['loss/kind', 'loss/instance'], ['loss/level1', 'loss/level2'])
-    """
-    if level_names is None:
-        level_names = [f"level{level}" for level in range(1, number + 1)]
-    last = "instance" if "instance" not in level_names else "instance (views)"  # a level's name is the user's
-    return [f"loss/{name}" for name in [*level_names, last][:number]]
-
-
-def two_rows(*columns: int) -> tuple[Tensor, Tensor]:
-    """Returns features of two rows and their (2, *columns) labels, on which a constructor tries its options.
+def dummy_batch(*columns: int) -> tuple[Tensor, Tensor]:
+    """Makes features of two rows and their (2, *columns) labels, on which a constructor tries its options.
 
     So a wrong option is an error where a config is read, and not in the first batch of a training.
 
     Example:
-        >>> two_rows(1)
+        >>> dummy_batch(1)
         (tensor([[1., 0.],
                 [0., 1.]]), tensor([[0],
                 [0]]))
@@ -103,46 +87,57 @@ def two_rows(*columns: int) -> tuple[Tensor, Tensor]:
     return torch.eye(2, device="cpu"), torch.zeros(2, *columns, dtype=torch.int64, device="cpu")
 
 
-class _LevelLosses:
-    """Takes the losses of the levels; one for all batches, for ``torch.compile`` traces anew for each new function."""
+class LevelNames:
+    """The names under which the losses of the levels are logged: numbers until the tree is known.
 
-    def __call__(self, losses: Tensor) -> None:
-        self._losses = losses
+    Example:
+        >>> names = LevelNames()
+        >>> names.of(torch.tensor([3.0, 1.0]))
+        {'level1': tensor(3.), 'level2': tensor(1.)}
+        >>> names.set(Taxonomy([("cat",), ("dog",)], ["kind"]))
+        >>> names.of(torch.tensor([3.0, 1.0]))
+        {'kind': tensor(3.), 'instance': tensor(1.)}
+    """
 
-    def named(self, level_names: Sequence[str] | None) -> dict[str, Tensor]:
-        """Returns those of the last batch by their names in the log."""
-        return dict(zip(level_keys(len(self._losses), level_names), self._losses, strict=True))
+    def __init__(self) -> None:
+        self._names: Sequence[str] | None = None
+
+    def set(self, taxonomy: Taxonomy) -> None:
+        """Takes the names of a tree's levels."""
+        self._names = taxonomy.level_names
+
+    def of(self, losses: Tensor) -> dict[str, Tensor]:
+        """Names (L,) losses, coarsest level first, without their gradient.
+
+        One more loss than there are levels is the loss of the images themselves.
+        """
+        names = [f"level{level}" for level in range(1, len(losses) + 1)]
+        if self._names is not None:
+            images = "instance" if "instance" not in self._names else "instance (views)"  # a level's name is the user's
+            names = [*self._names, images][: len(losses)]
+        return dict(zip(names, losses.detach(), strict=True))
 
 
 class _HierarchicalLoss(nn.Module):
-    """What the three losses of paper A share: a call of :func:`hierarchical_contrastive_loss` with fixed options."""
+    """What the three losses of paper A share: the losses of the levels with fixed options, and their weighted mean."""
 
-    def __init__(self, *, instance_level: bool, **options: Any) -> None:
+    def __init__(self, *, level_weights: str | Sequence[float], instance_level: bool, **options: Any) -> None:
         super().__init__()
-        self.instance_level, self.options = instance_level, options
-        self._level_names: Sequence[str] | None = None
-        self._levels = _LevelLosses()
-        weights = options["level_weights"]
-        hierarchical_contrastive_loss(*two_rows(1 if isinstance(weights, str) else len(weights)), **options)
+        self.level_weights, self.instance_level, self.options = level_weights, instance_level, options
+        self.level_names, self.loss_components = LevelNames(), {}
+        levels = 1 if isinstance(level_weights, str) else len(level_weights)
+        weighted_mean(level_losses(*dummy_batch(levels), **options), level_weights)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the names of the levels, for the log."""
-        self._level_names = taxonomy.level_names
-
-    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
-        """Returns the ``loss`` and those of the levels, clamped as the loss says and before their weights."""
-        loss = self._loss(features, labels, instances, on_levels=self._levels)
-        return {"loss": loss, **self._levels.named(self._level_names)}
+        self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss."""
-        return self._loss(features, labels, instances)
-
-    def _loss(self, features: Tensor, labels: Tensor, instances: Tensor, **options: Any) -> Tensor:
-        level = instances if self.instance_level else None
-        return hierarchical_contrastive_loss(
-            features, labels, gather=gather_rows, instances=level, **self.options, **options
-        )
+        """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""
+        instances = instances if self.instance_level else None
+        losses = level_losses(features, labels, gather=gather_rows, instances=instances, **self.options)
+        self.loss_components = self.level_names.of(losses)
+        return weighted_mean(losses, self.level_weights)
 
 
 @MODELS.register_module()
@@ -283,7 +278,7 @@ class SupConLoss(nn.Module):
     def __init__(self, *, level: int = -1, temperature: float = 0.1, chunk_size: int | None = None) -> None:
         super().__init__()
         self.level, self.temperature, self.chunk_size = level, temperature, chunk_size
-        supcon_loss(*two_rows(), temperature=temperature, chunk_size=chunk_size)
+        supcon_loss(*dummy_batch(), temperature=temperature, chunk_size=chunk_size)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
@@ -311,7 +306,7 @@ class NTXentLoss(nn.Module):
     def __init__(self, *, temperature: float = 0.1, chunk_size: int | None = None) -> None:
         super().__init__()
         self.temperature, self.chunk_size = temperature, chunk_size
-        supcon_loss(*two_rows(), temperature=temperature, chunk_size=chunk_size)
+        supcon_loss(*dummy_batch(), temperature=temperature, chunk_size=chunk_size)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the labels play no part."""
@@ -355,23 +350,19 @@ class ReleasedHMLCLoss(nn.Module):
             num_views=num_views,
             temperature=temperature,
             base_temperature=base_temperature,
-            level_weights=level_weights,
         )
-        self._level_names: Sequence[str] | None = None
-        self._levels = _LevelLosses()
-        released_hmlc_loss(*two_rows(2), **self.options | dict(num_views=2 if num_views > 1 else num_views))
+        self.level_weights, self.level_names, self.loss_components = level_weights, LevelNames(), {}
+        views = 2 if num_views > 1 else num_views  # of the dummy batch
+        released_hmlc_loss(*dummy_batch(2), **self.options | dict(num_views=views), level_weights=level_weights)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the names of the levels, for the log."""
-        self._level_names = taxonomy.level_names
-
-    def terms(self, features: Tensor, labels: Tensor, instances: Tensor) -> dict[str, Tensor]:
-        """Returns the ``loss`` and those of the levels, before their weights."""
-        check_labels(labels)
-        rows = torch.cat([labels, instances[:, None]], 1)
-        loss = released_hmlc_loss(features, rows, on_levels=self._levels, **self.options)
-        return {"loss": loss, **self._levels.named(self._level_names)}
+        self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss."""
-        return self.terms(features, labels, instances)["loss"]
+        """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""
+        check_labels(labels)
+        labels = torch.cat([labels, instances[:, None]], 1)
+        losses = released_level_losses(features, labels, **self.options)
+        self.loss_components = self.level_names.of(losses)
+        return released_mean(losses, self.options["loss_type"], self.level_weights)

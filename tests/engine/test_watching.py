@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmpretrain.structures import DataSample
 from PIL import Image
 
@@ -15,6 +16,7 @@ from hierpretrain.apis import build_runner, watch_with
 from hierpretrain.engine import BatchViolationsHook, TSNEHook
 from hierpretrain.engine.diagnostics import batch_violations
 from hierpretrain.functional import hierarchy_violations
+from hierpretrain.taxonomy import Taxonomy
 from tests.datasets.trees import write_image
 
 RESIZE = dict(type="torchvision/Resize", size=(32, 32), interpolation="bilinear")
@@ -290,39 +292,59 @@ def test_weights_and_biases_get_all_that_is_logged(images, tmp_path, monkeypatch
     assert received[-1]["tsne"] == (1000, 1400, 3) or {"tsne": (1000, 1400, 3)} in received
 
 
-def test_a_level_whose_name_looks_like_a_loss_is_not_trained_twice():
+@pytest.fixture
+def small_model():
+    """Builds models of a registered loss, with four images of two kinds in two views."""
     from hierpretrain.models import HierarchicalContrastive
 
-    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8))
-    parts = {"loss_one": torch.tensor(3.0), "loss_two": torch.tensor(1.0), "loss/gloss": torch.tensor(5.0)}
-    total, log = model.parse_losses(parts)
-    assert total == 4  # MMEngine adds up all that is called a loss
-    assert log == dict(loss=4.0, **parts)
+    def build(loss, tree=None):
+        torch.manual_seed(0)
+        backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
+        model = HierarchicalContrastive(backbone, loss=loss)
+        if tree is not None:
+            model.set_taxonomy(tree)
+        return model
+
+    samples = [DataSample(metainfo=dict(sample_idx=i)).set_gt_label([i // 2, i]) for i in range(4)]
+    return build, torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), samples
 
 
-def test_a_loss_that_replaces_the_forward_of_ours_is_what_is_trained():
-    from hierpretrain.models import HierarchicalContrastive, HiMulConLoss
+def components():
+    hub = MessageHub.get_current_instance()
+    return {name: log.current() for name, log in hub.log_scalars.items() if name.startswith("train/loss/")}
+
+
+def test_a_level_whose_name_looks_like_a_loss_is_not_trained_twice(small_model):
+    build, images, samples = small_model
+    tree = Taxonomy([("a", "0"), ("a", "1"), ("b", "2"), ("b", "3")], ("gloss", "loss"))
+    MessageHub.get_instance("gloss")
+    model = build(dict(type="HiMulConLoss", level_weights=[1.0, 3.0]), tree)
+    total, log = model.parse_losses(model.loss(images, samples))
+    assert log == {"loss": total}
+    found = components()
+    assert list(found) == ["train/loss/gloss", "train/loss/loss"]
+    assert total.item() == pytest.approx((found["train/loss/gloss"] + 3 * found["train/loss/loss"]) / 2, rel=1e-6)
+
+
+def test_a_loss_that_replaces_the_forward_of_ours_is_what_is_trained(small_model):
+    from hierpretrain.models import HiMulConLoss
     from hierpretrain.registry import MODELS
 
     class Doubled(HiMulConLoss):
         def forward(self, features, labels, instances):
             return 2 * super().forward(features, labels, instances)
 
-    class WithTerms(Doubled):
-        def terms(self, features, labels, instances):
-            return {"loss": self(features, labels, instances), "loss/part": torch.tensor(1.0)}
+    class Alone(HiMulConLoss):
+        def forward(self, features, labels, instances):
+            return features.sum()
 
-    backbone, found = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8), []
-    samples = [DataSample(metainfo=dict(sample_idx=i)).set_gt_label([i // 2, i]) for i in range(4)]
-    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for loss in (HiMulConLoss, Doubled, WithTerms):
+    build, images, samples = small_model
+    found = {}
+    for loss in (HiMulConLoss, Doubled, Alone):
         MODELS.register_module(name=f"Tried{loss.__name__}", module=loss, force=True)
-        torch.manual_seed(0)
-        model = HierarchicalContrastive(backbone, loss=dict(type=f"Tried{loss.__name__}"))
-        found.append(model.loss(images, samples))
+        MessageHub.get_instance(loss.__name__)
+        found[loss] = build(dict(type=f"Tried{loss.__name__}")).loss(images, samples)["loss"].item(), components()
         del MODELS._module_dict[f"Tried{loss.__name__}"]
-    plain, doubled, with_terms = found
-    assert list(plain) == ["loss", "loss/level1", "loss/level2"]
-    assert list(doubled) == ["loss"]
-    assert list(with_terms) == ["loss", "loss/part"]
-    assert doubled["loss"].item() == with_terms["loss"].item() == pytest.approx(2 * plain["loss"].item())
+    assert list(found[HiMulConLoss][1]) == ["train/loss/level1", "train/loss/level2"]
+    assert found[Doubled] == (pytest.approx(2 * found[HiMulConLoss][0]), found[HiMulConLoss][1])
+    assert found[Alone][1] == {}  # nothing of a batch before
