@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hierpretrain.functional.violations import violation_counts, violation_shares
+from hierpretrain.functional import hierarchy_violations
 from hierpretrain.registry import HOOKS
 
 
@@ -98,7 +98,7 @@ def batch_violations(
         >>> batch_violations(rows, labels, ["kind"])
         {'batch_violations/kind': 0.5}
     """
-    shares = violation_shares(*violation_counts(features, labels, max_anchors=max_anchors))
+    shares = hierarchy_violations(features, labels, max_anchors=max_anchors)
     names = {"violations": "batch_violations"}
     for level in range(1, labels.shape[-1] + 1):
         names[f"violations@{level}"] = f"batch_violations/{level_names[level - 1] if level_names else f'level{level}'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.search import check_finite, flat_labels
+from hierpretrain.functional.search import check_finite, check_flat
 from hierpretrain.taxonomy import PAD
 
 _BLOCK = 1 << 22  # scores at a time
@@ -149,7 +149,7 @@ def _checked_classes(classes: Tensor | None, num_columns: int) -> Tensor:
 def _positives(targets: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the image and the class id of every pair that is right: (P,) each."""
     if targets.ndim != 2:
-        targets = flat_labels(targets, len(scores), "targets")
+        targets = check_flat(targets, len(scores), "targets")
         rows = (targets != PAD).nonzero()[:, 0]
         return rows, targets[rows]
     targets = targets.detach().cpu()

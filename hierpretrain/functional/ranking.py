@@ -31,9 +31,9 @@ def relevant_ranks(
     gallery: Tensor,
     gallery_labels: Tensor,
     *,
-    own_rows: Tensor | None = None,
+    own_indices: Tensor | None = None,
     nearest: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Ranks a gallery for every query that has a relevant item and says at which ranks the relevant items stand.
 
     A relevant item has the query's label. A query ranks the gallery by falling similarity, equal ones in the order of
@@ -48,22 +48,22 @@ def relevant_ranks(
         query_labels: (Q,) int64 labels.
         gallery: (G, D) unit rows.
         gallery_labels: (G,) int64 labels.
-        own_rows: (Q,) the gallery row, of the query's label, that each query is itself and that is left out of its
+        own_indices: (Q,) the gallery row, of the query's label, that each query is itself and that is left out of its
             ranking; ``None``: none.
         nearest: Only ranks up to this, and up to the number of relevant items, are asked for; ``None``: all.
 
     Yields:
-        For blocks of the queries that have a relevant item, (B, C) int64 ranks from 1, ascending, and the (B, C) mask
-        of the entries that are relevant items. With ``nearest``, the rank of an item behind the last that was asked for
-        may be G + 1.
+        For blocks of the queries that have a relevant item, in any order: the (B,) indices of the queries, (B, C) int64
+        ranks from 1, ascending, and the (B, C) mask of the entries that are relevant items. With ``nearest``, the rank
+        of an item behind the last that was asked for may be G + 1.
 
     Example:
         >>> gallery, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([7, 7, 9])
-        >>> for ranks, found in relevant_ranks(gallery[:1], labels[:1], gallery, labels):
-        ...     print(ranks.tolist(), found.tolist())
-        [[1, 3]] [[True, True]]
+        >>> for queries, ranks, found in relevant_ranks(gallery[:1], labels[:1], gallery, labels):
+        ...     print(queries.tolist(), ranks.tolist(), found.tolist())
+        [0] [[1, 3]] [[True, True]]
     """
-    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_rows, nearest)
+    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_indices, nearest)
     workers = torch.get_num_threads()
     # each thread takes queries of its own: products shared by all threads would leave these waiting for each other
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
@@ -80,10 +80,12 @@ def relevant_ranks(
             ):
                 far.append(block[~done])
                 if done.any():
-                    yield ranks[done], found[done]
+                    yield block[done], ranks[done], found[done]
         rows = ranking.blocks(torch.cat(far), _BLOCK // len(gallery) // workers, workers)
         for start in range(0, len(rows), workers):
-            yield from pool.map(ranking.by_rows, rows[start : start + workers])
+            turn = slice(start, start + workers)
+            for block, (ranks, found) in zip(rows[turn], pool.map(ranking.by_rows, rows[turn]), strict=True):
+                yield block, ranks, found
     finally:
         pool.shutdown()
         torch.set_num_threads(workers)  # of the library of matrix products, which the threads have set for all
@@ -98,17 +100,17 @@ class _Ranking:
         query_labels: Tensor,
         gallery: Tensor,
         gallery_labels: Tensor,
-        own_rows: Tensor | None,
+        own_indices: Tensor | None,
         nearest: int | None,
     ) -> None:
         self.query, self.query_labels = query, query_labels
         self.gallery, self.gallery_labels = gallery, gallery_labels
-        self.own_rows, self.nearest = own_rows, nearest
+        self.own_indices, self.nearest = own_indices, nearest
         sorted_labels, self.by_label = gallery_labels.sort(stable=True)
         self.first = torch.searchsorted(sorted_labels, query_labels)
         num_relevant = torch.searchsorted(sorted_labels, query_labels, right=True) - self.first
-        if own_rows is not None:
-            self.own_slot = self.by_label.argsort()[own_rows] - self.first  # its place among the items of its label
+        if own_indices is not None:
+            self.own_slot = self.by_label.argsort()[own_indices] - self.first  # its place among the items of its label
             num_relevant -= 1
         self.num_relevant = num_relevant.masked_fill(query_labels == PAD, 0)
         order = self.num_relevant.argsort(descending=True, stable=True)  # a block then has about as many in each row
@@ -143,7 +145,7 @@ class _Ranking:
         slot = torch.arange(int(self.num_relevant[rows].max()))
         found = slot < self.num_relevant[rows, None]
         place = self.first[rows, None] + slot
-        if self.own_rows is not None:
+        if self.own_indices is not None:
             place += slot >= self.own_slot[rows, None]
         return self.by_label[place.clamp(max=len(self.gallery) - 1)], found
 
@@ -178,7 +180,7 @@ class _Ranking:
         """
         columns, found = self._relevant(rows)
         query, limit = -self.query[rows], bound.numpy()
-        own = None if self.own_rows is None else self.own_rows[rows].numpy()
+        own = None if self.own_indices is None else self.own_indices[rows].numpy()
         number = np.zeros(len(rows), np.int64)
         picked: list[tuple[NDArray[np.uint16], NDArray[np.int64]]] = []
         width = max(1, _TILE // len(rows))
@@ -214,8 +216,8 @@ class _Ranking:
         """
         columns, found = self._relevant(rows)
         distance = self._product(-self.query[rows], self.gallery)
-        if self.own_rows is not None:
-            distance[torch.arange(len(rows)), self.own_rows[rows]] = torch.inf
+        if self.own_indices is not None:
+            distance[torch.arange(len(rows)), self.own_indices[rows]] = torch.inf
         ranks = torch.full(columns.shape, len(self.gallery) + 1)
 
         for row, there in enumerate(found):

@@ -28,7 +28,7 @@ def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, len(features) - 1)
     if k < 1:
         return torch.empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
-    return nearest(features, features, k, exclude_self=True)
+    return nearest(features, features, k, own_indices=torch.arange(len(features)))
 
 
 def nearest_inside(features: Tensor, rows: Tensor, neighbours: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from hierpretrain.report.headline import level_numbers, tree_numbers
 from hierpretrain.report.history import panels, read_history
 from hierpretrain.report.layout import positions
 from hierpretrain.report.neighbours import nearest_others
-from hierpretrain.report.query_scores import search
+from hierpretrain.report.search import search
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.report.thumbnails import thumbnails
 from hierpretrain.report.tree_quality import tree_quality
@@ -115,9 +115,9 @@ def write_report(
     places, how = positions(images.features[shown], seed=seed)
 
     # the page numbers the images on the map first, then others that are examples
-    rows = list(dict.fromkeys([*shown.tolist(), *(row for level in examples for row in level.rows())]))
+    rows = list(dict.fromkeys([*shown.tolist(), *(i for level in examples for i in level.indices())]))
     numbers = {row: i for i, row in enumerate(rows)}
-    in_examples = sorted({numbers[row] for level in examples for row in level.rows()})
+    in_examples = sorted({numbers[i] for level in examples for i in level.indices()})
     step("reading the images for their thumbnails")
     paths = [images.paths[row] for row in rows]
     large = thumbnails([paths[i] for i in in_examples], largest=_LARGE, budget=max_bytes // 10)

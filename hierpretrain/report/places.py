@@ -33,20 +33,6 @@ def places(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def in_several(images: Embeddings, level: int) -> Tensor:
-    """Returns whether an image hangs on several nodes of a level, and so has no class there: (N,) bool.
-
-    Example:
-        >>> tree = Taxonomy([("fruit", "tomato"), ("vegetable", "tomato")], ("kind", "crop"))
-        >>> labels = tree.encode([[("fruit", "tomato"), ("vegetable", "tomato")], ("fruit",)])
-        >>> tomatoes = Embeddings(torch.eye(2), labels, labels[:, 0, :0], ["all"] * 2, ["a", "b"], tree, ())
-        >>> in_several(tomatoes, 1).tolist()
-        [True, False]
-    """
-    there = images.nodes(level).reshape(len(images.labels), -1).amax(1) != PAD
-    return there & (images.classes(level) == PAD)
-
-
 def node_numbers(tree: Taxonomy) -> list[int]:
     """Returns what to add to a node's id for a number that no node of another level has: (L + 1,), the last is the sum.
 

@@ -85,6 +85,7 @@ def test_by_hand():
             "ndcg@3": (3 + 7 / 2) / (7 + 3 / 1.584962500721156 + 1 / 2),
             "lca_height@1": 1,
             "num_queries": 1,
+            "num_queries_without_positives": 0,
             "num_lone_queries": 0,
         }
     )
@@ -152,9 +153,9 @@ def test_self_is_removed_by_index_and_its_duplicate_stays():
 def test_lone_queries_and_those_without_a_label_are_counted():
     labels = torch.tensor([[0, 0], [0, 1], [PAD, PAD], [PAD, PAD], [1, 2]])
     metrics = hierarchical_retrieval_metrics(FAN, labels, FAN, labels, same_set=True)
-    assert (metrics["num_queries"], metrics["num_lone_queries"], metrics["h_ap"]) == (2, 3, 1.0)
+    assert (metrics["num_queries"], metrics["num_queries_without_positives"], metrics["h_ap"]) == (2, 3, 1.0)
     metrics = hierarchical_retrieval_metrics(FAN, labels, FAN, labels)
-    assert (metrics["num_queries"], metrics["num_lone_queries"], metrics["asi"]) == (3, 2, 1.0)
+    assert (metrics["num_queries"], metrics["num_queries_without_positives"], metrics["asi"]) == (3, 2, 1.0)
     assert type(metrics["num_queries"]) is int
 
 

@@ -90,7 +90,7 @@ class LinearProbeMetric(_Classifier):
         mistakes: Whether the distance of mistakes in the tree is measured as well, see
             :func:`hierpretrain.functional.mistake_metrics`; this takes memory of the square of the number of classes.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     name = "linear"
@@ -134,7 +134,7 @@ class KNNMetric(_Classifier):
         temperature: Of the weights of their votes.
         mistakes: As for :class:`LinearProbeMetric`, of the first prediction alone.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     name = "knn"
@@ -193,7 +193,7 @@ class AveragePrecisionMetric(EmbeddingMetric):
         device: Where the layer is trained; by default on a GPU if there is one.
         per_class: Whether each class's AP is a result; by default where at most 50 classes have a test image.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     def __init__(
