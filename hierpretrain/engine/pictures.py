@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -17,7 +18,8 @@ from torch import Tensor
 from hierpretrain.engine.embedding_loop import evaluator_of
 from hierpretrain.evaluation import Embeddings, check_levels, check_splits
 from hierpretrain.evaluation.embeddings import Splits, as_tags
-from hierpretrain.functional import recall_curve
+from hierpretrain.evaluation.metrics import scores_at_level
+from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.registry import HOOKS
 from hierpretrain.visualization import (
     choose_rows,
@@ -264,18 +266,11 @@ class RecallCurveHook(_PictureHook):
         """Writes the picture and the numbers."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
         most = min(self.max_k, len(gallery.paths) - same_set)
-        curves = {
-            embedded.level_name(level): recall_curve(
-                asked.features,
-                asked.classes(level),
-                offered.features,
-                offered.classes(level),
-                max_k=most,
-                same_set=same_set,
-            )
-            for level in self.levels
-            for asked, offered in [(query.of_one_class(level)[0], gallery.of_one_class(level)[0])]
-        }
+        ks, curves = torch.arange(1, most + 1), {}
+        for level in self.levels:
+            options = dict(ks=[most], same_set=same_set, average_precision=False)
+            scores = scores_at_level(query, gallery, level, **options)
+            curves[embedded.level_name(level)] = recall_at(scores["first_rank"], ks)
         write_curves(curves, path.with_suffix(".csv"))
         title = f"Recall of {len(query.paths):,} queries in a gallery of {len(gallery.paths):,}"
         plot_recall_curves(curves, path, title=title)

@@ -31,7 +31,7 @@ class Embeddings:
         flat_names: F names of the extra label columns.
         flat_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
         skipped: The images that could not be read and are not among the N: path -> why.
-        indices: (N,) int64, which item of its data set each image is; by default they are numbered from 0.
+        indices: (N,) int64, which item of its data set each image is; ``None``: not known.
     """
 
     features: Tensor
@@ -44,10 +44,6 @@ class Embeddings:
     flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     indices: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.indices is None:
-            object.__setattr__(self, "indices", torch.arange(len(self.features)))
 
     @classmethod
     def from_samples(cls, samples: Sequence[Mapping[str, Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
@@ -95,25 +91,6 @@ class Embeddings:
         check_splits(chosen, {"splits": tuple(dict.fromkeys(self.splits))})
         return self._select([i for i, split in enumerate(self.splits) if split in chosen])
 
-    def of_one_class(self, level: int | str) -> tuple[Embeddings, int]:
-        """Returns the images that are not in several classes at a level (see :meth:`classes`), and how many are.
-
-        An image in several classes is no wrong answer to a question about one of them, so measures of a single level
-        leave it out altogether; one without a class stays.
-
-        Raises:
-            ValueError: If no image is left, or there is no such level or column.
-        """
-        several = self.in_several(level)
-        if not several.any():
-            return self, 0
-        if several.all():
-            raise ValueError(
-                f"every image is in several classes of {self.level_name(level)!r}; measure another level or all "
-                "together (HierarchicalRetrievalMetric), or give the data set paths='first' or 'longest'"
-            )
-        return self._select((~several).nonzero()[:, 0].tolist()), int(several.sum())
-
     def _select(self, chosen: list[int]) -> Embeddings:
         return replace(
             self,
@@ -122,7 +99,7 @@ class Embeddings:
             flat_labels=self.flat_labels[chosen],
             splits=[self.splits[i] for i in chosen],
             paths=[self.paths[i] for i in chosen],
-            indices=self.indices[chosen],
+            indices=None if self.indices is None else self.indices[chosen],
         )
 
     def search(self, query: Splits | None = None, gallery: Splits | None = None) -> tuple[Embeddings, Embeddings, bool]:
@@ -260,17 +237,12 @@ def collect(sample: Any) -> dict[str, Any]:
         if value is None:
             pack = "pack it: PackInputs(algorithm_keys=('flat_label',), meta_keys=('sample_idx', 'img_path', 'split'))"
             raise ValueError(f"a predicted sample has no `{key}`; {remedy.get(key, pack)}")
-        kept[key] = _own(value) if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            value = value.detach().cpu()
+            # a view of one item would be kept, and pickled, with the memory of its whole batch
+            value = (value if value.untyped_storage().nbytes() == value.nbytes else value.clone()).numpy()
+        kept[key] = value
     return kept
-
-
-def _own(value: Tensor) -> NDArray[Any]:
-    """Returns a tensor's numbers as an array that does not keep the memory of a whole batch.
-
-    A view of one item is copied: it would be kept, and pickled, with the storage of its batch.
-    """
-    value = value.detach().cpu()
-    return (value if value.untyped_storage().nbytes() == value.nbytes else value.clone()).numpy()
 
 
 def columns(samples: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:

@@ -80,20 +80,19 @@ class EmbeddingEvaluator(Evaluator):
         results: dict[str, float] = {}
         try:
             for metric in self.metrics:
-                found = self._measure(metric) if isinstance(metric, EmbeddingMetric) else metric.evaluate(size)
+                if isinstance(metric, EmbeddingMetric):
+                    parts = on_all(metric.map, self.embeddings(), get_dist_info())
+                    found = on_all(metric.reduce, parts)[0]
+                    found = {f"{metric.prefix}/{name}" if metric.prefix else name: of for name, of in found.items()}
+                else:
+                    found = metric.evaluate(size)
                 if twice := sorted(results.keys() & found.keys()):
                     raise ValueError(f"two metrics have a result {twice[0]!r}; give one of them a prefix='...'")
                 results |= found
         finally:
             if not self.keep:
-                self.release()
+                self._samples, self._embeddings = [], None
         return results
-
-    def _measure(self, metric: EmbeddingMetric) -> dict[str, float]:
-        embeddings = self.embeddings()
-        parts = on_all(lambda: metric.map(embeddings, get_dist_info()))
-        found = on_all(lambda: metric.reduce(parts))[0]
-        return {f"{metric.prefix}/{name}" if metric.prefix else name: value for name, value in found.items()}
 
     def release(self) -> None:
         """Frees the embeddings, and keeps those of the next evaluation no longer than its metrics need them."""

@@ -16,18 +16,19 @@ Columns = dict[str, NDArray[Any]]
 _Result = TypeVar("_Result")
 
 
-def on_all(work: Callable[[], _Result]) -> list[_Result]:
-    """Does something on every process and returns what each got, in the order of the ranks.
+def on_all(work: Callable[..., _Result], *args: Any) -> list[_Result]:
+    """Calls a function on every process and returns what each got, in the order of the ranks.
 
     Args:
         work: Without communication; what it returns is pickled.
+        args: Its arguments.
 
     Raises:
         ValueError: If it fails on any process, so that none waits for another.
     """
     result, error = None, None
     try:
-        result = work()
+        result = work(*args)
     except Exception as raised:
         error = raised
     outcomes = all_gather_object((result, None if error is None else f"{type(error).__name__}: {error}"))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect
 from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
-from hierpretrain.functional.retrieval import means, retrieval_scores, totals
+from hierpretrain.functional.retrieval import mean_scores, retrieval_scores
 from hierpretrain.functional.violations import violation_counts, violation_fractions
 from hierpretrain.registry import METRICS
+from hierpretrain.taxonomy import PAD
 
 
 class EmbeddingMetric(BaseMetric):
@@ -117,33 +119,27 @@ class RetrievalMetric(EmbeddingMetric):
         self.levels, self.ks, self.query, self.gallery = levels, tuple(ks), query, gallery
         self.average_precision = average_precision
 
-    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> list[dict[str, float]]:
-        """Adds up the scores of a shard of the queries, level by level."""
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Scores a shard of the queries, level by level."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
-        sums = []
-        for level in self.levels:
-            (asked, num_asked), (offered, num_offered) = query.of_one_class(level), gallery.of_one_class(level)
-            scores = retrieval_scores(
-                asked.features,
-                asked.classes(level),
-                offered.features,
-                offered.classes(level),
-                ks=self.ks,
-                same_set=same_set,
-                average_precision=self.average_precision,
-                queries=_shard(asked, shard),
-            )
-            num_ambiguous = num_asked + (0 if same_set else num_offered)
-            counted = {"num_ambiguous": num_ambiguous} if num_ambiguous and shard[0] == 0 else {}
-            sums.append(totals(scores) | counted)
-        return sums
-
-    def reduce(self, parts: list[list[dict[str, float]]]) -> dict[str, float]:
-        """Takes the means over all queries."""
-        found = {}
-        for level, sums in zip(self.levels, zip(*parts, strict=True), strict=True):
-            found.update({f"{level}/{name}": value for name, value in means(_added(sums)).items()})
+        options = dict(ks=self.ks, same_set=same_set, average_precision=self.average_precision)
+        queries = torch.arange(shard[0], len(query.features), shard[1])
+        found = [scores_at_level(query, gallery, level, queries=queries, **options) for level in self.levels]
+        if not same_set and shard[0] == 0:
+            for level, scores in zip(self.levels, found, strict=True):
+                scores["ambiguous"] = gallery.in_several(level).nonzero()[:, 0]
         return found
+
+    def reduce(self, parts: list[list[dict[str, Tensor]]]) -> dict[str, float]:
+        """Takes the means over all queries."""
+        results = {}
+        for level, shards in zip(self.levels, zip(*parts, strict=True), strict=True):
+            scores = _joined(shards)
+            found = mean_scores(scores)
+            num_ambiguous = int((scores["num_relevant"] == PAD).sum()) + len(scores.get("ambiguous", ()))
+            found |= {"num_ambiguous": num_ambiguous} if num_ambiguous else {}
+            results.update({f"{level}/{name}": value for name, value in found.items()})
+        return results
 
 
 @METRICS.register_module()
@@ -172,16 +168,16 @@ class HierarchicalRetrievalMetric(EmbeddingMetric):
         super().__init__(splits=[*as_tags(query), *as_tags(gallery)], prefix=prefix, collect_device=collect_device)
         self.ks, self.query, self.gallery = tuple(ks), query, gallery
 
-    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> dict[str, float]:
-        """Adds up the scores of a shard of the queries."""
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> dict[str, Tensor]:
+        """Scores a shard of the queries."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
         sides = query.features, query.labels, gallery.features, gallery.labels
-        options = dict(ks=self.ks, same_set=same_set, queries=_shard(query, shard))
-        return totals(hierarchical_retrieval_scores(*sides, **options))
+        queries = torch.arange(shard[0], len(query.features), shard[1])
+        return hierarchical_retrieval_scores(*sides, ks=self.ks, same_set=same_set, queries=queries)
 
-    def reduce(self, parts: list[dict[str, float]]) -> dict[str, float]:
+    def reduce(self, parts: list[dict[str, Tensor]]) -> dict[str, float]:
         """Takes the means over all queries."""
-        return means(_added(parts))
+        return mean_scores(_joined(parts))
 
 
 @METRICS.register_module()
@@ -277,15 +273,56 @@ class ViolationMetric(EmbeddingMetric):
         return violation_fractions(*map(sum, zip(*parts, strict=True)))
 
 
-def _shard(images: Embeddings, shard: tuple[int, int]) -> torch.Tensor:
-    """Returns the images that a process does: every ``world_size``-th, from its rank on."""
-    rank, world_size = shard
-    return torch.arange(rank, len(images.features), world_size)
+def scores_at_level(
+    query: Embeddings,
+    gallery: Embeddings,
+    level: int | str,
+    *,
+    same_set: bool,
+    queries: Tensor | None = None,
+    **options: Any,
+) -> dict[str, Tensor]:
+    """Scores each query at one level of the tree or in a flat label column.
+
+    An image of several paths that is in several classes at the level (see :meth:`Embeddings.classes`) is no wrong
+    answer to a question about one of them, so it is neither query nor gallery item.
+
+    Args:
+        query: Q images.
+        gallery: G images.
+        level: The level, by name or number, or the column, by name.
+        same_set: Query and gallery are the same images, and none is an answer to itself.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
+        options: ``ks`` and ``average_precision`` of :func:`hierpretrain.functional.retrieval.retrieval_scores`.
+
+    Returns:
+        As ``retrieval_scores``, S of each. A query in several classes has the ``num_relevant`` ``PAD`` and else 0.
+
+    Raises:
+        ValueError: If every query, or every image of the gallery, is in several classes.
+    """
+    asked, offered = ~query.in_several(level), ~gallery.in_several(level)
+    if not (asked.any() and offered.any()):
+        raise ValueError(
+            f"every image is in several classes of {query.level_name(level)!r}; measure another level or all together "
+            "(HierarchicalRetrievalMetric), or give the data set paths='first' or 'longest'"
+        )
+    queries = torch.arange(len(asked)) if queries is None else queries
+    scored = asked[queries]
+    found = retrieval_scores(
+        query.features[asked],
+        query.classes(level)[asked],
+        gallery.features[offered],
+        gallery.classes(level)[offered],
+        same_set=same_set,
+        queries=(asked.cumsum(0) - 1)[queries[scored]],  # among those that are asked
+        **options,
+    )
+    scores = {name: torch.zeros(len(queries), dtype=of.dtype).masked_scatter(scored, of) for name, of in found.items()}
+    scores["num_relevant"].masked_fill_(~scored, PAD)
+    return scores
 
 
-def _added(sums: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Adds up numbers by name."""
-    total: Counter[str] = Counter()
-    for numbers in sums:
-        total.update(numbers)
-    return dict(total)
+def _joined(shards: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Puts the scores of several shards of the queries together."""
+    return {name: torch.cat([scores[name] for scores in shards if name in scores]) for name in shards[0]}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.functional.ranking import distance_keys
-from hierpretrain.functional.retrieval import check_same_set, means, totals
+from hierpretrain.functional.retrieval import check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
 from hierpretrain.taxonomy import check_labels, paired_depth, path_heights, shared_depth
 
@@ -109,7 +109,7 @@ def hierarchical_retrieval_metrics(
         relevance=relevance,
         alpha=alpha,
     )
-    return means(totals(scores))
+    return mean_scores(scores)
 
 
 def hierarchical_retrieval_scores(

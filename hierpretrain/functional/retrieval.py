@@ -82,7 +82,7 @@ def retrieval_metrics(
         same_set=same_set,
         average_precision=average_precision,
     )
-    return means(totals(scores))
+    return mean_scores(scores)
 
 
 def retrieval_scores(
@@ -159,49 +159,31 @@ def retrieval_scores(
     return scores
 
 
-def totals(scores: Mapping[str, Tensor]) -> dict[str, float]:
-    """Adds up the scores of queries, so that the sums of several sets of queries can be added up as well.
+def mean_scores(scores: Mapping[str, Tensor]) -> dict[str, float]:
+    """Takes the mean of each score over the queries that have a relevant item.
 
     Args:
-        scores: What :func:`retrieval_scores` returns: (Q,) fractions, which are added up, and ``num_relevant``.
+        scores: What :func:`retrieval_scores` returns: (Q,) fractions, and (Q,) ``num_relevant``, 0 for a query without
+            a relevant item and ``PAD`` for one that does not count at all. Other integers are passed over.
 
     Returns:
-        The sum of each fraction, ``num_queries``, how many queries have a relevant item, and
-        ``num_queries_without_positives``, how many have none.
-
-    Example:
-        >>> totals({"recall@1": torch.tensor([1.0, 0.0]), "num_relevant": torch.tensor([3, 0])})
-        {'recall@1': 1.0, 'num_queries': 1, 'num_queries_without_positives': 1}
-    """
-    sums: dict[str, float] = {
-        name: values.sum().item() for name, values in scores.items() if values.is_floating_point()
-    }
-    num_queries = int((scores["num_relevant"] > 0).sum())
-    num_without = len(scores["num_relevant"]) - num_queries
-    return sums | {"num_queries": num_queries, "num_queries_without_positives": num_without}
-
-
-def means(sums: Mapping[str, float]) -> dict[str, float]:
-    """Divides the sums of :func:`totals` by the number of the queries that have a relevant item.
-
-    Args:
-        sums: With ``num_queries``, the divisor. Numbers ``num_...`` stay as they are.
-
-    Returns:
-        The means, and the numbers as integers. ``num_lone_queries`` is the older name of
-        ``num_queries_without_positives`` and stays for one more version.
+        The mean of each fraction, and the integers ``num_queries``, how many have a relevant item, and
+        ``num_queries_without_positives``, how many have none; ``num_lone_queries`` is the older name of the latter and
+        stays for one more version.
 
     Raises:
         ValueError: If no query has a relevant item.
 
     Example:
-        >>> means({"recall@1": 3.0, "num_queries": 4, "num_queries_without_positives": 0})
-        {'recall@1': 0.75, 'num_queries': 4, 'num_queries_without_positives': 0, 'num_lone_queries': 0}
+        >>> mean_scores({"recall@1": torch.tensor([1.0, 0.5, 0.0]), "num_relevant": torch.tensor([3, 1, 0])})
+        {'recall@1': 0.75, 'num_queries': 2, 'num_queries_without_positives': 1, 'num_lone_queries': 1}
     """
-    num_queries, num_without = int(sums["num_queries"]), int(sums["num_queries_without_positives"])
+    num_queries = int((scores["num_relevant"] > 0).sum())
+    num_without = int((scores["num_relevant"] == 0).sum())
     check_some_relevant(num_queries, num_queries + num_without)
-    found = {name: int(n) if name.startswith("num_") else n / num_queries for name, n in sums.items()}
-    return found | {"num_lone_queries": num_without}
+    means = {name: of.sum().item() / num_queries for name, of in scores.items() if of.is_floating_point()}
+    counts = {"num_queries": num_queries, "num_queries_without_positives": num_without}
+    return means | counts | {"num_lone_queries": num_without}
 
 
 def recall_curve(
@@ -239,12 +221,31 @@ def recall_curve(
     """
     if max_k < 1:
         raise ValueError(f"max_k must be at least 1; it is {max_k}")
-    options = dict(ks=[max_k], same_set=same_set, average_precision=False)
-    first = retrieval_scores(query, query_labels, gallery, gallery_labels, **options)["first_rank"]
-    at_rank = first[first > 0].clamp(max=max_k + 1).bincount(minlength=max_k + 2)  # the last entry: beyond
-    num_queries = int(at_rank.sum())
-    check_some_relevant(num_queries, len(first))
-    return at_rank[1:-1].cumsum(0).double() / num_queries
+    sides = query, query_labels, gallery, gallery_labels
+    scores = retrieval_scores(*sides, ks=[max_k], same_set=same_set, average_precision=False)
+    return recall_at(scores["first_rank"], torch.arange(1, max_k + 1))
+
+
+def recall_at(first_rank: Tensor, ks: Tensor) -> Tensor:
+    """Computes ``recall@k`` for many k from the rank of the first relevant item of each query.
+
+    Args:
+        first_rank: (Q,) int64 ranks from 1, and 0 or less for a query that is left out.
+        ks: (K,) int64.
+
+    Returns:
+        (K,) float64 in [0, 1].
+
+    Raises:
+        ValueError: If every query is left out.
+
+    Example:
+        >>> recall_at(torch.tensor([2, 0, 1, 7]), torch.tensor([1, 2, 5])).tolist()
+        [0.3333333333333333, 0.6666666666666666, 0.6666666666666666]
+    """
+    ranks = first_rank[first_rank > 0].sort().values
+    check_some_relevant(len(ranks), len(first_rank))
+    return torch.searchsorted(ranks, ks, right=True).double() / len(ranks)
 
 
 def check_same_set(query_labels: Tensor, gallery_labels: Tensor) -> None:

@@ -55,7 +55,7 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
         note = f"no query has an image of its {images.level_name(level)} to find"
         if there:
             recall, map_at_r = (float(searched.scores(level, name).mean()) for name in ("recall@1", "map@r"))
-            several = int(searched.query.in_several(level)[searched.drawn].sum())
+            several = int((searched.of_levels[level - 1]["num_relevant"] == PAD).sum())
             note = _of(there, len(searched.drawn), len(searched.query.features), several)
     return [
         Number("recall@1", recall, "The share of queries whose nearest neighbour is of the same node.", note),

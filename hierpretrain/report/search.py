@@ -11,13 +11,16 @@ from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.evaluation.embeddings import Splits
+from hierpretrain.evaluation.metrics import scores_at_level
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
-from hierpretrain.functional.retrieval import retrieval_scores
+from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.functional.search import nearest
-from hierpretrain.taxonomy import paired_depth
+from hierpretrain.taxonomy import PAD, paired_depth
 
 MOST_PAIRS = 10**8
 """Of queries and gallery items that are compared: 10,000 images are all queries, of 50,000 only 2,000 are."""
+
+_SCORES = ("recall@1", "map@r", "map", "num_relevant", "first_rank")  # that the report has
 
 
 def most_queries(num_items: int) -> int:
@@ -39,9 +42,9 @@ class Searched:
         gallery: G images that are searched for; their ``indices`` likewise.
         same_set: Query and gallery are the same images, and none is an answer to itself.
         drawn: (S,) int64, which of the Q queries are scored, ascending.
-        of_levels: What :func:`hierpretrain.functional.retrieval.retrieval_scores` says of the S queries at each level,
-            the coarsest first. An image of several nodes of a level is neither query nor answer there.
-        of_tree: What ``hierarchical_retrieval_scores`` says of them.
+        of_levels: The scores of the S queries at each level, the coarsest first, as
+            :func:`hierpretrain.evaluation.metrics.scores_at_level` returns them.
+        of_tree: The scores of the S queries over all levels, as ``hierarchical_retrieval_scores`` returns them.
         neighbours: (S, K) int64, the nearest images of the gallery, the nearest first.
         shared: (S, K) int64, how many levels they share with the query.
     """
@@ -62,7 +65,7 @@ class Searched:
 
     def recall(self, level: int, ks: Tensor) -> Tensor:
         """Returns recall@k at a level (a number from 1) for (K,) ranks: (K,) float64 in [0, 1]."""
-        return (self.scores(level, "first_rank")[:, None] <= ks).double().mean(0)
+        return recall_at(self.scores(level, "first_rank"), ks)
 
 
 def search(
@@ -109,6 +112,12 @@ def search(
     drawn = torch.arange(number)
     if number > max_queries:
         drawn = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(number, max_queries, replace=False)))
+    of_levels = []
+    for level in range(1, images.taxonomy.num_levels + 1):
+        if asked.in_several(level).all() or offered.in_several(level).all():
+            of_levels.append(dict.fromkeys(_SCORES, torch.full((len(drawn),), PAD)))
+        else:
+            of_levels.append(scores_at_level(asked, offered, level, ks=(1,), same_set=same_set, queries=drawn))
     sides = asked.features, asked.labels, offered.features, offered.labels
     own = drawn if same_set else None
     neighbours = nearest(asked.features[drawn], offered.features, min(k, available), own_indices=own)[1]
@@ -119,28 +128,8 @@ def search(
         gallery=offered,
         same_set=same_set,
         drawn=drawn,
-        of_levels=[
-            _at_level(asked, offered, same_set, drawn, level) for level in range(1, images.taxonomy.num_levels + 1)
-        ],
+        of_levels=of_levels,
         of_tree=hierarchical_retrieval_scores(*sides, ks=(), same_set=same_set, queries=drawn),
         neighbours=neighbours,
         shared=paired_depth(repeated, near.flatten(0, 1)).view_as(neighbours),
     )
-
-
-def _at_level(query: Embeddings, gallery: Embeddings, same_set: bool, drawn: Tensor, level: int) -> dict[str, Tensor]:
-    """Returns the scores of the drawn queries at a level, 0 for one of several nodes of it."""
-    asked, offered = ~query.in_several(level), ~gallery.in_several(level)
-    if not (asked[drawn].any() and offered.any()):  # no query or no answer has a class: without any left out, all are 0
-        asked, offered = torch.ones_like(asked), torch.ones_like(offered)
-    scored = asked[drawn]
-    found = retrieval_scores(
-        query.features[asked],
-        query.classes(level)[asked],
-        gallery.features[offered],
-        gallery.classes(level)[offered],
-        ks=(1,),
-        same_set=same_set,
-        queries=(asked.cumsum(0) - 1)[drawn[scored]],
-    )
-    return {name: torch.zeros_like(scored, dtype=of.dtype).masked_scatter(scored, of) for name, of in found.items()}

@@ -168,14 +168,12 @@ def test_the_class_of_an_image_of_several_paths_is_the_one_that_they_agree_on():
     assert embedded.classes("fine").tolist() == [0, 0, PAD, PAD, PAD, PAD]
     assert embedded.nodes("fine").tolist() == [[0, PAD], [0, PAD], [1, 3], [PAD, PAD], [0, 1], [PAD, PAD]]
     assert embedded.classes("name").tolist() == embedded.nodes("name").tolist() == [0] * 6
-    left, num_left_out = embedded.of_one_class("coarse")
-    assert (left.paths, num_left_out) == (["0.png", "3.png", "4.png", "5.png"], 2)  # one without a class stays
-    assert left.labels.tolist() == embedded.labels[[0, 3, 4, 5]].tolist()
-    assert left.features.tolist() == features[[0, 3, 4, 5]].tolist()
-    assert embedded.of_one_class("name") == (embedded, 0)
+    assert embedded.in_several("coarse").tolist() == [False, True, True, False, False, False]
+    assert not embedded.in_several("name").any()
     only_forked = embedded._select([1, 2])
+    assert only_forked.indices.tolist() == [1, 2]
     with pytest.raises(ValueError, match="every image is in several classes of 'coarse'; measure another level or all"):
-        only_forked.of_one_class(1)
+        RetrievalMetric([1]).map(only_forked, (0, 1))
 
 
 def test_an_image_of_several_classes_is_neither_query_nor_answer_at_that_level():

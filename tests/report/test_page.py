@@ -106,7 +106,7 @@ def test_the_page_holds_the_numbers_of_its_parts(tmp_path):
 def test_the_head_says_of_how_many_images_each_number_is_and_what_it_means(tmp_path, no_map):
     images = random_set(0, number=30, places=2)
     page, _ = written(images, tmp_path)
-    left_out = images.of_one_class(1)[1]
+    left_out = int(images.in_several(1).sum())
     assert left_out > 1
     assert f"{left_out} of several nodes are left out" in page.texts["overview"]
     assert f"NMI: {int((images.classes(1) >= 0).sum())} images" in page.texts["overview"]
