@@ -25,14 +25,14 @@ from hierpretrain.registry import LOOPS
 class EmbeddingTestLoop(TestLoop):
     """Evaluates like MMEngine's ``TestLoop``, but keeps the embeddings in the work directory and reuses them.
 
-    They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint is that of the
-    encoder's config and weights, of the images' paths and of the pipeline, so another checkpoint, split or crop is
-    embedded anew. (An image that was changed under its old name is not noticed: delete the folder then.) Labels are
-    not kept; they are the data set's. Several processes use a file only if all of them see it.
+    They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint covers the
+    encoder's config and weights, the images' paths and the pipeline, so another checkpoint, split or crop is embedded
+    anew. An image that was changed under its old name is not noticed: delete the folder then. Labels are not kept;
+    they are taken from the data set. Several processes use a file only if all of them see it.
 
     Args:
         runner: The runner.
-        dataloader: Of the images, in any order and of any number of processes.
+        dataloader: Loads the images, in any order and on any number of processes.
         evaluator: The metrics.
         fp16: Whether to embed in mixed precision.
         cache: The folder of the files, below the work directory; ``None`` keeps nothing.

@@ -36,7 +36,7 @@ class _PictureHook(Hook):
 
     It draws after every so many validations of a training run and after the last one, and after every test. The file is
     the newest picture. While training, the visualizer gets each: MMEngine's ``LocalVisBackend`` keeps them as
-    ``vis_data/vis_image/<name>_<epoch>.png``, and those of TensorBoard and Weights & Biases show them.
+    ``vis_data/vis_image/<name>_<epoch>.png``, and the backends of TensorBoard and Weights & Biases show them.
     """
 
     priority = "LOW"
@@ -138,9 +138,9 @@ class TSNEHook(_PictureHook):
         level: The level, by name or number (-1 for the finest), or a flat label column.
         splits: Splits whose images are drawn; by default all that are evaluated.
         max_points: How many images at most are drawn, at random.
-        seed: Of the choice and of t-SNE.
+        seed: Draws the images, and starts t-SNE.
         interval: Draws after every so many validations; ``None`` after the last alone.
-        filename: Of the picture.
+        filename: The name of the picture in the work directory.
     """
 
     def __init__(
@@ -179,10 +179,10 @@ class RetrievalSheetHook(_PictureHook):
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         num_queries: How many queries are drawn, at random among those that have a right neighbour to be found.
-        num_neighbours: Neighbours of each.
-        seed: Of the choice.
+        num_neighbours: How many neighbours of each query are drawn.
+        seed: Draws the queries.
         interval: Draws after every so many validations; ``None`` after the last alone.
-        filename: Of the picture.
+        filename: The name of the picture in the work directory.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class RecallCurveHook(_PictureHook):
         gallery: Splits of the gallery.
         max_k: The largest k; a gallery that is smaller ends the curve.
         interval: Draws after every so many validations; ``None`` after the last alone.
-        filename: Of the picture.
+        filename: The name of the picture in the work directory.
     """
 
     def __init__(

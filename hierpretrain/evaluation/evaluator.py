@@ -95,7 +95,7 @@ class EmbeddingEvaluator(Evaluator):
         return results
 
     def release(self) -> None:
-        """Frees the embeddings, and keeps those of the next evaluation no longer than its metrics need them."""
+        """Frees the embeddings and sets ``keep`` to False."""
         self.keep, self._samples, self._embeddings = False, [], None
 
 

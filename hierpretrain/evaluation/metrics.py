@@ -192,7 +192,7 @@ class ClusteringMetric(EmbeddingMetric):
         levels: Levels, by name or number, and flat label columns, by name.
         within: Pairs (level, coarser level).
         splits: Splits whose images are clustered, all together; by default all that are evaluated.
-        seed: Of k-means.
+        seed: Draws the first centroids of k-means.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: See :class:`EmbeddingMetric`.
     """
@@ -240,12 +240,14 @@ class ClusteringMetric(EmbeddingMetric):
 
 @METRICS.register_module()
 class ViolationMetric(EmbeddingMetric):
-    """How often the order of the embedding contradicts the tree; see :func:`hierarchy_violations`.
+    """How often the order of the embedding contradicts the tree.
+
+    See :func:`hierpretrain.functional.hierarchy_violations`.
 
     Args:
         splits: Splits whose images are compared, all together; by default all that are evaluated.
         max_anchors: How many images at most are anchors, drawn at random.
-        seed: Of that draw.
+        seed: Draws the anchors.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: See :class:`EmbeddingMetric`.
     """

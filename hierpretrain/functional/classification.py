@@ -107,7 +107,8 @@ def linear_scores(
     Source: Bhalla et al., *Exploiting Data Hierarchy as a New Modality for Contrastive Learning*, 2022: Adam at 1e-3
     for 4 epochs of batches of 64. Two things are ours. The layer starts at zero, where the paper does not say, so that
     the seed orders the rows and nothing else. And coordinates are centred and scaled to deviation 1, since few steps
-    with a small rate need numbers as large as those of the paper's encoder, and not those of unit embeddings. On ten
+    with a small rate need numbers as large as the paper's encoder puts out, and coordinates of unit embeddings
+    are small. On ten
     random classes, 1,000 to 5,000 unit rows of 256 or 4,096, the recipe so comes within 2 points of a layer trained to
     its end; from unit rows as they are it is 11 to 66 points below.
 

@@ -119,7 +119,7 @@ def nmi_by_parent(
             rank, rank + world_size and so on.
 
     Returns:
-        NMI by parent. :func:`mean_over_parents` takes the mean over those of all shards together.
+        NMI by parent. :func:`mean_over_parents` takes the mean over the parents of all shards.
 
     Raises:
         ValueError: As :func:`clustering_metrics`, but not if no parent has two classes.
@@ -203,15 +203,15 @@ def _plus_plus(rows: NDArray[np.float32], num_clusters: int, rng: np.random.Gene
     chosen = np.empty(num_clusters, np.int64)
     chosen[0] = rng.integers(len(rows))
     closest = _squared_distances(rows[chosen[:1]], columns)[0]
-    for place in range(1, num_clusters):
-        closest[chosen[place - 1]] = 0  # exactly, so that no row is chosen twice while another is left
+    for i in range(1, num_clusters):
+        closest[chosen[i - 1]] = 0  # exactly, so that no row is chosen twice while another is left
         so_far = closest.cumsum(dtype=np.float64)
         drawn = so_far.searchsorted(rng.random(num_trials) * so_far[-1], side="right")
         trials = drawn.clip(max=len(rows) - 1)  # what rounding, or rows that are all equal, put behind the last
         distance = _squared_distances(rows[trials], columns)
         np.minimum(distance, closest, out=distance)
         best = int(distance.sum(1).argmin())
-        chosen[place], closest = trials[best], distance[best]
+        chosen[i], closest = trials[best], distance[best]
     return rows[chosen]
 
 

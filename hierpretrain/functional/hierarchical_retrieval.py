@@ -42,7 +42,7 @@ def hierarchical_retrieval_metrics(
     - ``asi``: 1/R sum_{k <= R} 1/k sum_{l >= 1} min(c_l(k), c*_l(k)), where c_l(k) and c*_l(k) count the items of level
       l among the first k of the ranking and of the best order (average set intersection);
     - ``ndcg``: DCG over the DCG of the best order, where DCG = sum_i (2^l_i - 1) / log2(1 + i); and ``ndcg@k``, the
-      same with both sums over the first k places. The best order is that of the whole gallery for every k;
+      same with both sums over the first k places. The best order is taken of the whole gallery, for every k;
     - ``lca_height@1``: the height of the lowest common ancestor of the query and the first item, 0 to L. The height of
       a node is the longest way down from it in the tree that all the label rows given here span. A query on an inner
       node has its own node's height at best. Where several pairs of paths share as much as any, the least height.
@@ -183,8 +183,8 @@ def hierarchical_retrieval_scores(
         query[queries], query_labels[queries], gallery, gallery_labels, own_indices
     ):
         # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
-        row, place = levels.nonzero().unbind(1)
-        rank, level = place + 1, levels[row, place]
+        row, column = levels.nonzero().unbind(1)
+        rank, level = column + 1, levels[row, column]
         so_far, counts = _running_counts(row, level, len(block), num_levels)
         num_relevant = counts.sum(1)
         finer = counts.flip(1).cumsum(1).flip(1) - counts
@@ -225,7 +225,7 @@ def ranked_levels(
         query_labels: (Q, L) or (Q, P, L) labels.
         gallery: (G, D) unit rows.
         gallery_labels: (G, L) or (G, P, L) labels.
-        own_indices: (Q,) the gallery row that each query is itself and that is left out of its ranking; ``None``: none.
+        own_indices: (Q,) the gallery index of each query itself, which is left out of its ranking; ``None``: none is.
 
     Yields:
         (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
@@ -333,7 +333,7 @@ def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) 
 
     def by_weight(counts: Tensor) -> Tensor:
         at_least = counts.flip(1).cumsum(1).flip(1)[:, 1:]  # (B, L): N_p
-        share = weights / at_least.clamp(min=1) * (at_least > 0)
-        return torch.nn.functional.pad(share.cumsum(1), (1, 0))
+        gained = weights / at_least.clamp(min=1) * (at_least > 0)
+        return torch.nn.functional.pad(gained.cumsum(1), (1, 0))
 
     return by_weight

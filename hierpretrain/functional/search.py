@@ -21,8 +21,8 @@ def nearest(query: Tensor, gallery: Tensor, k: int, *, own_indices: Tensor | Non
 
     Returns:
         (Q, k) float32 cosine similarities, the highest first, and (Q, k) int64 gallery rows, both on the CPU. Equal
-        similarities stand in the order of the gallery; which of several that tie for the last places are among the
-        ``k`` is faiss's choice.
+        similarities stand in the order of the gallery; faiss chooses which of several equal ones are the last of the
+        ``k``.
 
     Raises:
         ValueError: If features are malformed (see ``unit_rows``), differ in D, ``k`` is out of range, or there is not

@@ -27,7 +27,7 @@ def hierarchy_violations(
       anchors' AUCs weighted by their numbers of triples.
 
     0 is an order that the tree agrees with, 1 its reverse, 0.5 what random or equal embeddings get. All triples of an
-    anchor are counted, by ranking the other items and adding up those of each level that are in front: O(N log N + N L)
+    anchor are counted, by ranking the other items and counting, for each level, the items in front: O(N log N + N L)
     for each anchor, on two cores about 5 s for 2,000 anchors among 20,000 items of three levels.
 
     Args:
@@ -39,7 +39,7 @@ def hierarchy_violations(
 
     Returns:
         ``violations`` and ``violations@1`` to ``violations@L`` as fractions in [0, 1]; one of no triples is left
-        out, as ``violations`` is where L = 1. The integers ``num_triples``, those of ``violations``, and
+        out, as ``violations`` is where L = 1. The integers ``num_triples``, of ``violations`` alone, and
         ``num_anchors``.
 
     Raises:
@@ -103,13 +103,13 @@ def violation_counts(
     triples = torch.zeros(num_levels + 1, num_levels + 1, dtype=torch.int64)
     violated = torch.zeros_like(triples)
     for _, order, _, levels in ranked_levels(rows[anchors], labels[anchors], rows, labels, anchors):
-        row, place, first, behind = _ties(order)
+        row, column, first, behind = _ties(order)
         counts = torch.stack([(levels == q).sum(1) for q in range(num_levels + 1)], 1)  # (A, L + 1)
         triples += counts.T @ counts
         for q in range(num_levels):
             up_to = torch.nn.functional.pad((levels == q).cumsum(1), (1, 0))  # (A, N + 1): k of level q in front
             twice = up_to[:, :-1] + up_to[:, 1:]
-            twice[row, place] = up_to[row, first] + up_to[row, behind]
+            twice[row, column] = up_to[row, first] + up_to[row, behind]
             violated[:, q] += torch.zeros(num_levels + 1, dtype=torch.int64).index_add_(
                 0, levels.flatten(), twice.flatten()
             )
@@ -154,15 +154,15 @@ def violation_fractions(counts: Tensor, num_anchors: int) -> dict[str, float]:
 
 
 def _ties(order: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns (T,) rows and places of entries that equal a neighbour in sorted (A, N) rows, and where their runs are.
+    """Returns (T,) rows and columns of entries that equal a neighbour in sorted (A, N) rows, and where their runs are.
 
-    The last two tensors are the places of a run's first entry and of the one behind its last. There are few ties, and
+    The last two tensors are the columns of a run's first entry and of the one behind its last. There are few ties, and
     to search for every entry in its row took half of the time of all.
     """
     begins = torch.ones(len(order), order.shape[1] + 1, dtype=torch.bool)  # whether a run begins, or the row has ended
     begins[:, 1:-1] = order[:, 1:] != order[:, :-1]
-    row, place = (~(begins[:, :-1] & begins[:, 1:])).nonzero().unbind(1)
+    row, column = (~(begins[:, :-1] & begins[:, 1:])).nonzero().unbind(1)
     starts = begins.flatten().nonzero()[:, 0]
-    run = torch.searchsorted(starts, row * begins.shape[1] + place, right=True)
+    run = torch.searchsorted(starts, row * begins.shape[1] + column, right=True)
     first, behind = (starts[number] - row * begins.shape[1] for number in (run - 1, run))
-    return row, place, first, behind
+    return row, column, first, behind

@@ -13,7 +13,7 @@ from torch import Tensor
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.report.embed_data import packed, short_paths
 from hierpretrain.report.examples import Example, LevelExamples
-from hierpretrain.report.places import deepest_nodes, node_numbers
+from hierpretrain.report.image_nodes import deepest_nodes, node_numbers
 from hierpretrain.report.search import Searched
 from hierpretrain.report.siblings import Confusion
 from hierpretrain.report.tree_quality import LevelQuality
@@ -37,15 +37,15 @@ def of_images(images: Embeddings, rows: Sequence[int]) -> dict[str, Any]:
     return {
         "paths": short_paths([images.paths[row] for row in rows]),
         "leaves": _int32(leaves),
-        "places": leaves.shape[1],
+        "paths_per_image": leaves.shape[1],
         "splits": packed(splits),
         "split_names": names,
     }
 
 
-def of_map(places: NDArray[np.float32]) -> dict[str, Any]:
-    """Returns the coordinates of (S, 2) places."""
-    return {"x": packed(places[:, 0]), "y": packed(places[:, 1])}
+def of_map(positions: NDArray[np.float32]) -> dict[str, Any]:
+    """Returns the coordinates of (S, 2) positions."""
+    return {"x": packed(positions[:, 0]), "y": packed(positions[:, 1])}
 
 
 def of_neighbours(similarities: Tensor, neighbours: Tensor) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Searched:
     shared: Tensor
 
     def scores(self, level: int, name: str) -> Tensor:
-        """Returns a score at a level (a number from 1), of those of the S queries that have a relevant item."""
+        """Returns a score at a level (a number from 1) of each of the S queries that has a relevant item."""
         scores = self.of_levels[level - 1]
         return scores[name][scores["num_relevant"] > 0]
 
@@ -85,7 +85,7 @@ def search(
         gallery: Splits of the gallery.
         k: How many neighbours of each query to keep; all, if there are fewer.
         max_queries: Of more queries, so many are drawn; by default :func:`most_queries`.
-        seed: Of that draw.
+        seed: Draws the queries.
 
     Returns:
         The search; ``None`` if there are no labels, or no image but the query.

@@ -29,10 +29,10 @@ def assert_same(actual, expected):
 WAYS = {  # how the ranks are found: constants of the module
     "candidates": {},  # all of them, since the gallery is small
     "small tiles": dict(_QUERIES=7, _TILE=50, _SAMPLE=9, _FLOOR=3),
-    "both": dict(_FLOOR=3, _SHARE=4, _SAMPLE=20, _PICKED=40),
-    "counted": dict(_FLOOR=1, _SHARE=10**9, _FEW=1000, _BLOCK=700),
-    "counted and sorted": dict(_FLOOR=1, _SHARE=4, _MANY=0, _FEW=2, _BLOCK=700),
-    "sorted": dict(_FLOOR=1, _SHARE=10**9, _FEW=1, _BLOCK=1),
+    "both": dict(_FLOOR=3, _FRACTION=4, _SAMPLE=20, _PICKED=40),
+    "counted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1000, _BLOCK=700),
+    "counted and sorted": dict(_FLOOR=1, _FRACTION=4, _MANY=0, _FEW=2, _BLOCK=700),
+    "sorted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1, _BLOCK=1),
 }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hierpretrain.report import page as page_module
 from hierpretrain.report import write_report
-from hierpretrain.report.neighbours import nearest_others
+from hierpretrain.report.nearest_images import nearest_others
 from hierpretrain.report.search import search
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.report.tree_quality import tree_quality

@@ -9,22 +9,22 @@ from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 
-def places(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
-    """Lists where images hang at a level; an image of several paths hangs on each of their nodes.
+def image_nodes(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
+    """Lists the nodes of a level that images hang on; an image of several paths hangs on a node of each.
 
     Args:
         images: N images.
         level: A number from 1, the coarsest.
 
     Returns:
-        (M,) int64 rows of images and (M,) int64 nodes, every pair once, ascending by row and then by node. An image
-        whose paths all end above the level has no pair.
+        (M,) int64 indices of images and (M,) int64 nodes, every pair once, ascending by image and then by node. An
+        image whose paths all end above the level has no pair.
 
     Example:
         >>> tree = Taxonomy([("fruit", "tomato"), ("vegetable", "tomato")], ("kind", "crop"))
         >>> labels = tree.encode([[("fruit", "tomato"), ("vegetable", "tomato")], ("fruit",)])
         >>> tomatoes = Embeddings(torch.eye(2), labels, labels[:, 0, :0], ["all"] * 2, ["a", "b"], tree, ())
-        >>> [pairs.tolist() for pairs in places(tomatoes, 1)]
+        >>> [pairs.tolist() for pairs in image_nodes(tomatoes, 1)]
         [[0, 0, 1], [0, 1, 0]]
     """
     nodes = images.nodes(level).reshape(len(images.labels), -1)  # (N, P)
