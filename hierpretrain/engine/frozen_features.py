@@ -209,7 +209,7 @@ class FrozenFeaturesHook(Hook):
                 yield rows, model.frozen_features(model.data_preprocessor(batch)["inputs"])
 
     def _lay_out(self, path: Path, shape: tuple[int, ...], runner: Runner) -> list[Any]:
-        """Says how large the file will be and begins it; returns its path, and the bytes of its header and of a row."""
+        """Says how large the file will be and begins it; returns it, the size of its header and that of a row."""
         path.parent.mkdir(parents=True, exist_ok=True)
         row_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
         size, free = shape[0] * row_bytes, shutil.disk_usage(path.parent).free
