@@ -35,7 +35,7 @@ WEIGHT_INITIALIZERS = _child("WEIGHT_INITIALIZERS", "hierpretrain.models")
 BATCH_AUGMENTS = _child("BATCH_AUGMENTS")
 TASK_UTILS = _child("TASK_UTILS")
 METRICS = _child("METRICS", "hierpretrain.evaluation")
-EVALUATORS = _child("EVALUATORS")
+EVALUATORS = _child("EVALUATORS", "hierpretrain.evaluation")
 VISUALIZERS = _child("VISUALIZERS")
 VISBACKENDS = _child("VISBACKENDS")
 

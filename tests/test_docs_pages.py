@@ -225,7 +225,7 @@ def test_metrics_look_at_levels_and_columns_as_it_says(own_data):
         flat_values=dataset.metainfo["flat_label_values"],
     )
     (metric,) = [METRICS.build({**options, "_scope_": "hierpretrain"}) for options in config.val_evaluator]
-    assert metric.merge([metric.share(embedded, (0, 1))])["kind/recall@1"] == 1.0
+    assert metric.reduce([metric.map(embedded, (0, 1))])["kind/recall@1"] == 1.0
     assert embedded.names("photographer") == ["Ann", "Bob"]
 
 
@@ -407,7 +407,7 @@ def test_every_result_of_every_metric_is_defined():
                 continue
             options = {"levels": ["kind", "item"], "within": [("item", "kind")], "mistakes": True, "device": "cpu"}
             metric = kind(**{name: options[name] for name in options.keys() & inspect.signature(kind).parameters})
-            seen |= metric.merge([metric.share(embedded, (0, 1))]).keys()
+            seen |= metric.reduce([metric.map(embedded, (0, 1))]).keys()
     for name in seen:
         plain = re.sub(r"(?<!height)@\d+", "@k", name.removeprefix("kind/").removeprefix("item/"))
         plain = re.sub(r"^(linear|knn)_(?!top)", "", plain).replace("nmi_in_kind", "nmi_in_parent")

@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_world_size
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
@@ -27,6 +28,7 @@ from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
+from hierpretrain.evaluation.evaluator import collecting
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
@@ -183,6 +185,10 @@ class _Runner(Runner):
         if not is_model_wrapper(model) and not any(weight.requires_grad for weight in model.parameters()):
             return model.to(get_device())
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Builds the evaluator; one metric, or a list of them, gets one that collects embeddings once for all."""
+        return collecting(super().build_evaluator(evaluator))
 
 
 def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -> None:

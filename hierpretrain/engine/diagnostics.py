@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hierpretrain.functional.violations import violation_counts, violation_shares
+from hierpretrain.functional import hierarchy_violations
 from hierpretrain.registry import HOOKS
 
 
@@ -24,13 +24,13 @@ class BatchViolationsHook(Hook):
     :func:`hierpretrain.functional.hierarchy_violations`. All views of all images count, after the projection. A share
     that a batch has no triple for is left out. On several processes it is the share among the rows of the first.
 
-    It looks at what is there: nothing is computed twice and no random number is drawn, so the weights are, bit for bit,
-    those of a run without it. A measurement takes 3 ms for 128 rows of three levels and 8 ms for 512, on one core.
+    No forward pass is added and no random number is drawn, so the weights are, bit for bit, the same as without the
+    hook. A measurement takes 3 ms for 128 rows of three levels and 8 ms for 512, on one core.
 
     Args:
-        interval: Iterations of an epoch between two measurements; the logger's, so that every line has its own. Of an
-            epoch that is shorter, the last iteration is measured. With ``None`` nothing is.
-        max_anchors: If a batch has more rows, so many of them are anchors, at the same places in every batch.
+        interval: Iterations of an epoch between two measurements; the logger's, so that every line has its own. In a
+            shorter epoch the last iteration is measured. ``None``: nothing is measured.
+        max_anchors: If a batch has more rows, so many of them are anchors, the same positions in every batch.
 
     Raises:
         ValueError: If a number is below 1.
@@ -44,12 +44,12 @@ class BatchViolationsHook(Hook):
         self._level_names: Sequence[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Takes the names of the levels."""
+        """Reads the names of the levels from the data set."""
         taxonomy = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("taxonomy")
         self._level_names = taxonomy["level_names"] if taxonomy else None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Asks the model for the rows, if it is time."""
+        """Has the model hand out the rows that the loss gets, if it is time."""
         model = _unwrapped(runner.model)
         if self.interval is None or not hasattr(model, "observe") or not is_main_process():
             return
@@ -72,7 +72,7 @@ class BatchViolationsHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Asks for nothing more."""
+        """Has the model hand out no more rows."""
         model = _unwrapped(runner.model)
         if hasattr(model, "observe"):
             model.observe = None
@@ -87,7 +87,7 @@ def batch_violations(
         features: (M, D) rows.
         labels: (M, L) or (M, P, L) labels.
         level_names: Of the L levels, coarsest first; ``None`` numbers them.
-        max_anchors: As of :class:`BatchViolationsHook`.
+        max_anchors: How many rows at most are anchors.
 
     Raises:
         ValueError: If rows or labels are malformed, or there is no triple.
@@ -98,7 +98,7 @@ def batch_violations(
         >>> batch_violations(rows, labels, ["kind"])
         {'batch_violations/kind': 0.5}
     """
-    shares = violation_shares(*violation_counts(features, labels, max_anchors=max_anchors))
+    shares = hierarchy_violations(features, labels, max_anchors=max_anchors)
     names = {"violations": "batch_violations"}
     for level in range(1, labels.shape[-1] + 1):
         names[f"violations@{level}"] = f"batch_violations/{level_names[level - 1] if level_names else f'level{level}'}"

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, broadcast_object_list, gather_object, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import TestLoop
+from mmengine.runner import BaseLoop, TestLoop
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
+from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import write_whole
 from hierpretrain.registry import LOOPS
 
@@ -23,14 +25,14 @@ from hierpretrain.registry import LOOPS
 class EmbeddingTestLoop(TestLoop):
     """Evaluates like MMEngine's ``TestLoop``, but keeps the embeddings in the work directory and reuses them.
 
-    They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint is that of the
-    encoder's config and weights, of the images' paths and of the pipeline, so another checkpoint, split or crop is
-    embedded anew. (An image that was changed under its old name is not noticed: delete the folder then.) Labels are
-    not kept; they are the data set's. Several processes use a file only if all of them see it.
+    They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint covers the
+    encoder's config and weights, the images' paths and the pipeline, so another checkpoint, split or crop is embedded
+    anew. An image that was changed under its old name is not noticed: delete the folder then. Labels are not kept;
+    they are taken from the data set. Several processes use a file only if all of them see it.
 
     Args:
         runner: The runner.
-        dataloader: Of the images, in any order and of any number of processes.
+        dataloader: Loads the images, in any order and on any number of processes.
         evaluator: The metrics.
         fp16: Whether to embed in mixed precision.
         cache: The folder of the files, below the work directory; ``None`` keeps nothing.
@@ -41,7 +43,6 @@ class EmbeddingTestLoop(TestLoop):
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
         self.cache = cache
-        self._embedded: dict[int, Tensor] = {}
 
     def run(self) -> dict[str, float]:
         """Embeds what is not kept, and evaluates."""
@@ -50,61 +51,42 @@ class EmbeddingTestLoop(TestLoop):
         self.runner.model.eval()
         path, kept = self._kept()
         if kept is None:
+            if path:
+                evaluator_of(self).keep = True
             for index, batch in enumerate(self.dataloader):
                 self.run_iter(index, batch)
             if path:
-                self._save(path)
+                _save(path, self.evaluator.embeddings())
         else:
             self.runner.logger.info(f"the {len(kept)} embeddings of {path} are used again")
             self._replay(kept)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         self.runner.call_hook("after_test_epoch", metrics=metrics)
         self.runner.call_hook("after_test")
+        if path:
+            evaluator_of(self).release()
         return metrics
-
-    @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Embeds a batch and hands it to metrics and hooks."""
-        self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
-        with torch.autocast(_device(self.runner.model).type, enabled=self.fp16):
-            outputs = self.runner.model.test_step(data_batch)
-        if self.cache:
-            self._embedded.update({sample.sample_idx: sample.embedding.cpu() for sample in outputs})
-        self._hand_out(idx, data_batch, outputs)
-
-    def _hand_out(self, idx: int, data_batch: Any, outputs: list[DataSample]) -> None:
-        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        self.runner.call_hook("after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     def _replay(self, embedded: dict[int, Tensor]) -> None:
         """Hands out the kept embeddings as if the model had just made them."""
         dataset = self.dataloader.dataset
-        for idx, rows in enumerate(self.dataloader.batch_sampler):
+        for idx, indices in enumerate(self.dataloader.batch_sampler):
             self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=None)
             outputs = []
-            for row in rows:
-                if row in embedded:  # otherwise it could not be read, and another image stood in for it
-                    info = dataset.get_data_info(row)
+            for index in indices:
+                if index in embedded:  # otherwise it could not be read, and another image stood in for it
+                    info = dataset.get_data_info(index)
                     meta = {name: info[name] for name in ("sample_idx", "img_path", "split")}
                     sample = DataSample(metainfo=meta)
                     sample.set_field(torch.from_numpy(info["gt_label"]), "gt_label")
                     sample.set_field(info["flat_label"], "flat_label")
-                    sample.set_field(embedded[row].clone(), "embedding")
+                    sample.set_field(embedded[index].clone(), "embedding")
                     outputs.append(sample)
-            self._hand_out(idx, None, outputs)
-
-    def _save(self, path: Path) -> None:
-        parts = gather_object(self._embedded, dst=0)
-        self._embedded = {}
-        if is_main_process():
-            embedded = dict(sorted(pair for part in parts for pair in part.items()))
-            data = io.BytesIO()
-            rows = torch.tensor(list(embedded))
-            torch.save({"rows": rows, "embeddings": torch.stack(list(embedded.values()))}, data)
-            write_whole(path, data.getvalue())
+            self.evaluator.process(data_samples=outputs, data_batch=None)
+            self.runner.call_hook("after_test_iter", batch_idx=idx, data_batch=None, outputs=outputs)
 
     def _kept(self) -> tuple[Path | None, dict[int, Tensor] | None]:
-        """Returns the file for the embeddings, and those that it has, by row; the same on all processes."""
+        """Returns the file for the embeddings, and the embeddings in it, by index; the same on all processes."""
         if not self.cache:
             return None, None
         paths: list[Path | None] = [None]
@@ -123,13 +105,35 @@ class EmbeddingTestLoop(TestLoop):
         return path, _load(path) if seen else None
 
 
+def evaluator_of(loop: BaseLoop) -> EmbeddingEvaluator:
+    """Returns the evaluator of a loop, from which pictures and files take the embeddings.
+
+    Args:
+        loop: Of validation or test. In place of MMEngine's ``Evaluator`` it gets one that collects embeddings.
+
+    Raises:
+        ValueError: If the loop has an evaluator of another class.
+    """
+    loop.evaluator = collecting(loop.evaluator)
+    if not isinstance(loop.evaluator, EmbeddingEvaluator):
+        raise ValueError(
+            f"pictures and kept embeddings need an EmbeddingEvaluator, not {type(loop.evaluator).__name__}: write "
+            "val_evaluator and test_evaluator as dict(type='EmbeddingEvaluator', metrics=[...]), or do without "
+            "EmbeddingTestLoop and the hooks that draw"
+        )
+    return loop.evaluator
+
+
+def _save(path: Path, embedded: Embeddings) -> None:
+    if is_main_process():
+        data = io.BytesIO()
+        torch.save({"rows": embedded.indices, "embeddings": embedded.features}, data)
+        write_whole(path, data.getvalue())
+
+
 def _load(path: Path) -> dict[int, Tensor]:
     try:
         kept = torch.load(path, map_location="cpu", weights_only=True)
         return dict(zip(kept["rows"].tolist(), kept["embeddings"], strict=True))
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"the kept embeddings {path} are damaged: {error}; delete the file") from error
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -58,17 +58,17 @@ class FrozenFeaturesHook(Hook):
 
     Where all of the backbone is frozen and nothing in the training pipeline is random, the backbone's output never
     changes. It is kept as the rows of one memory-mapped array, ``<fingerprint>.npy``: what the backbone hands to the
-    neck or, if there is no neck, the vectors of the encoder, which are smaller. Losses and weights are those of a
+    neck or, if there is no neck, the vectors of the encoder, which are smaller. Losses and weights equal a
     training without the hook, but for the rounding of half precision, if that is chosen, and of convolutions that a
     library computes differently for batches of another size. Validation embeds images as always.
 
-    The fingerprint is that of the backbone's options and weights, the images' paths and the pipeline, so a resumed run,
+    The fingerprint covers the backbone's options and weights, the images' paths and the pipeline, so a resumed run,
     and every other run on the same backbone and images, uses the file again. (An image that was changed under its old
     name is not noticed: delete the file then.) A file is there whole or not at all; what a killed run leaves behind
     begins with a dot. Several processes share the work and the file, so all of them must see its folder.
 
     Args:
-        folder: Of the files; a relative one is below the work directory.
+        folder: Where the files lie; a relative path is below the work directory.
         dtype: ``'float32'``, or ``'float16'`` for half the size.
         batch_size: Images that the backbone embeds at a time, on each process.
         deterministic: Names of transforms of your own, classes or functions, that are free of randomness.

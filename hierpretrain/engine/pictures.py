@@ -5,19 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from mmengine.dist import gather_object, is_main_process
+import torch
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from hierpretrain.evaluation import Embeddings, check_levels, check_splits, collect
+from hierpretrain.engine.embedding_loop import evaluator_of
+from hierpretrain.evaluation import Embeddings, check_levels, check_splits
 from hierpretrain.evaluation.embeddings import Splits, as_tags
-from hierpretrain.functional import recall_curve
+from hierpretrain.evaluation.metrics import scores_at_level
+from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.registry import HOOKS
 from hierpretrain.visualization import (
     choose_rows,
@@ -30,11 +32,11 @@ from hierpretrain.visualization import (
 
 
 class _PictureHook(Hook):
-    """Collects the embeddings of an evaluation and has a subclass draw them into the work directory.
+    """Has a subclass draw the embeddings of an evaluation into the work directory.
 
     It draws after every so many validations of a training run and after the last one, and after every test. The file is
     the newest picture. While training, the visualizer gets each: MMEngine's ``LocalVisBackend`` keeps them as
-    ``vis_data/vis_image/<name>_<epoch>.png``, and those of TensorBoard and Weights & Biases show them.
+    ``vis_data/vis_image/<name>_<epoch>.png``, and the backends of TensorBoard and Weights & Biases show them.
     """
 
     priority = "LOW"
@@ -49,49 +51,39 @@ class _PictureHook(Hook):
             )
         self.filename, self.interval = filename, interval
         self._named_levels, self._named_splits = list(levels), list(splits)
-        self._samples: list[dict[str, Any]] = []
 
     @abstractmethod
     def draw(self, embedded: Embeddings, path: Path) -> None:
         """Writes the picture."""
 
     def before_train(self, runner: Runner) -> None:
-        """Checks levels and splits, so that a wrong one is no error at the end of training."""
+        """Checks levels, splits and the evaluator, so that a wrong one is no error at the end of training."""
         if runner.val_loop is not None:
-            self._check(runner.val_dataloader.dataset.metainfo)
+            self._check(runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Checks levels and splits, before anything is embedded."""
-        self._check(runner.test_dataloader.dataset.metainfo)
+        """Checks levels, splits and the evaluator, before anything is embedded."""
+        self._check(runner.test_loop)
 
-    def _check(self, dataset_meta: dict[str, Any]) -> None:
-        check_levels(self._named_levels, dataset_meta)
-        check_splits(self._named_splits, dataset_meta)
+    def _check(self, loop: BaseLoop) -> None:
+        evaluator_of(loop)
+        check_levels(self._named_levels, loop.dataloader.dataset.metainfo)
+        check_splits(self._named_splits, loop.dataloader.dataset.metainfo)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Begins to collect."""
-        self._samples = []
-
-    before_test_epoch = before_val_epoch
-
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
-        """Collects a batch."""
+        """Has the embeddings kept, if it is time."""
         if self._is_due(runner):
-            self._samples.extend(map(collect, outputs or ()))
+            evaluator_of(runner.val_loop).keep = True
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
-        """Collects a batch."""
-        self._samples.extend(map(collect, outputs or ()))
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Has the embeddings kept."""
+        evaluator_of(runner.test_loop).keep = True
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws, if it is time, and shows the picture to the visualizer."""
         if self._is_due(runner):
             try:
-                self._draw_all(runner, runner.val_dataloader.dataset.metainfo)
+                self._draw(runner, runner.val_loop)
             except ValueError as error:  # nothing to draw is no reason for a run to fail
                 runner.logger.warning(f"{self.filename} was not drawn: {error}")
                 return
@@ -102,20 +94,26 @@ class _PictureHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws."""
-        self._draw_all(runner, runner.test_dataloader.dataset.metainfo)
+        self._draw(runner, runner.test_loop)
+
+    def after_val(self, runner: Runner) -> None:
+        """Frees the embeddings, when all hooks have drawn."""
+        evaluator_of(runner.val_loop).release()
+
+    def after_test(self, runner: Runner) -> None:
+        """Frees the embeddings, when all hooks have drawn."""
+        evaluator_of(runner.test_loop).release()
 
     def _is_due(self, runner: Runner) -> bool:
         if not _trains(runner) or runner.iter >= runner.max_iters:  # a validation by itself, or the last
             return True
         return self.interval is not None and _progress(runner) // runner.val_interval % self.interval == 0
 
-    def _draw_all(self, runner: Runner, dataset_meta: dict[str, Any]) -> None:
-        gathered = gather_object(self._samples, dst=0)
-        self._samples = []
+    def _draw(self, runner: Runner, loop: BaseLoop) -> None:
+        embedded = evaluator_of(loop).embeddings()
         if is_main_process():
-            samples = [sample for part in gathered for sample in part]
             path = Path(runner.work_dir) / self.filename
-            self.draw(Embeddings.from_samples(samples, dataset_meta), path)
+            self.draw(embedded, path)
             runner.logger.info(f"drew {path}")
 
 
@@ -140,9 +138,9 @@ class TSNEHook(_PictureHook):
         level: The level, by name or number (-1 for the finest), or a flat label column.
         splits: Splits whose images are drawn; by default all that are evaluated.
         max_points: How many images at most are drawn, at random.
-        seed: Of the choice and of t-SNE.
+        seed: Draws the images, and starts t-SNE.
         interval: Draws after every so many validations; ``None`` after the last alone.
-        filename: Of the picture.
+        filename: The name of the picture in the work directory.
     """
 
     def __init__(
@@ -181,10 +179,10 @@ class RetrievalSheetHook(_PictureHook):
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         num_queries: How many queries are drawn, at random among those that have a right neighbour to be found.
-        num_neighbours: Neighbours of each.
-        seed: Of the choice.
+        num_neighbours: How many neighbours of each query are drawn.
+        seed: Draws the queries.
         interval: Draws after every so many validations; ``None`` after the last alone.
-        filename: Of the picture.
+        filename: The name of the picture in the work directory.
     """
 
     def __init__(
@@ -248,7 +246,7 @@ class RecallCurveHook(_PictureHook):
         gallery: Splits of the gallery.
         max_k: The largest k; a gallery that is smaller ends the curve.
         interval: Draws after every so many validations; ``None`` after the last alone.
-        filename: Of the picture.
+        filename: The name of the picture in the work directory.
     """
 
     def __init__(
@@ -268,18 +266,11 @@ class RecallCurveHook(_PictureHook):
         """Writes the picture and the numbers."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
         most = min(self.max_k, len(gallery.paths) - same_set)
-        curves = {
-            embedded.level_name(level): recall_curve(
-                asked.features,
-                asked.classes(level),
-                offered.features,
-                offered.classes(level),
-                max_k=most,
-                same_set=same_set,
-            )
-            for level in self.levels
-            for asked, offered in [(query.of_one_class(level)[0], gallery.of_one_class(level)[0])]
-        }
+        ks, curves = torch.arange(1, most + 1), {}
+        for level in self.levels:
+            options = dict(ks=[most], same_set=same_set, average_precision=False)
+            scores = scores_at_level(query, gallery, level, **options)
+            curves[embedded.level_name(level)] = recall_at(scores["first_rank"], ks)
         write_curves(curves, path.with_suffix(".csv"))
         title = f"Recall of {len(query.paths):,} queries in a gallery of {len(gallery.paths):,}"
         plot_recall_curves(curves, path, title=title)

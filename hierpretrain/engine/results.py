@@ -19,7 +19,7 @@ class MetricsFileHook(Hook):
     """Writes the metrics of every evaluation to ``metrics.json`` in the work directory, replacing the file whole.
 
     Args:
-        filename: Of the file.
+        filename: The name of the file.
     """
 
     priority = "BELOW_NORMAL"  # an evaluation that it makes up for finds what other hooks prepare
@@ -29,7 +29,7 @@ class MetricsFileHook(Hook):
         self._trained: dict[str, int] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Notes how long what was loaded had been trained."""
+        """Notes for how many epochs and iterations the loaded weights have been trained."""
         self._trained = {key: checkpoint.get("meta", {}).get(key) for key in ("epoch", "iter")}
 
     def before_train(self, runner: Runner) -> None:

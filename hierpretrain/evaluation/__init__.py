@@ -1,7 +1,7 @@
 """The registered metrics and the set of embedded images that they look at."""
 
-from hierpretrain.evaluation.classification import AveragePrecisionMetric, KNNMetric, LinearProbeMetric
 from hierpretrain.evaluation.embeddings import Embeddings, check_levels, check_splits, collect
+from hierpretrain.evaluation.evaluator import EmbeddingEvaluator
 from hierpretrain.evaluation.metrics import (
     ClusteringMetric,
     EmbeddingMetric,
@@ -9,10 +9,12 @@ from hierpretrain.evaluation.metrics import (
     RetrievalMetric,
     ViolationMetric,
 )
+from hierpretrain.evaluation.probes import AveragePrecisionMetric, KNNMetric, LinearProbeMetric
 
 __all__ = [
     "AveragePrecisionMetric",
     "ClusteringMetric",
+    "EmbeddingEvaluator",
     "EmbeddingMetric",
     "Embeddings",
     "HierarchicalRetrievalMetric",

@@ -30,7 +30,8 @@ class Embeddings:
         taxonomy: The tree of ``labels``.
         flat_names: F names of the extra label columns.
         flat_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
-        skipped: The images that could not be read and have no row: path -> why.
+        skipped: The images that could not be read and are not among the N: path -> why.
+        indices: (N,) int64, which item of its data set each image is; ``None``: not known.
     """
 
     features: Tensor
@@ -42,6 +43,7 @@ class Embeddings:
     flat_names: tuple[str, ...]
     flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    indices: Tensor | None = None
 
     @classmethod
     def from_samples(cls, samples: Sequence[Mapping[str, Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
@@ -59,21 +61,22 @@ class Embeddings:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
-        """Does what :meth:`from_samples` does, of the samples' :func:`columns`."""
+        """Puts samples together whose items stand in one array each, as :func:`columns` returns them."""
         if not columns:
             raise ValueError("there is no embedded image to evaluate; is the data set of the split empty?")
         numbers = columns["sample_idx"]
-        last = np.unique(numbers[::-1], return_index=True)[1]  # in the order of the numbers
-        rows = len(numbers) - 1 - last
+        indices, last = np.unique(numbers[::-1], return_index=True)
+        kept = len(numbers) - 1 - last
         return cls(
-            features=torch.from_numpy(columns["embedding"][rows]),
-            labels=torch.from_numpy(columns["gt_label"][rows]),
-            flat_labels=torch.from_numpy(columns["flat_label"][rows]),
-            splits=columns["split"][rows].tolist(),
-            paths=columns["img_path"][rows].tolist(),
+            features=torch.from_numpy(columns["embedding"][kept]),
+            labels=torch.from_numpy(columns["gt_label"][kept]),
+            flat_labels=torch.from_numpy(columns["flat_label"][kept]),
+            splits=columns["split"][kept].tolist(),
+            paths=columns["img_path"][kept].tolist(),
             taxonomy=_taxonomy(dataset_meta),
             flat_names=tuple(dataset_meta.get("flat_label_names", ())),
             flat_values=dataset_meta.get("flat_label_values", {}),
+            indices=torch.from_numpy(indices),
         )
 
     def of(self, splits: Splits | None) -> Embeddings:
@@ -86,35 +89,17 @@ class Embeddings:
             return self
         chosen = as_tags(splits)
         check_splits(chosen, {"splits": tuple(dict.fromkeys(self.splits))})
-        return self._rows([row for row, split in enumerate(self.splits) if split in chosen])
+        return self._select([i for i, split in enumerate(self.splits) if split in chosen])
 
-    def of_one_class(self, level: int | str) -> tuple[Embeddings, int]:
-        """Returns the images that are not in several classes at a level (see :meth:`classes`), and how many are.
-
-        An image in several classes is no wrong answer to a question about one of them, so measures of a single level
-        leave it out altogether; one without a class stays.
-
-        Raises:
-            ValueError: If no image is left, or there is no such level or column.
-        """
-        several = self._in_several(self.nodes(level))
-        if not several.any():
-            return self, 0
-        if several.all():
-            raise ValueError(
-                f"every image is in several classes of {self.level_name(level)!r}; measure another level or all "
-                "together (HierarchicalRetrievalMetric), or give the data set paths='first' or 'longest'"
-            )
-        return self._rows((~several).nonzero()[:, 0].tolist()), int(several.sum())
-
-    def _rows(self, rows: list[int]) -> Embeddings:
+    def _select(self, chosen: list[int]) -> Embeddings:
         return replace(
             self,
-            features=self.features[rows],
-            labels=self.labels[rows],
-            flat_labels=self.flat_labels[rows],
-            splits=[self.splits[row] for row in rows],
-            paths=[self.paths[row] for row in rows],
+            features=self.features[chosen],
+            labels=self.labels[chosen],
+            flat_labels=self.flat_labels[chosen],
+            splits=[self.splits[i] for i in chosen],
+            paths=[self.paths[i] for i in chosen],
+            indices=None if self.indices is None else self.indices[chosen],
         )
 
     def search(self, query: Splits | None = None, gallery: Splits | None = None) -> tuple[Embeddings, Embeddings, bool]:
@@ -165,15 +150,16 @@ class Embeddings:
             ValueError: If there is no such level or column.
         """
         nodes = self.nodes(level)
-        return nodes if nodes.ndim == 1 else nodes.amax(1).masked_fill(self._in_several(nodes), PAD)
+        return nodes if nodes.ndim == 1 else nodes.amax(1).masked_fill(self.in_several(level), PAD)
 
-    @staticmethod
-    def _in_several(nodes: Tensor) -> Tensor:
-        """Returns whether the paths of each image name several nodes: (N,) bool."""
-        if nodes.ndim == 1:
-            return torch.zeros_like(nodes, dtype=torch.bool)
-        largest = nodes.amax(1, keepdim=True)
-        return ((nodes != PAD) & (nodes != largest)).any(1)
+    def in_several(self, level: int | str) -> Tensor:
+        """Returns whether the paths of each image name several nodes of a level, so that it has no class: (N,) bool.
+
+        Raises:
+            ValueError: If there is no such level or column.
+        """
+        nodes = self.nodes(level).reshape(len(self.labels), -1)  # (N, P)
+        return ((nodes != PAD) & (nodes != nodes.amax(1, keepdim=True))).any(1)
 
     def level_name(self, level: int | str) -> str:
         """Returns the name of a level, or of a flat label column."""
@@ -184,7 +170,7 @@ class Embeddings:
 
         In a flat label column, the names are its values, or their ids where the data set does not tell those.
         """
-        ids, several = self.classes(level).tolist(), self._in_several(self.nodes(level)).tolist()
+        ids, several = self.classes(level).tolist(), self.in_several(level).tolist()
         if level not in self.flat_names:
             number = self.taxonomy.level(level)
             known = {node: self.taxonomy.name(number, node) for node in set(ids) - {PAD}}
@@ -251,18 +237,12 @@ def collect(sample: Any) -> dict[str, Any]:
         if value is None:
             pack = "pack it: PackInputs(algorithm_keys=('flat_label',), meta_keys=('sample_idx', 'img_path', 'split'))"
             raise ValueError(f"a predicted sample has no `{key}`; {remedy.get(key, pack)}")
-        kept[key] = _own(value) if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            value = value.detach().cpu()
+            # a view of one item would be kept, and pickled, with the memory of its whole batch
+            value = (value if value.untyped_storage().nbytes() == value.nbytes else value.clone()).numpy()
+        kept[key] = value
     return kept
-
-
-def _own(value: Tensor) -> NDArray[Any]:
-    """Returns a tensor's numbers, in memory that nothing but, where it can be, the sample's other readers share.
-
-    An array, since processes exchange it in a quarter of the time of a tensor; of its own, since a view of one row
-    would be pickled with its whole batch.
-    """
-    value = value.detach().cpu()
-    return (value if value.untyped_storage().nbytes() == value.nbytes else value.clone()).numpy()
 
 
 def columns(samples: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:

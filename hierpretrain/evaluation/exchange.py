@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,23 +11,24 @@ from mmengine.dist import all_gather, all_gather_object, get_world_size
 from numpy.typing import NDArray
 
 Columns = dict[str, NDArray[Any]]
-"""What is known of n images, by the name of a sample's item: arrays of n rows."""
+"""What is known of n images, by the name of a sample's item: arrays whose first dimension is n."""
 
 _Result = TypeVar("_Result")
 
 
-def on_all(work: Callable[[], _Result]) -> list[_Result]:
-    """Does something on every process and returns what each got, in the order of the ranks.
+def on_all(work: Callable[..., _Result], *args: Any) -> list[_Result]:
+    """Calls a function on every process and returns what each got, in the order of the ranks.
 
     Args:
         work: Without communication; what it returns is pickled.
+        args: Its arguments.
 
     Raises:
         ValueError: If it fails on any process, so that none waits for another.
     """
     result, error = None, None
     try:
-        result = work()
+        result = work(*args)
     except Exception as raised:
         error = raised
     outcomes = all_gather_object((result, None if error is None else f"{type(error).__name__}: {error}"))
@@ -39,52 +40,29 @@ def on_all(work: Callable[[], _Result]) -> list[_Result]:
     return [outcome for outcome, _ in outcomes]
 
 
-class Exchange:
-    """Brings the columns of all processes together, and does so once for several readers of the same ones.
+def gather(columns: Callable[[], Columns]) -> Columns:
+    """Stacks the images of all processes, those of rank 0 first.
 
-    What was exchanged last is kept until :meth:`forget`.
+    Args:
+        columns: Makes this process's own columns, of any number of images; none at all if it has no image.
+
+    Raises:
+        ValueError: If they cannot be made on some process, or do not fit together.
     """
+    if get_world_size() == 1:
+        return columns()
+    own: Columns = {}
 
-    def __init__(self) -> None:
-        self._last: tuple[Columns, Columns] | None = None
+    def describe() -> dict[str, tuple[str, tuple[int, ...]]]:
+        own.update(columns())
+        return {name: (values.dtype.str, values.shape) for name, values in own.items()}
 
-    def __call__(self, columns: Callable[[], Columns]) -> Columns:
-        """Returns the rows of all processes, those of rank 0 first.
-
-        Args:
-            columns: Makes this process's own, of any number of rows; none at all if it is empty.
-
-        Raises:
-            ValueError: If they cannot be made on some process, or do not fit together.
-        """
-        if get_world_size() == 1:
-            return columns()
-        own: Columns = {}
-
-        def describe() -> tuple[dict[str, tuple[str, tuple[int, ...]]], bool]:
-            own.update(columns())
-            same = self._last is not None and _equal(self._last[0], own)
-            return {name: (values.dtype.str, values.shape) for name, values in own.items()}, same
-
-        described = on_all(describe)
-        if self._last is not None and all(same for _, same in described):
-            return self._last[1]
-        kinds = [kind for kind, _ in described]
-        together = {name: _gather(own.get(name), [kind.get(name) for kind in kinds]) for name in max(kinds, key=len)}
-        self._last = own, together
-        return together
-
-    def forget(self) -> None:
-        """Frees what was exchanged last."""
-        self._last = None
-
-
-def _equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    kinds = on_all(describe)
+    return {name: _gather(own.get(name), [kind.get(name) for kind in kinds]) for name in max(kinds, key=len)}
 
 
 def _gather(own: NDArray[Any] | None, kinds: Sequence[tuple[str, tuple[int, ...]] | None]) -> NDArray[Any]:
-    """Stacks one column of all processes, of which some have no row."""
+    """Stacks one column of all processes, of which some have no image."""
     there = [kind for kind in kinds if kind is not None]
     if len({(dtype, shape[1:]) for dtype, shape in there if dtype[1] != "U"}) > 1:
         raise ValueError(f"processes must have embedded images of one shape; theirs are {there}")

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, ClassVar
-from weakref import WeakSet
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mmengine.dist import get_rank, get_world_size
+import torch
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
-from hierpretrain.evaluation.embeddings import (
-    Embeddings,
-    Splits,
-    as_tags,
-    check_levels,
-    check_splits,
-    collect,
-    columns,
-)
-from hierpretrain.evaluation.exchange import Exchange, on_all
+from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect
 from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
-from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_sums
-from hierpretrain.functional.retrieval import means, retrieval_sums
-from hierpretrain.functional.violations import violation_counts, violation_shares
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
+from hierpretrain.functional.retrieval import mean_scores, retrieval_scores
+from hierpretrain.functional.violations import violation_counts, violation_fractions
 from hierpretrain.registry import METRICS
+from hierpretrain.taxonomy import PAD
 
 
 class EmbeddingMetric(BaseMetric):
-    """Collects embeddings, which a subclass measures.
+    """A metric of all embedded images together.
+
+    A subclass defines :meth:`measure`, or, to have several processes share the work, :meth:`map` and :meth:`reduce`.
+    :class:`EmbeddingEvaluator` collects the images; in MMEngine's own ``Evaluator`` a metric collects its own, and one
+    process measures them.
 
     Args:
-        levels: The levels, by name or number, and flat label columns, by name, that the metric looks at.
-        splits: The split tags that it names; they must be evaluated.
+        levels: The levels, by name or number, and flat label columns, by name, that the metric looks at. One that the
+            data set does not have is an error before training.
+        splits: The split tags that the metric looks at. One that is not evaluated is an error before training.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: As of every metric of MMEngine: where its ``Evaluator`` brings the images together.
     """
 
     default_prefix = ""  # the names say it all
-    _exchange: ClassVar[Exchange] = Exchange()  # of all metrics, which MMEngine makes, fills and reads apart
-    _unread: ClassVar[WeakSet[EmbeddingMetric]] = WeakSet()
 
     def __init__(
         self,
@@ -54,65 +48,39 @@ class EmbeddingMetric(BaseMetric):
         self._named_levels, self._named_splits = list(levels), list(splits)
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the metrics of all collected images; for a subclass whose work is not shared."""
-        raise NotImplementedError(f"{type(self).__name__} must define measure, or share and merge")
+        """Returns the results, by name, of all collected images."""
+        raise NotImplementedError(f"{type(self).__name__} must define measure, or map and reduce")
 
-    def share(self, embedded: Embeddings, part: tuple[int, int]) -> Any:
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
         """Does one process's share of the work; by default the first process does all of it.
 
         Args:
             embedded: All collected images.
-            part: (i, n): this is process i of n.
+            shard: (rank, world_size) of the process.
 
         Returns:
             Something small, which is pickled.
         """
-        return self.measure(embedded) if part[0] == 0 else None
+        return self.measure(embedded) if shard[0] == 0 else None
 
-    def merge(self, shares: list[Any]) -> dict[str, float]:
-        """Returns the metrics, made of what :meth:`share` returned on every process."""
-        return dict(shares[0])
+    def reduce(self, parts: list[Any]) -> dict[str, float]:
+        """Returns the results, by name, made of what :meth:`map` returned on every process, in the order of ranks."""
+        return dict(parts[0])
 
-    @property
-    def dataset_meta(self) -> dict[str, Any] | None:
-        """The data set's ``metainfo``, which MMEngine sets before training: what it lacks is an error then."""
-        return self._dataset_meta
-
-    @dataset_meta.setter
+    @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict[str, Any]) -> None:
+        """Takes the data set's ``metainfo``, before training: what the data set lacks is an error then."""
         check_levels(self._named_levels, dataset_meta)
         check_splits(self._named_splits, dataset_meta)
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Collects a batch."""
+        """Collects a batch, for MMEngine's ``Evaluator``."""
         self.results.extend(map(collect, data_samples))
-        self._unread.add(self)
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Returns the metrics of all images that all processes have collected, the same on every process.
-
-        The embeddings are exchanged once for all metrics that have collected the same, and each process does its share
-        of the work of each metric. What fails on one process fails on all.
-
-        Args:
-            size: The number of images, which the images themselves tell.
-        """
-        self._unread.discard(self)
-        try:
-            together = self._exchange(lambda: columns(self.results))
-            embedded = partial(Embeddings.from_columns, together, self.dataset_meta)
-            shares = on_all(lambda: self.share(embedded(), (get_rank(), get_world_size())))
-            metrics = on_all(lambda: self.merge(shares))[0]
-        finally:
-            self.results.clear()
-            if not self._unread:
-                self._exchange.forget()
-        return {f"{self.prefix}/{name}" if self.prefix else name: value for name, value in metrics.items()}
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Returns the metrics of all collected images, computed by this process alone."""
-        return self.merge([self.share(Embeddings.from_samples(results, self.dataset_meta), (0, 1))])
+        """Returns the results of what :meth:`process` collected, for MMEngine's ``Evaluator``."""
+        return self.reduce([self.map(Embeddings.from_samples(results, self.dataset_meta), (0, 1))])
 
 
 @METRICS.register_module()
@@ -132,7 +100,7 @@ class RetrievalMetric(EmbeddingMetric):
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     def __init__(
@@ -151,31 +119,27 @@ class RetrievalMetric(EmbeddingMetric):
         self.levels, self.ks, self.query, self.gallery = levels, tuple(ks), query, gallery
         self.average_precision = average_precision
 
-    def share(self, embedded: Embeddings, part: tuple[int, int]) -> dict[int | str, dict[str, float]]:
-        """Returns the sums over a share of the queries, by level."""
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Scores a shard of the queries, level by level."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
-        sums = {}
-        for level in self.levels:
-            (asked, num_asked), (offered, num_offered) = query.of_one_class(level), gallery.of_one_class(level)
-            sums[level] = retrieval_sums(
-                asked.features,
-                asked.classes(level),
-                offered.features,
-                offered.classes(level),
-                ks=self.ks,
-                same_set=same_set,
-                average_precision=self.average_precision,
-                part=part,
-            )
-            num_ambiguous = num_asked + (0 if same_set else num_offered)
-            if num_ambiguous and part[0] == 0:
-                sums[level]["num_ambiguous"] = num_ambiguous
-        return sums
+        options = dict(ks=self.ks, same_set=same_set, average_precision=self.average_precision)
+        queries = torch.arange(shard[0], len(query.features), shard[1])
+        found = [scores_at_level(query, gallery, level, queries=queries, **options) for level in self.levels]
+        if not same_set and shard[0] == 0:
+            for level, scores in zip(self.levels, found, strict=True):
+                scores["ambiguous"] = gallery.in_several(level).nonzero()[:, 0]
+        return found
 
-    def merge(self, shares: list[dict[int | str, dict[str, float]]]) -> dict[str, float]:
-        """Returns the means over all queries."""
-        found = {level: means(_total(share[level] for share in shares)) for level in self.levels}
-        return {f"{level}/{name}": value for level, values in found.items() for name, value in values.items()}
+    def reduce(self, parts: list[list[dict[str, Tensor]]]) -> dict[str, float]:
+        """Takes the means over all queries."""
+        results = {}
+        for level, shards in zip(self.levels, zip(*parts, strict=True), strict=True):
+            scores = _joined(shards)
+            found = mean_scores(scores)
+            num_ambiguous = int((scores["num_relevant"] == PAD).sum()) + len(scores.get("ambiguous", ()))
+            found |= {"num_ambiguous": num_ambiguous} if num_ambiguous else {}
+            results.update({f"{level}/{name}": value for name, value in found.items()})
+        return results
 
 
 @METRICS.register_module()
@@ -189,7 +153,7 @@ class HierarchicalRetrievalMetric(EmbeddingMetric):
         query: Splits of the queries, as for :class:`RetrievalMetric`.
         gallery: Splits of the gallery.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     def __init__(
@@ -204,15 +168,16 @@ class HierarchicalRetrievalMetric(EmbeddingMetric):
         super().__init__(splits=[*as_tags(query), *as_tags(gallery)], prefix=prefix, collect_device=collect_device)
         self.ks, self.query, self.gallery = tuple(ks), query, gallery
 
-    def share(self, embedded: Embeddings, part: tuple[int, int]) -> dict[str, float]:
-        """Returns the sums over a share of the queries."""
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> dict[str, Tensor]:
+        """Scores a shard of the queries."""
         query, gallery, same_set = embedded.search(self.query, self.gallery)
         sides = query.features, query.labels, gallery.features, gallery.labels
-        return hierarchical_retrieval_sums(*sides, ks=self.ks, same_set=same_set, part=part)
+        queries = torch.arange(shard[0], len(query.features), shard[1])
+        return hierarchical_retrieval_scores(*sides, ks=self.ks, same_set=same_set, queries=queries)
 
-    def merge(self, shares: list[dict[str, float]]) -> dict[str, float]:
-        """Returns the means over all queries."""
-        return means(_total(shares))
+    def reduce(self, parts: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Takes the means over all queries."""
+        return mean_scores(_joined(parts))
 
 
 @METRICS.register_module()
@@ -227,9 +192,9 @@ class ClusteringMetric(EmbeddingMetric):
         levels: Levels, by name or number, and flat label columns, by name.
         within: Pairs (level, coarser level).
         splits: Splits whose images are clustered, all together; by default all that are evaluated.
-        seed: Of k-means.
+        seed: Draws the first centroids of k-means.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     def __init__(
@@ -250,23 +215,23 @@ class ClusteringMetric(EmbeddingMetric):
         )
         self.levels, self.within, self.splits, self.seed = levels, within, splits, seed
 
-    def share(self, embedded: Embeddings, part: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
-        """Returns what a share of the starts finds at each level, and in a share of the parents of each pair."""
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
+        """Clusters by a shard of the starts at each level, and inside a shard of the parents of each pair."""
         images = embedded.of(self.splits)
-        at_levels, in_parents = [], []
-        for level in self.levels:
-            at_levels.append(best_clustering(images.features, images.classes(level), seed=self.seed, part=part))
-        for level, parent in self.within:
-            sides = images.classes(level), images.classes(parent)
-            in_parents.append(nmi_by_parent(images.features, *sides, seed=self.seed, part=part))
+        options = dict(seed=self.seed, shard=shard)
+        at_levels = [best_clustering(images.features, images.classes(level), **options) for level in self.levels]
+        in_parents = [
+            nmi_by_parent(images.features, images.classes(level), images.classes(parent), **options)
+            for level, parent in self.within
+        ]
         return at_levels, in_parents
 
-    def merge(self, shares: list[tuple[list[Any], list[dict[int, float]]]]) -> dict[str, float]:
-        """Returns the metrics of the best start, and the mean over all parents."""
-        at_levels, in_parents = (list(zip(*parts, strict=True)) for parts in zip(*shares, strict=True))
+    def reduce(self, parts: list[tuple[list[Any], list[dict[int, float]]]]) -> dict[str, float]:
+        """Takes the best start, and the mean over all parents."""
+        at_levels, in_parents = (list(zip(*found, strict=True)) for found in zip(*parts, strict=True))
         metrics = {}
         for level, found in zip(self.levels, at_levels, strict=True):
-            _, best = min(found, key=lambda of_part: of_part[0])
+            _, best = min(found, key=lambda of_shard: of_shard[0])
             metrics.update({f"{level}/{name}": best[name] for name in ("nmi", "ami")})
         for (level, parent), found in zip(self.within, in_parents, strict=True):
             metrics[f"{level}/nmi_in_{parent}"] = mean_over_parents(dict(ChainMap(*found)))
@@ -275,14 +240,16 @@ class ClusteringMetric(EmbeddingMetric):
 
 @METRICS.register_module()
 class ViolationMetric(EmbeddingMetric):
-    """How often the order of the embedding contradicts the tree; see :func:`hierarchy_violations`.
+    """How often the order of the embedding contradicts the tree.
+
+    See :func:`hierpretrain.functional.hierarchy_violations`.
 
     Args:
         splits: Splits whose images are compared, all together; by default all that are evaluated.
         max_anchors: How many images at most are anchors, drawn at random.
-        seed: Of that draw.
+        seed: Draws the anchors.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     def __init__(
@@ -297,20 +264,67 @@ class ViolationMetric(EmbeddingMetric):
         super().__init__(splits=as_tags(splits), prefix=prefix, collect_device=collect_device)
         self.splits, self.max_anchors, self.seed = splits, max_anchors, seed
 
-    def share(self, embedded: Embeddings, part: tuple[int, int]) -> Any:
-        """Returns the counts over a share of the anchors."""
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
+        """Counts the triples of a shard of the anchors."""
         images = embedded.of(self.splits)
-        options = dict(max_anchors=self.max_anchors, seed=self.seed, part=part)
+        options = dict(max_anchors=self.max_anchors, seed=self.seed, shard=shard)
         return violation_counts(images.features, images.labels, **options)
 
-    def merge(self, shares: list[Any]) -> dict[str, float]:
-        """Returns the shares over all anchors."""
-        return violation_shares(*map(sum, zip(*shares, strict=True)))
+    def reduce(self, parts: list[Any]) -> dict[str, float]:
+        """Takes the fractions over all anchors."""
+        return violation_fractions(*map(sum, zip(*parts, strict=True)))
 
 
-def _total(sums: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Adds up numbers by name."""
-    total: Counter[str] = Counter()
-    for numbers in sums:
-        total.update(numbers)
-    return dict(total)
+def scores_at_level(
+    query: Embeddings,
+    gallery: Embeddings,
+    level: int | str,
+    *,
+    same_set: bool,
+    queries: Tensor | None = None,
+    **options: Any,
+) -> dict[str, Tensor]:
+    """Scores each query at one level of the tree or in a flat label column.
+
+    An image of several paths that is in several classes at the level (see :meth:`Embeddings.classes`) is no wrong
+    answer to a question about one of them, so it is neither query nor gallery item.
+
+    Args:
+        query: Q images.
+        gallery: G images.
+        level: The level, by name or number, or the column, by name.
+        same_set: Query and gallery are the same images, and none is an answer to itself.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
+        options: ``ks`` and ``average_precision`` of :func:`hierpretrain.functional.retrieval.retrieval_scores`.
+
+    Returns:
+        As ``retrieval_scores``, S of each. A query in several classes has the ``num_relevant`` ``PAD`` and else 0.
+
+    Raises:
+        ValueError: If every query, or every image of the gallery, is in several classes.
+    """
+    asked, offered = ~query.in_several(level), ~gallery.in_several(level)
+    if not (asked.any() and offered.any()):
+        raise ValueError(
+            f"every image is in several classes of {query.level_name(level)!r}; measure another level or all together "
+            "(HierarchicalRetrievalMetric), or give the data set paths='first' or 'longest'"
+        )
+    queries = torch.arange(len(asked)) if queries is None else queries
+    scored = asked[queries]
+    found = retrieval_scores(
+        query.features[asked],
+        query.classes(level)[asked],
+        gallery.features[offered],
+        gallery.classes(level)[offered],
+        same_set=same_set,
+        queries=(asked.cumsum(0) - 1)[queries[scored]],  # among those that are asked
+        **options,
+    )
+    scores = {name: torch.zeros(len(queries), dtype=of.dtype).masked_scatter(scored, of) for name, of in found.items()}
+    scores["num_relevant"].masked_fill_(~scored, PAD)
+    return scores
+
+
+def _joined(shards: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Puts the scores of several shards of the queries together."""
+    return {name: torch.cat([scores[name] for scores in shards if name in scores]) for name in shards[0]}

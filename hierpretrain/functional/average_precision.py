@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.search import check_finite, flat_labels
+from hierpretrain.functional.search import check_finite, check_flat
 from hierpretrain.taxonomy import PAD
 
 _BLOCK = 1 << 22  # scores at a time
@@ -27,15 +27,15 @@ def average_precision_metrics(
     - ``map_micro`` the AP of all decisions, an image and a class each, in one ranking;
     - ``precision`` the mean over classes of the share of the images with the class as their highest score that are of
       it; a class that no image has as its highest counts 0;
-    - ``accuracy`` the share of images whose highest score, the first of equal ones, is that of their class.
+    - ``accuracy`` the share of images whose highest score, the first of equal ones, is the score of their class.
 
     A class of an image that has no column (no training row had it) is ranked as if its scores were all the same and
     below all others: it counts in every number, with its share of the images as its AP, and in
     ``num_unscored_classes``.
 
     Args:
-        scores: (Q, C) finite floating-point scores, higher for likelier; only ``map_micro`` compares those of
-            different classes' rankings, and only ``precision`` and ``accuracy`` those of one image.
+        scores: (Q, C) finite floating-point scores, higher for likelier; only ``map_micro`` compares the
+            scores of different classes, and only ``precision`` and ``accuracy`` the scores of one image.
         targets: (Q,) class ids, or ``PAD`` for images to leave out. Or, where images may have several classes, (Q, C)
             booleans or integers 0 and 1; then images without any are left out. An image of several classes counts once
             for each in ``map_images``, and any of them is right in ``precision`` and ``accuracy``.
@@ -103,7 +103,7 @@ def average_precision_metrics(
 
 
 def _average_precision(scores: Tensor, positive: Tensor) -> float:
-    """Returns AP of (M,) scores, of which those of the positive ones are given once more, (P,).
+    """Returns AP of (M,) scores, of which the (P,) scores of the positives are given once more.
 
     Only where a positive one stands does recall grow, so no score but theirs is a threshold: the others are counted,
     not sorted.
@@ -149,7 +149,7 @@ def _checked_classes(classes: Tensor | None, num_columns: int) -> Tensor:
 def _positives(targets: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the image and the class id of every pair that is right: (P,) each."""
     if targets.ndim != 2:
-        targets = flat_labels(targets, len(scores), "targets")
+        targets = check_flat(targets, len(scores), "targets")
         rows = (targets != PAD).nonzero()[:, 0]
         return rows, targets[rows]
     targets = targets.detach().cpu()

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy, linear
 from hierpretrain.functional.search import (
     check_features,
     check_finite,
+    check_flat,
     check_one_width,
-    flat_labels,
     nearest,
     unit_rows,
 )
@@ -64,7 +64,7 @@ def linear_probe(
 
     Raises:
         ValueError: If features are not (N, D), empty, not floating-point or not finite, or differ in D, if labels are
-            malformed (see ``flat_labels``) or all ``PAD``, if a number is out of range, or if training diverges.
+            malformed (see ``check_flat``) or all ``PAD``, if a number is out of range, or if training diverges.
 
     Example:
         >>> train = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9], [0.5, 0.5]])
@@ -107,7 +107,8 @@ def linear_scores(
     Source: Bhalla et al., *Exploiting Data Hierarchy as a New Modality for Contrastive Learning*, 2022: Adam at 1e-3
     for 4 epochs of batches of 64. Two things are ours. The layer starts at zero, where the paper does not say, so that
     the seed orders the rows and nothing else. And coordinates are centred and scaled to deviation 1, since few steps
-    with a small rate need numbers as large as those of the paper's encoder, and not those of unit embeddings. On ten
+    with a small rate need numbers as large as the paper's encoder puts out, and coordinates of unit embeddings
+    are small. On ten
     random classes, 1,000 to 5,000 unit rows of 256 or 4,096, the recipe so comes within 2 points of a layer trained to
     its end; from unit rows as they are it is 11 to 66 points below.
 
@@ -231,7 +232,7 @@ def knn_classify(
         where votes are equal, then ``PAD``: a class without a vote is no prediction.
 
     Raises:
-        ValueError: If features or labels are malformed (see ``unit_rows`` and ``flat_labels``), all labels are ``PAD``,
+        ValueError: If features or labels are malformed (see ``unit_rows`` and ``check_flat``), all labels are ``PAD``,
             or a number is out of range.
 
     Example:
@@ -273,7 +274,7 @@ def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -
         ``top{k}`` for each k, as fractions, and the integers ``num_items`` (evaluated) and ``num_left_out``.
 
     Raises:
-        ValueError: If ``predicted`` is not (N, K) integers, labels are malformed (see ``flat_labels``) or all ``PAD``,
+        ValueError: If ``predicted`` is not (N, K) integers, labels are malformed (see ``check_flat``) or all ``PAD``,
             or a k is below 1.
 
     Example:
@@ -284,7 +285,7 @@ def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -
         raise ValueError(f"predicted must be (N, K), the best class first; its shape is {tuple(predicted.shape)}")
     if predicted.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):
         raise ValueError(f"predicted must be class ids, as integers; they are {predicted.dtype}; use .topk's indices")
-    labels = flat_labels(labels, len(predicted))
+    labels = check_flat(labels, len(predicted))
     if wrong := [k for k in ks if k < 1]:
         raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
     known = labels != PAD
@@ -298,7 +299,7 @@ def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -
 
 def _labelled(train: Tensor, train_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the rows that have a label, the C classes, ascending, and for every row the number of its class."""
-    labels = flat_labels(train_labels, len(train), "train_labels")
+    labels = check_flat(train_labels, len(train), "train_labels")
     known = labels != PAD
     if not known.any():
         raise ValueError(f"at least one training row must have a label; all {len(labels)} are PAD (-1)")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from torch import Tensor
 
-from hierpretrain.functional.search import flat_labels, unit_rows
+from hierpretrain.functional.search import check_flat, unit_rows
 from hierpretrain.taxonomy import PAD
 
 _STARTS = 3  # of k-means
@@ -42,7 +42,7 @@ def clustering_metrics(
         numbers of classes differ.
 
     Raises:
-        ValueError: If embeddings or labels are malformed (see ``unit_rows`` and ``flat_labels``), there are fewer than
+        ValueError: If embeddings or labels are malformed (see ``unit_rows`` and ``check_flat``), there are fewer than
             two classes, or no parent has two.
 
     Example:
@@ -57,24 +57,24 @@ def clustering_metrics(
     _, metrics = best_clustering(embeddings, labels, seed=seed)
     if parents is None:
         return metrics
-    nmi, num_parents = nmi_in_parents(embeddings, labels, parents, seed=seed)
-    return metrics | {"nmi_in_parent": nmi, "num_parents": num_parents}
+    by_parent = nmi_by_parent(embeddings, labels, parents, seed=seed)
+    return metrics | {"nmi_in_parent": mean_over_parents(by_parent), "num_parents": len(by_parent)}
 
 
 def best_clustering(
-    embeddings: Tensor, labels: Tensor, *, seed: int = 0, part: tuple[int, int] = (0, 1)
+    embeddings: Tensor, labels: Tensor, *, seed: int = 0, shard: tuple[int, int] = (0, 1)
 ) -> tuple[tuple[float, int], dict[str, float]]:
-    """Does the first half of :func:`clustering_metrics`, from one of several parts of the starts of k-means.
+    """Clusters the embeddings by k-means, from one of several shards of its starts, and compares with the classes.
 
     Args:
         embeddings: (N, D) floating-point features.
         labels: (N,) node ids, or ``PAD``.
         seed: Chooses the initial centroids of all starts.
-        part: (i, n): the starts i, i + n and so on are made.
+        shard: (rank, world_size): the starts rank, rank + world_size and so on are made.
 
     Returns:
-        What the best clustering is known by, its sum of squared distances and its start, infinite if the part has no
-        start; and its ``nmi``, ``ami`` and ``num_classes``. The least of several parts is that of all starts.
+        The sum of squared distances of the best clustering and its start, by which the best of several shards is the
+        smallest; the sum is infinite if the shard has no start. And its ``nmi``, ``ami`` and ``num_classes``.
 
     Raises:
         ValueError: As :func:`clustering_metrics`.
@@ -82,11 +82,11 @@ def best_clustering(
     Example:
         >>> import torch
         >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-        >>> best_clustering(rows, torch.tensor([0, 1, 0]), part=(1, 2))
+        >>> best_clustering(rows, torch.tensor([0, 1, 0]), shard=(1, 2))
         ((0.0, 1), {'nmi': 1.0, 'ami': 1.0, 'num_classes': 2})
     """
     rows = unit_rows(embeddings, "embeddings").numpy()
-    classes = flat_labels(labels, len(rows)).numpy()
+    classes = check_flat(labels, len(rows)).numpy()
     known = classes != PAD
     num_classes = len(np.unique(classes[known]))
     if num_classes < 2:
@@ -94,7 +94,7 @@ def best_clustering(
             f"clustering needs at least 2 classes; these {len(rows)} items have {num_classes}; use a finer level or "
             "more items"
         )
-    starts = range(part[0], _STARTS, part[1])
+    starts = range(shard[0], _STARTS, shard[1])
     if not starts:
         return (float("inf"), _STARTS), {}
     total, start, clusters = _kmeans(rows[known], num_classes, seed, starts)
@@ -105,48 +105,24 @@ def best_clustering(
     }
 
 
-def nmi_in_parents(embeddings: Tensor, labels: Tensor, parents: Tensor, *, seed: int = 0) -> tuple[float, int]:
-    """Clusters the items of each parent alone and averages the NMI: the part of :func:`clustering_metrics` by itself.
-
-    Args:
-        embeddings: (N, D) floating-point features.
-        labels: (N,) node ids, or ``PAD``.
-        parents: (N,) node ids at a coarser level, or ``PAD``.
-        seed: Chooses the initial centroids.
-
-    Returns:
-        The mean over the parents that have at least two classes, and how many those are.
-
-    Raises:
-        ValueError: As :func:`clustering_metrics`.
-
-    Example:
-        >>> import torch
-        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
-        >>> nmi_in_parents(rows, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0]))
-        (1.0, 1)
-    """
-    scores = nmi_by_parent(embeddings, labels, parents, seed=seed)
-    return mean_over_parents(scores), len(scores)
-
-
 def nmi_by_parent(
-    embeddings: Tensor, labels: Tensor, parents: Tensor, *, seed: int = 0, part: tuple[int, int] = (0, 1)
+    embeddings: Tensor, labels: Tensor, parents: Tensor, *, seed: int = 0, shard: tuple[int, int] = (0, 1)
 ) -> dict[int, float]:
-    """Clusters the items of each parent alone, for one of several parts of the parents.
+    """Clusters the items of each parent alone, for one of several shards of the parents, and computes the NMI.
 
     Args:
         embeddings: (N, D) floating-point features.
         labels: (N,) node ids, or ``PAD``.
         parents: (N,) node ids at a coarser level, or ``PAD``.
         seed: Chooses the initial centroids.
-        part: (i, n): of the parents with at least two classes, those at i, i + n and so on in the order of their size.
+        shard: (rank, world_size): of the parents with at least two classes, in the order of their size, those at
+            rank, rank + world_size and so on.
 
     Returns:
-        NMI by parent; :func:`mean_over_parents` makes one number of all parts together.
+        NMI by parent. :func:`mean_over_parents` takes the mean over the parents of all shards.
 
     Raises:
-        ValueError: As :func:`clustering_metrics`, but for no parent.
+        ValueError: As :func:`clustering_metrics`, but not if no parent has two classes.
 
     Example:
         >>> import torch
@@ -155,17 +131,17 @@ def nmi_by_parent(
         {5: 1.0}
     """
     rows = unit_rows(embeddings, "embeddings").numpy()
-    classes = flat_labels(labels, len(rows)).numpy()
-    above = flat_labels(parents, len(rows), "parents").numpy()
+    classes = check_flat(labels, len(rows)).numpy()
+    above = check_flat(parents, len(rows), "parents").numpy()
     known = classes != PAD
     several = []
     for parent in np.unique(above[known & (above != PAD)]).tolist():
         inside = np.flatnonzero(known & (above == parent))
         if len(np.unique(classes[inside])) > 1:
             several.append((parent, inside))
-    several.sort(key=lambda of: -len(of[1]))  # so that parts are about as large
+    several.sort(key=lambda of: -len(of[1]))  # so that shards are about as large
     scores = {}
-    for parent, inside in several[part[0] :: part[1]]:
+    for parent, inside in several[shard[0] :: shard[1]]:
         num_inside = len(np.unique(classes[inside]))
         _, _, clusters = _kmeans(rows[inside], num_inside, seed, range(_STARTS))
         scores[parent] = float(normalized_mutual_info_score(classes[inside], clusters))
@@ -176,7 +152,7 @@ def mean_over_parents(scores: Mapping[int, float]) -> float:
     """Returns the mean of :func:`nmi_by_parent`.
 
     Args:
-        scores: NMI by parent, of all parts together.
+        scores: NMI by parent, of all shards together.
 
     Raises:
         ValueError: If there is no parent with two classes.
@@ -227,15 +203,15 @@ def _plus_plus(rows: NDArray[np.float32], num_clusters: int, rng: np.random.Gene
     chosen = np.empty(num_clusters, np.int64)
     chosen[0] = rng.integers(len(rows))
     closest = _squared_distances(rows[chosen[:1]], columns)[0]
-    for place in range(1, num_clusters):
-        closest[chosen[place - 1]] = 0  # exactly, so that no row is chosen twice while another is left
+    for i in range(1, num_clusters):
+        closest[chosen[i - 1]] = 0  # exactly, so that no row is chosen twice while another is left
         so_far = closest.cumsum(dtype=np.float64)
         drawn = so_far.searchsorted(rng.random(num_trials) * so_far[-1], side="right")
         trials = drawn.clip(max=len(rows) - 1)  # what rounding, or rows that are all equal, put behind the last
         distance = _squared_distances(rows[trials], columns)
         np.minimum(distance, closest, out=distance)
         best = int(distance.sum(1).argmin())
-        chosen[place], closest = trials[best], distance[best]
+        chosen[i], closest = trials[best], distance[best]
     return rows[chosen]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.functional.ranking import distance_keys
-from hierpretrain.functional.retrieval import check_same_set, means
+from hierpretrain.functional.retrieval import check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
 from hierpretrain.taxonomy import check_labels, paired_depth, path_heights, shared_depth
 
@@ -42,7 +42,7 @@ def hierarchical_retrieval_metrics(
     - ``asi``: 1/R sum_{k <= R} 1/k sum_{l >= 1} min(c_l(k), c*_l(k)), where c_l(k) and c*_l(k) count the items of level
       l among the first k of the ranking and of the best order (average set intersection);
     - ``ndcg``: DCG over the DCG of the best order, where DCG = sum_i (2^l_i - 1) / log2(1 + i); and ``ndcg@k``, the
-      same with both sums over the first k places. The best order is that of the whole gallery for every k;
+      same with both sums over the first k places. The best order is taken of the whole gallery, for every k;
     - ``lca_height@1``: the height of the lowest common ancestor of the query and the first item, 0 to L. The height of
       a node is the longest way down from it in the tree that all the label rows given here span. A query on an inner
       node has its own node's height at best. Where several pairs of paths share as much as any, the least height.
@@ -80,7 +80,8 @@ def hierarchical_retrieval_metrics(
 
     Returns:
         ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` for every k, ``lca_height@1``, and the integers ``num_queries``
-        (evaluated) and ``num_lone_queries`` (left out).
+        (evaluated) and ``num_queries_without_positives`` (left out), which is also there by its older name,
+        ``num_lone_queries``.
 
     Raises:
         ValueError: If features or labels are malformed (see ``unit_rows`` and ``check_labels``), a k is below 1,
@@ -96,23 +97,22 @@ def hierarchical_retrieval_metrics(
         >>> metrics = hierarchical_retrieval_metrics(query, query_labels, gallery, gallery_labels, ks=[1])
         >>> {name: round(value, 4) for name, value in metrics.items()}  # doctest: +NORMALIZE_WHITESPACE
         {'h_ap': 0.75, 'asi': 0.5, 'ndcg': 0.7098, 'ndcg@1': 0.1429, 'lca_height@1': 2.0, 'num_queries': 1,
-         'num_lone_queries': 0}
+         'num_queries_without_positives': 0, 'num_lone_queries': 0}
     """
-    return means(
-        hierarchical_retrieval_sums(
-            query,
-            query_labels,
-            gallery,
-            gallery_labels,
-            ks=ks,
-            same_set=same_set,
-            relevance=relevance,
-            alpha=alpha,
-        )
+    scores = hierarchical_retrieval_scores(
+        query,
+        query_labels,
+        gallery,
+        gallery_labels,
+        ks=ks,
+        same_set=same_set,
+        relevance=relevance,
+        alpha=alpha,
     )
+    return mean_scores(scores)
 
 
-def hierarchical_retrieval_sums(
+def hierarchical_retrieval_scores(
     query: Tensor,
     query_labels: Tensor,
     gallery: Tensor,
@@ -122,33 +122,37 @@ def hierarchical_retrieval_sums(
     same_set: bool = False,
     relevance: str | Sequence[float] = "pop",
     alpha: float = 1.0,
-    part: tuple[int, int] = (0, 1),
-) -> dict[str, float]:
-    """Adds up what :func:`hierarchical_retrieval_metrics` takes the mean of, over one of several shares of the queries.
+    queries: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Computes for each query what :func:`hierarchical_retrieval_metrics` takes the mean of.
 
     Args:
-        query: As for :func:`hierarchical_retrieval_metrics`, all of them, and so are the next seven.
+        query: (Q, D) floating-point features on any device, of any length but 0.
         query_labels: (Q, L) or (Q, P, L) labels.
         gallery: (G, D) features.
         gallery_labels: (G, L) or (G, P, L) labels.
-        ks: The k of ``ndcg@k``.
-        same_set: Query and gallery are the same rows.
-        relevance: What an item counts in ``h_ap``.
-        alpha: How much more a finer level counts.
-        part: (i, n): the queries i, i + n, i + 2 n and so on are evaluated.
+        ks: The k of ``ndcg@k``; one given twice counts once.
+        same_set: Query and gallery are the same images, and image ``i`` is no answer to itself.
+        relevance: What an item counts in ``h_ap``; see :func:`hierarchical_retrieval_metrics`.
+        alpha: How much more a finer level counts, 0 or above; ``'pop'`` and ``'depth'`` use it.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
 
     Returns:
-        Numbers of the same names, which can be added up over the parts; ``means`` makes metrics of them.
+        Scores of the S queries, in the order given: (S,) float64 ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` for every k
+        and ``lca_height@1``, and (S,) int64 ``num_relevant``, how many gallery items share level 1 with the query. All
+        are 0 for a query without a relevant item.
 
     Raises:
-        ValueError: As :func:`hierarchical_retrieval_metrics`, but for a share without any relevant item.
+        ValueError: As :func:`hierarchical_retrieval_metrics`, but not if no query has a relevant item.
 
     Example:
-        >>> rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[0, 0], [0, 0], [0, 1]])
-        >>> hierarchical_retrieval_sums(rows, labels, rows, labels, same_set=True, part=(2, 3))["lca_height@1"]
-        1.0
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+        >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1]])
+        >>> scores = hierarchical_retrieval_scores(features, labels, features, labels, same_set=True)
+        >>> scores["lca_height@1"].tolist(), scores["num_relevant"].tolist()
+        ([1.0, 1.0, 1.0], [2, 2, 2])
     """
-    ks = tuple(dict.fromkeys(ks))  # a k given twice would add up twice
+    ks = tuple(dict.fromkeys(ks))
     query, gallery = unit_pair(query, gallery)
     query_labels = label_rows(query_labels, len(query), "query_labels")
     gallery_labels = label_rows(gallery_labels, len(gallery), "gallery_labels")
@@ -170,47 +174,49 @@ def hierarchical_retrieval_sums(
     inverse_ranks = 1 / torch.arange(1, len(gallery) + 1, dtype=torch.float64)
     harmonic = torch.nn.functional.pad(inverse_ranks.cumsum(0), (1, 0))  # H_0 = 0, H_1, ...
 
-    sums: dict[str, float] = dict.fromkeys(["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"], 0.0)
-    num_queries = 0
-    chosen = torch.arange(part[0], len(query), part[1])
-    own_rows = chosen if same_set else None
-    ranked = ranked_levels(query[chosen], query_labels[chosen], gallery, gallery_labels, own_rows)
-    for block, _, items, levels in ranked:
-        rows = chosen[block]
+    names = ["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"]
+    queries = torch.arange(len(query)) if queries is None else queries
+    scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
+    scores["num_relevant"] = torch.zeros(len(queries), dtype=torch.int64)
+    own_indices = queries if same_set else None
+    for block, _, items, levels in ranked_levels(
+        query[queries], query_labels[queries], gallery, gallery_labels, own_indices
+    ):
         # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
-        row, place = levels.nonzero().unbind(1)
-        rank, level = place + 1, levels[row, place]
-        so_far, counts = _running_counts(row, level, len(rows), num_levels)
+        row, column = levels.nonzero().unbind(1)
+        rank, level = column + 1, levels[row, column]
+        so_far, counts = _running_counts(row, level, len(block), num_levels)
         num_relevant = counts.sum(1)
         finer = counts.flip(1).cumsum(1).flip(1) - counts
         best_rank = finer[row, level] + so_far.gather(1, level[:, None])[:, 0]  # items of one level keep their order
         some = num_relevant > 0
+        scored = block[some]
+        scores["num_relevant"][block] = num_relevant
 
         def per_query(values: Tensor, row: Tensor = row, some: Tensor = some) -> Tensor:
-            """Sums the items' values over each row, and leaves out the rows without any."""
+            """Sums the items' values over each query, and leaves out the queries without any."""
             return torch.zeros(len(some), dtype=torch.float64).index_add_(0, row, values.double())[some]
 
         relevances = relevances_of(counts)  # (B, L + 1)
         own = relevances[row, level]
         h_rank = (torch.minimum(own[:, None], relevances[row]) * so_far).sum(1)
-        sums["h_ap"] += (per_query(h_rank / rank) / per_query(own)).sum().item()
+        scores["h_ap"][scored] = per_query(h_rank / rank) / per_query(own)
         # min(c_l(k), c*_l(k)) counts the m whose m-th item of level l is among the first k in both orders
         in_both = (harmonic[num_relevant[row]] - harmonic[torch.maximum(rank, best_rank) - 1]).clamp(min=0)
-        sums["asi"] += (per_query(in_both) / num_relevant[some]).sum().item()
+        scores["asi"][scored] = per_query(in_both) / num_relevant[some]
         gain, best_gain = ((2.0 ** level.double() - 1) / (at + 1).double().log2() for at in (rank, best_rank))
-        sums["ndcg"] += (per_query(gain) / per_query(best_gain)).sum().item()
+        scores["ndcg"][scored] = per_query(gain) / per_query(best_gain)
         for k in ks:
             at_k = per_query(gain * (rank <= k)) / per_query(best_gain * (best_rank <= k))
-            sums[f"ndcg@{k}"] += at_k.sum().item()
-        nearest = items[some][:, :1].flatten()
-        at_first = _lca_heights(query_paths[rows[some]], heights[rows[some]], gallery_paths[nearest])
-        sums["lca_height@1"] += at_first.sum().item()
-        num_queries += int(some.sum())
-    return sums | {"num_queries": num_queries, "num_lone_queries": len(chosen) - num_queries}
+            scores[f"ndcg@{k}"][scored] = at_k
+        nearest, asked = items[some][:, :1].flatten(), queries[scored]
+        at_first = _lca_heights(query_paths[asked], heights[asked], gallery_paths[nearest])
+        scores["lca_height@1"][scored] = at_first.double()
+    return scores
 
 
 def ranked_levels(
-    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_rows: Tensor | None = None
+    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_indices: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
 
@@ -219,12 +225,12 @@ def ranked_levels(
         query_labels: (Q, L) or (Q, P, L) labels.
         gallery: (G, D) unit rows.
         gallery_labels: (G, L) or (G, P, L) labels.
-        own_rows: (Q,) the gallery row that each query is itself and that is left out of its ranking; ``None``: none.
+        own_indices: (Q,) the gallery index of each query itself, which is left out of its ranking; ``None``: none is.
 
     Yields:
         (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
         meaning otherwise; (B, G) gallery rows and (B, G) int64 match levels in the order of the ranks. G is one less
-        with ``own_rows``.
+        with ``own_indices``.
 
     Example:
         >>> rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[0, 0], [0, 0], [0, 1]])
@@ -236,10 +242,10 @@ def ranked_levels(
     with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread
         for queries in torch.split(torch.arange(len(query)), max(1, _BLOCK // len(gallery))):
             distance = -query[queries] @ gallery.T
-            if own_rows is not None:
-                distance[torch.arange(len(queries)), own_rows[queries]] = torch.inf  # the last rank
+            if own_indices is not None:
+                distance[torch.arange(len(queries)), own_indices[queries]] = torch.inf  # the last rank
             keys = torch.from_numpy(np.concatenate(list(pool.map(_sorted_keys, distance.tensor_split(workers)))))
-            if own_rows is not None:
+            if own_indices is not None:
                 keys = keys[:, :-1]
             levels, items = shared_depth(query_labels[queries], gallery_labels), keys & 0xFFFFFFFF
             yield queries, keys >> 32, items, levels.gather(1, items)
@@ -327,7 +333,7 @@ def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) 
 
     def by_weight(counts: Tensor) -> Tensor:
         at_least = counts.flip(1).cumsum(1).flip(1)[:, 1:]  # (B, L): N_p
-        share = weights / at_least.clamp(min=1) * (at_least > 0)
-        return torch.nn.functional.pad(share.cumsum(1), (1, 0))
+        gained = weights / at_least.clamp(min=1) * (at_least > 0)
+        return torch.nn.functional.pad(gained.cumsum(1), (1, 0))
 
     return by_weight

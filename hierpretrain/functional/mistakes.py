@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.search import flat_labels
+from hierpretrain.functional.search import check_flat
 from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
 
 _BLOCK = 1 << 20  # pairs of classes at a time
@@ -151,7 +151,7 @@ def _checked_predictions(predicted: Tensor, labels: Tensor, num_classes: int) ->
     if predicted.is_floating_point() or predicted.is_complex() or predicted.dtype == torch.bool:
         raise ValueError(f"predicted must be class ids, integers; it is {predicted.dtype}; pass scores.topk(k).indices")
     predicted = predicted.detach().cpu().long()
-    labels = flat_labels(labels, len(predicted))
+    labels = check_flat(labels, len(predicted))
     for name, ids in (("predicted", predicted), ("labels", labels[:, None])):
         outside = (ids >= num_classes) | (ids < (PAD if name == "labels" else 0))
         if outside.any():

@@ -17,7 +17,7 @@ _QUERIES = 2048  # at a time; below 2^16
 _TILE = 1 << 21  # similarities at a time while candidates are picked: 8 MiB
 _PICKED = 1 << 22  # candidates of a block of queries at most, of about 30 bytes each
 _BLOCK = 1 << 24  # similarities of whole rows at a time: 64 MiB
-_SHARE = 32  # a query that has more than 1 / 32 of the gallery as candidates has its whole row ranked
+_FRACTION = 32  # a query that has more than 1 / 32 of the gallery as candidates has its whole row ranked
 _FLOOR = 256  # and so many candidates are never too many
 _SAMPLE = 1024  # gallery items that tell how many candidates a query will have
 _MANY = 64  # of more relevant items than this, one surely stands too far behind
@@ -31,9 +31,9 @@ def relevant_ranks(
     gallery: Tensor,
     gallery_labels: Tensor,
     *,
-    own_rows: Tensor | None = None,
+    own_indices: Tensor | None = None,
     nearest: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Ranks a gallery for every query that has a relevant item and says at which ranks the relevant items stand.
 
     A relevant item has the query's label. A query ranks the gallery by falling similarity, equal ones in the order of
@@ -48,22 +48,22 @@ def relevant_ranks(
         query_labels: (Q,) int64 labels.
         gallery: (G, D) unit rows.
         gallery_labels: (G,) int64 labels.
-        own_rows: (Q,) the gallery row, of the query's label, that each query is itself and that is left out of its
-            ranking; ``None``: none.
+        own_indices: (Q,) the gallery index of each query itself, which has the query's label and is left out of its
+            ranking; ``None``: none is.
         nearest: Only ranks up to this, and up to the number of relevant items, are asked for; ``None``: all.
 
     Yields:
-        For blocks of the queries that have a relevant item, (B, C) int64 ranks from 1, ascending, and the (B, C) mask
-        of the entries that are relevant items. With ``nearest``, the rank of an item behind the last that was asked for
-        may be G + 1.
+        For blocks of the queries that have a relevant item, in any order: the (B,) indices of the queries, (B, C) int64
+        ranks from 1, ascending, and the (B, C) mask of the entries that are relevant items. With ``nearest``, the rank
+        of an item behind the last that was asked for may be G + 1.
 
     Example:
         >>> gallery, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([7, 7, 9])
-        >>> for ranks, found in relevant_ranks(gallery[:1], labels[:1], gallery, labels):
-        ...     print(ranks.tolist(), found.tolist())
-        [[1, 3]] [[True, True]]
+        >>> for queries, ranks, found in relevant_ranks(gallery[:1], labels[:1], gallery, labels):
+        ...     print(queries.tolist(), ranks.tolist(), found.tolist())
+        [0] [[1, 3]] [[True, True]]
     """
-    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_rows, nearest)
+    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_indices, nearest)
     workers = torch.get_num_threads()
     # each thread takes queries of its own: products shared by all threads would leave these waiting for each other
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
@@ -80,10 +80,12 @@ def relevant_ranks(
             ):
                 far.append(block[~done])
                 if done.any():
-                    yield ranks[done], found[done]
+                    yield block[done], ranks[done], found[done]
         rows = ranking.blocks(torch.cat(far), _BLOCK // len(gallery) // workers, workers)
         for start in range(0, len(rows), workers):
-            yield from pool.map(ranking.by_rows, rows[start : start + workers])
+            turn = slice(start, start + workers)
+            for block, (ranks, found) in zip(rows[turn], pool.map(ranking.by_rows, rows[turn]), strict=True):
+                yield block, ranks, found
     finally:
         pool.shutdown()
         torch.set_num_threads(workers)  # of the library of matrix products, which the threads have set for all
@@ -98,23 +100,25 @@ class _Ranking:
         query_labels: Tensor,
         gallery: Tensor,
         gallery_labels: Tensor,
-        own_rows: Tensor | None,
+        own_indices: Tensor | None,
         nearest: int | None,
     ) -> None:
         self.query, self.query_labels = query, query_labels
         self.gallery, self.gallery_labels = gallery, gallery_labels
-        self.own_rows, self.nearest = own_rows, nearest
+        self.own_indices, self.nearest = own_indices, nearest
         sorted_labels, self.by_label = gallery_labels.sort(stable=True)
         self.first = torch.searchsorted(sorted_labels, query_labels)
         num_relevant = torch.searchsorted(sorted_labels, query_labels, right=True) - self.first
-        if own_rows is not None:
-            self.own_slot = self.by_label.argsort()[own_rows] - self.first  # its place among the items of its label
+        if own_indices is not None:
+            self.own_slot = (
+                self.by_label.argsort()[own_indices] - self.first
+            )  # its position among the items of its label
             num_relevant -= 1
         self.num_relevant = num_relevant.masked_fill(query_labels == PAD, 0)
         order = self.num_relevant.argsort(descending=True, stable=True)  # a block then has about as many in each row
         self.queries = order[: int((self.num_relevant > 0).sum())]
         asked = 0 if nearest is None else max(nearest, *self.num_relevant[self.queries[:1]].tolist(), 1)
-        self.most = max(len(gallery) // _SHARE, 4 * asked, _FLOOR)  # candidates of a query
+        self.most = max(len(gallery) // _FRACTION, 4 * asked, _FLOOR)  # candidates of a query
         self._held = threading.local()
 
     def blocks(self, queries: Tensor, num_rows: int, workers: int) -> list[Tensor]:
@@ -142,10 +146,10 @@ class _Ranking:
         """Returns the (B, C) gallery rows that are relevant to (B,) queries, and the mask of those there are."""
         slot = torch.arange(int(self.num_relevant[rows].max()))
         found = slot < self.num_relevant[rows, None]
-        place = self.first[rows, None] + slot
-        if self.own_rows is not None:
-            place += slot >= self.own_slot[rows, None]
-        return self.by_label[place.clamp(max=len(self.gallery) - 1)], found
+        position = self.first[rows, None] + slot
+        if self.own_indices is not None:
+            position += slot >= self.own_slot[rows, None]
+        return self.by_label[position.clamp(max=len(self.gallery) - 1)], found
 
     # ---------------------------------------------------------------- what can be before the last relevant item
     def bounds(self, rows: Tensor) -> Tensor:
@@ -157,28 +161,28 @@ class _Ranking:
             return bound
         gallery = self.gallery[:: max(1, len(self.gallery) // _SAMPLE)]
         sample = self._product(query, gallery)
-        share = len(gallery) / len(self.gallery)
+        sampled = len(gallery) / len(self.gallery)
         if self.nearest is None:
             for column, there in zip(columns.unbind(1), found.unbind(1), strict=True):
                 distance = (query * self.gallery[column]).sum(1)
                 bound = torch.where(there, bound.maximum(distance), bound)
             bound += 2 * query.shape[1] * 2.0**-24  # two sums of the D products of unit rows differ by less
         else:
-            expected = max(self.nearest, columns.shape[1]) * share
-            place = min(int(expected + 4 * expected**0.5 + 4), len(gallery) - 1)  # hardly ever are there fewer
-            bound = torch.from_numpy(np.partition(sample.numpy(), place, axis=1)[:, place])
-        too_many = (sample <= bound[:, None]).sum(1) > self.most * share
+            expected = max(self.nearest, columns.shape[1]) * sampled
+            last = min(int(expected + 4 * expected**0.5 + 4), len(gallery) - 1)  # hardly ever are there fewer
+            bound = torch.from_numpy(np.partition(sample.numpy(), last, axis=1)[:, last])
+        too_many = (sample <= bound[:, None]).sum(1) > self.most * sampled
         return bound.masked_fill(too_many, -torch.inf)
 
     def by_candidates(self, rows: Tensor, bound: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks those of (B,) queries that have few enough gallery items up to their (B,) bounds.
+        """Ranks the (B,) queries that have few enough gallery items up to their (B,) bounds.
 
         Returns:
             (B, C) ranks, the (B, C) mask of relevant items, and (B,) whether the query was ranked.
         """
         columns, found = self._relevant(rows)
         query, limit = -self.query[rows], bound.numpy()
-        own = None if self.own_rows is None else self.own_rows[rows].numpy()
+        own = None if self.own_indices is None else self.own_indices[rows].numpy()
         number = np.zeros(len(rows), np.int64)
         picked: list[tuple[NDArray[np.uint16], NDArray[np.int64]]] = []
         width = max(1, _TILE // len(rows))
@@ -214,8 +218,8 @@ class _Ranking:
         """
         columns, found = self._relevant(rows)
         distance = self._product(-self.query[rows], self.gallery)
-        if self.own_rows is not None:
-            distance[torch.arange(len(rows)), self.own_rows[rows]] = torch.inf
+        if self.own_indices is not None:
+            distance[torch.arange(len(rows)), self.own_indices[rows]] = torch.inf
         ranks = torch.full(columns.shape, len(self.gallery) + 1)
 
         for row, there in enumerate(found):
@@ -259,7 +263,7 @@ def _rank_row(distance: NDArray[np.float32], columns: NDArray[np.int64]) -> NDAr
     wanted = distance[columns]
     if len(columns) > _FEW:
         split = np.partition(wanted, len(wanted) - _FEW)[-_FEW]
-        if np.count_nonzero(distance <= split) * _SHARE > len(distance):
+        if np.count_nonzero(distance <= split) * _FRACTION > len(distance):
             return _rank_by_sorting(distance, columns)
     columns = columns[wanted.argsort(kind="stable")]
     ranks = np.empty(len(columns), np.int64)
@@ -269,7 +273,7 @@ def _rank_row(distance: NDArray[np.float32], columns: NDArray[np.int64]) -> NDAr
         np.less_equal(distance[:column], distance[column], out=before[:column])
         np.less(distance[column:], distance[column], out=before[column:])
         ranks[slot] = 1 + np.count_nonzero(before)
-        if ranks[slot] * _SHARE <= len(distance):  # the others are among a few
+        if ranks[slot] * _FRACTION <= len(distance):  # the others are among a few
             items = np.flatnonzero(before)
             ordered = np.sort(distance_keys(distance[items], items))
             ranks[:slot] = 1 + ordered.searchsorted(distance_keys(distance[columns[:slot]], columns[:slot]))

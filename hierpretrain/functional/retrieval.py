@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.functional.ranking import relevant_ranks
-from hierpretrain.functional.search import flat_labels, unit_pair
+from hierpretrain.functional.search import check_flat, unit_pair
 
 
 def retrieval_metrics(
@@ -55,10 +55,11 @@ def retrieval_metrics(
 
     Returns:
         ``recall@k`` and ``precision@k`` for every k, ``r_precision``, ``map@r`` and ``map`` as fractions in [0, 1], and
-        the integers ``num_queries`` (evaluated) and ``num_lone_queries`` (left out).
+        the integers ``num_queries`` (evaluated) and ``num_queries_without_positives`` (left out), which is also there
+        by its older name, ``num_lone_queries``.
 
     Raises:
-        ValueError: If features or labels are malformed (see ``unit_rows`` and ``flat_labels``), a k is below 1,
+        ValueError: If features or labels are malformed (see ``unit_rows`` and ``check_flat``), a k is below 1,
             ``same_set`` is given different sets, or no query has a relevant item.
 
     Example:
@@ -70,22 +71,21 @@ def retrieval_metrics(
         >>> metrics = retrieval_metrics(query, query_labels, gallery, torch.tensor([7, 7, 9, PAD]), ks=[1])
         >>> {name: round(value, 4) for name, value in metrics.items()}  # doctest: +NORMALIZE_WHITESPACE
         {'recall@1': 1.0, 'precision@1': 1.0, 'r_precision': 0.5, 'map@r': 0.5, 'map': 0.8333,
-         'num_queries': 1, 'num_lone_queries': 1}
+         'num_queries': 1, 'num_queries_without_positives': 1, 'num_lone_queries': 1}
     """
-    return means(
-        retrieval_sums(
-            query,
-            query_labels,
-            gallery,
-            gallery_labels,
-            ks=ks,
-            same_set=same_set,
-            average_precision=average_precision,
-        )
+    scores = retrieval_scores(
+        query,
+        query_labels,
+        gallery,
+        gallery_labels,
+        ks=ks,
+        same_set=same_set,
+        average_precision=average_precision,
     )
+    return mean_scores(scores)
 
 
-def retrieval_sums(
+def retrieval_scores(
     query: Tensor,
     query_labels: Tensor,
     gallery: Tensor,
@@ -94,86 +94,96 @@ def retrieval_sums(
     ks: Sequence[int] = (1, 10),
     same_set: bool = False,
     average_precision: bool = True,
-    part: tuple[int, int] = (0, 1),
-) -> dict[str, float]:
-    """Adds up what :func:`retrieval_metrics` takes the mean of, over one of several shares of the queries.
+    queries: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Computes for each query what :func:`retrieval_metrics` takes the mean of.
 
     Args:
-        query: As for :func:`retrieval_metrics`, all of them, and so are the next six.
-        query_labels: (Q,) labels.
+        query: (Q, D) floating-point features on any device, of any length but 0.
+        query_labels: (Q,) integers: node ids from 0, or ``PAD``.
         gallery: (G, D) features.
         gallery_labels: (G,) labels.
-        ks: The k of ``recall@k`` and ``precision@k``.
-        same_set: Query and gallery are the same rows.
-        average_precision: Whether ``map`` is measured.
-        part: (i, n): the queries i, i + n, i + 2 n and so on are evaluated.
+        ks: The k of ``recall@k`` and ``precision@k``; one given twice counts once.
+        same_set: Query and gallery are the same images, and image ``i`` is no answer to itself.
+        average_precision: Whether ``map`` is measured, which takes the whole ranking of the gallery.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
 
     Returns:
-        Numbers of the same names, which can be added up over the parts; :func:`means` makes metrics of them.
+        Scores of the S queries, in the order given. (S,) float64 fractions: ``recall@k`` (0 or 1) and ``precision@k``
+        for every k, ``r_precision``, ``map@r`` and ``map``. (S,) int64: ``num_relevant``, how many gallery items have
+        the query's label, and ``first_rank``, the rank of the first of them from 1 (without ``average_precision``, any
+        number above max(k, R) if it is above that). All are 0 for a query without a relevant item.
 
     Raises:
-        ValueError: As :func:`retrieval_metrics`, but for a share without any relevant item.
+        ValueError: As :func:`retrieval_metrics`, but not if no query has a relevant item.
 
     Example:
-        >>> rows, labels = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3]]), torch.tensor([0, 0, 1])
-        >>> sums = retrieval_sums(rows, labels, rows, labels, ks=[1], same_set=True, part=(0, 2))
-        >>> sums["recall@1"], sums["num_queries"], sums["num_lone_queries"]
-        (1.0, 1, 1)
+        >>> features, labels = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3]]), torch.tensor([0, 0, 1])
+        >>> scores = retrieval_scores(features, labels, features, labels, ks=[1], same_set=True)
+        >>> scores["recall@1"].tolist(), scores["num_relevant"].tolist()
+        ([1.0, 1.0, 0.0], [1, 1, 0])
     """
-    ks = tuple(dict.fromkeys(ks))  # a k given twice would add up twice
+    ks = tuple(dict.fromkeys(ks))
     query, gallery = unit_pair(query, gallery)
-    query_labels = flat_labels(query_labels, len(query), "query_labels")
-    gallery_labels = flat_labels(gallery_labels, len(gallery), "gallery_labels")
+    query_labels = check_flat(query_labels, len(query), "query_labels")
+    gallery_labels = check_flat(gallery_labels, len(gallery), "gallery_labels")
     if wrong := [k for k in ks if k < 1]:
         raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
     if same_set:
         check_same_set(query_labels, gallery_labels)
 
     names = [f"{name}@{k}" for k in ks for name in ("recall", "precision")] + ["r_precision", "map@r"]
-    sums: dict[str, float] = dict.fromkeys([*names, *(["map"] if average_precision else [])], 0.0)
-    rows = torch.arange(part[0], len(query), part[1])
-    num_queries = 0
-    for ranks, found in relevant_ranks(
-        query[rows],
-        query_labels[rows],
+    names += ["map"] if average_precision else []
+    queries = torch.arange(len(query)) if queries is None else queries
+    scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
+    scores |= {name: torch.zeros(len(queries), dtype=torch.int64) for name in ("num_relevant", "first_rank")}
+    for block, ranks, found in relevant_ranks(
+        query[queries],
+        query_labels[queries],
         gallery,
         gallery_labels,
-        own_rows=rows if same_set else None,
+        own_indices=queries if same_set else None,
         nearest=None if average_precision else max(ks, default=1),
     ):
         num_relevant = found.sum(1)
         precision = torch.arange(1, ranks.shape[1] + 1) / ranks.double() * found  # P@rank of every relevant item
         in_front = ranks <= num_relevant[:, None]
         for k in ks:
-            sums[f"recall@{k}"] += (ranks[:, 0] <= k).sum().item()
-            sums[f"precision@{k}"] += ((ranks <= k) & found).sum().item() / k
-        sums["r_precision"] += ((in_front & found).sum(1) / num_relevant.double()).sum().item()
-        sums["map@r"] += ((precision * in_front).sum(1) / num_relevant).sum().item()
+            scores[f"recall@{k}"][block] = (ranks[:, 0] <= k).double()
+            scores[f"precision@{k}"][block] = ((ranks <= k) & found).sum(1).double() / k
+        scores["r_precision"][block] = (in_front & found).sum(1) / num_relevant.double()
+        scores["map@r"][block] = (precision * in_front).sum(1) / num_relevant
         if average_precision:
-            sums["map"] += (precision.sum(1) / num_relevant).sum().item()
-        num_queries += len(ranks)
-    return sums | {"num_queries": num_queries, "num_lone_queries": len(rows) - num_queries}
+            scores["map"][block] = precision.sum(1) / num_relevant
+        scores["num_relevant"][block], scores["first_rank"][block] = num_relevant, ranks[:, 0]
+    return scores
 
 
-def means(sums: Mapping[str, float]) -> dict[str, float]:
-    """Divides sums over queries by the number of these.
+def mean_scores(scores: Mapping[str, Tensor]) -> dict[str, float]:
+    """Takes the mean of each score over the queries that have a relevant item.
 
     Args:
-        sums: With ``num_queries``, the divisor, and ``num_lone_queries``; numbers ``num_...`` stay as they are.
+        scores: What :func:`retrieval_scores` returns: (Q,) fractions, and (Q,) ``num_relevant``, 0 for a query without
+            a relevant item and ``PAD`` for one that does not count at all. Other integers are passed over.
 
     Returns:
-        The means and the numbers, these as integers.
+        The mean of each fraction, and the integers ``num_queries``, how many have a relevant item, and
+        ``num_queries_without_positives``, how many have none; ``num_lone_queries`` is the older name of the latter and
+        stays for one more version.
 
     Raises:
-        ValueError: If no query was evaluated, since there is then nothing to take the mean of.
+        ValueError: If no query has a relevant item.
 
     Example:
-        >>> means({"recall@1": 3.0, "num_queries": 4, "num_lone_queries": 0})
-        {'recall@1': 0.75, 'num_queries': 4, 'num_lone_queries': 0}
+        >>> mean_scores({"recall@1": torch.tensor([1.0, 0.5, 0.0]), "num_relevant": torch.tensor([3, 1, 0])})
+        {'recall@1': 0.75, 'num_queries': 2, 'num_queries_without_positives': 1, 'num_lone_queries': 1}
     """
-    num_queries = int(sums["num_queries"])
-    check_some_relevant(num_queries, num_queries + int(sums["num_lone_queries"]))
-    return {name: int(n) if name.startswith("num_") else n / num_queries for name, n in sums.items()}
+    num_queries = int((scores["num_relevant"] > 0).sum())
+    num_without = int((scores["num_relevant"] == 0).sum())
+    check_some_relevant(num_queries, num_queries + num_without)
+    means = {name: of.sum().item() / num_queries for name, of in scores.items() if of.is_floating_point()}
+    counts = {"num_queries": num_queries, "num_queries_without_positives": num_without}
+    return means | counts | {"num_lone_queries": num_without}
 
 
 def recall_curve(
@@ -209,20 +219,33 @@ def recall_curve(
         >>> recall_curve(query, torch.tensor([7, 8]), gallery, torch.tensor([7, 8]), max_k=3).tolist()
         [0.5, 1.0, 1.0]
     """
-    query, gallery = unit_pair(query, gallery)
-    query_labels = flat_labels(query_labels, len(query), "query_labels")
-    gallery_labels = flat_labels(gallery_labels, len(gallery), "gallery_labels")
     if max_k < 1:
         raise ValueError(f"max_k must be at least 1; it is {max_k}")
-    if same_set:
-        check_same_set(query_labels, gallery_labels)
-    at_rank = torch.zeros(max_k + 2, dtype=torch.int64)  # the first relevant item's, from 0; the last entry: beyond
-    own_rows = torch.arange(len(query)) if same_set else None
-    for ranks, _ in relevant_ranks(query, query_labels, gallery, gallery_labels, own_rows=own_rows, nearest=max_k):
-        at_rank += ranks[:, 0].clamp(max=max_k + 1).bincount(minlength=max_k + 2)
-    num_queries = int(at_rank.sum())
-    check_some_relevant(num_queries, len(query))
-    return at_rank[1:-1].cumsum(0).double() / num_queries
+    sides = query, query_labels, gallery, gallery_labels
+    scores = retrieval_scores(*sides, ks=[max_k], same_set=same_set, average_precision=False)
+    return recall_at(scores["first_rank"], torch.arange(1, max_k + 1))
+
+
+def recall_at(first_rank: Tensor, ks: Tensor) -> Tensor:
+    """Computes ``recall@k`` for many k from the rank of the first relevant item of each query.
+
+    Args:
+        first_rank: (Q,) int64 ranks from 1, and 0 or less for a query that is left out.
+        ks: (K,) int64.
+
+    Returns:
+        (K,) float64 in [0, 1].
+
+    Raises:
+        ValueError: If every query is left out.
+
+    Example:
+        >>> recall_at(torch.tensor([2, 0, 1, 7]), torch.tensor([1, 2, 5])).tolist()
+        [0.3333333333333333, 0.6666666666666666, 0.6666666666666666]
+    """
+    ranks = first_rank[first_rank > 0].sort().values
+    check_some_relevant(len(ranks), len(first_rank))
+    return torch.searchsorted(ranks, ks, right=True).double() / len(ranks)
 
 
 def check_same_set(query_labels: Tensor, gallery_labels: Tensor) -> None:

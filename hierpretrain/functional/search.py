@@ -9,49 +9,53 @@ from torch import Tensor
 from hierpretrain.taxonomy import PAD
 
 
-def nearest(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bool = False) -> tuple[Tensor, Tensor]:
+def nearest(query: Tensor, gallery: Tensor, k: int, *, own_indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Finds the ``k`` gallery rows of highest cosine similarity to each query, exactly and without a (Q, G) matrix.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
         gallery: (G, D) features.
-        k: How many to return: 1 to G, or to G - 1 with ``exclude_self``.
-        exclude_self: Query ``i`` is gallery row ``i`` and is no answer to itself. It is removed by its index, so a
-            duplicate of it stays an answer.
+        k: How many to return: 1 to G, or to G - 1 with ``own_indices``.
+        own_indices: (Q,) int64, which gallery row each query is itself. It is no answer, and is removed by its index,
+            so a duplicate of it stays an answer. ``None``: no query is in the gallery.
 
     Returns:
         (Q, k) float32 cosine similarities, the highest first, and (Q, k) int64 gallery rows, both on the CPU. Equal
-        similarities stand in the order of the gallery; which of several that tie for the last places are among the
-        ``k`` is faiss's choice.
+        similarities stand in the order of the gallery; faiss chooses which of several equal ones are the last of the
+        ``k``.
 
     Raises:
-        ValueError: If features are malformed (see ``unit_rows``), differ in D, ``k`` is out of range, or
-            ``exclude_self`` meets a query and a gallery of different length.
+        ValueError: If features are malformed (see ``unit_rows``), differ in D, ``k`` is out of range, or there is not
+            one of ``own_indices`` for each query.
 
     Example:
-        >>> rows = torch.tensor([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0]])
-        >>> similarities, indices = nearest(rows, rows, 1, exclude_self=True)
+        >>> features = torch.tensor([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0]])
+        >>> similarities, indices = nearest(features, features, 1, own_indices=torch.arange(3))
         >>> indices.tolist(), [round(value, 4) for value in similarities.flatten().tolist()]
         ([[1], [0], [1]], [0.8, 0.8, 0.6])
     """
     query, gallery = unit_pair(query, gallery)
-    if exclude_self and len(query) != len(gallery):
+    if own_indices is not None and own_indices.shape != (len(query),):
         raise ValueError(
-            f"exclude_self takes query i for gallery row i, but there are {len(query)} queries and {len(gallery)} "
-            "gallery rows; pass the same rows twice"
+            f"own_indices must be ({len(query)},), the gallery row that each query is; their shape is "
+            f"{_shape(own_indices)}"
         )
-    available = len(gallery) - exclude_self
+    num_own = 0 if own_indices is None else 1
+    available = len(gallery) - num_own
     if not 1 <= k <= available:
         raise ValueError(f"k must be 1 to {available}, the gallery rows there are to find; it is {k}")
     index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(gallery.numpy())
-    found = index.search(query.numpy(), k + exclude_self)
-    similarities, indices = torch.from_numpy(found[0]), torch.from_numpy(found[1])  # (Q, k), one more to drop the query
+    found = index.search(query.numpy(), k + num_own)
+    similarities, indices = (
+        torch.from_numpy(found[0]),
+        torch.from_numpy(found[1]),
+    )  # (Q, k), or one more to drop the query
     indices, by_index = indices.sort(1)
     similarities, order = similarities.gather(1, by_index).sort(dim=1, descending=True, stable=True)
     indices = indices.gather(1, order)
-    if exclude_self:
-        drop = indices == torch.arange(len(query))[:, None]
+    if own_indices is not None:
+        drop = indices == own_indices[:, None]
         drop[~drop.any(1), -1] = True  # more than k duplicates pushed the query itself out
         similarities, indices = similarities[~drop].view(-1, k), indices[~drop].view(-1, k)
     return similarities, indices
@@ -116,7 +120,7 @@ def check_one_width(first: Tensor, second: Tensor, first_name: str, second_name:
         )
 
 
-def flat_labels(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:
+def check_flat(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:
     """Checks one column of labels.
 
     Args:
@@ -131,7 +135,7 @@ def flat_labels(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:
         ValueError: If they are no integers, not one per row, or below ``PAD``.
 
     Example:
-        >>> flat_labels(torch.tensor([4, -1], dtype=torch.int16), 2)
+        >>> check_flat(torch.tensor([4, -1], dtype=torch.int16), 2)
         tensor([ 4, -1])
     """
     if labels.shape != (num_rows,):

@@ -25,7 +25,7 @@ def tree_knn(similarities: Tensor, rows: Tensor, labels: Tensor, *, temperature:
     Args:
         similarities: (Q, K) cosines, K at least 1.
         rows: (Q, K) int64, the rows of ``labels`` that the neighbours are; ``PAD`` for none.
-        labels: (N, L) or (N, P, L) label rows of one taxonomy. A neighbour of several places votes for each of them,
+        labels: (N, L) or (N, P, L) label rows of one taxonomy. A neighbour of several paths votes for each of them,
             and once for a node that several are below: the shares of siblings may then add up to more than 1. One
             without a label votes for the root alone.
         temperature: Above 0; a small one leaves the vote to the nearest.

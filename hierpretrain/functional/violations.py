@@ -20,14 +20,14 @@ def hierarchy_violations(
     triple is violated if the cosine similarities say s_ij < s_ik; s_ij = s_ik counts half. Over the triples of all
     anchors together,
 
-    - ``violations`` is the violated share of those with l_ij > l_ik >= 1: of two relatives, the closer one is the less
-      similar. It needs two levels, and says nothing of unrelated items;
-    - ``violations@l``, for each level l, is the violated share of those with l_ij >= l > l_ik, where k may be unrelated
-      (l_ik = 0): 1 - AUC of the similarity as a detector of items of the anchor's node of level l, the anchors' AUCs
-      weighted by their numbers of triples.
+    - ``violations`` is the violated fraction of those with l_ij > l_ik >= 1: of two relatives, the closer one is the
+      less similar. It needs two levels, and says nothing of unrelated items;
+    - ``violations@l``, for each level l, is the violated fraction of those with l_ij >= l > l_ik, where k may be
+      unrelated (l_ik = 0): 1 - AUC of the similarity as a detector of items of the anchor's node of level l, the
+      anchors' AUCs weighted by their numbers of triples.
 
     0 is an order that the tree agrees with, 1 its reverse, 0.5 what random or equal embeddings get. All triples of an
-    anchor are counted, by ranking the other items and adding up those of each level that are in front: O(N log N + N L)
+    anchor are counted, by ranking the other items and counting, for each level, the items in front: O(N log N + N L)
     for each anchor, on two cores about 5 s for 2,000 anchors among 20,000 items of three levels.
 
     Args:
@@ -38,8 +38,8 @@ def hierarchy_violations(
         seed: Draws the anchors.
 
     Returns:
-        ``violations`` and ``violations@1`` to ``violations@L`` as fractions in [0, 1]; a share of no triples is left
-        out, as ``violations`` is where L = 1. The integers ``num_triples``, those of ``violations``, and
+        ``violations`` and ``violations@1`` to ``violations@L`` as fractions in [0, 1]; one of no triples is left
+        out, as ``violations`` is where L = 1. The integers ``num_triples``, of ``violations`` alone, and
         ``num_anchors``.
 
     Raises:
@@ -55,7 +55,7 @@ def hierarchy_violations(
         >>> {name: round(value, 4) for name, value in metrics.items()}
         {'violations': 0.5, 'violations@1': 0.0, 'violations@2': 0.25, 'num_triples': 2, 'num_anchors': 4}
     """
-    return violation_shares(*violation_counts(embeddings, labels, max_anchors=max_anchors, seed=seed))
+    return violation_fractions(*violation_counts(embeddings, labels, max_anchors=max_anchors, seed=seed))
 
 
 def violation_counts(
@@ -64,28 +64,28 @@ def violation_counts(
     *,
     max_anchors: int = 2000,
     seed: int = 0,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
 ) -> tuple[Tensor, int]:
-    """Counts what :func:`hierarchy_violations` takes shares of, for one of several parts of the anchors.
+    """Counts what :func:`hierarchy_violations` takes fractions of, for one of several shards of the anchors.
 
     Args:
         embeddings: (N, D) floating-point features.
         labels: (N, L) or (N, P, L) labels.
-        max_anchors: How many anchors are drawn at most, for all parts together.
-        seed: Draws the anchors, the same for every part.
-        part: (i, n): the anchors i, i + n, i + 2 n and so on are counted.
+        max_anchors: How many anchors are drawn at most, for all shards together.
+        seed: Draws the anchors, the same for every shard.
+        shard: (rank, world_size): the anchors rank, rank + world_size and so on are counted.
 
     Returns:
         (2, L + 1, L + 1) int64, where [0, p, q] is the number of triples with match levels p of j and q of k, and
         [1, p, q] twice the number of those that are violated, for p > q; and the number of anchors. Both can be added
-        up over the parts; :func:`violation_shares` makes shares of them.
+        up over the shards; :func:`violation_fractions` divides them.
 
     Raises:
         ValueError: As :func:`hierarchy_violations`, but for no triple at all.
 
     Example:
         >>> embeddings, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, -0.6]]), torch.tensor([[0], [0], [1]])
-        >>> counts, num_anchors = violation_counts(embeddings, labels, part=(0, 2))
+        >>> counts, num_anchors = violation_counts(embeddings, labels, shard=(0, 2))
         >>> counts[:, 1, 0].tolist(), num_anchors  # of anchors 0 and 2, the first has a triple: violated, twice counted
         ([1, 2], 2)
     """
@@ -97,30 +97,30 @@ def violation_counts(
     if len(anchors) > max_anchors:
         drawn = np.random.default_rng(seed).choice(len(anchors), max_anchors, replace=False)
         anchors = anchors[torch.from_numpy(np.sort(drawn))]
-    anchors = anchors[part[0] :: part[1]]
+    anchors = anchors[shard[0] :: shard[1]]
 
     num_levels = labels.shape[-1]
     triples = torch.zeros(num_levels + 1, num_levels + 1, dtype=torch.int64)
     violated = torch.zeros_like(triples)
     for _, order, _, levels in ranked_levels(rows[anchors], labels[anchors], rows, labels, anchors):
-        row, place, first, behind = _ties(order)
+        row, column, first, behind = _ties(order)
         counts = torch.stack([(levels == q).sum(1) for q in range(num_levels + 1)], 1)  # (A, L + 1)
         triples += counts.T @ counts
         for q in range(num_levels):
             up_to = torch.nn.functional.pad((levels == q).cumsum(1), (1, 0))  # (A, N + 1): k of level q in front
             twice = up_to[:, :-1] + up_to[:, 1:]
-            twice[row, place] = up_to[row, first] + up_to[row, behind]
+            twice[row, column] = up_to[row, first] + up_to[row, behind]
             violated[:, q] += torch.zeros(num_levels + 1, dtype=torch.int64).index_add_(
                 0, levels.flatten(), twice.flatten()
             )
     return torch.stack([triples, violated]), len(anchors)
 
 
-def violation_shares(counts: Tensor, num_anchors: int) -> dict[str, float]:
+def violation_fractions(counts: Tensor, num_anchors: int) -> dict[str, float]:
     """Turns the counts of :func:`violation_counts` into the result of :func:`hierarchy_violations`.
 
     Args:
-        counts: (2, L + 1, L + 1) int64, of all parts together.
+        counts: (2, L + 1, L + 1) int64, of all shards together.
         num_anchors: How many anchors they are of.
 
     Returns:
@@ -130,19 +130,19 @@ def violation_shares(counts: Tensor, num_anchors: int) -> dict[str, float]:
         ValueError: If there is no triple.
 
     Example:
-        >>> violation_shares(torch.tensor([[[0, 0], [4, 0]], [[0, 0], [2, 0]]]), 3)
+        >>> violation_fractions(torch.tensor([[[0, 0], [4, 0]], [[0, 0], [2, 0]]]), 3)
         {'violations@1': 0.25, 'num_triples': 0, 'num_anchors': 3}
     """
     triples, violated = counts
     num_levels = len(triples) - 1
     level = torch.arange(num_levels + 1)
     j, k = level[:, None], level
-    shares = {"violations": (j > k) & (k >= 1)} | {
+    compared = {"violations": (j > k) & (k >= 1)} | {
         f"violations@{m}": (j >= m) & (k < m) for m in range(1, num_levels + 1)
     }
     metrics: dict[str, float] = {
         name: int(violated[pairs].sum()) / 2 / number
-        for name, pairs in shares.items()
+        for name, pairs in compared.items()
         if (number := int(triples[pairs].sum()))
     }
     if not metrics:
@@ -150,19 +150,19 @@ def violation_shares(counts: Tensor, num_anchors: int) -> dict[str, float]:
             f"violations need an anchor with two other items, one closer in the tree; none of {num_anchors} anchors "
             "has; pass more items, or labels with more than one class"
         )
-    return metrics | {"num_triples": int(triples[shares["violations"]].sum()), "num_anchors": num_anchors}
+    return metrics | {"num_triples": int(triples[compared["violations"]].sum()), "num_anchors": num_anchors}
 
 
 def _ties(order: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns (T,) rows and places of entries that equal a neighbour in sorted (A, N) rows, and where their runs are.
+    """Returns (T,) rows and columns of entries that equal a neighbour in sorted (A, N) rows, and where their runs are.
 
-    The last two tensors are the places of a run's first entry and of the one behind its last. There are few ties, and
+    The last two tensors are the columns of a run's first entry and of the one behind its last. There are few ties, and
     to search for every entry in its row took half of the time of all.
     """
     begins = torch.ones(len(order), order.shape[1] + 1, dtype=torch.bool)  # whether a run begins, or the row has ended
     begins[:, 1:-1] = order[:, 1:] != order[:, :-1]
-    row, place = (~(begins[:, :-1] & begins[:, 1:])).nonzero().unbind(1)
+    row, column = (~(begins[:, :-1] & begins[:, 1:])).nonzero().unbind(1)
     starts = begins.flatten().nonzero()[:, 0]
-    run = torch.searchsorted(starts, row * begins.shape[1] + place, right=True)
+    run = torch.searchsorted(starts, row * begins.shape[1] + column, right=True)
     first, behind = (starts[number] - row * begins.shape[1] for number in (run - 1, run))
-    return row, place, first, behind
+    return row, column, first, behind

@@ -4,53 +4,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hierpretrain.evaluation import Embeddings
-from hierpretrain.report.places import in_several
-from hierpretrain.report.query_scores import QueryScores, Searched
+from hierpretrain.report.search import Searched
 
 
-def best_and_worst(query: Embeddings, scores: QueryScores, level: int, number: int = 6) -> tuple[list[int], list[int]]:
+def best_and_worst(searched: Searched, level: int, number: int = 6) -> tuple[list[int], list[int]]:
     """Picks the queries of highest and of lowest average precision at a level, no two of one node.
 
-    Of equally good ones those with more to find come first, then those of lower rows. A query with nothing to find is
-    in neither list, one whose ranking is perfect is not among the worst, and none is in both.
+    Of equally good ones those with more to find come first, then those that stand first. A query with nothing to find
+    is in neither list, one whose ranking is perfect is not among the worst, and none is in both.
 
     Args:
-        query: All queries.
-        scores: Of some of them.
+        searched: Queries in a gallery.
         level: A number from 1, the coarsest.
         number: How many of each.
 
     Returns:
-        Places in ``scores.rows`` of the best, the best first, and of the worst, the worst first.
+        Positions in ``searched.drawn`` of the best, the best first, and of the worst, the worst first.
 
     Example:
         >>> import torch
-        >>> from hierpretrain.report.query_scores import query_scores
+        >>> from hierpretrain.evaluation import Embeddings
+        >>> from hierpretrain.report.search import search
         >>> from hierpretrain.taxonomy import Taxonomy
         >>> tree = Taxonomy([("cat",), ("dog",)], ("kind",))
         >>> labels = tree.encode([("cat",), ("cat",), ("dog",), ("dog",)])
         >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.5], [1.0, 0.6], [0.0, 1.0]])
         >>> pets = Embeddings(features, labels, labels[:, :0], ["all"] * 4, ["a", "b", "c", "d"], tree, ())
-        >>> best_and_worst(pets, query_scores(pets, pets, same_set=True), 1)
+        >>> best_and_worst(search(pets), 1)
         ([0, 3], [2, 1])
     """
-    nodes = query.classes(level)[scores.rows].tolist()
-    precision = scores.average_precision[:, level - 1].tolist()
-    relevant = scores.num_relevant[:, level - 1].tolist()
-    there = [place for place in range(len(nodes)) if relevant[place]]
-    there.sort(key=lambda place: (-precision[place], -relevant[place], place))
+    nodes = searched.query.classes(level)[searched.drawn].tolist()
+    scores = searched.of_levels[level - 1]
+    precision, relevant = scores["map"].tolist(), scores["num_relevant"].tolist()
+    there = [i for i in range(len(nodes)) if relevant[i] > 0]
+    there.sort(key=lambda i: (-precision[i], -relevant[i], i))
     best = _one_a_node(there, nodes)[:number]
-    there = [place for place in there if precision[place] < 1 and place not in best]
-    there.sort(key=lambda place: (precision[place], -relevant[place], place))
+    there = [i for i in there if precision[i] < 1 and i not in best]
+    there.sort(key=lambda i: (precision[i], -relevant[i], i))
     return best, _one_a_node(there, nodes)[:number]
 
 
 def _one_a_node(ordered: list[int], nodes: list[int]) -> list[int]:
-    """Keeps the first place of each node."""
+    """Keeps the first position of each node."""
     first: dict[int, int] = {}
-    for place in ordered:
-        first.setdefault(nodes[place], place)
+    for i in ordered:
+        first.setdefault(nodes[i], i)
     return list(first.values())
 
 
@@ -59,14 +57,14 @@ class Example:
     """A query with its nearest neighbours.
 
     Attributes:
-        row: The query's, among all images of the report.
+        index: The query's, among all images of the report.
         average_precision: Of its ranking, in [0, 1].
         num_relevant: How many images of its node there are to find.
-        neighbours: Their rows, the nearest first, and whether each is of its node; ``None`` for one that is left out,
-            since it hangs on several nodes of the level.
+        neighbours: Their indices, the nearest first, and whether each is of its node; ``None`` for one that hangs on
+            several nodes of the level and is left out of the precision.
     """
 
-    row: int
+    index: int
     average_precision: float
     num_relevant: int
     neighbours: list[tuple[int, bool | None]]
@@ -80,10 +78,10 @@ class LevelExamples:
     best: list[Example]
     worst: list[Example]
 
-    def rows(self) -> list[int]:
-        """Returns the rows of all images that are shown."""
+    def indices(self) -> list[int]:
+        """Returns the indices of all images that are shown."""
         examples = [*self.best, *self.worst]
-        return [row for example in examples for row in (example.row, *(row for row, _ in example.neighbours))]
+        return [i for example in examples for i in (example.index, *(i for i, _ in example.neighbours))]
 
 
 def level_examples(searched: Searched, level: int, number: int = 6) -> LevelExamples:
@@ -94,20 +92,21 @@ def level_examples(searched: Searched, level: int, number: int = 6) -> LevelExam
         level: A number from 1, the coarsest.
         number: How many of each.
     """
-    scores = searched.scores
-    several = in_several(searched.gallery, level)
+    scores = searched.of_levels[level - 1]
+    several = searched.gallery.in_several(level)
+    query_indices, gallery_indices = searched.query.indices.tolist(), searched.gallery.indices.tolist()
 
-    def example(place: int) -> Example:
-        columns, shared = scores.neighbours[place].tolist(), scores.shared[place].tolist()
+    def example(i: int) -> Example:
+        columns, shared = searched.neighbours[i].tolist(), searched.shared[i].tolist()
         return Example(
-            searched.query_rows[int(scores.rows[place])],
-            float(scores.average_precision[place, level - 1]),
-            int(scores.num_relevant[place, level - 1]),
+            query_indices[int(searched.drawn[i])],
+            float(scores["map"][i]),
+            int(scores["num_relevant"][i]),
             [
-                (searched.gallery_rows[column], None if several[column] else number >= level)
+                (gallery_indices[column], None if several[column] else number >= level)
                 for column, number in zip(columns, shared, strict=True)
             ],
         )
 
-    best, worst = best_and_worst(searched.query, scores, level, number)
-    return LevelExamples(level, [example(place) for place in best], [example(place) for place in worst])
+    best, worst = best_and_worst(searched, level, number)
+    return LevelExamples(level, [example(i) for i in best], [example(i) for i in worst])

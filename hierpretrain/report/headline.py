@@ -9,11 +9,8 @@ import torch
 
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.clustering import best_clustering
-from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_sums
-from hierpretrain.functional.retrieval import means
 from hierpretrain.functional.violations import hierarchy_violations
-from hierpretrain.report.places import in_several
-from hierpretrain.report.query_scores import Searched, most_queries
+from hierpretrain.report.search import Searched
 from hierpretrain.taxonomy import PAD
 
 MOST_CLUSTERED = 10_000
@@ -54,13 +51,12 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
     recall = map_at_r = None
     note = "there is no other image to find"
     if searched is not None:
-        scores = searched.scores
-        there = int((scores.num_relevant[:, level - 1] > 0).sum())
+        there = len(searched.scores(level, "map@r"))
         note = f"no query has an image of its {images.level_name(level)} to find"
         if there:
-            recall, map_at_r = float(scores.recall(level, torch.ones(1))[0]), scores.mean_map_at_r(level)
-            several = int(in_several(searched.query, level)[scores.rows].sum())
-            note = _of(there, len(scores.rows), len(searched.query.features), several)
+            recall, map_at_r = (float(searched.scores(level, name).mean()) for name in ("recall@1", "map@r"))
+            several = int((searched.of_levels[level - 1]["num_relevant"] == PAD).sum())
+            note = _of(there, len(searched.drawn), len(searched.query.features), several)
     return [
         Number("recall@1", recall, "The share of queries whose nearest neighbour is of the same node.", note),
         Number(
@@ -123,28 +119,21 @@ def tree_numbers(images: Embeddings, searched: Searched | None, *, seed: int = 0
     """
     if not images.taxonomy.num_levels:
         return []
-    return [_h_ap(searched, seed), _violations(images, seed)]
+    return [_h_ap(searched), _violations(images, seed)]
 
 
-def _h_ap(searched: Searched | None, seed: int) -> Number:
+def _h_ap(searched: Searched | None) -> Number:
     meaning = (
         "Hierarchical average precision (Ramzi et al. 2022): average precision in which a neighbour counts the more, "
         "the more levels it shares with the query; 100 % is a ranking sorted by closeness in the tree."
     )
     if searched is None:
         return Number("H-AP", None, meaning, "there is no other image to find")
-    query, gallery = searched.query, searched.gallery
-    order = torch.arange(len(query.features))  # in which equal similarities rank
-    every = -(-len(order) // most_queries(len(gallery.features)))
-    if every > 1:
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(order)))
-    sides = [query.features[order], query.labels[order]]
-    sides += sides if searched.same_set else [gallery.features, gallery.labels]
-    sums = hierarchical_retrieval_sums(*sides, ks=(), same_set=searched.same_set, part=(0, every))
-    there, lone = int(sums["num_queries"]), int(sums["num_lone_queries"])
-    if not there:
+    scores = searched.of_tree["h_ap"][searched.of_tree["num_relevant"] > 0]
+    if not len(scores):
         return Number("H-AP", None, meaning, "no query has a relative to find")
-    return Number("H-AP", means(sums)["h_ap"], meaning, _of(there, there + lone, len(order)))
+    note = _of(len(scores), len(searched.drawn), len(searched.query.features))
+    return Number("H-AP", float(scores.mean()), meaning, note)
 
 
 def _violations(images: Embeddings, seed: int) -> Number:

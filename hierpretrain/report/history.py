@@ -25,8 +25,9 @@ def read_history(folder: str | os.PathLike[str]) -> Curves:
         folder: The work directory, or one folder of a start in it.
 
     Returns:
-        Name -> (steps, values). The step of what is logged in training is the iteration, that of what is measured by
-        validation the epoch, in a run by epochs. What is not finite is left out. Nothing, if there is no such file.
+        Name -> (steps, values). The step is the iteration of a value that is logged in training, and in a run by epochs
+        the epoch of a value that is measured by validation. What is not finite is left out.
+        Nothing, if there is no such file.
 
     Raises:
         ValueError: If a line of a file is no JSON object; the last line may be cut off, as a kill leaves it.
@@ -82,7 +83,7 @@ def _is_number(value: object) -> bool:
 
 
 def panels(curves: Curves) -> dict[str, Curves]:
-    """Sorts curves into panels: those of one quantity together, whatever level they are of.
+    """Sorts curves into panels: one quantity at all levels stands in one panel.
 
     The quantity of ``category/recall@1`` is ``recall@1`` and its line ``category``, if another level has a
     ``recall@1``, too. That of ``level/category`` is ``level``, unless ``level`` is such a line. Panels stand in the

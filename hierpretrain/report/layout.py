@@ -12,7 +12,7 @@ from hierpretrain.functional.search import nearest, unit_rows
 from hierpretrain.visualization import tsne_map
 
 MOST_BY_TSNE = 5000
-_VOTERS = 5  # nearest images of the sample that place another one
+_VOTERS = 5  # nearest images of the sample that say where another one goes
 _PCA_DIMS = 50
 _MEANING = "Neighbours are kept; the distance between far groups and the size of a group mean nothing."
 
@@ -20,8 +20,8 @@ _MEANING = "Neighbours are kept; the distance between far groups and the size of
 def positions(features: Tensor, *, most_by_tsne: int = MOST_BY_TSNE, seed: int = 0) -> tuple[NDArray[np.float32], str]:
     """Lays images out in the plane, by t-SNE as far as that is affordable.
 
-    Up to ``most_by_tsne`` images go through scikit-learn's t-SNE. More go through that of the package openTSNE where it
-    is installed (50,000 take about two minutes on two cores); where it is not, a sample does, see :func:`place_others`.
+    Up to ``most_by_tsne`` images go through scikit-learn's t-SNE. More go through openTSNE's where it is
+    installed (50,000 take about two minutes on two cores); where it is not, a sample does, see :func:`add_others`.
 
     Args:
         features: (N, D) embeddings.
@@ -32,28 +32,28 @@ def positions(features: Tensor, *, most_by_tsne: int = MOST_BY_TSNE, seed: int =
         (N, 2) float32 positions, and a sentence that says how they were found. One image or two lie on a line.
 
     Example:
-        >>> places, how = positions(torch.eye(2))
-        >>> places.tolist(), how
+        >>> found, how = positions(torch.eye(2))
+        >>> found.tolist(), how
         ([[0.0, 0.0], [1.0, 0.0]], 'Too few images for a map: they lie side by side.')
     """
     number = len(features)
     if number < 3:
-        places = np.stack([np.arange(number), np.zeros(number)], 1).astype(np.float32)
-        return places, "Too few images for a map: they lie side by side."
-    if number > most_by_tsne and (found := _open_tsne(features, seed)) is not None:
-        return found, f"Laid out by t-SNE of all {number:,} images (openTSNE). {_MEANING}"
+        found = np.stack([np.arange(number), np.zeros(number)], 1).astype(np.float32)
+        return found, "Too few images for a map: they lie side by side."
+    if number > most_by_tsne and (of_all := _open_tsne(features, seed)) is not None:
+        return of_all, f"Laid out by t-SNE of all {number:,} images (openTSNE). {_MEANING}"
     sampled, rows = tsne_map(features, seed=seed, max_points=most_by_tsne)
     if len(rows) == number:
         return sampled, f"Laid out by t-SNE of all {number:,} images. {_MEANING}"
-    places = place_others(features, sampled, torch.from_numpy(rows), seed=seed)
-    return places, (
+    found = add_others(features, sampled, torch.from_numpy(rows), seed=seed)
+    return found, (
         f"Laid out by t-SNE of {len(rows):,} images drawn at random; each of the other {number - len(rows):,} lies "
         f"where its nearest of these do (pip install openTSNE lays out all). {_MEANING}"
     )
 
 
-def place_others(features: Tensor, sampled: NDArray[np.float32], rows: Tensor, *, seed: int = 0) -> NDArray[np.float32]:
-    """Places images on the map of a sample of them.
+def add_others(features: Tensor, sampled: NDArray[np.float32], rows: Tensor, *, seed: int = 0) -> NDArray[np.float32]:
+    """Puts images on the map of a sample of them.
 
     Each goes to the median, of each coordinate, of its five nearest of the sample, so that one of these that lies
     elsewhere does not pull it into the void between two groups; and a little aside, at random, so that it does not hide
@@ -66,23 +66,23 @@ def place_others(features: Tensor, sampled: NDArray[np.float32], rows: Tensor, *
         seed: Of the steps aside.
 
     Returns:
-        (N, 2) float32 positions; those of the sample are as they were.
+        (N, 2) float32 positions; the sample keeps its positions.
 
     Example:
         >>> features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.01]])
-        >>> places = place_others(features, np.float32([[0, 0], [0, 0]]), torch.tensor([0, 1]))
-        >>> places.tolist()
+        >>> found = add_others(features, np.float32([[0, 0], [0, 0]]), torch.tensor([0, 1]))
+        >>> found.tolist()
         [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     is_other = torch.ones(len(features), dtype=torch.bool)
     is_other[rows] = False
     _, voters = nearest(features[is_other], features[rows], min(_VOTERS, len(rows)))
-    places = np.empty((len(features), 2), np.float32)
-    places[rows.numpy()] = sampled
+    found = np.empty((len(features), 2), np.float32)
+    found[rows.numpy()] = sampled
     aside = np.random.default_rng(seed).normal(size=(len(voters), 2))
     gap = np.ptp(sampled, axis=0).mean() / np.sqrt(len(features)) / 2
-    places[is_other.numpy()] = np.median(sampled[voters.numpy()], axis=1) + gap * aside
-    return places
+    found[is_other.numpy()] = np.median(sampled[voters.numpy()], axis=1) + gap * aside
+    return found
 
 
 def _open_tsne(features: Tensor, seed: int) -> NDArray[np.float32] | None:

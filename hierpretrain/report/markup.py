@@ -10,7 +10,7 @@ from html import escape
 
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.report.headline import Number
-from hierpretrain.report.query_scores import Searched
+from hierpretrain.report.search import Searched
 from hierpretrain.report.siblings import Confusion
 from hierpretrain.report.thumbnails import Thumbnails
 from hierpretrain.taxonomy import Taxonomy
@@ -123,7 +123,7 @@ def missing(
     no_labels = _NO_LABELS if not tree.num_levels else ""
     alone = "There is no other image." if number < 2 else ""
     nothing = ""
-    if searched is not None and not (searched.scores.num_relevant > 0).any():
+    if searched is not None and not any((of_level["num_relevant"] > 0).any() for of_level in searched.of_levels):
         nothing = "No query shares a node with any image of the gallery."
     no_search = "" if searched is not None else "There is no other image to find."
     siblings = "" if confusion else "No node has two children with images."

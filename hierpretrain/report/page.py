@@ -21,8 +21,8 @@ from hierpretrain.report.examples import level_examples
 from hierpretrain.report.headline import level_numbers, tree_numbers
 from hierpretrain.report.history import panels, read_history
 from hierpretrain.report.layout import positions
-from hierpretrain.report.neighbours import nearest_others
-from hierpretrain.report.query_scores import search
+from hierpretrain.report.nearest_images import nearest_others
+from hierpretrain.report.search import search
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.report.thumbnails import thumbnails
 from hierpretrain.report.tree_quality import tree_quality
@@ -112,18 +112,18 @@ def write_report(
     step(f"laying {len(shown):,} images out on a map")
     if len(shown) < number:
         similarities, neighbours = nearest_others(images.features[shown], _NEIGHBOURS)
-    places, how = positions(images.features[shown], seed=seed)
+    coordinates, how = positions(images.features[shown], seed=seed)
 
     # the page numbers the images on the map first, then others that are examples
-    rows = list(dict.fromkeys([*shown.tolist(), *(row for level in examples for row in level.rows())]))
+    rows = list(dict.fromkeys([*shown.tolist(), *(i for level in examples for i in level.indices())]))
     numbers = {row: i for i, row in enumerate(rows)}
-    in_examples = sorted({numbers[row] for level in examples for row in level.rows()})
+    in_examples = sorted({numbers[i] for level in examples for i in level.indices()})
     step("reading the images for their thumbnails")
     paths = [images.paths[row] for row in rows]
     large = thumbnails([paths[i] for i in in_examples], largest=_LARGE, budget=max_bytes // 10)
     data = {
         "images": page_data.of_images(images, rows),
-        "map": page_data.of_map(places),
+        "map": page_data.of_map(coordinates),
         "neighbours": page_data.of_neighbours(similarities, neighbours),
         "flat": page_data.of_flat_columns(images, rows),
         "tree": page_data.of_tree(tree, quality),

@@ -13,8 +13,8 @@ from torch import Tensor
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.report.embed_data import packed, short_paths
 from hierpretrain.report.examples import Example, LevelExamples
-from hierpretrain.report.places import deepest_nodes, node_numbers
-from hierpretrain.report.query_scores import Searched
+from hierpretrain.report.image_nodes import deepest_nodes, node_numbers
+from hierpretrain.report.search import Searched
 from hierpretrain.report.siblings import Confusion
 from hierpretrain.report.tree_quality import LevelQuality
 from hierpretrain.taxonomy import PAD, Taxonomy
@@ -37,15 +37,15 @@ def of_images(images: Embeddings, rows: Sequence[int]) -> dict[str, Any]:
     return {
         "paths": short_paths([images.paths[row] for row in rows]),
         "leaves": _int32(leaves),
-        "places": leaves.shape[1],
+        "paths_per_image": leaves.shape[1],
         "splits": packed(splits),
         "split_names": names,
     }
 
 
-def of_map(places: NDArray[np.float32]) -> dict[str, Any]:
-    """Returns the coordinates of (S, 2) places."""
-    return {"x": packed(places[:, 0]), "y": packed(places[:, 1])}
+def of_map(positions: NDArray[np.float32]) -> dict[str, Any]:
+    """Returns the coordinates of (S, 2) positions."""
+    return {"x": packed(positions[:, 0]), "y": packed(positions[:, 1])}
 
 
 def of_neighbours(similarities: Tensor, neighbours: Tensor) -> dict[str, Any]:
@@ -128,10 +128,10 @@ def of_recall(tree: Taxonomy, searched: Searched | None) -> list[dict[str, Any]]
         {
             "name": name,
             "ks": ks,
-            "values": [round(value, 5) for value in searched.scores.recall(level, torch.tensor(ks)).tolist()],
+            "values": [round(value, 5) for value in searched.recall(level, torch.tensor(ks)).tolist()],
         }
         for level, name in enumerate(tree.level_names, start=1)
-        if (searched.scores.num_relevant[:, level - 1] > 0).any()
+        if len(searched.scores(level, "first_rank"))
     ]
 
 
@@ -140,10 +140,10 @@ def of_examples(tree: Taxonomy, examples: Sequence[LevelExamples], numbers: Mapp
 
     def of(example: Example) -> dict[str, Any]:
         return {
-            "image": numbers[example.row],
+            "image": numbers[example.index],
             "average_precision": example.average_precision,
             "num_relevant": example.num_relevant,
-            "neighbours": [[numbers[row], right] for row, right in example.neighbours],
+            "neighbours": [[numbers[i], right] for i, right in example.neighbours],
         }
 
     return [

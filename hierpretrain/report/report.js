@@ -61,9 +61,9 @@ function ancestorAt(node, level) {
 
 // ---------------------------------------------------------------- the images
 const leaves = unpacked(data.images.leaves);
-const numPlaces = data.images.places;
+const pathsPerImage = data.images.paths_per_image;
 const splits = unpacked(data.images.splits);
-const leavesOf = (image) => Array.from(leaves.subarray(image * numPlaces, (image + 1) * numPlaces)).filter((leaf) => leaf !== NONE);
+const leavesOf = (image) => Array.from(leaves.subarray(image * pathsPerImage, (image + 1) * pathsPerImage)).filter((leaf) => leaf !== NONE);
 const labelOf = (image) => leavesOf(image).map((leaf) => pathOf(leaf).join(" › ")).join(" · ") || "";
 const shortLabelOf = (image) => leavesOf(image).map((leaf) => tree.names[leaf]).join(" · ") || "";
 const isOn = (image, node) => leavesOf(image).some((leaf) => ancestorAt(leaf, levelOf[node]) === node);
@@ -295,7 +295,7 @@ function showOnMap(node) {
 function drawRecall() {
   if (!data.recall.length) return;
   byId("recall-plot").style.height = "400px";
-  byId("recall-note").textContent = numPlaces > 1 ? `${LEFT_OUT}.` : "";
+  byId("recall-note").textContent = pathsPerImage > 1 ? `${LEFT_OUT}.` : "";
   const traces = data.recall.map((curve, at) => ({
     x: curve.ks,
     y: curve.values.map((value) => 100 * value),
@@ -413,7 +413,7 @@ function drawSiblings() {
   const shares = found.counts.map((row, a) => columns.map((_, b) => (totals[a] ? row[b] / totals[a] : null)));
   const hover = found.counts.map((row, a) => columns.map((name, b) =>
     `${plain(names[a])} → ${plain(name)}<br>${number(row[b])} of ${number(totals[a])} images`));
-  const places = columns.map((_, at) => at);
+  const ticks = columns.map((_, at) => at);
   const labels = columns.map((name) => plain(shortened(name, 22)));
   const few = columns.length <= 14;
   const written = shares.map((row) => row.map((share) => (few && share ? percent(share) : "")));
@@ -421,14 +421,14 @@ function drawSiblings() {
   byId("siblings-plot").style.height = Math.max(260, 150 + 30 * width) + "px";
   Plotly.react("siblings-plot", [{
     type: "heatmap",
-    x: places, y: places.slice(0, width), z: shares, text: written, texttemplate: "%{text}", customdata: hover,
+    x: ticks, y: ticks.slice(0, width), z: shares, text: written, texttemplate: "%{text}", customdata: hover,
     hovertemplate: "%{customdata}, %{z:.0%}<extra></extra>",
     colorscale: [[0, colour("--card")], [0.15, colour("--accent-soft")], [1, colour("--accent")]],
     zmin: 0, zmax: 1, xgap: 1, ygap: 1,
     colorbar: { tickformat: ".0%", thickness: 12, outlinewidth: 0, len: Math.min(1, 200 / (30 * width + 60) + 0.2) },
   }], layout({
-    xaxis: { tickvals: places, ticktext: labels, tickangle: -45, side: "bottom", showgrid: false, zeroline: false, title: { text: "nearest neighbour" } },
-    yaxis: { tickvals: places.slice(0, width), ticktext: labels.slice(0, width), autorange: "reversed", showgrid: false, zeroline: false },
+    xaxis: { tickvals: ticks, ticktext: labels, tickangle: -45, side: "bottom", showgrid: false, zeroline: false, title: { text: "nearest neighbour" } },
+    yaxis: { tickvals: ticks.slice(0, width), ticktext: labels.slice(0, width), autorange: "reversed", showgrid: false, zeroline: false },
   }), config).then(() => Plotly.Plots.resize("siblings-plot"));
   const parent = found.parent === NONE ? "the root" : pathOf(found.parent).join(" › ");
   byId("siblings-note").textContent =
@@ -475,7 +475,7 @@ function drawQueries() {
       rows.push(element("div", { class: "query" }, asked, ...query.neighbours.map(([image, right]) => shot(image, right === null ? "neither" : right ? "right" : "wrong"))));
     }
   }
-  if (numPlaces > 1) rows.push(element("p", { class: "note" }, `${LEFT_OUT}: it has no mark.`));
+  if (pathsPerImage > 1) rows.push(element("p", { class: "note" }, `${LEFT_OUT}: it has no mark.`));
   byId("queries-rows").replaceChildren(...rows);
 }
 

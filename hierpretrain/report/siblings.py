@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.report.neighbours import nearest_inside
-from hierpretrain.report.places import places
+from hierpretrain.report.image_nodes import image_nodes
+from hierpretrain.report.nearest_images import nearest_inside
 from hierpretrain.taxonomy import PAD
 
 MOST_ROWS = 30
@@ -56,7 +56,7 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int 
         One for each node of which at least two children have images, by level and then id, the root's first.
 
     Example:
-        >>> from hierpretrain.report.neighbours import nearest_others
+        >>> from hierpretrain.report.nearest_images import nearest_others
         >>> from hierpretrain.taxonomy import Taxonomy
         >>> tree = Taxonomy([("cat",), ("dog",)], ("kind",))
         >>> labels = tree.encode([("cat",), ("cat",), ("dog",)])
@@ -68,7 +68,7 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int 
     """
     found = []
     for level in range(images.taxonomy.num_levels):
-        rows, children = places(images, level + 1)
+        rows, children = image_nodes(images, level + 1)
         table = images.taxonomy.rows(level + 1)
         parents = table[children, level - 1] if level else torch.zeros_like(children)
         for parent, at in _groups(parents):
@@ -79,7 +79,7 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int 
 
 
 def _groups(ids: Tensor) -> list[tuple[int, Tensor]]:
-    """Returns each id with the places where it stands, ascending both."""
+    """Returns each id with the positions where it stands, both ascending."""
     order = ids.argsort(stable=True)
     values, counts = ids[order].unique_consecutive(return_counts=True)
     return list(zip(values.tolist(), order.split(counts.tolist()), strict=True))

@@ -31,7 +31,7 @@ class Thumbnails:
         side: Of a picture, in pixels.
         columns: Pictures in a row, and rows on a sheet.
         sheets: WebP files.
-        unread: Places of images that could not be read: there is a grey square.
+        unread: Indices of images that could not be read: there is a grey square.
     """
 
     side: int
@@ -97,16 +97,16 @@ def _fitting(paths: Sequence[str], largest: int, budget: int) -> tuple[int, tupl
 
 
 def _tiles(paths: Sequence[str], side: int, log: Callable[[str], object]) -> tuple[np.ndarray, list[int]]:
-    """Returns (N, side, side, 3) pictures, and the places of those that could not be read."""
+    """Returns (N, side, side, 3) pictures, and the indices of the images that could not be read."""
     tiles = np.empty((len(paths), side, side, 3), np.uint8)
     unread = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(paths), 5000):  # in turns, so that no more pictures wait to be stored
             part = paths[start : start + 5000]
-            for place, tile in enumerate(pool.map(lambda path: _tile(path, side), part), start):
+            for i, tile in enumerate(pool.map(lambda path: _tile(path, side), part), start):
                 if tile is None:
-                    unread.append(place)
-                tiles[place] = _GREY if tile is None else tile
+                    unread.append(i)
+                tiles[i] = _GREY if tile is None else tile
             if len(paths) > 5000:
                 log(f"  {start + len(part):,} of {len(paths):,} thumbnails")
     return tiles, unread

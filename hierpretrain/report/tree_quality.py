@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.report.places import places
+from hierpretrain.report.image_nodes import image_nodes
 from hierpretrain.taxonomy import PAD
 
 
@@ -58,7 +58,7 @@ def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
 
 def _level_quality(images: Embeddings, nearest: Tensor, level: int) -> LevelQuality:
     num_nodes = images.taxonomy.num_nodes(level)
-    rows, nodes = places(images, level)
+    rows, nodes = image_nodes(images, level)
     found = images.nodes(level).reshape(len(images.labels), -1)[nearest[rows]]  # (M, P)
     right = (found == nodes[:, None]).any(1)
     other = first_node(found)

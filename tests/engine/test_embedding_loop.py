@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
 
 from hierpretrain.apis import build_runner, load_config
+from hierpretrain.engine import RecallCurveHook, embedding_loop
 from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.evaluation import EmbeddingEvaluator, KNNMetric, RetrievalMetric
 from hierpretrain.models import HierarchicalContrastive
 from tests import distributed
 from tests.datasets.trees import write_inshop
@@ -58,6 +61,8 @@ def test_images_are_embedded_once_for_one_encoder_and_once_more_for_another(insh
     assert embeddings.shape == (len(first.test_dataloader.dataset), 512)
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(len(embeddings)))
     picture = (tmp_path / "recall.csv").read_text()
+    assert not first.test_loop.evaluator.keep
+    assert first.test_loop.evaluator._embeddings is None  # nothing is held afterwards
 
     again = runner(inshop, tmp_path)
     again.model.load_state_dict(first.model.state_dict())
@@ -81,6 +86,45 @@ def test_images_are_embedded_once_for_one_encoder_and_once_more_for_another(insh
     fewer.model.load_state_dict(first.model.state_dict())
     fewer.test()
     assert len(kept(tmp_path)) == 4
+
+
+def test_metrics_pictures_and_the_file_get_one_object(inshop, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(RecallCurveHook, "draw", lambda hook, embedded, path: seen.append(embedded))
+    monkeypatch.setattr(embedding_loop, "_save", lambda path, embedded: seen.append(embedded))
+    for metric in (RetrievalMetric, KNNMetric):
+
+        def observed(metric, embedded, shard, work=metric.map):
+            seen.append(embedded)
+            return work(metric, embedded, shard)
+
+        monkeypatch.setattr(metric, "map", observed)
+    first = runner(inshop, tmp_path)
+    assert isinstance(first.test_loop.evaluator, EmbeddingEvaluator)
+    first.test()
+    assert len(seen) == 4
+    assert all(embedded is seen[0] for embedded in seen)
+
+
+@pytest.mark.parametrize("cache", [None, "embeddings"])
+def test_what_mmengine_s_own_evaluator_measures_is_the_same(inshop, tmp_path, cache):
+    first = runner(inshop, tmp_path, **{"test_cfg.cache": cache})
+    first.test_loop.evaluator = Evaluator(first.test_loop.evaluator.metrics)
+    first.test_loop.evaluator.dataset_meta = first.test_dataloader.dataset.metainfo
+    metrics = first.test()
+    again = runner(inshop, tmp_path / "again")
+    again.model.load_state_dict(first.model.state_dict())
+    assert again.test() == metrics
+
+
+def test_an_evaluator_of_one_s_own_cannot_have_pictures(inshop, tmp_path):
+    class Mine(Evaluator):
+        pass
+
+    first = runner(inshop, tmp_path)
+    first.test_loop.evaluator = Mine([])
+    with pytest.raises(ValueError, match=r"pictures and kept embeddings need an EmbeddingEvaluator, not Mine: write"):
+        first.test()
 
 
 def test_the_curve_is_that_of_the_metric(inshop, tmp_path):

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import re
 import sys
@@ -18,8 +19,11 @@ def test_metrics_of_a_level_share_a_line():
     )
 
 
+NUMBERS = itertools.count()
+
+
 def runner(**scalars):
-    hub = MessageHub.get_instance(f"test_log_lines_{id(scalars)}")
+    hub = MessageHub.get_instance(f"test_log_lines_{next(NUMBERS)}")
     for name, values in scalars.items():
         for value in values:
             hub.update_scalar(name.replace("__", "/"), value)

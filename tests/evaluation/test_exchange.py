@@ -1,3 +1,4 @@
+import inspect
 import itertools
 
 import numpy as np
@@ -5,15 +6,8 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hierpretrain.evaluation import (
-    ClusteringMetric,
-    EmbeddingMetric,
-    HierarchicalRetrievalMetric,
-    KNNMetric,
-    RetrievalMetric,
-    ViolationMetric,
-    exchange,
-)
+from hierpretrain.evaluation import EmbeddingEvaluator, RetrievalMetric, exchange
+from hierpretrain.registry import METRICS
 from hierpretrain.taxonomy import Taxonomy
 from tests.distributed import run
 
@@ -43,28 +37,27 @@ def samples(indices, change=None):
 
 
 def metrics():
-    return [
-        RetrievalMetric(["coarse", "fine", "name"], ks=(1, 5)),
-        RetrievalMetric(["fine"], query="test", gallery="train", average_precision=False, prefix="part"),
-        HierarchicalRetrievalMetric(ks=(5,)),
-        ClusteringMetric(["fine"], within=[("fine", "coarse")]),
-        ViolationMetric(max_anchors=50),
-        KNNMetric(["fine"], train="train", test="test"),
+    """Every registered metric with all that it can look at, and a part of the images."""
+    levels = {"levels": ["coarse", "fine", "name"], "within": [("fine", "coarse")], "train": "train", "test": "test"}
+    options = levels | {"ks": (1, 5), "max_anchors": 50, "device": "cpu"}
+    kinds = [kind for kind in METRICS.module_dict.values() if kind.__module__.startswith("hierpretrain.evaluation")]
+    every = [
+        kind(
+            prefix=kind.__name__,
+            **{name: options[name] for name in options.keys() & inspect.signature(kind).parameters},
+        )
+        for kind in kinds
     ]
+    return [*every, RetrievalMetric(["fine"], query="test", gallery="train", average_precision=False, prefix="part")]
 
 
 def evaluate(made, dealt, change=None):
-    """Evaluates as MMEngine's evaluator does: all metrics see all batches, and are then read one after the other."""
-    for metric in made:
-        metric.dataset_meta = META
+    """Evaluates as a loop does: batch by batch."""
+    evaluator = EmbeddingEvaluator(made)
+    evaluator.dataset_meta = META
     for start in range(0, len(dealt), 7):
-        batch = samples(dealt[start : start + 7], change)
-        for metric in made:
-            metric.process({}, batch)
-    found = {}
-    for metric in made:
-        found |= metric.evaluate(NUMBER)
-    return found
+        evaluator.process(samples(dealt[start : start + 7], change))
+    return evaluator.evaluate(NUMBER)
 
 
 def dealt_to(rank, world_size):
@@ -80,14 +73,9 @@ def check_equal_to_one_process(rank, world_size, expected):
     found = evaluate(metrics(), dealt_to(rank, world_size))
     assert found.keys() == expected.keys()
     assert found == pytest.approx(expected, rel=0, abs=1e-12)
-    assert len(gathered) == 6  # one exchange of six columns for six metrics
-    assert EmbeddingMetric._exchange._last is None  # nothing is held afterwards
+    assert len(gathered) == 6  # one exchange of six columns for all metrics
     uneven = list(range(NUMBER)) if rank == 0 else []  # a process without any image
     assert evaluate(metrics(), uneven) == pytest.approx(expected, rel=0, abs=1e-12)
-    # two evaluations of different images, side by side
-    first, second = metrics()[:1], metrics()[:1]
-    apart = evaluate(first, dealt_to(rank, world_size)[:10])
-    assert evaluate(second, dealt_to(rank, world_size)) != apart
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -101,26 +89,26 @@ def check_errors(rank, world_size):
             features[:] = torch.nan
 
     with pytest.raises(ValueError, match=r"must be finite; row \d+ has NaN or infinity"):
-        evaluate(metrics()[:1], dealt_to(rank, world_size), diverge)
+        evaluate([RetrievalMetric(["fine"])], dealt_to(rank, world_size), diverge)
 
     def widen(features):
         if rank == 1:
             features.resize_(NUMBER, 5)
 
     with pytest.raises(ValueError, match="processes must have embedded images of one shape"):
-        evaluate(metrics()[:1], dealt_to(rank, world_size), widen)
+        evaluate([RetrievalMetric(["fine"])], dealt_to(rank, world_size), widen)
     broken = RetrievalMetric(["fine"])
     if rank == 1:
-        broken.share = lambda *_: 1 / 0
+        broken.map = lambda *_: 1 / 0
     error, message = (ZeroDivisionError, "division") if rank == 1 else (ValueError, "process 1 of 2 .*ZeroDivision")
     with pytest.raises(error, match=message):
         evaluate([broken], dealt_to(rank, world_size))
     with pytest.raises(ValueError, match="no embedded image to evaluate"):
-        evaluate(metrics()[:1], [])
+        evaluate([RetrievalMetric(["fine"])], [])
     with pytest.raises(ValueError, match="at least one query must have a relevant gallery item; none of 2 has"):
         evaluate([RetrievalMetric(["fine"], query="test")], [[0], [3]][rank])
     # and none is out of step
-    assert evaluate(metrics()[:1], dealt_to(rank, world_size))["coarse/num_queries"] == NUMBER
+    assert evaluate([RetrievalMetric(["coarse"])], dealt_to(rank, world_size))["coarse/num_queries"] == NUMBER
 
 
 def test_an_error_on_one_process_is_one_on_all():
@@ -129,15 +117,5 @@ def test_an_error_on_one_process_is_one_on_all():
 
 def test_one_process_exchanges_nothing():
     columns = {"embedding": np.zeros((2, 3))}
-    assert exchange.Exchange()(lambda: columns) is columns
+    assert exchange.gather(lambda: columns) is columns
     assert exchange.on_all(lambda: 3) == [3]
-
-
-def test_a_metric_of_one_s_own_needs_only_measure():
-    class Count(EmbeddingMetric):
-        def measure(self, embedded):
-            return {"number": len(embedded.paths)}
-
-    assert evaluate([Count(prefix="my")], list(range(NUMBER))) == {"my/number": NUMBER}
-    with pytest.raises(NotImplementedError, match="EmbeddingMetric must define measure, or share and merge"):
-        evaluate([EmbeddingMetric()], [0])

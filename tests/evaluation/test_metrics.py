@@ -7,6 +7,7 @@ from mmpretrain.structures import DataSample
 
 from hierpretrain.evaluation import (
     ClusteringMetric,
+    EmbeddingEvaluator,
     Embeddings,
     HierarchicalRetrievalMetric,
     KNNMetric,
@@ -46,10 +47,11 @@ def samples(splits):
 
 
 def evaluate(metric, made, meta=META):
-    metric.dataset_meta = meta
+    evaluator = EmbeddingEvaluator(metric)
+    evaluator.dataset_meta = meta
     for start in range(0, len(made), 3):
-        metric.process({}, [sample.to_dict() for sample in made[start : start + 3]])
-    return metric.evaluate(len(made))
+        evaluator.process(made[start : start + 3])
+    return evaluator.evaluate(len(made))
 
 
 SEPARATE = ["query", "gallery"] * 5
@@ -63,7 +65,7 @@ def test_queries_are_searched_for_in_the_gallery_at_every_level_and_in_flat_colu
         query, gallery = torch.tensor(classes)[0::2], torch.tensor(classes)[1::2]
         expected = retrieval_metrics(FEATURES[0::2], query, FEATURES[1::2], gallery, ks=(1, 2))
         assert {key: metrics[f"{level}/{key}"] for key in expected} == expected
-    assert metrics["fine/num_lone_queries"] == 1
+    assert metrics["fine/num_queries_without_positives"] == metrics["fine/num_lone_queries"] == 1
 
 
 def test_without_a_gallery_every_image_is_a_query_among_the_others():
@@ -98,6 +100,8 @@ def test_embeddings_know_names_and_classes():
     assert embedded.names("name") == [str(label) for label in FLAT]
     assert embedded.classes(2).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, PAD, PAD]
     assert embedded.paths == [f"{i}.png" for i in range(10)]
+    assert embedded.indices.tolist() == list(range(10))
+    assert embedded.of("gallery").indices.tolist() == [1, 3, 5, 7, 9]
     with pytest.raises(ValueError, match="no level 'colour'"):
         embedded.classes("colour")
 
@@ -164,14 +168,12 @@ def test_the_class_of_an_image_of_several_paths_is_the_one_that_they_agree_on():
     assert embedded.classes("fine").tolist() == [0, 0, PAD, PAD, PAD, PAD]
     assert embedded.nodes("fine").tolist() == [[0, PAD], [0, PAD], [1, 3], [PAD, PAD], [0, 1], [PAD, PAD]]
     assert embedded.classes("name").tolist() == embedded.nodes("name").tolist() == [0] * 6
-    left, num_left_out = embedded.of_one_class("coarse")
-    assert (left.paths, num_left_out) == (["0.png", "3.png", "4.png", "5.png"], 2)  # one without a class stays
-    assert left.labels.tolist() == embedded.labels[[0, 3, 4, 5]].tolist()
-    assert left.features.tolist() == features[[0, 3, 4, 5]].tolist()
-    assert embedded.of_one_class("name") == (embedded, 0)
-    only_forked = embedded._rows([1, 2])
+    assert embedded.in_several("coarse").tolist() == [False, True, True, False, False, False]
+    assert not embedded.in_several("name").any()
+    only_forked = embedded._select([1, 2])
+    assert only_forked.indices.tolist() == [1, 2]
     with pytest.raises(ValueError, match="every image is in several classes of 'coarse'; measure another level or all"):
-        only_forked.of_one_class(1)
+        RetrievalMetric([1]).map(only_forked, (0, 1))
 
 
 def test_an_image_of_several_classes_is_neither_query_nor_answer_at_that_level():
@@ -202,7 +204,7 @@ def test_an_image_of_several_classes_is_neither_query_nor_answer_at_that_level()
     # by hand: both queries of the coarse level find their own first; of the fine one, (a, y) stands before (a, x) for
     # the first query and behind it for the last, and (b, x) has none
     assert metrics["coarse/recall@1"] == 1
-    assert (metrics["fine/num_queries"], metrics["fine/num_lone_queries"]) == (2, 1)
+    assert (metrics["fine/num_queries"], metrics["fine/num_queries_without_positives"]) == (2, 1)
     assert metrics["fine/map"] == pytest.approx((1 / 2 + 1) / 2)
     among_all = RetrievalMetric(["coarse"], query=["query", "gallery"])
     assert evaluate(among_all, forked(paths, features, splits))["coarse/num_ambiguous"] == 2  # each counted once
@@ -331,8 +333,3 @@ def test_splits_on_both_sides_are_an_error():
         embedded.of("query")
     with pytest.raises(ValueError, match=r"tested on what it learned; \['seen_test'\] are in both"):
         KNNMetric(["fine"], train="seen_test", test=["seen_test"])
-
-
-def test_metrics_share_the_embedding_of_an_image():
-    sample = part_samples()[0].to_dict()
-    assert np.shares_memory(collect(sample)["embedding"], collect(sample)["embedding"])

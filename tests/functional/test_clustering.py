@@ -11,7 +11,6 @@ from hierpretrain.functional.clustering import (
     clustering_metrics,
     mean_over_parents,
     nmi_by_parent,
-    nmi_in_parents,
 )
 from hierpretrain.taxonomy import PAD
 from tests.reference import metrics as reference
@@ -81,18 +80,19 @@ def test_no_row_starts_two_clusters_while_another_is_left():
     assert clustering._plus_plus(rows[:1].repeat(5, 0), 3, np.random.default_rng(0)).shape == (3, 4)  # all are one
 
 
-@pytest.mark.parametrize("parts", [2, 3, 5])
-def test_the_best_of_all_parts_is_the_best_start(parts):
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_the_best_of_all_shards_is_the_best_start(world_size):
     rows, labels = blobs(0.4)
-    found = [best_clustering(rows, labels, part=(i, parts)) for i in range(parts)]
-    assert min(found, key=lambda of_part: of_part[0]) == best_clustering(rows, labels)
-    assert sum(total == float("inf") for (total, _), _ in found) == max(0, parts - 3)
+    found = [best_clustering(rows, labels, shard=(rank, world_size)) for rank in range(world_size)]
+    assert min(found, key=lambda of_shard: of_shard[0]) == best_clustering(rows, labels)
+    assert sum(total == float("inf") for (total, _), _ in found) == max(0, world_size - 3)
     parents = labels // 2
     by_parent = {}
-    for i in range(parts):
-        by_parent |= nmi_by_parent(rows, labels, parents, part=(i, parts))
+    for rank in range(world_size):
+        by_parent |= nmi_by_parent(rows, labels, parents, shard=(rank, world_size))
     assert by_parent == nmi_by_parent(rows, labels, parents)
-    assert (mean_over_parents(by_parent), 3) == nmi_in_parents(rows, labels, parents)
+    metrics = clustering_metrics(rows, labels, parents=parents)
+    assert (mean_over_parents(by_parent), 3) == (metrics["nmi_in_parent"], metrics["num_parents"])
 
 
 def test_all_items_are_clustered_not_a_sample():

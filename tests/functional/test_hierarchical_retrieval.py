@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from hierpretrain.functional import hierarchical_retrieval, hierarchical_retrieval_metrics, retrieval_metrics
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.taxonomy import PAD, prefix_ids
 from tests.conftest import random_labels
 from tests.functional.test_retrieval import FAN
@@ -51,6 +52,25 @@ def test_equals_the_oracle(monkeypatch, relevance, ties, same_set, ragged, block
     )
 
 
+@pytest.mark.parametrize("same_set", [False, True])
+def test_scores_of_chosen_queries_are_those_of_each_query_alone(same_set):
+    gallery = random_set(0, 30, ties=True)
+    query = gallery if same_set else random_set(1, 14, ties=True, branching=3)
+    chosen = torch.randperm(len(query[0]))[:11]
+    scores = hierarchical_retrieval_scores(*query, *gallery, ks=(3,), same_set=same_set, queries=chosen)
+    heights = reference.hierarchical_retrieval_metrics(*query, *gallery, ks=(3,), same_set=same_set)["lca_height@1"]
+    every = hierarchical_retrieval_scores(*query, *gallery, ks=(3,), same_set=same_set)
+    assert every["lca_height@1"][every["num_relevant"] > 0].mean() == pytest.approx(heights)
+    for name, values in scores.items():
+        assert values.tolist() == pytest.approx(every[name][chosen].tolist(), abs=1e-12)
+    for i in range(len(query[0])):
+        order = reference.ranking(query[0][i].double(), gallery[0].double(), i if same_set else None)
+        levels = [reference.shared_depth(query[1][i], gallery[1][j]) for j in order]
+        relevant = sum(level > 0 for level in levels)
+        assert every["num_relevant"][i] == relevant
+        assert every["ndcg"][i] == pytest.approx(reference.ndcg(levels) if relevant else 0)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_trees_equal_the_oracle_and_stay_in_0_to_1(seed):
     levels = 1 + seed % 5
@@ -85,6 +105,7 @@ def test_by_hand():
             "ndcg@3": (3 + 7 / 2) / (7 + 3 / 1.584962500721156 + 1 / 2),
             "lca_height@1": 1,
             "num_queries": 1,
+            "num_queries_without_positives": 0,
             "num_lone_queries": 0,
         }
     )
@@ -152,9 +173,9 @@ def test_self_is_removed_by_index_and_its_duplicate_stays():
 def test_lone_queries_and_those_without_a_label_are_counted():
     labels = torch.tensor([[0, 0], [0, 1], [PAD, PAD], [PAD, PAD], [1, 2]])
     metrics = hierarchical_retrieval_metrics(FAN, labels, FAN, labels, same_set=True)
-    assert (metrics["num_queries"], metrics["num_lone_queries"], metrics["h_ap"]) == (2, 3, 1.0)
+    assert (metrics["num_queries"], metrics["num_queries_without_positives"], metrics["h_ap"]) == (2, 3, 1.0)
     metrics = hierarchical_retrieval_metrics(FAN, labels, FAN, labels)
-    assert (metrics["num_queries"], metrics["num_lone_queries"], metrics["asi"]) == (3, 2, 1.0)
+    assert (metrics["num_queries"], metrics["num_queries_without_positives"], metrics["asi"]) == (3, 2, 1.0)
     assert type(metrics["num_queries"]) is int
 
 

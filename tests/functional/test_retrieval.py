@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 from hierpretrain.functional import ranking
-from hierpretrain.functional.retrieval import means, recall_curve, retrieval_metrics, retrieval_sums
+from hierpretrain.functional.retrieval import mean_scores, recall_curve, retrieval_metrics, retrieval_scores
 from hierpretrain.taxonomy import PAD
 from tests.reference import metrics as reference
 
@@ -29,10 +29,10 @@ def assert_same(actual, expected):
 WAYS = {  # how the ranks are found: constants of the module
     "candidates": {},  # all of them, since the gallery is small
     "small tiles": dict(_QUERIES=7, _TILE=50, _SAMPLE=9, _FLOOR=3),
-    "both": dict(_FLOOR=3, _SHARE=4, _SAMPLE=20, _PICKED=40),
-    "counted": dict(_FLOOR=1, _SHARE=10**9, _FEW=1000, _BLOCK=700),
-    "counted and sorted": dict(_FLOOR=1, _SHARE=4, _MANY=0, _FEW=2, _BLOCK=700),
-    "sorted": dict(_FLOOR=1, _SHARE=10**9, _FEW=1, _BLOCK=1),
+    "both": dict(_FLOOR=3, _FRACTION=4, _SAMPLE=20, _PICKED=40),
+    "counted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1000, _BLOCK=700),
+    "counted and sorted": dict(_FLOOR=1, _FRACTION=4, _MANY=0, _FEW=2, _BLOCK=700),
+    "sorted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1, _BLOCK=1),
 }
 
 
@@ -55,8 +55,24 @@ def test_equals_the_oracle(monkeypatch, ties, same_set, classes, way):
         del expected["map"]
         options = dict(ks=ks, same_set=same_set, average_precision=False)
         assert_same(retrieval_metrics(*query, *gallery, **options), expected)
-        parts = [retrieval_sums(*query, *gallery, **options, part=(i, 3)) for i in range(3)]
-        assert_same(means({name: sum(sums[name] for sums in parts) for name in parts[0]}), expected)
+        shards = [
+            retrieval_scores(*query, *gallery, **options, queries=torch.arange(i, len(query[0]), 3)) for i in range(3)
+        ]
+        assert_same(mean_scores({name: torch.cat([of[name] for of in shards]) for name in shards[0]}), expected)
+
+
+@pytest.mark.parametrize("same_set", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_of_chosen_queries_are_those_of_each_query_alone(monkeypatch, same_set, way):
+    choose(monkeypatch, way)
+    gallery = random_set(12, 60, 9, ties=True)
+    query = gallery if same_set else random_set(13, 25, 11, ties=True)
+    chosen = torch.randperm(len(query[0]))[:17]
+    scores = retrieval_scores(*query, *gallery, ks=(1, 3), same_set=same_set, queries=chosen)
+    for slot, i in enumerate(chosen.tolist()):
+        score = reference.query_score(*query, *gallery, i, ks=(1, 3), same_set=same_set)
+        expected = score or dict.fromkeys(scores, 0)
+        assert {name: values[slot].item() for name, values in scores.items()} == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -135,6 +151,7 @@ def test_by_hand():
             "map@r": (1 / 2 + 2 / 3) / 3,
             "map": (1 / 2 + 2 / 3 + 3 / 5) / 3,
             "num_queries": 1,
+            "num_queries_without_positives": 0,
             "num_lone_queries": 0,
         },
     )
@@ -145,12 +162,12 @@ def test_a_k_given_twice_counts_once():
     assert of_first_row([1, 0, 1, 0, 0], ks=(1, 1))["recall@1"] == 1
 
 
-def test_pad_equals_nothing_and_lone_queries_are_counted():
+def test_pad_equals_nothing_and_queries_without_positives_are_counted():
     labels = torch.tensor([1, 1, PAD, PAD, 2])
     metrics = retrieval_metrics(FAN, labels, FAN, labels, same_set=True)
-    assert (metrics["num_queries"], metrics["num_lone_queries"], metrics["map"]) == (2, 3, 1.0)
+    assert (metrics["num_queries"], metrics["num_queries_without_positives"], metrics["map"]) == (2, 3, 1.0)
     metrics = retrieval_metrics(FAN, labels, FAN, labels)
-    assert (metrics["num_queries"], metrics["num_lone_queries"]) == (3, 2)
+    assert (metrics["num_queries"], metrics["num_queries_without_positives"]) == (3, 2)
     assert type(metrics["num_queries"]) is int
 
 

@@ -5,8 +5,8 @@ from sklearn.neighbors import NearestNeighbors
 from hierpretrain.functional.search import (
     check_features,
     check_finite,
+    check_flat,
     check_one_width,
-    flat_labels,
     nearest,
     unit_rows,
 )
@@ -21,7 +21,7 @@ def features(seed, rows, dim=6):
 def test_equals_the_oracle(exclude_self):
     gallery = features(0, 30)
     query = gallery if exclude_self else features(1, 9)
-    similarities, indices = nearest(query, gallery, 7, exclude_self=exclude_self)
+    similarities, indices = nearest(query, gallery, 7, own_indices=torch.arange(30) if exclude_self else None)
     expected_similarities, expected = reference.nearest(query, gallery, 7, exclude_self=exclude_self)
     assert indices.equal(expected)
     assert similarities.dtype == torch.float32
@@ -41,10 +41,18 @@ def test_equals_scikit_learn():
 @pytest.mark.parametrize("k", [1, 2])
 def test_self_is_removed_by_index_and_duplicates_stay(copies, k):
     rows = torch.tensor([[1.0, 0.0]]).repeat(copies, 1)
-    similarities, indices = nearest(rows, rows, k, exclude_self=True)
+    similarities, indices = nearest(rows, rows, k, own_indices=torch.arange(copies))
     assert similarities.eq(1).all()
     assert (indices != torch.arange(copies)[:, None]).all()
     assert all(len(set(row)) == k for row in indices.tolist())
+
+
+def test_queries_that_are_some_of_the_gallery_are_no_answers_to_themselves():
+    gallery, own = features(0, 30), torch.tensor([7, 29, 3])
+    found = nearest(gallery[own], gallery, 5, own_indices=own)
+    every = nearest(gallery, gallery, 5, own_indices=torch.arange(30))
+    assert found[1].equal(every[1][own])
+    torch.testing.assert_close(found[0], every[0][own])
 
 
 def test_ties_stand_in_the_order_of_the_gallery():
@@ -83,12 +91,12 @@ def test_length_device_type_and_gradient_of_a_row_do_not_matter():
         (torch.ones(3, 2), torch.ones(3, 4), dict(k=1), "one D; they have 2 and 4"),
         (torch.ones(3, 2), torch.ones(3, 2), dict(k=4), "k must be 1 to 3, .*it is 4"),
         (torch.ones(3, 2), torch.ones(3, 2), dict(k=0), "k must be 1 to 3, .*it is 0"),
-        (torch.ones(3, 2), torch.ones(3, 2), dict(k=3, exclude_self=True), "k must be 1 to 2, .*it is 3"),
+        (torch.ones(3, 2), torch.ones(3, 2), dict(k=3, own_indices=torch.arange(3)), "k must be 1 to 2, .*it is 3"),
         (
             torch.ones(2, 2),
             torch.ones(3, 2),
-            dict(k=1, exclude_self=True),
-            "2 queries and 3 gallery rows; pass the same",
+            dict(k=1, own_indices=torch.arange(3)),
+            r"own_indices must be \(2,\), the gallery row that each query is; their shape is \(3,\)",
         ),
     ],
 )
@@ -124,7 +132,7 @@ def test_zero_names_the_row():
 )
 def test_malformed_labels(labels, message):
     with pytest.raises(ValueError, match=message):
-        flat_labels(labels, 3)
+        check_flat(labels, 3)
 
 
 def test_checks_pass_what_is_well_and_name_what_is_not():

@@ -98,7 +98,8 @@ def hierarchical_retrieval_metrics(
         score["lca_height@1"] = least_lca_height(label, gallery_labels[order[0]], paths)
         scores.append(score)
     means = {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
-    return means | {"num_queries": len(scores), "num_lone_queries": lone}
+    numbers = {"num_queries": len(scores), "num_queries_without_positives": lone, "num_lone_queries": lone}
+    return means | numbers
 
 
 def mistake_metrics(predicted, labels, distances, *, ks):

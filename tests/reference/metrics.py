@@ -23,27 +23,32 @@ def relevance(query, query_label, gallery, gallery_labels, left_out=None):
     return [int(query_label != PAD and query_label == gallery_labels[j]) for j in order]
 
 
+def query_score(query, query_labels, gallery, gallery_labels, i, *, ks, same_set=False):
+    """The scores of query ``i``; nothing if it has no relevant item."""
+    query_label, gallery_labels = int(query_labels[i]), gallery_labels.tolist()
+    rel = relevance(query[i].double(), query_label, gallery.double(), gallery_labels, i if same_set else None)
+    r = sum(rel)
+    if r == 0:
+        return {}
+    precision_at = [sum(rel[: rank + 1]) / (rank + 1) for rank in range(len(rel))]
+    score = {}
+    for k in ks:
+        score[f"recall@{k}"] = float(any(rel[:k]))
+        score[f"precision@{k}"] = sum(rel[:k]) / k
+    score["r_precision"] = sum(rel[:r]) / r
+    score["map@r"] = sum(rel[rank] * precision_at[rank] for rank in range(r)) / r
+    score["map"] = sum(rel[rank] * precision_at[rank] for rank in range(len(rel))) / r
+    return score | {"num_relevant": r, "first_rank": rel.index(1) + 1}
+
+
 def retrieval_metrics(query, query_labels, gallery, gallery_labels, *, ks=(1, 10), same_set=False):
-    query, gallery = query.double(), gallery.double()
-    query_labels, gallery_labels = query_labels.tolist(), gallery_labels.tolist()
-    scores, lone = [], 0
-    for i, label in enumerate(query_labels):
-        rel = relevance(query[i], label, gallery, gallery_labels, i if same_set else None)
-        r = sum(rel)
-        if r == 0:
-            lone += 1
-            continue
-        precision_at = [sum(rel[: rank + 1]) / (rank + 1) for rank in range(len(rel))]
-        score = {}
-        for k in ks:
-            score[f"recall@{k}"] = float(any(rel[:k]))
-            score[f"precision@{k}"] = sum(rel[:k]) / k
-        score["r_precision"] = sum(rel[:r]) / r
-        score["map@r"] = sum(rel[rank] * precision_at[rank] for rank in range(r)) / r
-        score["map"] = sum(rel[rank] * precision_at[rank] for rank in range(len(rel))) / r
-        scores.append(score)
-    means = {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
-    return means | {"num_queries": len(scores), "num_lone_queries": lone}
+    sides = query, query_labels, gallery, gallery_labels
+    scores = [query_score(*sides, i, ks=ks, same_set=same_set) for i in range(len(query))]
+    scores, lone = [score for score in scores if score], scores.count({})
+    names = [name for name in scores[0] if name not in ("num_relevant", "first_rank")]
+    means = {name: sum(score[name] for score in scores) / len(scores) for name in names}
+    numbers = {"num_queries": len(scores), "num_queries_without_positives": lone, "num_lone_queries": lone}
+    return means | numbers
 
 
 def nmi(a, b):

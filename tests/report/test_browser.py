@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from hierpretrain.report import write_report
-from hierpretrain.report.neighbours import nearest_others
+from hierpretrain.report.nearest_images import nearest_others
 from tests.report.browser import CHROMIUM, DRIVER, Page, open_browser
 from tests.report.sets import embedded
 

@@ -12,7 +12,7 @@ from hierpretrain.functional import (
 )
 from hierpretrain.report import headline
 from hierpretrain.report.headline import level_numbers, tree_numbers
-from hierpretrain.report.query_scores import search
+from hierpretrain.report.search import search
 from hierpretrain.taxonomy import prefix_ids
 from tests.report.sets import embedded, random_set, unlabelled
 
@@ -31,7 +31,7 @@ def test_numbers_of_a_level_are_those_of_the_metrics():
         assert numbers["recall@1"].value == pytest.approx(metrics["recall@1"])
         assert numbers["MAP@R"].value == pytest.approx(metrics["map@r"])
         assert numbers["NMI"].value == pytest.approx(clustering_metrics(*sides)["nmi"])
-        lone = f"; {metrics['num_lone_queries']} more have nothing to find"
+        lone = f"; {metrics['num_queries_without_positives']} more have nothing to find"
         assert numbers["MAP@R"].note == f"{metrics['num_queries']} queries{lone}"
         known = int((images.labels[:, level - 1] >= 0).sum())
         assert numbers["NMI"].note == f"{known} images"
@@ -43,18 +43,17 @@ def test_images_of_several_nodes_are_left_out_as_metrics_do(separate):
     images = random_set(3, number=80, places=3, splits=splits)
     metrics = {}
     for metric in (RetrievalMetric([1, 2]), ClusteringMetric([1, 2]), HierarchicalRetrievalMetric(), ViolationMetric()):
-        metrics |= metric.merge([metric.share(images, (0, 1))])
+        metrics |= metric.reduce([metric.map(images, (0, 1))])
     searched = search(images)
     for level in (1, 2):
         numbers = by_name(level_numbers(images, level, searched))
         assert numbers["recall@1"].value == pytest.approx(metrics[f"{level}/recall@1"])
         assert numbers["MAP@R"].value == pytest.approx(metrics[f"{level}/map@r"])
         assert numbers["NMI"].value == pytest.approx(metrics[f"{level}/nmi"])
-        asked, left_out = searched.query.of_one_class(level)
+        left_out = int(searched.query.in_several(level).sum())
         assert left_out > 1
         words = numbers["MAP@R"].note.split("; ")
         assert words[-1] == f"{left_out} of several nodes are left out"
-        assert len(searched.query.features) - left_out == len(asked.features)
         assert words[0] == f"{metrics[f'{level}/num_queries']} queries"
     of_tree = by_name(tree_numbers(images, searched))
     assert of_tree["H-AP"].value == pytest.approx(metrics["h_ap"])
@@ -64,7 +63,7 @@ def test_images_of_several_nodes_are_left_out_as_metrics_do(separate):
 def test_violations_are_of_as_many_anchors_as_the_metric_draws():
     images = random_set(0, number=2800)
     metric = ViolationMetric()
-    expected = metric.merge([metric.share(images, (0, 1))])
+    expected = metric.reduce([metric.map(images, (0, 1))])
     number = by_name(tree_numbers(images, None))["violations"]
     assert number.value == expected["violations"]
     labelled = int((images.labels[:, 0] >= 0).sum())
@@ -76,7 +75,7 @@ def test_equal_similarities_rank_as_in_the_metric():
     images = random_set(4, number=60)
     images = replace(images, features=images.features.sign())  # many are equal
     metric = HierarchicalRetrievalMetric()
-    expected = metric.merge([metric.share(images, (0, 1))])["h_ap"]
+    expected = metric.reduce([metric.map(images, (0, 1))])["h_ap"]
     assert by_name(tree_numbers(images, search(images)))["H-AP"].value == pytest.approx(expected, abs=1e-12)
 
 
@@ -97,11 +96,10 @@ def test_numbers_of_the_tree_are_those_of_the_metrics(separate):
 def test_numbers_of_a_sample_say_so_and_are_near(monkeypatch):
     images = random_set(2, number=400)
     whole = by_name(tree_numbers(images, search(images)))
-    monkeypatch.setattr(headline, "most_queries", lambda num_items: num_items // 4)
     monkeypatch.setattr(headline, "MOST_CLUSTERED", 150)
     searched = search(images, max_queries=100)
     numbers = by_name(level_numbers(images, 1, searched))
-    asked = int((searched.scores.num_relevant[:, 0] > 0).sum())
+    asked = len(searched.scores(1, "map@r"))
     assert numbers["MAP@R"].note.startswith(f"{asked} queries (of 100 drawn from 400)")
     known = int((images.labels[:, 0] >= 0).sum())
     assert numbers["NMI"].note == f"150 images drawn from {known}"

@@ -12,8 +12,8 @@ from PIL import Image
 
 from hierpretrain.report import page as page_module
 from hierpretrain.report import write_report
-from hierpretrain.report.neighbours import nearest_others
-from hierpretrain.report.query_scores import search
+from hierpretrain.report.nearest_images import nearest_others
+from hierpretrain.report.search import search
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.report.tree_quality import tree_quality
 from tests.report.sets import LEVELS, embedded, random_set, unlabelled
@@ -95,18 +95,18 @@ def test_the_page_holds_the_numbers_of_its_parts(tmp_path):
         assert all(path_of(child)[:-1] == parent for child in told["children"])
         assert len(parent) == found.level
 
-    scores = search(images).scores
+    searched = search(images)
     for level, curve in enumerate(data["recall"], start=1):
         assert curve["name"] == LEVELS[level - 1]
         assert curve["ks"] == list(range(1, 40))
-        assert curve["values"] == pytest.approx(scores.recall(level, torch.arange(1, 40)).tolist(), abs=1e-5)
-    assert f"{100 * scores.mean_map_at_r(1):.1f} %" in page.texts["overview"]
+        assert curve["values"] == pytest.approx(searched.recall(level, torch.arange(1, 40)).tolist(), abs=1e-5)
+    assert f"{100 * searched.scores(1, 'map@r').mean():.1f} %" in page.texts["overview"]
 
 
 def test_the_head_says_of_how_many_images_each_number_is_and_what_it_means(tmp_path, no_map):
     images = random_set(0, number=30, places=2)
     page, _ = written(images, tmp_path)
-    left_out = images.of_one_class(1)[1]
+    left_out = int(images.in_several(1).sum())
     assert left_out > 1
     assert f"{left_out} of several nodes are left out" in page.texts["overview"]
     assert f"NMI: {int((images.classes(1) >= 0).sum())} images" in page.texts["overview"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hierpretrain.report.neighbours import nearest_others
+from hierpretrain.report.nearest_images import nearest_others
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.taxonomy import PAD
 from tests.reference.report import sibling_confusion as oracle

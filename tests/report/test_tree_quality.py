@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from hierpretrain.report.neighbours import nearest_others
-from hierpretrain.report.places import deepest_nodes, node_numbers
+from hierpretrain.report.image_nodes import deepest_nodes, node_numbers
+from hierpretrain.report.nearest_images import nearest_others
 from hierpretrain.report.tree_quality import tree_quality
 from hierpretrain.taxonomy import PAD
 from tests.reference.report import tree_quality as oracle

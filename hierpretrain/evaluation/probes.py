@@ -1,4 +1,4 @@
-"""The registered classifiers on frozen embeddings: linear layers, and a vote of the nearest neighbours."""
+"""The registered probes: classifiers on frozen embeddings, linear layers and a vote of the nearest neighbours."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _MANY_CLASSES = 50  # of more, the precision of each is no result of its own
 
 
 def _disjoint(train: Splits, test: Splits) -> list[str]:
-    """Returns all split tags, once it has checked that none is of both sides."""
+    """Returns all split tags; raises a ValueError if a split is on both sides."""
     if both := set(as_tags(train)) & set(as_tags(test)):
         raise ValueError(f"a classifier must not be tested on what it learned; {sorted(both)} are in both")
     return [*as_tags(train), *as_tags(test)]
 
 
 class _Classifier(EmbeddingMetric):
-    """Learns classes from the embeddings of some splits and names them for others."""
+    """Learns classes from the embeddings of some splits and predicts them for others."""
 
     name = ""
-    max_ranked: int | None = None  # how many of its predictions are always there
+    max_ranked: int | None = None  # how many of its predictions every image has; None: all
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class _Classifier(EmbeddingMetric):
 
     @abstractmethod
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
-        """Returns (Q, k) classes of (Q, D) embeddings, the best first, after a look at (N, D) of (N,) classes."""
+        """Predicts (Q, k) classes of (Q, D) embeddings, the best first, from (N, D) embeddings of (N,) classes."""
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
         """Returns the metrics of all collected images."""
@@ -84,13 +84,13 @@ class LinearProbeMetric(_Classifier):
         train: Splits that the layer learns from.
         test: Splits that it is tested on.
         ks: The k of top-k accuracy.
-        epochs: As in paper A.
-        seed: Of its batches.
+        epochs: How often the layer sees every training image; 40 in paper A.
+        seed: Orders the training images.
         device: Where the layer is trained; by default on a GPU if there is one.
         mistakes: Whether the distance of mistakes in the tree is measured as well, see
             :func:`hierpretrain.functional.mistake_metrics`; this takes memory of the square of the number of classes.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     name = "linear"
@@ -130,11 +130,11 @@ class KNNMetric(_Classifier):
         train: Splits whose images vote.
         test: Splits that it is tested on.
         ks: The k of top-k accuracy.
-        neighbours: How many vote.
-        temperature: Of the weights of their votes.
-        mistakes: As for :class:`LinearProbeMetric`, of the first prediction alone.
+        neighbours: How many nearest training images vote.
+        temperature: A vote has the weight ``exp(cosine / temperature)``.
+        mistakes: Whether the distance of mistakes in the tree is measured as well, of the first prediction alone.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     name = "knn"
@@ -158,7 +158,7 @@ class KNNMetric(_Classifier):
         self.neighbours, self.temperature = neighbours, temperature
 
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
-        """Has the neighbours vote."""
+        """Predicts the classes with the most votes."""
         options = dict(neighbours=self.neighbours, temperature=self.temperature)
         return knn_classify(train, classes, test, k=max(self.ks), **options)
 
@@ -167,8 +167,8 @@ class KNNMetric(_Classifier):
 class AveragePrecisionMetric(EmbeddingMetric):
     """Average precision of the scores of one linear softmax layer on frozen embeddings, by the recipe of paper B.
 
-    The layer is that of :func:`hierpretrain.functional.linear_scores`, the numbers are those of
-    :func:`hierpretrain.functional.average_precision_metrics`, named ``<level>/map``, ``<level>/map_images``,
+    The layer is trained by :func:`hierpretrain.functional.linear_scores`. The numbers come from
+    :func:`hierpretrain.functional.average_precision_metrics` and are named ``<level>/map``, ``<level>/map_images``,
     ``<level>/map_micro``, ``<level>/precision`` and so on, its accuracy ``<level>/linear_top1``, and the AP of each
     class that has a test image ``<level>/ap/<class>``. A class is called by its node's name, by the whole path, joined
     by ``/``, where several nodes of the level have that name, or by the flat label column's value; by its number where
@@ -183,17 +183,17 @@ class AveragePrecisionMetric(EmbeddingMetric):
         train: Splits that the layer learns from.
         test: Splits that it is tested on.
         optimizer: ``'adam'``, or ``'sgd'`` with momentum 0.9.
-        epochs: As in paper B, and so are the next two.
-        batch_size: Images a step.
-        lr: The learning rate.
-        weight_decay: Of the weights.
-        cosine: Whether the rate falls to 0 along half a cosine.
-        scaling: Of the embeddings, see :func:`hierpretrain.functional.linear_scores`.
-        seed: Of the batches.
+        epochs: How often the layer sees every training image; 4 in paper B.
+        batch_size: Images a step; 64 in paper B.
+        lr: The learning rate; 1e-3 in paper B.
+        weight_decay: The L2 penalty on the weights.
+        cosine: Whether the learning rate falls to 0 along half a cosine.
+        scaling: How the embeddings are scaled; see :func:`hierpretrain.functional.linear_scores`.
+        seed: Orders the training images.
         device: Where the layer is trained; by default on a GPU if there is one.
         per_class: Whether each class's AP is a result; by default where at most 50 classes have a test image.
         prefix: Stands, with a slash, before the names of the results.
-        collect_device: As every metric of MMEngine has; processes exchange on the device of their backend.
+        collect_device: See :class:`EmbeddingMetric`.
     """
 
     def __init__(
@@ -238,11 +238,11 @@ class AveragePrecisionMetric(EmbeddingMetric):
 
 
 def _class_names(embedded: Embeddings, level: int | str) -> dict[int, str]:
-    """Returns what to call each class, by its id; nothing if the data set does not say."""
+    """Returns the name of each class, by its id; nothing if the data set does not tell the names."""
     if level in embedded.flat_names:
         return dict(enumerate(embedded.flat_values.get(str(level), ())))
     tree = embedded.taxonomy
-    rows = tree.rows(level)
-    paths = [tuple(tree.name(above, node) for above, node in enumerate(row, start=1)) for row in rows.tolist()]
-    times = Counter(path[-1] for path in paths)
-    return {node: path[-1] if times[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}
+    labels = tree.rows(level).tolist()
+    paths = [tuple(tree.name(above, node) for above, node in enumerate(row, start=1)) for row in labels]
+    counts = Counter(path[-1] for path in paths)
+    return {node: path[-1] if counts[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}

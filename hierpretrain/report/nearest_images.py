@@ -17,7 +17,7 @@ def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k: How many to find, at least 1; of fewer others, all are.
 
     Returns:
-        (N, K) cosine similarities, the highest first, and (N, K) int64 rows, K = min(k, N - 1).
+        (N, K) cosine similarities, the highest first, and (N, K) int64 indices, K = min(k, N - 1).
 
     Example:
         >>> nearest_others(torch.tensor([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0]]), 1)[1].tolist()
@@ -28,21 +28,21 @@ def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, len(features) - 1)
     if k < 1:
         return torch.empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
-    return nearest(features, features, k, exclude_self=True)
+    return nearest(features, features, k, own_indices=torch.arange(len(features)))
 
 
 def nearest_inside(features: Tensor, rows: Tensor, neighbours: Tensor) -> Tensor:
-    """Finds the nearest other image of each image among those of one part of the tree.
+    """Finds the nearest other image of each image among the images of one part of the tree.
 
     Most have one among the neighbours that are known already; only the others are searched for.
 
     Args:
         features: (N, D) embeddings.
-        rows: (R,) different rows, of the part's images.
-        neighbours: (N, K) rows of the nearest images of each image among all, the nearest first, without itself.
+        rows: (R,) different indices of the part's images.
+        neighbours: (N, K) indices of the nearest other images of each image, the nearest first.
 
     Returns:
-        (R,) int64: the row of the nearest of the others in ``rows``; ``PAD`` if there is no other.
+        (R,) int64: the index of the nearest of the others in ``rows``; ``PAD`` if there is no other.
 
     Example:
         >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0]])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hierpretrain.evaluation import AveragePrecisionMetric
+from hierpretrain.evaluation import AveragePrecisionMetric, EmbeddingEvaluator
 from hierpretrain.functional import average_precision_metrics, linear_probe, linear_scores
 from hierpretrain.registry import METRICS
 from hierpretrain.taxonomy import PAD, Taxonomy
@@ -32,13 +32,14 @@ TRAIN, TEST = ([i for i, split in enumerate(SPLITS) if split == name] for name i
 
 
 def evaluate(metric, meta=NAMED, rows=range(90)):
-    metric.dataset_meta = meta
+    evaluator = EmbeddingEvaluator(metric)
+    evaluator.dataset_meta = meta
     for i in rows:
         sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=SPLITS[i])).set_gt_label(LABELS[i])
         sample.set_field(CONCEPTS[i : i + 1], "flat_label")
         sample.set_field(FEATURES[i], "embedding")
-        metric.process({}, [sample.to_dict()])
-    return metric.evaluate(len(rows))
+        evaluator.process([sample])
+    return evaluator.evaluate(len(rows))
 
 
 def expected_of(column, **recipe):
@@ -101,9 +102,9 @@ def test_each_class_is_a_result_of_its_own_if_there_are_few(monkeypatch):
 
     assert named() == named(per_class=True) == {f"all/part/ap/{name}" for name in ("nave", "portal", "tower")}
     assert named(per_class=False) == set()
-    monkeypatch.setattr("hierpretrain.evaluation.classification._MANY_CLASSES", 3)
+    monkeypatch.setattr("hierpretrain.evaluation.probes._MANY_CLASSES", 3)
     assert len(named()) == 3
-    monkeypatch.setattr("hierpretrain.evaluation.classification._MANY_CLASSES", 2)
+    monkeypatch.setattr("hierpretrain.evaluation.probes._MANY_CLASSES", 2)
     assert named() == set()
     assert len(named(per_class=True)) == 3
 

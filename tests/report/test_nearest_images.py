@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hierpretrain.report.neighbours import nearest_inside, nearest_others
+from hierpretrain.report.nearest_images import nearest_inside, nearest_others
 from hierpretrain.taxonomy import PAD
 from tests.reference.report import nearest_among
 from tests.report.sets import random_set

@@ -9,42 +9,28 @@ from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 
-def places(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
-    """Lists where images hang at a level; an image of several paths hangs on each of their nodes.
+def image_nodes(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
+    """Lists the nodes of a level that images hang on; an image of several paths hangs on a node of each.
 
     Args:
         images: N images.
         level: A number from 1, the coarsest.
 
     Returns:
-        (M,) int64 rows of images and (M,) int64 nodes, every pair once, ascending by row and then by node. An image
-        whose paths all end above the level has no pair.
+        (M,) int64 indices of images and (M,) int64 nodes, every pair once, ascending by image and then by node. An
+        image whose paths all end above the level has no pair.
 
     Example:
         >>> tree = Taxonomy([("fruit", "tomato"), ("vegetable", "tomato")], ("kind", "crop"))
         >>> labels = tree.encode([[("fruit", "tomato"), ("vegetable", "tomato")], ("fruit",)])
         >>> tomatoes = Embeddings(torch.eye(2), labels, labels[:, 0, :0], ["all"] * 2, ["a", "b"], tree, ())
-        >>> [pairs.tolist() for pairs in places(tomatoes, 1)]
+        >>> [pairs.tolist() for pairs in image_nodes(tomatoes, 1)]
         [[0, 0, 1], [0, 1, 0]]
     """
     nodes = images.nodes(level).reshape(len(images.labels), -1)  # (N, P)
     rows, columns = (nodes != PAD).nonzero().unbind(1)
     pairs = torch.stack([rows, nodes[rows, columns]], 1).unique(dim=0)
     return pairs[:, 0], pairs[:, 1]
-
-
-def in_several(images: Embeddings, level: int) -> Tensor:
-    """Returns whether an image hangs on several nodes of a level, and so has no class there: (N,) bool.
-
-    Example:
-        >>> tree = Taxonomy([("fruit", "tomato"), ("vegetable", "tomato")], ("kind", "crop"))
-        >>> labels = tree.encode([[("fruit", "tomato"), ("vegetable", "tomato")], ("fruit",)])
-        >>> tomatoes = Embeddings(torch.eye(2), labels, labels[:, 0, :0], ["all"] * 2, ["a", "b"], tree, ())
-        >>> in_several(tomatoes, 1).tolist()
-        [True, False]
-    """
-    there = images.nodes(level).reshape(len(images.labels), -1).amax(1) != PAD
-    return there & (images.classes(level) == PAD)
 
 
 def node_numbers(tree: Taxonomy) -> list[int]:

@@ -1,0 +1,135 @@
+"""A search for the queries of a report in its gallery, scored by the functions that the metrics are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.evaluation.embeddings import Splits
+from hierpretrain.evaluation.metrics import scores_at_level
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
+from hierpretrain.functional.retrieval import recall_at
+from hierpretrain.functional.search import nearest
+from hierpretrain.taxonomy import PAD, paired_depth
+
+MOST_PAIRS = 10**8
+"""Of queries and gallery items that are compared: 10,000 images are all queries, of 50,000 only 2,000 are."""
+
+_SCORES = ("recall@1", "map@r", "map", "num_relevant", "first_rank")  # that the report has
+
+
+def most_queries(num_items: int) -> int:
+    """Returns how many queries can be afforded in a gallery: 1,000 at least.
+
+    Example:
+        >>> most_queries(50_000), most_queries(1_000_000)
+        (2000, 1000)
+    """
+    return max(1000, MOST_PAIRS // num_items)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search among the images of a report, of which S of Q queries are scored.
+
+    Attributes:
+        query: Q images that are searched with; their ``indices`` are among all images of the report.
+        gallery: G images that are searched for; their ``indices`` likewise.
+        same_set: Query and gallery are the same images, and none is an answer to itself.
+        drawn: (S,) int64, which of the Q queries are scored, ascending.
+        of_levels: The scores of the S queries at each level, the coarsest first, as
+            :func:`hierpretrain.evaluation.metrics.scores_at_level` returns them.
+        of_tree: The scores of the S queries over all levels, as ``hierarchical_retrieval_scores`` returns them.
+        neighbours: (S, K) int64, the nearest images of the gallery, the nearest first.
+        shared: (S, K) int64, how many levels they share with the query.
+    """
+
+    query: Embeddings
+    gallery: Embeddings
+    same_set: bool
+    drawn: Tensor
+    of_levels: Sequence[Mapping[str, Tensor]]
+    of_tree: Mapping[str, Tensor]
+    neighbours: Tensor
+    shared: Tensor
+
+    def scores(self, level: int, name: str) -> Tensor:
+        """Returns a score at a level (a number from 1) of each of the S queries that has a relevant item."""
+        scores = self.of_levels[level - 1]
+        return scores[name][scores["num_relevant"] > 0]
+
+    def recall(self, level: int, ks: Tensor) -> Tensor:
+        """Returns recall@k at a level (a number from 1) for (K,) ranks: (K,) float64 in [0, 1]."""
+        return recall_at(self.scores(level, "first_rank"), ks)
+
+
+def search(
+    images: Embeddings,
+    query: Splits | None = None,
+    gallery: Splits | None = None,
+    *,
+    k: int = 8,
+    max_queries: int | None = None,
+    seed: int = 0,
+) -> Searched | None:
+    """Searches for the queries, or for a sample of them, in the whole gallery.
+
+    Args:
+        images: All images.
+        query: Splits of the queries, as for :meth:`Embeddings.search`.
+        gallery: Splits of the gallery.
+        k: How many neighbours of each query to keep; all, if there are fewer.
+        max_queries: Of more queries, so many are drawn; by default :func:`most_queries`.
+        seed: Draws the queries.
+
+    Returns:
+        The search; ``None`` if there are no labels, or no image but the query.
+
+    Raises:
+        ValueError: If a split has no image, as :meth:`Embeddings.search`.
+
+    Example:
+        >>> from hierpretrain.taxonomy import Taxonomy
+        >>> tree = Taxonomy([("cat",), ("dog",)], ("kind",))
+        >>> labels = tree.encode([("cat",), ("cat",), ("dog",)])
+        >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.5], [1.0, 0.6]])
+        >>> pets = Embeddings(features, labels, labels[:, :0], ["all"] * 3, ["a", "b", "c"], tree, ())
+        >>> searched = search(pets)
+        >>> searched.scores(1, "first_rank").tolist(), searched.recall(1, torch.arange(1, 3)).tolist()
+        ([1, 2], [0.5, 1.0])
+    """
+    numbered = replace(images, indices=torch.arange(len(images.features)))
+    asked, offered, same_set = numbered.search(query, gallery)
+    number, available = len(asked.features), len(offered.features) - same_set
+    if not images.taxonomy.num_levels or not available:
+        return None
+    max_queries = most_queries(len(offered.features)) if max_queries is None else max_queries
+    drawn = torch.arange(number)
+    if number > max_queries:
+        drawn = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(number, max_queries, replace=False)))
+    of_levels = []
+    for level in range(1, images.taxonomy.num_levels + 1):
+        if asked.in_several(level).all() or offered.in_several(level).all():
+            of_levels.append(dict.fromkeys(_SCORES, torch.full((len(drawn),), PAD)))
+        else:
+            of_levels.append(scores_at_level(asked, offered, level, ks=(1,), same_set=same_set, queries=drawn))
+    sides = asked.features, asked.labels, offered.features, offered.labels
+    own = drawn if same_set else None
+    neighbours = nearest(asked.features[drawn], offered.features, min(k, available), own_indices=own)[1]
+    near = offered.labels[neighbours]  # (S, K, L) or (S, K, P, L)
+    repeated = asked.labels[drawn].repeat_interleave(neighbours.shape[1], 0)
+    return Searched(
+        query=asked,
+        gallery=offered,
+        same_set=same_set,
+        drawn=drawn,
+        of_levels=of_levels,
+        of_tree=hierarchical_retrieval_scores(*sides, ks=(), same_set=same_set, queries=drawn),
+        neighbours=neighbours,
+        shared=paired_depth(repeated, near.flatten(0, 1)).view_as(neighbours),
+    )
