@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from hierpretrain._names import close_names
 from hierpretrain.datasets.annotations import some
 from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
 
@@ -65,7 +65,7 @@ def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> s
         for name in {path[-1], "/".join(path)}:
             known[name].append("/".join(path))
     text = branch if isinstance(branch, str) else "/".join(map(str, branch))
-    nearest = dict.fromkeys(path for name in difflib.get_close_matches(text, known) for path in known[name])
+    nearest = dict.fromkeys(path for name in close_names(text, known, 3) for path in known[name])
     guess = f"did you mean {some(list(nearest))}?" if nearest else "give the names from below the root."
     top = ["/".join(path) for path in paths if len(path) == 1]
     return f"the tree has no branch {branch!r}; {guess} Its {len(top)} topmost nodes are {some(top)}"

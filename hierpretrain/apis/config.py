@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import re
@@ -18,6 +17,7 @@ from mmengine.runner import Runner
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
+from hierpretrain._names import did_you_mean
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -63,10 +63,9 @@ def check_config(config: Mapping[str, Any]) -> None:
     known |= _ALSO_READ
     for key in config:
         if key not in known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
-            nearest = difflib.get_close_matches(key, known, 1, cutoff=0.6)
-            guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+            guess = did_you_mean(key, known, "correct it.")
             raise ValueError(
-                f"the config has the unknown key {key!r}; {guess}"
+                f"the config has the unknown key {key!r}; {guess} "
                 "A value of the config's own must have a name that begins with an underscore"
             )
 
@@ -95,10 +94,9 @@ def nearest_names() -> Iterator[None]:
             while node is not None:
                 known |= node.module_dict.keys()
                 node = node.parent
-        nearest = difflib.get_close_matches(match[1].split(".")[-1], known, 1, cutoff=0.6)
-        guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+        guess = did_you_mean(match[1].split(".")[-1], known, "correct it.")
         raise ValueError(
-            f"the config has the unknown type {match[1]!r}; {guess}"
+            f"the config has the unknown type {match[1]!r}; {guess} "
             f"The registry {match[2]!r} does not have it; a module of your own must be among custom_imports"
         ) from error
 
@@ -129,8 +127,7 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     names = list_configs()
     if text in names:
         return shipped_config(text)
-    nearest = difflib.get_close_matches(Path(text).stem, names, 1, cutoff=0.6)
-    guess = f"did you mean {nearest[0]!r}?" if nearest else "hierpretrain.apis.list_configs() has all names"
+    guess = did_you_mean(Path(text).stem, names, "hierpretrain.apis.list_configs() has all names")
     raise ValueError(f"there is no config file {text}, nor is it a name of the model zoo; {guess}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 
 from mmengine.config import Config, ConfigDict
@@ -13,6 +12,7 @@ from modelindex.models.Model import Model
 from modelindex.models.Result import Result
 
 from hierpretrain._inheritance import PACKAGE, list_configs
+from hierpretrain._names import close_names
 from hierpretrain.apis.config import find_config, load_config
 from hierpretrain.files import SHIPPED
 from hierpretrain.models import HierarchicalContrastive
@@ -50,7 +50,7 @@ def find_model(name: str | os.PathLike[str]) -> tuple[Config, str | None]:
             found = ModelHub.get(text)
             return found.config, found.weights
         stem = os.path.basename(text).removesuffix(".py")
-        if nearest := difflib.get_close_matches(stem, [*list_configs(), *theirs], 3, cutoff=0.6):
+        if nearest := close_names(stem, [*list_configs(), *theirs], 3):
             raise ValueError(
                 f"there is no config file {text}, nor is it a name of HierPretrain's or mmpretrain's model zoo; the "
                 f"nearest are {', '.join(nearest)}"

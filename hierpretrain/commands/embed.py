@@ -34,7 +34,7 @@ from hierpretrain.commands import (
     errors_in_one_line,
     read_arguments,
 )
-from hierpretrain.files import check_place, write_whole
+from hierpretrain.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from hierpretrain.evaluation import Embeddings
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the folder to write; files of the same names are replaced")
     args = read_arguments(parser)
     with errors_in_one_line():
-        check_place(Path(args.out, "embeddings.npy"))  # not after hours of embedding
+        check_writable(Path(args.out, "embeddings.npy"))  # not after hours of embedding
         embedded = embed_images(args, build_inferencer(args))
         write_embeddings(embedded, args.out)
         print(f"wrote {args.out}: {embedded.features.shape[1]} numbers an image; {embedded.taxonomy!r}")

@@ -40,7 +40,7 @@ from hierpretrain.commands import (
     printable,
     read_arguments,
 )
-from hierpretrain.files import check_place, write_whole
+from hierpretrain.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
@@ -116,7 +116,7 @@ def _find(
         raise ValueError("--votes and --threshold are for --classify; add it, or leave them out")
     for path in (args.json, args.sheet):
         if path not in (None, "-"):
-            check_place(path)
+            check_writable(path)
     inferencer = build_inferencer(args)
     index = inferencer.load_index(args.index)
     level = None if args.level is None else read_level(args.level)
