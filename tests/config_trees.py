@@ -11,7 +11,7 @@ from hierpretrain.registry import DATASETS
 from tests.datasets.trees import write_image, write_inshop
 from tests.datasets.write_aircraft import write_aircraft
 from tests.datasets.write_cars import write_cars
-from tests.datasets.write_cifar import write_cifar100
+from tests.datasets.write_cifar import write_images as write_cifar_images
 from tests.datasets.write_cub import write_cub
 from tests.datasets.write_dyml import write_dyml
 from tests.datasets.write_imagenet import write_images, write_nouns
@@ -83,7 +83,7 @@ def _write_sop(root):
 
 
 WRITERS = {  # type of the data set -> what writes it to its data_root, a new folder of the right name
-    "CIFAR100": lambda root: write_cifar100(root.parent, num_test=10),
+    "CIFAR100": lambda root: write_cifar_images(root, num_test=10),
     "CUB200": write_cub,
     "Cars196": lambda root: write_cars(root, "devkit"),
     "DyML": lambda root: write_dyml(root.parent, "animal"),
