@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -49,6 +48,7 @@ class EmbeddingIndex:
         skipped: Files that could not be read and are not in the index: path -> why.
 
     Example:
+        >>> import torch
         >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
         >>> images = Embeddings(
         ...     features=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), labels=tree.rows(2),
@@ -261,11 +261,14 @@ class EmbeddingIndex:
             ValueError: If k is below 1, there is no such level or branch, or embeddings are not as long as the index's.
         """
         number, branch = self.check_search(k, level=level, within=within)
-        if branch is None and number is None:
-            scores, rows = search_rows(self._rows, query.features, k)
+        inside = None if branch is None else in_branch(self.labels, branch)  # (N, P)
+        if number is None:
+            within = None if inside is None else inside.any(1)
+            scores, rows = search_rows(self._rows, query.features, k, within=within)
             nodes = rows
         else:
-            groups = self._groups(number, branch)
+            groups = self.labels[..., number - 1].view(len(self), -1)
+            groups = groups if inside is None else groups.masked_fill(~inside, PAD)
             every_row = branch is not None
             scores, rows, nodes = search_groups(self._rows, query.features, k, groups, every_row=every_row)
         names = functools.cache(lambda row: places(self.taxonomy, self.labels[row]))
@@ -322,11 +325,8 @@ class EmbeddingIndex:
                 the index's.
         """
         labelled = self.check_classify(k, threshold)
-        if labelled.all():
-            scores, rows = search_rows(self._rows, query.features, k)
-        else:
-            voters = torch.arange(len(self)).masked_fill(~labelled, PAD)
-            scores, rows, _ = search_groups(self._rows, query.features, k, voters)
+        within = None if labelled.all() else labelled
+        scores, rows = search_rows(self._rows, query.features, k, within=within)
         nodes, confidences = tree_knn(scores, rows, self.labels, temperature=temperature)
         accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
         answers = []
@@ -358,16 +358,6 @@ class EmbeddingIndex:
                 "folder with a sub-folder a class, or a list"
             )
         return labelled
-
-    def _groups(self, level: int | None, branch: Tensor | None) -> Tensor:
-        """Returns what is searched for: nodes of a level, or images, in a branch or anywhere: (N,) or (N, P)."""
-        labels = self.labels
-        inside = torch.ones(labels.shape[:-1], dtype=torch.bool)
-        if branch is not None:
-            inside = in_branch(labels, branch).view(labels.shape[:-1])
-        if level is not None:
-            return labels[..., level - 1].masked_fill(~inside, PAD)
-        return torch.arange(len(self)).masked_fill(~inside.view(len(self), -1).any(1), PAD)
 
     def _rows_of_nodes(self, level: int | None) -> Tensor:
         """Returns the (num_nodes, L) label rows of the nodes of a level; none for no level."""
