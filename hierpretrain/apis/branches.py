@@ -89,12 +89,16 @@ def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
     return (shared_depth(labels.flatten(0, -2), branch) == depth(branch)).view(len(labels), -1)
 
 
-def places(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:
-    """Returns the names on the paths of one image: of its (L,) row or, if it has several places, its (P, L) rows.
+def label_paths(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:
+    """Returns the names on the label paths of one image.
+
+    Args:
+        taxonomy: The tree.
+        labels: The image's (L,) labels, or its (P, L) labels where it hangs at several nodes.
 
     Example:
         >>> tree = Taxonomy([("animal", "cat"), ("toy",)], ("kingdom", "kind"))
-        >>> places(tree, tree.encode([[("animal", "cat"), ("toy",)]])[0]), places(tree, tree.encode([()])[0])
+        >>> label_paths(tree, tree.encode([[("animal", "cat"), ("toy",)]])[0]), label_paths(tree, tree.encode([()])[0])
         ((('animal', 'cat'), ('toy',)), ())
     """
     rows = labels.view(-1, taxonomy.num_levels) if taxonomy.num_levels else ()

@@ -67,7 +67,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 
 def write_index(
     folder: str | os.PathLike[str],
-    rows: Any,
+    index: Any,
     *,
     about: Mapping[str, Any],
     taxonomy: Taxonomy,
@@ -75,11 +75,11 @@ def write_index(
     paths: Sequence[str],
     skipped: Mapping[str, str],
 ) -> None:
-    """Writes an index beside its place and moves it there, so that at any moment one whole index is there.
+    """Writes the folder of an index, whole or not at all; an older index in it is replaced.
 
     Args:
-        folder: The place; see :func:`check_target`.
-        rows: The index of faiss.
+        folder: The folder; see :func:`check_target`.
+        index: The index of faiss.
         about: What ``index.json`` shall say: model, fingerprint, kind, half, recall, search.
         taxonomy: The tree of the labels.
         labels: (N, L) or (N, P, L) labels.
@@ -88,19 +88,19 @@ def write_index(
 
     Raises:
         ValueError: As :func:`check_target`.
-        OSError: If the disk is full, or the place cannot be written to.
+        OSError: If the disk is full, or the folder cannot be written to.
     """
     check_target(folder)
     root = os.path.commonprefix(list(paths))  # noqa: RUF071  # up to the last slash below: paths come back as they are
     root = root[: root.rfind("/") + 1]
     with whole_folder(folder, replace=True) as new:
-        _write_rows(new / _ROWS, rows)
+        _write_rows(new / _ROWS, index)
         np.save(new / _LABELS, labels.numpy(), allow_pickle=False)
         taxonomy.save(new / _TAXONOMY)
         _write_json(new / _FILES, [path[len(root) :] for path in paths])
         if skipped:
             _write_json(new / _SKIPPED, dict(skipped))
-        about = {**about, "width": rows.d, "count": rows.ntotal, "root": root, "sha256": _digest(new / _ROWS)}
+        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": _digest(new / _ROWS)}
         _write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
 
 
@@ -117,11 +117,11 @@ def read_index(
     """
     folder = Path(folder)
     if not (folder / _ABOUT).is_file():
-        place = folder.resolve()
-        older = sorted(place.parent.glob(f".{glob.escape(place.name)}.old.*"))
+        path = folder.resolve()
+        older = sorted(path.parent.glob(f".{glob.escape(path.name)}.old.*"))
         remedy = "make one there (hierpretrain index)"
         if older:  # a process was killed between the two renames of whole_folder
-            remedy = f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(place)])}"
+            remedy = f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(path)])}"
         raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; {remedy}")
     about = _read_json(folder / _ABOUT, dict)
     if about.get("format") != _FORMAT:

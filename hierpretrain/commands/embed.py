@@ -8,7 +8,7 @@ Examples:
 What comes out:
     embeddings.npy  (N, D) float32, rows of length 1: the product of two rows is their cosine similarity
     labels.npy      (N, L) int64, node ids from the coarsest level on, -1 where a path ends; (N, P, L) for images of
-                    several places; L is 0 for images without labels
+                    several label paths; L is 0 for images without labels
     images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why
     taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
 

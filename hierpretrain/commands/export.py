@@ -12,7 +12,7 @@ What comes out:
                   fingerprint, how closely the file agrees with the model
 
 The ending of --out says which: .onnx for onnxruntime in any language, .pt2 for PyTorch (torch.export.load). The file is
-run beside the model, on random images and on those that are given, and is not written if their embeddings differ.
+run beside the model, on random images and on the images given, and is not written if their embeddings differ.
 
 Common mistakes:
     - To normalise images before the file does: embeddings are then wrong, and nothing says so.

@@ -105,7 +105,7 @@ def read_cars(
 
 @dataclass(frozen=True)
 class _Car:
-    """A record: the image below the root, the class from 1, the official split and the place of the record."""
+    """A record: the image below the root, the class from 1, the official split and where the record is."""
 
     image: str
     number: int
@@ -153,11 +153,11 @@ def _devkit(root: str) -> tuple[list[str], Iterator[_Car]]:
 
     def cars() -> Iterator[_Car]:
         for split, file in (("train", "cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
-            places = [os.path.join(root, file), os.path.join(root, "devkit", file)]
-            path = next((place for place in places if os.path.isfile(place)), "")
+            paths = [os.path.join(root, file), os.path.join(root, "devkit", file)]
+            path = next((path for path in paths if os.path.isfile(path)), "")
             if not path:
                 raise ValueError(
-                    f"{file} is at none of {', '.join(places)}; get it (cars_test_annos.mat is without the labels)"
+                    f"{file} is at none of {', '.join(paths)}; get it (cars_test_annos.mat is without the labels)"
                 )
             folder = _image_folder(root, (f"cars_{split}/cars_{split}", f"cars_{split}"))
             rows = _records(path, read_mat(path), ("fname", "class"))
@@ -236,7 +236,7 @@ class Cars196(HierarchicalDataset):
         protocol: ``'retrieval'`` or ``'classification'``.
         levels: ``'car'`` after any of ``'body'`` and ``'make'``, the coarsest first.
         layout: ``'single'``, ``'devkit'``, ``'csv'``, or ``'auto'``: the first of them that is there.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+        options: The options of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
     """
 
     def __init__(

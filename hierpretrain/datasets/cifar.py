@@ -104,7 +104,7 @@ class CIFAR100(HierarchicalDataset):
     Args:
         data_root: The folder that holds ``cifar-100-python``, or this folder itself.
         images: The folder for the image files; ``<data_root>/images`` by default.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+        options: The options of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
     """
 
     def __init__(self, *, data_root: str, images: str | None = None, **options: Any) -> None:

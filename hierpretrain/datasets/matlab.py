@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-_MAX_BYTES = 2**26  # of the file; those of the data sets are of a few megabytes
+_MAX_BYTES = 2**26  # of the file; the data sets' files have a few megabytes
 _MAX_MEMORY = 2**31  # of the process; a compressed file of a few kilobytes may unpack to any size
 _MAX_SECONDS = 120
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 
-_faiss: Any = faiss  # whose stubs know the constructors of C++, not those of Python
+_faiss: Any = faiss  # whose stubs know its constructors in C++, not in Python
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
 _SIMILARITIES = 2**25  # in memory at a time
 _NUMBERS = 2**22  # of rows whose cosines are taken in double precision at a time
@@ -73,7 +73,7 @@ def search_rows(index: Any, query: Tensor, k: int, *, within: Tensor | None = No
 def _compare_rows(index: Any, query: Tensor, k: int, within: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
     """Finds the k nearest of some rows, of at least k, by comparing each with the query.
 
-    Those that faiss finds are put in order: ``width`` of them, and more where one beyond may be as near as the last.
+    The ``width`` rows that faiss finds are put in order, and more where a row beyond may be as near as the last.
     """
     number = index.ntotal if within is None else int(within.sum())
     width, options = min(width, number), _every_row(index, within)
@@ -110,7 +110,7 @@ def search_groups(
 
     Returns:
         (Q, min(k, G)) float64 cosines, the highest first, the int64 rows and their groups. Equal cosines stand in the
-        order of the rows, and those of one row in the order of the groups.
+        order of the rows, and equal cosines of one row in the order of the groups.
 
     Raises:
         ValueError: If features are malformed (see ``unit_rows``), the index is of another D, k is below 1, or there is
@@ -151,7 +151,7 @@ def _empty_answers(num_queries: int, k: int) -> _Answers:
 
 
 class _Entries(NamedTuple):
-    """What is compared: an entry for each group of each row, those of a group together."""
+    """What is compared: an entry for each group of each row, all entries of a group together."""
 
     rows: Tensor  # (M,)
     groups: Tensor  # (M,) ascending
@@ -159,8 +159,8 @@ class _Entries(NamedTuple):
 
 
 def _entries(groups: Tensor) -> _Entries:
-    rows, places = (groups != PAD).nonzero(as_tuple=True)
-    of, order = groups[rows, places].sort(stable=True)
+    rows, columns = (groups != PAD).nonzero(as_tuple=True)
+    of, order = groups[rows, columns].sort(stable=True)
     first = torch.ones(len(of), dtype=torch.bool)
     first[1:] = of.diff() != 0
     return _Entries(rows[order], of, first.nonzero()[:, 0])
@@ -183,9 +183,9 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
         for block in torch.split(left, max(1, _NUMBERS // (width * query.shape[1]))):
             _, found = _search(index, query[block], width, _wider(index, width // (4 * k)))
             scores = _cosines(index, query[block], found)
-            of, place = (found != PAD).nonzero(as_tuple=True)
-            entry, column = (groups[found[of, place]] != PAD).nonzero(as_tuple=True)
-            of, scores, rows = of[entry], scores[of, place][entry], found[of, place][entry]
+            of, position = (found != PAD).nonzero(as_tuple=True)
+            entry, column = (groups[found[of, position]] != PAD).nonzero(as_tuple=True)
+            of, scores, rows = of[entry], scores[of, position][entry], found[of, position][entry]
             of, *picked = _first_of_groups(of, scores, rows, groups[rows, column], k)
             enough = of.bincount(minlength=len(block)) == k
             for answer, values in zip(answers, picked, strict=True):
@@ -198,7 +198,7 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
 def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answers:
     """Finds the k nearest groups of each query, of at least k, by comparing it with every row that has an entry.
 
-    By products of matrices, of which those that are of no group are no part.
+    By products of matrices; rows without a group are left out.
     """
     answers = _empty_answers(len(query), k)
     if k == 0:
@@ -237,15 +237,15 @@ def _first_of_groups(of: Tensor, scores: Tensor, rows: Tensor, groups: Tensor, k
     of, scores, rows, groups = (column[order] for column in (of, scores, rows, groups))
     _, first = np.unique((of * (groups.max() + 1 if len(groups) else 1) + groups).numpy(), return_index=True)
     best = torch.from_numpy(np.sort(first))
-    place = torch.arange(len(best)) - torch.searchsorted(of[best], of[best])  # among its query's
-    return [column[best[place < k]] for column in (of, scores, rows, groups)]
+    rank = torch.arange(len(best)) - torch.searchsorted(of[best], of[best])  # among its query's
+    return [column[best[rank < k]] for column in (of, scores, rows, groups)]
 
 
 def _cosines(index: Any, query: Tensor, rows: Tensor) -> Tensor:
     """Returns the (Q, M) float64 cosines of (Q, M) rows, minus infinity for ``PAD``."""
     cosines = torch.full(rows.shape, -math.inf, dtype=torch.float64)
-    of, place = (rows != PAD).nonzero(as_tuple=True)
-    cosines[of, place] = _pair_cosines(index, query, of, rows[of, place])
+    of, position = (rows != PAD).nonzero(as_tuple=True)
+    cosines[of, position] = _pair_cosines(index, query, of, rows[of, position])
     return cosines
 
 
@@ -273,7 +273,7 @@ def _vectors(index: Any, rows: Tensor) -> Tensor:
 class _Options(NamedTuple):
     """How faiss searches: in an index itself or in the rows that a graph stores, and with which parameters."""
 
-    index: Any
+    searched: Any
     parameters: Any
 
 
@@ -299,9 +299,9 @@ def _wider(index: Any, times: int) -> _Options:
 
 def _search(index: Any, query: Tensor, k: int, options: _Options | None = None) -> tuple[Tensor, Tensor]:
     """Returns the (Q, k) float32 cosines and rows that faiss finds, the best first."""
-    index, parameters = options or (index, None)
+    searched, parameters = options or (index, None)
     # faiss.contrib.torch_utils, which pytorch-metric-learning imports, hides this search by one that takes no params
-    search = getattr(index, "search_numpy", index.search)
+    search = getattr(searched, "search_numpy", searched.search)
     cosines, rows = search(query.numpy(), k, params=parameters)
     return torch.from_numpy(cosines), torch.from_numpy(rows)
 
