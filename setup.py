@@ -49,6 +49,7 @@ setup(
         "mmcv-lite>=2.2.0,<2.4",
         "faiss-cpu>=1.9",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "numpy>=2.0",
         "matplotlib>=3.8",
         "pillow>=10",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import hierpretrain
+from hierpretrain._names import did_you_mean
 
 _FOLDER = Path(__file__).with_name("commands")
 
@@ -40,8 +40,7 @@ def main() -> None:
         sys.argv = [f"hierpretrain {name}", *sys.argv[2:]]
         import_module(f"hierpretrain.commands.{name.replace('-', '_')}").main()
     else:
-        nearest = difflib.get_close_matches(name, known, 1)
-        guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known)}"
+        guess = did_you_mean(name, known, f"there are {', '.join(known)}")
         print(f"error: hierpretrain has no command {name!r}; {guess}", file=sys.stderr)
         raise SystemExit(2)
 

@@ -6,7 +6,6 @@ needs neither torch nor our registries; MMEngine imports those by the scope that
 
 from __future__ import annotations
 
-import difflib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmengine.config import config as config_module
 from mmengine.config import utils as config_utils
 from mmengine.utils import package_utils
 
+from hierpretrain._names import did_you_mean
 from hierpretrain.files import SHIPPED
 
 PACKAGE = "hierpretrain"
@@ -66,8 +66,7 @@ def shipped_config(name: str) -> Path:
     name = name.removesuffix(".py")
     path = CONFIGS / f"{name}.py"
     if ".." in path.parts or not path.is_file():
-        nearest = difflib.get_close_matches(name, list_configs(), 1, cutoff=0.6)
-        guess = f"did you mean {nearest[0]!r}?" if nearest else "hierpretrain.apis.list_configs() has all names"
+        guess = did_you_mean(name, list_configs(), "hierpretrain.apis.list_configs() has all names")
         raise ValueError(f"HierPretrain has no config {name!r}; {guess}")
     return path
 

@@ -1,6 +1,10 @@
-"""Files that are whole whenever they are there, and those that come with the package."""
+"""Files and folders that are whole whenever they are there, and the files that come with the package."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SHIPPED = Path(__file__).with_name(".mim")
@@ -12,41 +16,122 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file whole or not at all: on an error, a kill or a full disk, a file that was there stays as it was.
 
     Args:
-        path: Where to; missing folders are made.
-        data: The content; written beside the place, confirmed by the disk, then moved there.
+        path: The file to write; missing folders are made.
+        data: Its content.
 
     Example:
-        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_whole(f"{folder}/new/file.txt", b"content")
         ...     Path(folder, "new/file.txt").read_text()
         'content'
     """
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives the path of a temporary file, which becomes the file when the block ends without an error.
+
+    Args:
+        path: The file to write; missing folders are made. A file that is there is replaced.
+
+    Yields:
+        A path in the same folder, to write the content to.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _flush(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
-    """Raises unless a file can be written at a place; to be called before the work, not after it.
+@contextmanager
+def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Gives a new, temporary folder, which becomes the folder when the block ends without an error.
+
+    A process that is killed may leave a temporary folder ``.<name>.*`` behind, which can be deleted. One that is killed
+    at the very moment of replacing leaves the older folder as ``.<name>.old.*``.
 
     Args:
-        path: The place; folders above it may be missing.
-        folder: Whether it is a folder that shall be written there.
+        path: The folder to write; missing folders above it are made.
+        replace: Whether the new folder replaces one that is there. Otherwise the one that is there stays, so that of
+            several processes that write the same the first one's folder does.
+
+    Yields:
+        An empty folder, to write the files to.
+
+    Raises:
+        ValueError: If the path is a file.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     with whole_folder(f"{parent}/pets") as temporary:
+        ...         _ = (temporary / "cat.txt").write_text("meow")
+        ...         print(os.path.exists(f"{parent}/pets"))
+        ...     Path(parent, "pets/cat.txt").read_text()
+        False
+        'meow'
+    """
+    path = Path(path).resolve()
+    if path.is_file():
+        raise ValueError(f"{path} is a file, where a folder shall be written; move it away")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.new.", dir=path.parent))
+    new = scratch / path.name
+    try:
+        new.mkdir()  # with the rights of any new folder, while mkdtemp's are for their owner alone
+        yield new
+        if replace:
+            _replace_folder(new, path)
+        else:
+            try:
+                os.rename(new, path)
+            except OSError:
+                if not path.is_dir():  # otherwise another process was faster
+                    raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    for file in new.rglob("*"):
+        if file.is_file():
+            _flush(file)
+    old = path.with_name(f".{path.name}.old.{os.getpid()}")
+    if path.exists():
+        os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        if old.exists():
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has the content of a file."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raises unless a file can be written to a path; to be called before the work, not after it.
+
+    Args:
+        path: The file to write; folders above it may be missing.
+        folder: Whether a folder shall be written there instead of a file.
 
     Raises:
         ValueError: That names what is in the way.
 
     Example:
-        >>> check_place(f"{__file__}/results.json")
+        >>> check_writable(f"{__file__}/results.json")
         Traceback (most recent call last):
         ValueError: .../files.py/results.json cannot be written: .../files.py is a file; give another place
     """

@@ -1,8 +1,12 @@
+import multiprocessing
 import os
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
-from hierpretrain.files import check_place, write_whole
+from hierpretrain.files import check_writable, whole_folder, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -26,16 +30,118 @@ def test_or_not_at_all(tmp_path, monkeypatch, call):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_place_is_checked_before_the_work(tmp_path, monkeypatch):
+def write_folder(path, content, *, replace=False):
+    with whole_folder(path, replace=replace) as folder:
+        for i in range(100):
+            (folder / f"{i}.txt").write_text(content)
+
+
+def test_a_folder_appears_whole(tmp_path):
+    path = tmp_path / "deep/folder"
+    with whole_folder(path) as folder:
+        (folder / "a.txt").write_text("a")
+        assert not path.exists()
+    assert os.listdir(path) == ["a.txt"]
+    assert os.listdir(tmp_path / "deep") == ["folder"]
+    (tmp_path / "plain").mkdir()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_is_there_stays_or_is_replaced(tmp_path):
+    write_folder(tmp_path / "a", "old")
+    write_folder(tmp_path / "a", "new")
+    assert (tmp_path / "a/7.txt").read_text() == "old"
+    (tmp_path / "a/more").touch()
+    write_folder(tmp_path / "a", "new", replace=True)
+    assert (tmp_path / "a/7.txt").read_text() == "new"
+    assert len(os.listdir(tmp_path / "a")) == 100
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_error_leaves_the_older_folder_or_none(tmp_path, replace):
+    def fail(path):
+        with whole_folder(path, replace=replace) as folder:
+            (folder / "a.txt").write_text("new")
+            raise OSError(28, "No space left on device")
+
+    write_folder(tmp_path / "a", "old")
+    for name in "ab":
+        with pytest.raises(OSError, match="No space left"):
+            fail(tmp_path / name)
+    assert os.listdir(tmp_path) == ["a"]
+    assert len(os.listdir(tmp_path / "a")) == 100
+    with pytest.raises(ValueError, match=r"7\.txt is a file, where a folder shall be written; move it away"):
+        fail(tmp_path / "a/7.txt")
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_an_error_between_the_two_renames_brings_the_older_folder_back(tmp_path, monkeypatch, failing):
+    write_folder(tmp_path / "a", "old")
+    rename, calls = os.rename, []
+
+    def fail(*paths):
+        calls.append(paths)
+        if len(calls) == failing:
+            raise OSError(5, "Input/output error")
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_folder(tmp_path / "a", "new", replace=True)
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a/7.txt").read_text() == "old"
+
+
+FORK = multiprocessing.get_context("fork")
+
+
+def test_of_two_processes_at_once_the_first_one_wins(tmp_path):
+    barrier = FORK.Barrier(2)
+
+    def write(content):
+        barrier.wait()
+        write_folder(tmp_path / "a", content)
+
+    processes = [FORK.Process(target=write, args=(content,)) for content in ("one", "two")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    assert os.listdir(tmp_path) == ["a"]
+    assert {path.read_text() for path in (tmp_path / "a").iterdir()} in ({"one"}, {"two"})
+
+
+def test_a_killed_process_leaves_no_half_folder(tmp_path):
+    def write_for_ever():
+        with whole_folder(tmp_path / "a") as folder:
+            (folder / "half.txt").touch()
+            time.sleep(600)
+
+    process = FORK.Process(target=write_for_ever)
+    process.start()
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(".a.*/a/half.txt")):
+        assert time.monotonic() < deadline
+    process.kill()
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "a").exists()
+    write_folder(Path(tmp_path, "a"), "whole")
+    assert len(os.listdir(tmp_path / "a")) == 100
+
+
+def test_a_path_is_checked_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for place in ("new", "new/deep/er", "file"):
-        check_place(tmp_path / place)
+        check_writable(tmp_path / place)
     for place in ("file/x", "file/x/y"):
         with pytest.raises(ValueError, match=f"{place} cannot be written: .*/file is a file; give another place"):
-            check_place(tmp_path / place, folder=True)
-    check_place(tmp_path, folder=True)
+            check_writable(tmp_path / place, folder=True)
+    check_writable(tmp_path, folder=True)
     with pytest.raises(ValueError, match="cannot be written: it is a folder; give the name of a file"):
-        check_place(tmp_path)
+        check_writable(tmp_path)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match=f"cannot be written: {tmp_path} is not yours to write to"):
-        check_place(tmp_path / "a/b/c")
+        check_writable(tmp_path / "a/b/c")

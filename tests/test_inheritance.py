@@ -67,7 +67,9 @@ def test_importing_registers_nothing_else(tmp_path):
         "import hierpretrain, sys\n"
         "print(sorted(name for name in sys.modules if name.startswith(('hierpretrain', 'torch', 'mmpretrain'))))"
     )
-    assert run(code, tmp_path).stdout.strip() == "['hierpretrain', 'hierpretrain._inheritance', 'hierpretrain.files']"
+    assert run(code, tmp_path).stdout.strip() == (
+        "['hierpretrain', 'hierpretrain._inheritance', 'hierpretrain._names', 'hierpretrain.files']"
+    )
     code = (
         "import hierpretrain.apis\n"
         "import mmpretrain\n"

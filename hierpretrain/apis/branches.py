@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from hierpretrain._names import close_names
 from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
 
@@ -65,7 +65,7 @@ def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> s
         for name in {path[-1], "/".join(path)}:
             known[name].append("/".join(path))
     text = branch if isinstance(branch, str) else "/".join(map(str, branch))
-    nearest = dict.fromkeys(path for name in difflib.get_close_matches(text, known) for path in known[name])
+    nearest = dict.fromkeys(path for name in close_names(text, known, 3) for path in known[name])
     guess = f"did you mean {some(list(nearest))}?" if nearest else "give the names from below the root."
     top = ["/".join(path) for path in paths if len(path) == 1]
     return f"the tree has no branch {branch!r}; {guess} Its {len(top)} topmost nodes are {some(top)}"
@@ -89,12 +89,16 @@ def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
     return (shared_depth(labels.flatten(0, -2), branch) == depth(branch)).view(len(labels), -1)
 
 
-def places(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:
-    """Returns the names on the paths of one image: of its (L,) row or, if it has several places, its (P, L) rows.
+def label_paths(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:
+    """Returns the names on the label paths of one image.
+
+    Args:
+        taxonomy: The tree.
+        labels: The image's (L,) labels, or its (P, L) labels where it hangs at several nodes.
 
     Example:
         >>> tree = Taxonomy([("animal", "cat"), ("toy",)], ("kingdom", "kind"))
-        >>> places(tree, tree.encode([[("animal", "cat"), ("toy",)]])[0]), places(tree, tree.encode([()])[0])
+        >>> label_paths(tree, tree.encode([[("animal", "cat"), ("toy",)]])[0]), label_paths(tree, tree.encode([()])[0])
         ((('animal', 'cat'), ('toy',)), ())
     """
     rows = labels.view(-1, taxonomy.num_levels) if taxonomy.num_levels else ()

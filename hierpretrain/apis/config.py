@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import re
@@ -19,6 +18,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
+from hierpretrain._names import close_names, did_you_mean
 from hierpretrain.apis.pure_python import name_types
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -73,10 +73,9 @@ def check_config(config: Mapping[str, Any]) -> None:
     known = _known_keys()
     for key in config:
         if key not in known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
-            nearest = difflib.get_close_matches(key, known, 1, cutoff=0.6)
-            guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+            guess = did_you_mean(key, known, "correct it.")
             raise ValueError(
-                f"the config has the unknown key {key!r}; {guess}"
+                f"the config has the unknown key {key!r}; {guess} "
                 "A value of the config's own must have a name that begins with an underscore"
             )
 
@@ -105,10 +104,9 @@ def nearest_names() -> Iterator[None]:
             while node is not None:
                 known |= node.module_dict.keys()
                 node = node.parent
-        nearest = difflib.get_close_matches(match[1].split(".")[-1], known, 1, cutoff=0.6)
-        guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+        guess = did_you_mean(match[1].split(".")[-1], known, "correct it.")
         raise ValueError(
-            f"the config has the unknown type {match[1]!r}; {guess}"
+            f"the config has the unknown type {match[1]!r}; {guess} "
             f"The registry {match[2]!r} does not have it; a module of your own must be among custom_imports"
         ) from error
 
@@ -139,8 +137,7 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     names = list_configs()
     if text in names:
         return shipped_config(text)
-    nearest = difflib.get_close_matches(Path(text).stem, names, 1, cutoff=0.6)
-    guess = f"did you mean {nearest[0]!r}?" if nearest else "hierpretrain.apis.list_configs() has all names"
+    guess = did_you_mean(Path(text).stem, names, "hierpretrain.apis.list_configs() has all names")
     raise ValueError(f"there is no config file {text}, nor is it a name of the model zoo; {guess}")
 
 
@@ -205,7 +202,7 @@ def _settle_pure_python(config: Config) -> None:
     config.default_scope = config.get("default_scope") or PACKAGE
     known = _known_keys()
     for key in list(config):
-        near_known = difflib.get_close_matches(key, known, 1, cutoff=0.8)
+        near_known = close_names(key, known, similarity=0.8)
         if not near_known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
             config.pop(key)
 
@@ -256,8 +253,7 @@ def _check_hook(config: Config, option: str, value: Any) -> None:
             + (f"did you mean {guess}?" if guess else f"here {', '.join(hooks)}")
         )
     if top == "default_hooks" and value is None and not name and key not in {*hooks, *MMENGINE_HOOKS}:
-        nearest = difflib.get_close_matches(key, hooks, 1, cutoff=0.6)
-        guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(hooks)}"
+        guess = did_you_mean(key, hooks, f"there are {', '.join(hooks)}")
         raise ValueError(f"default_hooks has no hook {key!r} to be left out; {guess}")
 
 

@@ -35,7 +35,7 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N images to be read, with their labels; those that have none hang on the root of the tree.
+    """N images to be read, with their labels; an image without a label hangs on the root of the tree.
 
     Attributes:
         sources: N files, arrays or pictures.
@@ -59,7 +59,7 @@ class ImageSet:
 
 
 def gather_images(images: Images) -> ImageSet:
-    """Finds out what was given.
+    """Lists the images of a file, a folder, a pattern, a list, a data set or several of these, with their labels.
 
     A folder is searched with all that lies below it, and the folders to an image are its labels, as in
     :class:`~hierpretrain.datasets.FolderDataset`. A list, ``.csv``, ``.json`` or ``.jsonl``, is read as by
@@ -97,8 +97,8 @@ def config_dataset(
 
     Args:
         config: The config.
-        data_root: Where the data set is; the config's place by default.
-        splits: Its splits; those of the config by default.
+        data_root: The folder of the data set; by default the config's.
+        splits: The splits; by default the config's.
 
     Raises:
         ValueError: If the config has no such data set, and as the data set.
@@ -219,12 +219,12 @@ def _joined(parts: Sequence[ImageSet]) -> ImageSet:
         )
     sources = [source for part in parts for source in part.sources]
     paths = [path for part in parts for path in part.paths]
-    places = [place for part in parts for place in _places(part)]
-    tree = Taxonomy([path for item in places for path in item], longest)
-    return _image_set(sources, paths, tree, tree.encode(places))
+    label_paths = [item for part in parts for item in _label_paths(part)]
+    tree = Taxonomy([path for item in label_paths for path in item], longest)
+    return _image_set(sources, paths, tree, tree.encode(label_paths))
 
 
-def _places(part: ImageSet) -> Iterator[list[tuple[str, ...]]]:
+def _label_paths(part: ImageSet) -> Iterator[list[tuple[str, ...]]]:
     """Yields the paths of names of each image of a part, an empty one for an image without a label."""
     levels = part.taxonomy.num_levels
     for item in part.labels.reshape(len(part.paths), -1 if levels else 1, levels).tolist():

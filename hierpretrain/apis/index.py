@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hierpretrain.apis.branches import find_branch, in_branch, places
+from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.index_files import read_index, write_index
 from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
 from hierpretrain.evaluation import Embeddings
@@ -49,6 +48,7 @@ class EmbeddingIndex:
         skipped: Files that could not be read and are not in the index: path -> why.
 
     Example:
+        >>> import torch
         >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
         >>> images = Embeddings(
         ...     features=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), labels=tree.rows(2),
@@ -65,7 +65,7 @@ class EmbeddingIndex:
 
     def __init__(
         self,
-        rows: Any,
+        index: Any,
         taxonomy: Taxonomy,
         labels: Tensor,
         paths: Sequence[str],
@@ -75,14 +75,14 @@ class EmbeddingIndex:
         recall: Mapping[str, float],
         skipped: Mapping[str, str],
     ) -> None:
-        self.kind, self.half = kind_of(rows)
+        self.kind, self.half = kind_of(index)
         _check_rows(taxonomy, labels)
-        if not len(labels) == len(paths) == rows.ntotal:
+        if not len(labels) == len(paths) == index.ntotal:
             raise ValueError(
                 f"an index needs as many labels and paths as rows; there are {len(labels)}, {len(paths)} and "
-                f"{rows.ntotal}"
+                f"{index.ntotal}"
             )
-        self._rows = rows
+        self._index = index
         self.taxonomy, self.labels, self.paths = taxonomy, labels, list(paths)
         self.model, self.fingerprint = model, fingerprint
         self.recall, self.skipped = dict(recall), dict(skipped)
@@ -97,7 +97,7 @@ class EmbeddingIndex:
     @property
     def width(self) -> int:
         """The length D of an embedding."""
-        return int(self._rows.d)
+        return int(self._index.d)
 
     @classmethod
     def build(
@@ -129,17 +129,17 @@ class EmbeddingIndex:
         Raises:
             ValueError: If an embedding is not finite or zero, labels do not fit the tree, or there is no such kind.
         """
-        rows = build_index(images.features, kind, half=half, seed=seed)
+        index = build_index(images.features, kind, half=half, seed=seed)
         recall = {}
-        if kind_of(rows)[0] != "flat" and len(images.features) > 1:
-            recall[_RECALL] = found = tune(rows, images.features, seed=seed)
+        if kind_of(index)[0] != "flat" and len(images.features) > 1:
+            recall[_RECALL] = found = tune(index, images.features, seed=seed)
             queries = len(recall_queries(len(images.features), seed=seed))
-            how = "".join(f", {name} {value}" for name, value in search_parameters(rows).items())
+            how = "".join(f", {name} {value}" for name, value in search_parameters(index).items())
             log(f"{_RECALL} against exact search: {found:.3f} ({queries:,} queries{how})")
             if found < TARGET:
                 log(f"this is below {TARGET:g}, the widest search notwithstanding; kind='flat' finds all")
         return cls(
-            rows,
+            index,
             images.taxonomy,
             images.labels,
             images.paths,
@@ -167,11 +167,11 @@ class EmbeddingIndex:
             "kind": self.kind,
             "half": self.half,
             "recall": self.recall,
-            "search": search_parameters(self._rows),
+            "search": search_parameters(self._index),
         }
         write_index(
             folder,
-            self._rows,
+            self._index,
             about=about,
             taxonomy=self.taxonomy,
             labels=self.labels,
@@ -186,11 +186,11 @@ class EmbeddingIndex:
         Raises:
             ValueError: If there is none, a file is missing or damaged, or files do not belong together.
         """
-        about, rows, taxonomy, labels, paths, skipped = read_index(folder)
+        about, found, taxonomy, labels, paths, skipped = read_index(folder)
         try:
-            set_search_parameters(rows, about["search"])
+            set_search_parameters(found, about["search"])
             index = cls(
-                rows,
+                found,
                 taxonomy,
                 labels,
                 paths,
@@ -209,7 +209,7 @@ class EmbeddingIndex:
         return index
 
     def check_model(self, fingerprint: str, model: str, width: int) -> None:
-        """Raises unless embeddings of a model can be compared with those of the index.
+        """Raises unless embeddings of a model can be compared with the index's embeddings.
 
         Args:
             fingerprint: The model's.
@@ -222,8 +222,8 @@ class EmbeddingIndex:
         remedy = "use the model that made it, or make the index anew (hierpretrain index)"
         if width != self.width:
             raise ValueError(
-                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; those of {model!r} "
-                f"have {width}: {remedy}"
+                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; {model!r} gives "
+                f"{width}: {remedy}"
             )
         if fingerprint != self.fingerprint:
             raise ValueError(
@@ -249,10 +249,10 @@ class EmbeddingIndex:
             k: How many neighbours, from 1; fewer where there are not as many.
             level: A level of the tree, by its number from 1, the coarsest, or its name: one neighbour for each of the k
                 nearest nodes there, the nearest of its images, which ``Neighbour.node`` says; a product once and not
-                with each of its photographs. Images that hang above the level are left out; one of several places can
-                stand for each of them.
+                with each of its photographs. Images that hang above the level are left out; an image of several
+                label paths can stand for each of their nodes.
             within: A branch of the tree: the names from below the root, as a sequence or joined by ``'/'``, or the name
-                of a node alone if no other has it. An image is in the branch if one of its places is.
+                of a node alone if no other has it. An image is in the branch if one of its label paths is.
 
         Returns:
             One result a query, in their order.
@@ -261,14 +261,17 @@ class EmbeddingIndex:
             ValueError: If k is below 1, there is no such level or branch, or embeddings are not as long as the index's.
         """
         number, branch = self.check_search(k, level=level, within=within)
-        if branch is None and number is None:
-            scores, rows = search_rows(self._rows, query.features, k)
+        inside = None if branch is None else in_branch(self.labels, branch)  # (N, P)
+        if number is None:
+            within = None if inside is None else inside.any(1)
+            scores, rows = search_rows(self._index, query.features, k, within=within)
             nodes = rows
         else:
-            groups = self._groups(number, branch)
+            groups = self.labels[..., number - 1].view(len(self), -1)
+            groups = groups if inside is None else groups.masked_fill(~inside, PAD)
             every_row = branch is not None
-            scores, rows, nodes = search_groups(self._rows, query.features, k, groups, every_row=every_row)
-        names = functools.cache(lambda row: places(self.taxonomy, self.labels[row]))
+            scores, rows, nodes = search_groups(self._index, query.features, k, groups, every_row=every_row)
+        names = functools.cache(lambda row: label_paths(self.taxonomy, self.labels[row]))
         node_rows = self._rows_of_nodes(number)
         node_names = functools.cache(lambda node: self.taxonomy.decode(node_rows[node]) if number else ())
         results = []
@@ -322,11 +325,8 @@ class EmbeddingIndex:
                 the index's.
         """
         labelled = self.check_classify(k, threshold)
-        if labelled.all():
-            scores, rows = search_rows(self._rows, query.features, k)
-        else:
-            voters = torch.arange(len(self)).masked_fill(~labelled, PAD)
-            scores, rows, _ = search_groups(self._rows, query.features, k, voters)
+        within = None if labelled.all() else labelled
+        scores, rows = search_rows(self._index, query.features, k, within=within)
         nodes, confidences = tree_knn(scores, rows, self.labels, temperature=temperature)
         accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
         answers = []
@@ -358,16 +358,6 @@ class EmbeddingIndex:
                 "folder with a sub-folder a class, or a list"
             )
         return labelled
-
-    def _groups(self, level: int | None, branch: Tensor | None) -> Tensor:
-        """Returns what is searched for: nodes of a level, or images, in a branch or anywhere: (N,) or (N, P)."""
-        labels = self.labels
-        inside = torch.ones(labels.shape[:-1], dtype=torch.bool)
-        if branch is not None:
-            inside = in_branch(labels, branch).view(labels.shape[:-1])
-        if level is not None:
-            return labels[..., level - 1].masked_fill(~inside, PAD)
-        return torch.arange(len(self)).masked_fill(~inside.view(len(self), -1).any(1), PAD)
 
     def _rows_of_nodes(self, level: int | None) -> Tensor:
         """Returns the (num_nodes, L) label rows of the nodes of a level; none for no level."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.files import check_place, write_whole
+from hierpretrain.files import check_writable, whole_folder, write_whole
 from hierpretrain.functional.approximate import check_stored, make_reconstructible
 from hierpretrain.taxonomy import Taxonomy
 
@@ -58,7 +57,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; an index is a folder: give another name")
-    check_place(folder, folder=True)
+    check_writable(folder, folder=True)
     there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     if there and (_ABOUT not in there or there - _OURS):
         what = "is no index" if _ABOUT not in there else "no part of an index"
@@ -68,7 +67,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 
 def write_index(
     folder: str | os.PathLike[str],
-    rows: Any,
+    index: Any,
     *,
     about: Mapping[str, Any],
     taxonomy: Taxonomy,
@@ -76,11 +75,11 @@ def write_index(
     paths: Sequence[str],
     skipped: Mapping[str, str],
 ) -> None:
-    """Writes an index beside its place and moves it there, so that at any moment one whole index is there.
+    """Writes the folder of an index, whole or not at all; an older index in it is replaced.
 
     Args:
-        folder: The place; see :func:`check_target`.
-        rows: The index of faiss.
+        folder: The folder; see :func:`check_target`.
+        index: The index of faiss.
         about: What ``index.json`` shall say: model, fingerprint, kind, half, recall, search.
         taxonomy: The tree of the labels.
         labels: (N, L) or (N, P, L) labels.
@@ -89,37 +88,20 @@ def write_index(
 
     Raises:
         ValueError: As :func:`check_target`.
-        OSError: If the disk is full, or the place cannot be written to.
+        OSError: If the disk is full, or the folder cannot be written to.
     """
     check_target(folder)
-    folder = Path(folder).resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (folder.with_name(f".{folder.name}.{name}.{os.getpid()}") for name in ("new", "old"))
     root = os.path.commonprefix(list(paths))  # noqa: RUF071  # up to the last slash below: paths come back as they are
     root = root[: root.rfind("/") + 1]
-    new.mkdir()
-    try:
-        _write_rows(new / _ROWS, rows)
-        with open(new / _LABELS, "wb") as file:
-            np.save(file, labels.numpy(), allow_pickle=False)
-            _confirm(file)
+    with whole_folder(folder, replace=True) as new:
+        _write_rows(new / _ROWS, index)
+        np.save(new / _LABELS, labels.numpy(), allow_pickle=False)
         taxonomy.save(new / _TAXONOMY)
         _write_json(new / _FILES, [path[len(root) :] for path in paths])
         if skipped:
             _write_json(new / _SKIPPED, dict(skipped))
-        about = {**about, "width": rows.d, "count": rows.ntotal, "root": root, "sha256": _digest(new / _ROWS)}
+        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": _digest(new / _ROWS)}
         _write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(new, folder)
-        except BaseException:
-            if old.exists():
-                os.rename(old, folder)
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_index(
@@ -135,11 +117,11 @@ def read_index(
     """
     folder = Path(folder)
     if not (folder / _ABOUT).is_file():
-        place = folder.resolve()
-        older = sorted(place.parent.glob(f".{glob.escape(place.name)}.old.*"))
+        path = folder.resolve()
+        older = sorted(path.parent.glob(f".{glob.escape(path.name)}.old.*"))
         remedy = "make one there (hierpretrain index)"
-        if older:  # a process was killed between the two renames of write_index
-            remedy = f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(place)])}"
+        if older:  # a process was killed between the two renames of whole_folder
+            remedy = f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(path)])}"
         raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; {remedy}")
     about = _read_json(folder / _ABOUT, dict)
     if about.get("format") != _FORMAT:
@@ -181,8 +163,6 @@ def _write_rows(path: Path, rows: Any) -> None:
         faiss.write_index(rows, str(path))
     except RuntimeError as error:  # faiss has no other for a full disk
         raise OSError(f"{path} cannot be written: {error}") from error
-    with open(path, "rb+") as file:
-        _confirm(file)
 
 
 def _read_rows(path: Path, digest: str) -> Any:
@@ -234,8 +214,3 @@ def _read_json(path: Path, kind: type) -> Any:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _confirm(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())

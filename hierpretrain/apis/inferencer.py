@@ -122,7 +122,7 @@ class EmbeddingInferencer:
         self.index: EmbeddingIndex | None = None
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
-        """Returns the (N, D) float32 unit embeddings of images, without those that :attr:`on_error` skips.
+        """Returns the (N, D) float32 unit embeddings of images; an image that :attr:`on_error` skips has none.
 
         Args:
             images: See :meth:`embed`.
@@ -166,7 +166,7 @@ class EmbeddingInferencer:
         if not (finite := embedded.isfinite().all(1)).all():
             raise ValueError(
                 f"the embedding of {found.paths[rows[int((~finite).nonzero()[0])]]} is not finite: the weights of "
-                f"{self.name} are those of a training that diverged, or the image is"
+                f"{self.name} come from a training that diverged, or the image is not finite"
             )
         return Embeddings(
             features=embedded,
@@ -183,12 +183,12 @@ class EmbeddingInferencer:
     def build_index(
         self, images: Images | Embeddings, folder: str | os.PathLike[str] | None = None, **options: Any
     ) -> EmbeddingIndex:
-        """Embeds images and makes them what :meth:`search` and :meth:`classify` look into.
+        """Embeds images and builds the index that :meth:`search` and :meth:`classify` use.
 
         Args:
             images: See :meth:`embed`; or what it returned.
             folder: Where to save the index; nowhere by default.
-            options: Those of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
+            options: The options of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
 
         Raises:
             ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`.
@@ -245,7 +245,7 @@ class EmbeddingInferencer:
 
         Args:
             images: See :meth:`embed`.
-            options: Those of :meth:`EmbeddingIndex.classify`: ``k``, ``temperature``, ``threshold``.
+            options: The options of :meth:`EmbeddingIndex.classify`: ``k``, ``temperature``, ``threshold``.
 
         Raises:
             ValueError: If there is no index or its images have no labels, as :meth:`embed`, and as

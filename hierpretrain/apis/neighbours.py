@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LabelNames = tuple[str, ...]
-"""A place in the tree: the names from below the root to a node."""
+"""A path in the tree: the names from below the root to a node."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Neighbour:
     Attributes:
         path: Its file.
         score: Its cosine similarity with the query, -1 to 1.
-        labels: Its places in the tree, one or several; none for an image without a label.
+        labels: Its label paths, one or several; none for an image without a label.
         node: Where one neighbour a node was asked for, the node that the image stands for; otherwise empty.
     """
 

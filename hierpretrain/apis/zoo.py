@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 
 from mmengine.config import Config, ConfigDict
@@ -12,6 +11,7 @@ from modelindex.models.Model import Model
 from modelindex.models.Result import Result
 
 from hierpretrain._inheritance import PACKAGE, list_configs
+from hierpretrain._names import close_names
 from hierpretrain.apis.config import find_config, load_config
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.files import SHIPPED
@@ -51,7 +51,7 @@ def find_model(name: str | os.PathLike[str]) -> tuple[Config, str | None]:
             found = ModelHub.get(text)
             return found.config, found.weights
         stem = os.path.basename(text).removesuffix(".py")
-        if nearest := difflib.get_close_matches(stem, [*list_configs(), *theirs], 3, cutoff=0.6):
+        if nearest := close_names(stem, [*list_configs(), *theirs], 3):
             raise ValueError(
                 f"there is no config file {text}, nor is it a name of HierPretrain's or mmpretrain's model zoo; the "
                 f"nearest are {', '.join(nearest)}"

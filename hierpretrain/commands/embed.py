@@ -8,7 +8,7 @@ Examples:
 What comes out:
     embeddings.npy  (N, D) float32, rows of length 1: the product of two rows is their cosine similarity
     labels.npy      (N, L) int64, node ids from the coarsest level on, -1 where a path ends; (N, P, L) for images of
-                    several places; L is 0 for images without labels
+                    several label paths; L is 0 for images without labels
     images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why
     taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
 
@@ -34,7 +34,7 @@ from hierpretrain.commands import (
     errors_in_one_line,
     read_arguments,
 )
-from hierpretrain.files import check_place, write_whole
+from hierpretrain.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from hierpretrain.evaluation import Embeddings
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the folder to write; files of the same names are replaced")
     args = read_arguments(parser)
     with errors_in_one_line():
-        check_place(Path(args.out, "embeddings.npy"))  # not after hours of embedding
+        check_writable(Path(args.out, "embeddings.npy"))  # not after hours of embedding
         embedded = embed_images(args, build_inferencer(args))
         write_embeddings(embedded, args.out)
         print(f"wrote {args.out}: {embedded.features.shape[1]} numbers an image; {embedded.taxonomy!r}")

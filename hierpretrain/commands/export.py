@@ -12,7 +12,7 @@ What comes out:
                   fingerprint, how closely the file agrees with the model
 
 The ending of --out says which: .onnx for onnxruntime in any language, .pt2 for PyTorch (torch.export.load). The file is
-run beside the model, on random images and on those that are given, and is not written if their embeddings differ.
+run beside the model, on random images and on the images given, and is not written if their embeddings differ.
 
 Common mistakes:
     - To normalise images before the file does: embeddings are then wrong, and nothing says so.
@@ -26,7 +26,7 @@ import argparse
 from pathlib import Path
 
 from hierpretrain.commands import add_model_arguments, build_inferencer, errors_in_one_line, read_arguments
-from hierpretrain.files import check_place
+from hierpretrain.files import check_writable
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
             raise ValueError(f"--out must end in .onnx or .pt2; it is {args.out!r}")
         if kind == ".pt2" and (args.half or args.opset != 18):
             raise ValueError("--half and --opset are for ONNX; leave them out, or give a name that ends in .onnx")
-        check_place(args.out)
+        check_writable(args.out)
         from hierpretrain.apis.export import export_onnx, export_program
 
         inferencer = build_inferencer(args)

@@ -12,7 +12,7 @@ What comes out: <picture>.png in the work directory, or the file of --out; recal
 
 Common mistakes:
     A level or a split that the data set does not have: the error says which ones it has.
-    A picture of the wrong images: they are those of the config's test_dataloader.
+    A picture of the wrong images: they come from the config's test_dataloader.
 """
 
 import argparse

@@ -30,7 +30,7 @@ from hierpretrain.commands import (
     errors_in_one_line,
     read_arguments,
 )
-from hierpretrain.files import check_place
+from hierpretrain.files import check_writable
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples, the map and clusterings (default: 0)")
     args = read_arguments(parser)
     with errors_in_one_line():
-        check_place(args.out)  # not after the work
+        check_writable(args.out)  # not after the work
         from hierpretrain.report import write_report
 
         inferencer = build_inferencer(args)

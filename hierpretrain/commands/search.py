@@ -8,7 +8,7 @@ Examples:
     hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg --classify --json -
 
 What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
-direction, 0 unrelated), the place in the tree and the file. --json writes the same for programs, --sheet a picture: a
+direction, 0 unrelated), the path in the tree and the file. --json writes the same for programs, --sheet a picture: a
 row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
 folder of that name, or a list gives it one).
 
@@ -16,7 +16,7 @@ folder of that name, or a list gives it one).
 votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
 
 Common mistakes:
-    - CONFIG and CHECKPOINT must be those that made the index, or it says that embeddings cannot be compared.
+    - CONFIG and CHECKPOINT must be the ones that made the index, or it says that embeddings cannot be compared.
     - A query that is in the index finds itself first, with a score of 1.
     - A pattern needs quotes, or the shell replaces it.
 """
@@ -40,7 +40,7 @@ from hierpretrain.commands import (
     printable,
     read_arguments,
 )
-from hierpretrain.files import check_place, write_whole
+from hierpretrain.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
@@ -95,7 +95,7 @@ def table(result: SearchResult) -> list[str]:
              2   0.500  -                  2.jpg
     """
     labels = [
-        printable("/".join(found.node) or ", ".join("/".join(place) for place in found.labels) or "-")
+        printable("/".join(found.node) or ", ".join("/".join(path) for path in found.labels) or "-")
         for found in result.neighbours
     ]
     width = max(map(len, [*labels, "label"]))
@@ -116,7 +116,7 @@ def _find(
         raise ValueError("--votes and --threshold are for --classify; add it, or leave them out")
     for path in (args.json, args.sheet):
         if path not in (None, "-"):
-            check_place(path)
+            check_writable(path)
     inferencer = build_inferencer(args)
     index = inferencer.load_index(args.index)
     level = None if args.level is None else read_level(args.level)
@@ -141,25 +141,25 @@ def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Cl
 
 
 def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, queries: Embeddings) -> None:
-    from hierpretrain.apis.branches import places
+    from hierpretrain.apis.branches import label_paths
     from hierpretrain.visualization import SheetRow, plot_retrieval_sheet
 
     rows = []
     for result, labels in zip(results, queries.labels, strict=True):
-        wanted = [place for place in places(queries.taxonomy, labels) if _is_in(index.taxonomy, place)]
+        wanted = [path for path in label_paths(queries.taxonomy, labels) if _is_in(index.taxonomy, path)]
         neighbours: list[tuple[str, str, bool | None]] = []
         for found in result.neighbours:
-            places_found = (found.node,) if found.node else found.labels
-            right = any(place[: len(found.node) or None] in places_found for place in wanted) if wanted else None
-            name = places_found[0][-1] if places_found else Path(found.path).stem
+            paths_found = (found.node,) if found.node else found.labels
+            right = any(path[: len(found.node) or None] in paths_found for path in wanted) if wanted else None
+            name = paths_found[0][-1] if paths_found else Path(found.path).stem
             neighbours.append((found.path, f"{printable(name)} {found.score:.3f}", right))
         rows.append(SheetRow(result.query, printable(Path(result.query).name), neighbours))
     plot_retrieval_sheet(rows, path)
 
 
-def _is_in(taxonomy: Any, place: tuple[str, ...]) -> bool:
+def _is_in(taxonomy: Any, path: tuple[str, ...]) -> bool:
     try:
-        taxonomy.encode([place])
+        taxonomy.encode([path])
     except ValueError:
         return False
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ def read_cars(
 
 @dataclass(frozen=True)
 class _Car:
-    """A record: the image below the root, the class from 1, the official split and the place of the record."""
+    """A record: the image below the root, the class from 1, the official split and where the record is."""
 
     image: str
     number: int
@@ -136,28 +136,30 @@ def _read_layout(root: str, layout: str) -> tuple[list[str], Iterator[_Car]]:
 
 def _single(root: str) -> tuple[list[str], Iterator[_Car]]:
     path = os.path.join(root, "cars_annos.mat")
+    variables = read_mat(path)
 
     def cars() -> Iterator[_Car]:
-        rows = _records(path, ("relative_im_path", "class", "test"))
+        rows = _records(path, variables, ("relative_im_path", "class", "test"))
         for number, (image, car, test) in enumerate(rows, start=1):
             yield _Car(str(image), int(car), "test" if int(test) else "train", f"{path}: record {number}")
 
-    return _names(path), cars()
+    return _names(path, variables), cars()
 
 
 def _devkit(root: str) -> tuple[list[str], Iterator[_Car]]:
-    names = _names(os.path.join(root, "devkit/cars_meta.mat"))
+    meta = os.path.join(root, "devkit/cars_meta.mat")
+    names = _names(meta, read_mat(meta))
 
     def cars() -> Iterator[_Car]:
         for split, file in (("train", "cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
-            places = [os.path.join(root, file), os.path.join(root, "devkit", file)]
-            path = next((place for place in places if os.path.isfile(place)), "")
+            paths = [os.path.join(root, file), os.path.join(root, "devkit", file)]
+            path = next((path for path in paths if os.path.isfile(path)), "")
             if not path:
                 raise ValueError(
-                    f"{file} is at none of {', '.join(places)}; get it (cars_test_annos.mat is without the labels)"
+                    f"{file} is at none of {', '.join(paths)}; get it (cars_test_annos.mat is without the labels)"
                 )
             folder = _image_folder(root, (f"cars_{split}/cars_{split}", f"cars_{split}"))
-            rows = _records(path, ("fname", "class"))
+            rows = _records(path, read_mat(path), ("fname", "class"))
             for number, (image, car) in enumerate(rows, start=1):
                 yield _Car(f"{folder}/{image}", int(car), split, f"{path}: record {number}")
 
@@ -188,16 +190,16 @@ def _image_folder(root: str, folders: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------- MATLAB files
-def _names(path: str) -> list[str]:
-    names = _variable(path, "class_names")
+def _names(path: str, variables: Mapping[str, Any]) -> list[str]:
+    names = _variable(path, variables, "class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: 'class_names' must be cells of text; get the file anew")
     return [name.strip() for name in names]
 
 
-def _records(path: str, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _records(path: str, variables: Mapping[str, Any], fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Yields the fields of every struct of ``annotations``: a text, then whole numbers."""
-    annotations = _variable(path, "annotations")
+    annotations = _variable(path, variables, "annotations")
     if not isinstance(annotations, list) or not all(isinstance(record, dict) for record in annotations):
         raise ValueError(f"{path}: 'annotations' must be an array of structs; get the file anew")
     for number, record in enumerate(annotations, start=1):
@@ -211,8 +213,7 @@ def _records(path: str, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         yield values
 
 
-def _variable(path: str, name: str) -> Any:
-    variables = read_mat(path)
+def _variable(path: str, variables: Mapping[str, Any], name: str) -> Any:
     if name not in variables:
         raise ValueError(f"the MATLAB file {path} has no variable {name!r}; get it anew")
     return variables[name]
@@ -230,7 +231,7 @@ class Cars196(HierarchicalDataset):
         protocol: ``'retrieval'`` or ``'classification'``.
         levels: ``'car'`` after any of ``'body'`` and ``'make'``, the coarsest first.
         layout: ``'single'``, ``'devkit'``, ``'csv'``, or ``'auto'``: the first of them that is there.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
+        options: The options of :class:`HierarchicalDataset`; ``split`` is of ``'train'`` and ``'test'``.
     """
 
     def __init__(

@@ -24,8 +24,8 @@ def read_emoji64(root: str, development: bool = False) -> Annotations:
 
     Args:
         root: The folder.
-        development: Whether to read, instead of the data set's own splits, those of :func:`development_splits`: of the
-            training images alone, under the same three names.
+        development: Whether to read the splits of :func:`development_splits` instead of the data set's own. They divide
+            the training images alone, under the same three names.
 
     Returns:
         Levels ``('category', 'subcategory', 'emoji')``; splits ``'train'``, ``'query'`` and ``'gallery'``.
@@ -57,9 +57,9 @@ def read_emoji64(root: str, development: bool = False) -> Annotations:
 def development_splits(images: list[str]) -> dict[str, str]:
     """Splits training images once more as emoji64 itself is split, to choose settings without a look at the test emoji.
 
-    Of every subcategory, 20 % of the emoji (rounded) are unseen, among those of two designs or more. A third of an
-    unseen emoji's designs (rounded down, at least one) are query, the rest gallery; every other image is for training.
-    The draw is always the same.
+    Of every subcategory, 20 % of the emoji (rounded) are unseen; only emoji of two designs or more can be. A third of
+    an unseen emoji's designs (rounded down, at least one) are query, the rest gallery; every other image is for
+    training. The draw is always the same.
 
     Args:
         images: Paths ``<category>/<subcategory>/<emoji>/<design>.webp``, in any order.
@@ -99,7 +99,8 @@ class Emoji64(HierarchicalDataset):
         data_root: The folder. It is unpacked from ``<data_root>.zip`` on first use, by whichever process is first.
         development: Whether to split the training images once more, into ``'train'``, ``'query'`` and ``'gallery'``,
             and to leave the real query and gallery out: to choose settings by, see :func:`development_splits`.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'train'``, ``'query'`` and ``'gallery'``.
+        options: The options of :class:`HierarchicalDataset`; ``split`` is of ``'train'``, ``'query'`` and
+            ``'gallery'``.
     """
 
     def __init__(self, *, data_root: str = "data/emoji64", development: bool = False, **options: Any) -> None:

@@ -59,7 +59,7 @@ class OpenClipart96(HierarchicalDataset):
 
     Args:
         data_root: The folder. It is unpacked from ``<data_root>.zip`` on first use, by whichever process is first.
-        options: Those of :class:`HierarchicalDataset`; ``split`` is of ``'small'``, ``'medium'``, ``'large'``,
+        options: The options of :class:`HierarchicalDataset`; ``split`` is of ``'small'``, ``'medium'``, ``'large'``,
             ``'val'`` and ``'test'``, see :func:`read_openclipart96`.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import numbers
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hierpretrain._names import did_you_mean
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.messages import short, some
 from hierpretrain.datasets.text_files import read_json_file
@@ -302,10 +302,9 @@ def _unseen_classes(
             found = [tuple(entry)] if tuple(entry) in named.get("/".join(entry), []) else []
         if not found:
             name = entry if isinstance(entry, str) else "/".join(entry)
-            nearest = difflib.get_close_matches(name, named, 1, cutoff=0.6)
-            guess = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            guess = did_you_mean(name, named, "give one of the level.")
             raise ValueError(
-                f"there is no class {entry!r} to be unseen{guess} The level has {len(classes)} classes: "
+                f"there is no class {entry!r} to be unseen; {guess} The level has {len(classes)} classes: "
                 f"{some(['/'.join(path) for path in classes])}"
             )
         if len(found) > 1:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Subset
 
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
 from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.files import whole_file
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import HOOKS
 
@@ -160,10 +162,11 @@ class FrozenFeaturesHook(Hook):
         start, end = (len(dataset) * part // world_size for part in (rank, rank + 1))
         layout: list[Any] = [None, None, None]
         model.backbone.eval()
-        try:
+        with ExitStack() as stack:
             if is_main_process():
                 (_, example) = next(self._embedded(runner, model, Subset(dataset, [0])))
-                layout = self._lay_out(path, (len(dataset), *example.shape[1:]), runner)
+                part = stack.enter_context(whole_file(path))
+                layout = self._lay_out(part, (len(dataset), *example.shape[1:]), runner, path)
             broadcast_object_list(layout)
             part, header, row_bytes = layout
             begin, told = time.monotonic(), 0
@@ -178,12 +181,7 @@ class FrozenFeaturesHook(Hook):
                         runner.logger.info(f"{done - start} of {end - start} images embedded")
                 file.flush()
                 os.fsync(file.fileno())
-            barrier()
-            if is_main_process():
-                os.replace(part, path)
-        finally:
-            if is_main_process() and layout[0]:
-                layout[0].unlink(missing_ok=True)
+            barrier()  # before the main process moves the file to its place
         barrier()
         runner.logger.info(f"the frozen features took {time.monotonic() - begin:.0f} s")
 
@@ -208,9 +206,8 @@ class FrozenFeaturesHook(Hook):
             with torch.no_grad(), runner.optim_wrapper.optim_context(runner.model):
                 yield rows, model.frozen_features(model.data_preprocessor(batch)["inputs"])
 
-    def _lay_out(self, path: Path, shape: tuple[int, ...], runner: Runner) -> list[Any]:
-        """Says how large the file will be and begins it; returns it, the size of its header and that of a row."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _lay_out(self, part: Path, shape: tuple[int, ...], runner: Runner, path: Path) -> list[Any]:
+        """Says how large the file will be and begins it; returns it and the bytes of its header and of a row."""
         row_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
         size, free = shape[0] * row_bytes, shutil.disk_usage(path.parent).free
         needed = f"{shape[0]} images x {row_bytes} bytes = {size / 2**30:.2f} GiB of frozen features"
@@ -220,7 +217,6 @@ class FrozenFeaturesHook(Hook):
                 f"{needed} do not fit: {path.parent} has {free / 2**30:.2f} GiB left. Set dtype='float16' or another "
                 "folder, make room, or remove FrozenFeaturesHook"
             )
-        part = path.with_name(f".{path.name}.{os.getpid()}")
         with open(part, "wb") as file:
             form = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, form)

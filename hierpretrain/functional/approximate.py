@@ -207,8 +207,8 @@ def tune(index: Any, features: Tensor, *, k: int = 10, target: float = TARGET, s
     """Lets an index look wider, in steps of two, until it finds enough of the k nearest rows, and says how many.
 
     The queries are :func:`recall_queries`, each searched for among the other rows, itself left out by its number. A
-    found row counts if its cosine is as high as that of the k-th nearest, so that it does not matter which of equal
-    rows are found. Cosines are those of ``features``: what float16 loses counts too.
+    found row counts if its cosine is as high as the cosine of the k-th nearest, so that it does not matter which of
+    equal rows are found. Cosines are taken from ``features``, so that what float16 loses counts too.
 
     Args:
         index: What :func:`build_index` made of ``features``.

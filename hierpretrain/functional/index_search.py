@@ -13,27 +13,34 @@ from torch import Tensor
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 
+_faiss: Any = faiss  # whose stubs know its constructors in C++, not in Python
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
 _SIMILARITIES = 2**25  # in memory at a time
 _NUMBERS = 2**22  # of rows whose cosines are taken in double precision at a time
+# queries from which on a product of matrices is quicker than faiss, which compares each query with each row by itself
+# where it selects rows or they are float16
+_MANY = 20
 _SPARE = 16  # neighbours beyond the k-th that show, if they are farther, that no other is as near as it
-_PAIRS = 2**20  # of a query and a row near its k-th that are put in order at a time
+_PAIRS = 2**20  # of a query and a row that are put in order at a time
 _ROWS = 65_536  # rows that are read out of the index at a time
 _WIDEST = 8192  # neighbours of a query that are looked through for groups before all rows are
 
 
-def search_rows(index: Any, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def search_rows(index: Any, query: Tensor, k: int, *, within: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Finds the rows of highest cosine similarity to each query.
 
     Args:
         index: What :func:`~hierpretrain.functional.approximate.build_index` made of N rows.
         query: (Q, D) floating-point features, of any length but 0.
-        k: How many to return, from 1; all N where there are fewer.
+        k: How many to return, from 1; all rows where there are fewer.
+        within: (N,) bool, the rows to search. All of them are compared with the query, whatever the kind of the index.
+            ``None``: all rows are searched, as exactly as the index does.
 
     Returns:
-        (Q, min(k, N)) float64 cosines, the highest first, and the int64 rows. Equal cosines stand in the order of the
-        rows, and in an exact index the first of equal rows are also those that get the last places. A query that is
-        a row of the index finds itself. One that an approximate index finds too few rows for is searched for exactly.
+        (Q, min(k, M)) float64 cosines, the highest first, and the int64 rows; M are searched. Equal cosines stand in
+        the order of the rows, and where every row is compared the first of equal rows are also those that get the last
+        places. A query that is a row of the index finds itself. One that an approximate index finds too few rows for is
+        searched for exactly.
 
     Raises:
         ValueError: If features are malformed (see ``unit_rows``), the index is of another D, or k is below 1.
@@ -44,24 +51,47 @@ def search_rows(index: Any, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         >>> scores, rows = search_rows(index, torch.tensor([[5.0, 0.0]]), 2)
         >>> scores.tolist(), rows.tolist()
         ([[1.0, 1.0]], [[0, 2]])
+        >>> search_rows(index, torch.tensor([[5.0, 0.0]]), 2, within=torch.tensor([False, True, True]))[1].tolist()
+        [[2, 1]]
     """
     query = _checked(index, query, k)
-    k = min(k, index.ntotal)
-    numbers = torch.arange(index.ntotal)
-    everything = _Entries(numbers, numbers, numbers)
-    if isinstance(index, faiss.IndexScalarQuantizer):  # of which faiss would decode each row for each query
-        return _compare_all(index, query, k, everything)[:2]
-    width = min(k + _SPARE, index.ntotal) if is_exact(index) else k
-    similarities, found = _search(index, query, width)
+    if len(query) >= _MANY and (within is not None or isinstance(index, faiss.IndexScalarQuantizer)):
+        rows = torch.arange(index.ntotal)
+        return search_groups(index, query, k, rows if within is None else rows.masked_fill(~within, PAD))[:2]
+    k = min(k, index.ntotal if within is None else int(within.sum()))
+    if within is None and not is_exact(index):
+        scores, rows = _in_order(index, query, _search(index, query, k)[1], k)
+        missed = torch.arange(len(query))[(rows == PAD).any(1)]
+    else:
+        scores, rows, _ = _empty_answers(len(query), k)
+        missed = torch.arange(len(query) if k else 0)
+    if len(missed):
+        scores[missed], rows[missed] = _compare_rows(index, query[missed], k, within, k + _SPARE)
+    return scores, rows
+
+
+def _compare_rows(index: Any, query: Tensor, k: int, within: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
+    """Finds the k nearest of some rows, of at least k, by comparing each with the query.
+
+    The ``width`` rows that faiss finds are put in order, and more where a row beyond may be as near as the last.
+    """
+    number = index.ntotal if within is None else int(within.sum())
+    width, options = min(width, number), _every_row(index, within)
+    scores, rows, _ = _empty_answers(len(query), k)
+    for block in torch.split(torch.arange(len(query)), max(1, _PAIRS // width)):
+        similarities, found = _search(index, query[block], width, options)
+        scores[block], rows[block] = _in_order(index, query[block], found, k)
+        unsure = block[similarities[:, k - 1] - similarities[:, -1] <= _ROUNDING]
+        if width < number and len(unsure):
+            scores[unsure], rows[unsure] = _compare_rows(index, query[unsure], k, within, 4 * width)
+    return scores, rows
+
+
+def _in_order(index: Any, query: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Returns the cosines and the numbers of the k nearest of the rows that were found, equal ones in their order."""
     found = found.sort(dim=1).values
     scores, order = _cosines(index, query, found).sort(dim=1, descending=True, stable=True)
-    scores, rows = scores[:, :k].contiguous(), found.gather(1, order)[:, :k].contiguous()
-    missed = (rows == PAD).any(1)
-    if k < width < index.ntotal:  # a row beyond may be as near as the last
-        missed |= similarities[:, k - 1] - similarities[:, -1] <= _ROUNDING
-    if missed.any():
-        scores[missed], rows[missed], _ = _compare_all(index, query[missed], k, everything)
-    return scores, rows
+    return scores[:, :k].contiguous(), found.gather(1, order)[:, :k].contiguous()
 
 
 def search_groups(
@@ -73,15 +103,14 @@ def search_groups(
         index: What :func:`~hierpretrain.functional.approximate.build_index` made of N rows.
         query: (Q, D) floating-point features, of any length but 0.
         k: How many groups to return, from 1; all G where there are fewer.
-        groups: (N,) or (N, P) ids from 0 of the group, or groups, of each row, ``PAD`` for none. ``arange(N)`` with
-            ``PAD`` for some searches the other rows.
+        groups: (N,) or (N, P) ids from 0 of the group, or groups, of each row, ``PAD`` for none.
         every_row: Whether to compare every row of a group, so that the answer is exact in an approximate index too.
             Otherwise such an index is asked for more and more neighbours, up to 8,192, until they are of k groups, and
             only where that is not enough are all rows compared.
 
     Returns:
         (Q, min(k, G)) float64 cosines, the highest first, the int64 rows and their groups. Equal cosines stand in the
-        order of the rows, and those of one row in the order of the groups.
+        order of the rows, and equal cosines of one row in the order of the groups.
 
     Raises:
         ValueError: If features are malformed (see ``unit_rows``), the index is of another D, k is below 1, or there is
@@ -122,7 +151,7 @@ def _empty_answers(num_queries: int, k: int) -> _Answers:
 
 
 class _Entries(NamedTuple):
-    """What is compared: an entry for each group of each row, those of a group together."""
+    """What is compared: an entry for each group of each row, all entries of a group together."""
 
     rows: Tensor  # (M,)
     groups: Tensor  # (M,) ascending
@@ -130,8 +159,8 @@ class _Entries(NamedTuple):
 
 
 def _entries(groups: Tensor) -> _Entries:
-    rows, places = (groups != PAD).nonzero(as_tuple=True)
-    of, order = groups[rows, places].sort(stable=True)
+    rows, columns = (groups != PAD).nonzero(as_tuple=True)
+    of, order = groups[rows, columns].sort(stable=True)
     first = torch.ones(len(of), dtype=torch.bool)
     first[1:] = of.diff() != 0
     return _Entries(rows[order], of, first.nonzero()[:, 0])
@@ -152,11 +181,11 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
     while len(left) and width <= min(_WIDEST, index.ntotal // 4):
         missed = []
         for block in torch.split(left, max(1, _NUMBERS // (width * query.shape[1]))):
-            _, found = _search(index, query[block], width, wider=width // (4 * k))
+            _, found = _search(index, query[block], width, _wider(index, width // (4 * k)))
             scores = _cosines(index, query[block], found)
-            of, place = (found != PAD).nonzero(as_tuple=True)
-            entry, column = (groups[found[of, place]] != PAD).nonzero(as_tuple=True)
-            of, scores, rows = of[entry], scores[of, place][entry], found[of, place][entry]
+            of, position = (found != PAD).nonzero(as_tuple=True)
+            entry, column = (groups[found[of, position]] != PAD).nonzero(as_tuple=True)
+            of, scores, rows = of[entry], scores[of, position][entry], found[of, position][entry]
             of, *picked = _first_of_groups(of, scores, rows, groups[rows, column], k)
             enough = of.bincount(minlength=len(block)) == k
             for answer, values in zip(answers, picked, strict=True):
@@ -169,7 +198,7 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
 def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answers:
     """Finds the k nearest groups of each query, of at least k, by comparing it with every row that has an entry.
 
-    By products of matrices, of which those that are of no group are no part.
+    By products of matrices; rows without a group are left out.
     """
     answers = _empty_answers(len(query), k)
     if k == 0:
@@ -208,15 +237,15 @@ def _first_of_groups(of: Tensor, scores: Tensor, rows: Tensor, groups: Tensor, k
     of, scores, rows, groups = (column[order] for column in (of, scores, rows, groups))
     _, first = np.unique((of * (groups.max() + 1 if len(groups) else 1) + groups).numpy(), return_index=True)
     best = torch.from_numpy(np.sort(first))
-    place = torch.arange(len(best)) - torch.searchsorted(of[best], of[best])  # among its query's
-    return [column[best[place < k]] for column in (of, scores, rows, groups)]
+    rank = torch.arange(len(best)) - torch.searchsorted(of[best], of[best])  # among its query's
+    return [column[best[rank < k]] for column in (of, scores, rows, groups)]
 
 
 def _cosines(index: Any, query: Tensor, rows: Tensor) -> Tensor:
     """Returns the (Q, M) float64 cosines of (Q, M) rows, minus infinity for ``PAD``."""
     cosines = torch.full(rows.shape, -math.inf, dtype=torch.float64)
-    of, place = (rows != PAD).nonzero(as_tuple=True)
-    cosines[of, place] = _pair_cosines(index, query, of, rows[of, place])
+    of, position = (rows != PAD).nonzero(as_tuple=True)
+    cosines[of, position] = _pair_cosines(index, query, of, rows[of, position])
     return cosines
 
 
@@ -241,18 +270,39 @@ def _vectors(index: Any, rows: Tensor) -> Tensor:
     return matrix[rows[0] : rows[-1] + 1] if in_a_run else matrix[rows]
 
 
-def _search(index: Any, query: Tensor, k: int, *, wider: int = 1) -> tuple[Tensor, Tensor]:
-    """Returns the (Q, k) float32 cosines and rows that faiss finds, the best first.
+class _Options(NamedTuple):
+    """How faiss searches: in an index itself or in the rows that a graph stores, and with which parameters."""
 
-    In ``wider`` times as many inverted lists as the index is tuned to.
-    """
-    options: Any = None  # a graph is searched as widely as k demands
+    searched: Any
+    parameters: Any
+
+
+def _every_row(index: Any, within: Tensor | None) -> _Options:
+    """Returns how faiss compares every row, or every one of some rows, with a query."""
+    stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    selector: Any = None
+    if within is not None and isinstance(stored, faiss.IndexFlat):
+        selector = _faiss.IDSelectorArray(within.nonzero()[:, 0].numpy())  # of which it goes through the rows alone
+    elif within is not None:
+        selector = _faiss.IDSelectorBitmap(np.packbits(within.numpy(), bitorder="little"))
     if isinstance(index, faiss.IndexIVF):
-        options = faiss.SearchParametersIVF()
-        options.nprobe = min(wider * index.nprobe, index.nlist)
+        return _Options(index, _faiss.SearchParametersIVF(sel=selector, nprobe=index.nlist))
+    return _Options(stored, _faiss.SearchParameters(sel=selector) if selector else None)
+
+
+def _wider(index: Any, times: int) -> _Options:
+    """Returns how faiss searches in some times as many inverted lists as an index is tuned to."""
+    if isinstance(index, faiss.IndexIVF):
+        return _Options(index, _faiss.SearchParametersIVF(nprobe=min(times * index.nprobe, index.nlist)))
+    return _Options(index, None)  # a graph is searched as widely as the number of neighbours demands
+
+
+def _search(index: Any, query: Tensor, k: int, options: _Options | None = None) -> tuple[Tensor, Tensor]:
+    """Returns the (Q, k) float32 cosines and rows that faiss finds, the best first."""
+    searched, parameters = options or (index, None)
     # faiss.contrib.torch_utils, which pytorch-metric-learning imports, hides this search by one that takes no params
-    search = getattr(index, "search_numpy", index.search)
-    cosines, rows = search(query.numpy(), k, params=options)
+    search = getattr(searched, "search_numpy", searched.search)
+    cosines, rows = search(query.numpy(), k, params=parameters)
     return torch.from_numpy(cosines), torch.from_numpy(rows)
 
 

@@ -29,7 +29,7 @@ def plot_ablations(
     reference: Runs | None = None,
     reference_name: str = "no training",
 ) -> None:
-    """Writes a picture of what metrics do where one thing is varied, a panel for each that is.
+    """Plots metrics against what is varied, a panel for each thing that is varied.
 
     The settings of a panel stand side by side, evenly spaced, in their order. A point is the mean over the runs, its
     bar one standard deviation (of a sample) to either side, where there are two runs or more. All panels have one
@@ -41,8 +41,8 @@ def plot_ablations(
         path: The PNG file to write; it is replaced whole or not at all.
         ylabel: What the metrics are; they are drawn in percent.
         title: A line above the panels.
-        reference: Metric -> values of the runs of what nothing is varied of; a dashed line at their mean.
-        reference_name: What it is, for the legend.
+        reference: Metric -> values of the runs of a baseline; a dashed line at their mean.
+        reference_name: The name of the baseline in the legend.
 
     Raises:
         ValueError: If there is no panel or setting, metrics differ or are too many, or values are no fractions.
@@ -69,10 +69,10 @@ def _figure(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
     ):
         for i, metric in enumerate(metrics):
-            place = np.arange(len(settings)) + (i - (len(metrics) - 1) / 2) * _DODGE
+            positions = np.arange(len(settings)) + (i - (len(metrics) - 1) / 2) * _DODGE
             means, spreads = _percentages([runs[metric] for runs in settings.values()])
             points[metric] = axes.errorbar(
-                place,
+                positions,
                 means,
                 yerr=spreads if spreads.any() else None,
                 color=PALETTE[i],

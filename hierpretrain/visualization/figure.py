@@ -1,4 +1,4 @@
-"""What the two pictures share: text that fits its place, and files that are written whole or not at all.
+"""What the pictures share: text that fits a width, and PNG files that are written whole or not at all.
 
 Figures are plain ``matplotlib.figure.Figure`` objects that Agg draws: no pyplot, no window, no state between calls.
 """
@@ -27,8 +27,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     write_whole(path, png.getvalue())
 
 
-def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 1, weight: str = "normal") -> str:
-    """Breaks and shortens a text so that it is no wider than its place; what is cut off becomes an ellipsis.
+def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 1) -> str:
+    """Breaks and shortens a text so that it is no wider than a width; what is cut off becomes an ellipsis.
 
     Lines break at a blank if the rest then fits a line, else after the last blank, ``-``, ``/`` or ``_``, else within
     a word. Runs of white space (line breaks too) become one blank.
@@ -36,10 +36,9 @@ def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 
     Args:
         figure: The figure the text is for: its dpi turns points into pixels.
         text: Any text; draw the result with ``parse_math=False``, for ``$`` is measured as a plain character.
-        width: The place's width in pixels.
+        width: The width in pixels.
         size: Font size in points.
         lines: The most lines.
-        weight: Font weight.
 
     Returns:
         At most ``lines`` lines, joined by line breaks; empty where not even the ellipsis fits.
@@ -52,7 +51,7 @@ def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 
         'short'
     """
     renderer = FigureCanvasAgg(figure).get_renderer()
-    font = FontProperties(size=size, weight=weight)
+    font = FontProperties(size=size)
 
     def fits(line: str) -> bool:
         return renderer.get_text_width_height_descent(line, font, ismath=False)[0] <= width

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Rectangle
-from matplotlib.transforms import IdentityTransform
-from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from hierpretrain.datasets.loading import UnreadableImage, open_rgb
 from hierpretrain.functional.search import nearest
 from hierpretrain.taxonomy import shared_depth
 from hierpretrain.visualization.figure import fit_text, save_figure
 
 RIGHT, WRONG = "#1A8A3A", "#D0342C"
+_MARKS = {"right": "\N{CHECK MARK}", "wrong": "\N{MULTIPLICATION X}"}
 
 
 @dataclass
@@ -166,93 +165,81 @@ def plot_retrieval_sheet(rows: Sequence[SheetRow], path: str | os.PathLike[str],
     save_figure(_sheet_figure(rows, title=title), path)
 
 
-# All places are pixels. Pictures go in by figimage, which does not resample: they stay as sharp as _picture made them.
-_WIDTH, _MARGIN, _GUTTER, _GAP, _FRAME = 1500, 24, 12, 32, 4
-_TITLE, _HEADER, _CAPTION, _FOOTER = 46, 32, 42, 44
-_SMALLEST, _LARGEST = 96, 190
-_CAPTION_SIZE = 8.0  # points
+# inches
+_WIDTH, _SMALLEST, _LARGEST = 15, 0.96, 1.9  # of the figure; of a picture's side at least and at most
+_MARGIN, _GAP, _SPACE, _CAPTION, _TITLE, _FOOTER = 0.24, 0.12, 0.2, 0.32, 0.46, 0.44
+_DPI = 100
 
 
 def _sheet_figure(rows: Sequence[SheetRow], *, title: str) -> Figure:
     if not rows:
         raise ValueError("a retrieval sheet needs one row at least; choose_rows makes them")
-    columns = max(len(row.neighbours) for row in rows)
-    cell = (_WIDTH - 2 * _MARGIN - _GAP - columns * _GUTTER) // (columns + 1)
-    cell = min(max(cell, _SMALLEST), _LARGEST)
-    pitch = cell + _GUTTER
-    used = 2 * _MARGIN + cell + (_GAP + columns * pitch if columns else 0)
-    width = max(used, 720)  # the footer and a title need some room
-    top = _TITLE * bool(title) + _HEADER + 8
-    height = top + len(rows) * (cell + _CAPTION) + _FOOTER
-
-    # half a pixel more, because matplotlib rounds down and 29 / 100 * 100 is below 29
-    figure = Figure(figsize=((width + 0.5) / 100, (height + 0.5) / 100), dpi=100, facecolor="white")
-    pixels = IdentityTransform()
-
-    def write(x: float, down: float, text: str, size: float, **style: object) -> None:
-        style = {"color": "#222222", "va": "top", **style}
-        figure.text(x, height - down, text, transform=pixels, fontsize=size, parse_math=False, **style)
-
-    def line(xs: Sequence[float], downs: Sequence[float], **style: object) -> None:
-        figure.add_artist(Line2D(xs, [height - down for down in downs], transform=pixels, **style))
-
-    def box(x: float, down: float, size: float, **style: object) -> None:
-        place = (x, height - down - size)
-        figure.add_artist(Rectangle(place, size, size, transform=pixels, linewidth=0, antialiased=False, **style))
-
-    def left(column: int) -> int:
-        return _MARGIN + (cell + _GAP + _GUTTER + (column - 1) * pitch if column else 0)
-
-    def show(column: int, down: int, path: str, caption: str, is_right: bool | None) -> None:
-        x = left(column)
-        colour = "#888888" if is_right is None else RIGHT if is_right else WRONG
-        unmarked = "unknown" if column else "query"
-        kind = unmarked if is_right is None else "right" if is_right else "wrong"
-        line_width = 1 if is_right is None else _FRAME
-        inner = cell - 2 * _FRAME
-        picture = _picture(path, inner)
-        # frames are filled squares below the picture, for strokes would be snapped to other pixels
-        box(x, down, cell, facecolor=colour, gid=kind)
-        back = "white" if picture is not None else "#E4E4E4"
-        box(x + line_width, down + line_width, cell - 2 * line_width, facecolor=back)
-        if picture is None:
-            name = fit_text(figure, Path(path).name, inner - 8, 8, lines=4)
-            middle = {"ha": "center", "va": "center", "color": "#555555", "linespacing": 1.3}
-            write(x + cell / 2, down + cell / 2, name, 8, **middle)
-        else:
-            high, wide = picture.shape[:2]
-            x0, y0 = x + (cell - wide) // 2, height - down - cell + (cell - high) // 2
-            figure.figimage(picture, x0, y0, origin="upper", zorder=2)
-        if is_right is not None:
-            radius = 11
-            x_mark, y_mark = x + cell - radius - 1, down + radius + 1
-            disc = {"facecolor": colour, "edgecolor": "white", "linewidth": 1.1, "zorder": 4}
-            figure.add_artist(Circle((x_mark, height - y_mark), radius, transform=pixels, **disc))
-            stroke = {"color": "white", "linewidth": 1.9, "solid_capstyle": "round", "zorder": 5}
-            if is_right:
-                line([x_mark - 5, x_mark - 1.5, x_mark + 5], [y_mark + 0.5, y_mark + 4, y_mark - 4], **stroke)
-            else:
-                line([x_mark - 4, x_mark + 4], [y_mark - 4, y_mark + 4], **stroke)
-                line([x_mark - 4, x_mark + 4], [y_mark + 4, y_mark - 4], **stroke)
-        text = fit_text(figure, caption, cell, _CAPTION_SIZE, lines=2)
-        write(x + cell / 2, down + cell + 5, text, _CAPTION_SIZE, ha="center", color="#333333", linespacing=1.15)
-
+    columns = 1 + max(len(row.neighbours) for row in rows)
+    side = min(max((_WIDTH - 2 * _MARGIN - _SPACE) / columns - _GAP, _SMALLEST), _LARGEST)
+    used = 2 * _MARGIN + _SPACE + columns * (side + _GAP)
+    width = max(used, 7.2)  # the last line and a title need some room
+    below, above = _FOOTER + _CAPTION, 0.4 + _TITLE * bool(title)
+    height = above + len(rows) * (side + _CAPTION + _GAP) - _GAP + _FOOTER
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    style = {"ha": "left", "parse_math": False}
     if title:
-        write(_MARGIN, 16, fit_text(figure, title, width - 2 * _MARGIN, 15), 15)
-    down = _TITLE * bool(title) + 14
-    for column in range(columns + 1):
-        name = str(column) if column else "query"
-        write(left(column) + cell / 2, down, name, 10.5, ha="center", color="#555555", weight="bold")
+        line = fit_text(figure, title, _DPI * (width - 2 * _MARGIN), 15)
+        figure.text(_MARGIN / width, 1 - 0.16 / height, line, va="top", fontsize=15, color="#222222", **style)
+    figure.text(_MARGIN / width, 0.16 / height, _footer(rows), fontsize=10.5, color="#555555", **style)
+
+    grid = figure.add_gridspec(
+        len(rows),
+        columns + 1,  # the second one is for the line between the queries and their neighbours
+        width_ratios=[side, _SPACE, *[side] * (columns - 1)],
+        left=_MARGIN / width,
+        right=(used - _MARGIN) / width,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=_GAP * (columns + 1) / (columns * side + _SPACE),
+        hspace=(_CAPTION + _GAP) / side,
+    )
     for i, row in enumerate(rows):
-        down = top + i * (cell + _CAPTION)
-        show(0, down, row.query, row.caption, None)
-        for rank, (path, caption, is_right) in enumerate(row.neighbours, start=1):
-            show(rank, down, path, caption, is_right)
-    if columns:
-        x = _MARGIN + cell + (_GAP + _GUTTER) / 2
-        line([x, x], [top - _HEADER + 6, height - _FOOTER - 6], color="#BBBBBB", linewidth=1)
-    write(_MARGIN, height - _FOOTER + 10, _footer(rows), 10.5, color="#555555")
+        cells = [(row.query, row.caption, None), *row.neighbours]
+        for rank in range(columns if i == 0 else len(cells)):
+            axes = figure.add_subplot(grid[i, rank + bool(rank)])
+            if i == 0:
+                axes.set_title(rank or "query", fontsize=10.5, color="#555555", weight="bold")
+            if rank < len(cells):
+                path, caption, is_right = cells[rank]
+                kind = {True: "right", False: "wrong", None: "unknown" if rank else "query"}[is_right]
+                axes.set_xlabel(fit_text(figure, caption, _DPI * side, 8, lines=2), parse_math=False)
+                _draw(axes, path, kind, _DPI * side)
+            else:
+                axes.set_axis_off()
+    if columns > 1:
+        axes = figure.add_subplot(grid[:, 1])
+        axes.axvline(0.5, color="#BBBBBB", linewidth=0.7)
+        axes.set_axis_off()
     return figure
+
+
+def _draw(axes: Axes, path: str, kind: str, side: float) -> None:
+    """Draws an image into a square of ``side`` pixels, with a frame and, where it is right or wrong, a mark."""
+    colour = {"right": RIGHT, "wrong": WRONG}.get(kind, "#888888")
+    axes.set_gid(kind)
+    axes.set(xticks=[], yticks=[], box_aspect=1)
+    axes.xaxis.label.set(fontsize=8, color="#333333", linespacing=1.15)
+    axes.spines[:].set(color=colour, linewidth=2.9 if kind in _MARKS else 0.72)
+    try:
+        picture = open_rgb(path)
+    except UnreadableImage:
+        axes.set_facecolor("#E4E4E4")
+        name = fit_text(axes.figure, Path(path).name, side - 16, 8, lines=4)
+        axes.text(0.5, 0.5, name, fontsize=8, color="#555555", ha="center", va="center", parse_math=False)
+    else:
+        pixel_art = 3 * max(picture.size) <= side
+        axes.imshow(picture, interpolation="nearest" if pixel_art else "hanning")
+        axes.set_aspect("equal", adjustable="datalim")
+    if kind in _MARKS:
+        disc = {"boxstyle": "circle,pad=0.2", "facecolor": colour, "edgecolor": "white"}
+        style = {"color": "white", "weight": "bold", "fontfamily": "DejaVu Sans", "fontsize": 11}
+        corner = {"xy": (1, 1), "xytext": (-8, -8), "xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(_MARKS[kind], **corner, ha="center", va="center", bbox=disc, **style)
 
 
 def _footer(rows: Sequence[SheetRow]) -> str:
@@ -263,24 +250,3 @@ def _footer(rows: Sequence[SheetRow]) -> str:
         return f"{len(shown):,} neighbours shown" if shown else "no neighbours shown"
     unknown = f"; of {len(shown) - len(marks):,} it is not known" if len(marks) < len(shown) else ""
     return f"{sum(marks):,} of {len(marks):,} neighbours shown are right ({sum(marks) / len(marks):.1%}){unknown}"
-
-
-def _picture(path: str, size: int) -> NDArray[np.uint8] | None:
-    """Reads an image as (H, W, 3) that fits a square of ``size`` pixels, or None where it cannot be read.
-
-    Pixel art (up to a third of the square) grows by a whole factor and keeps its hard edges; all else is resampled.
-    """
-    try:
-        with Image.open(path) as image:
-            rgba = image.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # PIL's ways to say: no image
-        return None
-    white = Image.new("RGBA", rgba.size, "white")
-    rgb = Image.alpha_composite(white, rgba).convert("RGB")
-    factor = size / max(rgb.size)
-    if factor >= 3:
-        factor, method = int(factor), Image.Resampling.NEAREST
-    else:
-        method = Image.Resampling.LANCZOS
-    target = [max(1, round(side * factor)) for side in rgb.size]
-    return np.asarray(rgb.resize((target[0], target[1]), method))

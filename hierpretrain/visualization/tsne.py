@@ -47,8 +47,8 @@ def tsne_map(
         seed: Fixes the subsample and the layout.
         perplexity: About how many neighbours count; (M - 1) / 3 at most, and lowered to that for few points.
         max_points: The most points shown; of more, a uniform subsample is.
-        start: (M, 2) positions to start from, those of a map of the same items at another time, so that the two look
-            alike. Without it, and where all of them are equal, the first principal components.
+        start: (M, 2) positions to start from: a map of the same items at another time, so that the two look alike.
+            ``None``, or positions that are all equal: the first principal components.
 
     Returns:
         The (M, 2) float32 positions, M = min(N, max_points), and the (M,) int64 rows of ``embeddings`` that they

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hierpretrain.apis import index_files
-from hierpretrain.apis.branches import find_branch, in_branch, places
+from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.neighbours import Classification, Neighbour
@@ -72,7 +72,7 @@ def silent(line):
 
 def names_of(embedded):
     """The places of every image, by name."""
-    return [places(embedded.taxonomy, row) for row in embedded.labels]
+    return [label_paths(embedded.taxonomy, row) for row in embedded.labels]
 
 
 def brute_force(gallery, query, k, level=None, within=None):
@@ -302,9 +302,9 @@ def test_classification_errors():
 def test_the_recall_that_is_printed_is_that_of_brute_force(kind):
     gallery, lines = images(0, 1500, 32), []
     index = build(gallery, kind=kind, seed=4, log=lines.append)
-    recall = recall_by_brute_force(index._rows, gallery.features, recall_queries(1500, seed=4))
+    recall = recall_by_brute_force(index._index, gallery.features, recall_queries(1500, seed=4))
     assert index.recall == {"recall@10": pytest.approx(recall, abs=1e-9)}
-    ((name, value),) = search_parameters(index._rows).items()
+    ((name, value),) = search_parameters(index._index).items()
     assert lines == [f"recall@10 against exact search: {recall:.3f} (1,000 queries, {name} {value})"]
 
 
@@ -482,7 +482,7 @@ def test_a_full_disk_is_an_error_of_the_system():
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     with pytest.raises(OSError, match="/dev/full cannot be written"):
-        index_files._write_rows(Path("/dev/full"), build(images(number=2000, dim=64))._rows)
+        index_files._write_rows(Path("/dev/full"), build(images(number=2000, dim=64))._index)
 
 
 def damage(name, change):
@@ -642,6 +642,6 @@ def test_an_index_of_another_model_is_refused():
     ):
         index.check_model("ffff", "resnet, epoch_6.pth", 6)
     with pytest.raises(
-        ValueError, match=r"made by 'resnet, epoch_5.pth' with embeddings of 6 numbers; those of 'vgg' have 4096"
+        ValueError, match=r"made by 'resnet, epoch_5.pth' with embeddings of 6 numbers; 'vgg' gives 4096"
     ):
         index.check_model("ffff", "vgg", 4096)

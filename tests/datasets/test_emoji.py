@@ -1,5 +1,4 @@
 import hashlib
-import multiprocessing
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -96,21 +95,3 @@ def test_missing_set(tmp_path, monkeypatch):
         (tmp_path / f"emoji64/meta/{split}.txt").write_text("a/b/c/d.webp\na/b.webp\n")
     with pytest.raises(ValueError, match=r"train\.txt:2: a line is <category>/.*, not 'a/b\.webp'; remove the folder"):
         Emoji64(data_root=root)
-
-
-def first_use(root, barrier):
-    barrier.wait()
-    assert len(Emoji64(data_root=root)) == 9301
-
-
-def test_first_use_by_two_processes(tmp_path):
-    shutil.copy(ARCHIVE, tmp_path)
-    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads, which wait for ever in a child
-    barrier = spawn.Barrier(2)
-    processes = [spawn.Process(target=first_use, args=(str(tmp_path / "emoji64"), barrier)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        assert process.exitcode == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["emoji64", "emoji64.zip"]

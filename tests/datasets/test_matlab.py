@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pytest
 from scipy.io import savemat
+from scipy.sparse import eye
 
 from hierpretrain.datasets.matlab import read_mat
 
@@ -28,6 +29,7 @@ VALUES = {
     "matrix": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
     "cells": np.array([["a", "bcd", np.int64(2**40)]], dtype=object),
     "structs": structs(name=["x.jpg", "y.jpg"], number=[np.uint8(1), np.uint16(1000)], box=["p", np.ones((1, 3))]),
+    "true": True,
     "nested": np.array([[structs(a=["b"]), "c"]], dtype=object),
 }
 EXPECTED = {
@@ -40,6 +42,7 @@ EXPECTED = {
     "matrix": [1.0, 4.0, 2.0, 5.0, 3.0, 6.0],  # columns first
     "cells": ["a", "bcd", 2**40],
     "structs": [{"name": "x.jpg", "number": 1, "box": "p"}, {"name": "y.jpg", "number": 1000, "box": [1.0, 1.0, 1.0]}],
+    "true": 1,
     "nested": [[{"a": "b"}], "c"],
 }
 
@@ -90,44 +93,30 @@ def test_it_reads_files_of_either_byte_order(tmp_path, order):
 
 
 DOUBLE = element("<", 9, struct.pack("<d", 1.5))
-NAMES = element("<", 1, b"ab")
 
 
-def width(number):
-    return element("<", 5, struct.pack("<i", number))
+def packed(data):
+    data = zlib.compress(data)
+    return struct.pack("<II", 15, len(data)) + data
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "it is no MATLAB file of version 5 to 7; get it anew"),
-        (b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM", "it is no MATLAB file of version 5 to 7"),
-        (mat("<", array("<", 6, (1, 1), DOUBLE))[:-1], "it is truncated"),
-        (mat("<", array("<", 6, (1, 2), DOUBLE)), "an array of 2 values holds 1"),
-        (mat("<", array("<", 6, (1, 2**30), DOUBLE)), "an array of 1073741824 values holds 1"),
-        (mat("<", array("<", 6, (1, 1))), "it holds a value of class 6"),
-        (mat("<", array("<", 3, (1, 1), DOUBLE)), "it holds a value of class 3, which is no text, number, cell"),
-        (mat("<", array("<", 6, (1, 1), element("<", 11, b"12345678"))), "an array of numbers is of type 11"),
-        (mat("<", array("<", 6, (1, 1), element("<", 9, b"123"))), "buffer size must be a multiple"),
-        (mat("<", array("<", 4, (1, 1), DOUBLE)), "an array of characters is of type 9"),
-        (mat("<", array("<", 4, (2, 2), element("<", 16, b"abcd"))), "an array of characters has several rows"),
-        (mat("<", array("<", 1, (1, 1), DOUBLE)), "a cell or field is of type 9, not an array"),
-        (mat("<", array("<", 2, (1, 1))), "an array of structs has no field names"),
-        (mat("<", array("<", 2, (1, 1), width(0), NAMES)), "field names of 0 bytes are in a list of 2"),
-        (mat("<", array("<", 2, (1, 1), width(3), NAMES)), "field names of 3 bytes are in a list of 2"),
-        (mat("<", array("<", 2, (1, 1), width(1), NAMES, array("<", 1, (0, 0)))), "structs of 2 fields have 1 values"),
-        (mat("<", array("<", 2, (1, 1), DOUBLE, NAMES)), "dimensions and lengths are of type 9"),
-        (mat("<", array("<", 6, (1,), DOUBLE)), "an array has 1 dimensions"),
-        (mat("<", array("<", 6, (1,) * 33, DOUBLE)), "an array has 33 dimensions"),
-        (mat("<", DOUBLE), "a variable is of type 9, not an array"),
-        (mat("<", element("<", 14, DOUBLE)), "an array has no flags, dimensions or name"),
-        (mat("<", struct.pack("<I", 9 << 16 | 1) + b"1234"), "a small element has 9 bytes"),
-        (mat("<", struct.pack("<II", 15, 4) + b"abcd"), "incorrect header check"),
-        (mat("<", struct.pack("<II", 15, 20) + zlib.compress(bytes(10**6))[:20]), "a variable is truncated, or all of"),
+        (b"", "Mat file appears to be truncated"),
+        (b"image,class\n" * 40, "Unknown mat file type"),
+        (b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM", "Please use HDF reader for matlab v7.3 files"),
+        (mat("<", array("<", 6, (1, 1), DOUBLE))[:-1], "could not read bytes"),
+        (mat("<", array("<", 6, (1, 2**30), DOUBLE)), "cannot reshape array of size 1"),
+        (mat("<", array("<", 6, (1, 1), element("<", 40_000, bytes(8)))), "so damaged that SciPy's reader crashes|"),
+        (mat("<", packed(DOUBLE)), "Expecting miMATRIX type here, got 9"),
+        (written({"x": np.array(["ab", "cd"])}), "an array of characters has several rows"),
+        (written({"x": np.array([1j])}), "it holds a ndarray of type complex128, which is no array of text, real"),
+        (written({"x": eye(3)}), "it holds a csc_matrix of type float64, which is no array of text, real numbers"),
     ],
 )
 def test_wrong_files(tmp_path, data, message):
-    with pytest.raises(ValueError, match=rf"cannot read the MATLAB file .*a\.mat: .*{message}"):
+    with pytest.raises(ValueError, match=rf"cannot read the MATLAB file .*a\.mat: ({message}).*; get it anew"):
         read(tmp_path, data)
 
 
@@ -138,65 +127,35 @@ def test_missing_file(tmp_path):
         read_mat(tmp_path / "none.mat")
 
 
-def test_deep_nesting(tmp_path):
-    nested = array("<", 1, (0, 0))
-    for _ in range(3000):
-        nested = array("<", 1, (1, 1), nested)
-    with pytest.raises(ValueError, match="maximum recursion depth exceeded"):
-        read(tmp_path, mat("<", nested))
-
-
-def packed(data):
-    data = zlib.compress(data)
-    return struct.pack("<II", 15, len(data)) + data
-
-
-@pytest.mark.parametrize("sizes", [(2000,), (400, 410), (300, 310, 320)])
-def test_the_unpacked_bytes_of_a_file_are_limited(tmp_path, monkeypatch, sizes):
-    variables = [array("<", 9, (1, size), element("<", 2, bytes(size)), name=f"x{size}".encode()) for size in sizes]
-    data = mat("<", *map(packed, variables))
-    unpacked = sum(map(len, variables))
-    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", unpacked)
-    assert read(tmp_path, data) == {f"x{size}": [0] * size for size in sizes}
-    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", unpacked - 1)
-    with pytest.raises(ValueError, match=f"or all of them are larger than {unpacked - 1} bytes; get it anew"):
-        read(tmp_path, data)
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        ("kill -SEGV $$", "it is so damaged that SciPy's reader crashes"),
+        ("exec sleep 60", r"it takes more than 0\.2 seconds"),
+    ],
+)
+def test_a_reader_that_crashes_or_hangs(tmp_path, monkeypatch, reader, message):
+    (tmp_path / "python").write_text(f"#!/bin/sh\n{reader}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_SECONDS", 0.2 if "sleep" in reader else 60)
+    with pytest.raises(ValueError, match=rf"cannot read the MATLAB file .*a\.mat: {message}; get it anew"):
+        read(tmp_path, written())
 
 
 def test_the_size_of_a_file_is_limited(tmp_path, monkeypatch):
-    data = mat("<", array("<", 6, (1, 1), DOUBLE))
+    data = written({"x": 1.5})
     monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", len(data))
     assert read(tmp_path, data) == {"x": 1.5}
     monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_BYTES", len(data) - 1)
-    with pytest.raises(ValueError, match=f"it is larger than {len(data) - 1} bytes; get it anew"):
+    with pytest.raises(ValueError, match=rf"a\.mat: it is larger than {len(data) - 1} bytes; get it anew"):
         read(tmp_path, data)
 
 
-EMPTY = element("<", 14, b"")
-MANY = {  # a variable, and what counts in it beside itself, its flags, its dimensions (two numbers) and its name
-    "numbers": (array("<", 9, (1, 300), element("<", 2, bytes(300))), 1 + 300),
-    "cells": (array("<", 1, (1, 300), EMPTY * 300), 300),
-    "structs": (array("<", 2, (1, 300), width(2), NAMES, EMPTY * 300), 1 + 1 + 1 + 1 + 300),
-    "fields": (array("<", 2, (1, 0), width(1), element("<", 1, bytes(300))), 1 + 1 + 1 + 300),
-}
-
-
-@pytest.mark.parametrize("kind", MANY)
-def test_the_values_of_a_file_are_limited(tmp_path, monkeypatch, kind):
-    variable, number = MANY[kind]
-    number += 1 + 3 + 2
-    for data, total in ((mat("<", variable), number), (mat("<", *[packed(variable)] * 2), 2 * (number + 1))):
-        monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_VALUES", total)
-        assert "x" in read(tmp_path, data)
-        monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_VALUES", total - 1)
-        with pytest.raises(ValueError, match=f"it holds more than {total - 1} values; get it anew"):
-            read(tmp_path, data)
-
-
-def test_a_small_file_of_very_many_values(tmp_path):
-    bomb = packed(array("<", 1, (1, 2**23 - 100), EMPTY * (2**23 - 100)))  # just below 64 MiB
-    assert len(bomb) < 100_000
-    with pytest.raises(ValueError, match="it holds more than 2000000 values"):
+def test_a_small_file_that_unpacks_to_very_much(tmp_path):
+    size = 2**31 - 8
+    bomb = packed(array("<", 9, (1, size), struct.pack("<II", 2, size), bytes(10_000)))
+    with pytest.raises(ValueError, match=r"a\.mat: it takes more than 2147483648 bytes of memory; get it anew"):
         read(tmp_path, mat("<", bomb))
 
 
@@ -204,17 +163,12 @@ def test_damage_is_an_error_or_harmless(tmp_path):
     data = written()
     rng = np.random.default_rng(0)
     errors = 0
-    for _ in range(300):
+    for _ in range(8):
         changed = bytearray(data)
-        for place in rng.integers(128, len(data), 3):
-            changed[place] = rng.integers(256)
+        for position in rng.integers(128, len(data), 3):
+            changed[position] = rng.integers(256)
         try:
             read(tmp_path, changed)
         except ValueError as error:
             errors += str(error).startswith("cannot read the MATLAB file")
-    assert errors > 100
-    for size in range(0, len(data), 7):  # no size but the end of a variable is a whole file
-        try:
-            assert read(tmp_path, data[:size]).items() <= EXPECTED.items()
-        except ValueError as error:
-            assert "cannot read the MATLAB file" in str(error)  # noqa: PT017
+    assert errors > 2

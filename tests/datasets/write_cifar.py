@@ -1,10 +1,15 @@
 """Writes a small CIFAR-100 as the official one was pickled: by Python 2, protocol 2, with numpy before version 2."""
 
+import hashlib
 import pickle
 import struct
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+
+from hierpretrain.datasets import read_cifar100
 
 FINE = ("apple", "aquarium_fish", "beaver", "dolphin", "maple_tree")
 COARSE = ("aquatic_mammals", "fish", "fruit_and_vegetables", "large_man-made_outdoor_things", "trees")
@@ -69,4 +74,18 @@ def write_cifar100(root, seed=0, num_test=3):
     return splits
 
 
-CONFIG_TREES = {"CIFAR100": lambda root: write_cifar100(root.parent, num_test=10)}
+def checksums(root):
+    """Returns the name and the MD5 of each file that is pickled in ``<root>/cifar-100-python``."""
+    files = [Path(root, "cifar-100-python", name) for name in ("train", "test", "meta")]
+    return {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in files}
+
+
+def write_images(root, **options):
+    """Writes what the first use of a small CIFAR-100 leaves in its ``data_root``: the image files and their list."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_cifar100(folder, **options)
+        with mock.patch.dict("hierpretrain.datasets.cifar._MD5", checksums(folder)):
+            read_cifar100(folder, f"{root}/images")
+
+
+CONFIG_TREES = {"CIFAR100": lambda root: write_images(root, num_test=10)}

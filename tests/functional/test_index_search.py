@@ -82,6 +82,7 @@ def test_the_answer_does_not_depend_on_the_size_of_blocks(monkeypatch):
     monkeypatch.setattr(module, "_SIMILARITIES", 7)
     monkeypatch.setattr(module, "_NUMBERS", 7)
     monkeypatch.setattr(module, "_ROWS", 11)
+    monkeypatch.setattr(module, "_PAIRS", 60)
     for one, other in zip(
         expected, [*search_rows(index, query, 9), *search_groups(index, query, 9, groups)], strict=True
     ):
@@ -235,3 +236,31 @@ def test_another_package_may_replace_the_methods_of_faiss():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[[0], [1]]\n"
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_within_some_rows_compares_all_of_them_on_every_kind(kind, half, seed):
+    make = grid if seed % 2 else points
+    gallery, query = make(seed, 300), make(seed + 100, (6, 6, 1, 30)[seed])
+    index = build_index(gallery, kind, half=half)
+    width = {"flat": {}, "ivf": {"nprobe": 1}, "hnsw": {"efSearch": 1}}[kind]
+    set_search_parameters(index, width)
+    within = torch.rand(300, generator=torch.Generator().manual_seed(seed)) < (0.02, 0.2, 0.6, 1)[seed]
+    stored = module._vectors(index, torch.arange(300))
+    for k in (1, 7, 300):
+        expected = reference.nearest_groups(query, stored, k, [[j] if within[j] else [] for j in range(300)])
+        scores, rows = search_rows(index, query, k, within=within)
+        assert rows.shape == (len(query), min(k, int(within.sum())))
+        if half:  # the lengths of rows are no longer 1
+            assert scores.tolist() == [pytest.approx([s for s, _, _ in answer], abs=1e-3) for answer in expected]
+        else:
+            assert_same(scores, rows, None, expected)
+    assert search_parameters(index) == width
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_a_search_within_no_row(kind):
+    for found in search_rows(build_index(points(0, 90), kind), points(1, 3), 4, within=torch.zeros(90) > 0):
+        assert found.shape == (3, 0)
