@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.functional.batch import Batch, Gather, join_processes, one_process, sum_over_processes
+from hierpretrain.functional.checks import check_above_0, check_one_of
 from hierpretrain.functional.pairs import PositivePairs, Positives, less_inner, log_sum_exp, nodes_of
 from hierpretrain.taxonomy import PAD, check_labels
 
@@ -144,17 +145,7 @@ def hierarchical_contrastive_loss(
 
 
 def weighted_mean(losses: Tensor, level_weights: str | Sequence[float]) -> Tensor:
-    """Compute eq. 4 and 7: ``(1 / L) sum_l lambda_l loss_l``.
-
-    Args:
-        losses: (L,) losses of the levels, the coarsest first.
-        level_weights: ``lambda`` by name or as L numbers, as for :func:`hierarchical_contrastive_loss`.
-
-    Returns:
-        0-dim tensor; 0 without any level.
-
-    Raises:
-        ValueError: If ``level_weights`` is unknown, negative, not finite or of another length than L.
+    """Compute eq. 4 and 7: ``(1 / L) sum_l lambda_l loss_l`` of (L,) losses, coarsest first; 0 without any level.
 
     Example:
         >>> weighted_mean(torch.tensor([4.0, 2.0]), "linear").item()
@@ -238,18 +229,9 @@ def level_losses(
 
 # ------------------------------------------------------------------ the equations, in the order of the paper
 def mean_pair_losses(batch: Batch, scale: float, positives: Positives, chunk_size: int | None) -> tuple[Tensor, Tensor]:
-    """Average eq. 3 over ``P_l(i)``: ``logsumexp_{a != i} s_ia - mean_j s_ij``, for rows of one path each.
+    """Average eq. 3 over ``P_l(i)``, for rows of one path each; return the means and ``|P_l(i)|``, (m, L) each.
 
     The similarities of a row to all rows below a node add up to one product with the sum of these rows.
-
-    Args:
-        batch: M rows, of which m are anchors.
-        scale: 1 / temperature.
-        positives: ``'share'`` or ``'diverge'``.
-        chunk_size: Rows whose similarities are held at a time, or ``None``.
-
-    Returns:
-        The means and the numbers of positives, (m, L) each.
     """
     features, keys, position = batch.features, batch.keys, batch.position
     lse = log_sum_exp(features, keys, position, scale, chunk_size)
@@ -273,19 +255,9 @@ def clamped_pair_losses(
     chunk_size: int | None,
     gather: Gather | None,
 ) -> tuple[Tensor, Tensor]:
-    """Average eq. 6 over ``P_l(i)``: the mean over j of ``max(nll_ij, b_{l+1})``.
+    """Average eq. 6 over ``P_l(i)``: the mean over j of ``max(nll_ij, b_{l+1})``; without a constraint, eq. 3.
 
-    Args:
-        batch: M rows, of which m are anchors.
-        scale: 1 / temperature.
-        positives: ``'share'`` or ``'diverge'``.
-        constraint: ``'pair'``, ``'anchor'`` or ``None``, which clamps nothing.
-        constraint_grad: Whether the bounds have a gradient.
-        chunk_size: Rows whose similarities are held at a time, or ``None``.
-        gather: Stacks the rows of all processes.
-
-    Returns:
-        The means and the numbers of positives, (m, L) each; the anchors may stand in another order.
+    Returns the means and ``|P_l(i)|``, (m, L) each, of the anchors in some order.
     """
     pairs = PositivePairs(batch, positives, scale, chunk_size)
     lse = log_sum_exp(pairs.anchors, pairs.keys, pairs.position, scale, chunk_size)
@@ -300,29 +272,15 @@ def clamped_pair_losses(
 
 
 def largest_of_batch(hardest: Tensor, gather: Gather | None) -> Tensor:
-    """Find eq. 5's maximum over all anchors of all processes.
-
-    Args:
-        hardest: (m, L) largest pair losses of the own anchors; 0 where there is no pair.
-        gather: Stacks the rows of all processes.
-
-    Returns:
-        (1, L).
-    """
+    """Find eq. 5's maximum, (1, L), of the (m, L) largest pair losses of the own anchors and all other processes'."""
     own = torch.cat([hardest, hardest.new_zeros(1, hardest.shape[1])]).max(0, keepdim=True).values  # of no row, 0
     return (gather or one_process)(own, 1)[0].max(0, keepdim=True).values
 
 
 def bounds_of_finer(hardest: Tensor) -> Tensor:
-    """Take from each level's largest pair loss the bound ``b_{l+1}`` of the next coarser level.
+    """Take from the (k, L) largest pair losses of the levels the bounds ``b_{l+1}``, (k, L); 0 clamps nothing.
 
-    A clamped level is never below its own bound, so the bound of a level is the largest pair loss of all finer ones.
-
-    Args:
-        hardest: (k, L), 0 where there is no pair; no pair loss is below 0.
-
-    Returns:
-        (k, L): 0, which clamps nothing, of the finest level and where no finer level has a pair.
+    A clamped level is never below its own bound, so the bound is the largest pair loss of all finer levels.
 
     Example:
         >>> bounds_of_finer(torch.tensor([[9.0, 0.0, 2.0, 1.0]])).tolist()
@@ -333,15 +291,9 @@ def bounds_of_finer(hardest: Tensor) -> Tensor:
 
 
 def mean_over_anchors(means: Tensor, counts: Tensor, gather: Gather | None) -> tuple[Tensor, Tensor]:
-    """Average over the anchors of all processes that have a positive: ``loss_l``.
+    """Average (m, L) losses over the anchors of all processes that have a positive: ``loss_l``, (L,).
 
-    Args:
-        means: (m, L) losses of the own anchors.
-        counts: (m, L) numbers of their positives.
-        gather: Stacks the rows of all processes.
-
-    Returns:
-        The (L,) losses of the levels, 0 without positives, and whether a level has any, (L,).
+    A level without positives has 0; the second result says which levels have any.
     """
     has_positive = counts > 0
     sums = torch.where(has_positive, means, 0.0).sum(0)
@@ -350,15 +302,7 @@ def mean_over_anchors(means: Tensor, counts: Tensor, gather: Gather | None) -> t
 
 
 def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -> Tensor:
-    """Clamp each level's mean by the next finer level's: the released code's form of eq. 6.
-
-    Args:
-        losses: (L,) losses of the levels, the coarsest first.
-        has_positives: (L,) whether a level has any; the others hand the bound on.
-        constraint_grad: Whether the gradient of a clamped level goes to the level that bounds it.
-
-    Returns:
-        (L,).
+    """Clamp each level's mean by the next finer level's, the released code's form of eq. 6; (L,), coarsest first.
 
     Example:
         >>> clamp_levels(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([True, True, True]), False).tolist()
@@ -390,12 +334,9 @@ def _check_range(keys: Tensor, temperature: float) -> None:
 def _check_options(temperature: float, positives: str, constraint: str | None, chunk_size: int | None) -> None:
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         raise ValueError("temperature must be a number: it gets no gradient, but is a tensor that requires one")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0; it is {temperature}")
-    if positives not in ("share", "diverge"):
-        raise ValueError(f"positives must be 'share' or 'diverge', not {positives!r}")
-    if constraint not in (None, "pair", "anchor", "level"):
-        raise ValueError(f"constraint must be None, 'pair', 'anchor' or 'level', not {constraint!r}")
+    check_above_0(temperature=temperature)
+    check_one_of("positives", positives, ("share", "diverge"))
+    check_one_of("constraint", constraint, (None, "pair", "anchor", "level"))
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, or None for a number that is fast; it is {chunk_size}")
 

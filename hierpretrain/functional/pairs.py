@@ -29,13 +29,7 @@ _HELD_PAIRS = 1 << 20  # 4 MiB of float32: similarities that are kept for backwa
 
 
 def rows_at_a_time(rows: int, keys: int, device: torch.device, chunk_size: int | None = None) -> int:
-    """Choose for how many rows to hold the similarities to all keys.
-
-    Args:
-        rows: The number of rows; the result is 1 to ``rows``, and 1 without rows.
-        keys: The number of similarities of a row.
-        device: Where they are computed.
-        chunk_size: The result, if given.
+    """Choose for how many of some rows, 1 at least, to hold the similarities to all keys: ``chunk_size``, if given.
 
     Example:
         >>> rows_at_a_time(1000, 1 << 20, torch.device("cpu")), rows_at_a_time(1000, 1000, torch.device("cpu"), 16)
@@ -48,21 +42,17 @@ def rows_at_a_time(rows: int, keys: int, device: torch.device, chunk_size: int |
 
 
 def log_sum_exp(features: Tensor, keys: Tensor, position: Tensor, scale: float, chunk_size: int | None) -> Tensor:
-    """Compute ``logsumexp_{a != i} scale f_i . k_a``, the denominator of eq. 3.
+    """Compute ``logsumexp_{a != i} scale f_i . k_a`` (m,), the denominator of eq. 3, differentiable once.
 
     Args:
         features: (m, D) floating point.
         keys: (M, D), among them the features; M is at least 2.
         position: (m,) int64: which key is the row itself.
         scale: 1 / temperature.
-        chunk_size: As for :func:`rows_at_a_time`.
-
-    Returns:
-        (m,), differentiable once. Memory is O(M D) and that of a chunk of similarities, forward and backward.
+        chunk_size: Rows whose similarities are held at a time; ``None`` for a number that is fast.
 
     Example:
-        >>> rows = torch.eye(3)
-        >>> log_sum_exp(rows, rows, torch.arange(3), 1.0, None).exp()
+        >>> log_sum_exp(torch.eye(3), torch.eye(3), torch.arange(3), 1.0, None).exp()
         tensor([2., 2., 2.])
     """
     lse: Tensor = _LogSumExp.apply(features, keys, position, scale, chunk_size)
@@ -115,15 +105,9 @@ def _similarities(scaled: Tensor, keys: Tensor, position: Tensor, buffer: Tensor
 
 # ------------------------------------------------------------------ which pairs are positives
 def nodes_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Number the nodes on each row's path, and count the rows at or below each.
+    """Number the nodes on the path of each of M rows, and count the rows at or below each, (M, L + 1) each.
 
     A node's number is the position of its first row. A row is alone below the end of its path, and in a last column.
-
-    Args:
-        labels: (M, L) label matrix.
-
-    Returns:
-        The numbers and the sizes, (M, L + 1) int64 each.
 
     Example:
         >>> numbers, sizes = nodes_of(torch.tensor([[0, 0], [1, PAD], [0, 1], [0, 1]]))
@@ -143,19 +127,13 @@ def nodes_of(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def less_inner(values: Tensor, positives: Positives) -> Tensor:
-    """Take from what stands below each node what stands below the inner node that ``P_l(i)`` leaves out.
+    """Take from (M, L + 1) sums below each node the sums below the inner node that ``P_l(i)`` leaves out, (M, L).
 
-    Args:
-        values: (M, L + 1) sums over the nodes of each row's path and, last, of the row itself.
-        positives: ``'share'`` leaves the row itself out; ``'diverge'`` the node of the next finer level.
-
-    Returns:
-        (M, L).
+    ``'share'`` leaves out the row itself, the last column; ``'diverge'`` the node of the next finer level.
 
     Example:
-        >>> sums = torch.tensor([[9, 4, 1]])
-        >>> less_inner(sums, "share").tolist(), less_inner(sums, "diverge").tolist()
-        ([[8, 3]], [[5, 3]])
+        >>> less_inner(torch.tensor([[9, 4, 1]]), "share"), less_inner(torch.tensor([[9, 4, 1]]), "diverge")
+        (tensor([[8, 3]]), tensor([[5, 3]]))
     """
     return values[:, :-1] - (values[:, -1:] if positives == "share" else values[:, 1:])
 
@@ -174,8 +152,7 @@ class PositivePairs:
         chunk_size: Anchors of a block at most, or ``None``.
 
     Attributes:
-        anchors: (m, D) own rows, in the order of this object.
-        keys: (M, D) rows of all processes, in that order.
+        anchors: (m, D) own rows, in the order of this object; ``keys``: (M, D) rows of all processes.
         position: (m,) where the anchors stand among the keys, ascending.
     """
 
@@ -210,14 +187,9 @@ class PositivePairs:
         self._held: dict[int, Tensor] | None = {} if chunk_size is None and sum(areas) <= _HELD_PAIRS else None
 
     def hardest(self, lse: Tensor, *, with_grad: bool = False) -> Tensor:
-        """Find the largest pair loss over ``P_l(i)`` of every anchor at each level.
+        """Find the largest pair loss over ``P_l(i)``, (m, L); 0, below which none is, where there is no positive.
 
-        Args:
-            lse: (m,) as :func:`log_sum_exp` gives it.
-            with_grad: Whether the result is differentiable.
-
-        Returns:
-            (m, L); 0, below which no pair loss is, where there is no positive.
+        ``lse`` is (m,), as :func:`log_sum_exp` gives it; ``with_grad`` makes the result differentiable.
         """
         with torch.no_grad():
             hardest, key = torch.zeros_like(lse)[:, None].repeat(1, len(self._nodes)), None
@@ -239,13 +211,8 @@ class PositivePairs:
     def clamped_sums(self, lse: Tensor, bounds: Tensor | None) -> tuple[Tensor, Tensor]:
         """Compute ``sum_{j in P_l(i)} max(nll_ij, bounds_il)`` of every anchor at each level, and count the positives.
 
-        Args:
-            lse: (m,) as :func:`log_sum_exp` gives it.
-            bounds: (m, L) or (1, L), 0 where there is none; ``None`` clamps nothing.
-
-        Returns:
-            The sums, differentiable once, also in ``lse`` and ``bounds``, and the counts, (m, L) each. A pair on its
-            bound keeps its own gradient.
+        ``lse`` is (m,), ``bounds`` (m, L) or (1, L), or ``None``, which clamps nothing. The (m, L) sums are
+        differentiable once, also in both of these. A pair on its bound keeps its own gradient.
         """
         if bounds is None:
             bounds = lse.new_full((1, len(self._nodes)), -torch.inf)
@@ -255,12 +222,8 @@ class PositivePairs:
     def losses(self, lse: Tensor) -> Iterator[tuple[slice, Tensor, Iterator[tuple[int, slice, Tensor, Tensor]]]]:
         """Yield blocks of pair losses ``nll_ij = lse_i - s_ij``, the same to the last bit each time.
 
-        Args:
-            lse: (m,) as :func:`log_sum_exp` gives it.
-
-        Yields:
-            The anchors of a block; their losses with all keys of the block's columns; and for each level (0 is the
-            coarsest) its columns, its losses, a view of the others, and which of them are of positives, 1.0 or 0.0.
+        A block is a slice of anchors, their losses with all keys of some columns, and for each level (0 is the
+        coarsest) its number, its columns, a view of its losses, and which of them are of positives, 1.0 or 0.0.
         """
         for part, columns in self._blocks:
             block = columns[0]  # those of all other levels lie within
