@@ -1,3 +1,7 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process: several of them run beside each other
+
 import numpy as np
 import pytest
 import torch
