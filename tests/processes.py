@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -32,15 +33,31 @@ def start(log, script, *arguments, cwd=ROOT, **environment):
 
 def run(log, script, *arguments, fails=False, **options):
     """Runs a Python script as `start` does; returns what it wrote, once it has ended well, or badly if it ``fails``."""
-    process = start(log, script, *arguments, **options)
+    return _finish(start(log, script, *arguments, **options), log, fails)
+
+
+def _finish(process, log, fails):
     process.join(PATIENCE)
     ended = process.exitcode
     if ended is None:
         kill(process)
     output = Path(log).read_text()
-    assert ended is not None, f"{script} took more than {PATIENCE} s: {output[-6000:]}"
-    assert (ended != 0) == fails, f"{script} ended with {ended}: {output[-6000:]}"
+    assert ended is not None, f"a process took more than {PATIENCE} s: {output[-6000:]}"
+    assert (ended != 0) == fails, f"a process ended with {ended}: {output[-6000:]}"
     return output
+
+
+def run_ranks(folder, commands, fails=False):
+    """Runs a command for each rank, with the variables that torchrun sets; returns what each wrote, as `run` does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = dict(WORLD_SIZE=str(len(commands)), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+    logs = [Path(folder, f"log{rank}.txt") for rank in range(len(commands))]
+    started = [
+        start(log, *words, RANK=str(rank), LOCAL_RANK=str(rank), **place)
+        for rank, (log, words) in enumerate(zip(logs, commands, strict=True))
+    ]
+    return [_finish(process, log, fails) for process, log in zip(started, logs, strict=True)]
 
 
 def kill(process):

@@ -137,29 +137,26 @@ def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(run, trained, inshop, 
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_two_processes_train_and_evaluate_as_one(trained, inshop, tmp_path):
+    config, checkpoint = "configs/himulcone_deepfashion.py", trained / "epoch_3.pth"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PORT": port, "PATH": path, "PYTHONPATH": str(ROOT)}
-    small = [*SMALL, "train_dataloader.batch_size=6"]
-
-    def launch(script, *arguments):
-        done = subprocess.run(
-            ["bash", ROOT / "tools" / script, *map(str, arguments), "--data-root", inshop, "--cfg-options", *small],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-    config = "configs/himulcone_deepfashion.py"
-    launch("dist_test.sh", config, trained / "epoch_3.pth", 2, "--work-dir", tmp_path / "test")
+    _, *words = map(str, command("test.py", "--data-root", inshop, "--work-dir", tmp_path / "test"))
+    done = subprocess.run(
+        ["bash", ROOT / "tools/dist_test.sh", config, checkpoint, "2", *words],
+        env={**os.environ, "PORT": port, "PATH": path, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     expected = json.loads((trained / "metrics.json").read_text())["metrics"]
     metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())["metrics"]
     assert metrics == pytest.approx(expected, abs=1e-6)
-    launch("dist_train.sh", config, 2, "--work-dir", tmp_path / "train")
+    arguments = (config, "--launcher", "pytorch", "--data-root", inshop, "--work-dir", tmp_path / "train")
+    words = command("train.py", *arguments, options=["train_dataloader.batch_size=6"])
+    processes.run_ranks(tmp_path, [words, words])
     assert (tmp_path / "train" / "epoch_3.pth").exists()
     metrics = json.loads((tmp_path / "train" / "metrics.json").read_text())["metrics"]
     assert metrics["product_id/num_queries"] == expected["product_id/num_queries"]
