@@ -22,6 +22,7 @@ def run(function, world_size, *args):
         if time.monotonic() > deadline:
             for process in started.processes:
                 process.kill()
+                process.join()
             raise TimeoutError(f"{function.__name__} on {world_size} processes took more than {PATIENCE} s")
 
 
