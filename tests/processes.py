@@ -51,13 +51,18 @@ def run_ranks(folder, commands, fails=False):
     """Runs a command for each rank, with the variables that torchrun sets; returns what each wrote, as `run` does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        place = dict(WORLD_SIZE=str(len(commands)), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+        address = dict(WORLD_SIZE=str(len(commands)), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
     logs = [Path(folder, f"log{rank}.txt") for rank in range(len(commands))]
     started = [
-        start(log, *words, RANK=str(rank), LOCAL_RANK=str(rank), **place)
+        start(log, *words, RANK=str(rank), LOCAL_RANK=str(rank), **address)
         for rank, (log, words) in enumerate(zip(logs, commands, strict=True))
     ]
-    return [_finish(process, log, fails) for process, log in zip(started, logs, strict=True)]
+    try:
+        return [_finish(process, log, fails) for process, log in zip(started, logs, strict=True)]
+    finally:
+        for process in started:
+            if process.is_alive():
+                kill(process)
 
 
 def kill(process):

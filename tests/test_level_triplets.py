@@ -81,7 +81,7 @@ def test_a_run_that_is_killed_in_the_middle_of_a_stage_resumes_to_the_same_bits(
     processes.kill_when(process, log, "Epoch(train) [4][3/")  # the second epoch of the second level
     output = processes.run(log, *command(openclipart, tmp_path, "--resume"))
     resumed_at = int(re.search(r"resuming from .*/iter_(\d+)\.pth", output)[1])
-    assert resumed_at in (20, 25)  # the latter if the kill took long
+    assert resumed_at in (20, 25, 30)  # the first unless the kill took long
     last = f"iter_{EPOCHS * STEPS}.pth"
     assert_same_bits(weights(tmp_path / last), weights(whole / last))
     expected = logged(whole)
