@@ -1,5 +1,6 @@
 """Runs a function on several gloo processes, for tests that compare them with one."""
 
+import pickle
 import socket
 import time
 
@@ -14,7 +15,8 @@ def run(function, world_size, *args):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    arguments = (world_size, address, function, args)
+    call = pickle.dumps((function, args))  # tensors too, of which multiprocessing itself would share the memory
+    arguments = (world_size, address, call)
     method = CONTEXT.get_start_method()
     started = mp.start_processes(_start, arguments, world_size, join=False, start_method=method)
     deadline = time.monotonic() + PATIENCE
@@ -26,7 +28,8 @@ def run(function, world_size, *args):
             raise TimeoutError(f"{function.__name__} on {world_size} processes took more than {PATIENCE} s")
 
 
-def _start(rank, world_size, address, function, args):
+def _start(rank, world_size, address, call):
+    function, args = pickle.loads(call)
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world_size)
     try:
         function(rank, world_size, *args)
