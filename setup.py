@@ -62,6 +62,7 @@ setup(
         "wandb": ["wandb"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "ruff>=0.9",
             "mypy>=1.13",
             "setuptools>=77",  # builds the wheel that a test installs

@@ -1,8 +1,18 @@
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process: several of them run beside each other
+
 import numpy as np
 import pytest
 import torch
 
 from hierpretrain.taxonomy import PAD, Taxonomy
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files of this folder, which train and start processes, before its subfolders': short ones come last."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 @pytest.fixture

@@ -1,20 +1,18 @@
 """The worked example, copied to a place outside the repository, and what its loss is."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from hierpretrain.functional import hierarchical_contrastive_loss
 from hierpretrain.registry import MODELS
+from tests import processes
 from tests.datasets.trees import write_image
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples/my_catalogue"
 SMALL = [
     "train_cfg.max_epochs=2",
@@ -35,14 +33,8 @@ def test_it_trains_and_tests_outside_the_repository(tmp_path):
                     write_image(project / f"photos/{part}/{category}/{part}_{colour}/{i}.jpg", colour, (50 + i, 60))
 
     def run(*words):
-        done = subprocess.run(
-            [sys.executable, "-m", "hierpretrain", *words, "--cfg-options", *SMALL],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},  # as if it were installed
-            cwd=project,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        log = tmp_path / "log.txt"
+        processes.run(log, "-m", "hierpretrain", *words, "--cfg-options", *SMALL, cwd=project)
 
     run("train", "catalogue.py")
     work_dir = project / "work_dirs/catalogue"

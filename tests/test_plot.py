@@ -1,10 +1,6 @@
 """The t-SNE picture of a checkpoint from the command line, of a list whose paths end at different levels."""
 
 import csv
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +9,9 @@ from mmengine.config import Config
 from PIL import Image
 
 from hierpretrain.registry import MODELS
+from tests import processes
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 CONFIG = """
 _base_ = {base!r}
 model = dict(
@@ -35,8 +32,6 @@ test_cfg = dict(type="EmbeddingTestLoop")
 test_evaluator = []
 custom_hooks = []
 """
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +60,5 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize("level", ["detail", "concept"])
 def test_a_map_is_coloured_by_any_level_and_by_a_flat_label_column(checkpoint, tmp_path, level):
     arguments = (checkpoint / "config.py", checkpoint / "random.pth", "--level", level, "--work-dir", tmp_path)
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools/plot.py", "tsne", *arguments, "--out", "map.png"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    processes.run(tmp_path / "log.txt", ROOT / "tools/plot.py", "tsne", *arguments, "--out", "map.png")
     assert Image.open(tmp_path / "map.png").size == (1400, 1000)

@@ -4,24 +4,26 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 import hierpretrain.registry  # noqa: F401  lets torch load our checkpoints
+from hierpretrain.engine import newest_checkpoint
+from tests import processes
 from tests.datasets.trees import write_inshop
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 SMALL = [  # the recipe of paper A, cut down to a CPU
     "model.backbone.depth=18",
     "model.backbone.init_cfg=None",
-    "model.projection.in_channels=512",
+    "model.backbone.base_channels=16",
+    "model.backbone.stem_channels=16",
+    "model.projection.in_channels=128",
     "train_dataloader.batch_size=12",
     "train_dataloader.dataset.pipeline.1.transforms.0.size=64",
     *[f"{part}_dataloader.dataset.pipeline.1.size=64" for part in ("val", "test")],
@@ -37,9 +39,7 @@ LINEAR = [  # the same for what only evaluates
     *[f"test_dataloader.dataset.pipeline.{place}.size=64" for place in (1, 2)],
     "test_dataloader.num_workers=1",
 ]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-pytestmark = pytest.mark.slow
+BY_ITERATION = "default_hooks.checkpoint.by_epoch=False"
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +51,17 @@ def inshop(tmp_path_factory):
 
 def command(tool, *arguments, options=()):
     small = LINEAR if any("linear_" in str(argument) for argument in arguments) else SMALL
-    return [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments), "--cfg-options", *small, *options]
+    return [ROOT / "tools" / tool, *arguments, "--cfg-options", *small, *options]
 
 
-def run(*arguments, options=(), fails=False):
-    done = subprocess.run(
-        command(*arguments, options=options), env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
+@pytest.fixture
+def run(tmp_path):
+    """Returns a function that runs a tool, well or with an error as said, and returns what it wrote."""
+
+    def run(*arguments, options=(), fails=False):
+        return processes.run(tmp_path / "log.txt", *command(*arguments, options=options), fails=fails)
+
+    return run
 
 
 def weights(path):
@@ -75,7 +77,8 @@ def assert_same_bits(a, b):
 @pytest.fixture(scope="module")
 def trained(inshop, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp("whole")
-    run("train.py", "configs/himulcone_deepfashion.py", "--data-root", inshop, "--work-dir", work_dir)
+    words = command("train.py", "configs/himulcone_deepfashion.py", "--data-root", inshop, "--work-dir", work_dir)
+    processes.run(work_dir / "log.txt", *words)
     return work_dir
 
 
@@ -90,7 +93,7 @@ def test_training_leaves_checkpoint_metrics_and_pictures(trained):
     assert meta["taxonomy"]["level_names"] == ["category", "product", "variation"]
 
 
-def test_testing_a_checkpoint_gives_the_metrics_of_training(trained, inshop, tmp_path):
+def test_testing_a_checkpoint_gives_the_metrics_of_training(run, trained, inshop, tmp_path):
     arguments = ("configs/himulcone_deepfashion.py", trained / "epoch_3.pth", "--data-root", inshop)
     run("test.py", *arguments, "--work-dir", tmp_path, "--out", tmp_path / "out.json")
     expected = json.loads((trained / "metrics.json").read_text())["metrics"]
@@ -100,49 +103,33 @@ def test_testing_a_checkpoint_gives_the_metrics_of_training(trained, inshop, tmp
     assert (tmp_path / "tsne.png").exists()
 
 
-def kill_when(process, log, text):
-    """Sends SIGKILL to a run and its workers as soon as its log says so."""
-    deadline = time.time() + 120
-    while text not in log.read_text():
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.time() < deadline, f"{text!r} not seen in {log.read_text()[-3000:]}"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 @pytest.mark.parametrize(
-    ("options", "resumed_from"),
+    ("options", "checkpoints"),  # of those, the newest at the kill; it is the first unless the kill took long
     [
-        ((), "epoch_1.pth"),
+        pytest.param((), ("epoch_1", "epoch_2"), marks=pytest.mark.slow),
         # checkpoints in the middle of an epoch: the sampler goes on at its place
-        (("default_hooks.checkpoint.by_epoch=False", "default_hooks.checkpoint.interval=3"), "iter_6.pth"),
-        (("default_hooks.checkpoint.by_epoch=False", "default_hooks.checkpoint.interval=5"), "iter_5.pth"),
+        ((BY_ITERATION, "default_hooks.checkpoint.interval=3"), ("iter_6", "iter_9", "iter_12")),
+        pytest.param(
+            (BY_ITERATION, "default_hooks.checkpoint.interval=5"), ("iter_5", "iter_10"), marks=pytest.mark.slow
+        ),
     ],
     ids=["by epoch", "in the middle of an epoch", "by iteration at the end of an epoch"],
 )
-def test_a_killed_run_resumes_to_the_same_bits(trained, inshop, tmp_path, options, resumed_from):
+def test_a_killed_run_resumes_to_the_same_bits(run, trained, inshop, tmp_path, options, checkpoints):
     log = tmp_path / "log.txt"
     arguments = ("train.py", "configs/himulcone_deepfashion.py", "--data-root", inshop, "--work-dir", tmp_path)
-    with open(log, "w") as output:
-        process = subprocess.Popen(
-            command(*arguments, options=options),
-            env=ENVIRONMENT,
-            cwd=ROOT,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        kill_when(process, log, "Epoch(train) [2][3/")
-    output = run(*arguments, "--resume", options=options)
-    assert f"{tmp_path / resumed_from}" in output
+    process = processes.start(log, *command(*arguments, options=options))
+    processes.kill_when(process, log, "Epoch(train) [2][3/")
+    newest = newest_checkpoint(tmp_path)
+    assert Path(newest).stem in checkpoints
+    assert f"resuming from {newest}" in run(*arguments, "--resume", options=options)
     last = max(tmp_path.glob("*.pth"), key=lambda path: path.stat().st_mtime)
     assert_same_bits(weights(last), weights(trained / "epoch_3.pth"))
     expected = json.loads((trained / "metrics.json").read_text())["metrics"]
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == expected
 
 
-def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(trained, inshop, tmp_path):
+def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(run, trained, inshop, tmp_path):
     shutil.copy(trained / "epoch_3.pth", tmp_path)  # all that a kill right after the last epoch leaves
     arguments = ("train.py", "configs/himulcone_deepfashion.py", "--data-root", inshop, "--work-dir", tmp_path)
     run(*arguments, "--resume")
@@ -151,39 +138,36 @@ def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(trained, inshop, tmp_p
     assert "Epoch(val)" not in run(*arguments, options=["resume=True"])  # which is the same; nothing is left to do
 
 
+@pytest.mark.slow
 @pytest.mark.ddp
 def test_two_processes_train_and_evaluate_as_one(trained, inshop, tmp_path):
+    config, checkpoint = "configs/himulcone_deepfashion.py", trained / "epoch_3.pth"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    python = str(Path(sys.executable).parent)
-    environment = {**ENVIRONMENT, "PORT": port, "PATH": os.pathsep.join([python, os.environ["PATH"]])}
-
-    small = [*SMALL, "train_dataloader.batch_size=6"]
-
-    def launch(script, *arguments):
-        done = subprocess.run(
-            ["bash", ROOT / "tools" / script, *map(str, arguments), "--data-root", inshop, "--cfg-options", *small],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-    config = "configs/himulcone_deepfashion.py"
-    launch("dist_test.sh", config, trained / "epoch_3.pth", 2, "--work-dir", tmp_path / "test")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    _, *words = map(str, command("test.py", "--data-root", inshop, "--work-dir", tmp_path / "test"))
+    done = subprocess.run(
+        ["bash", ROOT / "tools/dist_test.sh", config, checkpoint, "2", *words],
+        env={**os.environ, "PORT": port, "PATH": path, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     expected = json.loads((trained / "metrics.json").read_text())["metrics"]
     metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())["metrics"]
     assert metrics == pytest.approx(expected, abs=1e-6)
-    launch("dist_train.sh", config, 2, "--work-dir", tmp_path / "train")
+    arguments = (config, "--launcher", "pytorch", "--data-root", inshop, "--work-dir", tmp_path / "train")
+    words = command("train.py", *arguments, options=["train_dataloader.batch_size=6"])
+    processes.run_ranks(tmp_path, [words, words])
     assert (tmp_path / "train" / "epoch_3.pth").exists()
     metrics = json.loads((tmp_path / "train" / "metrics.json").read_text())["metrics"]
     assert metrics["product_id/num_queries"] == expected["product_id/num_queries"]
     assert metrics["product_id/recall@1"] > 2 / 3
 
 
-def test_mixed_precision_trains_on_a_cpu(inshop, tmp_path):
+def test_mixed_precision_trains_on_a_cpu(run, inshop, tmp_path):
     arguments = ("train.py", "configs/himulcon_deepfashion.py", "--data-root", inshop, "--work-dir", tmp_path)
     run(*arguments, "--amp", "--no-validate", options=["train_cfg.max_epochs=1"])
     (log,) = tmp_path.glob("*/*.log")
@@ -224,13 +208,13 @@ def test_mixed_precision_trains_on_a_cpu(inshop, tmp_path):
     ],
     ids=["key", "type", "data", "checkpoint", "no checkpoint", "another model"],
 )
-def test_what_is_wrong_is_said(trained, inshop, tmp_path, arguments, options, message):
+def test_what_is_wrong_is_said(run, trained, inshop, tmp_path, arguments, options, message):
     stand_ins = {"INSHOP": inshop, "CHECKPOINT": trained / "epoch_3.pth"}
     arguments = [stand_ins.get(argument, argument) for argument in arguments]
     assert re.search(message, run(*arguments, "--work-dir", tmp_path, options=options, fails=True))
 
 
-def test_pictures_of_any_checkpoint(trained, inshop, tmp_path):
+def test_pictures_of_any_checkpoint(run, trained, inshop, tmp_path):
     config = "configs/himulcone_deepfashion.py"
     for picture, level in (("tsne", "product"), ("retrieval", "product_id")):
         path = tmp_path / f"{picture}.png"
@@ -240,7 +224,7 @@ def test_pictures_of_any_checkpoint(trained, inshop, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_downstream_tasks_of_a_checkpoint_are_one_command(trained, inshop, tmp_path):
+def test_the_downstream_tasks_of_a_checkpoint_are_one_command(run, trained, inshop, tmp_path):
     arguments = ("configs/linear_deepfashion.py", trained / "epoch_3.pth", "--data-root", inshop)
     output = run("test.py", *arguments, "--work-dir", tmp_path)
     assert "unexpected key" not in output  # the checkpoint has a projection, which is left out on purpose
@@ -259,6 +243,6 @@ def test_the_downstream_tasks_of_a_checkpoint_are_one_command(trained, inshop, t
     assert (tmp_path / "tsne.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_config_that_only_evaluates_cannot_be_trained(inshop, tmp_path):
+def test_a_config_that_only_evaluates_cannot_be_trained(run, inshop, tmp_path):
     output = run("train.py", "configs/linear_deepfashion.py", "--work-dir", tmp_path, fails=True)
     assert "trains nothing: it evaluates a checkpoint, hierpretrain test configs/linear_deepfashion.py" in output

@@ -1,4 +1,7 @@
-"""The commands of docs/tour.md, as they stand there, in their order, in an empty folder."""
+"""The commands of docs/tour.md, as they stand there, in their order, in an empty folder.
+
+But for one thing: the training is on a twelfth of the images.
+"""
 
 import os
 import re
@@ -20,14 +23,16 @@ def place(tmp_path_factory):
     programs = folder / "bin"
     programs.mkdir()
     command = programs / "hierpretrain"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hierpretrain "$@"\n')
+    fewer = "--cfg-options train_dataloader.dataset.split=query"
+    command.write_text(
+        f'#!/bin/sh\n[ "$1" = train ] && set -- "$@" {fewer}\nexec "{sys.executable}" -m hierpretrain "$@"\n'
+    )
     command.chmod(0o755)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": str(os.cpu_count()),
     }
     return folder, environment
 

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,8 +10,10 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from hierpretrain.datasets import WikiScenes
+from tests import processes
 from tests.datasets.write_wikiscenes import CONCEPTS, write_wikiscenes
-from tests.test_tools import ENVIRONMENT, ROOT, assert_same_bits, weights
+from tests.processes import ROOT
+from tests.test_tools import assert_same_bits, weights
 
 CHANNELS, EMBEDDING, PIXELS = 64, 96, 64  # an eighth of VGG-16's channels; a fraction of its embedding; an image's side
 LEVELTRIPLET = ["train_cfg.max_epochs=4", "train_cfg.val_interval=4", "train_dataloader.batch_size=8"]
@@ -70,15 +70,13 @@ def small(config, vgg):
 
 
 @pytest.fixture(scope="module")
-def run(wikiscenes, vgg):
-    """Returns what runs a tool with a config and returns its output."""
+def run(wikiscenes, vgg, tmp_path_factory):
+    """Returns a function that runs a tool with a config and returns its output."""
+    log = tmp_path_factory.mktemp("output") / "log.txt"
 
     def run_tool(tool, config, *arguments, options=()):
-        command = [sys.executable, f"{ROOT}/tools/{tool}", f"configs/{config}.py", *map(str, arguments)]
-        command += ["--data-root", str(wikiscenes), "--cfg-options", *small(config, vgg), *options]
-        done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
+        words = [f"configs/{config}.py", *arguments, "--data-root", wikiscenes]
+        return processes.run(log, ROOT / "tools" / tool, *words, "--cfg-options", *small(config, vgg), *options)
 
     return run_tool
 

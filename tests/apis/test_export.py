@@ -251,6 +251,7 @@ def test_the_model_is_left_as_it_was_and_a_compiled_one_is_its_own(inferencer, t
     assert torch.equal(copied, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [export_onnx, export_program])
 def test_images_of_any_size_where_convolutions_pad_by_it(kind, tmp_path):
     backbone = dict(type="EfficientNet", arch="b0")

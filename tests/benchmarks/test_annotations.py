@@ -67,6 +67,7 @@ def test_our_reading_of_a_list_agrees_with_its_rows(tool, tmp_path):
     assert (depth(ours.labels) == 3).all()
 
 
+@pytest.mark.slow
 def test_it_races_and_saves_the_figures(tool, monkeypatch, capsys, tmp_path):
     sizes = ["--json", "--folders", "--csv", "100", "200", "--start", "0"]
     monkeypatch.setattr("sys.argv", ["annotations.py", "--rounds", "1", "--save", str(tmp_path), *sizes])

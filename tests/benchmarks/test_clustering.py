@@ -22,6 +22,7 @@ def test_ours_is_as_good_as_scikit_learn_s_and_better_than_the_limit(tool):
     assert ours < least
 
 
+@pytest.mark.slow
 def test_the_whole_of_it(tool, monkeypatch, tmp_path):
     options = "--sizes 60x3 120x5 --dim 8 --rounds 1"
     monkeypatch.setattr(sys, "argv", ["clustering.py", *options.split(), "--save", str(tmp_path)])

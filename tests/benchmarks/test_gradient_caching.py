@@ -25,6 +25,7 @@ def test_all_steps_leave_the_same_gradients(benchmark):
         torch.testing.assert_close(gradient, plain, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 def test_the_figures_are_saved(benchmark, monkeypatch, tmp_path, capsys):
     tiny = "--rows 4 8 --sizes 2 --pixels 16 --channels 4 --rounds 2 --memory-limit 0"
     monkeypatch.setattr(sys, "argv", ["gradient_caching.py", *tiny.split(), "--save", str(tmp_path)])

@@ -29,6 +29,7 @@ def test_the_fraction_that_is_found(tool, tmp_path):
     assert torch.equal(exact, tool["searches"]({}, images, query)[tool["LIMIT"]]().topk(10).indices)
 
 
+@pytest.mark.slow
 def test_the_whole_of_it(tool, monkeypatch, tmp_path):
     options = "--sizes 400 --dim 8 --queries 5 --rounds 1 --save"
     monkeypatch.setattr(sys, "argv", ["index.py", *options.split(), str(tmp_path)])

@@ -45,6 +45,7 @@ def test_the_rows_are_two_views_of_each_image_of_a_tree(losses):
     torch.testing.assert_close(features.norm(dim=1), torch.ones(40))
 
 
+@pytest.mark.slow
 def test_it_writes_all_figures_and_leaves_out_what_takes_too_much_memory(losses, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(losses, "BAR_ROWS", 64)
     monkeypatch.setattr(losses, "peak_memory", lambda contender: contender() and 1 << 20)

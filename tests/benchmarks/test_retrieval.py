@@ -33,6 +33,7 @@ def test_contenders_agree(tool, per_class):
     assert ours["recall@1"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_the_whole_of_it(tool, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(tool["main"].__globals__, "BAR_SIZE", (20, 100, 8))
     options = "--sizes 10x50 20x100 --per-class 5 30 --dim 8 --rounds 1"

@@ -201,7 +201,26 @@ NOT_ENCODERS = {  # type -> why not
 }
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+# one of each kind of output that our code tells apart: a map, a vector, maps and vectors, two vectors, maps and tokens
+# that a neck makes one of; and one for images of a single size, and of a single channel
+KINDS = {
+    "ResNet",
+    "VisionTransformer",
+    "Conformer",
+    "DistilledVisionTransformer",
+    "HRNet",
+    "MlpMixer",
+    "SwinTransformer",
+    "LeNet5",
+}
+
+
+def each(names):
+    """Parameters; those that show no more than others are of the slower tests."""
+    return [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(scope="module", params=each(BACKBONES))
 def built(request):
     """A small model of each, in evaluation mode."""
     backbone, _, _, neck = BACKBONES[request.param]
@@ -331,7 +350,7 @@ def test_the_table_has_every_backbone_and_the_text_names_the_others():
     assert [name for name in NOT_ENCODERS if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", each(TABLE))
 @torch.no_grad()
 def test_widths_of_the_table(name):
     options, neck, sizes, width = TABLE[name]
