@@ -148,7 +148,7 @@ class Taxonomy:
         self._node(number, node)
         return tuple(self._children[number][node]) if number < self.num_levels else ()
 
-    def rows(self, level: int | str) -> Tensor:
+    def node_labels(self, level: int | str) -> Tensor:
         """Returns the labels of all nodes of a level, in the order of their ids.
 
         Args:
@@ -159,7 +159,8 @@ class Taxonomy:
             column the node itself.
 
         Example:
-            >>> Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind")).rows(2).tolist()
+            >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
+            >>> tree.node_labels(2).tolist()
             [[0, 0], [0, 1], [1, 2]]
         """
         number = self.level(level)
@@ -214,7 +215,7 @@ class Taxonomy:
         """
         a, b = self._check_own(a), self._check_own(b)
         levels = range(1, self.num_levels + 1)
-        nodes = [pad(self.rows(level), (0, self.num_levels - level), value=PAD) for level in levels]
+        nodes = [pad(self.node_labels(level), (0, self.num_levels - level), value=PAD) for level in levels]
         return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
 
     def _parents(self, level: int) -> Tensor:

@@ -202,8 +202,8 @@ def test_each_list_is_read_as_it_says(kind, images, own_data):
     by_image = {record["image"]: record for record in records}
     for dataset in (train, test):
         assert dataset.taxonomy.level_names == ("kingdom", "kind", "breed")
-        photographers = dataset.metainfo["flat_label_values"]["photographer"]
-        rows = zip(dataset.image_paths, names_of(dataset), dataset.splits, dataset.flat_labels[:, 0], strict=True)
+        photographers = dataset.metainfo["extra_label_values"]["photographer"]
+        rows = zip(dataset.image_paths, names_of(dataset), dataset.splits, dataset.extra_labels[:, 0], strict=True)
         for path, names, split, photographer in rows:
             record = by_image[path.removeprefix("my/photos/")]
             assert names == tuple(filter(None, (record.get(name) for name in dataset.taxonomy.level_names)))
@@ -217,12 +217,12 @@ def test_metrics_look_at_levels_and_columns_as_it_says(own_data):
     embedded = Embeddings(
         features=torch.eye(2),
         labels=dataset.labels,
-        flat_labels=dataset.flat_labels,
+        extra_labels=dataset.extra_labels,
         splits=dataset.splits,
         paths=dataset.image_paths,
         taxonomy=dataset.taxonomy,
-        flat_names=dataset.metainfo["flat_label_names"],
-        flat_values=dataset.metainfo["flat_label_values"],
+        extra_names=dataset.metainfo["extra_label_names"],
+        extra_values=dataset.metainfo["extra_label_values"],
     )
     (metric,) = [METRICS.build({**options, "_scope_": "hierpretrain"}) for options in config.val_evaluator]
     assert metric.reduce([metric.map(embedded, (0, 1))])["kind/recall@1"] == 1.0
@@ -234,14 +234,14 @@ def test_an_image_without_a_label_is_one_of_no_class(own_data):
     assert () in names_of(FolderDataset(data_root="my/photos"))
     with open("my/photos/images.csv", "a") as file:
         file.write("0.jpg,train,,,,Ann\n")
-    dataset = ListDataset(data_root="my/photos", ann_file="images.csv", flat_labels=["photographer"])
+    dataset = ListDataset(data_root="my/photos", ann_file="images.csv", extra_labels=["photographer"])
     assert dataset.labels[-1].tolist() == [PAD] * 3
 
 
 def test_its_errors_are_those_that_it_shows(own_data):
     gap, fields, missing, split = blocks(DATA, "console")[0].splitlines()
     lines = blocks(DATA, "csv")[0].splitlines()
-    options = {"data_root": "my/photos", "ann_file": "images.csv", "flat_labels": ["photographer"]}
+    options = {"data_root": "my/photos", "ann_file": "images.csv", "extra_labels": ["photographer"]}
     changes = {gap: (3, lines[3].replace(",cat,", ",,")), fields: (2, lines[2].rpartition(",")[0])}
     for message, (number, line) in changes.items():
         (own_data / "my/photos/images.csv").write_text("\n".join([*lines[:number], line, *lines[number + 1 :]]))
@@ -321,11 +321,11 @@ def test_the_metric_of_one_s_own_is_the_formula(own_files):
     embedded = Embeddings(
         features=torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
         labels=torch.zeros(3, 1, dtype=torch.int64),
-        flat_labels=torch.empty(3, 0, dtype=torch.int64),
+        extra_labels=torch.empty(3, 0, dtype=torch.int64),
         splits=["all"] * 3,
         paths=["a", "b", "c"],
         taxonomy=Taxonomy([("a",)], ("kind",)),
-        flat_names=(),
+        extra_names=(),
     )
     apart = torch.tensor([2.0, 4.0, 2.0])  # squared distances
     expected = torch.exp(-2 * apart).mean().log().item()
@@ -396,11 +396,11 @@ def test_every_result_of_every_metric_is_defined():
         embedded = Embeddings(
             features=features,
             labels=labels,
-            flat_labels=torch.empty(24, 0, dtype=torch.int64),
+            extra_labels=torch.empty(24, 0, dtype=torch.int64),
             splits=["train", "test"] * 12,
             paths=[str(i) for i in range(24)],
             taxonomy=tree,
-            flat_names=(),
+            extra_names=(),
         )
         for kind in METRICS.module_dict.values():
             if not kind.__module__.startswith("hierpretrain"):

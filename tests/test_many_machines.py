@@ -34,7 +34,7 @@ CONFIG = """
 _base_ = "ROOT/configs/_base_/default_runtime.py"
 custom_imports = dict(imports=["tests.test_many_machines"], allow_failed_imports=False)
 
-_pack = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+_pack = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
 _view = [dict(type="torchvision/RandomResizedCrop", size=24), dict(type="torchvision/RandomHorizontalFlip")]
 _train_pipeline = [dict(type="LoadRGB"), dict(type="Views", transforms=_view, num_views=2), _pack]
 train_dataloader = dict(

@@ -19,13 +19,13 @@ model = dict(
     data_preprocessor=dict(type="MultiViewPreprocessor"),
     backbone=dict(type="ResNet", depth=18, base_channels=4, stem_channels=4),
 )
-_pipeline = [dict(type="LoadRGB"), dict(type="PackInputs", algorithm_keys=("flat_label",),
+_pipeline = [dict(type="LoadRGB"), dict(type="PackInputs", algorithm_keys=("extra_labels",),
                                         meta_keys=("sample_idx", "img_path", "split"))]
 test_dataloader = dict(
     batch_size=8,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="ListDataset", data_root={root!r}, ann_file="list.csv", flat_labels=("concept",),
+    dataset=dict(type="ListDataset", data_root={root!r}, ann_file="list.csv", extra_labels=("concept",),
                  pipeline=_pipeline),
 )
 test_cfg = dict(type="EmbeddingTestLoop")

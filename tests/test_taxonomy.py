@@ -349,12 +349,12 @@ def test_a_million_nodes_are_no_matter():
 
 
 def test_rows_are_those_of_encoded_paths_cut_at_the_level(tree):
-    assert tree.rows(1).tolist() == [[0], [1], [2]]
-    assert tree.rows("kind").tolist() == [[0, 0], [0, 1], [1, 2]]
+    assert tree.node_labels(1).tolist() == [[0], [1], [2]]
+    assert tree.node_labels("kind").tolist() == [[0, 0], [0, 1], [1, 2]]
     paths = [("animal", "cat", "siamese"), ("animal", "cat", "tabby"), ("food", "fruit", "apple")]
-    assert torch.equal(tree.rows(-1)[:3], tree.encode(paths))
+    assert torch.equal(tree.node_labels(-1)[:3], tree.encode(paths))
     with pytest.raises(ValueError, match="no level 4"):
-        tree.rows(4)
+        tree.node_labels(4)
 
 
 def test_lca_heights_of_the_drawn_tree(tree):

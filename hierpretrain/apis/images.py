@@ -43,9 +43,9 @@ class ImageSet:
         labels: (N, L) or (N, P, L) labels; L is 0 where no image has a label.
         splits: N split tags.
         taxonomy: The tree.
-        flat_labels: (N, F) labels outside the tree.
-        flat_names: Their F names.
-        flat_values: What the ids of flat labels stand for.
+        extra_labels: (N, F) labels outside the tree.
+        extra_names: Their F names.
+        extra_values: What the ids of extra labels stand for.
     """
 
     sources: Sequence[Picture]
@@ -53,9 +53,9 @@ class ImageSet:
     labels: Tensor
     splits: list[str]
     taxonomy: Taxonomy
-    flat_labels: Tensor
-    flat_names: tuple[str, ...] = ()
-    flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    extra_labels: Tensor
+    extra_names: tuple[str, ...] = ()
+    extra_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def gather_images(images: Images) -> ImageSet:
@@ -147,9 +147,9 @@ def _part(one: Any, number: int) -> ImageSet:
             one.labels,
             one.splits,
             one.taxonomy,
-            one.flat_labels,
-            meta["flat_label_names"],
-            meta["flat_label_values"],
+            one.extra_labels,
+            meta["extra_label_names"],
+            meta["extra_label_values"],
         )
     if isinstance(one, Image.Image):
         if 0 in one.size:
@@ -202,14 +202,14 @@ def _unlabelled(sources: Sequence[Picture], paths: list[str]) -> ImageSet:
 
 
 def _image_set(sources: Sequence[Picture], paths: list[str], tree: Taxonomy, labels: Tensor) -> ImageSet:
-    """Returns images without splits or flat labels."""
+    """Returns images without splits or extra labels."""
     return ImageSet(
         sources, paths, labels, [NO_SPLIT] * len(paths), tree, torch.empty(len(paths), 0, dtype=torch.int64)
     )
 
 
 def _joined(parts: Sequence[ImageSet]) -> ImageSet:
-    """Puts parts together under one tree; flat labels, whose ids differ from set to set, are left out."""
+    """Puts parts together under one tree; extra labels, whose ids differ from set to set, are left out."""
     named = [part.taxonomy.level_names for part in parts if part.taxonomy.num_levels]
     longest = max(named, key=len, default=())
     if any(longest[: len(names)] != names for names in named):

@@ -51,9 +51,9 @@ class EmbeddingIndex:
         >>> import torch
         >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
         >>> images = Embeddings(
-        ...     features=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), labels=tree.rows(2),
-        ...     flat_labels=torch.empty(3, 0), splits=["all"] * 3, paths=["cat.jpg", "dog.jpg", "saw.jpg"],
-        ...     taxonomy=tree, flat_names=())
+        ...     features=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), labels=tree.node_labels(2),
+        ...     extra_labels=torch.empty(3, 0), splits=["all"] * 3, paths=["cat.jpg", "dog.jpg", "saw.jpg"],
+        ...     taxonomy=tree, extra_names=())
         >>> index = EmbeddingIndex.build(images, model="a model", fingerprint="0123", log=lambda line: None)
         >>> for found in index.search(images, k=2, within="animal")[0].neighbours:
         ...     print(found.path, round(found.score, 2), found.labels)
@@ -363,7 +363,7 @@ class EmbeddingIndex:
         """Returns the (num_nodes, L) label rows of the nodes of a level; none for no level."""
         if level is None:
             return self.labels[:0]
-        return pad(self.taxonomy.rows(level), (0, self.taxonomy.num_levels - level), value=PAD)
+        return pad(self.taxonomy.node_labels(level), (0, self.taxonomy.num_levels - level), value=PAD)
 
 
 def _check_rows(taxonomy: Taxonomy, labels: Tensor) -> None:
@@ -376,7 +376,7 @@ def _check_rows(taxonomy: Taxonomy, labels: Tensor) -> None:
     depths = depth(rows)
     for level in range(1, width + 1):
         some = rows[depths == level]
-        nodes = taxonomy.rows(level)
+        nodes = taxonomy.node_labels(level)
         known = nodes[some[:, level - 1].clamp(max=len(nodes) - 1)]
         known = pad(known, (0, width - level), value=PAD)
         if (wrong := paired_depth(some, known) < level).any():

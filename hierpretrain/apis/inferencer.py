@@ -171,12 +171,12 @@ class EmbeddingInferencer:
         return Embeddings(
             features=embedded,
             labels=found.labels[rows],
-            flat_labels=found.flat_labels[rows],
+            extra_labels=found.extra_labels[rows],
             splits=[found.splits[row] for row in rows],
             paths=[found.paths[row] for row in rows],
             taxonomy=found.taxonomy,
-            flat_names=tuple(found.flat_names),
-            flat_values=found.flat_values,
+            extra_names=tuple(found.extra_names),
+            extra_values=found.extra_values,
             skipped=skipped,
         )
 

@@ -45,7 +45,7 @@ class Annotations:
         splits: N split tags.
         level_names: A name for every level, the coarsest first.
         root: The folder that ``images`` are relative to.
-        flat: Labels outside the tree: name of the column -> N strings, empty where an image has none.
+        extra_labels: Labels outside the tree: name of the column -> N strings, empty where an image has none.
         source: What the annotations were read from, for messages.
         more_labels: The further label paths of images that have several: index of the image -> the paths besides the
             one in ``labels``.
@@ -67,14 +67,14 @@ class Annotations:
     splits: list[str]
     level_names: tuple[str, ...]
     root: str
-    flat: Mapping[str, list[str]] = field(default_factory=dict)
+    extra_labels: Mapping[str, list[str]] = field(default_factory=dict)
     source: str = "the annotations"
     more_labels: Mapping[int, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError(f"{self.source} lists no image; a data set needs at least one")
-        for name, column in {"labels": self.labels, "splits": self.splits, **self.flat}.items():
+        for name, column in {"labels": self.labels, "splits": self.splits, **self.extra_labels}.items():
             if len(column) != len(self.images):
                 raise ValueError(f"{self.source} has {len(self.images)} images but {len(column)} entries of {name!r}")
         for image in self.images:
@@ -105,7 +105,7 @@ class Annotations:
                 raise ValueError(f"{self.source} has the label {path!r}; names must be non-empty strings")
         if not any(self.labels):
             raise ValueError(f"{self.source} has {len(self.images)} images, none with a label; label at least one")
-        for name, column in {"split": self.splits, **self.flat}.items():
+        for name, column in {"split": self.splits, **self.extra_labels}.items():
             if wrong := [v for v in set(column) if not isinstance(v, str) or (not v and name == "split")]:
                 raise ValueError(f"{self.source} has the {name} {wrong[0]!r}; it must be a non-empty string")
 
@@ -123,7 +123,7 @@ class Annotations:
             records: (image, label path, split tag) of each image.
             level_names: A name for every level, the coarsest first.
             root: The folder that the images are relative to.
-            columns: ``flat``, ``more_labels`` and ``source``, as for the class.
+            columns: ``extra_labels``, ``more_labels`` and ``source``, as for the class.
 
         Raises:
             ValueError: If the annotations are wrong, see :class:`Annotations`.
@@ -155,7 +155,7 @@ class Annotations:
             images=[self.images[index] for index in indices],
             labels=[self.labels[index] for index in indices],
             splits=[self.splits[index] for index in indices],
-            flat={name: [column[index] for index in indices] for name, column in self.flat.items()},
+            extra_labels={name: [column[index] for index in indices] for name, column in self.extra_labels.items()},
             more_labels={i: self.more_labels[index] for i, index in enumerate(indices) if index in self.more_labels},
         )
 

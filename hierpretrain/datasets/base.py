@@ -51,10 +51,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     Attributes:
         annotations: The annotations of all splits, with the tags of ``split_file``; None if they are not kept.
         labels: (N, L) int64 label matrix of the chosen images; (N, P, L) if any image of any split keeps several paths.
-        flat_labels: (N, F) int64 ids of the labels outside the tree, a column for each of
-            ``metainfo['flat_label_names']``; ``PAD`` for none.
+        extra_labels: (N, F) int64 ids of the labels outside the tree, a column for each of
+            ``metainfo['extra_label_names']``; ``PAD`` for none.
         taxonomy: The tree.
-        metainfo: ``taxonomy`` (as :meth:`Taxonomy.to_dict`), ``flat_label_names``, ``flat_label_values`` (name of the
+        metainfo: ``taxonomy`` (as :meth:`Taxonomy.to_dict`), ``extra_label_names``, ``extra_label_values`` (name of the
             column -> its values, in the order of their ids) and ``splits``. All are plain values, so that checkpoints
             can hold them.
 
@@ -103,11 +103,11 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             check_images(images, annotations.root)
         self.taxonomy = _tree(annotations, level_names, taxonomy)
         self.labels = _encode(self.taxonomy, paths_of, indices)
-        self.flat_labels, flat_values = _flat_ids(annotations, indices)
+        self.extra_labels, extra_values = _extra_ids(annotations, indices)
         self.metainfo = {
             "taxonomy": self.taxonomy.to_dict(),
-            "flat_label_names": tuple(annotations.flat),
-            "flat_label_values": flat_values,
+            "extra_label_names": tuple(annotations.extra_labels),
+            "extra_label_values": extra_values,
             "splits": splits,
         }
         self._image_root = annotations.root
@@ -158,7 +158,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
         Returns:
             ``img_path``; ``sample_idx``; ``gt_label``, an (L,) int64 array, (P, L) if images have several paths;
-            ``flat_label``, an (F,) int64 tensor; and ``split``.
+            ``extra_labels``, an (F,) int64 tensor; and ``split``.
 
         Raises:
             IndexError: If there is no such image.
@@ -168,7 +168,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             "img_path": self._image_path(index),
             "sample_idx": index,
             "gt_label": self.labels[index].numpy().copy(),
-            "flat_label": self.flat_labels[index].clone(),
+            "extra_labels": self.extra_labels[index].clone(),
             "split": self.metainfo["splits"][int(self._split_codes[index])],
         }
 
@@ -276,14 +276,14 @@ def _encode(tree: Taxonomy, paths_of: Mapping[int, tuple[tuple[str, ...], ...]],
     return encoded[torch.tensor([unique[paths_of[index]] for index in indices], dtype=torch.int64)]
 
 
-def _flat_ids(annotations: Annotations, indices: list[int]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
+def _extra_ids(annotations: Annotations, indices: list[int]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
     """Returns the (N, F) ids of the labels outside the tree, ``PAD`` for an empty one, and the values of each column.
 
     The ids of a column count from 0 in the sorted order of the values.
     """
-    ids = torch.empty(len(indices), len(annotations.flat), dtype=torch.int64)
-    values = {name: tuple(sorted(set(column) - {""})) for name, column in annotations.flat.items()}
-    for i, (name, column) in enumerate(annotations.flat.items()):
+    ids = torch.empty(len(indices), len(annotations.extra_labels), dtype=torch.int64)
+    values = {name: tuple(sorted(set(column) - {""})) for name, column in annotations.extra_labels.items()}
+    for i, (name, column) in enumerate(annotations.extra_labels.items()):
         id_of = {"": PAD} | {value: number for number, value in enumerate(values[name])}
         ids[:, i] = torch.tensor([id_of[column[index]] for index in indices], dtype=torch.int64)
     return ids, values

@@ -61,8 +61,9 @@ class ListDataset(HierarchicalDataset):
         ann_file: The list, relative to ``data_root`` or absolute. Its extension gives its format: ``.csv``, ``.json``
             or ``.jsonl``.
         levels: The label columns, the coarsest first; by default all columns but ``image``, ``split`` and
-            ``flat_labels``, in the order of the file.
-        flat_labels: The columns of labels outside the tree.
+            ``extra_labels``, in the order of the file.
+        extra_labels: The columns of labels outside the tree.
+        flat_labels: An older name of ``extra_labels``.
         options: The options of :class:`HierarchicalDataset`.
 
     Raises:
@@ -75,11 +76,12 @@ class ListDataset(HierarchicalDataset):
         data_root: str,
         ann_file: str,
         levels: Sequence[str] = (),
+        extra_labels: Sequence[str] = (),
         flat_labels: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.ann_file = ann_file
-        self._columns = levels, flat_labels
+        self._columns = levels, extra_labels or flat_labels
         super().__init__(data_root=data_root, **options)
 
     def read(self) -> Annotations:
@@ -87,6 +89,6 @@ class ListDataset(HierarchicalDataset):
         extension = os.path.splitext(self.ann_file)[1].lower()
         if extension not in _READERS:
             raise ValueError(f"ann_file must end in {', '.join(_READERS)}; it is {self.ann_file!r}")
-        levels, flat_labels = self._columns
+        levels, extra_labels = self._columns
         path = os.path.join(self.data_root, os.path.expanduser(self.ann_file))
-        return _READERS[extension](path, self.data_root, levels=levels, flat_labels=flat_labels)
+        return _READERS[extension](path, self.data_root, levels=levels, extra_labels=extra_labels)

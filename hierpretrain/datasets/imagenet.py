@@ -145,7 +145,7 @@ class ImageNet(HierarchicalDataset):
     """ImageNet (ILSVRC 2012) with a class hierarchy: 1,281,167 training and 50,000 validation images of 1,000 classes.
 
     The tree is made of the classes that have images, so subsets such as ImageNet-100 need nothing but their folders.
-    The flat label ``wnid`` is always the class. A level of the tree may lack classes whose path ends above it, unless
+    The extra label ``wnid`` is always the class. A level of the tree may lack classes whose path ends above it, unless
     ``align`` is set. The images are for non-commercial research, under the terms of image-net.org.
 
     Args:
@@ -215,7 +215,7 @@ class ImageNet(HierarchicalDataset):
             ["train" if image.startswith("train/") else "val" for image in images],
             level_names,
             root,
-            flat={"wnid": classes},
+            extra_labels={"wnid": classes},
             source=f"ImageNet at {root!r}",
         )
 

@@ -73,7 +73,7 @@ def _partition(home: str) -> str:
 def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> Annotations:
     """Reads DeepFashion In-Shop: splits from the official partition file, labels from the images' paths.
 
-    99 products occur in two categories. Such a product is two nodes of the tree, but one value of the flat label
+    99 products occur in two categories. Such a product is two nodes of the tree, but one value of the extra label
     ``product_id``, which is what the benchmark counts. Variations are numbered inside each product.
 
     Args:
@@ -128,7 +128,7 @@ def read_inshop(root: str, images: str = "auto", gender_level: bool = False) -> 
         records,
         levels if gender_level else levels[1:],
         image_root,
-        flat={"product_id": products},
+        extra_labels={"product_id": products},
         source=f"the partition {partition!r}",
     )
 
@@ -138,7 +138,7 @@ class InShop(HierarchicalDataset):
     """DeepFashion In-Shop Clothes Retrieval: 52,712 images, 7,982 products, see :func:`read_inshop`.
 
     25,882 images of 3,997 products to train; 14,218 query and 12,612 gallery images of the other 3,985 products. The
-    benchmark counts a retrieved image as right if the flat label ``product_id`` is the same. The images are for
+    benchmark counts a retrieved image as right if the extra label ``product_id`` is the same. The images are for
     non-commercial research only.
 
     Args:

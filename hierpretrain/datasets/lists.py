@@ -19,7 +19,7 @@ def read_csv(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
     levels: Sequence[str] = (),
-    flat_labels: Sequence[str] = (),
+    extra_labels: Sequence[str] = (),
 ) -> Annotations:
     r"""Reads a comma-separated list in UTF-8, with a header line and one image a line.
 
@@ -28,8 +28,8 @@ def read_csv(
             tags. Space around a field is dropped. A label column that is left empty ends the label path.
         root: The folder that the images are relative to.
         levels: The label columns, the coarsest first; by default all columns but ``image``, ``split`` and
-            ``flat_labels``, in the order of the file.
-        flat_labels: The columns of labels outside the tree.
+            ``extra_labels``, in the order of the file.
+        extra_labels: The columns of labels outside the tree.
 
     Raises:
         ValueError: With file and line, if the file is missing or not UTF-8, a column is missing or there twice, a line
@@ -50,14 +50,14 @@ def read_csv(
     if len(set(columns)) < len(columns) or "" in columns:
         raise ValueError(f"{path}:1: the columns must have different names; they are {columns}")
     records = ((f"{path}:{number}", dict(zip(columns, row, strict=True))) for number, row in rows)
-    return _annotations(path, root, records, columns, levels, flat_labels)
+    return _annotations(path, root, records, columns, levels, extra_labels)
 
 
 def read_jsonl(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
     levels: Sequence[str] = (),
-    flat_labels: Sequence[str] = (),
+    extra_labels: Sequence[str] = (),
 ) -> Annotations:
     """Reads a list in UTF-8 with one JSON object a line, each an image.
 
@@ -67,8 +67,8 @@ def read_jsonl(
             text.
         root: The folder that the images are relative to.
         levels: The label fields, the coarsest first; by default all fields but ``image``, ``split`` and
-            ``flat_labels``, in the order in which the file first has them.
-        flat_labels: The fields of labels outside the tree.
+            ``extra_labels``, in the order in which the file first has them.
+        extra_labels: The fields of labels outside the tree.
 
     Raises:
         ValueError: With file and line, if a line is no JSON object, a field is missing or has a wrong type, or a label
@@ -78,14 +78,14 @@ def read_jsonl(
     for number, line in text_lines(path):
         record = parse_json(line, path, _REMEDY, line=number)
         records.append((f"{path}:{number}", _object(record, f"{path}:{number}")))
-    return _annotations(path, root, records, _fields(records), levels, flat_labels)
+    return _annotations(path, root, records, _fields(records), levels, extra_labels)
 
 
 def read_json(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
     levels: Sequence[str] = (),
-    flat_labels: Sequence[str] = (),
+    extra_labels: Sequence[str] = (),
 ) -> Annotations:
     """Reads a JSON file in UTF-8 that is a list of objects, each an image.
 
@@ -94,8 +94,8 @@ def read_json(
             tag. A label that is missing, ``null`` or an empty string ends the label path; a number stands for its text.
         root: The folder that the images are relative to.
         levels: The label fields, the coarsest first; by default all fields but ``image``, ``split`` and
-            ``flat_labels``, in the order in which the file first has them.
-        flat_labels: The fields of labels outside the tree.
+            ``extra_labels``, in the order in which the file first has them.
+        extra_labels: The fields of labels outside the tree.
 
     Raises:
         ValueError: With file and the number of the record from 1, if the file is no JSON list of objects, a field is
@@ -106,7 +106,7 @@ def read_json(
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
     places = (f"{path}: record {i}" for i in range(1, len(data) + 1))
     records = [(where, _object(record, where)) for where, record in zip(places, data, strict=True)]
-    return _annotations(path, root, records, _fields(records), levels, flat_labels)
+    return _annotations(path, root, records, _fields(records), levels, extra_labels)
 
 
 def _object(record: Any, where: str) -> dict[str, Any]:
@@ -125,22 +125,22 @@ def _annotations(
     records: Iterable[tuple[str, Mapping[str, Any]]],
     columns: Sequence[str],
     levels: Sequence[str] | str,
-    flat_labels: Sequence[str] | str,
+    extra_labels: Sequence[str] | str,
 ) -> Annotations:
     """Makes the annotations of a list from its records, each with the file and line where it stands."""
     path, root = os.fspath(path), os.fspath(root)
-    levels, flat_labels = _as_names(levels), _as_names(flat_labels)
+    levels, extra_labels = _as_names(levels), _as_names(extra_labels)
     if columns:
-        if wrong := [name for name in ("image", *levels, *flat_labels) if name not in columns]:
+        if wrong := [name for name in ("image", *levels, *extra_labels) if name not in columns]:
             raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(columns)}")
-        levels = levels or tuple(name for name in columns if name not in ("image", "split", *flat_labels))
+        levels = levels or tuple(name for name in columns if name not in ("image", "split", *extra_labels))
         if not levels:
             raise ValueError(
                 f"{path}: there is no label column; the columns are {list(columns)}: add one for each level of "
                 "the tree, the broadest first"
             )
     has_split = "split" in columns
-    flat: dict[str, list[str]] = {name: [] for name in flat_labels}
+    extra: dict[str, list[str]] = {name: [] for name in extra_labels}
 
     def checked() -> Iterable[tuple[str, tuple[str, ...], str]]:
         for where, record in records:
@@ -154,11 +154,11 @@ def _annotations(
                     f"{where}: the label has a gap: {levels[depth]!r} is empty but {filled!r} below it is not; name "
                     "every level down to the last"
                 )
-            for name, column in flat.items():
+            for name, column in extra.items():
                 column.append(_needed(record, name, where))
             yield image, tuple(names[:depth]), split
 
-    return Annotations.from_records(checked(), levels, root, flat=flat, source=f"the list {path!r}")
+    return Annotations.from_records(checked(), levels, root, extra_labels=extra, source=f"the list {path!r}")
 
 
 def _as_names(names: Sequence[str] | str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,23 @@ class LoadRGB(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackInputs(_PackInputs):
-    """mmpretrain's ``PackInputs``, extended to the (P, L) ``gt_label`` of images with several paths."""
+    """mmpretrain's ``PackInputs``, extended to the (P, L) ``gt_label`` of images with several paths.
+
+    Args:
+        input_key: The key of the input of the model.
+        algorithm_keys: The keys of what is packed beside ``gt_label``. ``'flat_label'``, an older name, means
+            ``'extra_labels'``.
+        meta_keys: The keys of what is packed as meta information.
+    """
+
+    def __init__(
+        self,
+        input_key: str = "img",
+        algorithm_keys: Sequence[str] = (),
+        meta_keys: Sequence[str] = _PackInputs.DEFAULT_META_KEYS,
+    ) -> None:
+        keys = tuple("extra_labels" if key == "flat_label" else key for key in algorithm_keys)
+        super().__init__(input_key, keys, meta_keys)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Packs the item into ``inputs`` and ``data_samples``."""

@@ -54,7 +54,7 @@ def read_wikiscenes(
     Returns:
         Splits ``'small'``, ``'medium'`` and ``'large'``, to be joined; the same with ``'_concept'`` for images in the
         training list of concepts; and ``'val'`` and ``'val_easy'`` for images in the other two lists. Levels
-        ``'level1'`` to ``'levelL'``, or ``'landmark'``, ``'level2'`` and so on. Flat labels ``'concept'``, the first
+        ``'level1'`` to ``'levelL'``, or ``'landmark'``, ``'level2'`` and so on. Extra labels ``'concept'``, the first
         and most specific concept in the list, and ``'concepts'``, all of them in alphabetical order, as
         ``'altar+nave'``; both are empty for images in no list.
 
@@ -96,7 +96,7 @@ def read_wikiscenes(
         splits,
         levels,
         home,
-        flat={"concept": first, "concepts": every},
+        extra_labels={"concept": first, "concepts": every},
         source=f"WikiScenes at {home!r}",
         more_labels=more_labels,
     )

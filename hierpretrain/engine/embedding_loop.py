@@ -79,7 +79,7 @@ class EmbeddingTestLoop(TestLoop):
                     meta = {name: info[name] for name in ("sample_idx", "img_path", "split")}
                     sample = DataSample(metainfo=meta)
                     sample.set_field(torch.from_numpy(info["gt_label"]), "gt_label")
-                    sample.set_field(info["flat_label"], "flat_label")
+                    sample.set_field(info["extra_labels"], "extra_labels")
                     sample.set_field(embedded[index].clone(), "embedding")
                     outputs.append(sample)
             self.evaluator.process(data_samples=outputs, data_batch=None)

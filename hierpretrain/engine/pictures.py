@@ -135,7 +135,7 @@ class TSNEHook(_PictureHook):
     a group from map to map. A run that resumes starts anew. A map of 2,000 images takes 10 s on two cores.
 
     Args:
-        level: The level, by name or number (-1 for the finest), or a flat label column.
+        level: The level, by name or number (-1 for the finest), or an extra label column.
         splits: Splits whose images are drawn; by default all that are evaluated.
         max_points: How many images at most are drawn, at random.
         seed: Draws the images, and starts t-SNE.
@@ -174,7 +174,7 @@ class RetrievalSheetHook(_PictureHook):
     """Draws some queries with their nearest neighbours, right and wrong ones marked: ``retrieval.png``.
 
     Args:
-        level: The level, by name or number, or a flat label column, at which a neighbour is right; -1 for the finest.
+        level: The level, by name or number, or an extra label column, at which a neighbour is right; -1 for the finest.
             Of images that hang at several nodes of the level, one in common makes it right.
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
@@ -241,7 +241,7 @@ class RecallCurveHook(_PictureHook):
     hang at several nodes of a level are left out there.
 
     Args:
-        levels: Levels, by name or number, and flat label columns, by name.
+        levels: Levels, by name or number, and extra label columns, by name.
         query: Splits of the queries, see :meth:`Embeddings.search`.
         gallery: Splits of the gallery.
         max_k: The largest k; a gallery that is smaller ends the curve.

@@ -24,24 +24,24 @@ class Embeddings:
     Attributes:
         features: (N, D) float32 embeddings.
         labels: (N, L) label matrix, or (N, P, L) if images have several paths.
-        flat_labels: (N, F) int64, the extra label columns.
+        extra_labels: (N, F) int64, the extra label columns.
         splits: N split tags.
         paths: N image paths.
         taxonomy: The tree of ``labels``.
-        flat_names: F names of the extra label columns.
-        flat_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
+        extra_names: F names of the extra label columns.
+        extra_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
         skipped: The images that could not be read and are not among the N: path -> why.
         indices: (N,) int64, which item of its data set each image is; ``None``: not known.
     """
 
     features: Tensor
     labels: Tensor
-    flat_labels: Tensor
+    extra_labels: Tensor
     splits: list[str]
     paths: list[str]
     taxonomy: Taxonomy
-    flat_names: tuple[str, ...]
-    flat_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    extra_names: tuple[str, ...]
+    extra_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     indices: Tensor | None = None
 
@@ -70,12 +70,12 @@ class Embeddings:
         return cls(
             features=torch.from_numpy(columns["embedding"][kept]),
             labels=torch.from_numpy(columns["gt_label"][kept]),
-            flat_labels=torch.from_numpy(columns["flat_label"][kept]),
+            extra_labels=torch.from_numpy(columns["extra_labels"][kept]),
             splits=columns["split"][kept].tolist(),
             paths=columns["img_path"][kept].tolist(),
             taxonomy=_taxonomy(dataset_meta),
-            flat_names=tuple(dataset_meta.get("flat_label_names", ())),
-            flat_values=dataset_meta.get("flat_label_values", {}),
+            extra_names=tuple(dataset_meta.get("extra_label_names", ())),
+            extra_values=dataset_meta.get("extra_label_values", {}),
             indices=torch.from_numpy(indices),
         )
 
@@ -96,7 +96,7 @@ class Embeddings:
             self,
             features=self.features[chosen],
             labels=self.labels[chosen],
-            flat_labels=self.flat_labels[chosen],
+            extra_labels=self.extra_labels[chosen],
             splits=[self.splits[i] for i in chosen],
             paths=[self.paths[i] for i in chosen],
             indices=None if self.indices is None else self.indices[chosen],
@@ -127,7 +127,7 @@ class Embeddings:
         return self.of(query), self.of(gallery), False
 
     def nodes(self, level: int | str) -> Tensor:
-        """Returns the nodes at a level on the paths of each image, or its value in a flat label column.
+        """Returns the nodes at a level on the paths of each image, or its value in an extra label column.
 
         Returns:
             (N,) or, if images have several paths, (N, P) int64: ids of the taxonomy's nodes, or of the column's values.
@@ -136,12 +136,12 @@ class Embeddings:
         Raises:
             ValueError: If there is no such level or column.
         """
-        if level in self.flat_names:
-            return self.flat_labels[:, self.flat_names.index(str(level))]
+        if level in self.extra_names:
+            return self.extra_labels[:, self.extra_names.index(str(level))]
         return self.labels[..., self.taxonomy.level(level) - 1]
 
     def classes(self, level: int | str) -> Tensor:
-        """Returns each image's class at a level of the tree or in a flat label column: (N,) int64, ``PAD`` for none.
+        """Returns each image's class at a level of the tree or in an extra label column: (N,) int64, ``PAD`` for none.
 
         The class of an image of several paths is the node that all of them name which reach the level; where they name
         several, it has none.
@@ -162,19 +162,19 @@ class Embeddings:
         return ((nodes != PAD) & (nodes != nodes.amax(1, keepdim=True))).any(1)
 
     def level_name(self, level: int | str) -> str:
-        """Returns the name of a level, or of a flat label column."""
-        return str(level) if level in self.flat_names else self.taxonomy.level_names[self.taxonomy.level(level) - 1]
+        """Returns the name of a level, or of an extra label column."""
+        return str(level) if level in self.extra_names else self.taxonomy.level_names[self.taxonomy.level(level) - 1]
 
     def names(self, level: int | str) -> list[str]:
         """Returns the name of each image's class at a level, ``'(none)'`` or ``'(several)'`` where it has not one.
 
-        In a flat label column, the names are its values, or their ids where the data set does not tell those.
+        In an extra label column, the names are its values, or their ids where the data set does not tell those.
         """
         ids, several = self.classes(level).tolist(), self.in_several(level).tolist()
-        if level not in self.flat_names:
+        if level not in self.extra_names:
             number = self.taxonomy.level(level)
             known = {node: self.taxonomy.name(number, node) for node in set(ids) - {PAD}}
-        elif values := self.flat_values.get(str(level)):
+        elif values := self.extra_values.get(str(level)):
             known = dict(enumerate(values))
         else:
             known = {value: str(value) for value in ids}
@@ -194,18 +194,18 @@ def _taxonomy(dataset_meta: Mapping[str, Any]) -> Taxonomy:
 
 
 def check_levels(levels: Iterable[int | str], dataset_meta: Mapping[str, Any]) -> None:
-    """Raises unless a data set has these levels or flat label columns; called before training, not after it.
+    """Raises unless a data set has these levels or extra label columns; called before training, not after it.
 
     Raises:
         ValueError: That names the level and those there are.
     """
-    tree, flat_names = _taxonomy(dataset_meta), dataset_meta.get("flat_label_names", ())
+    tree, extra_names = _taxonomy(dataset_meta), dataset_meta.get("extra_label_names", ())
     for level in levels:
-        if level not in flat_names:
+        if level not in extra_names:
             try:
                 tree.level(level)
             except ValueError as error:
-                also = f"; flat label columns are {', '.join(map(repr, flat_names))}" if flat_names else ""
+                also = f"; extra label columns are {', '.join(map(repr, extra_names))}" if extra_names else ""
                 raise ValueError(f"{error}{also}") from error
 
 
@@ -232,10 +232,12 @@ def collect(sample: Any) -> dict[str, Any]:
     """
     remedy = {"embedding": "evaluate a model such as HierarchicalContrastive"}
     kept = {}
-    for key in ("embedding", "gt_label", "flat_label", "sample_idx", "img_path", "split"):
+    for key in ("embedding", "gt_label", "extra_labels", "sample_idx", "img_path", "split"):
         value = sample.get(key)
         if value is None:
-            pack = "pack it: PackInputs(algorithm_keys=('flat_label',), meta_keys=('sample_idx', 'img_path', 'split'))"
+            pack = (
+                "pack it: PackInputs(algorithm_keys=('extra_labels',), meta_keys=('sample_idx', 'img_path', 'split'))"
+            )
             raise ValueError(f"a predicted sample has no `{key}`; {remedy.get(key, pack)}")
         if isinstance(value, Tensor):
             value = value.detach().cpu()

@@ -27,7 +27,7 @@ class EmbeddingMetric(BaseMetric):
     process measures them.
 
     Args:
-        levels: The levels, by name or number, and flat label columns, by name, that the metric looks at. One that the
+        levels: The levels, by name or number, and extra label columns, by name, that the metric looks at. One that the
             data set does not have is an error before training.
         splits: The split tags that the metric looks at. One that is not evaluated is an error before training.
         prefix: Stands, with a slash, before the names of the results.
@@ -94,7 +94,7 @@ class RetrievalMetric(EmbeddingMetric):
     there; if there are such, ``num_ambiguous`` says how many.
 
     Args:
-        levels: Levels, by name or number, and flat label columns, by name.
+        levels: Levels, by name or number, and extra label columns, by name.
         ks: Lengths of the result lists that ``recall@k`` and ``precision@k`` look at.
         average_precision: Whether ``map`` is measured, which takes the whole ranking of the gallery.
         query: Splits of the queries, see :meth:`Embeddings.search`.
@@ -189,7 +189,7 @@ class ClusteringMetric(EmbeddingMetric):
     at a level (see :meth:`Embeddings.classes`) is left out there.
 
     Args:
-        levels: Levels, by name or number, and flat label columns, by name.
+        levels: Levels, by name or number, and extra label columns, by name.
         within: Pairs (level, coarser level).
         splits: Splits whose images are clustered, all together; by default all that are evaluated.
         seed: Draws the first centroids of k-means.
@@ -284,7 +284,7 @@ def scores_at_level(
     queries: Tensor | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """Scores each query at one level of the tree or in a flat label column.
+    """Scores each query at one level of the tree or in an extra label column.
 
     An image of several paths that is in several classes at the level (see :meth:`Embeddings.classes`) is no wrong
     answer to a question about one of them, so it is neither query nor gallery item.

@@ -64,7 +64,7 @@ class _Classifier(EmbeddingMetric):
         for level in self.levels:
             predicted = self.predict(train.features, train.classes(level), test.features)
             found = accuracy(predicted, test.classes(level), ks=self.ks)
-            if self.mistakes and level not in embedded.flat_names:
+            if self.mistakes and level not in embedded.extra_names:
                 ranked = predicted[:, : self.max_ranked]
                 distances = class_distances(embedded.taxonomy, level)
                 ks = [k for k in self.ks if k <= ranked.shape[1]]
@@ -80,7 +80,7 @@ class LinearProbeMetric(_Classifier):
     Results are named ``<level>/linear_top1`` and so on.
 
     Args:
-        levels: Levels, by name or number, and flat label columns, by name, each with a classifier of its own.
+        levels: Levels, by name or number, and extra label columns, by name, each with a classifier of its own.
         train: Splits that the layer learns from.
         test: Splits that it is tested on.
         ks: The k of top-k accuracy.
@@ -126,7 +126,7 @@ class KNNMetric(_Classifier):
     Results are named ``<level>/knn_top1`` and so on.
 
     Args:
-        levels: Levels, by name or number, and flat label columns, by name.
+        levels: Levels, by name or number, and extra label columns, by name.
         train: Splits whose images vote.
         test: Splits that it is tested on.
         ks: The k of top-k accuracy.
@@ -171,7 +171,7 @@ class AveragePrecisionMetric(EmbeddingMetric):
     :func:`hierpretrain.functional.average_precision_metrics` and are named ``<level>/map``, ``<level>/map_images``,
     ``<level>/map_micro``, ``<level>/precision`` and so on, its accuracy ``<level>/linear_top1``, and the AP of each
     class that has a test image ``<level>/ap/<class>``. A class is called by its node's name, by the whole path, joined
-    by ``/``, where several nodes of the level have that name, or by the flat label column's value; by its number where
+    by ``/``, where several nodes of the level have that name, or by the extra label column's value; by its number where
     the data set does not tell the values. An image without a single class at a level (see :meth:`Embeddings.classes`)
     is left out there.
 
@@ -179,7 +179,7 @@ class AveragePrecisionMetric(EmbeddingMetric):
     prefix: each has a result of the same name.
 
     Args:
-        levels: Levels, by name or number, and flat label columns, by name, each with a layer of its own.
+        levels: Levels, by name or number, and extra label columns, by name, each with a layer of its own.
         train: Splits that the layer learns from.
         test: Splits that it is tested on.
         optimizer: ``'adam'``, or ``'sgd'`` with momentum 0.9.
@@ -239,10 +239,10 @@ class AveragePrecisionMetric(EmbeddingMetric):
 
 def _class_names(embedded: Embeddings, level: int | str) -> dict[int, str]:
     """Returns the name of each class, by its id; nothing if the data set does not tell the names."""
-    if level in embedded.flat_names:
-        return dict(enumerate(embedded.flat_values.get(str(level), ())))
+    if level in embedded.extra_names:
+        return dict(enumerate(embedded.extra_values.get(str(level), ())))
     tree = embedded.taxonomy
-    labels = tree.rows(level).tolist()
+    labels = tree.node_labels(level).tolist()
     paths = [tuple(tree.name(above, node) for above, node in enumerate(row, start=1)) for row in labels]
     counts = Counter(path[-1] for path in paths)
     return {node: path[-1] if counts[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}

@@ -30,7 +30,7 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
 
     Args:
         logits: (N, C) logits of the classes.
-        class_labels: (C, l) label matrix of the classes, as ``Taxonomy.rows(level)`` returns it.
+        class_labels: (C, l) label matrix of the classes, as ``Taxonomy.node_labels(level)`` returns it.
         labels: (N,) classes of the items, 0 to C - 1.
         alpha: How much less each finer level counts; finite, usually 0 to 1.
 
@@ -52,7 +52,7 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
     nodes = prefix_ids(class_labels)  # (C, l): the class's node at each level
     levels = nodes.shape[1]
     if levels == 0 or len(torch.unique(nodes[:, -1])) < len(nodes):
-        raise ValueError("class_labels must be a different label row for every class; take Taxonomy.rows(level)")
+        raise ValueError("class_labels must be a different label row for every class; take Taxonomy.node_labels(level)")
     steps = _conditional_losses(logits, nodes, labels)
     lambdas = levels * torch.softmax(-alpha * torch.arange(1, levels + 1, dtype=steps.dtype, device=steps.device), 0)
     return steps @ lambdas

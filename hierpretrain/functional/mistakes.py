@@ -36,7 +36,7 @@ def class_distances(taxonomy: Taxonomy, level: int | str) -> Tensor:
         >>> class_distances(tree, "kind").tolist()
         [[0, 1, 2], [1, 0, 2], [2, 2, 0]]
     """
-    rows = taxonomy.rows(level)
+    rows = taxonomy.node_labels(level)
     distances = torch.empty(len(rows), len(rows), dtype=torch.int16)
     step = max(1, _BLOCK // len(rows))
     for some, block in zip(torch.split(rows, step), torch.split(distances, step), strict=True):

@@ -125,7 +125,7 @@ class TreeClassifierLoss(ClassifierLoss):
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that the level has as many nodes as the loss has classes."""
         super().set_taxonomy(taxonomy)
-        self._class_labels = taxonomy.rows(self.level).to(next(self.parameters()).device)
+        self._class_labels = taxonomy.node_labels(self.level).to(next(self.parameters()).device)
 
     @property
     def class_labels(self) -> Tensor:

@@ -59,9 +59,9 @@ def of_neighbours(similarities: Tensor, neighbours: Tensor) -> dict[str, Any]:
 
 
 def of_flat_columns(images: Embeddings, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns the flat label columns of some rows: the names of the values, and each image's."""
+    """Returns the extra label columns of some rows: the names of the values, and each image's."""
     found = []
-    for name in images.flat_names:
+    for name in images.extra_names:
         all_names = images.names(name)
         values, ids = np.unique([all_names[row] for row in rows], return_inverse=True)
         found.append({"name": name, "values": values.tolist(), "ids": packed(ids.astype(np.int32))})

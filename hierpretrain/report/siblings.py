@@ -69,7 +69,7 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int 
     found = []
     for level in range(images.taxonomy.num_levels):
         rows, children = image_nodes(images, level + 1)
-        table = images.taxonomy.rows(level + 1)
+        table = images.taxonomy.node_labels(level + 1)
         parents = table[children, level - 1] if level else torch.zeros_like(children)
         for parent, at in _groups(parents):
             confusion = _confusion(images, neighbours, rows[at], children[at], most_rows)

@@ -36,7 +36,7 @@ TREE = Taxonomy(
     ],
     ("kingdom", "kind", "breed"),
 )
-NODES = [TREE.decode([*row.tolist(), *[PAD] * (3 - level)]) for level in (1, 2, 3) for row in TREE.rows(level)]
+NODES = [TREE.decode([*row.tolist(), *[PAD] * (3 - level)]) for level in (1, 2, 3) for row in TREE.node_labels(level)]
 
 
 def images(seed=0, number=60, dim=6, several=False, unlabelled=False, tree=TREE, prefix="photos/", **more):
@@ -51,11 +51,11 @@ def images(seed=0, number=60, dim=6, several=False, unlabelled=False, tree=TREE,
     return Embeddings(
         features=torch.nn.functional.normalize(torch.from_numpy(generator.standard_normal((number, dim), np.float32))),
         labels=tree.encode(items) if items else torch.empty(number, 0, dtype=torch.int64),
-        flat_labels=torch.empty(number, 0, dtype=torch.int64),
+        extra_labels=torch.empty(number, 0, dtype=torch.int64),
         splits=["all"] * number,
         paths=[f"{prefix}{i}.jpg" for i in range(number)],
         taxonomy=tree,
-        flat_names=(),
+        extra_names=(),
         **more,
     )
 

@@ -13,7 +13,7 @@ from hierpretrain.datasets import FolderDataset, UnreadableImage
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import MODELS
 
-PACK = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+PACK = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
 PIPELINE = [
     dict(type="LoadRGB"),
     dict(type="torchvision/Resize", size=32),

@@ -43,7 +43,7 @@ DATA = """
     from hierpretrain.datasets.views import Views
 
     size = 2 ** int(math.log2(40))
-    pack = dict(type=PackInputs, algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+    pack = dict(type=PackInputs, algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
     resize = [dict(type=T.Resize, size=size), dict(type=T.CenterCrop, size=size)]
 
 
@@ -113,7 +113,7 @@ MINE = """
 """
 ORDINARY = """
     default_scope = "hierpretrain"
-    _pack = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+    _pack = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
     _resize = [dict(type="torchvision/Resize", size=32), dict(type="torchvision/CenterCrop", size=32)]
 
 

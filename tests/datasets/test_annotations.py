@@ -25,7 +25,7 @@ def test_good_annotations():
         ({"images": (), "labels": (), "splits": ()}, "the annotations lists no image; a data set needs at least one"),
         ({"labels": (("cat",),)}, "has 2 images but 1 entries of 'labels'"),
         ({"splits": ("all",)}, "has 2 images but 1 entries of 'splits'"),
-        ({"flat": {"id": []}}, "has 2 images but 0 entries of 'id'"),
+        ({"extra_labels": {"id": []}}, "has 2 images but 0 entries of 'id'"),
         (
             {"images": ("a.jpg", "a.jpg"), "source": "the list x"},
             "the list x lists 1 images more than once: 'a.jpg'; list",
@@ -35,7 +35,7 @@ def test_good_annotations():
         ({"labels": (("",), ())}, "has the label ('',); names must be non-empty strings"),
         ({"labels": ((3,), ())}, "has the label (3,); names must be non-empty strings"),
         ({"splits": ("all", "")}, "has the split ''; it must be a non-empty string"),
-        ({"flat": {"id": ["1", 2]}}, "has the id 2; it must be a non-empty string"),
+        ({"extra_labels": {"id": ["1", 2]}}, "has the id 2; it must be a non-empty string"),
         ({"more_labels": {2: (("dog",),)}}, "has more_labels of image 2, which does not exist or has no label"),
         ({"more_labels": {-1: (("dog",),)}}, "has more_labels of image -1, which does not exist or has no label"),
         (
@@ -59,14 +59,14 @@ def test_an_image_may_have_several_paths():
         [("cat",), (), ("dog", "pug")],
         ["x", "y", "z"],
         ("kind", "breed"),
-        flat={"id": ["1", "", "3"]},
+        extra_labels={"id": ["1", "", "3"]},
         more_labels={0: (("dog",), ("cat", "tabby"), ("dog",)), 2: (("dog",),)},
     )
     assert rows.paths(0) == [("dog",), ("cat", "tabby")]
     assert rows.paths(1) == [()]
     assert rows.paths(2) == [("dog", "pug")]
     some = rows.take([2, 0])
-    assert (some.images, some.splits, some.flat["id"]) == (["c.jpg", "a.jpg"], ["z", "x"], ["3", "1"])
+    assert (some.images, some.splits, some.extra_labels["id"]) == (["c.jpg", "a.jpg"], ["z", "x"], ["3", "1"])
     assert [some.paths(row) for row in range(2)] == [rows.paths(2), rows.paths(0)]
     assert rows.take([1, 2]).more_labels == {1: (("dog",),)}
 
@@ -217,12 +217,12 @@ def kind(request, tmp_path):
 
 
 def test_lists(kind):
-    rows = kind(flat_labels=["id"])
+    rows = kind(extra_labels=["id"])
     assert rows.images == ["a.jpg", "sub/b.jpg", "c.jpg"]
     assert rows.labels == [("cat", "tabby"), ("cat",), ()]
     assert rows.splits == ["train", "val", "train"]
     assert rows.level_names == ("kind", "breed")
-    assert rows.flat == {"id": ["7", "8", "7"]}
+    assert rows.extra_labels == {"id": ["7", "8", "7"]}
 
 
 def test_chosen_levels(kind):
@@ -234,7 +234,7 @@ def test_chosen_levels(kind):
     ):
         kind(levels=["colour"])
     with pytest.raises(ValueError, match="no column 'colour'"):
-        kind(flat_labels=["colour"])
+        kind(extra_labels=["colour"])
 
 
 def test_gap(kind):

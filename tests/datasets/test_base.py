@@ -28,7 +28,7 @@ class Pets(HierarchicalDataset):
     def read(self):
         images, labels, splits, products = map(list, zip(*ROWS, strict=True))
         levels = ("kind", "animal", "breed")
-        return Annotations(images, labels, splits, levels, self.data_root, flat={"product": products}, source="pets")
+        return Annotations(images, labels, splits, levels, self.data_root, {"product": products}, source="pets")
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def test_annotations_are_kept_only_if_asked_for(root):
 def test_ids_are_of_all_splits(root):
     whole = Pets(data_root=root)
     assert whole.labels.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, -1], [2, -1, -1], [-1, -1, -1], [1, 2, 2]]
-    assert whole.labels.dtype == whole.flat_labels.dtype == torch.int64
-    assert whole.flat_labels.tolist() == [[2], [0], [0], [1], [2], [1]]
+    assert whole.labels.dtype == whole.extra_labels.dtype == torch.int64
+    assert whole.extra_labels.tolist() == [[2], [0], [0], [1], [2], [1]]
     assert whole.metainfo["splits"] == ("train", "val", "test")
     for split in ("train", "val", "test", ["test", "train"], ("val", "val")):
         part = Pets(data_root=root, split=split)
@@ -71,7 +71,7 @@ def test_ids_are_of_all_splits(root):
         rows = [i for i, row in enumerate(ROWS) if row[2] in wanted]
         assert part.taxonomy == whole.taxonomy
         assert part.labels.tolist() == whole.labels[rows].tolist()
-        assert part.flat_labels.tolist() == whole.flat_labels[rows].tolist()
+        assert part.extra_labels.tolist() == whole.extra_labels[rows].tolist()
         assert part.splits == [ROWS[i][2] for i in rows]
         assert part.image_paths == [f"{root}/{ROWS[i][0]}" for i in rows]
         assert len(part) == len(rows)
@@ -85,12 +85,12 @@ def test_data_info(root):
     assert info["sample_idx"] == 1
     assert info["gt_label"].dtype == np.int64
     assert info["gt_label"].tolist() == [1, 2, 2]
-    assert info["flat_label"].tolist() == [1]
+    assert info["extra_labels"].tolist() == [1]
     assert info["split"] == "val"
     info["gt_label"][:] = 7  # a transform's slip must not reach the data set
-    info["flat_label"][:] = 7
+    info["extra_labels"][:] = 7
     assert data.labels[1].tolist() == [1, 2, 2]
-    assert data.flat_labels[1].tolist() == [1]
+    assert data.extra_labels[1].tolist() == [1]
     for index in (2, -3):
         with pytest.raises(IndexError, match=f"no item {index}: the data set has 2"):
             data[index]
@@ -106,21 +106,21 @@ def test_metainfo_goes_through_a_checkpoint(root):
     metainfo = torch.load(buffer, weights_only=True)
     assert metainfo == {
         "taxonomy": data.taxonomy.to_dict(),
-        "flat_label_names": ("product",),
-        "flat_label_values": {"product": ("p1", "p5", "p9")},
+        "extra_label_names": ("product",),
+        "extra_label_values": {"product": ("p1", "p5", "p9")},
         "splits": ("train",),
     }
     assert Taxonomy.from_dict(metainfo["taxonomy"]) == data.taxonomy
 
 
 def test_packed_inputs(root):
-    pack = {"type": "PackInputs", "algorithm_keys": ("flat_label",), "meta_keys": ("sample_idx", "img_path", "split")}
+    pack = {"type": "PackInputs", "algorithm_keys": ("extra_labels",), "meta_keys": ("sample_idx", "img_path", "split")}
     item = Pets(data_root=root, pipeline=[{"type": "LoadRGB"}, pack])[3]
     sample = item["data_samples"]
     assert item["inputs"].shape == (3, 6, 8)
     assert item["inputs"].dtype == torch.uint8
     assert sample.gt_label.tolist() == [2, -1, -1]
-    assert sample.flat_label.tolist() == [1]
+    assert sample.extra_labels.tolist() == [1]
     assert (sample.sample_idx, sample.split) == (3, "test")
 
 
@@ -135,9 +135,9 @@ class Hybrids(HierarchicalDataset):
             1: (("animal", "dog"),),
             3: (("food", "fruit", "apple"), ("animal", "dog")),
         }
-        flat = {"product": rows.flat["product"], "maker": ["", "b", "a", "", "b", ""]}
+        extra = {"product": rows.extra_labels["product"], "maker": ["", "b", "a", "", "b", ""]}
         return Annotations(
-            rows.images, rows.labels, rows.splits, rows.level_names, rows.root, flat, "hybrids", more_labels=more
+            rows.images, rows.labels, rows.splits, rows.level_names, rows.root, extra, "hybrids", more_labels=more
         )
 
 
@@ -169,7 +169,7 @@ def test_one_path_is_chosen_or_the_image_left_out(root, logged, policy, rows, la
     expected = {row: whole.labels[row].tolist() for row in rows} | labels
     assert data.labels.tolist() == list(expected.values())
     assert data.image_paths == [f"{root}/{ROWS[row][0]}" for row in rows]
-    assert data.flat_labels[:, 0].tolist() == whole.flat_labels[list(rows), 0].tolist()
+    assert data.extra_labels[:, 0].tolist() == whole.extra_labels[list(rows), 0].tolist()
     assert logged == [f"hybrids: 2 of 6 images have several label paths; paths='{policy}'"]
 
 
@@ -185,20 +185,20 @@ def test_nodes_of_further_paths_alone_are_in_the_tree_and_every_policy_has_the_s
     assert trees[0] == trees[1] == trees[2] == Pets(data_root=root).taxonomy
 
 
-def test_a_flat_label_may_be_missing(root):
+def test_an_extra_label_may_be_missing(root):
     data = Hybrids(data_root=root)
-    assert data.flat_labels[:, 1].tolist() == [-1, 1, 0, -1, 1, -1]
-    assert data.metainfo["flat_label_values"] == {"product": ("p1", "p5", "p9"), "maker": ("a", "b")}
+    assert data.extra_labels[:, 1].tolist() == [-1, 1, 0, -1, 1, -1]
+    assert data.metainfo["extra_label_values"] == {"product": ("p1", "p5", "p9"), "maker": ("a", "b")}
 
 
 def test_several_paths_are_packed(root):
-    pack = {"type": "PackInputs", "algorithm_keys": ("flat_label",), "meta_keys": ("sample_idx", "img_path", "split")}
+    pack = {"type": "PackInputs", "algorithm_keys": ("extra_labels",), "meta_keys": ("sample_idx", "img_path", "split")}
     data = Hybrids(data_root=root, pipeline=[{"type": "LoadRGB"}, pack])
     for row in (0, 3):
         sample = data[row]["data_samples"]
         assert sample.gt_label.tolist() == data.labels[row].tolist()
         assert sample.gt_label.dtype == torch.int64
-        assert sample.flat_label.tolist() == data.flat_labels[row].tolist()
+        assert sample.extra_labels.tolist() == data.extra_labels[row].tolist()
         assert (sample.sample_idx, sample.split) == (row, ROWS[row][2])
 
 

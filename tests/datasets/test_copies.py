@@ -60,9 +60,10 @@ def test_only_files_of_equal_size_are_read(root, monkeypatch):
 def test_flat_labels_and_splits_are_the_first_file_s(root):
     images = ["plants/t.png", "food/any.png", "food/fruit/plum.png"]
     labels = [("plants",), ("food",), ("food", "fruit")]
-    rows = Annotations(images, labels, ["a", "a", "b"], ("l1", "l2"), str(root), flat={"name": ["x", "y", "z"]})
+    rows = Annotations(images, labels, ["a", "a", "b"], ("l1", "l2"), str(root), extra_labels={"name": ["x", "y", "z"]})
     merged = merge_copies(rows)
-    assert (merged.images, merged.splits, merged.flat) == ([images[0], images[2]], ["a", "b"], {"name": ["x", "z"]})
+    assert (merged.images, merged.splits) == ([images[0], images[2]], ["a", "b"])
+    assert merged.extra_labels == {"name": ["x", "z"]}
     assert merged.paths(0) == [("plants",), ("food",)]
     with pytest.raises(ValueError, match=r"copies of one picture in two splits: 'plants/t.png' in 'a', 'food/any.png'"):
         merge_copies(Annotations(images, labels, ["a", "b", "b"], ("l1", "l2"), str(root)))

@@ -27,10 +27,11 @@ def test_lists(tmp_path):
     (tmp_path / "list.JSON").write_text(json.dumps(rows))
     (tmp_path / "images/list.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for file in ("list.csv", tmp_path / "list.JSON", "list.jsonl"):
-        options = {"data_root": str(tmp_path / "images"), "ann_file": str(file), "flat_labels": ["id"]}
+        name = "flat_labels" if file == "list.csv" else "extra_labels"  # the older name works as well
+        options = {"data_root": str(tmp_path / "images"), "ann_file": str(file), name: ["id"]}
         data = DATASETS.build({"type": "ListDataset", **options})
         assert data.labels.tolist() == [[0], [1]]
-        assert data.flat_labels.tolist() == [[1], [0]]
+        assert data.extra_labels.tolist() == [[1], [0]]
         assert data.splits == ["train", "val"]
         assert len(ListDataset(split="val", levels=["id", "kind"], **options)) == 1
 

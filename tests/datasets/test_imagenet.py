@@ -34,8 +34,8 @@ def tree(tmp_path_factory):
 
 
 def classes_of(data):
-    """The class of every image, from the flat label's ids, which count in sorted order."""
-    return [CLASSES[i] for i in data.flat_labels[:, 0].tolist()]
+    """The class of every image, from the extra label's ids, which count in sorted order."""
+    return [CLASSES[i] for i in data.extra_labels[:, 0].tolist()]
 
 
 def relative(data, root):
@@ -49,7 +49,7 @@ def test_items(tree, logged):
         expected = sorted(path for path in written if path.startswith(split))
         assert relative(data, root) == expected
         assert classes_of(data) == [written[path] for path in expected]
-        assert data.metainfo["flat_label_names"] == ("wnid",)
+        assert data.metainfo["extra_label_names"] == ("wnid",)
         for name, row in zip(classes_of(data), data.labels, strict=True):
             assert data.taxonomy.decode(row)[-1] == f"{name} {NAMES[name].split(',')[0]}"
         for i in range(3):  # among those of train, a CMYK JPEG and a PNG named .JPEG
@@ -100,7 +100,7 @@ def test_breeds_lacks_classes(tree, logged, tmp_path):
         ImageNet(data_root=root, hierarchy=info)
     data = ImageNet(data_root=root, hierarchy=info, missing="drop", split="train")
     assert relative(data, root) == sorted(p for p, name in written.items() if name != BARREL and p[:3] == "tra")
-    assert data.flat_labels.max() == 6
+    assert data.extra_labels.max() == 6
     names = {data.taxonomy.decode(row) for row in data.labels}
     assert ("n00021939 artifact", "n03126707 crane") in names  # not below a dummy
     assert any("left out 1 of 8 classes" in text for text in logged)
@@ -352,4 +352,4 @@ def test_size_of_the_real_set_is_quick(tmp_path, logged):
     assert data.labels[:, 0].bincount().tolist() == [1000] * 100
     annotations = data.read()
     assert len({id(label) for label in annotations.labels}) == 1000
-    assert len({id(name) for name in annotations.flat["wnid"]}) == 1000
+    assert len({id(name) for name in annotations.extra_labels["wnid"]}) == 1000

@@ -46,17 +46,17 @@ def test_product_in_two_categories(tree):
     root, _ = tree
     data = InShop(data_root=root, split="train")
     ids = sorted({item for _, item, status in read_records(root) if status == "train"})
-    assert data.metainfo["flat_label_names"] == ("product_id",)
-    assert len(set(data.flat_labels[:, 0].tolist())) == len(ids)
+    assert data.metainfo["extra_label_names"] == ("product_id",)
+    assert len(set(data.extra_labels[:, 0].tolist())) == len(ids)
     third = [i for i, path in enumerate(data.image_paths) if "id_00000003" in path]
-    assert len(set(data.flat_labels[third, 0].tolist())) == 1
+    assert len(set(data.extra_labels[third, 0].tolist())) == 1
     assert len(set(data.labels[third, 1].tolist())) == 2
     assert len(set(data.labels[third, 0].tolist())) == 2
 
 
 def read_records(root):
     rows = read_inshop(root)
-    return list(zip(rows.images, rows.flat["product_id"], rows.splits, strict=True))
+    return list(zip(rows.images, rows.extra_labels["product_id"], rows.splits, strict=True))
 
 
 def test_other_traps(tree):
@@ -68,8 +68,8 @@ def test_other_traps(tree):
     assert items.count("id_00000013") == 1
     query, gallery = (InShop(data_root=root, split=split) for split in ("query", "gallery"))
     assert set(query.labels[:, 2].tolist()) > set(gallery.labels[:, 2].tolist())
-    assert set(query.flat_labels.flatten().tolist()) == set(gallery.flat_labels.flatten().tolist())
-    assert not set(query.flat_labels.flatten().tolist()) & set(train.flat_labels.flatten().tolist())
+    assert set(query.extra_labels.flatten().tolist()) == set(gallery.extra_labels.flatten().tolist())
+    assert not set(query.extra_labels.flatten().tolist()) & set(train.extra_labels.flatten().tolist())
 
 
 @pytest.mark.parametrize("folder", ["img", "img_highres"])

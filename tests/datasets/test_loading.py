@@ -194,6 +194,14 @@ def test_labels_of_one_and_of_several_paths_are_packed():
     assert "gt_label" not in PackInputs()({"img": np.zeros((4, 6, 3), np.uint8)})["data_samples"]
 
 
+@pytest.mark.parametrize("key", ["extra_labels", "flat_label"])
+def test_extra_labels_are_packed_by_their_older_name_too(key):
+    item = {"img": np.zeros((4, 6, 3), np.uint8), "extra_labels": torch.tensor([3, -1])}
+    packed = PackInputs(algorithm_keys=(key,), meta_keys=())(item)["data_samples"]
+    assert list(packed.keys()) == ["extra_labels"]
+    assert packed.extra_labels.tolist() == [3, -1]
+
+
 def test_our_packing_is_the_one_that_configs_name():
     assert TRANSFORMS.get("PackInputs") is PackInputs
 

@@ -159,8 +159,8 @@ def test_splits_and_concepts(tmp_path, logged):
         size = "small" if "small" in wanted["sizes"] else rows.splits[row].removesuffix("_concept")
         tag = wanted["list"] if wanted["list"].startswith("val") else size + "_concept" * bool(wanted["list"])
         assert rows.splits[row] == tag, name
-        assert rows.flat["concept"][row] == "".join(wanted["concepts"][:1])
-        assert rows.flat["concepts"][row] == "+".join(sorted(wanted["concepts"]))
+        assert rows.extra_labels["concept"][row] == "".join(wanted["concepts"][:1])
+        assert rows.extra_labels["concepts"][row] == "+".join(sorted(wanted["concepts"]))
     # 0, 21 and 33 to 39 are as large as each other, but for the collage in 0: the six first names are taken
     tags = Counter(
         (image.split("/")[0], tag.split("_")[0]) for image, tag in zip(rows.images, rows.splits, strict=True)
@@ -178,16 +178,16 @@ def test_data_set_of_a_probe(tmp_path):
     write_wikiscenes(tmp_path, 3, num_images=4, size=8)
     train = WikiScenes(data_root=str(tmp_path), split=["small_concept", "medium_concept"])
     test = WikiScenes(data_root=str(tmp_path), split="val")
-    assert int(train.flat_labels.min()) == 0
-    assert int(test.flat_labels.min()) == 0
-    values = train.metainfo["flat_label_values"]
+    assert int(train.extra_labels.min()) == 0
+    assert int(test.extra_labels.min()) == 0
+    values = train.metainfo["extra_label_values"]
     assert values["concept"] == tuple(
         sorted({"facade", "window", "chapel", "organ", "nave", "tower", "choir"} | {"portal", "altar", "statue"})
     )
     assert "altar+nave" in values["concepts"]
-    assert test.metainfo["flat_label_values"] == values
+    assert test.metainfo["extra_label_values"] == values
     rest = WikiScenes(data_root=str(tmp_path), split=["small", "medium"])
-    assert set(rest.flat_labels.flatten().tolist()) == {-1}
+    assert set(rest.extra_labels.flatten().tolist()) == {-1}
     assert set(train.splits) & set(test.splits) == set()
 
 
@@ -195,7 +195,7 @@ def test_without_concepts(tmp_path):
     write_wikiscenes(tmp_path, 3, num_images=1, size=8)
     rows = read_wikiscenes(str(tmp_path), concept_dir=None)
     assert set(rows.splits) == {"small", "medium"}
-    assert set(rows.flat["concept"]) == {""}
+    assert set(rows.extra_labels["concept"]) == {""}
 
 
 def test_choice_of_landmarks(tmp_path):

@@ -21,7 +21,7 @@ RESNET = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8, frozen_
 VGG = dict(type="VGG16Convolutions", base_channels=4)
 FULLY_CONNECTED = dict(type="VGG16FullyConnected", in_channels=32, out_channels=16, dropout=0.5)
 RESIZE = dict(type="torchvision/Resize", size=(32, 32), interpolation="bilinear")
-PACK = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+PACK = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
 ENCODERS = {
     "resnet": dict(backbone=RESNET, projection=dict(type="ProjectionHead", in_channels=64, out_channels=8)),
     "vgg": dict(backbone=VGG, neck=FULLY_CONNECTED),

@@ -24,7 +24,7 @@ def make(num_classes=3, type="HXELoss"):
 def test_the_tree_of_the_training_data_reaches_the_loss():
     model = make()
     before_train(model, taxonomy=TREE.to_dict())
-    assert torch.equal(model.loss_module.class_labels, TREE.rows(2))
+    assert torch.equal(model.loss_module.class_labels, TREE.node_labels(2))
     with pytest.raises(ValueError, match=r"Set model\.loss\.num_classes=3"):
         before_train(make(4, "LevelCrossEntropyLoss"), taxonomy=TREE.to_dict())
 
@@ -32,7 +32,7 @@ def test_the_tree_of_the_training_data_reaches_the_loss():
 def test_it_goes_through_a_wrapper_for_several_devices():
     model = make()
     before_train(torch.nn.DataParallel(model), taxonomy=TREE.to_dict())
-    assert torch.equal(model.loss_module.class_labels, TREE.rows(2))
+    assert torch.equal(model.loss_module.class_labels, TREE.node_labels(2))
 
 
 def test_data_without_a_tree_and_models_that_do_not_ask_are_left_alone():

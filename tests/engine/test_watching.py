@@ -20,7 +20,7 @@ from hierpretrain.taxonomy import Taxonomy
 from tests.datasets.trees import write_image
 
 RESIZE = dict(type="torchvision/Resize", size=(32, 32), interpolation="bilinear")
-PACK = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+PACK = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
 LEVELS = ("kind", "gloss")  # what MMEngine adds up as losses has the word in its name
 STEPS = 4  # an epoch
 VIOLATIONS, NEVER = (dict(type="BatchViolationsHook", interval=interval) for interval in (2, None))

@@ -14,7 +14,7 @@ from tests.distributed import run
 NUMBER = 61  # so that shares are uneven
 PATHS = [(name, name + child) for name, child in itertools.product("abc", "xyz")]
 TREE = Taxonomy(PATHS, ("coarse", "fine"))
-META = dict(taxonomy=TREE.to_dict(), flat_label_names=("name",), splits=("train", "test"))
+META = dict(taxonomy=TREE.to_dict(), extra_label_names=("name",), splits=("train", "test"))
 
 
 def samples(indices, change=None):
@@ -30,7 +30,7 @@ def samples(indices, change=None):
         split = "train" if i % 3 else "test"
         sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{'deep/' * (i % 5)}{i}.png", split=split))
         sample.set_field(labels[i], "gt_label")
-        sample.set_field(nodes[i : i + 1] % 2, "flat_label")
+        sample.set_field(nodes[i : i + 1] % 2, "extra_labels")
         sample.set_field(features[i].clone(), "embedding")
         made.append(sample.to_dict())
     return made

@@ -31,7 +31,7 @@ from hierpretrain.taxonomy import PAD, Taxonomy
 
 PATHS = [("a", "x"), ("a", "x"), ("a", "y"), ("a", "y"), ("b", "x"), ("b", "x"), ("b", "z"), ("b", "z"), ("a",), ("b",)]
 TREE = Taxonomy(PATHS, ("coarse", "fine"))
-META = dict(taxonomy=TREE.to_dict(), flat_label_names=("name",))
+META = dict(taxonomy=TREE.to_dict(), extra_label_names=("name",))
 FLAT = [0, 0, 1, 1, 0, 0, 2, 2, 3, 3]  # the fine name alone, whatever its parent
 FEATURES = torch.nn.functional.normalize(torch.randn(10, 6, generator=torch.Generator().manual_seed(0)), dim=1)
 
@@ -40,7 +40,7 @@ def samples(splits):
     made = []
     for i, row in enumerate(TREE.encode(PATHS)):
         sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=splits[i])).set_gt_label(row)
-        sample.set_field(torch.tensor([FLAT[i]]), "flat_label")
+        sample.set_field(torch.tensor([FLAT[i]]), "extra_labels")
         sample.set_field(FEATURES[i], "embedding")
         made.append(sample)
     return made
@@ -110,7 +110,7 @@ def test_embeddings_know_names_and_classes():
     "metric", [RetrievalMetric(levels=["coarse", "fin"]), ClusteringMetric(within=[("fine", "fin")])]
 )
 def test_a_level_that_is_not_there_is_an_error_before_training(metric):
-    with pytest.raises(ValueError, match=r"no level 'fin'.*\('coarse', 'fine'\); flat label columns are 'name'"):
+    with pytest.raises(ValueError, match=r"no level 'fin'.*\('coarse', 'fine'\); extra label columns are 'name'"):
         metric.dataset_meta = META
 
 
@@ -131,7 +131,7 @@ def test_what_is_missing_is_named_with_its_remedy():
         collect(DataSample())
     bare = DataSample()
     bare.set_field(FEATURES[0], "embedding")
-    with pytest.raises(ValueError, match=r"no `gt_label`; pack it: PackInputs\(algorithm_keys=\('flat_label',\)"):
+    with pytest.raises(ValueError, match=r"no `gt_label`; pack it: PackInputs\(algorithm_keys=\('extra_labels',\)"):
         collect(bare)
 
 
@@ -153,7 +153,7 @@ def forked(paths, features, splits=None, flat=None):
     for i, (row, feature) in enumerate(zip(labels, torch.as_tensor(features), strict=True)):
         sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=(splits or ["test"] * 99)[i]))
         sample.set_field(row, "gt_label")
-        sample.set_field(torch.tensor([flat[i] if flat else 0]), "flat_label")
+        sample.set_field(torch.tensor([flat[i] if flat else 0]), "extra_labels")
         sample.set_field(feature.float(), "embedding")
         made.append(sample)
     return made
@@ -231,7 +231,7 @@ def test_clusters_are_those_of_the_images_of_one_class():
 
 
 def test_flat_labels_are_called_by_their_values():
-    meta = {**META, "flat_label_values": {"name": ("red", "blue", "green")}}
+    meta = {**META, "extra_label_values": {"name": ("red", "blue", "green")}}
     made = forked([("a", "x")] * 4, torch.eye(4), ["query", "gallery"] * 2, [2, PAD, 0, 1])
     embedded = Embeddings.from_samples([collect(sample) for sample in made], meta)
     assert embedded.names("name") == ["green", "(none)", "red", "blue"]
@@ -254,7 +254,7 @@ def part_samples():
     made = []
     for i, row in enumerate(PART_LABELS):
         sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=PARTS[i])).set_gt_label(row)
-        sample.set_field(torch.tensor([0]), "flat_label")
+        sample.set_field(torch.tensor([0]), "extra_labels")
         sample.set_field(PART_FEATURES[i].clone(), "embedding")
         made.append(sample)
     return made

@@ -19,8 +19,8 @@ NODES = [
 ]
 TREE = Taxonomy(NODES, ("part", "detail"))
 VALUES = ("choir", "facade", "organ")
-META = dict(taxonomy=TREE.to_dict(), flat_label_names=("concept",), splits=("train", "test"))
-NAMED = META | dict(flat_label_values={"concept": VALUES})
+META = dict(taxonomy=TREE.to_dict(), extra_label_names=("concept",), splits=("train", "test"))
+NAMED = META | dict(extra_label_values={"concept": VALUES})
 
 GENERATOR = torch.Generator().manual_seed(0)
 WHICH = torch.randint(len(NODES), (90,), generator=GENERATOR)
@@ -36,7 +36,7 @@ def evaluate(metric, meta=NAMED, rows=range(90)):
     evaluator.dataset_meta = meta
     for i in rows:
         sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=SPLITS[i])).set_gt_label(LABELS[i])
-        sample.set_field(CONCEPTS[i : i + 1], "flat_label")
+        sample.set_field(CONCEPTS[i : i + 1], "extra_labels")
         sample.set_field(FEATURES[i], "embedding")
         evaluator.process([sample])
     return evaluator.evaluate(len(rows))
@@ -113,7 +113,7 @@ def test_a_config_names_it_and_errors_come_before_training():
     metric = METRICS.build(dict(type="AveragePrecisionMetric", levels=["part"], test=["val"]))
     with pytest.raises(ValueError, match="no evaluated image is of the split 'val'"):
         metric.dataset_meta = META
-    with pytest.raises(ValueError, match=r"no level 'parts'.*flat label columns are 'concept'"):
+    with pytest.raises(ValueError, match=r"no level 'parts'.*extra label columns are 'concept'"):
         AveragePrecisionMetric(["parts"]).dataset_meta = META
     with pytest.raises(ValueError, match=r"tested on what it learned; \['train'\] are in both"):
         AveragePrecisionMetric(["part"], test=["train", "test"])

@@ -25,7 +25,7 @@ def test_class_distances_are_heights_in_the_tree_cut_at_the_level(tree):
     assert class_distances(tree, 2).tolist() == [[0, 1, 2], [1, 0, 2], [2, 2, 0]]
     assert class_distances(tree, -1).tolist() == [[0, 1, 3, 3], [1, 0, 3, 3], [3, 3, 0, 1], [3, 3, 1, 0]]
     assert class_distances(tree, 3).dtype == torch.int16
-    breeds = tree.rows("breed")
+    breeds = tree.node_labels("breed")
     assert class_distances(tree, "breed").tolist() == tree.lca_heights(breeds, breeds).tolist()
     with pytest.raises(ValueError, match="no level 'colour'"):
         class_distances(tree, "colour")
@@ -63,7 +63,7 @@ def test_memory_beside_the_distances_is_far_below_their_square(monkeypatch):
     with LargestTensor() as made:
         distances = class_distances(tree, "fine")
     assert made.numel == 200 * 200  # the distances themselves
-    assert distances.equal(tree.lca_heights(tree.rows(2), tree.rows(2)).short())
+    assert distances.equal(tree.lca_heights(tree.node_labels(2), tree.node_labels(2)).short())
     labels = torch.arange(200)
     predicted = (labels[:, None] + torch.arange(5)) % 200
     with LargestTensor() as made:

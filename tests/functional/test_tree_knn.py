@@ -18,7 +18,7 @@ def random_labels(seed, number, several):
     generator = torch.Generator().manual_seed(seed)
     nodes = [()]
     for level in (1, 2, 3):
-        nodes += [TREE.decode([*row.tolist(), *[PAD] * (3 - level)]) for row in TREE.rows(level)]
+        nodes += [TREE.decode([*row.tolist(), *[PAD] * (3 - level)]) for row in TREE.node_labels(level)]
     most = 3 if several else 1
     items = []
     for _ in range(number):

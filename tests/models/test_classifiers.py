@@ -48,7 +48,7 @@ def call(loss, rows=None, labels=LABELS):
 def test_losses_are_the_mean_over_the_items_with_a_node_at_the_level(level):
     column = LABELS[:, level - 1 if level > 0 else level]
     known = column != PAD
-    rows, classes, tree_rows = features()[known], column[known], TREE.rows(level)
+    rows, classes, tree_rows = features()[known], column[known], TREE.node_labels(level)
 
     loss = build("LevelCrossEntropyLoss", level)
     expected = cross_entropy(loss.classifier(rows), classes, label_smoothing=0.1)
@@ -130,7 +130,7 @@ def test_checkpoints_do_not_carry_the_tree_and_load_without_it(name):
 def test_learning_finds_the_classes(name):
     loss = build(name)
     rows = torch.eye(5, dtype=torch.float64)[[0, 1, 2, 3]]
-    labels = TREE.rows(3)
+    labels = TREE.node_labels(3)
     optimizer = torch.optim.SGD(loss.parameters(), lr=0.3)
     for _ in range(100):
         optimizer.zero_grad()
@@ -151,7 +151,7 @@ def test_guided_distortion_of_some_classes_is_that_of_a_draw_that_resumes():
     possible = {}
     for left_out in range(4):
         chosen = [k for k in range(4) if k != left_out]
-        rows = TREE.rows(3)[chosen]
+        rows = TREE.node_labels(3)[chosen]
         heights = torch.tensor([[sum(x != y for x, y in zip(a, b, strict=True)) for b in rows] for a in rows]).double()
         possible[left_out] = distortion_loss(loss.prototypes[chosen], heights).item()
     nearest = [min(possible, key=lambda k, v=value: abs(possible[k] - v)) for value in drawn]

@@ -129,7 +129,7 @@ def test_triplets_have_the_losses_of_the_levels_that_the_batch_is_of():
 
 
 def test_prototypes_have_their_cross_entropy_and_distortion():
-    features, labels = random_features(0, rows=8, dtype=torch.float32), TREE.rows(3).repeat(2, 1)
+    features, labels = random_features(0, rows=8, dtype=torch.float32), TREE.node_labels(3).repeat(2, 1)
     loss = build("GuidedLoss", TREE, num_classes=4, in_channels=4, weight=0.5)
     parts = components(loss, features, labels, torch.arange(8))
     heights = torch.tensor([[0, 1, 2, 3], [1, 0, 2, 3], [2, 2, 0, 3], [3, 3, 3, 0]])
@@ -141,7 +141,7 @@ def test_prototypes_have_their_cross_entropy_and_distortion():
 
 
 def test_happier_has_its_ranking_and_its_cross_entropy():
-    features, labels = random_features(0, rows=8, dtype=torch.float32), TREE.rows(3).repeat(2, 1)
+    features, labels = random_features(0, rows=8, dtype=torch.float32), TREE.node_labels(3).repeat(2, 1)
     ranking, both = (build("HAPPIERLoss", TREE, num_classes=4, in_channels=4, lam=lam) for lam in (0.0, 0.25))
     both.load_state_dict(ranking.state_dict())
     parts = components(both, features, labels, torch.arange(8))

@@ -165,9 +165,9 @@ def test_a_seed_fixes_all_but_the_date(tmp_path):
 def test_flat_columns_colour_the_map(tmp_path):
     images = replace(
         random_set(0),
-        flat_labels=torch.arange(40)[:, None] % 2,
-        flat_names=("vendor",),
-        flat_values={"vendor": ["x", "<b>"]},
+        extra_labels=torch.arange(40)[:, None] % 2,
+        extra_names=("vendor",),
+        extra_values={"vendor": ["x", "<b>"]},
     )
     _, data = written(images, tmp_path)
     (column,) = data["flat"]

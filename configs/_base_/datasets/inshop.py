@@ -21,7 +21,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# the benchmark's product is the plain id, a flat label: 99 products hang in two categories of the tree
+# the benchmark's product is the plain id, an extra label: 99 products hang in two categories of the tree
 val_evaluator = [
     dict(type="RetrievalMetric", levels=["product_id", "variation", "category"], ks=(1, 10, 20)),
     dict(type="ClusteringMetric", levels=["category"], within=[("product", "category")]),

@@ -9,7 +9,7 @@ _view = [
     ),
     dict(type="torchvision/RandomGrayscale", p=0.2),
 ]
-_pack = dict(type="PackInputs", algorithm_keys=("flat_label",), meta_keys=("sample_idx", "img_path", "split"))
+_pack = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
 train_pipeline = [
     dict(type="LoadRGB"),
     dict(type="Views", transforms=_view, num_views=2),
