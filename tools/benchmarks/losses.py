@@ -1,9 +1,9 @@
 """Times the contrastive losses, forward and backward, and measures their memory, from small batches to 100 times that.
 
-Contenders: our HiMulCon, and HiMulConE with either bound; Algorithm 1 of *Use All The Labels*, a SupCon loss for every
-level, once as it is written down and once with the logits and their softmax taken out of the loop; our SupCon and
-pytorch-metric-learning's, over the finest level alone; and, to go by, one plain log-sum-exp over the same logits with
-autograd's backward pass. (Ours can be faster than that: it never holds all logits.)
+Contenders: our HiMulCon, and HiMulConE with either bound, also where every image has two paths; Algorithm 1 of *Use All
+The Labels*, a SupCon loss for every level, once as it is written down and once with the logits and their softmax taken
+out of the loop; our SupCon and pytorch-metric-learning's, over the finest level alone; and, to go by, one plain
+log-sum-exp over the same logits with autograd's backward pass. (Ours can be faster than that: it holds few logits.)
 A contender whose memory, by its peak at the size before, would pass ``--memory-limit`` is left out.
 
 Rows are random unit vectors, two views of each image, in a tree of 8 nodes, of 6 children each, and so on.
@@ -34,12 +34,14 @@ from hierpretrain.taxonomy import PAD, prefix_ids
 
 TEMPERATURE = 0.1
 BRANCHING = (8, 6, 6, 6, 2, 2, 2, 2)
-BAR_ROWS, BAR_LEVELS = 1024, 4
+BAR_ROWS, BAR_LEVELS = (1024, 4096), 4
 
 LIMIT = "one plain log-sum-exp"
 HIMULCON, PAIR, ANCHOR = "HiMulCon", "HiMulConE, pair", "HiMulConE, anchor"
 ALGORITHM_1, ONE_SOFTMAX = "Algorithm 1, level by level", "Algorithm 1, one softmax"
 SUPCON, PML, PML_UNIT = "SupCon", "SupCon of PML", "SupCon of PML, unit rows"
+SEVERAL, SEVERAL_PAIR = "HiMulCon, several paths", "HiMulConE, pair, several paths"
+BARS = {HIMULCON: 1.0, PAIR: 1.5, ANCHOR: 1.5, SEVERAL: 3.0, SEVERAL_PAIR: 3.0}  # times LIMIT
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -89,6 +91,10 @@ def contenders() -> dict[str, Loss]:
         HIMULCON: hierarchical_contrastive_loss,
         PAIR: lambda features, labels: hierarchical_contrastive_loss(features, labels, constraint="pair"),
         ANCHOR: lambda features, labels: hierarchical_contrastive_loss(features, labels, constraint="anchor"),
+        SEVERAL: lambda features, labels: hierarchical_contrastive_loss(features, two_paths(labels)),
+        SEVERAL_PAIR: lambda features, labels: hierarchical_contrastive_loss(
+            features, two_paths(labels), constraint="pair"
+        ),
         ALGORITHM_1: algorithm_1,
         ONE_SOFTMAX: one_softmax,
         SUPCON: lambda features, labels: supcon_loss(features, prefix_ids(labels)[:, -1]),
@@ -103,6 +109,12 @@ def batch(rows: int, dim: int, levels: int, device: str) -> tuple[Tensor, Tensor
     features = normalize(torch.randn(rows, dim, generator=generator), dim=1)
     images = [torch.randint(0, children, ((rows + 1) // 2,), generator=generator) for children in BRANCHING[:levels]]
     return features.to(device), torch.stack(images, 1).repeat(2, 1)[:rows].to(device)
+
+
+def two_paths(labels: Tensor) -> Tensor:
+    """Gives every image the path of another one as well: (rows, 2, levels)."""
+    images = (len(labels) + 1) // 2
+    return torch.stack([labels, labels[:images].roll(images // 2, 0).repeat(2, 1)[: len(labels)]], 1)
 
 
 def step(loss: Loss, features: Tensor, labels: Tensor, autocast: bool = False) -> tuple[Tensor, Tensor]:
@@ -134,7 +146,7 @@ def main() -> None:
         steps = {}
         for name, loss in contenders().items():
             before, held = peaks.get(name, (rows, 0))
-            if held * (rows / before) ** 2 > args.memory_limit * 2**30 and name not in (HIMULCON, PAIR, ANCHOR):
+            if held * (rows / before) ** 2 > args.memory_limit * 2**30 and name not in BARS:
                 print(f"{rows:,} rows: {name} would hold {held * (rows / before) ** 2 / 2**30:.1f} GiB; left out")
                 continue
             steps[name] = partial(step, loss, features, labels, args.autocast)
@@ -145,9 +157,11 @@ def main() -> None:
         peaks |= {name: (rows, held) for name, held in memory.items()}
         case = {"rows": rows, "levels": args.levels, "dim": args.dim, "device": args.device}
         report.add(case | ({"autocast": "bfloat16"} if args.autocast else {}), seconds, against=LIMIT, memory=memory)
-        if rows == BAR_ROWS and args.levels == BAR_LEVELS:
-            of_limit = [ours / limit for ours, limit in zip(seconds[HIMULCON], seconds[LIMIT], strict=True)]
-            report.bar(f"HiMulCon, times {LIMIT}", statistics.median(of_limit), 1.5)
+        if rows in BAR_ROWS and args.levels == BAR_LEVELS:
+            for name, bar in BARS.items():
+                of_limit = [ours / limit for ours, limit in zip(seconds[name], seconds[LIMIT], strict=True)]
+                report.bar(f"{name}, {rows:,} rows, times {LIMIT}", statistics.median(of_limit), bar)
+        if rows == BAR_ROWS[0] and args.levels == BAR_LEVELS:
             faster = [theirs / ours for ours, theirs in zip(seconds[HIMULCON], seconds[ALGORITHM_1], strict=True)]
             report.bar(f"HiMulCon, times faster than {ALGORITHM_1}", statistics.median(faster), 5, at_least=True)
         if rows == args.memory_rows:
