@@ -135,9 +135,9 @@ def public(package: str, modules: Sequence[str] = (), done: Collection[str] = ()
 def _public_names(package: str) -> dict[str, list[str]]:
     """Returns the public names of a package by the last part of the module's name where each is defined."""
     found: dict[str, list[str]] = {}
-    public = importlib.import_module(package)
-    for name in public.__all__:
-        thing = getattr(public, name)
+    imported = importlib.import_module(package)
+    for name in imported.__all__:
+        thing = getattr(imported, name)
         module = getattr(thing, "__module__", None) or next(  # a constant knows none
             known
             for known, loaded in sorted(sys.modules.items())
