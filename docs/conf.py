@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from docutils.nodes import Element, Node, TextElement
@@ -48,8 +49,8 @@ html_show_copyright = False
 # a page shows members of our own inner base classes with the class itself; members of these bases are on their pages
 _HOSTS = (
     *("BaseDataPreprocessor", "BaseException", "BaseMetric", "BaseModel", "BaseModule", "BaseOptimWrapper"),
-    *("BaseTransform", "Dataset", "Hook", "LocalBackend", "LogProcessor", "Module", "OptimWrapper", "PretrainedInit"),
-    *("EmbeddingMetric", "HierarchicalDataset", "Sequential", "TestLoop", "object", "tuple"),
+    *("BaseTransform", "Dataset", "EmbeddingMetric", "Evaluator", "HierarchicalDataset", "Hook", "LocalBackend"),
+    *("LogProcessor", "Module", "OptimWrapper", "PretrainedInit", "Sequential", "TestLoop", "object", "tuple"),
 )
 autodoc_default_options = {"members": True, "inherited-members": ",".join(_HOSTS), "member-order": "bysource"}
 autodoc_typehints = "description"
@@ -99,26 +100,73 @@ def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
+# without the second, inherited-members, which autodoc_default_options has, asks for all members by itself
+_ALONE = ["   :no-members:", "   :no-inherited-members:"]
+
+
+def public(package: str, modules: Sequence[str] = (), done: Collection[str] = (), closed: Collection[str] = ()) -> str:
+    """Returns the text of an API page about what a package says is public, by ``__all__``.
+
+    Args:
+        package: The package.
+        modules: The names of modules whose names are listed, one list for all; none: every module has a section, with
+            the module's own text.
+        done: The modules that are left out then, since the page has had them.
+        closed: Registries whose classes are shown without members, since MMEngine alone calls those.
+    """
+    names = _public_names(package)
+    if unknown := sorted(set(modules) - names.keys()):
+        has = ", ".join(sorted(names))
+        raise ValueError(f"{package} has nothing public in {', '.join(unknown)}; it has {has}")
+    lines = []
+    for module in modules or sorted(names.keys() - done):
+        if not modules:
+            lines += [f"## `{module}`", "", "```{eval-rst}", f".. automodule:: {package}.{module}", *_ALONE, "```", ""]
+        lines += ["```{eval-rst}", f".. currentmodule:: {package}", ""]
+        for name in names[module]:
+            thing = getattr(importlib.import_module(package), name)
+            lines.append(f".. auto{_kind(thing)}:: {name}")
+            if any(thing in known.module_dict.values() for known in map(vars(registry).get, closed)):
+                lines += _ALONE
+        lines += ["```", ""]
+    return "\n".join(lines)
+
+
+def _public_names(package: str) -> dict[str, list[str]]:
+    """Returns the public names of a package by the last part of the module's name where each is defined."""
+    found: dict[str, list[str]] = {}
+    imported = importlib.import_module(package)
+    for name in imported.__all__:
+        thing = getattr(imported, name)
+        module = getattr(thing, "__module__", None) or next(  # a constant knows none
+            known
+            for known, loaded in sorted(sys.modules.items())
+            if known.startswith(f"{package}.") and vars(loaded).get(name) is thing
+        )
+        found.setdefault(module.rpartition(".")[2], []).append(name)
+    return found
+
+
+def _kind(thing: object) -> str:
+    """Returns what autodoc calls a thing."""
+    if inspect.isclass(thing):
+        return "exception" if issubclass(thing, Exception) else "class"
+    return "function" if callable(thing) else "data"
+
+
 class Public(SphinxDirective):
-    """What a package says is public, by ``__all__``: a section for each module, with the module's own text."""
+    """What a package says is public: the names of some modules (``:modules:``), or all that the page has not had."""
 
     required_arguments: ClassVar = 1  # the package
+    option_spec: ClassVar = {"modules": str.split, "no-members": str.split}
 
     def run(self) -> list[Node]:
-        """Returns the sections, in the order of the modules' names."""
-        package = importlib.import_module(self.arguments[0])
-        modules: dict[str, list[str]] = {}
-        for name in package.__all__:
-            modules.setdefault(getattr(package, name).__module__, []).append(name)
-        lines = []
-        for module, names in sorted(modules.items()):
-            lines += [f"## `{module.rpartition('.')[2]}`", "", "```{eval-rst}", f".. automodule:: {module}"]
-            lines += ["   :no-members:", "   :no-inherited-members:", "", f".. currentmodule:: {package.__name__}", ""]
-            for name in names:
-                kind = "class" if inspect.isclass(getattr(package, name)) else "function"
-                lines.append(f".. auto{kind}:: {name}")
-            lines += ["```", ""]
-        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+        """Returns the nodes of the text that :func:`public` makes."""
+        done = self.env.temp_data.setdefault(f"public {self.arguments[0]}", [])
+        modules = self.options.get("modules", ())
+        text = public(self.arguments[0], modules, done, self.options.get("no-members", ()))
+        done.extend(modules)
+        return self.parse_text_to_nodes(text, allow_section_headings=not modules)
 
 
 class Registered(SphinxDirective):

@@ -8,6 +8,7 @@ import io
 import json
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import torch
 from mmengine.registry import Registry
 from setuptools import Distribution
 
-import hierpretrain
+import hierpretrain.apis
 from hierpretrain import registry
 from hierpretrain.apis import build_runner, load_config
+from hierpretrain.apis.config import MMENGINE_HOOKS
 from hierpretrain.datasets import FolderDataset, ListDataset
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.registry import DATASETS, METRICS, MODELS
@@ -26,6 +28,7 @@ from tests.datasets.trees import write_image
 from tests.test_docs import PAGES, ROOT, blocks, commands, spans, written
 
 API = ROOT / "docs/api"
+CONF = runpy.run_path(str(ROOT / "docs/conf.py"))
 TABLE_CELL = re.compile(r"\d+\.\d ± \d+\.\d")
 
 
@@ -50,14 +53,28 @@ def test_every_page_is_in_one_table_of_contents():
     assert sorted(listed) == sorted({*PAGES, *notebooks} - {ROOT / "docs/index.md"})
 
 
+def directives(text):
+    """Yields the argument and the options of every ``{public}`` of a page."""
+    for package, options in re.findall(r"^```\{public\} ([\w.]+)\n((?::.+\n)*)```$", text, re.MULTILINE):
+        yield package, {name: values.split() for name, values in re.findall(r":([\w-]+): (.+)", options)}
+
+
+def api_text(page):
+    """Returns a page of the API with the text that stands for each of its ``{public}``."""
+    text, done = page.read_text(encoding="utf-8"), []
+    for package, options in directives(text):
+        modules = options.get("modules", [])
+        text += "\n" + CONF["public"](package, modules, done, options.get("no-members", []))
+        done += modules
+    return text
+
+
 def documented():
     """Returns the names that the API pages have, each with its module."""
     names = []
     for page in API.glob("*.md"):
         module = ""
-        for line in page.read_text(encoding="utf-8").splitlines():
-            if match := re.match(r"```\{public\} ([\w.]+)", line):
-                names += [f"{match[1]}.{name}" for name in importlib.import_module(match[1]).__all__]
+        for line in api_text(page).splitlines():
             if match := re.match(r"\.\. (currentmodule|auto(?!module)\w+):: ([\w.]+)", line):
                 module, name = (match[2], "") if match[1] == "currentmodule" else (module, match[2])
                 names += [f"{module}.{name}"] if name else []
@@ -81,11 +98,27 @@ def test_every_public_name_is_on_one_api_page():
     assert {name for name in listed if not name.startswith("hierpretrain.taxonomy.")} == public
 
 
-def test_what_is_listed_without_members_has_none_of_its_bases_either():
+def test_a_public_name_of_no_listed_module_would_be_noticed(monkeypatch):
+    monkeypatch.setattr(hierpretrain.apis, "__all__", [*hierpretrain.apis.__all__, "branches"])
+    monkeypatch.setattr(hierpretrain.apis, "branches", lambda: None)
+    public = {f"hierpretrain.apis.{name}" for name in hierpretrain.apis.__all__}
+    assert public - set(documented()) == {"hierpretrain.apis.branches"}
+
+
+def test_a_module_without_public_names_cannot_be_listed():
+    with pytest.raises(ValueError, match=r"nothing public in branches; it has _inheritance, command, config"):
+        CONF["public"]("hierpretrain.apis", ["branches"])
+
+
+def test_what_mmengine_alone_calls_is_listed_without_members():
     """To autodoc the option ``inherited-members``, a default in conf.py, asks for all members by itself."""
-    text = "\n".join(page.read_text(encoding="utf-8") for page in API.glob("*.md"))
-    alone = text.count("   :no-members:\n")
-    assert alone == text.count("   :no-members:\n   :no-inherited-members:\n") > 10
+    alone = r"\n   :no-members:\n   :no-inherited-members:\n"
+    assert re.search(rf"autoclass:: RetrievalMetric{alone}", api_text(API / "evaluation.md"))
+    assert re.search(r"autoclass:: EmbeddingMetric\n\.\. ", api_text(API / "evaluation.md"))  # those of its subclasses
+    text = api_text(API / "engine.md")
+    hooks = re.findall(r"autoclass:: (\w+Hook)\n", text)
+    assert hooks == re.findall(rf"autoclass:: (\w+Hook){alone}", text)
+    assert len(hooks) > 5
 
 
 def test_every_public_name_has_a_docstring():
@@ -352,6 +385,43 @@ def test_all_of_one_s_own_train_together(own_files):
     assert not first["backbone.layers.0.weight"].equal(second["backbone.layers.0.weight"])
     assert first["backbone.layers.0.weight"].equal(start)  # the hook's first epoch is the head's alone
     assert "uniformity" in Path("run/metrics.json").read_text()
+
+
+def test_the_hooks_of_a_run_are_those_of_the_default_runtime():
+    table = EXTENDING.read_text(encoding="utf-8").split("## The hooks of a run")[1].split("\n## ")[0]
+    listed = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", table, re.MULTILINE))
+    hooks = load_config(ROOT / "configs/himulcone_emoji.py").default_hooks
+    assert listed == {key: hook.type for key, hook in hooks.items() if key not in MMENGINE_HOOKS}
+    changed = [
+        path for path in (ROOT / "configs").glob("*.py") if "\ndefault_hooks" in path.read_text(encoding="utf-8")
+    ]
+    others = {key for path in changed for key in load_config(path).default_hooks}
+    assert len(changed) > 10
+    named = set(spans(EXTENDING))
+    assert {re.split("_(seen|unseen|concept)", key)[0] for key in others - {*MMENGINE_HOOKS}} <= named
+
+
+def test_the_changes_of_hooks_that_it_shows_are_possible(tmp_path):
+    table = EXTENDING.read_text(encoding="utf-8").split("## The hooks of a run")[1].split("\n## ")[0]
+    shown = re.findall(r"`(default_hooks = dict\(.*?)`", table)
+    found = []
+    for base, text in zip(("himulcone_emoji", "himulcone_emoji", "linear_emoji"), shown[:3], strict=True):
+        (tmp_path / "changed.py").write_text(f'_base_ = "{ROOT}/configs/{base}.py"\n{text}\n')
+        found.append(load_config(tmp_path / "changed.py").default_hooks.tsne)
+    assert found == [dict(type="TSNEHook", level=2), None, dict(type="TSNEHook", level=1)]
+    assert load_config("himulcone_emoji", {"default_hooks.tsne.level": 2}).default_hooks.tsne == found[0]
+    with pytest.raises(ValueError, match=r"has no hook 3; .* did you mean .*default_hooks\.tsne\.interval"):
+        load_config("himulcone_emoji", {"custom_hooks.3.interval": 1})
+
+
+# ------------------------------------------------------------------ docs/zoo.md
+def test_the_config_in_pure_python_is_read(own_data):
+    written(ROOT / "docs/zoo.md", own_data)
+    config = load_config("deeper.py")
+    assert config.model.backbone == dict(type="mmpretrain.models.ResNet", depth=34)
+    assert set(config) == {*load_config("pure.py"), "default_scope"}
+    assert "views" not in config
+    assert [view.shape for view in build(config.train_dataloader)[0]["inputs"]] == [(3, 64, 64)] * 2
 
 
 # ------------------------------------------------------------------ docs/choosing_a_loss.md

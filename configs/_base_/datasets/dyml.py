@@ -1,4 +1,4 @@
-# DyML: animals (or vehicles, or products) at three levels; the test set is that of the finest.
+# DyML: animals (or vehicles, or products) at three levels; the test set is the one of the finest level.
 # Others: docs/datasets/dyml.md.
 _base_ = "../pipelines/views224.py"
 

@@ -1,5 +1,5 @@
 # Paper B, section 4: VGG-16 with ImageNet weights; its convolutions stay, its first two fully connected layers are
-# trained, and the embedding is the 4096 values of the second. Distances are those of the vectors as they are.
+# trained, and the embedding is the 4096 values of the second. Vectors keep their length.
 model = dict(
     type="HierarchicalContrastive",
     data_preprocessor=dict(type="MultiViewPreprocessor"),

@@ -1,5 +1,5 @@
-# Five epochs from scratch, with a warm-up of one. The decay goes on to the end of the training: MMEngine fills in the
-# `end` that a scheduler leaves out.
+# Five epochs from scratch, with a warm-up of one. The decay goes on to the end of the training, however long that is:
+# a scheduler without `end` does.
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
