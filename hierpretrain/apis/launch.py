@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pickle
 import re
@@ -165,10 +166,12 @@ class _Runner(Runner):
         kept = []
         for part in scheduler if isinstance(scheduler, Sequence) else [scheduler]:
             if isinstance(part, dict) and "end" not in part:
-                part = {**part, "end": self._end_of(part)}
-                if part.get("begin", 0) >= part["end"]:
+                end = self._end_of(part)
+                if part.get("begin", 0) >= end:
                     self.logger.info(f"{type_name(part['type'])} is left out: the training ends before it begins")
                     continue
+                # MMEngine multiplies a fraction of epochs by their iterations, and rounds down
+                part = {**part, "end": end if isinstance(end, int) else math.nextafter(end, math.inf)}
             kept.append(part)
         return super()._build_param_scheduler(kept, optim_wrapper)
 
@@ -178,7 +181,7 @@ class _Runner(Runner):
             return self.max_iters
         if not scheduler.get("convert_to_iter_based") or isinstance(self.train_loop, EpochBasedTrainLoop):
             return self.max_epochs
-        return (self.max_iters + 0.5) / len(self.train_dataloader)  # MMEngine rounds iterations down
+        return self.max_iters / len(self.train_dataloader)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for several processes, unless there is no gradient to exchange, which torch refuses."""

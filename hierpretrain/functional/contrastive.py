@@ -205,10 +205,10 @@ def level_losses(
         tensor([1.2181, 0.5514])
     """
     _check_options(temperature, positives, constraint, chunk_size)
-    if labels.ndim == 1:
-        check_labels(labels)  # raises: it takes classes of no tree
     with torch.autocast(features.device.type, enabled=False):
         batch = join_processes(features, labels, gather, instances)
+        if batch.labels.ndim == 1:
+            check_labels(batch.labels)  # raises, now that no process waits for another: these are classes of no tree
         keys, labels = batch.keys, batch.labels
         _check_range(keys.detach(), temperature)
         if len(keys) < 2 or labels.shape[-1] == 0:

@@ -209,6 +209,7 @@ def test_one_s_own_hooks_are_added_and_take_the_place_of_those_of_their_type(tmp
         (dict(by_epoch=True, max_epochs=1), None, [("LinearLR", 0, 10)]),
         (dict(by_epoch=False, max_iters=27), None, [("LinearLR", 0, 10), ("CosineAnnealingLR", 10, 27)]),
         (dict(by_epoch=False, max_iters=4), None, [("LinearLR", 0, 10)]),
+        (dict(by_epoch=False, max_iters=10), None, [("LinearLR", 0, 10)]),
         (dict(by_epoch=True, max_epochs=3), dict(type="PolyLR", by_epoch=False, begin=2), [("PolyLR", 2, 30)]),
         (dict(by_epoch=True, max_epochs=3), dict(type="PolyLR"), [("PolyLR", 0, 3)]),
         (dict(by_epoch=True, max_epochs=3), dict(type="PolyLR", begin=1, end=2), [("PolyLR", 1, 2)]),

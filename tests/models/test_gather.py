@@ -233,6 +233,10 @@ def one_process_is_malformed(rank, world_size):
         with pytest.raises(ValueError, match=own if rank == 1 else of_others):
             loss(**(good | (change if rank == 1 else {})))
     assert loss(**good) > 0  # the processes are still in step
+    classes = dict(labels=good["labels"][:, 0]) if rank == 1 else {}
+    with pytest.raises(ValueError, match=widths.format(*((0, 0, 2) if rank == 1 else (2, 1, 0)))):
+        HiMulConLoss()(**(good | classes))
+    assert loss(**good) > 0
 
 
 @pytest.mark.ddp
