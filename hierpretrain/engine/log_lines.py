@@ -27,6 +27,17 @@ class ShortLogProcessor(LogProcessor):
     def __init__(self, window_size: int = 10, by_epoch: bool = True, num_digits: int = 3) -> None:
         super().__init__(window_size=window_size, by_epoch=by_epoch, num_digits=num_digits)
 
+    def _collect_scalars(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Returns the numbers by name, the components of a loss right behind it; the model logs them before it."""
+        numbers = super()._collect_scalars(*args, **kwargs)
+        ordered: dict[str, Any] = {}
+        for name, value in numbers.items():
+            if not name.removeprefix("train/").startswith("loss/"):
+                ordered[name] = value
+            if name in ("loss", "train/loss"):
+                ordered |= {part: numbers[part] for part in numbers if part.startswith(f"{name}/")}
+        return ordered | numbers
+
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the numbers by name, and the line."""
         self.mean_pattern = re.compile(r"^(loss|time$|data_time$|grad_norm)" if mode == "train" else r"^(data_)?time$")

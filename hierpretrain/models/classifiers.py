@@ -136,8 +136,8 @@ class TreeClassifierLoss(ClassifierLoss):
         """
         if self._class_labels is None:
             raise ValueError(
-                f"{type(self).__name__} needs the tree of the classes: add dict(type='TaxonomyHook') to the config's "
-                "custom_hooks, or call set_taxonomy"
+                f"{type(self).__name__} needs the tree of the classes: put taxonomy=dict(type='TaxonomyHook') into the "
+                "config's default_hooks, or call set_taxonomy"
             )
         return self._class_labels
 

@@ -33,7 +33,7 @@ def runner(**scalars):
 
 
 def test_a_line_of_training_has_means_of_losses_and_the_last_of_all_else():
-    scalars = dict(train__lr=[0.5], train__loss=[1.0, 3.0], train__loss__kind=[2.0, 4.0])
+    scalars = dict(train__lr=[0.5], train__loss__kind=[2.0, 4.0], train__loss=[1.0, 3.0])  # as they are logged
     run = runner(**scalars, train__batch_violations=[0.5, 0.25], val__loss=[9.0])
     tag, line = LOG_PROCESSORS.build(dict(type="ShortLogProcessor")).get_log_after_iter(run, 9, "train")
     assert line == "Epoch(train) [1][10/20]  lr: 5.000e-01  loss: 2.000  loss/kind: 3.000  batch_violations: 0.250"

@@ -188,7 +188,8 @@ def test_the_number_of_classes_must_be_that_of_the_level(name):
 @pytest.mark.parametrize("name", ["HXELoss", "SoftLabelLoss", "GuidedLoss"])
 def test_the_tree_must_be_known(name):
     loss = MODELS.build(dict(type=name, num_classes=4, in_channels=5)).double()
-    with pytest.raises(ValueError, match=rf"{name} needs the tree of the classes: add dict\(type='TaxonomyHook'\)"):
+    message = rf"{name} needs the tree of the classes: put taxonomy=dict\(type='TaxonomyHook'\) into"
+    with pytest.raises(ValueError, match=message):
         call(loss)
 
 
