@@ -1,4 +1,4 @@
-"""The rows of a batch as losses over pairs want them: checked, in full precision, and beside those of all processes."""
+"""The batches of losses over pairs: checked, in full precision, with the rows of all processes beside the own ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Gather(Protocol):
     """
 
     def __call__(self, rows: Tensor, counts: int | Sequence[int] | None = None, /) -> tuple[Tensor, int]:
-        """Return the rows of all processes and the position of the first own one."""
+        """Returns the rows of all processes and the position of the first own one."""
 
 
 class Batch(NamedTuple):
@@ -36,12 +36,12 @@ class Batch(NamedTuple):
 
     @property
     def position(self) -> Tensor:
-        """Return where the own rows stand among the keys, (m,) int64."""
+        """Returns where the own rows stand among the keys, (m,) int64."""
         return torch.arange(self.first, self.first + len(self.features), device=self.keys.device)
 
 
 def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, instances: Tensor | None = None) -> Batch:
-    """Check the rows of this process and stack the rows of all processes.
+    """Checks the rows of this process and stacks the rows of all processes.
 
     All processes learn in one exchange what is wrong with the rows of any, so that none waits for one that has stopped.
 
@@ -93,7 +93,7 @@ def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, inst
 
 
 def one_process(rows: Tensor, counts: int | Sequence[int] | None = None, /) -> tuple[Tensor, int]:
-    """Stack the rows of the only process there is.
+    """Stacks the rows of the only process there is.
 
     Example:
         >>> one_process(torch.zeros(2, 3))[1]
@@ -103,7 +103,7 @@ def one_process(rows: Tensor, counts: int | Sequence[int] | None = None, /) -> t
 
 
 def sum_over_processes(own: Tensor, gather: Gather | None) -> Tensor:
-    """Add up a tensor over all processes, with gradient.
+    """Adds up a tensor over all processes, with gradient.
 
     Args:
         own: Of any shape, the same on all processes.
@@ -117,7 +117,7 @@ def sum_over_processes(own: Tensor, gather: Gather | None) -> Tensor:
 
 
 def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tensor:
-    """Return the labels, with a level of instances if there are any, after checking that they fit the features."""
+    """Returns the labels, with a level of instances if there are any, after checking that they fit the features."""
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"

@@ -48,7 +48,7 @@ def supcon_loss(
     chunk_size: int | None = None,
     gather: Gather | None = None,
 ) -> Tensor:
-    """Compute the supervised contrastive loss of one set of classes (Khosla et al., NeurIPS 2020, ``L_out``).
+    """Computes the supervised contrastive loss of one set of classes (Khosla et al., NeurIPS 2020, ``L_out``).
 
     Args:
         features: (M, D) unit rows, all views of all images.
@@ -90,7 +90,7 @@ def hierarchical_contrastive_loss(
     gather: Gather | None = None,
     instances: Tensor | None = None,
 ) -> Tensor:
-    """Compute HiMulCon, HiConE or HiMulConE: eq. 4 and 7, the mean over the levels of ``lambda_l loss_l``.
+    """Computes HiMulCon, HiConE or HiMulConE: eq. 4 and 7, the mean over the levels of ``lambda_l loss_l``.
 
     ==========  ==================  =================
     loss        ``level_weights``   ``constraint``
@@ -145,7 +145,7 @@ def hierarchical_contrastive_loss(
 
 
 def weighted_mean(losses: Tensor, level_weights: str | Sequence[float]) -> Tensor:
-    """Compute eq. 4 and 7: ``(1 / L) sum_l lambda_l loss_l`` of (L,) losses, coarsest first; 0 without any level.
+    """Computes eq. 4 and 7: ``(1 / L) sum_l lambda_l loss_l`` of (L,) losses, coarsest first; 0 without any level.
 
     Example:
         >>> weighted_mean(torch.tensor([4.0, 2.0]), "linear").item()
@@ -168,7 +168,7 @@ def level_losses(
     gather: Gather | None = None,
     instances: Tensor | None = None,
 ) -> Tensor:
-    """Compute ``loss_l`` of every level, clamped as the constraint says: eq. 3 to 6.
+    """Computes ``loss_l`` of every level, clamped as the constraint says: eq. 3 to 6.
 
     Args:
         features: (M, D) unit rows, all views of all images; half precision is computed in float32.
@@ -229,7 +229,7 @@ def level_losses(
 
 # ------------------------------------------------------------------ the equations, in the order of the paper
 def mean_pair_losses(batch: Batch, scale: float, positives: Positives, chunk_size: int | None) -> tuple[Tensor, Tensor]:
-    """Average eq. 3 over ``P_l(i)``, for rows of one path each; return the means and ``|P_l(i)|``, (m, L) each.
+    """Averages eq. 3 over ``P_l(i)``, for rows of one path each; returns the means and ``|P_l(i)|``, (m, L) each.
 
     The similarities of a row to all rows below a node add up to one product with the sum of these rows.
     """
@@ -255,7 +255,7 @@ def clamped_pair_losses(
     chunk_size: int | None,
     gather: Gather | None,
 ) -> tuple[Tensor, Tensor]:
-    """Average eq. 6 over ``P_l(i)``: the mean over j of ``max(nll_ij, b_{l+1})``; without a constraint, eq. 3.
+    """Averages eq. 6 over ``P_l(i)``: the mean over j of ``max(nll_ij, b_{l+1})``; without a constraint, eq. 3.
 
     Returns the means and ``|P_l(i)|``, (m, L) each, of the anchors in some order.
     """
@@ -272,13 +272,13 @@ def clamped_pair_losses(
 
 
 def largest_of_batch(hardest: Tensor, gather: Gather | None) -> Tensor:
-    """Find eq. 5's maximum, (1, L), of the (m, L) largest pair losses of the own anchors and all other processes'."""
+    """Finds eq. 5's maximum, (1, L), of the (m, L) largest pair losses of the own anchors and all other processes'."""
     own = torch.cat([hardest, hardest.new_zeros(1, hardest.shape[1])]).max(0, keepdim=True).values  # of no row, 0
     return (gather or one_process)(own, 1)[0].max(0, keepdim=True).values
 
 
 def bounds_of_finer(hardest: Tensor) -> Tensor:
-    """Take from the (k, L) largest pair losses of the levels the bounds ``b_{l+1}``, (k, L); 0 clamps nothing.
+    """Takes from the (k, L) largest pair losses of the levels the bounds ``b_{l+1}``, (k, L); 0 clamps nothing.
 
     A clamped level is never below its own bound, so the bound is the largest pair loss of all finer levels.
 
@@ -291,7 +291,7 @@ def bounds_of_finer(hardest: Tensor) -> Tensor:
 
 
 def mean_over_anchors(means: Tensor, counts: Tensor, gather: Gather | None) -> tuple[Tensor, Tensor]:
-    """Average (m, L) losses over the anchors of all processes that have a positive: ``loss_l``, (L,).
+    """Averages (m, L) losses over the anchors of all processes that have a positive: ``loss_l``, (L,).
 
     A level without positives has 0; the second result says which levels have any.
     """
@@ -302,7 +302,7 @@ def mean_over_anchors(means: Tensor, counts: Tensor, gather: Gather | None) -> t
 
 
 def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -> Tensor:
-    """Clamp each level's mean by the next finer level's, the released code's form of eq. 6; (L,), coarsest first.
+    """Clamps each level's mean by the next finer level's, the released code's form of eq. 6; (L,), coarsest first.
 
     Example:
         >>> clamp_levels(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([True, True, True]), False).tolist()
@@ -316,7 +316,7 @@ def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -
 
 
 def _check_range(keys: Tensor, temperature: float) -> None:
-    """Raise unless sums of the similarities of the keys are finite."""
+    """Raises unless sums of the similarities of the keys are finite."""
     if not 1 / temperature <= torch.finfo(keys.dtype).max:
         raise ValueError(
             f"temperature must be above 0, and 1 / temperature finite in {keys.dtype}; it is {temperature}"

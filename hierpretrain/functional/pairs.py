@@ -29,7 +29,7 @@ _HELD_PAIRS = 1 << 20  # 4 MiB of float32: similarities that are kept for backwa
 
 
 def rows_at_a_time(rows: int, keys: int, device: torch.device, chunk_size: int | None = None) -> int:
-    """Choose for how many of some rows, 1 at least, to hold the similarities to all keys: ``chunk_size``, if given.
+    """Chooses for how many of some rows, 1 at least, to hold the similarities to all keys: ``chunk_size``, if given.
 
     Example:
         >>> rows_at_a_time(1000, 1 << 20, torch.device("cpu")), rows_at_a_time(1000, 1000, torch.device("cpu"), 16)
@@ -42,7 +42,7 @@ def rows_at_a_time(rows: int, keys: int, device: torch.device, chunk_size: int |
 
 
 def log_sum_exp(features: Tensor, keys: Tensor, position: Tensor, scale: float, chunk_size: int | None) -> Tensor:
-    """Compute ``logsumexp_{a != i} scale f_i . k_a`` (m,), the denominator of eq. 3, differentiable once.
+    """Computes ``logsumexp_{a != i} scale f_i . k_a`` (m,), the denominator of eq. 3, differentiable once.
 
     Args:
         features: (m, D) floating point.
@@ -99,13 +99,13 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def _similarities(scaled: Tensor, keys: Tensor, position: Tensor, buffer: Tensor) -> Tensor:
-    """Compute the (c, M) similarities of a chunk in a buffer, -inf of a row to itself."""
+    """Computes the (c, M) similarities of a chunk in a buffer, -inf of a row to itself."""
     return torch.mm(scaled, keys.T, out=buffer[: len(scaled)]).scatter_(1, position[:, None], -torch.inf)
 
 
 # ------------------------------------------------------------------ which pairs are positives
 def nodes_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Number the nodes on the path of each of M rows, and count the rows at or below each, (M, L + 1) each.
+    """Numbers the nodes on the path of each of M rows, and counts the rows at or below each, (M, L + 1) each.
 
     A node's number is the position of its first row. A row is alone below the end of its path, and in a last column.
 
@@ -127,7 +127,7 @@ def nodes_of(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def less_inner(values: Tensor, positives: Positives) -> Tensor:
-    """Take from (M, L + 1) sums below each node the sums below the inner node that ``P_l(i)`` leaves out, (M, L).
+    """Takes from (M, L + 1) sums below each node the sums below the inner node that ``P_l(i)`` leaves out, (M, L).
 
     ``'share'`` leaves out the row itself, the last column; ``'diverge'`` the node of the next finer level.
 
@@ -187,7 +187,7 @@ class PositivePairs:
         self._held: dict[int, Tensor] | None = {} if chunk_size is None and sum(areas) <= _HELD_PAIRS else None
 
     def hardest(self, lse: Tensor, *, with_grad: bool = False) -> Tensor:
-        """Find the largest pair loss over ``P_l(i)``, (m, L); 0, below which none is, where there is no positive.
+        """Finds the largest pair loss over ``P_l(i)``, (m, L); 0, below which none is, where there is no positive.
 
         ``lse`` is (m,), as :func:`log_sum_exp` gives it; ``with_grad`` makes the result differentiable.
         """
@@ -209,7 +209,7 @@ class PositivePairs:
         return torch.where(hardest > 0, nll, 0.0)  # the same numbers, with their gradient
 
     def clamped_sums(self, lse: Tensor, bounds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Compute ``sum_{j in P_l(i)} max(nll_ij, bounds_il)`` of every anchor at each level, and count the positives.
+        """Computes ``sum_{j in P_l(i)} max(nll_ij, bounds_il)`` (m, L), and counts the positives.
 
         ``lse`` is (m,), ``bounds`` (m, L) or (1, L), or ``None``, which clamps nothing. The (m, L) sums are
         differentiable once, also in both of these. A pair on its bound keeps its own gradient.
@@ -220,7 +220,7 @@ class PositivePairs:
         return sums, counts
 
     def losses(self, lse: Tensor) -> Iterator[tuple[slice, Tensor, Iterator[tuple[int, slice, Tensor, Tensor]]]]:
-        """Yield blocks of pair losses ``nll_ij = lse_i - s_ij``, the same to the last bit each time.
+        """Yields blocks of pair losses ``nll_ij = lse_i - s_ij``, the same to the last bit each time.
 
         A block is a slice of anchors, their losses with all keys of some columns, and for each level (0 is the
         coarsest) its number, its columns, a view of its losses, and which of them are of positives, 1.0 or 0.0.
@@ -300,13 +300,13 @@ class _ClampedSums(torch.autograd.Function):
 
 
 def _present_first(labels: Tensor) -> Tensor:
-    """Move the absent paths of (M, P, L) labels behind the others."""
+    """Moves the absent paths of (M, P, L) labels behind the others."""
     order = (labels[..., :1] == PAD).long().argsort(dim=1, stable=True)
     return labels.gather(1, order.expand_as(labels))
 
 
 def _path_order(paths: Tensor) -> Tensor:
-    """Sort (M, P, L) rows by their path, or those with several by their number of paths, the most first."""
+    """Sorts (M, P, L) rows by their path, or those with several by their number of paths, the most first."""
     if paths.shape[1] > 1:
         return (paths[..., 0] != PAD).sum(1).neg().argsort(stable=True)
     order = torch.arange(len(paths), device=paths.device)
