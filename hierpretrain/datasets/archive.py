@@ -34,9 +34,12 @@ def unpack_own(root: str, name: str) -> None:
         )
     try:
         with zipfile.ZipFile(archive) as file, whole_folder(root) as folder:
+            tops = {"".join(name.partition("/")[:2]) for name in file.namelist()}
+            if len(tops) != 1 or not tops.pop().endswith("/"):  # what lies beside a folder would be left out
+                raise zipfile.BadZipFile("it must hold one top folder and nothing beside it")
             for member in file.infolist():
-                member.filename = member.filename.partition("/")[2]  # without the archive's one top folder
+                member.filename = member.filename.partition("/")[2]
                 if member.filename:
                     file.extract(member, folder)  # which writes nowhere else, whatever the name says
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(f"the archive {archive} cannot be unpacked: {error}; get it anew") from error

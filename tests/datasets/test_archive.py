@@ -36,7 +36,7 @@ def test_the_root_is_a_file(tmp_path):
 
 
 def test_nothing_is_written_outside_of_the_root(tmp_path):
-    names = ["../evil", "top/../../evil", "top/../../../evil", "/evil", "top//evil", "top/./evil", "C:/evil", "evil"]
+    names = ["top/../../evil", "top/../../../evil", "top//evil", "top/./evil"]
     write(tmp_path / "deep.zip", names)
     with zipfile.ZipFile(tmp_path / "deep.zip", "a") as file:
         link = zipfile.ZipInfo("top/link")
@@ -53,6 +53,27 @@ def test_nothing_is_written_outside_of_the_root(tmp_path):
     assert not Path("/evil").exists()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["list.csv", "images/a.png"],  # the list would be left out
+        ["list.csv", "top/a.png"],
+        ["one/a.png", "two/a.png"],  # one would take the place of the other
+        ["top/a.png", "../evil"],
+        ["/evil", "top/a.png"],
+        ["C:/evil", "top/a.png"],
+        [],
+    ],
+)
+def test_what_does_not_lie_in_one_top_folder_is_an_error(tmp_path, names):
+    write(tmp_path / "pets.zip", names)
+    with pytest.raises(
+        ValueError, match=r"the archive .*pets\.zip cannot be unpacked: it must hold one top folder and"
+    ):
+        unpack_own(str(tmp_path / "pets"), "pets")
+    assert os.listdir(tmp_path) == ["pets.zip"]
+
+
 def test_damaged(tmp_path):
     path = write(tmp_path / "a.zip", ["top/a", "top/b"], text="meow" * 100)
     data = path.read_bytes()
@@ -65,5 +86,9 @@ def test_damaged(tmp_path):
     place = data.index(b"PK\1\2") + 10  # the way of compression in the list of members: one that there is none of
     path.write_bytes(data[:place] + b"\x63" + data[place + 1 :])
     with pytest.raises(ValueError, match="cannot be unpacked: That compression method is not supported"):
+        unpack_own(str(tmp_path / "a"), "a")
+    write(path, ["top/é"])
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(ValueError, match=r"the archive .*a\.zip cannot be unpacked: 'utf-8' codec can't decode"):
         unpack_own(str(tmp_path / "a"), "a")
     assert os.listdir(tmp_path) == ["a.zip"]
