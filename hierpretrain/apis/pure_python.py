@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from enum import Enum
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -32,12 +34,13 @@ def name_types(config: Config) -> None:
     """Replaces classes and functions that a config has as types by their import paths, in place.
 
     MMEngine builds a type by its path as by its registered name. A transform of torchvision's gets the name under which
-    mmpretrain wraps it, ``'torchvision/Resize'``, since by itself it takes no dict of results. What a pure-Python
-    config imported or defined is no setting, and is removed.
+    mmpretrain wraps it, ``'torchvision/Resize'``, since by itself it takes no dict of results. Imported values become
+    what a file can hold: of an enumeration's member the value, as ``'bicubic'``. What a pure-Python config imported or
+    defined at its top level is no setting, and is removed.
 
     Raises:
-        ImportError: If a type cannot be imported.
-        ValueError: If a type is no class or function of a module.
+        ImportError: If a type or a value cannot be imported.
+        ValueError: If a type is no class or function of a module, or a value is a function.
 
     Example:
         >>> from torchvision.transforms import Resize
@@ -48,8 +51,8 @@ def name_types(config: Config) -> None:
     """
     _drop_imports(config)
     for part in _dicts(config._cfg_dict):
-        if "type" in part:
-            dict.__setitem__(part, "type", _path(dict.__getitem__(part, "type")))
+        for key, value in list(dict.items(part)):
+            dict.__setitem__(part, key, _path(value) if key == "type" else _setting(value))
 
 
 def named_copy(config: Config) -> Config:
@@ -77,6 +80,21 @@ def _dicts(value: Any) -> Iterator[ConfigDict]:
     if isinstance(value, list | tuple):
         for item in value:
             yield from _dicts(item)
+
+
+def _setting(value: Any) -> Any:
+    """Returns a value as the file can hold it that a run writes of its config; dicts, and all else, as they are."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_setting, value))
+    if isinstance(value, _Lazy):
+        built = value.build()
+        if isinstance(built, Enum | str | int | float | list | tuple | dict):
+            return _setting(built)
+    if isinstance(value, FunctionType | partial):
+        raise ValueError(
+            f"no config can be written that has a function as a value; it is {value!r}. Make it a registered type"
+        )
+    return value.value if isinstance(value, Enum) else value
 
 
 def _path(kind: Any) -> Any:

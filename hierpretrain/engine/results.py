@@ -39,7 +39,7 @@ class MetricsFileHook(Hook):
             due = runner.epoch and (last or runner.epoch % runner.val_interval == 0)
             if due and self._trained["iter"] == runner.epoch * len(runner.train_dataloader):
                 path = Path(runner.work_dir) / self.filename
-                if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["epoch"] != runner.epoch:
+                if not path.exists() or json.loads(path.read_text(encoding="utf-8")).get("epoch") != runner.epoch:
                     runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -48,7 +48,8 @@ class MetricsFileHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Writes the metrics of a test."""
-        self._write(runner, metrics, self._trained)
+        trained = {"epoch": runner.epoch, "iter": runner.iter} if runner.iter else self._trained  # in this run or not
+        self._write(runner, metrics, trained)
 
     def _write(self, runner: Runner, metrics: dict[str, float] | None, trained: dict[str, int]) -> None:
         if is_main_process():

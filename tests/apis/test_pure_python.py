@@ -225,6 +225,23 @@ def test_options_override_classes(command):
     assert (config.model.loss, config.train_cfg.max_epochs) == (dict(type="NTXentLoss"), 2)
 
 
+def test_imported_values_can_be_written_and_read_again(command, tmp_path):
+    text = """
+        from torch.nn import ReLU
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import InterpolationMode as Mode
+
+        test_dataloader["dataset"]["pipeline"][1].update(interpolation=InterpolationMode.BICUBIC)
+        _modes = dict(several=[Mode.BOX, Mode.NEAREST], kind=ReLU)
+    """
+    (tmp_path / "mine.py").write_text(textwrap.dedent(MINE) + textwrap.dedent(text))
+    config = load_config("mine.py")
+    config.dump(tmp_path / "written.py")
+    for read in (config, load_config(tmp_path / "written.py")):
+        assert read._modes.several == ["box", "nearest"]
+        assert read.test_dataloader.dataset.pipeline[1].interpolation == "bicubic"
+
+
 def test_only_settings_are_left(command):
     config = load_config("mine.py", data_root="elsewhere")
     assert {"math", "T", "optim", "dataset", "size", "pack", "resize", "ResNet"}.isdisjoint(config)
@@ -244,6 +261,7 @@ def test_only_settings_are_left(command):
             "custom_imports = dict(imports=['no_module'], allow_failed_imports=False)",
             "wants a module that is missing: .*no_module",
         ),
+        ("model.update(step=lambda x: x)", "has a function as a value; it is <function <lambda>.* a registered type"),
         ("from torch.optim import SGD\nx = SGD([])", r"what it imports as a type .* and not call it \(.*mine.py:12\)"),
     ],
 )
