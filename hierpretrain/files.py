@@ -59,8 +59,8 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
 
     Args:
         path: The folder to write; missing folders above it are made.
-        replace: Whether the new folder replaces one that is there. Otherwise the one that is there stays, so that of
-            several processes that write the same the first one's folder does.
+        replace: Whether the new folder replaces one that is there. Otherwise that one stays: of several processes that
+            write the same folder, the first wins.
 
     Yields:
         An empty folder, to write the files to.
@@ -133,13 +133,13 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     Example:
         >>> check_writable(f"{__file__}/results.json")
         Traceback (most recent call last):
-        ValueError: .../files.py/results.json cannot be written: .../files.py is a file; give another place
+        ValueError: .../files.py/results.json cannot be written: .../files.py is a file; give another path
     """
     above = Path(path).absolute().parent
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         why = "is not yours to write to" if above.is_dir() else "is a file"
-        raise ValueError(f"{path} cannot be written: {above} {why}; give another place")
+        raise ValueError(f"{path} cannot be written: {above} {why}; give another path")
     if not folder and Path(path).is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file")

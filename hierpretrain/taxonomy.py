@@ -213,7 +213,7 @@ class Taxonomy:
             >>> tree.lca_heights(labels, labels).tolist()
             [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
         """
-        a, b = self._check_own(a), self._check_own(b)
+        a, b = self.check_own(a), self.check_own(b)
         levels = range(1, self.num_levels + 1)
         nodes = [pad(self.node_labels(level), (0, self.num_levels - level), value=PAD) for level in levels]
         return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
@@ -221,24 +221,33 @@ class Taxonomy:
     def _parents(self, level: int) -> Tensor:
         return torch.tensor([parent for _, parent in self._nodes[level - 1]], dtype=torch.int64)
 
-    def _check_own(self, labels: Tensor) -> Tensor:
-        """Returns (N, L) labels on the CPU; raises unless every row is a path of this tree."""
-        check_labels(labels)
-        if labels.shape[1] != self.num_levels:
+    def check_own(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
+        """Returns labels on the CPU, after checking that every row is a path of this tree.
+
+        Args:
+            labels: (N, L) labels, or (N, P, L) labels if ``several_paths``.
+            several_paths: Whether items may have several paths each.
+
+        Raises:
+            ValueError: If labels are malformed or a row is no path of this tree.
+        """
+        check_labels(labels, several_paths=several_paths)
+        if labels.shape[-1] != self.num_levels:
             raise ValueError(
-                f"label rows of this taxonomy have {self.num_levels} entries; these have {labels.shape[1]}"
+                f"label rows of this taxonomy have {self.num_levels} entries; these have {labels.shape[-1]}"
             )
         labels = labels.detach().cpu().long()
-        wrong = torch.zeros(len(labels), dtype=torch.bool)
-        above = torch.full((len(labels),), PAD)
-        for level, column in enumerate(labels.unbind(1), start=1):
+        rows = labels.flatten(0, -2)
+        wrong = torch.zeros(len(rows), dtype=torch.bool)
+        above = torch.full((len(rows),), PAD)
+        for level, column in enumerate(rows.unbind(1), start=1):
             parents = self._parents(level)
             known = (column != PAD) & (column < len(parents))
             wrong |= (column != PAD) & ~known
             wrong[known] |= parents[column[known]] != above[known]
             above = column
         if wrong.any():
-            self.decode(labels[int(wrong.nonzero()[0])])  # raises, with what is wrong
+            self.decode(rows[int(wrong.nonzero()[0])])  # raises, with what is wrong
         return labels
 
     def _node(self, level: int | str, node: int) -> tuple[str, int]:

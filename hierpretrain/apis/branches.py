@@ -13,7 +13,7 @@ from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
 
 
 def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
-    """Returns the label row of the node that a branch hangs from.
+    """Returns the labels of the node that a branch hangs from.
 
     Args:
         taxonomy: The tree.
@@ -72,11 +72,11 @@ def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> s
 
 
 def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
-    """Returns which label rows are of a node or below it.
+    """Returns which label paths lead to a node or below it.
 
     Args:
         labels: (N, L) or (N, P, L) labels.
-        branch: (1, L), the node's own row.
+        branch: (1, L), the node's own labels.
 
     Returns:
         (N, 1) or (N, P) bool.

@@ -29,6 +29,7 @@ from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
+from hierpretrain.models.gather import unwrapped
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
@@ -212,7 +213,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
         found = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
     except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
     found = {name: shape for name, shape in found.items() if not name.startswith(left_out)}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

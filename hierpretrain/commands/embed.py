@@ -69,7 +69,3 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
     about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
     write_whole(folder / "images.json", (json.dumps(about, indent=1) + "\n").encode())
     embedded.taxonomy.save(folder / "taxonomy.json")
-
-
-if __name__ == "__main__":
-    main()

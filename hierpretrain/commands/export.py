@@ -54,7 +54,3 @@ def main() -> None:
             export_onnx(inferencer, args.out, half=args.half, opset=args.opset, **options)
         else:
             export_program(inferencer, args.out, **options)
-
-
-if __name__ == "__main__":
-    main()

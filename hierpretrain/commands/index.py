@@ -57,7 +57,3 @@ def main() -> None:
         index = inferencer.build_index(embedded, args.out, kind=args.kind, half=args.half, seed=args.seed)
         size = sum(file.stat().st_size for file in Path(args.out).iterdir())
         print(f"wrote {args.out}: {size / 1e6:,.1f} MB, {index!r}")
-
-
-if __name__ == "__main__":
-    main()

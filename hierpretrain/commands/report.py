@@ -63,7 +63,3 @@ def main() -> None:
             max_points=args.max_points,
             seed=args.seed,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ direction, 0 unrelated), the path in the tree and the file. --json writes the sa
 row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
 folder of that name, or a list gives it one).
 
---classify goes down the tree as far as the neighbours agree: after every name stands the share of the neighbours'
+--classify goes down the tree as far as the neighbours agree: after every name stands the fraction of the neighbours'
 votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
 
 Common mistakes:
@@ -66,7 +66,7 @@ def main() -> None:
         type=int,
         help="neighbours that vote on it; fewer for classes of few images (default: 20)",
     )
-    parser.add_argument("--threshold", type=float, help="share of votes for a name (default: 0.5)")
+    parser.add_argument("--threshold", type=float, help="fraction of votes for a name (default: 0.5)")
     parser.add_argument("--json", metavar="FILE", help="write what was found as JSON; - for the standard output")
     parser.add_argument("--sheet", metavar="FILE.png", help="draw the queries with their neighbours")
     args = read_arguments(parser)
@@ -163,7 +163,3 @@ def _is_in(taxonomy: Any, path: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    main()

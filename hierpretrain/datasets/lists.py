@@ -104,8 +104,8 @@ def read_json(
     data = read_json_file(path, _REMEDY)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
-    places = (f"{path}: record {i}" for i in range(1, len(data) + 1))
-    records = [(where, _object(record, where)) for where, record in zip(places, data, strict=True)]
+    numbered = ((f"{path}: record {i}", record) for i, record in enumerate(data, start=1))
+    records = [(where, _object(record, where)) for where, record in numbered]
     return _annotations(path, root, records, _fields(records), levels, extra_labels)
 
 

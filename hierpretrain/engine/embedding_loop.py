@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, TestLoop
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -18,6 +17,7 @@ from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import write_whole
+from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import LOOPS
 
 
@@ -91,12 +91,11 @@ class EmbeddingTestLoop(TestLoop):
             return None, None
         paths: list[Path | None] = [None]
         if is_main_process():
-            model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
-            parts = ["backbone", "neck", *(["projection"] if model.embedding == "projection" else [])]
+            model = unwrapped(self.runner.model)
             config = self.runner.cfg.get("model")
             dataset = self.dataloader.dataset
             about = (dataset._pipeline, model.embedding, self.fp16)
-            fingerprint = encoder_fingerprint(model, parts, config, *about, images=dataset.image_paths)
+            fingerprint = encoder_fingerprint(model, model.encoder_parts, config, *about, images=dataset.image_paths)
             paths = [Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"]
         broadcast_object_list(paths)
         (path,) = paths
@@ -109,7 +108,7 @@ def evaluator_of(loop: BaseLoop) -> EmbeddingEvaluator:
     """Returns the evaluator of a loop, from which pictures and files take the embeddings.
 
     Args:
-        loop: Of validation or test. In place of MMEngine's ``Evaluator`` it gets one that collects embeddings.
+        loop: Of validation or test. MMEngine's ``Evaluator`` is replaced by one that collects embeddings.
 
     Raises:
         ValueError: If the loop has an evaluator of another class.

@@ -100,7 +100,7 @@ class EmbeddingEvaluator(Evaluator):
 
 
 def collecting(evaluator: Evaluator) -> Evaluator:
-    """Returns an evaluator of the same metrics that collects embeddings once, in place of MMEngine's own.
+    """Returns an evaluator of the same metrics that collects embeddings once.
 
     Args:
         evaluator: MMEngine's ``Evaluator``. One of another class is returned as it is.

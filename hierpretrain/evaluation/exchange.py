@@ -41,7 +41,7 @@ def on_all(work: Callable[..., _Result], *args: Any) -> list[_Result]:
 
 
 def gather(columns: Callable[[], Columns]) -> Columns:
-    """Stacks the images of all processes, those of rank 0 first.
+    """Stacks the images of all processes, in the order of the ranks.
 
     Args:
         columns: Makes this process's own columns, of any number of images; none at all if it has no image.

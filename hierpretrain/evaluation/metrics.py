@@ -52,7 +52,7 @@ class EmbeddingMetric(BaseMetric):
         raise NotImplementedError(f"{type(self).__name__} must define measure, or map and reduce")
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
-        """Does one process's share of the work; by default the first process does all of it.
+        """Does one process's part of the work; by default the first process does all of it.
 
         Args:
             embedded: All collected images.
@@ -87,8 +87,8 @@ class EmbeddingMetric(BaseMetric):
 class RetrievalMetric(EmbeddingMetric):
     """Retrieval at chosen levels; see :func:`hierpretrain.functional.retrieval_metrics`.
 
-    By default images of the split ``query`` are searched for among those of the split ``gallery``; if the data set has
-    not both, every image is a query among all others. Results are named ``<level>/<metric>``.
+    By default images of the split ``query`` are searched for among the images of the split ``gallery``; if the data set
+    has not both, every image is a query among all others. Results are named ``<level>/<metric>``.
 
     An image that hangs at several nodes of a level (see :meth:`Embeddings.classes`) is neither query nor gallery item
     there; if there are such, ``num_ambiguous`` says how many.

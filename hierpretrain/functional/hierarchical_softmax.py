@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.functional.checks import check_not_below_0
+from hierpretrain.checks import check_not_below_0
 from hierpretrain.taxonomy import prefix_ids
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from hierpretrain.checks import check_not_below_0, check_one_of
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
-from hierpretrain.functional.checks import check_not_below_0, check_one_of
 from hierpretrain.functional.distances import pairwise_distances, square_root
 from hierpretrain.taxonomy import PAD
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
 
 from hierpretrain.functional.first_order import first_order
 
@@ -69,6 +70,11 @@ class _Gather(torch.autograd.Function):
         own = grad.new_empty(most, *grad.shape[1:])
         dist.reduce_scatter_tensor(own, grad.contiguous())
         return own[: counts[dist.get_rank()]], None
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Returns a model without what MMEngine may have wrapped it in for several processes."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

@@ -82,7 +82,7 @@ class _AsBefore(AbstractContextManager[None]):
     def __enter__(self) -> None:
         if self._versions() != self.versions:
             raise RuntimeError(
-                "a parameter was changed between forward and backward of grad_cache, whose gradient is that of the "
+                "a parameter was changed between forward and backward of grad_cache, which takes the gradient at the "
                 "parameters as they were; run backward before the optimizer steps or weights are loaded"
             )
         before = [*_copies(self.buffers), *self.modes]
@@ -113,7 +113,7 @@ def _entries(kind: str, owners: Iterable[nn.Module]) -> list[Entry]:
 
 
 def _copies(entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries with copies in place of their tensors; a tensor of several names has one copy."""
+    """Returns the entries with copies of their tensors; a tensor of several names has one copy."""
     copies = {id(tensor): tensor.detach().clone() for *_, tensor in entries}
     return [(owner, name, copies[id(tensor)]) for owner, name, tensor in entries]
 

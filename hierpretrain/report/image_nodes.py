@@ -28,8 +28,8 @@ def image_nodes(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
         [[0, 0, 1], [0, 1, 0]]
     """
     nodes = images.nodes(level).reshape(len(images.labels), -1)  # (N, P)
-    rows, columns = (nodes != PAD).nonzero().unbind(1)
-    pairs = torch.stack([rows, nodes[rows, columns]], 1).unique(dim=0)
+    indices, columns = (nodes != PAD).nonzero().unbind(1)
+    pairs = torch.stack([indices, nodes[indices, columns]], 1).unique(dim=0)
     return pairs[:, 0], pairs[:, 1]
 
 

@@ -39,7 +39,7 @@ def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
 
     Args:
         images: N images, two at least, with a tree of L levels.
-        nearest: (N,) the row of each image's nearest neighbour, which is not itself.
+        nearest: (N,) the index of each image's nearest neighbour, which is not itself.
 
     Returns:
         L levels, the coarsest first.
@@ -58,8 +58,8 @@ def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
 
 def _level_quality(images: Embeddings, nearest: Tensor, level: int) -> LevelQuality:
     num_nodes = images.taxonomy.num_nodes(level)
-    rows, nodes = image_nodes(images, level)
-    found = images.nodes(level).reshape(len(images.labels), -1)[nearest[rows]]  # (M, P)
+    indices, nodes = image_nodes(images, level)
+    found = images.nodes(level).reshape(len(images.labels), -1)[nearest[indices]]  # (M, P)
     right = (found == nodes[:, None]).any(1)
     other = first_node(found)
     mixed_with = torch.full((num_nodes,), PAD)

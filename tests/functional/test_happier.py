@@ -122,7 +122,7 @@ def test_half_precision_is_computed_in_full():
         (dict(temperature=0), "temperature must be above 0; it is 0"),
         (dict(slope=-1), "slope must be finite and not below 0; it is -1"),
         (dict(delta=float("nan")), "delta must be finite and not below 0; it is nan"),
-        (dict(labels=torch.zeros(4, 1, dtype=torch.int64)), r"one entry per row of features \(3\); they have 4"),
+        (dict(labels=torch.zeros(4, 1, dtype=torch.int64)), r"one row per row of features \(3\); they have 4"),
         (dict(labels=torch.tensor([[PAD, 0]] * 3)), r"PAD \(-1\) only on the right; row 0 is \[-1, 0\]"),
         (dict(features=torch.full((3, 2), torch.inf)), "features must be finite; row 0 is not"),
     ],
