@@ -1,11 +1,14 @@
 """Files and folders that are whole whenever they are there, and the files that come with the package."""
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SHIPPED = Path(__file__).with_name(".mim")
 """What comes with the package beside its code, where OpenMMLab looks for it: ``configs``, ``tools``,
@@ -27,6 +30,17 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Writes data as JSON, whole or not at all; in ASCII, since the name of a file may be no text at all."""
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ PAD = -1
 
 LabelPath = Sequence[str]
 """Names from below the root down to an item's node."""
-
-ItemsAndPaths: TypeAlias = tuple[Tensor, Tensor]  # (n,) indices of items, and (n, L) a path of each
 
 _FORMAT = "hierpretrain.taxonomy.v1"
 
@@ -512,46 +510,21 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
         [[3, 1], [0, 2]]
     """
     _check_pair(a, b)
-    return shared_depth_of_paths(by_path(a), by_path(b), torch.int64)
-
-
-def shared_depth_of_paths(a: list[ItemsAndPaths], b: list[ItemsAndPaths], dtype: torch.dtype) -> Tensor:
-    """Computes :func:`shared_depth` of labels that are checked and grouped by path already, to be called many times.
-
-    Args:
-        a: The paths of N items, as :func:`by_path` returns them.
-        b: The paths of M items, with as many levels.
-        dtype: The type of the result; a small one saves memory.
-
-    Returns:
-        (N, M) in 0..L. It takes the memory of some masks besides.
-
-    Example:
-        >>> both = by_path(torch.tensor([[[0, 0], [1, 1]], [[1, 2], [PAD, PAD]]]))
-        >>> shared_depth_of_paths(both, both, torch.int16).tolist()
-        [[2, 1], [1, 2]]
-    """
-    shared = _shared(a[0][1], b[0][1], dtype)
-    for i, (items_of_a, left) in enumerate(a):
-        for j, (items_of_b, right) in enumerate(b):
+    paths_of_a, paths_of_b = _by_path(a), _by_path(b)
+    shared = _shared(paths_of_a[0][1], paths_of_b[0][1])
+    for i, (items_of_a, left) in enumerate(paths_of_a):
+        for j, (items_of_b, right) in enumerate(paths_of_b):
             if i + j:  # the first paths are in `shared` already
                 pairs = items_of_a[:, None], items_of_b
-                shared[pairs] = torch.maximum(shared[pairs], _shared(left, right, dtype))
+                shared[pairs] = torch.maximum(shared[pairs], _shared(left, right))
     return shared
 
 
-def by_path(labels: Tensor) -> list[ItemsAndPaths]:
+def _by_path(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Groups labels by path: the first path of all items, then the second path of the items that have one, and so on.
-
-    Args:
-        labels: (N, L) or (N, P, L) labels.
 
     Returns:
         For each group, the (n,) indices of the items and their (n, L) paths.
-
-    Example:
-        >>> [(items.tolist(), paths.tolist()) for items, paths in by_path(torch.tensor([[[0], [PAD]], [[0], [1]]]))]
-        [([0, 1], [[0], [0]]), ([1], [[1]])]
     """
     if labels.ndim == 2:
         return [(torch.arange(len(labels), device=labels.device), labels)]
@@ -570,9 +543,9 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"both label matrices must have the same levels; they have {a.shape[-1]} and {b.shape[-1]}")
 
 
-def _shared(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+def _shared(a: Tensor, b: Tensor) -> Tensor:
     """Returns the shared depth of all pairs of (N, L) and (M, L) paths."""
-    shared = torch.zeros(len(a), len(b), dtype=dtype, device=a.device)
+    shared = torch.zeros(len(a), len(b), dtype=torch.int64, device=a.device)
     alive = torch.ones(len(a), len(b), dtype=torch.bool, device=a.device)
     for left, right in zip(a.unbind(1), b.unbind(1), strict=True):
         alive &= (left[:, None] == right[None, :]) & (left != PAD)[:, None]

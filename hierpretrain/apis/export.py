@@ -32,7 +32,7 @@ import hierpretrain
 from hierpretrain.apis.images import Images, gather_images, read_picture
 from hierpretrain.apis.pipeline_steps import describe_steps
 from hierpretrain.datasets import UnreadableImage
-from hierpretrain.files import write_whole
+from hierpretrain.files import write_json, write_whole
 from hierpretrain.models import HierarchicalContrastive
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def export_program(
     about = _about(inferencer, example, encoder, dynamic_size, "float32")
     loaded = torch.export.load(io.BytesIO(_saved(program, {}))).module()
     about["checked"] = _compare(loaded, inferencer, encoder, example, about, images, dynamic_size, log)
-    _write(path, _saved(program, {"description.json": _as_json(about)}), about, log)
+    _write(path, _saved(program, {"description.json": json.dumps(about, indent=1)}), about, log)
     return about
 
 
@@ -433,11 +433,7 @@ def _saved(program: ExportedProgram, extra_files: dict[str, Any]) -> bytes:
     return data.getvalue()
 
 
-def _as_json(about: dict[str, Any]) -> str:
-    return json.dumps(about, indent=1) + "\n"
-
-
 def _write(path: Path, data: bytes, about: dict[str, Any], log: Callable[[str], None]) -> None:
     write_whole(path, data)
-    write_whole(path.with_suffix(".json"), _as_json(about).encode())
+    write_json(path.with_suffix(".json"), about)
     log(f"wrote {path} ({len(data) / 2**20:.1f} MiB) and {path.with_suffix('.json').name}")

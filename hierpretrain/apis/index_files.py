@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import shlex
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.files import check_writable, whole_folder, write_whole
+from hierpretrain.files import check_writable, sha256, whole_folder, write_json
 from hierpretrain.functional.approximate import check_stored, make_reconstructible
 from hierpretrain.taxonomy import Taxonomy
 
@@ -79,7 +78,7 @@ def write_index(
 
     Args:
         folder: The folder; see :func:`check_target`.
-        index: The index of faiss.
+        index: The index of faiss, of N embeddings.
         about: What ``index.json`` shall say: model, fingerprint, kind, half, recall, search.
         taxonomy: The tree of the labels.
         labels: (N, L) or (N, P, L) labels.
@@ -97,11 +96,11 @@ def write_index(
         _write_faiss(new / _VECTORS, index)
         np.save(new / _LABELS, labels.numpy(), allow_pickle=False)
         taxonomy.save(new / _TAXONOMY)
-        _write_json(new / _FILES, [path[len(root) :] for path in paths])
+        write_json(new / _FILES, [path[len(root) :] for path in paths])
         if skipped:
-            _write_json(new / _SKIPPED, dict(skipped))
-        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": _digest(new / _VECTORS)}
-        _write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
+            write_json(new / _SKIPPED, dict(skipped))
+        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": sha256(new / _VECTORS)}
+        write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
 
 
 def read_index(
@@ -168,7 +167,7 @@ def _write_faiss(path: Path, index: Any) -> None:
 def _read_faiss(path: Path, digest: str) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing; {_REMEDY}")
-    if _digest(path) != digest:  # faiss would follow the links of a damaged graph out of its memory
+    if sha256(path) != digest:  # faiss would follow the links of a damaged graph out of its memory
         raise ValueError(f"{path} is damaged or of another index: {_ABOUT} has another SHA-256; {_REMEDY}")
     try:
         index = faiss.read_index(str(path))
@@ -195,10 +194,6 @@ def _read_labels(path: Path) -> Tensor:
     return torch.from_numpy(labels)
 
 
-def _write_json(path: Path, data: Any) -> None:
-    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())  # all in ASCII: a name may be no text at all
-
-
 def _read_json(path: Path, kind: type) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing; {_REMEDY}")
@@ -209,8 +204,3 @@ def _read_json(path: Path, kind: type) -> Any:
     if not isinstance(data, kind):
         raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(data).__name__}; {_REMEDY}")
     return data
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -29,6 +28,7 @@ from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
+from hierpretrain.files import sha256
 from hierpretrain.models.gather import unwrapped
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -107,10 +107,9 @@ def config_errors() -> Iterator[None]:
 
 
 def check_optimizer(config: Config) -> None:
-    """Checks that the types of the optimizer and its schedulers exist. MMEngine does so late, or without a clear error.
+    """Raises a KeyError, as a registry does, if the type of the optimizer or of a schedule is unknown.
 
-    Raises:
-        KeyError: If one does not, with the text that a registry has for unknown types; see :func:`config_errors`.
+    MMEngine raises late, or without a clear error.
     """
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
@@ -304,5 +303,4 @@ def _signature(file: str | None) -> str:
     name = os.path.basename(file)
     if not os.path.isfile(file):
         return f"{name} (no file)" if "://" not in file else name
-    with open(file, "rb") as opened:
-        return f"{name} (sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()[:12]})"
+    return f"{name} (sha256 {sha256(file)[:12]})"

@@ -34,7 +34,6 @@ from hierpretrain.commands import (
     build_inferencer,
     embed_images,
     errors_in_one_line,
-    read_arguments,
 )
 
 
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=["auto", "flat", "hnsw", "ivf"], default="auto", help="see above")
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument("--seed", type=int, default=0, help="of the clusters of ivf, and of the recall's queries")
-    args = read_arguments(parser)
+    args = parser.parse_intermixed_args()
     with errors_in_one_line():
         from hierpretrain.apis.index_files import check_target
 

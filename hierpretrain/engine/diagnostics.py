@@ -91,12 +91,6 @@ def batch_violations(
 
     Raises:
         ValueError: If features or labels are malformed, or there is no triple.
-
-    Example:
-        >>> import torch
-        >>> features, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, -0.6]]), torch.tensor([[0], [0], [1]])
-        >>> batch_violations(features, labels, ["kind"])
-        {'batch_violations/kind': 0.5}
     """
     fractions = hierarchy_violations(features, labels, max_anchors=max_anchors)
     names = {"violations": "batch_violations"}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop, TestLoop
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import write_whole
@@ -89,19 +89,14 @@ class EmbeddingTestLoop(TestLoop):
         """Returns the file for the embeddings, and the embeddings in it, by index; the same on all processes."""
         if not self.cache:
             return None, None
-        paths: list[Path | None] = [None]
-        if is_main_process():
-            model = unwrapped(self.runner.model)
-            config = self.runner.cfg.get("model")
-            dataset = self.dataloader.dataset
-            about = (dataset._pipeline, model.embedding, self.fp16)
-            fingerprint = encoder_fingerprint(model, model.encoder_parts, config, *about, images=dataset.image_paths)
-            paths = [Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"]
-        broadcast_object_list(paths)
-        (path,) = paths
-        seen = torch.tensor(int(path.exists()))  # by all, or they would wait for each other
-        all_reduce(seen, "min")
+        path, seen = kept_file(self._file)
         return path, _load(path) if seen else None
+
+    def _file(self) -> Path:
+        model, dataset = unwrapped(self.runner.model), self.dataloader.dataset
+        about = (self.runner.cfg.get("model"), dataset._pipeline, model.embedding, self.fp16)
+        fingerprint = encoder_fingerprint(model, model.encoder_parts, *about, images=dataset.image_paths)
+        return Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"
 
 
 def evaluator_of(loop: BaseLoop) -> EmbeddingEvaluator:

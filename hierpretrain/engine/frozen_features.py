@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, barrier, broadcast_object_list, get_dist_info, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.datasets.transforms import PackInputs
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 
 from hierpretrain.checks import check_at_least_1, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
-from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.files import whole_file
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.gather import unwrapped
@@ -142,18 +142,15 @@ class FrozenFeaturesHook(Hook):
 
     def _file(self, runner: Runner, model: HierarchicalContrastive, dataset: HierarchicalDataset) -> tuple[Path, bool]:
         """Returns the file of the features and whether it is there, the same on all processes."""
-        paths: list[Any] = [None]
         with runner.optim_wrapper.optim_context(runner.model):
             precision = _precision(model)
-        if is_main_process():
-            about = (dataset._pipeline, str(self.dtype), precision, model.neck is None)
-            config = runner.cfg.get("model")
-            name = encoder_fingerprint(model, ["backbone"], config, *about, images=dataset.image_paths)
-            paths = [Path(runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{name}.npy"]
-        broadcast_object_list(paths)
-        seen = torch.tensor(int(paths[0].exists()))  # by all, or they would wait for each other
-        all_reduce(seen, "min")
-        return paths[0], bool(seen)
+
+        def name() -> Path:
+            about = (runner.cfg.get("model"), dataset._pipeline, str(self.dtype), precision, model.neck is None)
+            fingerprint = encoder_fingerprint(model, ["backbone"], *about, images=dataset.image_paths)
+            return Path(runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{fingerprint}.npy"
+
+        return kept_file(name)
 
     def _write(self, path: Path, runner: Runner, model: HierarchicalContrastive, dataset: HierarchicalDataset) -> None:
         """Embeds the images, each process its part of them, and writes the file."""

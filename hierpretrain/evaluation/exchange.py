@@ -17,11 +17,7 @@ _Result = TypeVar("_Result")
 
 
 def on_all(work: Callable[..., _Result], *args: Any) -> list[_Result]:
-    """Calls a function on every process and returns what each got, in the order of the ranks.
-
-    Args:
-        work: Without communication; what it returns is pickled.
-        args: Its arguments.
+    """Calls a function without communication on every process; returns the results, in the order of the ranks.
 
     Raises:
         ValueError: If it fails on any process, so that none waits for another.

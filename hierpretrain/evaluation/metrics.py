@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect
+from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect, columns
 from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.functional.retrieval import mean_scores, retrieval_scores
@@ -80,7 +80,7 @@ class EmbeddingMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Returns the results of what :meth:`process` collected, for MMEngine's ``Evaluator``."""
-        return self.reduce([self.map(Embeddings.from_samples(results, self.dataset_meta), (0, 1))])
+        return self.reduce([self.map(Embeddings.from_columns(columns(results), self.dataset_meta), (0, 1))])
 
 
 @METRICS.register_module()

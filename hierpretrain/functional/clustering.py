@@ -150,10 +150,7 @@ def nmi_by_parent(
 
 
 def mean_over_parents(scores: Mapping[int, float]) -> float:
-    """Returns the mean of :func:`nmi_by_parent`.
-
-    Args:
-        scores: NMI by parent, of all shards together.
+    """Returns the mean of what :func:`nmi_by_parent` returned for all shards.
 
     Raises:
         ValueError: If there is no parent with two classes.

@@ -116,18 +116,7 @@ def relevance(shared: Tensor, levels: int, alpha: float) -> Tensor:
 
 
 def smooth_step(gaps: Tensor, *, temperature: float, slope: float, delta: float, start: float, offset: float) -> Tensor:
-    """Computes U, the step 1[t >= 0] made smooth; see :func:`happier_loss` for the options.
-
-    Args:
-        gaps: ``t = s_j - s_k``, of any shape.
-        temperature: Temperature of the sigmoid.
-        slope: Slope beyond ``delta``.
-        delta: Where the linear part begins.
-        start: What is added to the sigmoid above 0.
-        offset: Value where the linear part begins.
-
-    Returns:
-        ``U(t)``, of the same shape.
+    """Computes U, the step 1[t >= 0] made smooth, of ``t`` of any shape; the options are as for :func:`happier_loss`.
 
     Example:
         >>> gaps = torch.tensor([-1.0, 0.0, 0.03, 0.15])

@@ -125,12 +125,9 @@ def _check_classes(logits: Tensor, labels: Tensor, num_classes: int) -> None:
 
 
 def _conditional_losses(logits: Tensor, nodes: Tensor, labels: Tensor) -> Tensor:
-    """Returns ``-log p(node at level k | node at level k - 1)`` for the item's node at every level, (N, l).
+    """Returns (N, l) ``-log p(node at level k | node at level k - 1)`` for the item's node at every level.
 
-    Args:
-        logits: (N, C).
-        nodes: (C, l) node of each class at each level, counted from 0 within the level.
-        labels: (N,) classes of the items.
+    ``nodes`` are (C, l), the node of each class at each level, counted from 0 within the level.
     """
     masses = logits  # (N, nodes of the level): log of the unnormalised probability, from the classes up to the root
     node_of_class = torch.arange(len(nodes), device=nodes.device)

@@ -240,7 +240,7 @@ def distance_keys(distance: NDArray[np.float32], column: NDArray[np.int64]) -> N
     """Turns distances into integers of which no two are equal, so that any sorting algorithm breaks ties alike.
 
     Args:
-        distance: Any shape, float32 and finite or infinite.
+        distance: float32, finite or infinite, of any shape.
         column: int64 of a shape that fits, 0 to 2^32 - 1.
 
     Returns:

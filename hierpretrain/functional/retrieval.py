@@ -38,9 +38,8 @@ def retrieval_metrics(
     last bit. A query without any relevant item, or without a label (``PAD``, which equals nothing),
     is left out and counted.
 
-    Similarities are computed a tile at a time and only those that can stand before a query's last relevant item are
-    kept and sorted (see :func:`relevant_ranks`), so a good embedding costs little more than the products. Beside both
-    sets scaled to length 1, about 300 MiB are held at most: 400 MiB for 100,000 x 100,000 items of 128 dimensions.
+    Only similarities that can stand before a query's last relevant item are kept and sorted (see
+    :func:`relevant_ranks`). Beside both sets scaled to length 1, about 300 MiB are held at most.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -167,8 +166,7 @@ def mean_scores(scores: Mapping[str, Tensor]) -> dict[str, float]:
 
     Returns:
         The mean of each fraction, and the integers ``num_queries``, how many have a relevant item, and
-        ``num_queries_without_positives``, how many have none; ``num_lone_queries`` is the older name of the latter and
-        stays for one more version.
+        ``num_queries_without_positives``, how many have none, also by its older name ``num_lone_queries``.
 
     Raises:
         ValueError: If no query has a relevant item.
@@ -225,14 +223,9 @@ def recall_curve(
 
 
 def recall_at(first_rank: Tensor, ks: Tensor) -> Tensor:
-    """Computes ``recall@k`` for many k from the rank of each query's first relevant item.
+    """Computes ``recall@k``, (K,) float64, for (K,) many k from the (Q,) ranks of each query's first relevant item.
 
-    Args:
-        first_rank: (Q,) int64 ranks from 1, and 0 or less for a query that is left out.
-        ks: (K,) int64.
-
-    Returns:
-        (K,) float64 in [0, 1].
+    Ranks count from 1; a query of 0 or less is left out.
 
     Raises:
         ValueError: If every query is left out.

@@ -8,12 +8,7 @@ from torch import Tensor
 
 
 def sample_indices(number: int, most: int, *, seed: int) -> Tensor:
-    """Draws indices uniformly and without replacement.
-
-    Args:
-        number: How many items there are.
-        most: How many to draw at most; where there are no more items, all are taken.
-        seed: Of the draw.
+    """Draws at most ``most`` of ``number`` indices uniformly, without replacement; all where there are no more.
 
     Returns:
         (min(most, number),) int64, ascending.

@@ -85,11 +85,9 @@ def _descend(similarities: Tensor, indices: Tensor, labels: Tensor, temperature:
 
 
 def _most_votes(candidates: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the (Q,) candidate with the most votes, the smallest of equals, and its votes.
+    """Returns the (Q,) candidates with the most votes, the smallest of equals, and their votes.
 
-    Args:
-        candidates: (Q, K, P) ids, several a voter; ``PAD`` for none.
-        weights: (Q, K) of the voters.
+    ``candidates`` are (Q, K, P) ids, several a voter, ``PAD`` for none; ``weights`` are (Q, K), of the voters.
     """
     candidates = candidates.sort(dim=2).values
     again = pad(candidates.diff(dim=2) == 0, (1, 0))

@@ -114,14 +114,7 @@ def violation_counts(
 
 
 def violation_fractions(counts: Tensor, num_anchors: int) -> dict[str, float]:
-    """Turns the counts of :func:`violation_counts` into the result of :func:`hierarchy_violations`.
-
-    Args:
-        counts: (2, L + 1, L + 1) int64, of all shards together.
-        num_anchors: How many anchors they are of.
-
-    Returns:
-        As :func:`hierarchy_violations`.
+    """Turns the counts of :func:`violation_counts`, added up over all shards, into fractions.
 
     Raises:
         ValueError: If there is no triple.

@@ -25,10 +25,9 @@ from hierpretrain.functional.first_order import first_order
 def gather_rows(rows: Tensor, counts: int | Sequence[int] | None = None) -> tuple[Tensor, int]:
     """Stacks the rows of all processes, rank 0's first, and lets the gradient flow back to where they came from.
 
-    Backward adds up the gradients that all processes send to a row, and each process receives the sums for its own
-    rows. So if every process computes the same loss of the stacked rows and ``DistributedDataParallel`` averages over
-    the processes, the gradient equals the gradient of one process on all rows. (Without the sum, as is common, it would
-    be 1 / world size of that.)
+    Backward adds up the gradients that all processes send to a row. So if every process computes the same loss of the
+    stacked rows and ``DistributedDataParallel`` averages over the processes, the gradient equals the gradient of one
+    process on all rows. (Without the sum, as is common, it would be 1 / world size of that.)
 
     Args:
         rows: (m, ...) tensor; m may differ between processes, the other dimensions must not.

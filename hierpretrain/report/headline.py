@@ -69,7 +69,7 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
 
 def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
     """Says how many queries a number is of."""
-    words = _count(evaluated, "query", "queries")
+    words = count(evaluated, "query", "queries")
     if asked < number:
         words += f" drawn from {number:,}" if evaluated == asked else f" (of {asked:,} drawn from {number:,})"
     if without := asked - evaluated - several:
@@ -79,7 +79,8 @@ def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
     return words
 
 
-def _count(number: int, one: str, more: str) -> str:
+def count(number: int, one: str, more: str) -> str:
+    """Returns a number with its noun in the singular or plural."""
     return f"{number:,} {one if number == 1 else more}"
 
 
@@ -90,7 +91,7 @@ def _nmi(images: Embeddings, level: int, seed: int) -> Number:
     )
     classes = images.classes(level)
     known = (classes != PAD).nonzero()[:, 0]
-    note = _count(len(known), "image", "images")
+    note = count(len(known), "image", "images")
     if len(known) > MOST_CLUSTERED:
         note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}"
     known = known[sample_indices(len(known), MOST_CLUSTERED, seed=seed)]
@@ -104,16 +105,7 @@ def _nmi(images: Embeddings, level: int, seed: int) -> Number:
 
 
 def tree_numbers(images: Embeddings, searched: Searched | None, *, seed: int = 0) -> list[Number]:
-    """Measures all levels together.
-
-    Args:
-        images: All images.
-        searched: The queries in the gallery; ``None`` if there is no other image.
-        seed: Of samples.
-
-    Returns:
-        H-AP and the fraction of hierarchy violations; nothing without labels.
-    """
+    """Measures H-AP and the fraction of hierarchy violations, all levels together; nothing without labels."""
     if not images.taxonomy.num_levels:
         return []
     return [_h_ap(searched), _violations(images, seed)]
@@ -146,7 +138,7 @@ def _violations(images: Embeddings, seed: int) -> Number:
         note = "it takes two relatives of an image of which one is closer in the tree"
         return Number("violations", None, meaning, note, higher_is_better=False)
     number, labelled = int(found["num_anchors"]), int((images.labels != PAD).flatten(1).any(1).sum())
-    note = f"{found['num_triples']:,} triples around {_count(number, 'image', 'images')}"
+    note = f"{found['num_triples']:,} triples around {count(number, 'image', 'images')}"
     if number < labelled:
         note += f" drawn from {labelled:,}"
     return Number("violations", found["violations"], meaning, note, higher_is_better=False)

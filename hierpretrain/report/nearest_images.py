@@ -10,11 +10,7 @@ from hierpretrain.taxonomy import PAD
 
 
 def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Finds the nearest other images of each image.
-
-    Args:
-        features: (N, D) embeddings.
-        k: How many to find, at least 1; of fewer others, all are.
+    """Finds the k nearest other images of each of N images, or all of fewer others.
 
     Returns:
         (N, K) cosine similarities, the highest first, and (N, K) int64 indices, K = min(k, N - 1).

@@ -15,7 +15,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from hierpretrain.functional.sampling import sample_indices
-from hierpretrain.visualization.figure import fit_text, save_figure
+from hierpretrain.visualization.figure import TEXT, add_title, save_figure
 
 # Okabe and Ito's colours (no black or yellow), then ones picked by greatest distance in CIELAB from the others and the
 # grey, as seen with full, protanope and deuteranope vision. No twenty colours are easy to tell apart, so each line
@@ -159,9 +159,7 @@ def _tsne_figure(points: Tensor | ArrayLike, groups: Sequence[str], *, title: st
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color="#CCCCCC", linewidth=0.8)
-    if title:
-        line = fit_text(figure, title, 1340, 17)
-        figure.suptitle(line, x=0.012, ha="left", fontsize=17, color="#222222", parse_math=False)
+    add_title(figure, title, 1340, 17)
 
     area = float(np.clip(60_000 / len(xy), 14, 70))  # points^2: thousands of points must not become one blot
     entries = []
@@ -187,7 +185,7 @@ def _tsne_figure(points: Tensor | ArrayLike, groups: Sequence[str], *, title: st
         loc="outside right center",
         frameon=False,
         fontsize=12,
-        labelcolor="#222222",
+        labelcolor=TEXT,
         handletextpad=0.3,
     )
     for text, (_, _, label, _) in zip(legend.get_texts(), entries, strict=True):

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 
 from hierpretrain.apis import Classification, EmbeddingInferencer, config_dataset
-from hierpretrain.apis.branches import places
+from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.index import EmbeddingIndex
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         inferencer.embed(config_dataset(inferencer.config, args.data_root, [split])) for split in ("query", "gallery")
     )
     index = EmbeddingIndex.build(gallery, model=inferencer.name, fingerprint=inferencer.fingerprint)
-    truth = [places(query.taxonomy, row) for row in query.labels]
+    truth = [label_paths(query.taxonomy, row) for row in query.labels]
     print(f"{len(query.paths):,} queries, {len(index):,} images in the index, {args.votes} votes")
     print(f"{'threshold':>9}  {'level':<14} {'named':>6} {'right':>6}  right of the named")
     for threshold in args.thresholds:
