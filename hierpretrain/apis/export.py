@@ -42,9 +42,9 @@ FORMAT = "hierpretrain.encoder.v1"
 INPUT, OUTPUT = "images", "embeddings"
 
 MIN_COSINE = 0.9999
-"""What every embedding of an exported file must have in common with the model's, at least."""
+"""The least cosine of an embedding of an exported file and the model's."""
 MAX_DIFFERENCE = {"float32": 1e-4, "float16": 1e-2}
-"""By how much a coordinate may differ, by how the file holds its weights."""
+"""The most by which a coordinate may differ, by the type in which the file holds weights."""
 
 _LARGEST = 2**31 - 2**20  # bytes of weights: one file of protocol buffers ends at 2 GiB
 _FIRST_OPSET = 18  # that torch converts to
@@ -178,7 +178,7 @@ def export_program(
 
 
 class _Encoder(nn.Module):
-    """From pictures of 0 to 255 to unit embeddings, in single precision on the CPU."""
+    """The encoder from pictures of 0 to 255 to unit embeddings, in single precision on the CPU."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

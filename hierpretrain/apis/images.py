@@ -1,4 +1,4 @@
-"""What people give to be embedded, as one list of images with the labels that are known of them."""
+"""The images that people give to be embedded, as one list with the labels that are known of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a checked config to a runner, on one process or many, with or without a GPU."""
+"""Building the runner of a config, on one process or many, with or without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search and a classification answer."""
+"""The answers of a search and of a classification."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Classification:
-    """Where a query belongs in the tree, as far down as its neighbours agree.
+    """The nodes of a query in the tree, as far down as its neighbours agree.
 
     Attributes:
         query: The query's file.

@@ -1,4 +1,4 @@
-"""What a run writes to the terminal: lines that are short enough to be read while it goes on."""
+"""The lines that a run writes to the terminal, short enough to be read while it goes on."""
 
 from __future__ import annotations
 

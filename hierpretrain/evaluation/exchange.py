@@ -1,4 +1,4 @@
-"""What processes tell each other when they evaluate together."""
+"""The exchange between processes that evaluate together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmengine.dist import all_gather, all_gather_object, get_world_size
 from numpy.typing import NDArray
 
 Columns = dict[str, NDArray[Any]]
-"""What is known of n images, by the name of a sample's item: arrays whose first dimension is n."""
+"""Arrays whose first dimension is the number of images, by the name of a sample's item."""
 
 _Result = TypeVar("_Result")
 

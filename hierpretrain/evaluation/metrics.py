@@ -240,9 +240,7 @@ class ClusteringMetric(EmbeddingMetric):
 
 @METRICS.register_module()
 class ViolationMetric(EmbeddingMetric):
-    """How often the order of the embedding contradicts the tree.
-
-    See :func:`hierpretrain.functional.hierarchy_violations`.
+    """Hierarchy violations of the embedding; see :func:`hierpretrain.functional.hierarchy_violations`.
 
     Args:
         splits: Splits whose images are compared, all together; by default all that are evaluated.

@@ -30,7 +30,7 @@ TARGET = 0.99
 """The recall@10 that a search is widened for; measured on queries of the set, which are easier than new ones."""
 
 RECALL_QUERIES = 1000
-"""How many features at most the recall of an index is measured with."""
+"""The most features that the recall of an index is measured with."""
 
 _LINKS = 32  # a node of the graph; faiss's guidelines: more than 64 gain nothing
 _LISTS = 4  # times the root of N: faiss's guideline for up to a million vectors

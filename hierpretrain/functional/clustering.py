@@ -1,4 +1,4 @@
-"""How well k-means on the embeddings finds the classes of one level."""
+"""Clustering metrics: k-means on the embeddings against the classes of one level."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ def happier_loss(
         delta: By how much an item that is wrongly in front may be more similar before U grows linearly; at least 0.
         start: What U adds to the sigmoid for an item that is wrongly in front; 0 or 0.5 in the paper's experiments.
         offset: Value of U right behind ``delta``; 1.0 or 1.44 in the paper's experiments.
-        gather: Stacks the rows of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`. The
-            items of this process are then queries among the items of all processes, and the loss is the one of all
+        gather: Stacks the features of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`.
+            The items of this process are then queries among the items of all processes, and the loss is the one of all
             items together. ``None``: there is one process.
 
     Returns:

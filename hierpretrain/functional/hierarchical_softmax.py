@@ -15,7 +15,7 @@ from hierpretrain.taxonomy import prefix_ids
 
 
 def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Tensor, *, alpha: float) -> Tensor:
-    """Hierarchical cross entropy (HXE, section 3.1): a weighted sum over the steps from the root to the item's class.
+    """Computes the hierarchical cross entropy (HXE, section 3.1), a weighted sum over the steps down to the class.
 
     The loss of an item is::
 
@@ -88,7 +88,7 @@ def soft_labels(distances: Tensor, *, beta: float, max_distance: float | None = 
 
 
 def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy against soft labels; less their entropy, a constant, it is the Kullback-Leibler divergence.
+    """Computes cross entropy against soft labels: the Kullback-Leibler divergence, but for a constant.
 
     Args:
         logits: (N, C) logits of the classes.

@@ -154,7 +154,7 @@ def _empty_answers(num_queries: int, k: int) -> _Answers:
 
 
 class _Entries(NamedTuple):
-    """What is compared: an entry for each group of each vector, all entries of a group together."""
+    """The entries that are compared: one for each group of each vector, all entries of a group together."""
 
     indices: Tensor  # (M,)
     groups: Tensor  # (M,) ascending
@@ -274,7 +274,7 @@ def _vectors(index: Any, indices: Tensor) -> Tensor:
 
 
 class _Options(NamedTuple):
-    """How faiss searches: in an index itself or in what a graph stores, and with which parameters."""
+    """The index in which faiss searches, the one itself or what a graph stores, and the parameters of the search."""
 
     searched: Any
     parameters: Any

@@ -60,7 +60,7 @@ def level_triplet_loss(
     margin: str | Margin = "quadratic",
     reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
-    """Triplet loss with squared Euclidean distances and a margin that depends on the triplet's level.
+    """Computes the triplet loss with squared Euclidean distances and a margin that depends on the triplet's level.
 
     A triplet costs ``max(0, |f_a - f_p|^2 - |f_a - f_n|^2 + alpha(h))``: paper B, equation 1, with the margin of
     equation 2 by default. Between unit vectors squared distances are at most 4, so that none of their triplets

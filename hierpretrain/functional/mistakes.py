@@ -1,4 +1,4 @@
-"""How bad the mistakes of a classifier are: metrics on the distances between classes in the label tree."""
+"""The severity of a classifier's mistakes, by the distances between classes in the label tree."""
 
 from __future__ import annotations
 

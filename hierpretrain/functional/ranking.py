@@ -1,4 +1,4 @@
-"""Where the relevant items stand in each query's ranking of a gallery, sorting no more of it than is needed."""
+"""The ranks of the relevant items in each query's ranking of a gallery, of which no more is sorted than needed."""
 
 from __future__ import annotations
 

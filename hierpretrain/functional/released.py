@@ -25,7 +25,7 @@ def released_hmlc_loss(
     loss_type: LossType = "hmce",
     level_weights: Literal["exp", "pow2"] = "exp",
 ) -> Tensor:
-    """The loss that the authors of *Use All The Labels* released (``HMLC``), with what sets it apart from their paper.
+    """Computes the loss that the authors of *Use All The Labels* released (``HMLC``), unlike their paper's.
 
     It is the weighted sum of :func:`released_level_losses`, divided by the number of label columns, the image's own
     among them. The k-th level from the finest weighs e^(1/k) or 2^(1/k).

@@ -1,4 +1,4 @@
-"""How often the order of the embeddings contradicts the label tree."""
+"""Hierarchy violations: triples of items whose similarities contradict the label tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that the models need to know of other processes.
+"""The exchange of the models with other processes.
 
 A loss over pairs compares the m rows of a process with the M rows of all processes. So a process holds the M x D rows
 once, and their gradient once while backward runs (twice for a moment where processes have different numbers of rows,

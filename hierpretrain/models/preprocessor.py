@@ -1,4 +1,4 @@
-"""From collated uint8 images, of one view or several, to one normalised batch."""
+"""The preprocessor: collated uint8 images, of one view or several, become one normalised batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of the tree each image of a report hangs on."""
+"""The nodes of the tree that the images of a report hang on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each image lies on the map."""
+"""The positions of images on the map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the script of the page reads: plain values and packed arrays, ready for JSON."""
+"""The data that the script of the page reads: plain values and packed arrays, ready for JSON."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from hierpretrain.functional.search import nearest
 from hierpretrain.taxonomy import PAD, paired_depth
 
 MOST_PAIRS = 10**8
-"""Of queries and gallery items that are compared: 10,000 images are all queries, of 50,000 only 2,000 are."""
+"""The most pairs of query and gallery item: 10,000 images are all queries, of 50,000 only 2,000 are."""
 
 _SCORES = ("recall@1", "map@r", "map", "num_relevant", "first_rank")  # that the report has
 

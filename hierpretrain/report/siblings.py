@@ -1,4 +1,4 @@
-"""Which children of a node the embedding takes for one another."""
+"""The confusion between the children of a node in the embedding."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hierpretrain.report.nearest_images import nearest_inside
 from hierpretrain.taxonomy import PAD
 
 MOST_CHILDREN = 30
-"""Of a node with more children than this, the most confused ones are shown."""
+"""The most children of a node that are shown; of more, the most confused ones."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """What the nearest neighbours inside one node say of its children.
+    """The confusion between the children of one node, by the nearest neighbours inside it.
 
     Attributes:
         level: The parent's level; 0 for the root.

@@ -1,4 +1,4 @@
-"""How well each node of the tree holds together in the embedding."""
+"""The quality of each node of the tree in the embedding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hierpretrain.taxonomy import PAD
 
 @dataclass(frozen=True)
 class LevelQuality:
-    """What the nearest neighbours say of the n nodes of a level.
+    """The quality of the n nodes of a level, by the nearest neighbours of their images.
 
     Attributes:
         num_images: (n,) images on the node or below it.

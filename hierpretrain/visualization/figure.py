@@ -1,4 +1,4 @@
-"""What the pictures share: text that fits a width, and PNG files that are written whole or not at all.
+"""The common parts of pictures: text that fits a width, and PNG files that are written whole or not at all.
 
 Figures are plain ``matplotlib.figure.Figure`` objects that Agg draws: no pyplot, no window, no state between calls.
 """
