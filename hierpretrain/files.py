@@ -1,11 +1,14 @@
 """Files and folders that are whole whenever they are there, and the files that come with the package."""
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SHIPPED = Path(__file__).with_name(".mim")
 """What comes with the package beside its code, where OpenMMLab looks for it: ``configs``, ``tools``,
@@ -27,6 +30,17 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Writes data as JSON, whole or not at all; in ASCII, since the name of a file may be no text at all."""
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -59,8 +73,8 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
 
     Args:
         path: The folder to write; missing folders above it are made.
-        replace: Whether the new folder replaces one that is there. Otherwise the one that is there stays, so that of
-            several processes that write the same the first one's folder does.
+        replace: Whether the new folder replaces one that is there. Otherwise that one stays: of several processes that
+            write the same folder, the first wins.
 
     Yields:
         An empty folder, to write the files to.
@@ -133,13 +147,13 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     Example:
         >>> check_writable(f"{__file__}/results.json")
         Traceback (most recent call last):
-        ValueError: .../files.py/results.json cannot be written: .../files.py is a file; give another place
+        ValueError: .../files.py/results.json cannot be written: .../files.py is a file; give another path
     """
     above = Path(path).absolute().parent
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         why = "is not yours to write to" if above.is_dir() else "is a file"
-        raise ValueError(f"{path} cannot be written: {above} {why}; give another place")
+        raise ValueError(f"{path} cannot be written: {above} {why}; give another path")
     if not folder and Path(path).is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file")

@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ PAD = -1
 
 LabelPath = Sequence[str]
 """Names from below the root down to an item's node."""
-
-ItemsAndPaths: TypeAlias = tuple[Tensor, Tensor]  # (n,) indices of items, and (n, L) a path of each
 
 _FORMAT = "hierpretrain.taxonomy.v1"
 
@@ -213,7 +211,7 @@ class Taxonomy:
             >>> tree.lca_heights(labels, labels).tolist()
             [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
         """
-        a, b = self._check_own(a), self._check_own(b)
+        a, b = self.check_own(a), self.check_own(b)
         levels = range(1, self.num_levels + 1)
         nodes = [pad(self.node_labels(level), (0, self.num_levels - level), value=PAD) for level in levels]
         return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
@@ -221,24 +219,33 @@ class Taxonomy:
     def _parents(self, level: int) -> Tensor:
         return torch.tensor([parent for _, parent in self._nodes[level - 1]], dtype=torch.int64)
 
-    def _check_own(self, labels: Tensor) -> Tensor:
-        """Returns (N, L) labels on the CPU; raises unless every row is a path of this tree."""
-        check_labels(labels)
-        if labels.shape[1] != self.num_levels:
+    def check_own(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
+        """Returns labels on the CPU, after checking that every row is a path of this tree.
+
+        Args:
+            labels: (N, L) labels, or (N, P, L) labels if ``several_paths``.
+            several_paths: Whether items may have several paths each.
+
+        Raises:
+            ValueError: If labels are malformed or a row is no path of this tree.
+        """
+        check_labels(labels, several_paths=several_paths)
+        if labels.shape[-1] != self.num_levels:
             raise ValueError(
-                f"label rows of this taxonomy have {self.num_levels} entries; these have {labels.shape[1]}"
+                f"label rows of this taxonomy have {self.num_levels} entries; these have {labels.shape[-1]}"
             )
         labels = labels.detach().cpu().long()
-        wrong = torch.zeros(len(labels), dtype=torch.bool)
-        above = torch.full((len(labels),), PAD)
-        for level, column in enumerate(labels.unbind(1), start=1):
+        rows = labels.flatten(0, -2)
+        wrong = torch.zeros(len(rows), dtype=torch.bool)
+        above = torch.full((len(rows),), PAD)
+        for level, column in enumerate(rows.unbind(1), start=1):
             parents = self._parents(level)
             known = (column != PAD) & (column < len(parents))
             wrong |= (column != PAD) & ~known
             wrong[known] |= parents[column[known]] != above[known]
             above = column
         if wrong.any():
-            self.decode(labels[int(wrong.nonzero()[0])])  # raises, with what is wrong
+            self.decode(rows[int(wrong.nonzero()[0])])  # raises, with what is wrong
         return labels
 
     def _node(self, level: int | str, node: int) -> tuple[str, int]:
@@ -503,46 +510,21 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
         [[3, 1], [0, 2]]
     """
     _check_pair(a, b)
-    return shared_depth_of_paths(by_path(a), by_path(b), torch.int64)
-
-
-def shared_depth_of_paths(a: list[ItemsAndPaths], b: list[ItemsAndPaths], dtype: torch.dtype) -> Tensor:
-    """Computes :func:`shared_depth` of labels that are checked and grouped by path already, to be called many times.
-
-    Args:
-        a: The paths of N items, as :func:`by_path` returns them.
-        b: The paths of M items, with as many levels.
-        dtype: The type of the result; a small one saves memory.
-
-    Returns:
-        (N, M) in 0..L. It takes the memory of some masks besides.
-
-    Example:
-        >>> both = by_path(torch.tensor([[[0, 0], [1, 1]], [[1, 2], [PAD, PAD]]]))
-        >>> shared_depth_of_paths(both, both, torch.int16).tolist()
-        [[2, 1], [1, 2]]
-    """
-    shared = _shared(a[0][1], b[0][1], dtype)
-    for i, (items_of_a, left) in enumerate(a):
-        for j, (items_of_b, right) in enumerate(b):
+    paths_of_a, paths_of_b = _by_path(a), _by_path(b)
+    shared = _shared(paths_of_a[0][1], paths_of_b[0][1])
+    for i, (items_of_a, left) in enumerate(paths_of_a):
+        for j, (items_of_b, right) in enumerate(paths_of_b):
             if i + j:  # the first paths are in `shared` already
                 pairs = items_of_a[:, None], items_of_b
-                shared[pairs] = torch.maximum(shared[pairs], _shared(left, right, dtype))
+                shared[pairs] = torch.maximum(shared[pairs], _shared(left, right))
     return shared
 
 
-def by_path(labels: Tensor) -> list[ItemsAndPaths]:
+def _by_path(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Groups labels by path: the first path of all items, then the second path of the items that have one, and so on.
-
-    Args:
-        labels: (N, L) or (N, P, L) labels.
 
     Returns:
         For each group, the (n,) indices of the items and their (n, L) paths.
-
-    Example:
-        >>> [(items.tolist(), paths.tolist()) for items, paths in by_path(torch.tensor([[[0], [PAD]], [[0], [1]]]))]
-        [([0, 1], [[0], [0]]), ([1], [[1]])]
     """
     if labels.ndim == 2:
         return [(torch.arange(len(labels), device=labels.device), labels)]
@@ -561,9 +543,9 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"both label matrices must have the same levels; they have {a.shape[-1]} and {b.shape[-1]}")
 
 
-def _shared(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+def _shared(a: Tensor, b: Tensor) -> Tensor:
     """Returns the shared depth of all pairs of (N, L) and (M, L) paths."""
-    shared = torch.zeros(len(a), len(b), dtype=dtype, device=a.device)
+    shared = torch.zeros(len(a), len(b), dtype=torch.int64, device=a.device)
     alive = torch.ones(len(a), len(b), dtype=torch.bool, device=a.device)
     for left, right in zip(a.unbind(1), b.unbind(1), strict=True):
         alive &= (left[:, None] == right[None, :]) & (left != PAD)[:, None]

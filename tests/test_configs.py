@@ -215,10 +215,7 @@ def test_inheritance_overrides_as_usual(tmp_path):
         ("custom_hook", "did you mean 'custom_hooks'"),
         ("optim_wraper", "did you mean 'optim_wrapper'"),
         ("train_dataloder", "did you mean 'train_dataloader'"),
-        (
-            "qqq",
-            "unknown key 'qqq'; correct it. A value of the config's own must have a name that begins with an under",
-        ),
+        ("qqq", "unknown key 'qqq'; correct it. A value of the config's own must have a name that begins with"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_name(key, guess):

@@ -137,7 +137,7 @@ def test_a_path_is_checked_before_the_work(tmp_path, monkeypatch):
     for place in ("new", "new/deep/er", "file"):
         check_writable(tmp_path / place)
     for place in ("file/x", "file/x/y"):
-        with pytest.raises(ValueError, match=f"{place} cannot be written: .*/file is a file; give another place"):
+        with pytest.raises(ValueError, match=f"{place} cannot be written: .*/file is a file; give another path"):
             check_writable(tmp_path / place, folder=True)
     check_writable(tmp_path, folder=True)
     with pytest.raises(ValueError, match="cannot be written: it is a folder; give the name of a file"):

@@ -1,4 +1,4 @@
-"""What commands and other programs call: from a config to a run."""
+"""The functions behind the commands: configs, runs, trained models, indexes and exports."""
 
 from hierpretrain.apis.command import read_command, read_level
 from hierpretrain.apis.config import check_config, find_config, list_configs, load_config, nearest_names

@@ -13,7 +13,7 @@ from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
 
 
 def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
-    """Returns the label row of the node that a branch hangs from.
+    """Returns the labels of the node that a branch hangs from.
 
     Args:
         taxonomy: The tree.
@@ -72,14 +72,7 @@ def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> s
 
 
 def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
-    """Returns which label rows are of a node or below it.
-
-    Args:
-        labels: (N, L) or (N, P, L) labels.
-        branch: (1, L), the node's own row.
-
-    Returns:
-        (N, 1) or (N, P) bool.
+    """Returns which paths, (N, 1) or (N, P) bool, of (N, L) or (N, P, L) labels lead to a node, (1, L), or below it.
 
     Example:
         >>> import torch
@@ -90,11 +83,7 @@ def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
 
 
 def label_paths(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:
-    """Returns the names on the label paths of one image.
-
-    Args:
-        taxonomy: The tree.
-        labels: The image's (L,) labels, or its (P, L) labels where it hangs at several nodes.
+    """Returns the names on the label paths of one image, from its (L,) labels, or (P, L) for several paths.
 
     Example:
         >>> tree = Taxonomy([("animal", "cat"), ("toy",)], ("kingdom", "kind"))

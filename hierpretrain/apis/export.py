@@ -32,7 +32,7 @@ import hierpretrain
 from hierpretrain.apis.images import Images, gather_images, read_picture
 from hierpretrain.apis.pipeline_steps import describe_steps
 from hierpretrain.datasets import UnreadableImage
-from hierpretrain.files import write_whole
+from hierpretrain.files import write_json, write_whole
 from hierpretrain.models import HierarchicalContrastive
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ FORMAT = "hierpretrain.encoder.v1"
 INPUT, OUTPUT = "images", "embeddings"
 
 MIN_COSINE = 0.9999
-"""What every embedding of an exported file must have in common with the model's, at least."""
+"""The least cosine of an embedding of an exported file and the model's."""
 MAX_DIFFERENCE = {"float32": 1e-4, "float16": 1e-2}
-"""By how much a coordinate may differ, by how the file holds its weights."""
+"""The most by which a coordinate may differ, by the type in which the file holds weights."""
 
 _LARGEST = 2**31 - 2**20  # bytes of weights: one file of protocol buffers ends at 2 GiB
 _FIRST_OPSET = 18  # that torch converts to
@@ -173,12 +173,12 @@ def export_program(
     about = _about(inferencer, example, encoder, dynamic_size, "float32")
     loaded = torch.export.load(io.BytesIO(_saved(program, {}))).module()
     about["checked"] = _compare(loaded, inferencer, encoder, example, about, images, dynamic_size, log)
-    _write(path, _saved(program, {"description.json": _as_json(about)}), about, log)
+    _write(path, _saved(program, {"description.json": json.dumps(about, indent=1)}), about, log)
     return about
 
 
 class _Encoder(nn.Module):
-    """From pictures of 0 to 255 to unit embeddings, in single precision on the CPU."""
+    """The encoder from pictures of 0 to 255 to unit embeddings, in single precision on the CPU."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -433,11 +433,7 @@ def _saved(program: ExportedProgram, extra_files: dict[str, Any]) -> bytes:
     return data.getvalue()
 
 
-def _as_json(about: dict[str, Any]) -> str:
-    return json.dumps(about, indent=1) + "\n"
-
-
 def _write(path: Path, data: bytes, about: dict[str, Any], log: Callable[[str], None]) -> None:
     write_whole(path, data)
-    write_whole(path.with_suffix(".json"), _as_json(about).encode())
+    write_json(path.with_suffix(".json"), about)
     log(f"wrote {path} ({len(data) / 2**20:.1f} MiB) and {path.with_suffix('.json').name}")

@@ -1,4 +1,4 @@
-"""What people give to be embedded, as one list of images with the labels that are known of them."""
+"""The images that people give to be embedded, as one list with the labels that are known of them."""
 
 from __future__ import annotations
 
@@ -118,13 +118,8 @@ def config_dataset(
 def read_picture(source: Picture, min_side: int | None = None, *, name: str = "of Pillow's") -> Image.Image:
     """Returns an image, wherever it comes from, as an upright picture of mode RGB.
 
-    Args:
-        source: The image.
-        min_side: See :func:`~hierpretrain.datasets.loading.open_rgb`.
-        name: What a message shall call a picture of Pillow's.
-
-    Raises:
-        UnreadableImage: If it cannot be read; see :func:`~hierpretrain.datasets.loading.open_rgb`.
+    ``name`` is what a message shall call a picture of Pillow's; ``min_side`` is as for
+    :func:`~hierpretrain.datasets.loading.open_rgb`, and so are the errors, :class:`UnreadableImage`.
     """
     if isinstance(source, np.ndarray):
         return Image.fromarray(source).convert("RGB")

@@ -13,19 +13,20 @@ from torch.nn.functional import pad
 from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.index_files import read_index, write_index
 from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import (
+    RECALL_QUERIES,
     TARGET,
     build_index,
     kind_of,
-    recall_queries,
     search_parameters,
     set_search_parameters,
     tune,
 )
-from hierpretrain.functional.index_search import search_groups, search_rows
+from hierpretrain.functional.index_search import search_groups, search_vectors
 from hierpretrain.functional.tree_knn import tree_knn
-from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, depth, paired_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 _RECALL = "recall@10"
 _ROUNDING = 1e-9  # of a confidence
@@ -76,10 +77,10 @@ class EmbeddingIndex:
         skipped: Mapping[str, str],
     ) -> None:
         self.kind, self.half = kind_of(index)
-        _check_rows(taxonomy, labels)
+        taxonomy.check_own(labels, several_paths=True)
         if not len(labels) == len(paths) == index.ntotal:
             raise ValueError(
-                f"an index needs as many labels and paths as rows; there are {len(labels)}, {len(paths)} and "
+                f"an index needs as many labels and paths as embeddings; there are {len(labels)}, {len(paths)} and "
                 f"{index.ntotal}"
             )
         self._index = index
@@ -117,7 +118,7 @@ class EmbeddingIndex:
         many it finds is logged: of up to 1,000 images of the set, each searched for among the others.
 
         Args:
-            images: The images; their rows need not have length 1.
+            images: The images; their embeddings need not have length 1.
             model: The name of the model that embedded them.
             fingerprint: What tells it from all other models.
             kind: ``'flat'`` is exact; ``'hnsw'`` and ``'ivf'`` are quick for many images; ``'auto'`` chooses by their
@@ -133,7 +134,7 @@ class EmbeddingIndex:
         recall = {}
         if kind_of(index)[0] != "flat" and len(images.features) > 1:
             recall[_RECALL] = found = tune(index, images.features, seed=seed)
-            queries = len(recall_queries(len(images.features), seed=seed))
+            queries = min(len(images.features), RECALL_QUERIES)
             how = "".join(f", {name} {value}" for name, value in search_parameters(index).items())
             log(f"{_RECALL} against exact search: {found:.3f} ({queries:,} queries{how})")
             if found < TARGET:
@@ -264,22 +265,22 @@ class EmbeddingIndex:
         inside = None if branch is None else in_branch(self.labels, branch)  # (N, P)
         if number is None:
             within = None if inside is None else inside.any(1)
-            scores, rows = search_rows(self._index, query.features, k, within=within)
-            nodes = rows
+            scores, indices = search_vectors(self._index, query.features, k, within=within)
+            nodes = indices
         else:
             groups = self.labels[..., number - 1].view(len(self), -1)
             groups = groups if inside is None else groups.masked_fill(~inside, PAD)
-            every_row = branch is not None
-            scores, rows, nodes = search_groups(self._index, query.features, k, groups, every_row=every_row)
-        names = functools.cache(lambda row: label_paths(self.taxonomy, self.labels[row]))
-        node_rows = self._rows_of_nodes(number)
-        node_names = functools.cache(lambda node: self.taxonomy.decode(node_rows[node]) if number else ())
+            exact = branch is not None
+            scores, indices, nodes = search_groups(self._index, query.features, k, groups, exact=exact)
+        names = functools.cache(lambda index: label_paths(self.taxonomy, self.labels[index]))
+        node_labels = self._node_labels(number)
+        node_names = functools.cache(lambda node: self.taxonomy.decode(node_labels[node]) if number else ())
         results = []
         scores = scores.clamp(-1, 1)  # rounding, of float16 above all, may lead out of it
-        for path, *found in zip(query.paths, scores.tolist(), rows.tolist(), nodes.tolist(), strict=True):
+        for path, *found in zip(query.paths, scores.tolist(), indices.tolist(), nodes.tolist(), strict=True):
             neighbours = [
-                Neighbour(self.paths[row], score, names(row), node_names(node))
-                for score, row, node in zip(*found, strict=True)
+                Neighbour(self.paths[index], score, names(index), node_names(node))
+                for score, index, node in zip(*found, strict=True)
             ]
             results.append(SearchResult(path, tuple(neighbours)))
         return results
@@ -290,13 +291,12 @@ class EmbeddingIndex:
         """Raises unless :meth:`search` can answer; to be called before queries are embedded, not after it.
 
         Returns:
-            The number of the level, and the (1, L) label row of the branch.
+            The number of the level, and the (1, L) labels of the branch.
 
         Raises:
             ValueError: As :meth:`search`, but for the embeddings.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1; it is {k}")
+        check_at_least_1(k=k)
         if level is not None and not self.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else self.taxonomy.level(level)
@@ -315,7 +315,7 @@ class EmbeddingIndex:
             k: How many labelled images vote, from 1; all where there are fewer. Where classes have fewer images than
                 that, the others that vote make the deepest names look less sure than they are.
             temperature: Above 0; a small one leaves the vote to the nearest.
-            threshold: The share of the votes, above 0 and up to 1, that a node needs to be accepted.
+            threshold: The fraction of the votes, above 0 and up to 1, that a node needs to be accepted.
 
         Returns:
             One answer a query, in their order.
@@ -326,16 +326,16 @@ class EmbeddingIndex:
         """
         labelled = self.check_classify(k, threshold)
         within = None if labelled.all() else labelled
-        scores, rows = search_rows(self._index, query.features, k, within=within)
-        nodes, confidences = tree_knn(scores, rows, self.labels, temperature=temperature)
+        scores, indices = search_vectors(self._index, query.features, k, within=within)
+        nodes, confidences = tree_knn(scores, indices, self.labels, temperature=temperature)
         accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
         answers = []
-        for path, number, on_path, shares in zip(
+        for path, number, on_path, sure in zip(
             query.paths, accepted, nodes.tolist(), confidences.tolist(), strict=True
         ):
             names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
-            refused = (names[number], shares[number]) if number < len(names) else None
-            answers.append(Classification(path, tuple(names[:number]), tuple(shares[:number]), refused))
+            refused = (names[number], sure[number]) if number < len(names) else None
+            answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
         return answers
 
     def check_classify(self, k: int = 20, threshold: float = 0.5) -> Tensor:
@@ -350,7 +350,7 @@ class EmbeddingIndex:
         if k < 1:
             raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
         if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be above 0 and up to 1, a share of the votes; it is {threshold}")
+            raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}")
         labelled = depth(self.labels) > 0
         if not labelled.any():
             raise ValueError(
@@ -359,25 +359,8 @@ class EmbeddingIndex:
             )
         return labelled
 
-    def _rows_of_nodes(self, level: int | None) -> Tensor:
-        """Returns the (num_nodes, L) label rows of the nodes of a level; none for no level."""
+    def _node_labels(self, level: int | None) -> Tensor:
+        """Returns the (num_nodes, L) labels of the nodes of a level; none for no level."""
         if level is None:
             return self.labels[:0]
         return pad(self.taxonomy.node_labels(level), (0, self.taxonomy.num_levels - level), value=PAD)
-
-
-def _check_rows(taxonomy: Taxonomy, labels: Tensor) -> None:
-    """Raises a ValueError unless every label row is a path of the tree."""
-    check_labels(labels, several_paths=True)
-    width = taxonomy.num_levels
-    if labels.shape[-1] != width:
-        raise ValueError(f"label rows of this taxonomy have {width} entries; these have {labels.shape[-1]}")
-    rows = labels.flatten(0, -2)
-    depths = depth(rows)
-    for level in range(1, width + 1):
-        some = rows[depths == level]
-        nodes = taxonomy.node_labels(level)
-        known = nodes[some[:, level - 1].clamp(max=len(nodes) - 1)]
-        known = pad(known, (0, width - level), value=PAD)
-        if (wrong := paired_depth(some, known) < level).any():
-            taxonomy.decode(some[int(wrong.nonzero()[0])])  # says what is wrong with it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import shlex
@@ -16,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.files import check_writable, whole_folder, write_whole
+from hierpretrain.files import check_writable, sha256, whole_folder, write_json
 from hierpretrain.functional.approximate import check_stored, make_reconstructible
 from hierpretrain.taxonomy import Taxonomy
 
 _FORMAT = "hierpretrain.index.v1"
-_ABOUT, _ROWS, _LABELS, _FILES = "index.json", "index.faiss", "labels.npy", "files.json"
+_ABOUT, _VECTORS, _LABELS, _FILES = "index.json", "index.faiss", "labels.npy", "files.json"
 _TAXONOMY, _SKIPPED = "taxonomy.json", "skipped.json"
-_OURS = {_ABOUT, _ROWS, _LABELS, _FILES, _TAXONOMY, _SKIPPED}
+_OURS = {_ABOUT, _VECTORS, _LABELS, _FILES, _TAXONOMY, _SKIPPED}
 _TYPES = {  # of what index.json says
     "model": str,
     "fingerprint": str,
@@ -79,7 +78,7 @@ def write_index(
 
     Args:
         folder: The folder; see :func:`check_target`.
-        index: The index of faiss.
+        index: The index of faiss, of N embeddings.
         about: What ``index.json`` shall say: model, fingerprint, kind, half, recall, search.
         taxonomy: The tree of the labels.
         labels: (N, L) or (N, P, L) labels.
@@ -94,14 +93,14 @@ def write_index(
     root = os.path.commonprefix(list(paths))  # noqa: RUF071  # up to the last slash below: paths come back as they are
     root = root[: root.rfind("/") + 1]
     with whole_folder(folder, replace=True) as new:
-        _write_rows(new / _ROWS, index)
+        _write_faiss(new / _VECTORS, index)
         np.save(new / _LABELS, labels.numpy(), allow_pickle=False)
         taxonomy.save(new / _TAXONOMY)
-        _write_json(new / _FILES, [path[len(root) :] for path in paths])
+        write_json(new / _FILES, [path[len(root) :] for path in paths])
         if skipped:
-            _write_json(new / _SKIPPED, dict(skipped))
-        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": _digest(new / _ROWS)}
-        _write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
+            write_json(new / _SKIPPED, dict(skipped))
+        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": sha256(new / _VECTORS)}
+        write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
 
 
 def read_index(
@@ -134,7 +133,7 @@ def read_index(
             raise ValueError(
                 f"{folder / _ABOUT} must have {name!r}, of type {kind.__name__}; it has {about.get(name)!r}; {_REMEDY}"
             )
-    if wrong := [share for share in about["recall"].values() if type(share) is not float]:
+    if wrong := [recall for recall in about["recall"].values() if type(recall) is not float]:
         raise ValueError(f"{folder / _ABOUT} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
     files = _read_json(folder / _FILES, list)
     skipped = _read_json(folder / _SKIPPED, dict) if (folder / _SKIPPED).exists() else {}
@@ -145,41 +144,41 @@ def read_index(
         taxonomy = Taxonomy.from_dict(_read_json(folder / _TAXONOMY, dict))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / _TAXONOMY} holds no label tree: {error}; {_REMEDY}") from error
-    labels, rows = _read_labels(folder / _LABELS), _read_rows(folder / _ROWS, about["sha256"])
-    counts = {_ABOUT: about["count"], _FILES: len(files), _LABELS: len(labels), _ROWS: rows.ntotal}
+    labels, index = _read_labels(folder / _LABELS), _read_faiss(folder / _VECTORS, about["sha256"])
+    counts = {_ABOUT: about["count"], _FILES: len(files), _LABELS: len(labels), _VECTORS: index.ntotal}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} of {count}" for name, count in counts.items())
         raise ValueError(f"the files of {folder} must be of equally many images; they are {listed}; {_REMEDY}")
-    if rows.d != about["width"]:
+    if index.d != about["width"]:
         raise ValueError(
-            f"{folder / _ROWS} must have rows of {about['width']} numbers, as {_ABOUT} says; they have {rows.d}; "
-            f"{_REMEDY}"
+            f"{folder / _VECTORS} must have vectors of {about['width']} numbers, as {_ABOUT} says; they have "
+            f"{index.d}; {_REMEDY}"
         )
-    return about, rows, taxonomy, labels, [about["root"] + file for file in files], skipped
+    return about, index, taxonomy, labels, [about["root"] + file for file in files], skipped
 
 
-def _write_rows(path: Path, rows: Any) -> None:
+def _write_faiss(path: Path, index: Any) -> None:
     try:
-        faiss.write_index(rows, str(path))
+        faiss.write_index(index, str(path))
     except RuntimeError as error:  # faiss has no other for a full disk
         raise OSError(f"{path} cannot be written: {error}") from error
 
 
-def _read_rows(path: Path, digest: str) -> Any:
+def _read_faiss(path: Path, digest: str) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing; {_REMEDY}")
-    if _digest(path) != digest:  # faiss would follow the links of a damaged graph out of its memory
-        raise ValueError(f"{path} is damaged or of another index: its SHA-256 is not that in {_ABOUT}; {_REMEDY}")
+    if sha256(path) != digest:  # faiss would follow the links of a damaged graph out of its memory
+        raise ValueError(f"{path} is damaged or of another index: {_ABOUT} has another SHA-256; {_REMEDY}")
     try:
-        rows = faiss.read_index(str(path))
-        make_reconstructible(rows)
+        index = faiss.read_index(str(path))
+        make_reconstructible(index)
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is no index of faiss: {error}; {_REMEDY}") from error
     try:
-        check_stored(rows)
+        check_stored(index)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
-    return rows
+    return index
 
 
 def _read_labels(path: Path) -> Tensor:
@@ -195,10 +194,6 @@ def _read_labels(path: Path) -> Tensor:
     return torch.from_numpy(labels)
 
 
-def _write_json(path: Path, data: Any) -> None:
-    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())  # all in ASCII: a name may be no text at all
-
-
 def _read_json(path: Path, kind: type) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing; {_REMEDY}")
@@ -209,8 +204,3 @@ def _read_json(path: Path, kind: type) -> Any:
     if not isinstance(data, kind):
         raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(data).__name__}; {_REMEDY}")
     return data
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

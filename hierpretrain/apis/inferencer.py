@@ -31,6 +31,7 @@ from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.launch import check_checkpoint
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.datasets.loading import PackInputs
 from hierpretrain.engine.fingerprint import encoder_fingerprint
@@ -98,8 +99,7 @@ class EmbeddingInferencer:
         on_error: str = "error",
         progress: bool = True,
     ) -> None:
-        if on_error not in ("error", "skip"):
-            raise ValueError(f"on_error must be 'error' or 'skip'; it is {on_error!r}")
+        check_one_of("on_error", on_error, ("error", "skip"))
         if batch_size < 1 or num_workers < 0:
             raise ValueError(
                 f"batch_size must be at least 1 and num_workers at least 0; they are {batch_size} and {num_workers}"
@@ -116,9 +116,10 @@ class EmbeddingInferencer:
         self.min_side, self.pipeline = _pipeline(self.config)
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
-        parts = ["backbone", "neck", *(["projection"] if self.module.embedding == "projection" else [])]
         about = (self.pipeline, self.min_side, self.module.embedding)
-        self.fingerprint = encoder_fingerprint(self.module, parts, _effective(self.config.model), *about)
+        self.fingerprint = encoder_fingerprint(
+            self.module, self.module.encoder_parts, _effective(self.config.model), *about
+        )
         self.index: EmbeddingIndex | None = None
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
@@ -146,10 +147,10 @@ class EmbeddingInferencer:
                 finite.
         """
         found = gather_images(images)
-        features, rows, skipped = [], [], {}
+        features, indices, skipped = [], [], {}
         for batch in self._batches(found):
-            read = [(row, picture) for row, picture in batch if isinstance(picture, Tensor)]
-            skipped.update({found.paths[row]: reason for row, reason in batch if isinstance(reason, str)})
+            read = [(index, picture) for index, picture in batch if isinstance(picture, Tensor)]
+            skipped.update({found.paths[index]: reason for index, reason in batch if isinstance(reason, str)})
             if skipped and self.on_error == "error":
                 reason = next(iter(skipped.values()))
                 raise UnreadableImage(
@@ -157,23 +158,23 @@ class EmbeddingInferencer:
                 )
             if read:
                 features.append(self._embed_batch([picture for _, picture in read]))
-                rows += [row for row, _ in read]
-        if not rows:
+                indices += [index for index, _ in read]
+        if not indices:
             raise UnreadableImage(
                 f"none of the {len(found.paths)} images can be read; the first: {next(iter(skipped.values()))}"
             )
         embedded = torch.cat(features)
         if not (finite := embedded.isfinite().all(1)).all():
             raise ValueError(
-                f"the embedding of {found.paths[rows[int((~finite).nonzero()[0])]]} is not finite: the weights of "
+                f"the embedding of {found.paths[indices[int((~finite).nonzero()[0])]]} is not finite: the weights of "
                 f"{self.name} come from a training that diverged, or the image is not finite"
             )
         return Embeddings(
             features=embedded,
-            labels=found.labels[rows],
-            extra_labels=found.extra_labels[rows],
-            splits=[found.splits[row] for row in rows],
-            paths=[found.paths[row] for row in rows],
+            labels=found.labels[indices],
+            extra_labels=found.extra_labels[indices],
+            splits=[found.splits[index] for index in indices],
+            paths=[found.paths[index] for index in indices],
             taxonomy=found.taxonomy,
             extra_names=tuple(found.extra_names),
             extra_values=found.extra_values,
@@ -274,7 +275,7 @@ class EmbeddingInferencer:
             ) from error
 
     def _batches(self, images: ImageSet) -> Iterator[list[tuple[int, Tensor | str]]]:
-        """Yields lists of (row, what the pipeline made of it, or why it cannot be read)."""
+        """Yields lists of (index, what the pipeline made of the image or why it cannot be read)."""
         loader = DataLoader(
             _Pictures(images, self.min_side, self.pipeline),
             batch_size=self.batch_size,
@@ -299,12 +300,12 @@ class _Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.images.paths)
 
-    def __getitem__(self, row: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         try:
-            picture = read_picture(self.images.sources[row], self.min_side, name=self.images.paths[row])
-            return row, self.pipeline(picture)
+            picture = read_picture(self.images.sources[index], self.min_side, name=self.images.paths[index])
+            return index, self.pipeline(picture)
         except UnreadableImage as error:
-            return row, str(error)
+            return index, str(error)
 
 
 class _Pipeline:
@@ -390,10 +391,9 @@ def _warnings_only() -> Iterator[None]:
 
 
 def _effective(value: Any) -> Any:
-    """Returns what of a config an embedding depends on, in one form, however the config was written and read."""
+    """Returns what of a config an embedding depends on."""
     if isinstance(value, Mapping):
-        effective = {key: _effective(value[key]) for key in sorted(value, key=str) if key not in _WITHOUT_EFFECT}
-        return effective | ({"type": type_name(value["type"])} if "type" in value else {})
+        return {key: _effective(item) for key, item in value.items() if key not in _WITHOUT_EFFECT}
     return [_effective(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -453,5 +453,5 @@ def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
             module.init_weights()
     for part in module.modules():
         if hasattr(part, "init_cfg"):
-            part.init_cfg = None  # its weights are made: where from is no part of what it is
+            part.init_cfg = None  # its weights are made, and where from is no option of it
     return module

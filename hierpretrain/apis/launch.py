@@ -1,8 +1,7 @@
-"""From a checked config to a runner, on one process or many, with or without a GPU."""
+"""Building the runner of a config, on one process or many, with or without a GPU."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import pickle
@@ -30,6 +29,8 @@ from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
+from hierpretrain.files import sha256
+from hierpretrain.models.gather import unwrapped
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
@@ -107,10 +108,9 @@ def config_errors() -> Iterator[None]:
 
 
 def check_optimizer(config: Config) -> None:
-    """Checks that the types of the optimizer and its schedulers exist. MMEngine does so late, or without a clear error.
+    """Raises a KeyError, as a registry does, if the type of the optimizer or of a schedule is unknown.
 
-    Raises:
-        KeyError: If one does not, with the text that a registry has for unknown types; see :func:`config_errors`.
+    MMEngine raises late, or without a clear error.
     """
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
@@ -215,7 +215,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
         found = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
     except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
     found = {name: shape for name, shape in found.items() if not name.startswith(left_out)}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -306,5 +306,4 @@ def _signature(file: str | None) -> str:
     name = os.path.basename(file)
     if not os.path.isfile(file):
         return f"{name} (no file)" if "://" not in file else name
-    with open(file, "rb") as opened:
-        return f"{name} (sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()[:12]})"
+    return f"{name} (sha256 {sha256(file)[:12]})"

@@ -1,4 +1,4 @@
-"""What a search and a classification answer."""
+"""The answers of a search and of a classification."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Classification:
-    """Where a query belongs in the tree, as far down as its neighbours agree.
+    """The nodes of a query in the tree, as far down as its neighbours agree.
 
     Attributes:
         query: The query's file.
@@ -64,7 +64,9 @@ class Classification:
             >>> print(Classification("b.jpg", (), (), ("tool", 0.3)))
             nothing sure, perhaps tool (0.30)
         """
-        sure = " / ".join(f"{name} ({share:.2f})" for name, share in zip(self.path, self.confidences, strict=True))
+        sure = " / ".join(
+            f"{name} ({confidence:.2f})" for name, confidence in zip(self.path, self.confidences, strict=True)
+        )
         if self.next is None:
             return sure or "nothing sure"
         perhaps = f"perhaps {self.next[0]} ({self.next[1]:.2f})"

@@ -89,11 +89,6 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--splits", nargs="+", help="its splits; the splits of the config by default")
 
 
-def read_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Reads the command line, on which options may stand anywhere, also between the model and the images."""
-    return parser.parse_intermixed_args()
-
-
 def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
     """Builds the model that the arguments choose."""
     from hierpretrain.apis import EmbeddingInferencer

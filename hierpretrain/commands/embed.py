@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +31,8 @@ from hierpretrain.commands import (
     build_inferencer,
     embed_images,
     errors_in_one_line,
-    read_arguments,
 )
-from hierpretrain.files import check_writable, write_whole
+from hierpretrain.files import check_writable, write_json, write_whole
 
 if TYPE_CHECKING:
     from hierpretrain.evaluation import Embeddings
@@ -46,7 +44,7 @@ def main() -> None:
     add_model_arguments(parser)
     add_image_arguments(parser)
     parser.add_argument("--out", required=True, help="the folder to write; files of the same names are replaced")
-    args = read_arguments(parser)
+    args = parser.parse_intermixed_args()
     with errors_in_one_line():
         check_writable(Path(args.out, "embeddings.npy"))  # not after hours of embedding
         embedded = embed_images(args, build_inferencer(args))
@@ -67,9 +65,5 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
         np.save(data, array.numpy(), allow_pickle=False)
         write_whole(folder / name, data.getvalue())
     about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
-    write_whole(folder / "images.json", (json.dumps(about, indent=1) + "\n").encode())
+    write_json(folder / "images.json", about)
     embedded.taxonomy.save(folder / "taxonomy.json")
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hierpretrain.commands import add_model_arguments, build_inferencer, errors_in_one_line, read_arguments
+from hierpretrain.commands import add_model_arguments, build_inferencer, errors_in_one_line
 from hierpretrain.files import check_writable
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="weights in half precision: half the size (ONNX)")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators, from 18 (default: 18)")
     parser.add_argument("--dynamic-size", action="store_true", help="images of any size, for backbones that can")
-    args = read_arguments(parser)
+    args = parser.parse_intermixed_args()
     with errors_in_one_line():
         kind = Path(args.out).suffix
         if kind not in (".onnx", ".pt2"):
@@ -54,7 +54,3 @@ def main() -> None:
             export_onnx(inferencer, args.out, half=args.half, opset=args.opset, **options)
         else:
             export_program(inferencer, args.out, **options)
-
-
-if __name__ == "__main__":
-    main()

@@ -34,7 +34,6 @@ from hierpretrain.commands import (
     build_inferencer,
     embed_images,
     errors_in_one_line,
-    read_arguments,
 )
 
 
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=["auto", "flat", "hnsw", "ivf"], default="auto", help="see above")
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument("--seed", type=int, default=0, help="of the clusters of ivf, and of the recall's queries")
-    args = read_arguments(parser)
+    args = parser.parse_intermixed_args()
     with errors_in_one_line():
         from hierpretrain.apis.index_files import check_target
 
@@ -57,7 +56,3 @@ def main() -> None:
         index = inferencer.build_index(embedded, args.out, kind=args.kind, half=args.half, seed=args.seed)
         size = sum(file.stat().st_size for file in Path(args.out).iterdir())
         print(f"wrote {args.out}: {size / 1e6:,.1f} MB, {index!r}")
-
-
-if __name__ == "__main__":
-    main()

@@ -36,14 +36,14 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--unseen", nargs="+", metavar="CLASS", help="the unseen classes: names, or paths joined with /")
     which.add_argument("--unseen-file", help="a text file with one unseen class a line")
-    which.add_argument("--unseen-share", type=float, help="the share of unseen classes, drawn with the seed")
+    which.add_argument("--unseen-share", type=float, help="the fraction of unseen classes, drawn with the seed")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
     shares = parser.add_mutually_exclusive_group()
     shares.add_argument(
         "--shares", type=float, nargs=3, default=(0.6, 0.2, 0.2), help="of train, val and test (default: 0.6 0.2 0.2)"
     )
     shares.add_argument("--keep-splits", action="store_true", help="keep the data set's own splits in both parts")
-    parser.add_argument("--val-share", type=float, help="with --keep-splits: the share of train that becomes val")
+    parser.add_argument("--val-share", type=float, help="with --keep-splits: the fraction of train that becomes val")
     parser.add_argument("--unit", help="a level whose nodes are never divided")
     parser.add_argument("--data-root", help="where the data set is; overrides the config's")
     parser.add_argument("--out", required=True, help="the split file to write")

@@ -28,7 +28,6 @@ from hierpretrain.commands import (
     build_inferencer,
     embed_images,
     errors_in_one_line,
-    read_arguments,
 )
 from hierpretrain.files import check_writable
 
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--gallery", nargs="+", help="the gallery's splits; the queries themselves if not given")
     parser.add_argument("--max-points", type=int, default=50_000, help="the most images on the map (default: 50000)")
     parser.add_argument("--seed", type=int, default=0, help="of samples, the map and clusterings (default: 0)")
-    args = read_arguments(parser)
+    args = parser.parse_intermixed_args()
     with errors_in_one_line():
         check_writable(args.out)  # not after the work
         from hierpretrain.report import write_report
@@ -63,7 +62,3 @@ def main() -> None:
             max_points=args.max_points,
             seed=args.seed,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ direction, 0 unrelated), the path in the tree and the file. --json writes the sa
 row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
 folder of that name, or a list gives it one).
 
---classify goes down the tree as far as the neighbours agree: after every name stands the share of the neighbours'
+--classify goes down the tree as far as the neighbours agree: after every name stands the fraction of the neighbours'
 votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
 
 Common mistakes:
@@ -38,9 +38,8 @@ from hierpretrain.commands import (
     embed_images,
     errors_in_one_line,
     printable,
-    read_arguments,
 )
-from hierpretrain.files import check_writable, write_whole
+from hierpretrain.files import check_writable, write_json
 
 if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
@@ -66,10 +65,10 @@ def main() -> None:
         type=int,
         help="neighbours that vote on it; fewer for classes of few images (default: 20)",
     )
-    parser.add_argument("--threshold", type=float, help="share of votes for a name (default: 0.5)")
+    parser.add_argument("--threshold", type=float, help="fraction of votes for a name (default: 0.5)")
     parser.add_argument("--json", metavar="FILE", help="write what was found as JSON; - for the standard output")
     parser.add_argument("--sheet", metavar="FILE.png", help="draw the queries with their neighbours")
-    args = read_arguments(parser)
+    args = parser.parse_intermixed_args()
     with errors_in_one_line():
         talk = sys.stderr if args.json == "-" else sys.stdout
         with contextlib.redirect_stdout(talk):
@@ -133,11 +132,10 @@ def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Cl
     entries: list[dict[str, Any]] = [asdict(result) for result in results]
     for entry, found in zip(entries, classes, strict=False):  # none, unless --classify
         entry["classification"] = {name: value for name, value in asdict(found).items() if name != "query"}
-    text = json.dumps(entries, indent=1) + "\n"
     if path == "-":
-        print(text, end="")
+        print(json.dumps(entries, indent=1))
     else:
-        write_whole(path, text.encode())
+        write_json(path, entries)
 
 
 def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, queries: Embeddings) -> None:
@@ -163,7 +161,3 @@ def _is_in(taxonomy: Any, path: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    main()

@@ -16,14 +16,13 @@ Common mistakes:
 """
 
 import argparse
-import json
 
 from mmengine.dist import is_main_process
 
 from hierpretrain.apis import build_runner, check_checkpoint, read_command
 from hierpretrain.apis.launch import config_errors
 from hierpretrain.commands import errors_in_one_line
-from hierpretrain.files import write_whole
+from hierpretrain.files import write_json
 
 
 def main() -> None:
@@ -49,4 +48,4 @@ def main() -> None:
     with config_errors():
         metrics = runner.test()
     if args.out and is_main_process():
-        write_whole(args.out, (json.dumps(metrics, indent=2) + "\n").encode())
+        write_json(args.out, metrics)

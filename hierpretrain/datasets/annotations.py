@@ -117,20 +117,16 @@ class Annotations:
         root: str,
         **columns: Any,
     ) -> Annotations:
-        """Makes annotations from one record for each image.
+        """Makes annotations from one record (image, label path, split tag) for each image.
 
         Args:
-            records: (image, label path, split tag) of each image.
+            records: The records.
             level_names: A name for every level, the coarsest first.
             root: The folder that the images are relative to.
             columns: ``extra_labels``, ``more_labels`` and ``source``, as for the class.
 
         Raises:
             ValueError: If the annotations are wrong, see :class:`Annotations`.
-
-        Example:
-            >>> Annotations.from_records([("a.jpg", ("cat",), "train")], ["kind"], "pets").labels
-            [('cat',)]
         """
         images, labels, splits = [], [], []
         known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for equal labels, not one for each image
@@ -196,15 +192,7 @@ def check_images(images: Sequence[str], root: str) -> None:
 
 
 def check_inside(path: str, real_root: str) -> str:
-    """Returns a path with all links resolved.
-
-    Args:
-        path: A path below the root.
-        real_root: The root, with all links resolved.
-
-    Raises:
-        ValueError: If the path leads out of the root.
-    """
+    """Returns a path without links; raises a ValueError if it leads out of the root, which is given without links."""
     real = os.path.realpath(path)
     if real != real_root and not real.startswith(real_root.rstrip("/") + "/"):
         raise ValueError(

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations, check_images
 from hierpretrain.datasets.loading import UnreadableImage
-from hierpretrain.datasets.messages import check_choice, log, warn
+from hierpretrain.datasets.messages import log, warn
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.splits import with_split
 from hierpretrain.registry import TRANSFORMS
@@ -79,8 +80,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         seed: int = 0,
         keep_annotations: bool = False,
     ) -> None:
-        check_choice("on_error", on_error, ("error", "skip"))
-        check_choice("paths", paths, ("all", "first", "longest", "drop"))
+        check_one_of("on_error", on_error, ("error", "skip"))
+        check_one_of("paths", paths, ("all", "first", "longest", "drop"))
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
         self.data_root = os.path.normpath(os.path.expanduser(data_root))

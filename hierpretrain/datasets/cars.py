@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.matlab import read_mat
@@ -83,8 +84,7 @@ def read_cars(
     Raises:
         ValueError: With file and record, if the annotations are missing, damaged or not as published.
     """
-    if protocol not in ("retrieval", "classification"):
-        raise ValueError(f"protocol must be 'retrieval' or 'classification'; it is {protocol!r}")
+    check_one_of("protocol", protocol, ("retrieval", "classification"))
     levels = (levels,) if isinstance(levels, str) else tuple(levels)
     if levels[-1:] != ("car",) or len(set(levels)) < len(levels) or not set(levels) <= set(_LEVELS):
         raise ValueError(f"levels must be 'car' after any of 'body' and 'make', each at most once; they are {levels!r}")
@@ -119,8 +119,7 @@ def _read_layout(root: str, layout: str) -> tuple[list[str], Iterator[_Car]]:
         "devkit": ("devkit/cars_meta.mat", _devkit),
         "csv": ("names.csv", _csv),
     }
-    if layout not in ("auto", *layouts):
-        raise ValueError(f"layout must be 'auto' or one of {tuple(layouts)!r}; it is {layout!r}")
+    check_one_of("layout", layout, ("auto", *layouts))
     chosen = layouts if layout == "auto" else {layout: layouts[layout]}
     for mark, reader in chosen.values():
         if os.path.isfile(os.path.join(root, mark)):

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from dataclasses import replace
 
 from hierpretrain.datasets.annotations import Annotations
+from hierpretrain.files import sha256
 from hierpretrain.taxonomy import longest_paths
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
-    """Returns the SHA-256 of a file's bytes, as hexadecimal digits.
-
-    Raises:
-        ValueError: If the file cannot be opened.
-    """
+    """Returns the SHA-256 of a file's bytes, as hexadecimal digits; a ValueError if it cannot be opened."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise ValueError(f"cannot open {path}: {error.strerror}; make it readable or remove it") from error
 

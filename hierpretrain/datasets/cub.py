@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import check_choice, some
+from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
 from hierpretrain.datasets.text_files import csv_rows, read_json_file
 from hierpretrain.registry import DATASETS
@@ -41,7 +42,7 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         ValueError: With file and line, if a list is not as published or the lists disagree; and as
             :func:`read_levels_above`.
     """
-    check_choice("protocol", protocol, ("retrieval", "classification"))
+    check_one_of("protocol", protocol, ("retrieval", "classification"))
     home = find_home(root, ("CUB_200_2011",), ("images", "images.txt"), "CUB-200-2011", _REMEDY)
     classes = _read_classes(os.path.join(home, "classes.txt"))
     if hierarchy is None:

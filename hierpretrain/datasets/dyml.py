@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import check_choice
 from hierpretrain.datasets.published import find_home, report_second_parents
 from hierpretrain.datasets.text_files import read_text
 from hierpretrain.registry import DATASETS
@@ -45,9 +45,9 @@ def read_dyml(root: str, subset: str, benchmark: str | None = None) -> Annotatio
         ValueError: With file and line, if a list is not as published: another header, or a wrong number of columns;
             if a list is missing; and if the subset does not have the benchmark.
     """
-    check_choice("subset", subset, _SUBSETS)
+    check_one_of("subset", subset, _SUBSETS)
     benchmarks = (None, "all") if subset == "product" else (None, *reversed(_LEVELS))
-    check_choice(f"the benchmark of DyML-{subset}", benchmark, benchmarks)
+    check_one_of(f"the benchmark of DyML-{subset}", benchmark, benchmarks)
     home = find_home(root, [f"dyml_{subset}"], ["train/label.csv"], f"DyML-{subset}", _REMEDY)
     levels = _LEVELS
     if benchmark in (None, "all"):

@@ -102,11 +102,7 @@ def _utf8_name(entry: os.DirEntry[str]) -> str:
 
 
 def read_head(path: str) -> bytes:
-    """Returns the first 12 bytes of a file, which tell :func:`image_kind` what it is.
-
-    Raises:
-        ValueError: If the file cannot be opened.
-    """
+    """Returns the first 12 bytes of a file, for :func:`image_kind`; a ValueError if it cannot be opened."""
     try:
         with open(path, "rb") as file:
             return file.read(12)

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hierpretrain.datasets.messages import check_choice, some, warn
+from hierpretrain.checks import check_one_of
+from hierpretrain.datasets.messages import some, warn
 
 POLICIES = ("error", "first", "last", "longest", "drop")
 """The choices for nodes with several parents, see :meth:`ClassHierarchy.paths`."""
@@ -70,7 +71,7 @@ class ClassHierarchy:
     ) -> None:
         if not edges:
             raise ValueError(f"{source} has no edge; a hierarchy needs at least one parent and child")
-        check_choice("policy", policy, POLICIES)
+        check_one_of("policy", policy, POLICIES)
         self.names = dict(names or {})
         self.source = source
         self.policy = policy
@@ -180,7 +181,7 @@ class ClassHierarchy:
                 ``policy='error'``.
         """
         policy = self.policy if policy is None else policy
-        check_choice("policy", policy, POLICIES)
+        check_one_of("policy", policy, POLICIES)
         _check_depths(depths)
         asked = tuple(dict.fromkeys(leaves))
         kept, parents = self._below(asked, root, missing)
@@ -245,7 +246,7 @@ class ClassHierarchy:
             >>> ClassHierarchy(edges).superclasses(["animal", "tool"], ["cat", "saw"])
             LeafPaths(paths={'cat': ('animal', 'cat'), 'saw': ('tool', 'saw')}, dropped=(), num_ambiguous=0)
         """
-        check_choice("overlap", overlap, ("error", "first"))
+        check_one_of("overlap", overlap, ("error", "first"))
         self._check_known(nodes)
         asked = tuple(dict.fromkeys(leaves))
         paths, used = {}, set()
@@ -330,7 +331,7 @@ class ClassHierarchy:
 
     def _present(self, leaves: Collection[str], missing: str, below: Collection[str] | None = None) -> tuple[str, ...]:
         """Returns the classes that the hierarchy has, or that are among ``below``; raises if ``missing`` says so."""
-        check_choice("missing", missing, ("error", "drop"))
+        check_one_of("missing", missing, ("error", "drop"))
         known: Collection[str] = self.parents if below is None else below
         kept = tuple(leaf for leaf in leaves if leaf in known)
         if len(kept) < len(leaves) and (missing == "error" or not kept):

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.hierarchy import LeafPaths
 from hierpretrain.datasets.imagenet_files import classes_of, list_imagenet, read_image_list
-from hierpretrain.datasets.messages import check_choice, some, warn
+from hierpretrain.datasets.messages import some, warn
 from hierpretrain.datasets.text_files import read_json_file
 from hierpretrain.datasets.wordnet import MIXED_10, read_hierarchy
 from hierpretrain.registry import DATASETS
@@ -126,7 +127,7 @@ def read_ancestors(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
 
 def _json_paths(path: str, classes: Sequence[str], missing: str) -> tuple[LeafPaths, bool]:
     """Returns the paths of some classes by a JSON file, and whether the file gives one superclass for each class."""
-    check_choice("missing", missing, ("error", "drop"))
+    check_one_of("missing", missing, ("error", "drop"))
     known = read_ancestors(path)
     lost = tuple(name for name in classes if name not in known)
     if lost and (missing == "error" or len(lost) == len(classes)):

@@ -189,9 +189,6 @@ def classes_of(images: Iterable[str], val_classes: str | None, root: str) -> lis
             ``root``, if an image needs it.
         root: The folder that the images are in.
 
-    Returns:
-        N strings. Images of the same class share one string object, because there are a thousand of each.
-
     Raises:
         ValueError: If the class of an image is not known; and as :func:`read_val_classes`.
     """

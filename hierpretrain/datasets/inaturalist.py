@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations, unsafe_reason
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import check_choice
 from hierpretrain.datasets.published import find_home, find_images
 from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.registry import DATASETS
@@ -81,7 +81,7 @@ def read_inaturalist(
             annotation or several, or a category is unknown; if files or lists are missing or contradict each other; if
             an option does not fit the year; and as :class:`Annotations`.
     """
-    check_choice("year", year, _FILES)
+    check_one_of("year", year, _FILES)
     names = _level_names(levels)
     if splits not in _SPLITS or (splits == "dml" and year != "2018"):
         raise ValueError(f"splits must be 'retrieval', 'official' or, for 2018, 'dml'; it is {splits!r} for {year}")

@@ -6,9 +6,9 @@ import os
 import re
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import check_choice
 from hierpretrain.datasets.text_files import read_text
 from hierpretrain.registry import DATASETS
 
@@ -42,7 +42,7 @@ def find_inshop(root: str, images: str = "auto") -> tuple[str, str, str]:
         ValueError: If the partition file or the images are missing, with the paths that were tried and what to
             download; or if two folders have a partition file.
     """
-    check_choice("images", images, ("auto", *_IMAGES))
+    check_one_of("images", images, ("auto", *_IMAGES))
     homes = [root] if _partition(root) else [folder for folder in _folders(root) if _partition(folder)]
     if not homes:
         tried = [os.path.join(root, *parts, _LIST) for parts in (("Eval",), (), ("*", "Eval"), ("*",))]

@@ -10,7 +10,7 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, unsafe_reason
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import csv_rows, parse_json, read_json_file, text_lines
+from hierpretrain.datasets.text_files import csv_rows, has_surrogate, parse_json, read_json_file, text_lines
 
 _REMEDY = "correct the list"
 
@@ -104,8 +104,8 @@ def read_json(
     data = read_json_file(path, _REMEDY)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
-    places = (f"{path}: record {i}" for i in range(1, len(data) + 1))
-    records = [(where, _object(record, where)) for where, record in zip(places, data, strict=True)]
+    numbered = ((f"{path}: record {i}", record) for i, record in enumerate(data, start=1))
+    records = [(where, _object(record, where)) for where, record in numbered]
     return _annotations(path, root, records, _fields(records), levels, extra_labels)
 
 
@@ -174,7 +174,7 @@ def _needed(record: Mapping[str, Any], name: str, where: str) -> str:
 def _text(value: Any, name: str, where: str) -> str:
     """Returns a field as text: a string without space around it, or a number's digits; ``None`` is an empty string."""
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if has_surrogate(value):
             raise ValueError(
                 f"{where}: the field {name!r} holds half a surrogate pair: {short(value)}; write it as UTF-8"
             )

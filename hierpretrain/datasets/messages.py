@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -33,37 +33,11 @@ def short(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def log(message: str, level: int = logging.INFO) -> None:
-    """Logs a message through MMEngine's current logger.
-
-    Args:
-        message: The message.
-        level: A level of ``logging``.
-    """
-    print_log(message, logger="current", level=level)
+def log(message: str) -> None:
+    """Logs a message through MMEngine's current logger."""
+    print_log(message, logger="current")
 
 
 def warn(message: str) -> None:
     """Logs a warning through MMEngine's current logger."""
-    log(message, logging.WARNING)
-
-
-def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
-    """Raises unless the value of an option is one of its choices.
-
-    Args:
-        name: The name of the option.
-        value: Its value.
-        choices: Two or more values.
-
-    Raises:
-        ValueError: With the choices and the value.
-
-    Example:
-        >>> check_choice("missing", "ignore", ("error", "drop"))
-        Traceback (most recent call last):
-        ValueError: missing must be 'error' or 'drop'; it is 'ignore'
-    """
-    if value not in choices:
-        *most, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(most)} or {last}; it is {value!r}")
+    print_log(message, logger="current", level=logging.WARNING)

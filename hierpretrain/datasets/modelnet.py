@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import check_choice, some, warn
+from hierpretrain.datasets.messages import some, warn
 from hierpretrain.registry import DATASETS
 
 MODELNET_UNSEEN = (
@@ -78,7 +79,7 @@ def read_modelnet40(
         ValueError: If there is no rendering, or there are several and none is chosen; if a file is in another
             category's folder, or a model is in both splits.
     """
-    check_choice("rendering", rendering, ("auto", *RENDERINGS))
+    check_one_of("rendering", rendering, ("auto", *RENDERINGS))
     if max_models is not None and (len(max_models) != 2 or min(max_models) < 1):
         raise ValueError(f"max_models must be the numbers of training and test models, from 1; it is {max_models!r}")
     home, rendering = _find_rendering(root, rendering)

@@ -40,7 +40,7 @@ def read_openclipart96(root: str) -> Annotations:
     unpack_own(root, "openclipart96")
     annotations = merge_copies(read_folder(root, expected=["README.md"]))
     images = [os.path.join(root, image) for image in annotations.images]
-    kept = [row for row, image in enumerate(images) if not _is_blank(image)]
+    kept = [index for index, image in enumerate(images) if not _is_blank(image)]
     order = np.random.default_rng(0).permutation(len(kept))
     ends = np.round(np.cumsum(list(_SHARES.values())) * len(kept)).astype(int)
     splits = np.array(list(_SHARES))[np.searchsorted(ends, np.argsort(order), side="right")].tolist()

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1
+
 
 class PlannedBatchSampler(metaclass=ABCMeta):
     """A batch sampler that plans the batches of an epoch from seed and epoch, and can resume in the middle of one.
@@ -39,8 +41,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
                 f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "
                 f"{type(data).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
             )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
+        check_at_least_1(batch_size=batch_size)
         self.labels = labels
         self.batch_size = batch_size
         self.seed = int(_first_given(seed, getattr(sampler, "seed", None), 0))

@@ -40,10 +40,6 @@ def find_home(root: str, folders: Sequence[str], marks: Sequence[str], what: str
 def find_images(folders: Sequence[str], images: Sequence[str]) -> str:
     """Returns the first of some folders that the images are in, as told by the first image; else the first folder.
 
-    Args:
-        folders: Folders that the images may be in.
-        images: Paths below one of the folders.
-
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as root:
@@ -87,20 +83,7 @@ def read_pairs(path: str) -> dict[str, tuple[str, str]]:
 
 
 def check_same_ids(path: str, pairs: Mapping[str, object], other_path: str, other: Mapping[str, object]) -> None:
-    """Raises unless two lists have the same ids.
-
-    Args:
-        path: The first list, for the message.
-        pairs: Its ids, as keys.
-        other_path: The second list, for the message.
-        other: Its ids, as keys.
-
-    Raises:
-        ValueError: With the number and the names of the ids that one list lacks.
-
-    Example:
-        >>> check_same_ids("a.txt", {"1": "x"}, "b.txt", {"1": "y"})
-    """
+    """Raises a ValueError unless two lists, each given by its path and its ids as keys, have the same ids."""
     for here, mine, there, theirs in ((path, pairs, other_path, other), (other_path, other, path, pairs)):
         if lacking := [key for key in theirs if key not in mine]:
             raise ValueError(
@@ -110,23 +93,14 @@ def check_same_ids(path: str, pairs: Mapping[str, object], other_path: str, othe
 
 
 def check_parent(parents: dict[tuple[str, str], str], level: str, node: str, parent: str, where: str) -> None:
-    """Records the parent of a node, and raises if another parent was recorded before.
+    """Records the parent of a level's node in ``parents``, and raises a ValueError if it has another parent there.
 
     Args:
-        parents: The recorded parents, (level, node) -> parent; the node is added.
+        parents: (level, node) -> parent.
         level: The name of the node's level.
         node: The name of the node.
         parent: The name of its parent.
         where: The file and line that give the parent, for the message.
-
-    Raises:
-        ValueError: If the node has two parents.
-
-    Example:
-        >>> parents = {}
-        >>> check_parent(parents, "variant", "A318", "A320", "a.txt:7")
-        >>> parents
-        {('variant', 'A318'): 'A320'}
     """
     if parents.setdefault((level, node), parent) != parent:
         raise ValueError(
@@ -139,13 +113,6 @@ def report_second_parents(annotations: Annotations) -> None:
     """Logs a warning if nodes of a level have the same name below different parents.
 
     They stay different nodes. The warning is for data sets whose files give every node one parent.
-
-    Args:
-        annotations: The annotations of all images.
-
-    Example:
-        >>> records = [("a.jpg", ("lamp", "1"), "all"), ("b.jpg", ("fan", "2"), "all")]
-        >>> report_second_parents(Annotations.from_records(records, ("kind", "product"), "shop"))  # logs nothing
     """
     unique, level_names = set(annotations.labels), annotations.level_names
     for level in range(1, len(level_names)):

@@ -215,11 +215,7 @@ def _entries(labels: Tensor) -> tuple[NDArray[np.int64], Tensor]:
 def _nodes(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers the nodes of all levels consecutively, from 1 on; the root is 0.
 
-    Args:
-        ids: (E, L) node ids that count from 0 within each level, as :func:`prefix_ids` returns them.
-
-    Returns:
-        The (E,) node of each entry, and the parent of each node; the root's parent is the root.
+    Returns the (E,) node of each of (E, L) ``prefix_ids``, and the parent of each node; the root's parent is the root.
     """
     starts = np.cumsum([1, *(int(column.max(initial=PAD)) + 1 for column in ids.T)])
     above = np.zeros(starts[-1], np.int64)

@@ -137,7 +137,7 @@ def seen_unseen_split(
         val_share: The fraction of the own split ``'train'`` that becomes val, above 0 and below 1; only with
             ``shares=None``.
         unit: A level, ``level`` itself or below it, whose nodes are kept together. With ``'model'``, all views of a CAD
-            model get the same tag. These nodes are then dealt within their parent, in place of images.
+            model get the same tag. These nodes are then dealt within their parent, instead of images.
 
     Raises:
         ValueError: If a level or a class does not exist, a class is no text, several classes have a given name, no
@@ -212,7 +212,7 @@ def seen_unseen_split(
 
 
 def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annotations:
-    """Returns annotations with the split tags of a file in place of their own.
+    """Returns annotations with the split tags of a file instead of their own.
 
     Args:
         annotations: The annotations of all images of the data set.

@@ -49,18 +49,7 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 
 
 def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    r"""Yields the lines of a UTF-8 file that are not blank, each with its ``'path:line'`` and without space around it.
-
-    Raises:
-        ValueError: If the file cannot be read or is not UTF-8.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "a.txt").write_text("one\n\n two\n")
-        ...     [(where.rpartition("/")[2], line) for where, line in numbered_lines(f"{folder}/a.txt")]
-        [('a.txt:1', 'one'), ('a.txt:3', 'two')]
-    """
+    r"""Yields the lines of :func:`text_lines`, each with its ``'path:line'`` and without space around it."""
     for number, line in text_lines(path):
         yield f"{path}:{number}", line.strip()
 
@@ -99,13 +88,13 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{path}:{reader.line_num}: no well-formed CSV: {error}") from error
 
 
-def read_json_file(path: str | os.PathLike[str], remedy: str, *, unique_keys: bool = False) -> Any:
-    """Returns what a JSON file in UTF-8 holds.
+def has_surrogate(text: str) -> bool:
+    """Returns whether a text holds half a surrogate pair, which JSON can express and UTF-8 cannot."""
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
-    Args:
-        path: The file.
-        remedy: What to do if it is damaged, for the message.
-        unique_keys: Whether a key that an object has twice is an error; otherwise the last one counts.
+
+def read_json_file(path: str | os.PathLike[str], remedy: str, *, unique_keys: bool = False) -> Any:
+    """Returns what a JSON file in UTF-8 holds; see :func:`parse_json`.
 
     Raises:
         ValueError: If the file cannot be read or is not UTF-8; with the line, if it is no JSON.

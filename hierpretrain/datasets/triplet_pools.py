@@ -14,11 +14,7 @@ Ints = NDArray[np.int64]
 
 
 def path_nodes(labels: Tensor) -> Ints:
-    """Returns the node at each level of each path of each image: (N, P, L), ``PAD`` below a path's end.
-
-    Args:
-        labels: (N, L) or (N, P, L) labels.
-    """
+    """Returns the (N, P, L) nodes on the paths of (N, L) or (N, P, L) labels; ``PAD`` below a path's end."""
     ids = prefix_ids(labels)
     return (ids if ids.ndim == 3 else ids[:, None]).numpy()
 
@@ -66,12 +62,7 @@ class TripletPools:
 
     @classmethod
     def of_level(cls, nodes: Ints, level: int) -> TripletPools:
-        """Makes the pools of all nodes of one level; siblings have the same parent.
-
-        Args:
-            nodes: (N, P, L) nodes of all levels, as :func:`path_nodes` returns them.
-            level: From 1, the coarsest.
-        """
+        """Makes the pools of all nodes of one level, from 1 (coarsest); siblings have the same parent."""
         member = nodes[..., level - 1]
         above = nodes[..., level - 2] if level > 1 else np.zeros_like(member)
         group = np.zeros(int(member.max(initial=PAD)) + 1, np.int64)
@@ -80,11 +71,7 @@ class TripletPools:
 
     @classmethod
     def of_leaves(cls, nodes: Ints) -> TripletPools:
-        """Makes the pools of all leaves; every leaf is a sibling of every other.
-
-        Args:
-            nodes: (N, P, L) nodes of all levels, as :func:`path_nodes` returns them.
-        """
+        """Makes the pools of all leaves; every leaf is a sibling of every other."""
         member = np.full(nodes.shape[:2], PAD)
         depths: list[Ints] = [np.zeros(0, np.int64)]
         for level in range(nodes.shape[2]):
@@ -100,12 +87,7 @@ class TripletPools:
         return cls(nodes, member, np.zeros(len(depth), np.int64), depth)
 
     def _find_drawable(self, owner: Ints, group: Ints) -> Ints:
-        """Returns the nodes with two images or more, one of which has a negative.
-
-        Args:
-            owner: (len(images),), the node whose pool each of ``images`` is in.
-            group: (K,), equal for siblings.
-        """
+        """Returns the nodes of two images or more, one of which has a negative; ``owner`` is each image's node."""
         if not self.several_paths:
             return np.nonzero((self.size > 1) & (self.num_siblings > 1))[0]
         # Necessary: the siblings together have an image that the node lacks.
@@ -134,12 +116,7 @@ class TripletPools:
         return self.images[self.first[node] : self.first[node] + self.size[node]]
 
     def negatives(self, anchor: int, node: int) -> Ints:
-        """Returns the negatives of an anchor: images of the node's siblings, repeated if several siblings have them.
-
-        Args:
-            anchor: An image of the node.
-            node: The index of the node.
-        """
+        """Returns the negatives of an image of a node: images of siblings, repeated if several siblings have them."""
         first = self.first_sibling[node]
         siblings = self.siblings[first : first + self.num_siblings[node]]
         images = np.concatenate([self.pool(sibling) for sibling in siblings if sibling != node])
@@ -147,10 +124,6 @@ class TripletPools:
 
     def draw(self, rng: np.random.Generator, number: int) -> Ints:
         """Draws triplets for nodes that are themselves drawn uniformly from :attr:`drawable`.
-
-        Args:
-            rng: The generator of all draws.
-            number: How many triplets.
 
         Returns:
             (3, number) images: anchors, positives and negatives.
@@ -195,14 +168,9 @@ class TripletPools:
         raise AssertionError("a node is drawn only if it has a triplet")
 
     def _related(self, anchors: Ints, others: Ints, nodes: Ints) -> NDArray[np.bool_]:
-        """Returns for which pairs of images the second is no negative of the first.
+        """Returns for which of (B,) pairs of images, drawn for (B,) nodes, the second is no negative of the first.
 
         It is none if the two share one of the K nodes, or any node of the depth of the one they are drawn for.
-
-        Args:
-            anchors: (B,) images.
-            others: (B,) images.
-            nodes: (B,) indices of the nodes that they are drawn for.
         """
         level = self.depth[nodes] - 1
         shared = _in_common(self.nodes[anchors, :, level], self.nodes[others, :, level])

@@ -170,7 +170,7 @@ class LevelTripletSampler(_TripletSampler):
 
         Args:
             level: One of :attr:`levels`.
-            replayed: The levels that ``replay`` draws from; by default those of :attr:`levels` up to ``level``.
+            replayed: The levels that ``replay`` draws from; by default all of :attr:`levels` up to ``level``.
 
         Raises:
             ValueError: If a level has no triplets, or ``replayed`` is empty.

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcv.transforms import BaseTransform, Compose
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.registry import TRANSFORMS
 
 
@@ -28,8 +29,7 @@ class Views(BaseTransform):
     """
 
     def __init__(self, transforms: Sequence[Any], num_views: int = 2) -> None:
-        if num_views < 1:
-            raise ValueError(f"num_views must be at least 1; it is {num_views}")
+        check_at_least_1(num_views=num_views)
         built = [TRANSFORMS.build({"_scope_": "hierpretrain", **t}) if isinstance(t, dict) else t for t in transforms]
         self.transforms, self.num_views = Compose(built), num_views
 

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import check_choice, log, some, warn
+from hierpretrain.datasets.messages import log, some, warn
 from hierpretrain.datasets.published import find_home
 from hierpretrain.datasets.wikiscenes_files import Landmark, Picture, read_concept_list, read_tree
 from hierpretrain.datasets.wikiscenes_names import FILLERS, landmark_words, name_words, normalised_concept
@@ -63,7 +64,7 @@ def read_wikiscenes(
             is in two lists; if an entry of ``small`` or ``medium`` does not name one landmark; and as
             :class:`Annotations`.
     """
-    check_choice("merge", merge, ("names", "none"))
+    check_one_of("merge", merge, ("names", "none"))
     remedy = "download WikiScenes.zip as https://github.com/tgxs002/wikiscenes says and unpack it"
     home = os.path.join(
         find_home(root, ["WikiScenes"], [os.path.join("cathedrals", "category.json")], "WikiScenes", remedy),

@@ -30,9 +30,6 @@ def newest_checkpoint(work_dir: str | Path) -> str | None:
     The newest is the checkpoint of the highest epoch, or of the highest iteration if that was written later. MMEngine's
     file ``last_checkpoint`` is not read: a kill can leave it empty or outdated.
 
-    Args:
-        work_dir: The work directory of a run.
-
     Example:
         >>> newest_checkpoint("no/such/directory") is None
         True

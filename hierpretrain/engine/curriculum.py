@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from hierpretrain.datasets import LevelTripletSampler
+from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS, LEVEL_SCHEDULES
 
 Schedule = Callable[..., Sequence[int]]
@@ -195,8 +195,7 @@ class LevelCurriculumHook(Hook):
 
 def _check_depth(model: nn.Module, deepest: int) -> None:
     """Raises if the loss has no margin for the deepest level: only its stage would find out."""
-    model = model.module if is_model_wrapper(model) else model
-    max_level = getattr(getattr(model, "loss_module", None), "max_level", None)
+    max_level = getattr(getattr(unwrapped(model), "loss_module", None), "max_level", None)
     if isinstance(max_level, int) and max_level < deepest:
         raise ValueError(
             f"level {deepest} is trained, but model.loss.max_level is {max_level}; raise it, or train fewer levels by "

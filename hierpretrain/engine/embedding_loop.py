@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
-from mmengine.model import is_model_wrapper
+from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop, TestLoop
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import write_whole
+from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import LOOPS
 
 
@@ -89,27 +89,21 @@ class EmbeddingTestLoop(TestLoop):
         """Returns the file for the embeddings, and the embeddings in it, by index; the same on all processes."""
         if not self.cache:
             return None, None
-        paths: list[Path | None] = [None]
-        if is_main_process():
-            model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
-            parts = ["backbone", "neck", *(["projection"] if model.embedding == "projection" else [])]
-            config = self.runner.cfg.get("model")
-            dataset = self.dataloader.dataset
-            about = (dataset._pipeline, model.embedding, self.fp16)
-            fingerprint = encoder_fingerprint(model, parts, config, *about, images=dataset.image_paths)
-            paths = [Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"]
-        broadcast_object_list(paths)
-        (path,) = paths
-        seen = torch.tensor(int(path.exists()))  # by all, or they would wait for each other
-        all_reduce(seen, "min")
+        path, seen = kept_file(self._file)
         return path, _load(path) if seen else None
+
+    def _file(self) -> Path:
+        model, dataset = unwrapped(self.runner.model), self.dataloader.dataset
+        about = (self.runner.cfg.get("model"), dataset._pipeline, model.embedding, self.fp16)
+        fingerprint = encoder_fingerprint(model, model.encoder_parts, *about, images=dataset.image_paths)
+        return Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"
 
 
 def evaluator_of(loop: BaseLoop) -> EmbeddingEvaluator:
     """Returns the evaluator of a loop, from which pictures and files take the embeddings.
 
     Args:
-        loop: Of validation or test. In place of MMEngine's ``Evaluator`` it gets one that collects embeddings.
+        loop: Of validation or test. MMEngine's ``Evaluator`` is replaced by one that collects embeddings.
 
     Raises:
         ValueError: If the loop has an evaluator of another class.

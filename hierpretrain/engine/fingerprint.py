@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 
 from hierpretrain.models import HierarchicalContrastive
 
@@ -58,6 +60,15 @@ def encoder_fingerprint(
     for image in images:
         digest.update(image.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]
+
+
+def kept_file(name: Callable[[], Path]) -> tuple[Path, bool]:
+    """Returns the file that a function names on the main process, and whether all processes see it."""
+    paths: list[Any] = [name() if is_main_process() else None]
+    broadcast_object_list(paths)
+    seen = torch.tensor(int(paths[0].exists()))  # by all, or they would wait for each other
+    all_reduce(seen, "min")
+    return paths[0], bool(seen)
 
 
 def _canonical(options: Any) -> Any:

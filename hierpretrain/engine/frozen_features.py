@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, barrier, broadcast_object_list, get_dist_info, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.datasets.transforms.processing import TorchVisonTransformWrapper
@@ -22,10 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from hierpretrain.checks import check_at_least_1, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
-from hierpretrain.engine.fingerprint import encoder_fingerprint
+from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.files import whole_file
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS
 
 WITHOUT_RANDOMNESS = (
@@ -59,7 +60,7 @@ class FrozenFeaturesHook(Hook):
     """Embeds every training image once by the frozen backbone, keeps that in a file, and trains from the file.
 
     Where all of the backbone is frozen and nothing in the training pipeline is random, the backbone's output never
-    changes. It is kept as the rows of one memory-mapped array, ``<fingerprint>.npy``: what the backbone hands to the
+    changes. It is kept in one memory-mapped array, ``<fingerprint>.npy``: what the backbone hands to the
     neck or, if there is no neck, the vectors of the encoder, which are smaller. Losses and weights equal a
     training without the hook, but for the rounding of half precision, if that is chosen, and of convolutions that a
     library computes differently for batches of another size. Validation embeds images as always.
@@ -88,17 +89,15 @@ class FrozenFeaturesHook(Hook):
         batch_size: int = 64,
         deterministic: Sequence[str] = (),
     ) -> None:
-        if dtype not in ("float32", "float16"):
-            raise ValueError(f"dtype must be 'float32' or 'float16'; it is {dtype!r}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
+        check_one_of("dtype", dtype, ("float32", "float16"))
+        check_at_least_1(batch_size=batch_size)
         self.folder, self.dtype, self.batch_size = folder, np.dtype(dtype), batch_size
         self.deterministic = tuple(deterministic)
         self._images: Any = None  # the data set's own pipeline while training goes on without it
 
     def before_train(self, runner: Runner) -> None:
-        """Embeds what is not kept, and has the data set give features in place of images."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        """Embeds what is not kept, and has the data set give features instead of images."""
+        model = unwrapped(runner.model)
         dataset = runner.train_dataloader.dataset
         _check_model(model)
         pack = self._check_pipeline(dataset)
@@ -143,21 +142,18 @@ class FrozenFeaturesHook(Hook):
 
     def _file(self, runner: Runner, model: HierarchicalContrastive, dataset: HierarchicalDataset) -> tuple[Path, bool]:
         """Returns the file of the features and whether it is there, the same on all processes."""
-        paths: list[Any] = [None]
         with runner.optim_wrapper.optim_context(runner.model):
             precision = _precision(model)
-        if is_main_process():
-            about = (dataset._pipeline, str(self.dtype), precision, model.neck is None)
-            config = runner.cfg.get("model")
-            name = encoder_fingerprint(model, ["backbone"], config, *about, images=dataset.image_paths)
-            paths = [Path(runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{name}.npy"]
-        broadcast_object_list(paths)
-        seen = torch.tensor(int(paths[0].exists()))  # by all, or they would wait for each other
-        all_reduce(seen, "min")
-        return paths[0], bool(seen)
+
+        def name() -> Path:
+            about = (runner.cfg.get("model"), dataset._pipeline, str(self.dtype), precision, model.neck is None)
+            fingerprint = encoder_fingerprint(model, ["backbone"], *about, images=dataset.image_paths)
+            return Path(runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{fingerprint}.npy"
+
+        return kept_file(name)
 
     def _write(self, path: Path, runner: Runner, model: HierarchicalContrastive, dataset: HierarchicalDataset) -> None:
-        """Embeds the images, each process its share of them, and writes the file."""
+        """Embeds the images, each process its part of them, and writes the file."""
         rank, world_size = get_dist_info()
         start, end = (len(dataset) * part // world_size for part in (rank, rank + 1))
         layout: list[Any] = [None, None, None]
@@ -168,27 +164,27 @@ class FrozenFeaturesHook(Hook):
                 part = stack.enter_context(whole_file(path))
                 layout = self._lay_out(part, (len(dataset), *example.shape[1:]), runner, path)
             broadcast_object_list(layout)
-            part, header, row_bytes = layout
+            part, header, image_bytes = layout
             begin, told = time.monotonic(), 0
             with _open_shared(part) as file:
-                file.seek(header + start * row_bytes)
+                file.seek(header + start * image_bytes)
                 done = start
-                for rows, features in self._embedded(runner, model, Subset(dataset, range(start, end))):
-                    file.write(self._checked(rows, range(done, done + len(rows)), features, dataset).tobytes())
-                    done += len(rows)
+                for indices, features in self._embedded(runner, model, Subset(dataset, range(start, end))):
+                    file.write(self._checked(indices, range(done, done + len(indices)), features, dataset).tobytes())
+                    done += len(indices)
                     if (tenth := 10 * (done - start) // (end - start)) > told:
                         told = tenth
                         runner.logger.info(f"{done - start} of {end - start} images embedded")
                 file.flush()
                 os.fsync(file.fileno())
-            barrier()  # before the main process moves the file to its place
+            barrier()  # before the main process renames the file
         barrier()
         runner.logger.info(f"the frozen features took {time.monotonic() - begin:.0f} s")
 
     def _embedded(
         self, runner: Runner, model: HierarchicalContrastive, images: Subset
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Yields rows of the data set and their features, batch by batch, in the precision of the training."""
+        """Yields indices of images and their features, batch by batch, in the precision of the training."""
         loader = DataLoader(
             images,
             self.batch_size,
@@ -202,15 +198,15 @@ class FrozenFeaturesHook(Hook):
                 raise ValueError(
                     "the training pipeline must pack `sample_idx`: name it among the meta_keys of PackInputs"
                 )
-            rows = [sample.sample_idx for sample in batch["data_samples"]]
+            indices = [sample.sample_idx for sample in batch["data_samples"]]
             with torch.no_grad(), runner.optim_wrapper.optim_context(runner.model):
-                yield rows, model.frozen_features(model.data_preprocessor(batch)["inputs"])
+                yield indices, model.frozen_features(model.data_preprocessor(batch)["inputs"])
 
     def _lay_out(self, part: Path, shape: tuple[int, ...], runner: Runner, path: Path) -> list[Any]:
-        """Says how large the file will be and begins it; returns it and the bytes of its header and of a row."""
-        row_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
-        size, free = shape[0] * row_bytes, shutil.disk_usage(path.parent).free
-        needed = f"{shape[0]} images x {row_bytes} bytes = {size / 2**30:.2f} GiB of frozen features"
+        """Says how large the file will be and begins it; returns it and the bytes of its header and of an image."""
+        image_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
+        size, free = shape[0] * image_bytes, shutil.disk_usage(path.parent).free
+        needed = f"{shape[0]} images x {image_bytes} bytes = {size / 2**30:.2f} GiB of frozen features"
         runner.logger.info(f"{needed}, {'x'.join(map(str, shape[1:]))} {self.dtype} each, go to {path}")
         if size > free:
             raise ValueError(
@@ -220,54 +216,54 @@ class FrozenFeaturesHook(Hook):
         with open(part, "wb") as file:
             form = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, form)
-            return [part, file.tell(), row_bytes]
+            return [part, file.tell(), image_bytes]
 
-    def _checked(self, rows: list[int], wanted: range, features: Tensor, dataset: HierarchicalDataset) -> NDArray:
+    def _checked(self, indices: list[int], wanted: range, features: Tensor, dataset: HierarchicalDataset) -> NDArray:
         """Returns features as they are kept; NaN for an image that could not be read, so that another stood in."""
         array = features.cpu().to(getattr(torch, self.dtype.name)).numpy()
         finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if not finite.all():
-            row = rows[int(finite.argmin())]
+            index = indices[int(finite.argmin())]
             remedy = "set dtype='float32'" if features.isfinite().all() else "mend the backbone's weights"
             raise ValueError(
-                f"the features of {dataset.get_data_info(row)['img_path']} are not finite in {self.dtype}; {remedy}"
+                f"the features of {dataset.get_data_info(index)['img_path']} are not finite in {self.dtype}; {remedy}"
             )
-        array[[row != its for row, its in zip(wanted, rows, strict=True)]] = np.nan
+        array[[index != its for index, its in zip(wanted, indices, strict=True)]] = np.nan
         return array
 
 
 class _FeaturePipeline:
     """Stands in for the transforms of a data set: packs an item with the features of its image."""
 
-    def __init__(self, path: Path, rows: int, dtype: np.dtype, pack: Callable[[dict[str, Any]], dict[str, Any]]):
+    def __init__(self, path: Path, number: int, dtype: np.dtype, pack: Callable[[dict[str, Any]], dict[str, Any]]):
         self.path, self.pack = path, pack
-        self._rows: NDArray | None = None
-        if (found := self.rows.shape[0]) != rows or self.rows.dtype != dtype:
+        self._features: NDArray | None = None
+        if (found := self.features.shape[0]) != number or self.features.dtype != dtype:
             raise ValueError(
-                f"the frozen features {path} are damaged: they are {found} rows of {self.rows.dtype}, not {rows} of "
+                f"the frozen features {path} are damaged: they are {found} of {self.features.dtype}, not {number} of "
                 f"{dtype}; delete the file"
             )
 
     @property
-    def rows(self) -> NDArray:
+    def features(self) -> NDArray:
         """The features of all images; opened where they are first asked for, in each worker by itself."""
-        if self._rows is None:
+        if self._features is None:
             try:
-                self._rows = np.load(self.path, mmap_mode="r", allow_pickle=False)
+                self._features = np.load(self.path, mmap_mode="r", allow_pickle=False)
             except FileNotFoundError as error:
                 raise ValueError(_unseen(self.path)) from error
             except (ValueError, EOFError, OSError) as error:
                 raise ValueError(f"the frozen features {self.path} are damaged: {error}; delete the file") from error
-        return self._rows
+        return self._features
 
     def __call__(self, info: dict[str, Any]) -> dict[str, Any]:
-        features = np.array(self.rows[info["sample_idx"]])
+        features = np.array(self.features[info["sample_idx"]])
         if np.isnan(features.flat[0]):
             raise UnreadableImage(f"cannot read the image {info['img_path']}, when its features were to be kept")
         return {**self.pack(info), "features": torch.from_numpy(features)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None}  # a spawned worker gets the path, not a copy of the array
+        return {**self.__dict__, "_features": None}  # a spawned worker gets the path, not a copy of the array
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {self.pack!r})"

@@ -1,4 +1,4 @@
-"""What a run writes to the terminal: lines that are short enough to be read while it goes on."""
+"""The lines that a run writes to the terminal, short enough to be read while it goes on."""
 
 from __future__ import annotations
 
@@ -91,11 +91,7 @@ class TerminalFormatter(logging.Formatter):
 
 
 def shorten_terminal(logger: logging.Logger) -> None:
-    """Has a logger write short lines to the terminal; its file keeps what MMEngine writes.
-
-    Args:
-        logger: Of a run.
-    """
+    """Has a run's logger write short lines to the terminal; its file keeps what MMEngine writes."""
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setFormatter(TerminalFormatter())

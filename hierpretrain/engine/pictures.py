@@ -162,11 +162,11 @@ class TSNEHook(_PictureHook):
         images = embedded.of(self.splits)
         shown = min(len(images.features), self.max_points)
         start = self._last if self._last is not None and len(self._last) == shown else None
-        points, rows = tsne_map(images.features, seed=self.seed, max_points=self.max_points, start=start)
+        points, indices = tsne_map(images.features, seed=self.seed, max_points=self.max_points, start=start)
         self._last = points
         names = images.names(self.level)
-        title = f"t-SNE of {len(rows)} images, by {images.level_name(self.level)}"
-        plot_tsne(points, [names[row] for row in rows], path, title=title)
+        title = f"t-SNE of {len(indices)} images, by {images.level_name(self.level)}"
+        plot_tsne(points, [names[index] for index in indices], path, title=title)
 
 
 @HOOKS.register_module()
@@ -211,7 +211,7 @@ class RetrievalSheetHook(_PictureHook):
 
         def captions(images: Embeddings) -> list[str]:
             paths = images.labels.reshape(len(images.labels), -1, images.taxonomy.num_levels).tolist()
-            names = [[images.taxonomy.decode(row)[-2:] for row in rows] for rows in paths]
+            names = [[images.taxonomy.decode(path)[-2:] for path in item] for item in paths]
             return ["; ".join(" / ".join(path) for path in item if path) for item in names]
 
         rows = choose_rows(

@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from hierpretrain.files import write_whole
+from hierpretrain.files import write_json
 from hierpretrain.registry import HOOKS
 
 
@@ -53,5 +53,4 @@ class MetricsFileHook(Hook):
 
     def _write(self, runner: Runner, metrics: dict[str, float] | None, trained: dict[str, int]) -> None:
         if is_main_process():
-            text = json.dumps({**trained, "metrics": metrics}, indent=2) + "\n"
-            write_whole(Path(runner.work_dir) / self.filename, text.encode())
+            write_json(Path(runner.work_dir) / self.filename, {**trained, "metrics": metrics})

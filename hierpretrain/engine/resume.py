@@ -190,8 +190,7 @@ def _convert(runner: Runner, checkpoint: dict[str, Any]) -> None:
     _start_schedule(runner, checkpoint, epoch, 0)
     checkpoint["meta"]["iter"] = epoch * batches
     runner.logger.info(
-        f"{changed}: iterations are counted from {epoch * batches} on, and the learning rate is that of this run's "
-        "schedule"
+        f"{changed}: iterations are counted from {epoch * batches} on, and this run's schedule gives the learning rate"
     )
 
 
@@ -216,7 +215,7 @@ def _follow_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
     epochs = checkpoint["meta"]["epoch"] if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
     batches = checkpoint["meta"]["iter"] - epochs * len(runner.train_dataloader)
     _start_schedule(runner, checkpoint, epochs, batches)
-    runner.logger.info("the learning rate is that of this run's schedule, which ends elsewhere than the checkpoint's")
+    runner.logger.info("this run's schedule gives the learning rate; it ends elsewhere than the checkpoint's")
 
 
 def _start_schedule(runner: Runner, checkpoint: dict[str, Any], epochs: int, batches: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -20,7 +20,7 @@ class TaxonomyHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Hands the tree over."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         taxonomy = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("taxonomy")
         if taxonomy is not None and hasattr(model, "set_taxonomy"):
             model.set_taxonomy(Taxonomy.from_dict(taxonomy))

@@ -46,22 +46,17 @@ class Embeddings:
     indices: Tensor | None = None
 
     @classmethod
-    def from_samples(cls, samples: Sequence[Mapping[str, Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
+    def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
         """Puts collected samples together.
 
         Args:
-            samples: What :func:`collect` kept of each image, in any order; images that a distributed sampler repeats to
-                fill up its batches are dropped by their number.
+            columns: What :func:`columns` made of them, in any order; images that a distributed sampler repeats to fill
+                up its batches are dropped by their number.
             dataset_meta: The data set's ``metainfo``.
 
         Raises:
             ValueError: If there is no sample or the data set has no taxonomy.
         """
-        return cls.from_columns(columns(samples), dataset_meta)
-
-    @classmethod
-    def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
-        """Puts samples together whose items stand in one array each, as :func:`columns` returns them."""
         if not columns:
             raise ValueError("there is no embedded image to evaluate; is the data set of the split empty?")
         numbers = columns["sample_idx"]
@@ -194,11 +189,7 @@ def _taxonomy(dataset_meta: Mapping[str, Any]) -> Taxonomy:
 
 
 def check_levels(levels: Iterable[int | str], dataset_meta: Mapping[str, Any]) -> None:
-    """Raises unless a data set has these levels or extra label columns; called before training, not after it.
-
-    Raises:
-        ValueError: That names the level and those there are.
-    """
+    """Raises a ValueError unless a data set has these levels or extra label columns; called before training."""
     tree, extra_names = _taxonomy(dataset_meta), dataset_meta.get("extra_label_names", ())
     for level in levels:
         if level not in extra_names:
@@ -210,11 +201,7 @@ def check_levels(levels: Iterable[int | str], dataset_meta: Mapping[str, Any]) -
 
 
 def check_splits(splits: Iterable[str], dataset_meta: Mapping[str, Any]) -> None:
-    """Raises unless images of these splits are evaluated; called before training, not after it.
-
-    Raises:
-        ValueError: That names the split and those there are.
-    """
+    """Raises a ValueError unless images of these splits are evaluated; called before training."""
     there = dataset_meta.get("splits")
     for split in splits:
         if there is not None and split not in there:

@@ -100,10 +100,7 @@ class EmbeddingEvaluator(Evaluator):
 
 
 def collecting(evaluator: Evaluator) -> Evaluator:
-    """Returns an evaluator of the same metrics that collects embeddings once, in place of MMEngine's own.
-
-    Args:
-        evaluator: MMEngine's ``Evaluator``. One of another class is returned as it is.
+    """Returns an evaluator of the same metrics that collects embeddings once; one of another class as it is.
 
     Example:
         >>> collecting(Evaluator([])).metrics

@@ -1,4 +1,4 @@
-"""What processes tell each other when they evaluate together."""
+"""The exchange between processes that evaluate together."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from mmengine.dist import all_gather, all_gather_object, get_world_size
 from numpy.typing import NDArray
 
 Columns = dict[str, NDArray[Any]]
-"""What is known of n images, by the name of a sample's item: arrays whose first dimension is n."""
+"""Arrays whose first dimension is the number of images, by the name of a sample's item."""
 
 _Result = TypeVar("_Result")
 
 
 def on_all(work: Callable[..., _Result], *args: Any) -> list[_Result]:
-    """Calls a function on every process and returns what each got, in the order of the ranks.
-
-    Args:
-        work: Without communication; what it returns is pickled.
-        args: Its arguments.
+    """Calls a function without communication on every process; returns the results, in the order of the ranks.
 
     Raises:
         ValueError: If it fails on any process, so that none waits for another.
@@ -41,7 +37,7 @@ def on_all(work: Callable[..., _Result], *args: Any) -> list[_Result]:
 
 
 def gather(columns: Callable[[], Columns]) -> Columns:
-    """Stacks the images of all processes, those of rank 0 first.
+    """Stacks the images of all processes, in the order of the ranks.
 
     Args:
         columns: Makes this process's own columns, of any number of images; none at all if it has no image.

@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect
+from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect, columns
 from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.functional.retrieval import mean_scores, retrieval_scores
@@ -52,7 +52,7 @@ class EmbeddingMetric(BaseMetric):
         raise NotImplementedError(f"{type(self).__name__} must define measure, or map and reduce")
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
-        """Does one process's share of the work; by default the first process does all of it.
+        """Does one process's part of the work; by default the first process does all of it.
 
         Args:
             embedded: All collected images.
@@ -80,15 +80,15 @@ class EmbeddingMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Returns the results of what :meth:`process` collected, for MMEngine's ``Evaluator``."""
-        return self.reduce([self.map(Embeddings.from_samples(results, self.dataset_meta), (0, 1))])
+        return self.reduce([self.map(Embeddings.from_columns(columns(results), self.dataset_meta), (0, 1))])
 
 
 @METRICS.register_module()
 class RetrievalMetric(EmbeddingMetric):
     """Retrieval at chosen levels; see :func:`hierpretrain.functional.retrieval_metrics`.
 
-    By default images of the split ``query`` are searched for among those of the split ``gallery``; if the data set has
-    not both, every image is a query among all others. Results are named ``<level>/<metric>``.
+    By default images of the split ``query`` are searched for among the images of the split ``gallery``; if the data set
+    has not both, every image is a query among all others. Results are named ``<level>/<metric>``.
 
     An image that hangs at several nodes of a level (see :meth:`Embeddings.classes`) is neither query nor gallery item
     there; if there are such, ``num_ambiguous`` says how many.
@@ -240,9 +240,7 @@ class ClusteringMetric(EmbeddingMetric):
 
 @METRICS.register_module()
 class ViolationMetric(EmbeddingMetric):
-    """How often the order of the embedding contradicts the tree.
-
-    See :func:`hierpretrain.functional.hierarchy_violations`.
+    """Hierarchy violations of the embedding; see :func:`hierpretrain.functional.hierarchy_violations`.
 
     Args:
         splits: Splits whose images are compared, all together; by default all that are evaluated.

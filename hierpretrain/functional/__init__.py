@@ -4,12 +4,13 @@ from hierpretrain.functional.average_precision import average_precision_metrics
 from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.functional.clustering import clustering_metrics
 from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, level_losses, supcon_loss
+from hierpretrain.functional.distances import pairwise_distances
 from hierpretrain.functional.happier import happier_loss
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
 from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
 from hierpretrain.functional.level_triplet import level_triplet_loss
 from hierpretrain.functional.mistakes import class_distances, mistake_metrics
-from hierpretrain.functional.prototypes import distortion, distortion_loss, prototype_distances, scale_free_distortion
+from hierpretrain.functional.prototypes import distortion, distortion_loss, scale_free_distortion
 from hierpretrain.functional.released import released_hmlc_loss
 from hierpretrain.functional.retrieval import recall_curve, retrieval_metrics
 from hierpretrain.functional.triplet import triplet_loss
@@ -33,7 +34,7 @@ __all__ = [
     "linear_probe",
     "linear_scores",
     "mistake_metrics",
-    "prototype_distances",
+    "pairwise_distances",
     "recall_curve",
     "released_hmlc_loss",
     "retrieval_metrics",

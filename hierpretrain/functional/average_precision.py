@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.search import check_finite, check_flat
+from hierpretrain.checks import check_finite, check_flat
 from hierpretrain.taxonomy import PAD
 
 _BLOCK = 1 << 22  # scores at a time
@@ -25,12 +25,12 @@ def average_precision_metrics(
     - ``map_images`` the mean over images of the AP of the image's class, the mAP* of Bhalla et al., *Exploiting Data
       Hierarchy as a New Modality for Contrastive Learning*, 2022: classes weighted by their numbers of images;
     - ``map_micro`` the AP of all decisions, an image and a class each, in one ranking;
-    - ``precision`` the mean over classes of the share of the images with the class as their highest score that are of
+    - ``precision`` the mean over classes of the fraction of the images whose highest score is that class's that are of
       it; a class that no image has as its highest counts 0;
-    - ``accuracy`` the share of images whose highest score, the first of equal ones, is the score of their class.
+    - ``accuracy`` the fraction of images whose highest score, the first of equal ones, is the score of their class.
 
-    A class of an image that has no column (no training row had it) is ranked as if its scores were all the same and
-    below all others: it counts in every number, with its share of the images as its AP, and in
+    A class of an image that has no column (no training item had it) is ranked as if its scores were all the same and
+    below all others: it counts in every number, with its fraction of the images as its AP, and in
     ``num_unscored_classes``.
 
     Args:
@@ -62,10 +62,10 @@ def average_precision_metrics(
     """
     scores = _checked_scores(scores)
     classes = _checked_classes(classes, scores.shape[1])
-    rows, ids = _positives(targets, scores, classes)  # (P,) each: an image and a class of it
-    if len(rows) == 0:
+    images, ids = _positives(targets, scores, classes)  # (P,) each: an image and a class of it
+    if len(images) == 0:
         raise ValueError(f"at least one image must have a class; none of {len(scores)} has")
-    evaluated, rows = torch.unique(rows, return_inverse=True)
+    evaluated, images = torch.unique(images, return_inverse=True)
     num_left_out = len(scores) - len(evaluated)
     scores = scores[evaluated] if num_left_out else scores
 
@@ -77,20 +77,20 @@ def average_precision_metrics(
     present, numbers, sizes = torch.unique(ids, return_inverse=True, return_counts=True)
     by_id = classes.argsort()
     columns = by_id[torch.searchsorted(classes[by_id], present)]  # of the classes that have an image
-    own_rows = torch.split(rows[numbers.argsort()], sizes.tolist())
+    own_images = torch.split(images[numbers.argsort()], sizes.tolist())
 
     by_class = torch.zeros(len(present), dtype=torch.float64)
-    for number, (column, own) in enumerate(zip(columns, own_rows, strict=True)):
+    for number, (column, own) in enumerate(zip(columns, own_images, strict=True)):
         of_class = scores[:, column].contiguous()
         by_class[number] = _average_precision(of_class, of_class[own])
     predicted = scores.argmax(1)
-    is_right = predicted[rows] == columns[numbers]  # at most one of an image's classes is the predicted one
+    is_right = predicted[images] == columns[numbers]  # at most one of an image's classes is the predicted one
     times_predicted = torch.bincount(predicted, minlength=len(classes))[columns]
     times_right = torch.bincount(numbers[is_right], minlength=len(present))
     metrics: dict[str, float] = {
         "map": by_class.mean().item(),
-        "map_images": (by_class * sizes).sum().item() / len(rows),
-        "map_micro": _average_precision(scores.flatten(), scores[rows, columns[numbers]]),
+        "map_images": (by_class * sizes).sum().item() / len(images),
+        "map_micro": _average_precision(scores.flatten(), scores[images, columns[numbers]]),
         "precision": (times_right.double() / times_predicted.clamp(min=1)).mean().item(),
         "accuracy": int(is_right.sum()) / len(scores),
         "num_classes": len(present),
@@ -150,8 +150,8 @@ def _positives(targets: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor
     """Returns the image and the class id of every pair that is right: (P,) each."""
     if targets.ndim != 2:
         targets = check_flat(targets, len(scores), "targets")
-        rows = (targets != PAD).nonzero()[:, 0]
-        return rows, targets[rows]
+        images = (targets != PAD).nonzero()[:, 0]
+        return images, targets[images]
     targets = targets.detach().cpu()
     if targets.shape != scores.shape:
         raise ValueError(
@@ -160,5 +160,5 @@ def _positives(targets: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor
         )
     if targets.is_floating_point() or targets.is_complex() or ((targets != 0) & (targets != 1)).any():
         raise ValueError("targets of several classes must be booleans, or integers 0 and 1; pass (targets > 0)")
-    rows, columns = targets.nonzero(as_tuple=True)
-    return rows, classes[columns]
+    images, columns = targets.nonzero(as_tuple=True)
+    return images, classes[columns]

@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from hierpretrain.functional.search import (
+from hierpretrain.checks import (
+    check_above_0,
+    check_at_least_1,
     check_features,
     check_finite,
     check_flat,
+    check_ks,
+    check_one_of,
     check_one_width,
-    nearest,
-    unit_rows,
 )
+from hierpretrain.functional.search import nearest, unit_rows
 from hierpretrain.taxonomy import PAD
 
-_ROWS = 4096  # test rows at a time
+_ITEMS = 4096  # of test at a time
 _COLUMNS = 64  # coordinates at a time
 _MOMENTUM = 0.9
 
@@ -39,28 +42,24 @@ def linear_probe(
 ) -> Tensor:
     """Classifies by one linear softmax layer, trained on frozen embeddings for 40 epochs as in "Use All The Labels".
 
-    Rows are centred and scaled, by the training rows' mean and deviation of every coordinate, so that they have about
-    length 1 whatever D is: coordinates of unit embeddings are tiny and mostly far from zero on average, and a learning
-    rate that suits one encoder would be far off for another. The layer starts at zero and is trained by stochastic
-    gradient descent with momentum 0.9, with a rate that falls along half a cosine. All defaults but the number of
-    epochs are our own: they suit several small sets alike, and come within a point of scikit-learn's logistic
-    regression on its digits. Pass the training rows as ``test`` to see whether the layer fits.
-
-    5,000 rows of 256 and 1,900 classes take about 7 seconds on one core.
+    Features are centred and scaled, by the training mean and deviation of every coordinate, to about length 1, so that
+    one learning rate suits any encoder. The layer starts at zero and is trained by stochastic gradient descent with
+    momentum 0.9, with a rate that falls along half a cosine. All defaults but the number of epochs are our own: they
+    suit several small sets alike, and come within a point of scikit-learn's logistic regression on its digits.
 
     Args:
         train: (N, D) floating-point features of any scale; all is computed on their device.
-        train_labels: (N,) class ids from 0, in any numbering; rows with ``PAD`` are left out.
+        train_labels: (N,) class ids from 0, in any numbering; items of ``PAD`` are left out.
         test: (Q, D) features.
-        epochs: How often every training row is seen, from 1.
+        epochs: How often every training item is seen, from 1.
         batch_size: From 1; the last batch of an epoch may be smaller.
         lr: The first, highest learning rate, above 0.
-        weight_decay: The L2 penalty on the weights, of the rows so scaled; from 0. The bias has none.
-        seed: Of the order of the rows. On a CPU equal seeds give equal bits.
+        weight_decay: The L2 penalty on the weights, for features so scaled; from 0. The bias has none.
+        seed: Of the order of the items. On a CPU equal seeds give equal bits.
         k: How many classes to return, from 1.
 
     Returns:
-        (Q, min(k, C)) int64 on the CPU: the best of the C classes of the training rows, best first.
+        (Q, min(k, C)) int64 on the CPU: the best of the C training classes, best first.
 
     Raises:
         ValueError: If features are not (N, D), empty, not floating-point or not finite, or differ in D, if labels are
@@ -71,7 +70,7 @@ def linear_probe(
         >>> linear_probe(train, torch.tensor([7, 7, 3, 3, PAD]), torch.tensor([[2.0, 1.0], [1.0, 2.0]])).tolist()
         [[7, 3], [3, 7]]
     """
-    _at_least_1(k=k)
+    check_at_least_1(k=k)
     logits, classes = _linear_layer(
         train,
         train_labels,
@@ -85,7 +84,7 @@ def linear_probe(
         scaling="length",
         seed=seed,
     )
-    return classes[torch.cat([rows.topk(min(k, len(classes))).indices.cpu() for rows in logits])]
+    return classes[torch.cat([block.topk(min(k, len(classes))).indices.cpu() for block in logits])]
 
 
 def linear_scores(
@@ -106,29 +105,28 @@ def linear_scores(
 
     Source: Bhalla et al., *Exploiting Data Hierarchy as a New Modality for Contrastive Learning*, 2022: Adam at 1e-3
     for 4 epochs of batches of 64. Two things are ours. The layer starts at zero, where the paper does not say, so that
-    the seed orders the rows and nothing else. And coordinates are centred and scaled to deviation 1, since few steps
+    the seed orders the items and nothing else. And coordinates are centred and scaled to deviation 1, since few steps
     with a small rate need numbers as large as the paper's encoder puts out, and coordinates of unit embeddings
-    are small. On ten
-    random classes, 1,000 to 5,000 unit rows of 256 or 4,096, the recipe so comes within 2 points of a layer trained to
-    its end; from unit rows as they are it is 11 to 66 points below.
+    are small. On ten random classes, 1,000 to 5,000 unit embeddings of 256 or 4,096 dimensions, the recipe so comes
+    within 2 points of a layer trained to its end; from unit embeddings as they are it is 11 to 66 points below.
 
     Args:
         train: (N, D) floating-point features; all is computed on their device.
-        train_labels: (N,) class ids from 0, in any numbering; rows with ``PAD`` are left out.
+        train_labels: (N,) class ids from 0, in any numbering; items of ``PAD`` are left out.
         test: (Q, D) features.
         optimizer: ``'adam'``, or ``'sgd'`` with momentum 0.9.
-        epochs: How often every training row is seen, from 1.
+        epochs: How often every training item is seen, from 1.
         batch_size: From 1; the last batch of an epoch may be smaller.
         lr: The learning rate, above 0.
         weight_decay: The L2 penalty on the weights, from 0. The bias has none.
         cosine: Whether the rate falls to 0 along half a cosine.
-        scaling: ``'deviation'``: by the training rows' mean and deviation of every coordinate; ``'length'``: the same
-            over the root of D, as :func:`linear_probe` does, for rates like its own; ``'none'``: rows as they are.
-        seed: Of the order of the rows. On a CPU equal seeds give equal bits.
+        scaling: ``'deviation'``: by the training mean and deviation of every coordinate; ``'length'``: the same
+            over the root of D, as :func:`linear_probe` does, for rates like its own; ``'none'``: features as they are.
+        seed: Of the order of the items. On a CPU equal seeds give equal bits.
 
     Returns:
         (Q, C) float64 softmax probabilities on the CPU, double so that sure predictions keep an order, and the (C,)
-        int64 classes of the training rows that the columns stand for, ascending.
+        int64 training classes that the columns stand for, ascending.
 
     Raises:
         ValueError: As :func:`linear_probe`, or if an option is none of those named.
@@ -152,7 +150,7 @@ def linear_scores(
         scaling=scaling,
         seed=seed,
     )
-    return torch.cat([rows.cpu().double().softmax(1) for rows in logits]), classes
+    return torch.cat([block.cpu().double().softmax(1) for block in logits]), classes
 
 
 def _linear_layer(
@@ -169,15 +167,13 @@ def _linear_layer(
     scaling: str,
     seed: int,
 ) -> tuple[Iterator[Tensor], Tensor]:
-    """Trains a linear softmax layer from zero; returns the (B, C) logits of blocks of test rows, and the C classes."""
-    _at_least_1(epochs=epochs, batch_size=batch_size)
+    """Trains a linear softmax layer from zero; returns the (B, C) logits of blocks of test items, and the C classes."""
+    check_at_least_1(epochs=epochs, batch_size=batch_size)
     if not 0 < lr < math.inf or not 0 <= weight_decay < math.inf:
         raise ValueError(f"lr must be above 0 and weight_decay at least 0; they are {lr} and {weight_decay}")
-    if optimizer not in ("adam", "sgd"):
-        raise ValueError(f"optimizer must be 'adam' or 'sgd'; it is {optimizer!r}")
-    if scaling not in ("deviation", "length", "none"):
-        raise ValueError(f"scaling must be 'deviation', 'length' or 'none'; it is {scaling!r}")
-    train, test = _finite_rows(train, "train"), _finite_rows(test, "test").to(train.device)
+    check_one_of("optimizer", optimizer, ("adam", "sgd"))
+    check_one_of("scaling", scaling, ("deviation", "length", "none"))
+    train, test = _finite(train, "train"), _finite(test, "test").to(train.device)
     check_one_width(train, test, "train", "test")
     train, classes, targets = _labelled(train, train_labels)
     mean, scale = _centre_and_scale(train, scaling)
@@ -194,16 +190,16 @@ def _linear_layer(
         generator = torch.Generator().manual_seed(seed)
         for _ in range(epochs):
             order = torch.randperm(len(train), generator=generator).to(train.device)
-            for rows in torch.split(order, batch_size):
-                logits = linear((train[rows].float() - mean) / scale, weight, bias)
+            for batch in torch.split(order, batch_size):
+                logits = linear((train[batch].float() - mean) / scale, weight, bias)
                 descent.zero_grad()
-                cross_entropy(logits, targets[rows]).backward()  # type: ignore[no-untyped-call]
+                cross_entropy(logits, targets[batch]).backward()  # type: ignore[no-untyped-call]
                 descent.step()
                 schedule.step()
     weight, bias = weight.detach(), bias.detach()
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise ValueError(f"the layer diverged with lr {lr} and weight_decay {weight_decay}; lower them")
-    return (linear((rows.float() - mean) / scale, weight, bias) for rows in torch.split(test, _ROWS)), classes
+    return (linear((block.float() - mean) / scale, weight, bias) for block in torch.split(test, _ITEMS)), classes
 
 
 def knn_classify(
@@ -215,20 +211,20 @@ def knn_classify(
     temperature: float = 0.07,
     k: int = 5,
 ) -> Tensor:
-    """Classifies by the vote of the nearest training rows, each with the weight ``exp(cosine / temperature)``.
+    """Classifies by the vote of the nearest training items, each with the weight ``exp(cosine / temperature)``.
 
     Source: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, section 3.4.
 
     Args:
         train: (N, D) floating-point features on any device, of any length but 0.
-        train_labels: (N,) class ids from 0, in any numbering; rows with ``PAD`` are left out.
+        train_labels: (N,) class ids from 0, in any numbering; items of ``PAD`` are left out.
         test: (Q, D) features.
-        neighbours: How many vote, from 1; all training rows where there are fewer.
+        neighbours: How many vote, from 1; all training items where there are fewer.
         temperature: Above 0; a small one leaves the vote to the nearest.
         k: How many classes to return, from 1.
 
     Returns:
-        (Q, min(k, C)) int64 on the CPU, for the C classes of the training rows: most votes first, the smaller id first
+        (Q, min(k, C)) int64 on the CPU, for the C training classes: most votes first, the smaller id first
         where votes are equal, then ``PAD``: a class without a vote is no prediction.
 
     Raises:
@@ -242,14 +238,13 @@ def knn_classify(
         >>> knn_classify(train, labels, torch.tensor([[1.0, 0.2]]), neighbours=1).tolist()
         [[7, -1]]
     """
-    _at_least_1(neighbours=neighbours, k=k)
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be above 0; it is {temperature}")
+    check_at_least_1(neighbours=neighbours, k=k)
+    check_above_0(temperature=temperature)
     train, test = unit_rows(train, "train"), unit_rows(test, "test")
     check_one_width(train, test, "train", "test")
     train, classes, targets = _labelled(train, train_labels)
     similarities, indices = nearest(test, train, min(neighbours, len(train)))  # (Q, neighbours)
-    weights = ((similarities - similarities[:, :1]).double() / temperature).exp()  # one factor a row changes no order
+    weights = ((similarities - similarities[:, :1]).double() / temperature).exp()  # one factor an item changes no order
     labels, order = targets[indices].sort(dim=1, stable=True)
     weights = weights.gather(1, order)
     run = (labels.diff(dim=1) != 0).long().cumsum(1)  # equal labels now stand together: number the runs
@@ -263,11 +258,11 @@ def knn_classify(
 
 
 def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """Computes the share of items whose class is among the first k predictions.
+    """Computes the fraction of items whose class is among the first k predictions.
 
     Args:
         predicted: (N, K) class ids, best first; ``PAD`` is no prediction.
-        labels: (N,) class ids, or ``PAD`` for items to leave out. A class that no training row had counts as wrong.
+        labels: (N,) class ids, or ``PAD`` for items to leave out. A class that no training item had counts as wrong.
         ks: The k, each from 1; one above K looks at all K.
 
     Returns:
@@ -286,29 +281,28 @@ def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -
     if predicted.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):
         raise ValueError(f"predicted must be class ids, as integers; they are {predicted.dtype}; use .topk's indices")
     labels = check_flat(labels, len(predicted))
-    if wrong := [k for k in ks if k < 1]:
-        raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
+    check_ks(ks)
     known = labels != PAD
     num_items = int(known.sum())
     if num_items == 0:
         raise ValueError(f"at least one item must have a label; all {len(labels)} are PAD (-1)")
     hits = predicted.cpu()[known] == labels[known, None]
-    shares = {f"top{k}": hits[:, :k].any(1).sum().item() / num_items for k in ks}
-    return shares | {"num_items": num_items, "num_left_out": len(labels) - num_items}
+    fractions = {f"top{k}": hits[:, :k].any(1).sum().item() / num_items for k in ks}
+    return fractions | {"num_items": num_items, "num_left_out": len(labels) - num_items}
 
 
 def _labelled(train: Tensor, train_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the rows that have a label, the C classes, ascending, and for every row the number of its class."""
+    """Returns the features that have a label, the C classes, ascending, and the number of each item's class."""
     labels = check_flat(train_labels, len(train), "train_labels")
     known = labels != PAD
     if not known.any():
-        raise ValueError(f"at least one training row must have a label; all {len(labels)} are PAD (-1)")
+        raise ValueError(f"at least one training item must have a label; all {len(labels)} are PAD (-1)")
     classes, targets = torch.unique(labels[known], return_inverse=True)
     return (train if known.all() else train[known.to(train.device)]), classes, targets.to(train.device)
 
 
 def _centre_and_scale(train: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
-    """Returns what to subtract from and then divide rows by, see :func:`linear_scores`: both (D,), or one number.
+    """Returns what to subtract from and then divide features by, see :func:`linear_scores`: both (D,), or one number.
 
     A coordinate that never changes is only centred.
     """
@@ -322,15 +316,9 @@ def _centre_and_scale(train: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
     return mean.float(), (torch.where(constant, 1.0, deviation) * length).float()
 
 
-def _finite_rows(features: Tensor, name: str) -> Tensor:
+def _finite(features: Tensor, name: str) -> Tensor:
     check_features(features, name)
     features = features.detach()
     features = features.float() if features.dtype == torch.float64 else features
     check_finite(features, name)
     return features
-
-
-def _at_least_1(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; it is {number}")

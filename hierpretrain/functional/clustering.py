@@ -1,4 +1,4 @@
-"""How well k-means on the embeddings finds the classes of one level."""
+"""Clustering metrics: k-means on the embeddings against the classes of one level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from torch import Tensor
 
-from hierpretrain.functional.search import check_flat, unit_rows
+from hierpretrain.checks import check_flat
+from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 
 _STARTS = 3  # of k-means
@@ -81,23 +82,23 @@ def best_clustering(
 
     Example:
         >>> import torch
-        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-        >>> best_clustering(rows, torch.tensor([0, 1, 0]), shard=(1, 2))
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> best_clustering(features, torch.tensor([0, 1, 0]), shard=(1, 2))
         ((0.0, 1), {'nmi': 1.0, 'ami': 1.0, 'num_classes': 2})
     """
-    rows = unit_rows(embeddings, "embeddings").numpy()
-    classes = check_flat(labels, len(rows)).numpy()
+    features = unit_rows(embeddings, "embeddings").numpy()
+    classes = check_flat(labels, len(features)).numpy()
     known = classes != PAD
     num_classes = len(np.unique(classes[known]))
     if num_classes < 2:
         raise ValueError(
-            f"clustering needs at least 2 classes; these {len(rows)} items have {num_classes}; use a finer level or "
-            "more items"
+            f"clustering needs at least 2 classes; these {len(features)} items have {num_classes}; use a finer level "
+            "or more items"
         )
     starts = range(shard[0], _STARTS, shard[1])
     if not starts:
         return (float("inf"), _STARTS), {}
-    total, start, clusters = _kmeans(rows[known], num_classes, seed, starts)
+    total, start, clusters = _kmeans(features[known], num_classes, seed, starts)
     return (total, start), {
         "nmi": float(normalized_mutual_info_score(classes[known], clusters)),
         "ami": float(adjusted_mutual_info_score(classes[known], clusters)),
@@ -126,13 +127,13 @@ def nmi_by_parent(
 
     Example:
         >>> import torch
-        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
-        >>> nmi_by_parent(rows, torch.tensor([0, 1, 0]), torch.tensor([5, 5, 5]))
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+        >>> nmi_by_parent(features, torch.tensor([0, 1, 0]), torch.tensor([5, 5, 5]))
         {5: 1.0}
     """
-    rows = unit_rows(embeddings, "embeddings").numpy()
-    classes = check_flat(labels, len(rows)).numpy()
-    above = check_flat(parents, len(rows), "parents").numpy()
+    features = unit_rows(embeddings, "embeddings").numpy()
+    classes = check_flat(labels, len(features)).numpy()
+    above = check_flat(parents, len(features), "parents").numpy()
     known = classes != PAD
     several = []
     for parent in np.unique(above[known & (above != PAD)]).tolist():
@@ -143,16 +144,13 @@ def nmi_by_parent(
     scores = {}
     for parent, inside in several[shard[0] :: shard[1]]:
         num_inside = len(np.unique(classes[inside]))
-        _, _, clusters = _kmeans(rows[inside], num_inside, seed, range(_STARTS))
+        _, _, clusters = _kmeans(features[inside], num_inside, seed, range(_STARTS))
         scores[parent] = float(normalized_mutual_info_score(classes[inside], clusters))
     return scores
 
 
 def mean_over_parents(scores: Mapping[int, float]) -> float:
-    """Returns the mean of :func:`nmi_by_parent`.
-
-    Args:
-        scores: NMI by parent, of all shards together.
+    """Returns the mean of what :func:`nmi_by_parent` returned for all shards.
 
     Raises:
         ValueError: If there is no parent with two classes.
@@ -170,54 +168,54 @@ def mean_over_parents(scores: Mapping[int, float]) -> float:
 
 
 def _kmeans(
-    rows: NDArray[np.float32], num_clusters: int, seed: int, starts: Iterable[int]
+    features: NDArray[np.float32], num_clusters: int, seed: int, starts: Iterable[int]
 ) -> tuple[float, int, NDArray[np.int64]]:
     """Returns the sum of squared distances, the start and the (N,) clusters of the best of some starts."""
-    best: tuple[float, int, NDArray[np.int64]] = (np.inf, _STARTS, np.zeros(len(rows), np.int64))
+    best: tuple[float, int, NDArray[np.int64]] = (np.inf, _STARTS, np.zeros(len(features), np.int64))
     seeds = np.random.default_rng(seed).integers(2**31, size=_STARTS).tolist()
     for start in starts:
         kmeans = faiss.Kmeans(
-            rows.shape[1],
+            features.shape[1],
             num_clusters,
             niter=50,
             seed=seeds[start],
             min_points_per_centroid=1,
-            max_points_per_centroid=len(rows),  # faiss would train on a sample of 256 per centroid
+            max_points_per_centroid=len(features),  # faiss would train on a sample of 256 per centroid
         )
-        # faiss's own starts, from random rows or by plain k-means++, end in sums up to a quarter larger
-        kmeans.train(rows, init_centroids=_plus_plus(rows, num_clusters, np.random.default_rng(seeds[start])))
-        distance, nearest = kmeans.index.search(rows, 1)
+        # faiss's own starts, from random items or by plain k-means++, end in sums up to a quarter larger
+        kmeans.train(features, init_centroids=_plus_plus(features, num_clusters, np.random.default_rng(seeds[start])))
+        distance, nearest = kmeans.index.search(features, 1)
         if (total := float(distance.sum(dtype=np.float64))) < best[0]:
             best = total, start, nearest[:, 0]
     return best
 
 
-def _plus_plus(rows: NDArray[np.float32], num_clusters: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Chooses (K, D) of the (N, D) unit rows as centroids by greedy k-means++.
+def _plus_plus(features: NDArray[np.float32], num_clusters: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Chooses (K, D) of the (N, D) unit vectors as centroids by greedy k-means++.
 
     Arthur and Vassilvitskii, *k-means++: The Advantages of Careful Seeding*, SODA 2007. scikit-learn's does the same
     in float64 and takes four times as long.
     """
-    columns = np.ascontiguousarray(rows.T)  # for a few rows at a time the product is then twice as fast
+    columns = np.ascontiguousarray(features.T)  # for a few items at a time the product is then twice as fast
     num_trials = 2 + int(np.log(num_clusters))
     chosen = np.empty(num_clusters, np.int64)
-    chosen[0] = rng.integers(len(rows))
-    closest = _squared_distances(rows[chosen[:1]], columns)[0]
+    chosen[0] = rng.integers(len(features))
+    closest = _squared_distances(features[chosen[:1]], columns)[0]
     for i in range(1, num_clusters):
-        closest[chosen[i - 1]] = 0  # exactly, so that no row is chosen twice while another is left
+        closest[chosen[i - 1]] = 0  # exactly, so that no item is chosen twice while another is left
         so_far = closest.cumsum(dtype=np.float64)
         drawn = so_far.searchsorted(rng.random(num_trials) * so_far[-1], side="right")
-        trials = drawn.clip(max=len(rows) - 1)  # what rounding, or rows that are all equal, put behind the last
-        distance = _squared_distances(rows[trials], columns)
+        trials = drawn.clip(max=len(features) - 1)  # what rounding, or items that are all equal, put behind the last
+        distance = _squared_distances(features[trials], columns)
         np.minimum(distance, closest, out=distance)
         best = int(distance.sum(1).argmin())
         chosen[i], closest = trials[best], distance[best]
-    return rows[chosen]
+    return features[chosen]
 
 
-def _squared_distances(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the (K, N) squared distances of (K, D) unit rows and (D, N) unit columns."""
-    distance: NDArray[np.float32] = rows @ columns
+def _squared_distances(features: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the (K, N) squared distances of (K, D) unit vectors and (D, N) ones in columns."""
+    distance: NDArray[np.float32] = features @ columns
     distance *= -2
     distance += 2
     np.maximum(distance, 0, out=distance)

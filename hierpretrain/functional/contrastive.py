@@ -24,8 +24,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hierpretrain.checks import check_above_0, check_one_of
 from hierpretrain.functional.batch import Batch, Gather, join_processes, one_process, sum_over_processes
-from hierpretrain.functional.checks import check_above_0, check_one_of
 from hierpretrain.functional.pairs import PositivePairs, Positives, less_inner, log_sum_exp, nodes_of
 from hierpretrain.taxonomy import PAD, check_labels
 

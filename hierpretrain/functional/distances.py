@@ -1,4 +1,4 @@
-"""Euclidean distances between the rows of two matrices."""
+"""Euclidean distances between two sets of features."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 
-def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool) -> Tensor:
-    """Computes the Euclidean distance of every row of one matrix to every row of another.
+def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool = False) -> Tensor:
+    """Computes the Euclidean distances of all pairs of one set of features and another, such as class prototypes.
 
     Args:
-        features: (N, D) rows of any length.
-        others: (K, D) rows of any length.
+        features: (N, D) features of any length.
+        others: (K, D) features of any length.
         squared: Whether to return the squares of the distances.
 
     Returns:
         (N, K) distances, at least 0. The gradient of a distance of 0 is 0.
 
     Example:
-        >>> pairwise_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]]), squared=False).tolist()
+        >>> pairwise_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [[5.0, 0.0]]
     """
     # a shift of both matrices changes no distance, and |x|^2 - 2 x.y + |y|^2 rounds least around 0
@@ -30,13 +30,7 @@ def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool) -> Te
 
 
 def square_root(squares: Tensor) -> Tensor:
-    """Computes the square root, with gradient 0 at 0, where the gradient of ``torch.sqrt`` is infinite.
-
-    Args:
-        squares: Tensor of any shape, at least 0.
-
-    Returns:
-        Tensor of the same shape.
+    """Computes the square root of a tensor, with gradient 0 at 0, where the gradient of ``torch.sqrt`` is infinite.
 
     Example:
         >>> square_root(torch.tensor([4.0, 0.0])).tolist()

@@ -13,7 +13,7 @@ items that share exactly l levels with the query, and ``t = s_j - s_k``::
            start + sigmoid(t / temperature)     if 0 < t <= delta
            offset + slope (t - delta)           if t > delta
 
-With the step 1[t >= 0] in the place of U this is exact H-AP. Only U has a gradient: it pushes items that share fewer
+With the step 1[t >= 0] instead of U this is exact H-AP. Only U has a gradient: it pushes items that share fewer
 levels behind items that share more.
 """
 
@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from hierpretrain.checks import check_above_0, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
-from hierpretrain.functional.checks import check_above_0, check_not_below_0
 from hierpretrain.taxonomy import shared_depth
 
 _BLOCK = 1 << 20  # triples (query, k, j) held at a time
-_ITSELF = -1  # in place of the number of levels that a query shares with itself
+_ITSELF = -1  # instead of the number of levels that a query shares with itself
 
 
 def happier_loss(
@@ -46,7 +46,7 @@ def happier_loss(
     offset: float = 1.44,
     gather: Gather | None = None,
 ) -> Tensor:
-    """One minus the smooth H-AP of a batch, each row being a query of all others.
+    """Computes one minus the smooth H-AP of a batch, each item being a query of all others.
 
     It differs from the released code in two things: a query is no item of its own ranking, and two items share the
     levels down to their lowest common ancestor, not all levels at which their labels are equal.
@@ -61,12 +61,12 @@ def happier_loss(
         delta: By how much an item that is wrongly in front may be more similar before U grows linearly; at least 0.
         start: What U adds to the sigmoid for an item that is wrongly in front; 0 or 0.5 in the paper's experiments.
         offset: Value of U right behind ``delta``; 1.0 or 1.44 in the paper's experiments.
-        gather: Stacks the rows of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`. The
-            rows of this process are then queries of the rows of all processes, and the loss is the one of all rows
-            together. ``None``: there is one process.
+        gather: Stacks the features of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`.
+            The items of this process are then queries among the items of all processes, and the loss is the one of all
+            items together. ``None``: there is one process.
 
     Returns:
-        0-dim tensor: the mean over the queries that share a level with another row; 0 if none does. It is in [0, 1] as
+        0-dim tensor: the mean over the queries that share a level with another item; 0 if none does. It is in [0, 1] as
         long as U is not below 1[t >= 0]. Memory is O(M^2), and time O(M) for each pair that shares a level.
 
     Raises:
@@ -116,18 +116,7 @@ def relevance(shared: Tensor, levels: int, alpha: float) -> Tensor:
 
 
 def smooth_step(gaps: Tensor, *, temperature: float, slope: float, delta: float, start: float, offset: float) -> Tensor:
-    """Computes U, the step 1[t >= 0] made smooth; see :func:`happier_loss` for the options.
-
-    Args:
-        gaps: ``t = s_j - s_k``, of any shape.
-        temperature: Temperature of the sigmoid.
-        slope: Slope beyond ``delta``.
-        delta: Where the linear part begins.
-        start: What is added to the sigmoid above 0.
-        offset: Value where the linear part begins.
-
-    Returns:
-        ``U(t)``, of the same shape.
+    """Computes U, the step 1[t >= 0] made smooth, of ``t`` of any shape; the options are as for :func:`happier_loss`.
 
     Example:
         >>> gaps = torch.tensor([-1.0, 0.0, 0.03, 0.15])

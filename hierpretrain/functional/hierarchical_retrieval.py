@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierpretrain.checks import check_ks
 from hierpretrain.functional.ranking import distance_keys
 from hierpretrain.functional.retrieval import check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
@@ -42,9 +43,9 @@ def hierarchical_retrieval_metrics(
     - ``asi``: 1/R sum_{k <= R} 1/k sum_{l >= 1} min(c_l(k), c*_l(k)), where c_l(k) and c*_l(k) count the items of level
       l among the first k of the ranking and of the best order (average set intersection);
     - ``ndcg``: DCG over the DCG of the best order, where DCG = sum_i (2^l_i - 1) / log2(1 + i); and ``ndcg@k``, the
-      same with both sums over the first k places. The best order is taken of the whole gallery, for every k;
+      same with both sums over the first k ranks. The best order is taken of the whole gallery, for every k;
     - ``lca_height@1``: the height of the lowest common ancestor of the query and the first item, 0 to L. The height of
-      a node is the longest way down from it in the tree that all the label rows given here span. A query on an inner
+      a node is the longest way down from it in the tree that all the labels given here span. A query on an inner
       node has its own node's height at best. Where several pairs of paths share as much as any, the least height.
 
     All but the last are in [0, 1] and 1 exactly for a gallery sorted by level (for ``h_ap``, by relevance). Labels may
@@ -54,9 +55,8 @@ def hierarchical_retrieval_metrics(
     Equal similarities rank in the order of the gallery, as in :func:`retrieval_metrics`. A query that shares level 1
     with no gallery item is left out and counted.
 
-    The whole gallery is ranked for each query, a block of queries at a time: O(Q G log G) time and bounded memory. On
-    two cores 4,000 queries in a gallery of 20,000 items with 128 dimensions and three levels take about 3 s, twice as
-    long as :func:`retrieval_metrics` at one level.
+    The whole gallery is ranked for each query, in O(Q G log G) time and bounded memory. On two cores 4,000 queries in a
+    gallery of 20,000 items of 128 dimensions and three levels take about 3 s.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -65,8 +65,8 @@ def hierarchical_retrieval_metrics(
         gallery: (G, D) features.
         gallery_labels: (G, L) or (G, P, L) labels.
         ks: The k of ``ndcg@k``; one given twice counts once.
-        same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
-            index, so a duplicate of it stays an answer.
+        same_set: Query and gallery are the same items, and item ``i`` is no answer to itself, while a duplicate of it
+            is.
         relevance: What an item of match level l counts in ``h_ap``; the scale of it cancels.
 
             - ``'pop'``: (l / L)^alpha / n_l, the paper's. A level's items share its weight, so an item of a large fine
@@ -154,16 +154,15 @@ def hierarchical_retrieval_scores(
     """
     ks = tuple(dict.fromkeys(ks))
     query, gallery = unit_pair(query, gallery)
-    query_labels = label_rows(query_labels, len(query), "query_labels")
-    gallery_labels = label_rows(gallery_labels, len(gallery), "gallery_labels")
+    query_labels = check_label_matrix(query_labels, len(query), "query_labels")
+    gallery_labels = check_label_matrix(gallery_labels, len(gallery), "gallery_labels")
     num_levels = query_labels.shape[-1]
     if num_levels != gallery_labels.shape[-1]:
         raise ValueError(
             f"query_labels and gallery_labels must have the same levels; they have {num_levels} and "
             f"{gallery_labels.shape[-1]}"
         )
-    if wrong := [k for k in ks if k < 1]:
-        raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
+    check_ks(ks)
     relevances_of = _relevance(relevance, alpha, num_levels)
     if same_set:
         check_same_set(query_labels, gallery_labels)
@@ -182,7 +181,7 @@ def hierarchical_retrieval_scores(
     for block, _, items, levels in ranked_levels(
         query[queries], query_labels[queries], gallery, gallery_labels, own_indices
     ):
-        # the relevant items of all rows, one after the other and in the order of their ranks: (n,) each
+        # the relevant items of all queries, one after the other and in the order of their ranks: (n,) each
         row, column = levels.nonzero().unbind(1)
         rank, level = column + 1, levels[row, column]
         so_far, counts = _running_counts(row, level, len(block), num_levels)
@@ -221,20 +220,21 @@ def ranked_levels(
     """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
 
     Args:
-        query: (Q, D) float32 unit rows on the CPU, as ``unit_rows`` returns.
+        query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
         query_labels: (Q, L) or (Q, P, L) labels.
-        gallery: (G, D) unit rows.
+        gallery: (G, D) unit vectors.
         gallery_labels: (G, L) or (G, P, L) labels.
         own_indices: (Q,) the gallery index of each query itself, which is left out of its ranking; ``None``: none is.
 
     Yields:
         (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
-        meaning otherwise; (B, G) gallery rows and (B, G) int64 match levels in the order of the ranks. G is one less
+        meaning otherwise; (B, G) gallery indices and (B, G) int64 match levels in the order of the ranks. G is one less
         with ``own_indices``.
 
     Example:
-        >>> rows, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[0, 0], [0, 0], [0, 1]])
-        >>> for queries, _, items, levels in ranked_levels(rows[:1], labels[:1], rows, labels, torch.tensor([0])):
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+        >>> labels, own = torch.tensor([[0, 0], [0, 0], [0, 1]]), torch.tensor([0])
+        >>> for queries, _, items, levels in ranked_levels(features[:1], labels[:1], features, labels, own):
         ...     print(queries.tolist(), items.tolist(), levels.tolist())
         [0] [[2, 1]] [[1, 2]]
     """
@@ -260,52 +260,40 @@ def _sorted_keys(distance: Tensor) -> NDArray[np.int64]:
 def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:
     """Returns the (B,) heights of the lowest common ancestors of (B, P, L) queries and one (B, P', L) item of each.
 
-    Args:
-        query_paths: (B, P, L) label rows.
-        heights: (B, P, L + 1) of the nodes on these paths, the root's first.
-        item_paths: (B, P', L) label rows.
+    ``heights`` are (B, P, L + 1), of the nodes on the queries' paths, the root's first.
     """
     shared = torch.stack([paired_depth(path, item_paths) for path in query_paths.unbind(1)], 1)  # (B, P)
     found = heights.gather(2, shared[..., None])[..., 0]
     return found.masked_fill(shared < shared.amax(1, keepdim=True), heights.shape[-1]).amin(1)
 
 
-def label_rows(labels: Tensor, num_rows: int, name: str = "labels") -> Tensor:
-    """Checks labels that go with rows of features.
-
-    Args:
-        labels: (N, L) or (N, P, L) labels.
-        num_rows: N, the number of feature rows.
-        name: What a message shall call them.
-
-    Returns:
-        int64 of the same shape on the CPU.
+def check_label_matrix(labels: Tensor, num_items: int, name: str = "labels") -> Tensor:
+    """Checks the (N, L) or (N, P, L) labels of N items and returns them as int64 on the CPU.
 
     Raises:
-        ValueError: If they are no labels, have no level or not one row per row of features.
+        ValueError: If they are no labels, have no level or are not of N items.
 
     Example:
-        >>> label_rows(torch.tensor([[4, -1]], dtype=torch.int16), 1)
+        >>> check_label_matrix(torch.tensor([[4, -1]], dtype=torch.int16), 1)
         tensor([[ 4, -1]])
     """
-    if labels.ndim not in (2, 3) or len(labels) != num_rows or 0 in labels.shape[1:]:
+    if labels.ndim not in (2, 3) or len(labels) != num_items or 0 in labels.shape[1:]:
         raise ValueError(
-            f"{name} must be ({num_rows}, L), one label row per row of features and at least one level; their shape is "
-            f"{tuple(labels.shape)}"
+            f"{name} must be ({num_items}, L), with one level at least; their shape is {tuple(labels.shape)}"
         )
     check_labels(labels, several_paths=True)
     return labels.detach().cpu().long()
 
 
-def _running_counts(row: Tensor, level: Tensor, num_rows: int, num_levels: int) -> tuple[Tensor, Tensor]:
-    """Counts, per level 0..L, the items of a row up to and with each of its (n,) items, and all of them.
+def _running_counts(query: Tensor, level: Tensor, num_queries: int, num_levels: int) -> tuple[Tensor, Tensor]:
+    """Counts, per level 0..L, the items of a query up to and with each of its (n,) items, and all of them.
 
     Returns:
-        (n, L + 1) int64 and (num_rows, L + 1) int64; level 0 has no item.
+        (n, L + 1) int64 and (num_queries, L + 1) int64; level 0 has no item.
     """
-    counts = (row * (num_levels + 1) + level).bincount(minlength=num_rows * (num_levels + 1)).view(num_rows, -1)
+    counts = (query * (num_levels + 1) + level).bincount(minlength=num_queries * (num_levels + 1)).view(num_queries, -1)
     one_hot = torch.nn.functional.one_hot(level, num_levels + 1)
-    return one_hot.cumsum(0) - (counts.cumsum(0) - counts)[row], counts
+    return one_hot.cumsum(0) - (counts.cumsum(0) - counts)[query], counts
 
 
 def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) -> Callable[[Tensor], Tensor]:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.functional.checks import check_not_below_0
+from hierpretrain.checks import check_not_below_0
 from hierpretrain.taxonomy import prefix_ids
 
 
 def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Tensor, *, alpha: float) -> Tensor:
-    """Hierarchical cross entropy (HXE, section 3.1): a weighted sum over the steps from the root to the item's class.
+    """Computes the hierarchical cross entropy (HXE, section 3.1), a weighted sum over the steps down to the class.
 
     The loss of an item is::
 
@@ -88,7 +88,7 @@ def soft_labels(distances: Tensor, *, beta: float, max_distance: float | None = 
 
 
 def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy against soft labels; less their entropy, a constant, it is the Kullback-Leibler divergence.
+    """Computes cross entropy against soft labels: the Kullback-Leibler divergence, but for a constant.
 
     Args:
         logits: (N, C) logits of the classes.
@@ -125,12 +125,9 @@ def _check_classes(logits: Tensor, labels: Tensor, num_classes: int) -> None:
 
 
 def _conditional_losses(logits: Tensor, nodes: Tensor, labels: Tensor) -> Tensor:
-    """Returns ``-log p(node at level k | node at level k - 1)`` for the item's node at every level, (N, l).
+    """Returns (N, l) ``-log p(node at level k | node at level k - 1)`` for the item's node at every level.
 
-    Args:
-        logits: (N, C).
-        nodes: (C, l) node of each class at each level, counted from 0 within the level.
-        labels: (N,) classes of the items.
+    ``nodes`` are (C, l), the node of each class at each level, counted from 0 within the level.
     """
     masses = logits  # (N, nodes of the level): log of the unnormalised probability, from the classes up to the root
     node_of_class = torch.arange(len(nodes), device=nodes.device)

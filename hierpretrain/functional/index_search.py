@@ -1,4 +1,4 @@
-"""Search in an index of faiss, for the nearest rows or for the nearest groups of rows, with ties in order."""
+"""Search in an index of faiss, for the nearest vectors or the nearest groups of vectors, with ties in order."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 
 _faiss: Any = faiss  # whose stubs know its constructors in C++, not in Python
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
 _SIMILARITIES = 2**25  # in memory at a time
-_NUMBERS = 2**22  # of rows whose cosines are taken in double precision at a time
-# queries from which on a product of matrices is quicker than faiss, which compares each query with each row by itself
-# where it selects rows or they are float16
+_NUMBERS = 2**22  # of vectors whose cosines are taken in double precision at a time
+# queries from which on a product of matrices is quicker than faiss, which compares each query with each vector by
+# itself where it selects vectors or they are float16
 _MANY = 20
 _SPARE = 16  # neighbours beyond the k-th that show, if they are farther, that no other is as near as it
-_PAIRS = 2**20  # of a query and a row that are put in order at a time
-_ROWS = 65_536  # rows that are read out of the index at a time
-_WIDEST = 8192  # neighbours of a query that are looked through for groups before all rows are
+_PAIRS = 2**20  # of a query and a vector that are put in order at a time
+_VECTORS = 65_536  # that are read out of the index at a time
+_WIDEST = 8192  # neighbours of a query that are looked through for groups before all vectors are
 
 
-def search_rows(index: Any, query: Tensor, k: int, *, within: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Finds the rows of highest cosine similarity to each query.
+def search_vectors(index: Any, query: Tensor, k: int, *, within: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Finds the vectors of highest cosine similarity to each query.
 
     Args:
-        index: What :func:`~hierpretrain.functional.approximate.build_index` made of N rows.
+        index: What :func:`~hierpretrain.functional.approximate.build_index` made of N vectors.
         query: (Q, D) floating-point features, of any length but 0.
-        k: How many to return, from 1; all rows where there are fewer.
-        within: (N,) bool, the rows to search. All of them are compared with the query, whatever the kind of the index.
-            ``None``: all rows are searched, as exactly as the index does.
+        k: How many to return, from 1; all where there are fewer.
+        within: (N,) bool, the vectors to search. Each is compared with the query, whatever the kind of the index.
+            ``None``: all are searched, as exactly as the index does.
 
     Returns:
-        (Q, min(k, M)) float64 cosines, the highest first, and the int64 rows; M are searched. Equal cosines stand in
-        the order of the rows, and where every row is compared the first of equal rows are also those that get the last
-        places. A query that is a row of the index finds itself. One that an approximate index finds too few rows for is
-        searched for exactly.
+        (Q, min(k, M)) float64 cosines, the highest first, and the int64 indices of the vectors; M are searched. Equal
+        cosines stand in the order of the index; where every vector is compared, the first of equal ones also get the
+        last ranks. A query that is in the index finds itself. One that an approximate index finds too few vectors for
+        is searched for exactly.
 
     Raises:
         ValueError: If features are malformed (see ``unit_rows``), the index is of another D, or k is below 1.
@@ -48,92 +49,94 @@ def search_rows(index: Any, query: Tensor, k: int, *, within: Tensor | None = No
     Example:
         >>> from hierpretrain.functional.approximate import build_index
         >>> index = build_index(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-        >>> scores, rows = search_rows(index, torch.tensor([[5.0, 0.0]]), 2)
-        >>> scores.tolist(), rows.tolist()
+        >>> scores, indices = search_vectors(index, torch.tensor([[5.0, 0.0]]), 2)
+        >>> scores.tolist(), indices.tolist()
         ([[1.0, 1.0]], [[0, 2]])
-        >>> search_rows(index, torch.tensor([[5.0, 0.0]]), 2, within=torch.tensor([False, True, True]))[1].tolist()
+        >>> search_vectors(index, torch.tensor([[5.0, 0.0]]), 2, within=torch.tensor([False, True, True]))[1].tolist()
         [[2, 1]]
     """
     query = _checked(index, query, k)
     if len(query) >= _MANY and (within is not None or isinstance(index, faiss.IndexScalarQuantizer)):
-        rows = torch.arange(index.ntotal)
-        return search_groups(index, query, k, rows if within is None else rows.masked_fill(~within, PAD))[:2]
+        each = torch.arange(index.ntotal)
+        return search_groups(index, query, k, each if within is None else each.masked_fill(~within, PAD))[:2]
     k = min(k, index.ntotal if within is None else int(within.sum()))
     if within is None and not is_exact(index):
-        scores, rows = _in_order(index, query, _search(index, query, k)[1], k)
-        missed = torch.arange(len(query))[(rows == PAD).any(1)]
+        scores, indices = _in_order(index, query, _search(index, query, k)[1], k)
+        missed = torch.arange(len(query))[(indices == PAD).any(1)]
     else:
-        scores, rows, _ = _empty_answers(len(query), k)
+        scores, indices, _ = _empty_answers(len(query), k)
         missed = torch.arange(len(query) if k else 0)
     if len(missed):
-        scores[missed], rows[missed] = _compare_rows(index, query[missed], k, within, k + _SPARE)
-    return scores, rows
+        scores[missed], indices[missed] = _compare_with_each(index, query[missed], k, within, k + _SPARE)
+    return scores, indices
 
 
-def _compare_rows(index: Any, query: Tensor, k: int, within: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
-    """Finds the k nearest of some rows, of at least k, by comparing each with the query.
+def _compare_with_each(index: Any, query: Tensor, k: int, within: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
+    """Finds the k nearest of some vectors, of at least k, by comparing each with the query.
 
-    The ``width`` rows that faiss finds are put in order, and more where a row beyond may be as near as the last.
+    The ``width`` that faiss finds are put in order, and more where one beyond may be as near as the last.
     """
     number = index.ntotal if within is None else int(within.sum())
-    width, options = min(width, number), _every_row(index, within)
-    scores, rows, _ = _empty_answers(len(query), k)
+    width, options = min(width, number), _exhaustive(index, within)
+    scores, indices, _ = _empty_answers(len(query), k)
     for block in torch.split(torch.arange(len(query)), max(1, _PAIRS // width)):
         similarities, found = _search(index, query[block], width, options)
-        scores[block], rows[block] = _in_order(index, query[block], found, k)
+        scores[block], indices[block] = _in_order(index, query[block], found, k)
         unsure = block[similarities[:, k - 1] - similarities[:, -1] <= _ROUNDING]
         if width < number and len(unsure):
-            scores[unsure], rows[unsure] = _compare_rows(index, query[unsure], k, within, 4 * width)
-    return scores, rows
+            scores[unsure], indices[unsure] = _compare_with_each(index, query[unsure], k, within, 4 * width)
+    return scores, indices
 
 
 def _in_order(index: Any, query: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Returns the cosines and the numbers of the k nearest of the rows that were found, equal ones in their order."""
+    """Returns the cosines and the indices of the k nearest of what was found, equal ones in their order."""
     found = found.sort(dim=1).values
     scores, order = _cosines(index, query, found).sort(dim=1, descending=True, stable=True)
     return scores[:, :k].contiguous(), found.gather(1, order)[:, :k].contiguous()
 
 
 def search_groups(
-    index: Any, query: Tensor, k: int, groups: Tensor, *, every_row: bool = True
+    index: Any, query: Tensor, k: int, groups: Tensor, *, exact: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Finds the nearest groups of rows to each query, a group by the nearest of its rows.
+    """Finds the nearest groups of vectors to each query, a group by the nearest of its vectors.
 
     Args:
-        index: What :func:`~hierpretrain.functional.approximate.build_index` made of N rows.
+        index: What :func:`~hierpretrain.functional.approximate.build_index` made of N vectors.
         query: (Q, D) floating-point features, of any length but 0.
         k: How many groups to return, from 1; all G where there are fewer.
-        groups: (N,) or (N, P) ids from 0 of the group, or groups, of each row, ``PAD`` for none.
-        every_row: Whether to compare every row of a group, so that the answer is exact in an approximate index too.
+        groups: (N,) or (N, P) ids from 0 of the group, or groups, of each vector, ``PAD`` for none.
+        exact: Whether to compare every vector of a group, so that the answer is exact in an approximate index too.
             Otherwise such an index is asked for more and more neighbours, up to 8,192, until they are of k groups, and
-            only where that is not enough are all rows compared.
+            only where that is not enough are all vectors compared.
 
     Returns:
-        (Q, min(k, G)) float64 cosines, the highest first, the int64 rows and their groups. Equal cosines stand in the
-        order of the rows, and equal cosines of one row in the order of the groups.
+        (Q, min(k, G)) float64 cosines, the highest first, the int64 indices of the vectors and their groups. Equal
+        cosines stand in the order of the index, and equal cosines of one vector in the order of the groups.
 
     Raises:
-        ValueError: If features are malformed (see ``unit_rows``), the index is of another D, k is below 1, or there is
-            not one row of groups per row of the index.
+        ValueError: If features are malformed (see ``unit_rows``), the index is of another D, k is below 1, or
+            groups are not of N vectors.
 
     Example:
         >>> from hierpretrain.functional.approximate import build_index
         >>> index = build_index(torch.tensor([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0]]))
-        >>> scores, rows, groups = search_groups(index, torch.tensor([[1.0, 0.0]]), 2, torch.tensor([7, 7, 5]))
-        >>> rows.tolist(), groups.tolist()
+        >>> scores, indices, groups = search_groups(index, torch.tensor([[1.0, 0.0]]), 2, torch.tensor([7, 7, 5]))
+        >>> indices.tolist(), groups.tolist()
         ([[0, 2]], [[7, 5]])
     """
     query = _checked(index, query, k)
     groups = groups[:, None] if groups.ndim == 1 else groups
     if groups.ndim != 2 or len(groups) != index.ntotal:
-        raise ValueError(f"groups must be (N,) or (N, P) for the {index.ntotal} rows; they are {tuple(groups.shape)}")
+        raise ValueError(
+            f"groups must be (N,) or (N, P) for the {index.ntotal} vectors; they are {tuple(groups.shape)}"
+        )
     k = min(k, groups.numel())
     answers, left = _empty_answers(len(query), k), torch.arange(len(query))
-    if k and not every_row and not is_exact(index):
+    if k and not exact and not is_exact(index):
         left = _widen(index, query, k, groups, answers)
     if not len(left):
         return answers
-    entries = _entries(groups)  # of all rows, so only now
+    entries = _entries(groups)  # of all vectors, so only now
     compared = _compare_all(index, query[left], min(k, len(entries.starts)), entries)
     if len(left) == len(query):  # so it is where there are fewer than k groups
         return compared
@@ -142,37 +145,37 @@ def search_groups(
     return answers
 
 
-_Answers = tuple[Tensor, Tensor, Tensor]  # (Q, k) cosines, rows, groups
+_Answers = tuple[Tensor, Tensor, Tensor]  # (Q, k) cosines, indices, groups
 
 
 def _empty_answers(num_queries: int, k: int) -> _Answers:
-    rows, groups = torch.zeros(2, num_queries, k, dtype=torch.int64)
-    return torch.zeros(num_queries, k, dtype=torch.float64), rows, groups
+    indices, groups = torch.zeros(2, num_queries, k, dtype=torch.int64)
+    return torch.zeros(num_queries, k, dtype=torch.float64), indices, groups
 
 
 class _Entries(NamedTuple):
-    """What is compared: an entry for each group of each row, all entries of a group together."""
+    """The entries that are compared: one for each group of each vector, all entries of a group together."""
 
-    rows: Tensor  # (M,)
+    indices: Tensor  # (M,)
     groups: Tensor  # (M,) ascending
     starts: Tensor  # (G,) the first entry of each group
 
 
 def _entries(groups: Tensor) -> _Entries:
-    rows, columns = (groups != PAD).nonzero(as_tuple=True)
-    of, order = groups[rows, columns].sort(stable=True)
+    indices, columns = (groups != PAD).nonzero(as_tuple=True)
+    of, order = groups[indices, columns].sort(stable=True)
     first = torch.ones(len(of), dtype=torch.bool)
     first[1:] = of.diff() != 0
-    return _Entries(rows[order], of, first.nonzero()[:, 0])
+    return _Entries(indices[order], of, first.nonzero()[:, 0])
 
 
 def is_exact(index: Any) -> bool:
-    """Returns whether an index compares every row with a query."""
+    """Returns whether an index compares every vector with a query."""
     return not isinstance(index, faiss.IndexIVF | faiss.IndexHNSW)
 
 
 def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers) -> Tensor:
-    """Answers the queries whose k nearest groups are among so many neighbours that not all rows need be compared.
+    """Answers the queries whose k nearest groups are among so many neighbours that not all vectors need be compared.
 
     Returns:
         The numbers of the other queries.
@@ -185,8 +188,8 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
             scores = _cosines(index, query[block], found)
             of, position = (found != PAD).nonzero(as_tuple=True)
             entry, column = (groups[found[of, position]] != PAD).nonzero(as_tuple=True)
-            of, scores, rows = of[entry], scores[of, position][entry], found[of, position][entry]
-            of, *picked = _first_of_groups(of, scores, rows, groups[rows, column], k)
+            of, scores, indices = of[entry], scores[of, position][entry], found[of, position][entry]
+            of, *picked = _first_of_groups(of, scores, indices, groups[indices, column], k)
             enough = of.bincount(minlength=len(block)) == k
             for answer, values in zip(answers, picked, strict=True):
                 answer[block[enough]] = values[enough[of]].view(-1, k)
@@ -196,22 +199,22 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
 
 
 def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answers:
-    """Finds the k nearest groups of each query, of at least k, by comparing it with every row that has an entry.
+    """Finds the k nearest groups of each query, of at least k, by comparing it with every vector that has an entry.
 
-    By products of matrices; rows without a group are left out.
+    By products of matrices; vectors without a group are left out.
     """
     answers = _empty_answers(len(query), k)
     if k == 0:
         return answers
-    rows, groups, starts = entries
+    indices, groups, starts = entries
     # compared in their own order, in which they need not be copied
-    in_order = bool((rows.diff() > 0).all())
-    compared, column = (rows, slice(None)) if in_order else torch.unique(rows, return_inverse=True)
-    sizes = torch.cat([starts, torch.tensor([len(rows)])]).diff()
-    for block in torch.split(torch.arange(len(query)), max(1, _SIMILARITIES // len(rows))):
-        products = [query[block] @ _vectors(index, part).T for part in torch.split(compared, _ROWS)]
+    in_order = bool((indices.diff() > 0).all())
+    compared, column = (indices, slice(None)) if in_order else torch.unique(indices, return_inverse=True)
+    sizes = torch.cat([starts, torch.tensor([len(indices)])]).diff()
+    for block in torch.split(torch.arange(len(query)), max(1, _SIMILARITIES // len(indices))):
+        products = [query[block] @ _vectors(index, part).T for part in torch.split(compared, _VECTORS)]
         similarities = (torch.cat(products, 1) if len(products) > 1 else products[0])[:, column]
-        if len(starts) == len(rows):  # each its own group
+        if len(starts) == len(indices):  # each its own group
             near = similarities >= similarities.topk(k).values[:, -1:] - _ROUNDING
         else:
             best = torch.from_numpy(np.maximum.reduceat(similarities.numpy(), starts.numpy(), axis=1))  # (B, G)
@@ -220,69 +223,69 @@ def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answe
         step = max(1, _PAIRS // int(np.count_nonzero(near.numpy(), axis=1).max()))
         for queries, chosen in zip(torch.split(block, step), torch.split(near, step), strict=True):
             of, entry = chosen.nonzero(as_tuple=True)
-            scores = _pair_cosines(index, query, queries[of], rows[entry])
-            _, *picked = _first_of_groups(of, scores, rows[entry], groups[entry], k)
+            scores = _pair_cosines(index, query, queries[of], indices[entry])
+            _, *picked = _first_of_groups(of, scores, indices[entry], groups[entry], k)
             for answer, values in zip(answers, picked, strict=True):
                 answer[queries] = values.view(-1, k)
     return answers
 
 
-def _first_of_groups(of: Tensor, scores: Tensor, rows: Tensor, groups: Tensor, k: int) -> list[Tensor]:
+def _first_of_groups(of: Tensor, scores: Tensor, indices: Tensor, groups: Tensor, k: int) -> list[Tensor]:
     """Picks the best of the entries that a query, ``of``, has of a group, and of these its best k, or all if fewer.
 
     Returns:
         The same four columns, ordered by the query, then from the best to the worst.
     """
-    order = torch.from_numpy(np.lexsort((groups.numpy(), rows.numpy(), -scores.numpy(), of.numpy())))
-    of, scores, rows, groups = (column[order] for column in (of, scores, rows, groups))
+    order = torch.from_numpy(np.lexsort((groups.numpy(), indices.numpy(), -scores.numpy(), of.numpy())))
+    of, scores, indices, groups = (column[order] for column in (of, scores, indices, groups))
     _, first = np.unique((of * (groups.max() + 1 if len(groups) else 1) + groups).numpy(), return_index=True)
     best = torch.from_numpy(np.sort(first))
     rank = torch.arange(len(best)) - torch.searchsorted(of[best], of[best])  # among its query's
-    return [column[best[rank < k]] for column in (of, scores, rows, groups)]
+    return [column[best[rank < k]] for column in (of, scores, indices, groups)]
 
 
-def _cosines(index: Any, query: Tensor, rows: Tensor) -> Tensor:
-    """Returns the (Q, M) float64 cosines of (Q, M) rows, minus infinity for ``PAD``."""
-    cosines = torch.full(rows.shape, -math.inf, dtype=torch.float64)
-    of, position = (rows != PAD).nonzero(as_tuple=True)
-    cosines[of, position] = _pair_cosines(index, query, of, rows[of, position])
+def _cosines(index: Any, query: Tensor, indices: Tensor) -> Tensor:
+    """Returns the (Q, M) float64 cosines of each query and M vectors, minus infinity for ``PAD``."""
+    cosines = torch.full(indices.shape, -math.inf, dtype=torch.float64)
+    of, position = (indices != PAD).nonzero(as_tuple=True)
+    cosines[of, position] = _pair_cosines(index, query, of, indices[of, position])
     return cosines
 
 
-def _pair_cosines(index: Any, query: Tensor, of: Tensor, rows: Tensor) -> Tensor:
-    """Returns the (M,) float64 cosines of the queries ``of`` and as many rows.
+def _pair_cosines(index: Any, query: Tensor, of: Tensor, indices: Tensor) -> Tensor:
+    """Returns the (M,) float64 cosines of the queries ``of`` and as many vectors.
 
-    In double precision and one way of summing, so that equal rows have equal cosines.
+    In double precision and one way of summing, so that equal vectors have equal cosines.
     """
     step = _NUMBERS // query.shape[1] + 1
-    pairs = zip(torch.split(of, step), torch.split(rows, step), strict=True)
+    pairs = zip(torch.split(of, step), torch.split(indices, step), strict=True)
     cosines = [(_vectors(index, b).double() * query[a].double()).sum(1) for a, b in pairs]
     return torch.cat(cosines)
 
 
-def _vectors(index: Any, rows: Tensor) -> Tensor:
-    """Returns the (n, D) float32 rows of given numbers, without a copy where they are next to each other."""
+def _vectors(index: Any, indices: Tensor) -> Tensor:
+    """Returns the (n, D) float32 vectors of an index, without a copy where they are next to each other."""
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
     if not isinstance(stored, faiss.IndexFlat):
-        return torch.from_numpy(index.reconstruct_batch(rows.numpy()))
+        return torch.from_numpy(index.reconstruct_batch(indices.numpy()))
     matrix = torch.from_numpy(faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d)).view(-1, index.d)
-    in_a_run = len(rows) > 0 and bool((rows.diff() == 1).all())
-    return matrix[rows[0] : rows[-1] + 1] if in_a_run else matrix[rows]
+    in_a_run = len(indices) > 0 and bool((indices.diff() == 1).all())
+    return matrix[indices[0] : indices[-1] + 1] if in_a_run else matrix[indices]
 
 
 class _Options(NamedTuple):
-    """How faiss searches: in an index itself or in the rows that a graph stores, and with which parameters."""
+    """The index in which faiss searches, the one itself or what a graph stores, and the parameters of the search."""
 
     searched: Any
     parameters: Any
 
 
-def _every_row(index: Any, within: Tensor | None) -> _Options:
-    """Returns how faiss compares every row, or every one of some rows, with a query."""
+def _exhaustive(index: Any, within: Tensor | None) -> _Options:
+    """Returns how faiss compares every vector, or every one of some, with a query."""
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
     selector: Any = None
     if within is not None and isinstance(stored, faiss.IndexFlat):
-        selector = _faiss.IDSelectorArray(within.nonzero()[:, 0].numpy())  # of which it goes through the rows alone
+        selector = _faiss.IDSelectorArray(within.nonzero()[:, 0].numpy())  # it goes through these vectors alone
     elif within is not None:
         selector = _faiss.IDSelectorBitmap(np.packbits(within.numpy(), bitorder="little"))
     if isinstance(index, faiss.IndexIVF):
@@ -298,17 +301,16 @@ def _wider(index: Any, times: int) -> _Options:
 
 
 def _search(index: Any, query: Tensor, k: int, options: _Options | None = None) -> tuple[Tensor, Tensor]:
-    """Returns the (Q, k) float32 cosines and rows that faiss finds, the best first."""
+    """Returns the (Q, k) float32 cosines and indices that faiss finds, the best first."""
     searched, parameters = options or (index, None)
     # faiss.contrib.torch_utils, which pytorch-metric-learning imports, hides this search by one that takes no params
     search = getattr(searched, "search_numpy", searched.search)
-    cosines, rows = search(query.numpy(), k, params=parameters)
-    return torch.from_numpy(cosines), torch.from_numpy(rows)
+    cosines, indices = search(query.numpy(), k, params=parameters)
+    return torch.from_numpy(cosines), torch.from_numpy(indices)
 
 
 def _checked(index: Any, query: Tensor, k: int) -> Tensor:
-    if k < 1:
-        raise ValueError(f"k must be at least 1; it is {k}")
+    check_at_least_1(k=k)
     query = unit_rows(query, "query")
     if query.shape[1] != index.d:
         raise ValueError(

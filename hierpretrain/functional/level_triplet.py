@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from hierpretrain.functional.checks import check_finite, check_not_below_0, check_one_of
+from hierpretrain.checks import check_finite, check_not_below_0, check_one_of
 
 Margin = Callable[[Tensor, Tensor, float], Tensor]
 """A function ``(level, max_level, min_margin) -> alpha``; the first two are (B,), with ``1 <= level <= max_level``."""
@@ -60,12 +60,12 @@ def level_triplet_loss(
     margin: str | Margin = "quadratic",
     reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
-    """Triplet loss with squared Euclidean distances and a margin that depends on the triplet's level.
+    """Computes the triplet loss with squared Euclidean distances and a margin that depends on the triplet's level.
 
     A triplet costs ``max(0, |f_a - f_p|^2 - |f_a - f_n|^2 + alpha(h))``: paper B, equation 1, with the margin of
-    equation 2 by default. Between unit rows squared distances are at most 4, so that no triplet of them satisfies a
-    margin above 4, and unrelated rows none above about 2: quadratic margins of deep trees are for features of free
-    length.
+    equation 2 by default. Between unit vectors squared distances are at most 4, so that none of their triplets
+    satisfies a margin above 4, and unrelated ones none above about 2: quadratic margins of deep trees are for features
+    of free length.
 
     Args:
         anchor: (B, D) features of any length; half precision is computed in float32.
@@ -95,8 +95,8 @@ def level_triplet_loss(
     """
     if anchor.ndim != 2 or not anchor.is_floating_point() or not anchor.shape == positive.shape == negative.shape:
         raise ValueError(
-            "anchor, positive and negative must be (B, D) floating-point rows of one shape; they are "
-            f"{', '.join(f'{tuple(rows.shape)} of {rows.dtype}' for rows in (anchor, positive, negative))}"
+            "anchor, positive and negative must be (B, D) floating-point of one shape; they are "
+            f"{', '.join(f'{tuple(side.shape)} of {side.dtype}' for side in (anchor, positive, negative))}"
         )
     check_not_below_0(min_margin=min_margin)
     check_one_of("reduction", reduction, ("mean", "none"))
@@ -104,9 +104,9 @@ def level_triplet_loss(
     with torch.autocast(anchor.device.type, enabled=False):
         if anchor.dtype in (torch.float16, torch.bfloat16):
             anchor, positive, negative = anchor.float(), positive.float(), negative.float()
-        check_finite("the rows of anchor", anchor)
-        check_finite("the rows of positive", positive)
-        check_finite("the rows of negative", negative)
+        check_finite(anchor, "anchor")
+        check_finite(positive, "positive")
+        check_finite(negative, "negative")
         levels, max_levels = _per_triplet(level, "level", anchor), _per_triplet(max_level, "max_level", anchor)
         if (wrong := (levels < 1) | (levels > max_levels)).any():
             first = int(wrong.nonzero()[0])

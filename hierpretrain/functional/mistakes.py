@@ -1,4 +1,4 @@
-"""How bad the mistakes of a classifier are: metrics on the distances between classes in the label tree."""
+"""The severity of a classifier's mistakes, by the distances between classes in the label tree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.search import check_flat
+from hierpretrain.checks import check_flat
 from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
 
 _BLOCK = 1 << 20  # pairs of classes at a time
@@ -18,7 +18,7 @@ def class_distances(taxonomy: Taxonomy, level: int | str) -> Tensor:
 
     It is the distance of Bertinetto et al., *Making Better Mistakes*, CVPR 2020, in the tree cut off below the level,
     where every class of level l is a leaf of depth l. For leaves of different depth use
-    :meth:`hierpretrain.taxonomy.Taxonomy.lca_heights` on their label rows.
+    :meth:`hierpretrain.taxonomy.Taxonomy.lca_heights` on their labels.
 
     Args:
         taxonomy: The label tree.
@@ -36,11 +36,11 @@ def class_distances(taxonomy: Taxonomy, level: int | str) -> Tensor:
         >>> class_distances(tree, "kind").tolist()
         [[0, 1, 2], [1, 0, 2], [2, 2, 0]]
     """
-    rows = taxonomy.node_labels(level)
-    distances = torch.empty(len(rows), len(rows), dtype=torch.int16)
-    step = max(1, _BLOCK // len(rows))
-    for some, block in zip(torch.split(rows, step), torch.split(distances, step), strict=True):
-        block.copy_(rows.shape[1] - shared_depth(some, rows))
+    labels = taxonomy.node_labels(level)
+    distances = torch.empty(len(labels), len(labels), dtype=torch.int16)
+    step = max(1, _BLOCK // len(labels))
+    for some, block in zip(torch.split(labels, step), torch.split(distances, step), strict=True):
+        block.copy_(labels.shape[1] - shared_depth(some, labels))
     return distances
 
 

@@ -22,24 +22,6 @@ from hierpretrain.functional.distances import pairwise_distances
 _BLOCK = 1 << 20  # distances at a time
 
 
-def prototype_distances(features: Tensor, prototypes: Tensor, *, squared: bool = False) -> Tensor:
-    """Computes the Euclidean distance of every row to every prototype; the paper's logits are minus these distances.
-
-    Args:
-        features: (N, D) features of any length.
-        prototypes: (K, D) prototypes, one per class.
-        squared: Whether to return the squares of the distances.
-
-    Returns:
-        (N, K) distances, at least 0. The gradient of a distance of 0 is 0.
-
-    Example:
-        >>> prototype_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[5.0, 0.0]]
-    """
-    return pairwise_distances(features, prototypes, squared=squared)
-
-
 def distortion(distances: Tensor, metric: Tensor) -> Tensor:
     """Computes the mean relative error of the distances between prototypes.
 
@@ -153,7 +135,7 @@ def _ratios_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int])
     expected = expected.masked_fill(~pairs, torch.inf)
     if not expected.min() > 0:
         _raise_not_above_0(metric)
-    return prototype_distances(prototypes[start:stop], prototypes[start:]) / expected, pairs
+    return pairwise_distances(prototypes[start:stop], prototypes[start:]) / expected, pairs
 
 
 def _ratios(distances: Tensor, metric: Tensor) -> Tensor:

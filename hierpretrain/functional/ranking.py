@@ -1,4 +1,4 @@
-"""Where the relevant items stand in each query's ranking of a gallery, sorting no more of it than is needed."""
+"""The ranks of the relevant items in each query's ranking of a gallery, of which no more is sorted than needed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hierpretrain.taxonomy import PAD
 _QUERIES = 2048  # at a time; below 2^16
 _TILE = 1 << 21  # similarities at a time while candidates are picked: 8 MiB
 _PICKED = 1 << 22  # candidates of a block of queries at most, of about 30 bytes each
-_BLOCK = 1 << 24  # similarities of whole rows at a time: 64 MiB
-_FRACTION = 32  # a query that has more than 1 / 32 of the gallery as candidates has its whole row ranked
+_BLOCK = 1 << 24  # similarities with the whole gallery at a time: 64 MiB
+_FRACTION = 32  # a query that has more than 1 / 32 of the gallery as candidates has all of it ranked
 _FLOOR = 256  # and so many candidates are never too many
 _SAMPLE = 1024  # gallery items that tell how many candidates a query will have
 _MANY = 64  # of more relevant items than this, one surely stands too far behind
-_FEW = 16  # up to so many items that stand far behind, counting what is before each is faster than sorting the row
+_FEW = 16  # up to so many items that stand far behind, counting what is before each is faster than sorting all
 _LAST = np.iinfo(np.int64).max
 
 
@@ -38,15 +38,15 @@ def relevant_ranks(
 
     A relevant item has the query's label. A query ranks the gallery by falling similarity, equal ones in the order of
     the gallery. What stands behind its last relevant item needs no order, so of each tile of similarities only those
-    that can be before it are kept, and these are sorted. A query that would keep too many has its whole row computed:
-    then what stands before each relevant item is counted or, where there are many, the row is sorted.
+    that can be before it are kept, and these are sorted. A query that would keep too many has all its similarities
+    computed: then what stands before each relevant item is counted or, where there are many, all are sorted.
 
     Beside its arguments and (Q,) integers it holds about 300 MiB at most and 8 MiB a thread, however large the gallery.
 
     Args:
-        query: (Q, D) float32 unit rows on the CPU, as ``unit_rows`` returns.
+        query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
         query_labels: (Q,) int64 labels.
-        gallery: (G, D) unit rows.
+        gallery: (G, D) unit vectors.
         gallery_labels: (G,) int64 labels.
         own_indices: (Q,) the gallery index of each query itself, which has the query's label and is left out of its
             ranking; ``None``: none is.
@@ -71,20 +71,20 @@ def relevant_ranks(
         bounds = list(pool.map(ranking.bounds, ranking.blocks(ranking.queries, _QUERIES, workers)))
         bound = torch.cat([*bounds, torch.empty(0)])
         near, far = bound > -torch.inf, [ranking.queries[bound == -torch.inf]]
-        rows = ranking.blocks(ranking.queries[near], min(_QUERIES, _PICKED // ranking.most // workers), workers)
-        limits = torch.split(bound[near], [len(block) for block in rows]) if rows else []
-        for start in range(0, len(rows), workers):  # no more at a time, for they hold memory
+        blocks = ranking.blocks(ranking.queries[near], min(_QUERIES, _PICKED // ranking.most // workers), workers)
+        limits = torch.split(bound[near], [len(block) for block in blocks]) if blocks else []
+        for start in range(0, len(blocks), workers):  # no more at a time, for they hold memory
             turn = slice(start, start + workers)
             for block, (ranks, found, done) in zip(
-                rows[turn], pool.map(ranking.by_candidates, rows[turn], limits[turn]), strict=True
+                blocks[turn], pool.map(ranking.by_candidates, blocks[turn], limits[turn]), strict=True
             ):
                 far.append(block[~done])
                 if done.any():
                     yield block[done], ranks[done], found[done]
-        rows = ranking.blocks(torch.cat(far), _BLOCK // len(gallery) // workers, workers)
-        for start in range(0, len(rows), workers):
+        blocks = ranking.blocks(torch.cat(far), _BLOCK // len(gallery) // workers, workers)
+        for start in range(0, len(blocks), workers):
             turn = slice(start, start + workers)
-            for block, (ranks, found) in zip(rows[turn], pool.map(ranking.by_rows, rows[turn]), strict=True):
+            for block, (ranks, found) in zip(blocks[turn], pool.map(ranking.in_full, blocks[turn]), strict=True):
                 yield block, ranks, found
     finally:
         pool.shutdown()
@@ -110,27 +110,25 @@ class _Ranking:
         self.first = torch.searchsorted(sorted_labels, query_labels)
         num_relevant = torch.searchsorted(sorted_labels, query_labels, right=True) - self.first
         if own_indices is not None:
-            self.own_slot = (
-                self.by_label.argsort()[own_indices] - self.first
-            )  # its position among the items of its label
+            self.own_slot = self.by_label.argsort()[own_indices] - self.first  # among the items of its label
             num_relevant -= 1
         self.num_relevant = num_relevant.masked_fill(query_labels == PAD, 0)
-        order = self.num_relevant.argsort(descending=True, stable=True)  # a block then has about as many in each row
+        order = self.num_relevant.argsort(descending=True, stable=True)  # a block then has about as many of each query
         self.queries = order[: int((self.num_relevant > 0).sum())]
         asked = 0 if nearest is None else max(nearest, *self.num_relevant[self.queries[:1]].tolist(), 1)
         self.most = max(len(gallery) // _FRACTION, 4 * asked, _FLOOR)  # candidates of a query
         self._held = threading.local()
 
-    def blocks(self, queries: Tensor, num_rows: int, workers: int) -> list[Tensor]:
-        """Splits queries into blocks of at most ``num_rows``.
+    def blocks(self, queries: Tensor, size: int, workers: int) -> list[Tensor]:
+        """Splits queries into blocks of at most ``size``.
 
         They have fewer where some worker would have none, or where the relevant items of a block are many.
         """
         blocks, start = [], 0
-        num_rows = min(num_rows, -(-len(queries) // workers))
+        size = min(size, -(-len(queries) // workers))
         while start < len(queries):
             by_relevant = _BLOCK // 8 // int(self.num_relevant[queries[start]]) // workers
-            stop = start + max(1, min(num_rows, by_relevant))
+            stop = start + max(1, min(size, by_relevant))
             blocks.append(queries[start:stop])
             start = stop
         return blocks
@@ -142,21 +140,21 @@ class _Ranking:
             self._held.buffer = torch.empty(size)
         return torch.mm(query, gallery.T, out=self._held.buffer[:size].view(len(query), -1))
 
-    def _relevant(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the (B, C) gallery rows that are relevant to (B,) queries, and the mask of those there are."""
-        slot = torch.arange(int(self.num_relevant[rows].max()))
-        found = slot < self.num_relevant[rows, None]
-        position = self.first[rows, None] + slot
+    def _relevant(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the (B, C) gallery indices that are relevant to (B,) queries, and the mask of those there are."""
+        slot = torch.arange(int(self.num_relevant[queries].max()))
+        found = slot < self.num_relevant[queries, None]
+        position = self.first[queries, None] + slot
         if self.own_indices is not None:
-            position += slot >= self.own_slot[rows, None]
+            position += slot >= self.own_slot[queries, None]
         return self.by_label[position.clamp(max=len(self.gallery) - 1)], found
 
     # ---------------------------------------------------------------- what can be before the last relevant item
-    def bounds(self, rows: Tensor) -> Tensor:
+    def bounds(self, queries: Tensor) -> Tensor:
         """Returns the (B,) largest distances that matter to queries; -inf where too much of the gallery is as near."""
-        columns, found = self._relevant(rows)
-        query = -self.query[rows]
-        bound = torch.full((len(rows),), -torch.inf)
+        columns, found = self._relevant(queries)
+        query = -self.query[queries]
+        bound = torch.full((len(queries),), -torch.inf)
         if self.nearest is None and columns.shape[1] > _MANY:
             return bound
         gallery = self.gallery[:: max(1, len(self.gallery) // _SAMPLE)]
@@ -166,7 +164,7 @@ class _Ranking:
             for column, there in zip(columns.unbind(1), found.unbind(1), strict=True):
                 distance = (query * self.gallery[column]).sum(1)
                 bound = torch.where(there, bound.maximum(distance), bound)
-            bound += 2 * query.shape[1] * 2.0**-24  # two sums of the D products of unit rows differ by less
+            bound += 2 * query.shape[1] * 2.0**-24  # two sums of the D products of unit vectors differ by less
         else:
             expected = max(self.nearest, columns.shape[1]) * sampled
             last = min(int(expected + 4 * expected**0.5 + 4), len(gallery) - 1)  # hardly ever are there fewer
@@ -174,22 +172,22 @@ class _Ranking:
         too_many = (sample <= bound[:, None]).sum(1) > self.most * sampled
         return bound.masked_fill(too_many, -torch.inf)
 
-    def by_candidates(self, rows: Tensor, bound: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def by_candidates(self, queries: Tensor, bound: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ranks the (B,) queries that have few enough gallery items up to their (B,) bounds.
 
         Returns:
             (B, C) ranks, the (B, C) mask of relevant items, and (B,) whether the query was ranked.
         """
-        columns, found = self._relevant(rows)
-        query, limit = -self.query[rows], bound.numpy()
-        own = None if self.own_indices is None else self.own_indices[rows].numpy()
-        number = np.zeros(len(rows), np.int64)
+        columns, found = self._relevant(queries)
+        query, limit = -self.query[queries], bound.numpy()
+        own = None if self.own_indices is None else self.own_indices[queries].numpy()
+        number = np.zeros(len(queries), np.int64)
         picked: list[tuple[NDArray[np.uint16], NDArray[np.int64]]] = []
-        width = max(1, _TILE // len(rows))
+        width = max(1, _TILE // len(queries))
         for start in range(0, len(self.gallery), width):
             distance = self._product(query, self.gallery[start : start + width]).numpy()
             row, column, value = _pick(distance, limit, None if own is None else own - start)
-            number += np.bincount(row, minlength=len(rows))
+            number += np.bincount(row, minlength=len(queries))
             picked.append((row.astype(np.uint16), distance_keys(value, column + start)))
             limit[number > self.most] = -np.inf
         done = limit > -np.inf
@@ -200,30 +198,29 @@ class _Ranking:
         kept = np.flatnonzero(done[row])
         kept = kept[row[kept].argsort(kind="stable")]  # of 16 bits, which numpy sorts in linear time
         number[~done] = 0
-        ordered = np.full((len(rows), number.max()), _LAST)
+        ordered = np.full((len(queries), number.max()), _LAST)
         ordered[np.arange(ordered.shape[1]) < number[:, None]] = keys[kept]
         ordered.sort(axis=1)
         labels = self.gallery_labels.numpy().take(ordered & 0xFFFFFFFF, mode="clip")
-        relevant = (labels == self.query_labels[rows, None].numpy()) & (ordered != _LAST)
+        relevant = (labels == self.query_labels[queries, None].numpy()) & (ordered != _LAST)
         ranks = np.full(columns.shape, len(self.gallery) + 1)
         ranks[np.arange(ranks.shape[1]) < relevant.sum(1)[:, None]] = relevant.nonzero()[1] + 1
         return torch.from_numpy(ranks), found, torch.from_numpy(done)
 
-    # ---------------------------------------------------------------- whole rows
-    def by_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    # ---------------------------------------------------------------- the whole gallery
+    def in_full(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Ranks (B,) queries from all their similarities.
 
         Returns:
             (B, C) ranks and the (B, C) mask of relevant items.
         """
-        columns, found = self._relevant(rows)
-        distance = self._product(-self.query[rows], self.gallery)
+        columns, found = self._relevant(queries)
+        distance = self._product(-self.query[queries], self.gallery)
         if self.own_indices is not None:
-            distance[torch.arange(len(rows)), self.own_indices[rows]] = torch.inf
+            distance[torch.arange(len(queries)), self.own_indices[queries]] = torch.inf
         ranks = torch.full(columns.shape, len(self.gallery) + 1)
-
         for row, there in enumerate(found):
-            ranks[row, there] = torch.from_numpy(_rank_row(distance[row].numpy(), columns[row, there].numpy()))
+            ranks[row, there] = torch.from_numpy(_rank_columns(distance[row].numpy(), columns[row, there].numpy()))
         return ranks, found
 
 
@@ -243,7 +240,7 @@ def distance_keys(distance: NDArray[np.float32], column: NDArray[np.int64]) -> N
     """Turns distances into integers of which no two are equal, so that any sorting algorithm breaks ties alike.
 
     Args:
-        distance: Any shape, float32 and finite or infinite.
+        distance: float32, finite or infinite, of any shape.
         column: int64 of a shape that fits, 0 to 2^32 - 1.
 
     Returns:
@@ -258,7 +255,7 @@ def distance_keys(distance: NDArray[np.float32], column: NDArray[np.int64]) -> N
     return (bits.astype(np.int64) << 32) | column
 
 
-def _rank_row(distance: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rank_columns(distance: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the ascending ranks from 1, among all (G,) distances, of those in (R,) ascending columns."""
     wanted = distance[columns]
     if len(columns) > _FEW:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.checks import check_one_of
+from hierpretrain.checks import check_one_of
 from hierpretrain.functional.contrastive import supcon_loss, weighted_mean
 from hierpretrain.taxonomy import PAD, check_labels, prefix_ids
 
@@ -25,7 +25,7 @@ def released_hmlc_loss(
     loss_type: LossType = "hmce",
     level_weights: Literal["exp", "pow2"] = "exp",
 ) -> Tensor:
-    """The loss that the authors of *Use All The Labels* released (``HMLC``), with what sets it apart from their paper.
+    """Computes the loss that the authors of *Use All The Labels* released (``HMLC``), unlike their paper's.
 
     It is the weighted sum of :func:`released_level_losses`, divided by the number of label columns, the image's own
     among them. The k-th level from the finest weighs e^(1/k) or 2^(1/k).
@@ -140,8 +140,8 @@ def _check_views(features: Tensor, labels: Tensor, num_views: int) -> None:
     number, columns = labels.shape
     if num_views < 2 or len(features) != number or number % num_views:
         raise ValueError(
-            f"the released loss needs at least 2 views of each image, and as many rows of labels as of features; "
-            f"num_views is {num_views}, with {len(features)} rows of features and {number} of labels"
+            f"the released loss needs at least 2 views of each image, and as many labels as features; "
+            f"num_views is {num_views}, with {len(features)} features and {number} labels"
         )
     if columns < 2:
         raise ValueError(f"labels need a column of classes before the image's own; they have {columns} column(s)")
@@ -149,7 +149,7 @@ def _check_views(features: Tensor, labels: Tensor, num_views: int) -> None:
         raise ValueError("the released loss knows no PAD; use hierarchical_contrastive_loss for ragged labels")
     of_views = labels.reshape(num_views, -1, columns)
     if bool((of_views != of_views[0]).any()):
-        raise ValueError("rows must stand view by view: the labels of every view must equal those of the first")
+        raise ValueError("features must stand view by view: every view must have the labels of the first")
 
 
 def _first_of_each(nodes: Tensor) -> Tensor:

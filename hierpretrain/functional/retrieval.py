@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1, check_flat, check_ks
 from hierpretrain.functional.ranking import relevant_ranks
-from hierpretrain.functional.search import check_flat, unit_pair
+from hierpretrain.functional.search import unit_pair
 
 
 def retrieval_metrics(
@@ -33,14 +34,12 @@ def retrieval_metrics(
     - ``map@r``: 1/R sum_{i<=R} rel_i P@i (Musgrave et al., *A Metric Learning Reality Check*, 2020, section 3.2);
     - ``map``: 1/R sum_i rel_i P@i, average precision over the whole gallery.
 
-    Equal similarities (float32; the product may round those of two identical rows differently in the last bit) rank in
-    the order of the gallery. A query without any relevant item, or without a label (``PAD``,
-    which equals nothing), is left out and counted.
+    Equal similarities rank in the order of the gallery; they are float32, and two identical items may differ in the
+    last bit. A query without any relevant item, or without a label (``PAD``, which equals nothing),
+    is left out and counted.
 
-    Similarities are computed a tile at a time and only those that can stand before a query's last relevant item are
-    kept and sorted (see :func:`relevant_ranks`), so a good embedding costs little more than the products. Beside the
-    rows of both sets scaled to length 1, about 300 MiB are held at most: 400 MiB for 100,000 x 100,000 rows of 128
-    numbers.
+    Only similarities that can stand before a query's last relevant item are kept and sorted (see
+    :func:`relevant_ranks`). Beside both sets scaled to length 1, about 300 MiB are held at most.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -48,8 +47,8 @@ def retrieval_metrics(
         gallery: (G, D) features.
         gallery_labels: (G,) labels.
         ks: The k of ``recall@k`` and ``precision@k``; one given twice counts once.
-        same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself. It is removed by its
-            index, so a duplicate of it stays an answer.
+        same_set: Query and gallery are the same items, and item ``i`` is no answer to itself, while a duplicate of it
+            is.
         average_precision: Whether ``map`` is measured. All else follows from the nearest max(k, R) items; without it
             classes of thousands, or a poor embedding, take half the time or less.
 
@@ -127,8 +126,7 @@ def retrieval_scores(
     query, gallery = unit_pair(query, gallery)
     query_labels = check_flat(query_labels, len(query), "query_labels")
     gallery_labels = check_flat(gallery_labels, len(gallery), "gallery_labels")
-    if wrong := [k for k in ks if k < 1]:
-        raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
+    check_ks(ks)
     if same_set:
         check_same_set(query_labels, gallery_labels)
 
@@ -168,8 +166,7 @@ def mean_scores(scores: Mapping[str, Tensor]) -> dict[str, float]:
 
     Returns:
         The mean of each fraction, and the integers ``num_queries``, how many have a relevant item, and
-        ``num_queries_without_positives``, how many have none; ``num_lone_queries`` is the older name of the latter and
-        stays for one more version.
+        ``num_queries_without_positives``, how many have none, also by its older name ``num_lone_queries``.
 
     Raises:
         ValueError: If no query has a relevant item.
@@ -203,11 +200,11 @@ def recall_curve(
         gallery: (G, D) features.
         gallery_labels: (G,) labels.
         max_k: The last k, at least 1; beyond the size of the gallery the curve stays at 1.
-        same_set: Query and gallery are the same rows, and row ``i`` is no answer to itself.
+        same_set: Query and gallery are the same items, and item ``i`` is no answer to itself.
 
     Returns:
-        (max_k,) float64 in [0, 1], never falling: entry ``k - 1`` is the share of the queries, those without any
-        relevant item left out, whose first relevant item has a rank of at most k.
+        (max_k,) float64 in [0, 1], never falling: entry ``k - 1`` is the fraction of the queries with a
+        relevant item whose first relevant item has a rank of at most k.
 
     Raises:
         ValueError: As :func:`retrieval_metrics`, or if ``max_k`` is below 1.
@@ -219,22 +216,16 @@ def recall_curve(
         >>> recall_curve(query, torch.tensor([7, 8]), gallery, torch.tensor([7, 8]), max_k=3).tolist()
         [0.5, 1.0, 1.0]
     """
-    if max_k < 1:
-        raise ValueError(f"max_k must be at least 1; it is {max_k}")
+    check_at_least_1(max_k=max_k)
     sides = query, query_labels, gallery, gallery_labels
     scores = retrieval_scores(*sides, ks=[max_k], same_set=same_set, average_precision=False)
     return recall_at(scores["first_rank"], torch.arange(1, max_k + 1))
 
 
 def recall_at(first_rank: Tensor, ks: Tensor) -> Tensor:
-    """Computes ``recall@k`` for many k from the rank of the first relevant item of each query.
+    """Computes ``recall@k``, (K,) float64, for (K,) many k from the (Q,) ranks of each query's first relevant item.
 
-    Args:
-        first_rank: (Q,) int64 ranks from 1, and 0 or less for a query that is left out.
-        ks: (K,) int64.
-
-    Returns:
-        (K,) float64 in [0, 1].
+    Ranks count from 1; a query of 0 or less is left out.
 
     Raises:
         ValueError: If every query is left out.
@@ -252,7 +243,7 @@ def check_same_set(query_labels: Tensor, gallery_labels: Tensor) -> None:
     """Raises a ValueError unless the labels of a query and a gallery that shall be one set are equal."""
     if not torch.equal(query_labels, gallery_labels):
         raise ValueError(
-            "same_set takes query i for gallery row i, but their labels differ; pass the same rows and labels twice"
+            "same_set takes query i for gallery item i, but their labels differ; pass features and labels twice"
         )
 
 

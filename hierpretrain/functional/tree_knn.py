@@ -8,25 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain.checks import check_above_0
 from hierpretrain.taxonomy import PAD, check_labels, paired_depth
 
 _ENTRIES = 2**22  # label ids of neighbours in memory at a time
 
 
-def tree_knn(similarities: Tensor, rows: Tensor, labels: Tensor, *, temperature: float = 0.07) -> tuple[Tensor, Tensor]:
+def tree_knn(
+    similarities: Tensor, indices: Tensor, labels: Tensor, *, temperature: float = 0.07
+) -> tuple[Tensor, Tensor]:
     """Goes down the tree from the root, at every node to the child with the most votes of a query's neighbours.
 
     A neighbour's vote has the weight ``exp(cosine / temperature)`` (Wu et al., *Unsupervised Feature Learning via
     Non-Parametric Instance Discrimination*, CVPR 2018, section 3.4) and counts for its node and all nodes above. The
-    confidence in a node is the share of all votes that count for it, so it never rises on the way down: votes are lost
+    confidence in a node is the fraction of all votes that count for it. It never rises on the way down: votes are lost
     to other branches, and at every inner node to neighbours that hang on it and say nothing of its children. Where to
     stop is a threshold on it.
 
     Args:
         similarities: (Q, K) cosines, K at least 1.
-        rows: (Q, K) int64, the rows of ``labels`` that the neighbours are; ``PAD`` for none.
-        labels: (N, L) or (N, P, L) label rows of one taxonomy. A neighbour of several paths votes for each of them,
-            and once for a node that several are below: the shares of siblings may then add up to more than 1. One
+        indices: (Q, K) int64, the neighbours, as indices into ``labels``; ``PAD`` for none.
+        labels: (N, L) or (N, P, L) labels of one taxonomy. A neighbour of several paths votes for each of them,
+            and once for a node that several are below: the fractions of siblings may then add up to more than 1. One
             without a label votes for the root alone.
         temperature: Above 0; a small one leaves the vote to the nearest.
 
@@ -43,51 +46,48 @@ def tree_knn(similarities: Tensor, rows: Tensor, labels: Tensor, *, temperature:
         >>> tabby, dog = [0, 0, 1], [0, 1, PAD]
         >>> labels = torch.tensor([tabby, dog, tabby])
         >>> nodes, confidences = tree_knn(torch.ones(1, 3), torch.tensor([[0, 1, 2]]), labels)
-        >>> nodes.tolist(), [round(share, 2) for share in confidences[0].tolist()]
+        >>> nodes.tolist(), [round(confidence, 2) for confidence in confidences[0].tolist()]
         ([[0, 0, 1]], [1.0, 0.67, 0.67])
     """
     check_labels(labels, several_paths=True)
-    if similarities.ndim != 2 or similarities.shape != rows.shape or similarities.shape[1] == 0:
+    if similarities.ndim != 2 or similarities.shape != indices.shape or similarities.shape[1] == 0:
         raise ValueError(
-            "similarities and rows must both be (Q, K), K at least 1; their shapes are "
-            f"{tuple(similarities.shape)} and {tuple(rows.shape)}"
+            "similarities and indices must both be (Q, K), K at least 1; their shapes are "
+            f"{tuple(similarities.shape)} and {tuple(indices.shape)}"
         )
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be above 0; it is {temperature}")
+    check_above_0(temperature=temperature)
     labels = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
-    block = max(1, _ENTRIES // max(1, rows.shape[1] * labels.shape[1] * labels.shape[2]))
-    parts = zip(torch.split(similarities, block), torch.split(rows, block), strict=True)
+    block = max(1, _ENTRIES // max(1, indices.shape[1] * labels.shape[1] * labels.shape[2]))
+    parts = zip(torch.split(similarities, block), torch.split(indices, block), strict=True)
     found = [_descend(some.double(), which, labels, temperature) for some, which in parts]
     width = labels.shape[2]
     nodes = torch.cat([torch.empty(0, width, dtype=torch.int64), *(nodes for nodes, _ in found)])
-    return nodes, torch.cat([torch.empty(0, width, dtype=torch.float64), *(shares for _, shares in found)])
+    return nodes, torch.cat([torch.empty(0, width, dtype=torch.float64), *(confidences for _, confidences in found)])
 
 
-def _descend(similarities: Tensor, rows: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    similarities = similarities.masked_fill(rows == PAD, -math.inf)
+def _descend(similarities: Tensor, indices: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    similarities = similarities.masked_fill(indices == PAD, -math.inf)
     nearest = similarities.amax(1, keepdim=True)
     nearest = torch.where(nearest.isfinite(), nearest, 0.0)
-    weights = ((similarities - nearest) / temperature).exp()  # (Q, K); one factor a query changes no share
+    weights = ((similarities - nearest) / temperature).exp()  # (Q, K); one factor a query changes no fraction
     total = weights.sum(1)
-    paths = labels[rows.clamp(min=0)]  # (Q, K, P, L)
-    nodes = torch.full((len(rows), labels.shape[2]), PAD)
+    paths = labels[indices.clamp(min=0)]  # (Q, K, P, L)
+    nodes = torch.full((len(indices), labels.shape[2]), PAD)
     confidences = torch.zeros(nodes.shape, dtype=torch.float64)
-    share = torch.ones(len(rows), dtype=torch.float64)
+    confidence = torch.ones(len(indices), dtype=torch.float64)
     for level in range(labels.shape[2]):
         here = nodes[:, None, None].expand_as(paths)
         below = paired_depth(paths.flatten(0, 2), here.flatten(0, 2)).view(paths.shape[:3]) == level
         nodes[:, level], votes = _most_votes(torch.where(below, paths[..., level], PAD), weights)
-        share = torch.minimum(share, votes / total)  # rounding must not let it rise
-        confidences[:, level] = torch.where(nodes[:, level] == PAD, 0.0, share)
+        confidence = torch.minimum(confidence, votes / total)  # rounding must not let it rise
+        confidences[:, level] = torch.where(nodes[:, level] == PAD, 0.0, confidence)
     return nodes, confidences
 
 
 def _most_votes(candidates: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the (Q,) candidate with the most votes, the smallest of equals, and its votes.
+    """Returns the (Q,) candidates with the most votes, the smallest of equals, and their votes.
 
-    Args:
-        candidates: (Q, K, P) ids, several a voter; ``PAD`` for none.
-        weights: (Q, K) of the voters.
+    ``candidates`` are (Q, K, P) ids, several a voter, ``PAD`` for none; ``weights`` are (Q, K), of the voters.
     """
     candidates = candidates.sort(dim=2).values
     again = pad(candidates.diff(dim=2) == 0, (1, 0))

@@ -1,7 +1,7 @@
 """The triplet loss over one set of classes, on plain tensors.
 
-With ``d(i, j)`` the distance of two rows, a triplet is an anchor a, a positive p != a of its class and a negative n of
-another class, and costs ``max(0, margin + d(a, p) - d(a, n))``.
+With ``d(i, j)`` the distance of two features, a triplet is an anchor a, a positive p != a of its class and a negative n
+of another class, and costs ``max(0, margin + d(a, p) - d(a, n))``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from hierpretrain.checks import check_not_below_0, check_one_of
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
-from hierpretrain.functional.checks import check_not_below_0, check_one_of
 from hierpretrain.functional.distances import pairwise_distances, square_root
 from hierpretrain.taxonomy import PAD
 
@@ -30,21 +30,21 @@ def triplet_loss(
     distance: Distance = "squared",
     gather: Gather | None = None,
 ) -> Tensor:
-    """Triplet loss over all triplets of a batch (Hermans et al., *In Defense of the Triplet Loss*, 2017).
+    """Computes the triplet loss over all triplets of a batch (Hermans et al., *In Defense of the Triplet Loss*, 2017).
 
     Args:
         features: (M, D) features, all views of all images; half precision is computed in float32.
-        labels: (M,) integer classes. Rows labelled ``PAD`` (-1) are left out altogether.
+        labels: (M,) integer classes. Items labelled ``PAD`` (-1) are left out altogether.
         margin: By how much a negative shall be further away than a positive, in the unit of the distance, at least 0.
             ``'soft'`` takes ``log(1 + exp(d(a, p) - d(a, n)))`` instead; it needs ``mining='hard'``.
         mining: ``'hard'`` ("batch hard"): the mean over the anchors of the triplet of the furthest positive and the
             nearest negative; an anchor without a positive or without a negative is left out. ``'all'`` ("batch all"):
             the mean over the triplets whose cost is above 0.
-        distance: ``'squared'`` Euclidean distance, 0 to 4 between unit rows, or ``'euclidean'``, 0 to 2. The Euclidean
-            distance has gradient 0 between equal rows.
-        gather: Stacks the rows of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`. The
-            rows of this process are then the anchors, the rows of all processes their positives and negatives, and the
-            loss is the one of all rows together. ``None``: there is one process.
+        distance: ``'squared'`` Euclidean distance, 0 to 4 between unit vectors, or ``'euclidean'``, 0 to 2. The
+            Euclidean distance has gradient 0 between equal features.
+        gather: Stacks the features of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`.
+            The items of this process are then the anchors, the items of all processes their positives and negatives,
+            and the loss is the one of all items together. ``None``: there is one process.
 
     Returns:
         0-dim tensor; 0 if there is no triplet. Time is O(M^2 log M) and memory O(M^2) for both ways of mining.
@@ -70,14 +70,14 @@ def triplet_loss(
         raise ValueError("margin='soft' goes with mining='hard'; for mining='all', give a number")
     if labels.ndim != 1:
         raise ValueError(
-            f"labels of triplet_loss must be (M,), one class per row; their shape is {tuple(labels.shape)}"
+            f"labels of triplet_loss must be (M,), one class per item; their shape is {tuple(labels.shape)}"
         )
     with torch.autocast(features.device.type, enabled=False):
         anchors, keys, first, classes = join_processes(features, labels, gather)
         own = classes[first : first + len(anchors), None]
         both_known = (own != PAD) & (classes != PAD)
         positive, negative = (own == classes) & both_known, (own != classes) & both_known  # (m, M)
-        positive.diagonal(first).fill_(False)  # a row is no positive of its own
+        positive.diagonal(first).fill_(False)  # no item is its own positive
         if isinstance(margin, str) or mining == "hard":
             gaps = _hardest_gaps(anchors, keys, positive, negative, distance)
             costs = softplus(gaps) if isinstance(margin, str) else relu(margin + gaps)

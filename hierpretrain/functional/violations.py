@@ -1,12 +1,13 @@
-"""How often the order of the embeddings contradicts the label tree."""
+"""Hierarchy violations: triples of items whose similarities contradict the label tree."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.functional.hierarchical_retrieval import label_rows, ranked_levels
+from hierpretrain.checks import check_at_least_1
+from hierpretrain.functional.hierarchical_retrieval import check_label_matrix, ranked_levels
+from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import depth
 
@@ -89,20 +90,16 @@ def violation_counts(
         >>> counts[:, 1, 0].tolist(), num_anchors  # of anchors 0 and 2, the first has a triple: violated, twice counted
         ([1, 2], 2)
     """
-    rows = unit_rows(embeddings, "embeddings")
-    labels = label_rows(labels, len(rows))
-    if max_anchors < 1:
-        raise ValueError(f"max_anchors must be at least 1; it is {max_anchors}")
+    features = unit_rows(embeddings, "embeddings")
+    labels = check_label_matrix(labels, len(features))
+    check_at_least_1(max_anchors=max_anchors)
     anchors = depth(labels).nonzero()[:, 0]
-    if len(anchors) > max_anchors:
-        drawn = np.random.default_rng(seed).choice(len(anchors), max_anchors, replace=False)
-        anchors = anchors[torch.from_numpy(np.sort(drawn))]
-    anchors = anchors[shard[0] :: shard[1]]
+    anchors = anchors[sample_indices(len(anchors), max_anchors, seed=seed)][shard[0] :: shard[1]]
 
     num_levels = labels.shape[-1]
     triples = torch.zeros(num_levels + 1, num_levels + 1, dtype=torch.int64)
     violated = torch.zeros_like(triples)
-    for _, order, _, levels in ranked_levels(rows[anchors], labels[anchors], rows, labels, anchors):
+    for _, order, _, levels in ranked_levels(features[anchors], labels[anchors], features, labels, anchors):
         row, column, first, behind = _ties(order)
         counts = torch.stack([(levels == q).sum(1) for q in range(num_levels + 1)], 1)  # (A, L + 1)
         triples += counts.T @ counts
@@ -117,14 +114,7 @@ def violation_counts(
 
 
 def violation_fractions(counts: Tensor, num_anchors: int) -> dict[str, float]:
-    """Turns the counts of :func:`violation_counts` into the result of :func:`hierarchy_violations`.
-
-    Args:
-        counts: (2, L + 1, L + 1) int64, of all shards together.
-        num_anchors: How many anchors they are of.
-
-    Returns:
-        As :func:`hierarchy_violations`.
+    """Turns the counts of :func:`violation_counts`, added up over all shards, into fractions.
 
     Raises:
         ValueError: If there is no triple.

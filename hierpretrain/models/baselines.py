@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from hierpretrain.checks import check_above_0, check_fraction
 from hierpretrain.functional import happier_loss, triplet_loss
-from hierpretrain.functional.checks import check_above_0, check_fraction
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
@@ -87,7 +87,7 @@ class HAPPIERLoss(ClassifierLoss):
     Example:
         >>> loss = HAPPIERLoss(num_classes=2, in_channels=2, lam=0.0)
         >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [1, 1]]).repeat(2, 1)
-        >>> loss(features, labels, torch.arange(2).repeat(2)).item()  # each row's other view is its nearest
+        >>> loss(features, labels, torch.arange(2).repeat(2)).item()  # each item's other view is its nearest
         0.0
     """
 

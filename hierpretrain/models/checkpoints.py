@@ -52,7 +52,7 @@ class StrictPretrained(PretrainedInit):
     """MMEngine's ``Pretrained``, but a module that would keep random weights is an error, not a line in the log.
 
     Weights that the module lacks are passed over, such as a classifier or the decoder of a segmentation network. In all
-    of our models it takes the place of MMEngine's: ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+    of our models it replaces MMEngine's: ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
 
     Args:
         checkpoint: A file, or an address such as ``torchvision://resnet50``. Files are loaded with

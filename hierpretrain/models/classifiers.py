@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from hierpretrain.checks import check_at_least_1, check_finite, check_fraction, check_not_below_0
 from hierpretrain.functional import (
     class_distances,
     distortion_loss,
     hierarchical_cross_entropy,
-    prototype_distances,
+    pairwise_distances,
     soft_label_loss,
     soft_labels,
 )
-from hierpretrain.functional.checks import check_finite, check_fraction, check_not_below_0
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import columns_to
 from hierpretrain.registry import MODELS
@@ -41,8 +41,7 @@ class ClassifierLoss(nn.Module):
 
     def __init__(self, num_classes: int, level: int) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1; it is {num_classes}")
+        check_at_least_1(num_classes=num_classes)
         self.num_classes, self.level = num_classes, level
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
@@ -75,7 +74,7 @@ class ClassifierLoss(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = features[known].to(next(self.parameters()).dtype)
             losses, _ = gather_rows(self.item_losses(features, classes[known]))
-            check_finite("the loss of every item", losses[:, None])  # on all processes, so that none waits for another
+            check_finite(losses[:, None], "the loss of every item")  # on all processes, so that none waits for another
             return losses.sum() / max(len(losses), 1)
 
 
@@ -110,7 +109,7 @@ class LevelCrossEntropyLoss(ClassifierLoss):
 
 
 class TreeClassifierLoss(ClassifierLoss):
-    """Base of the losses that need the tree itself: keeps the label rows of the classes.
+    """Base of the losses that need the tree itself: keeps the labels of the classes.
 
     Args:
         num_classes: Number of nodes of the level.
@@ -129,15 +128,15 @@ class TreeClassifierLoss(ClassifierLoss):
 
     @property
     def class_labels(self) -> Tensor:
-        """The (num_classes, l) label rows of the classes.
+        """The (num_classes, l) labels of the classes.
 
         Raises:
             ValueError: If the tree is not known yet.
         """
         if self._class_labels is None:
             raise ValueError(
-                f"{type(self).__name__} needs the tree of the classes: put taxonomy=dict(type='TaxonomyHook') into the "
-                "config's default_hooks, or call set_taxonomy"
+                f"{type(self).__name__} needs the tree of the classes: put taxonomy=dict(type='TaxonomyHook') in "
+                "default_hooks, or call set_taxonomy"
             )
         return self._class_labels
 
@@ -279,7 +278,7 @@ class GuidedLoss(TreeClassifierLoss):
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each item."""
-        distances = prototype_distances(features, self.prototypes, squared=self.squared)
+        distances = pairwise_distances(features, self.prototypes, squared=self.squared)
         return cross_entropy(-distances, classes, reduction="none")
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hierpretrain.checks import check_one_of
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.registry import MODELS
@@ -32,16 +33,16 @@ class HierarchicalContrastive(BaseModel):
             :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. ``None`` makes an encoder
             that embeds and cannot be trained.
         neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
-            and averages a feature map over its places; where the last output is several vectors, as the two tokens of a
-            distilled transformer, they are joined.
+            and averages a feature map over its positions; where the last output is several vectors, as the two tokens
+            of a distilled transformer, they are joined.
         data_preprocessor: Config of the preprocessor, as :class:`MultiViewPreprocessor`.
         embedding: What :meth:`predict` returns: ``'backbone'``, the vectors before the projection, as paper A, or
             ``'projection'``.
-        normalize: Whether the loss gets rows of unit length, as the contrastive ones want. Classifiers and prototypes
-            take the rows as they are: ``False``. Embeddings have unit length either way.
+        normalize: Whether the loss gets features of unit length, as the contrastive ones want. Classifiers and
+            prototypes take features as they are: ``False``. Embeddings have unit length either way.
         channels_last: Whether the weights are laid out for ``channels_last`` images; goes with the preprocessor's.
-        grad_cache: Rows (images times views) that are encoded at a time while training, each process, or ``None`` for
-            the whole batch. The loss is that of the whole batch either way: see :mod:`hierpretrain.models.grad_cache`.
+        grad_cache: Images (times views) that are encoded at a time while training, each process, or ``None`` for
+            the whole batch. The loss is of the whole batch either way: see :mod:`hierpretrain.models.grad_cache`.
         init_cfg: As of every MMEngine module.
 
     Raises:
@@ -64,8 +65,7 @@ class HierarchicalContrastive(BaseModel):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="MultiViewPreprocessor")), init_cfg)
-        if embedding not in ("backbone", "projection"):
-            raise ValueError(f"embedding must be 'backbone' or 'projection', not {embedding!r}")
+        check_one_of("embedding", embedding, ("backbone", "projection"))
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
         self.embedding, self.normalize, self.grad_cache = embedding, normalize, grad_cache
@@ -74,27 +74,32 @@ class HierarchicalContrastive(BaseModel):
         self.projection = None if projection is None else _build(projection)
         self.loss_module = None if loss is None else _build(loss)
         self.observe: Callable[[Tensor, Tensor], None] | None = None
-        """Called while training with the rows that the loss gets, (M, D) and without gradient, and their labels."""
+        """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
     @property
     def grad_cache(self) -> int | None:
-        """Rows that are encoded at a time while training, or ``None`` for all at once; may be set at any time."""
+        """Images that are encoded at a time while training, or ``None`` for all at once; may be set at any time."""
         return self._grad_cache
 
     @grad_cache.setter
-    def grad_cache(self, rows: int | None) -> None:
-        if rows is not None and rows < 1:
-            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {rows}")
-        self._grad_cache = rows
+    def grad_cache(self, size: int | None) -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {size}")
+        self._grad_cache = size
         if isinstance(self.data_preprocessor, MultiViewPreprocessor):
-            self.data_preprocessor.deferred = rows is not None  # the loss has it prepare a chunk at a time
+            self.data_preprocessor.deferred = size is not None  # the loss has it prepare a chunk at a time
 
     @property
     def frozen(self) -> bool:
         """Whether nothing of the backbone is trained."""
         return not any(parameter.requires_grad for parameter in self.backbone.parameters())
+
+    @property
+    def encoder_parts(self) -> list[str]:
+        """The names of the parts that make an embedding."""
+        return ["backbone", "neck", *(["projection"] if self.embedding == "projection" else [])]
 
     def init_weights(self) -> None:
         """Initialises the weights as the parts' ``init_cfg`` say; ``Pretrained`` is :class:`StrictPretrained`."""
@@ -102,7 +107,7 @@ class HierarchicalContrastive(BaseModel):
             super().init_weights()
 
     def train(self, mode: bool = True) -> HierarchicalContrastive:
-        """Sets the mode; a backbone of which nothing is trained stays in that of evaluation."""
+        """Sets the mode; a backbone of which nothing is trained stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -125,13 +130,10 @@ class HierarchicalContrastive(BaseModel):
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"
     ) -> Tensor | dict[str, Tensor] | list[DataSample]:
         """Runs the model as MMEngine asks: ``mode`` is ``'loss'``, ``'predict'`` or ``'tensor'`` (the embeddings)."""
+        check_one_of("mode", mode, ("loss", "predict", "tensor"))
         if mode == "tensor":
             return self.embed(inputs)
-        if mode == "loss":
-            return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
+        return self.loss(inputs, data_samples) if mode == "loss" else self.predict(inputs, data_samples)
 
     def frozen_features(self, inputs: Tensor) -> Tensor:
         """Returns all that a frozen backbone tells of images, for ``extract_feat((features,))`` to go on with.
@@ -176,7 +178,7 @@ class HierarchicalContrastive(BaseModel):
                 raise ValueError(
                     f"the backbone's last output must be (N, D) or (N, D, H, W); it is {tuple(part.shape)}. Choose an "
                     "`out_type` that gives one vector per image, or a `neck` that makes one: "
-                    "dict(type='GlobalAveragePooling', dim=1) of (N, D, places)"
+                    "dict(type='GlobalAveragePooling', dim=1) of (N, D, positions)"
                 )
             vectors.append(part.mean((2, 3)) if part.ndim == 4 else part)
         return torch.cat(vectors, 1)
@@ -194,7 +196,7 @@ class HierarchicalContrastive(BaseModel):
         Args:
             inputs: (views x B, C, H, W), view by view, as :class:`MultiViewPreprocessor` gives them, or a tuple with
                 what :meth:`frozen_features` gave of them. With ``grad_cache``, images may be bytes still.
-            data_samples: B samples with ``gt_label``, the (L,) label row or (P, L) rows of several paths, and the meta
+            data_samples: B samples with ``gt_label``, the (L,) labels or (P, L) labels of several paths, and the meta
                 item ``sample_idx``.
         """
         if self.loss_module is None:
@@ -208,7 +210,7 @@ class HierarchicalContrastive(BaseModel):
             raise ValueError(f"{len(images)} images are no whole number of views of {len(data_samples)} samples")
         if "gt_label" not in data_samples[0] or "sample_idx" not in data_samples[0]:
             raise ValueError(
-                "training needs `gt_label`, the label row, and `sample_idx` of every sample: "
+                "training needs `gt_label`, the labels, and `sample_idx` of every sample: "
                 "end the pipeline with PackInputs, with 'sample_idx' among its meta_keys"
             )
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(images.device)  # (B, L) or (B, P, L)
@@ -239,14 +241,14 @@ class HierarchicalContrastive(BaseModel):
         return features if self.projection is None else self.projection(features)
 
     def _project_in_chunks(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
-        def project(rows: Tensor) -> Tensor:
+        def project(images: Tensor) -> Tensor:
             if isinstance(inputs, tuple):
-                return self._project((rows,))
-            return self._project(self.data_preprocessor.prepare(rows) if rows.dtype == torch.uint8 else rows)
+                return self._project((images,))
+            return self._project(self.data_preprocessor.prepare(images) if images.dtype == torch.uint8 else images)
 
-        rows = inputs[0] if isinstance(inputs, tuple) else inputs
+        images = inputs[0] if isinstance(inputs, tuple) else inputs
         parts = [part for part in (self.backbone, self.neck, self.projection) if part is not None]
-        return encode_in_chunks(project, rows, self.grad_cache, parts)
+        return encode_in_chunks(project, images, self.grad_cache, parts)
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
         """Returns the samples, each with its ``embedding``, a (D,) unit vector in float32 on the CPU."""

@@ -1,4 +1,4 @@
-"""All that the models need to know of other processes.
+"""The exchange of the models with other processes.
 
 A loss over pairs compares the m rows of a process with the M rows of all processes. So a process holds the M x D rows
 once, and their gradient once while backward runs (twice for a moment where processes have different numbers of rows,
@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
 
 from hierpretrain.functional.first_order import first_order
 
@@ -24,10 +25,9 @@ from hierpretrain.functional.first_order import first_order
 def gather_rows(rows: Tensor, counts: int | Sequence[int] | None = None) -> tuple[Tensor, int]:
     """Stacks the rows of all processes, rank 0's first, and lets the gradient flow back to where they came from.
 
-    Backward adds up the gradients that all processes send to a row, and each process receives the sums for its own
-    rows. So if every process computes the same loss of the stacked rows and ``DistributedDataParallel`` averages over
-    the processes, the gradient equals the gradient of one process on all rows. (Without the sum, as is common, it would
-    be 1 / world size of that.)
+    Backward adds up the gradients that all processes send to a row. So if every process computes the same loss of the
+    stacked rows and ``DistributedDataParallel`` averages over the processes, the gradient equals the gradient of one
+    process on all rows. (Without the sum, as is common, it would be 1 / world size of that.)
 
     Args:
         rows: (m, ...) tensor; m may differ between processes, the other dimensions must not.
@@ -69,6 +69,11 @@ class _Gather(torch.autograd.Function):
         own = grad.new_empty(most, *grad.shape[1:])
         dist.reduce_scatter_tensor(own, grad.contiguous())
         return own[: counts[dist.get_rank()]], None
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Returns a model without what MMEngine may have wrapped it in for several processes."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

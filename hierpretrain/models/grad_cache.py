@@ -25,8 +25,7 @@ def encode_in_chunks(
     nothing special.
 
     Args:
-        encode: Turns some of the images into one vector each. It must draw random numbers from torch alone. It gets
-            copies of the images, so it may change them.
+        encode: Turns some images, of which it gets copies, into one vector each. Its random numbers are torch's alone.
         images: (N, ...) images, or features of a frozen backbone; they get no gradient.
         size: Images of a chunk at most, at least 1. The chunks of a batch differ by one image at most.
         modules: All modules that ``encode`` runs. Their buffers, such as the running statistics of batch normalisation,
@@ -36,8 +35,8 @@ def encode_in_chunks(
         (N, D) vectors.
 
     Raises:
-        ValueError: If one process has fewer images than another has chunks. All of them must make the same number of
-            chunks, since batch normalisation may take statistics over all processes at each.
+        ValueError: If one process has fewer images than another has chunks. All must make as many chunks, since batch
+            normalisation may take statistics over all processes at each.
         RuntimeError: In backward, if a parameter was changed since.
 
     Example:
@@ -82,7 +81,7 @@ class _AsBefore(AbstractContextManager[None]):
     def __enter__(self) -> None:
         if self._versions() != self.versions:
             raise RuntimeError(
-                "a parameter was changed between forward and backward of grad_cache, whose gradient is that of the "
+                "a parameter was changed between forward and backward of grad_cache, which takes the gradient at the "
                 "parameters as they were; run backward before the optimizer steps or weights are loaded"
             )
         before = [*_copies(self.buffers), *self.modes]
@@ -113,7 +112,7 @@ def _entries(kind: str, owners: Iterable[nn.Module]) -> list[Entry]:
 
 
 def _copies(entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries with copies in place of their tensors; a tensor of several names has one copy."""
+    """Returns the entries with copies of their tensors; a tensor of several names has one copy."""
     copies = {id(tensor): tensor.detach().clone() for *_, tensor in entries}
     return [(owner, name, copies[id(tensor)]) for owner, name, tensor in entries]
 

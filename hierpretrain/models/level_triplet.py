@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.functional.checks import check_not_below_0
+from hierpretrain.checks import check_not_below_0
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
 from hierpretrain.models.losses import LevelNames
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
@@ -86,8 +86,9 @@ class LevelTripletLoss(nn.Module):
         """Returns the (B,) costs and the (B,) levels of the triplets."""
         if len(features) % 3:
             raise ValueError(
-                f"a batch of triplets is anchors, positives and negatives, as many of each; this one has "
-                f"{len(features)} rows. Set train_dataloader.batch_sampler to LevelTripletSampler or LeafTripletSampler"
+                "a batch of triplets is anchors, positives and negatives, as many of each; it has "
+                f"{len(features)} items. "
+                "Set train_dataloader.batch_sampler to LevelTripletSampler or LeafTripletSampler"
             )
         anchor, positive, negative = features.chunk(3) if len(features) else (features,) * 3
         a, p, n = labels.chunk(3) if len(labels) else (labels,) * 3

@@ -1,4 +1,4 @@
-"""From collated uint8 images, of one view or several, to one normalised batch."""
+"""The preprocessor: collated uint8 images, of one view or several, become one normalised batch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         Args:
             data: The batch. ``inputs`` is a (B, C, H, W) tensor, a list of one such tensor per view, or (as
                 ``pseudo_collate`` leaves them) a list of B images or of B lists of views. ``data_samples`` stay on
-                their device, since the loss moves the labels of all samples at once. In place of ``inputs`` there may
+                their device, since the loss moves the labels of all samples at once. Instead of ``inputs`` there may
                 be ``features``: the outputs of a frozen backbone, which
                 :class:`hierpretrain.engine.FrozenFeaturesHook` keeps.
             training: Whether the batch is for training, which matters only if :attr:`deferred`.

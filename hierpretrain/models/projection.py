@@ -5,6 +5,7 @@ from itertools import pairwise
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.registry import MODELS
 
 
@@ -33,8 +34,7 @@ class ProjectionHead(BaseModule):
         num_layers: int = 2,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1; it is {num_layers}")
+        check_at_least_1(num_layers=num_layers)
         widths = [in_channels, *[hidden_channels or in_channels] * (num_layers - 1), out_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.models.vgg import cfgs, make_layers
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.registry import MODELS
 
 _MAP_SIZE = 7  # height and width of the map that the fully connected layers read; what images of 224 px give
@@ -38,8 +39,7 @@ class VGG16Convolutions(Sequential):
     """
 
     def __init__(self, *, base_channels: int = 64, frozen: bool = True, init_cfg: dict[str, Any] | None = None) -> None:
-        if base_channels < 1:
-            raise ValueError(f"base_channels must be at least 1; it is {base_channels}")
+        check_at_least_1(base_channels=base_channels)
         widths = [entry if entry == "M" else entry * base_channels // 64 for entry in cfgs["D"]]
         super().__init__(*make_layers(widths), init_cfg=init_cfg)
         self.frozen, self.feat_dim = frozen, 8 * base_channels

@@ -85,13 +85,7 @@ class LevelExamples:
 
 
 def level_examples(searched: Searched, level: int, number: int = 6) -> LevelExamples:
-    """Picks the best and worst queries at a level, see :func:`best_and_worst`, and shows what they found.
-
-    Args:
-        searched: Queries in a gallery.
-        level: A number from 1, the coarsest.
-        number: How many of each.
-    """
+    """Picks ``number`` best and worst queries at a level, see :func:`best_and_worst`, and shows what they found."""
     scores = searched.of_levels[level - 1]
     several = searched.gallery.in_several(level)
     query_indices, gallery_indices = searched.query.indices.tolist(), searched.gallery.indices.tolist()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.clustering import best_clustering
+from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.violations import hierarchy_violations
 from hierpretrain.report.search import Searched
 from hierpretrain.taxonomy import PAD
@@ -58,11 +56,11 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
             several = int((searched.of_levels[level - 1]["num_relevant"] == PAD).sum())
             note = _of(there, len(searched.drawn), len(searched.query.features), several)
     return [
-        Number("recall@1", recall, "The share of queries whose nearest neighbour is of the same node.", note),
+        Number("recall@1", recall, "The fraction of queries whose nearest neighbour is of the same node.", note),
         Number(
             "MAP@R",
             map_at_r,
-            "How well the R images of a query's node fill the first R places of its ranking; 100 % is a perfect one.",
+            "How well the R images of a query's node fill the first R ranks; 100 % is a perfect one.",
             note,
         ),
         _nmi(images, level, seed),
@@ -71,17 +69,18 @@ def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, 
 
 def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
     """Says how many queries a number is of."""
-    words = _count(evaluated, "query", "queries")
+    words = count(evaluated, "query", "queries")
     if asked < number:
         words += f" drawn from {number:,}" if evaluated == asked else f" (of {asked:,} drawn from {number:,})"
-    if lone := asked - evaluated - several:
-        words += f"; {lone:,} more {'has' if lone == 1 else 'have'} nothing to find"
+    if without := asked - evaluated - several:
+        words += f"; {without:,} more {'has' if without == 1 else 'have'} nothing to find"
     if several:
         words += f"; {several:,} of several nodes {'is' if several == 1 else 'are'} left out"
     return words
 
 
-def _count(number: int, one: str, more: str) -> str:
+def count(number: int, one: str, more: str) -> str:
+    """Returns a number with its noun in the singular or plural."""
     return f"{number:,} {one if number == 1 else more}"
 
 
@@ -92,11 +91,10 @@ def _nmi(images: Embeddings, level: int, seed: int) -> Number:
     )
     classes = images.classes(level)
     known = (classes != PAD).nonzero()[:, 0]
-    note = _count(len(known), "image", "images")
+    note = count(len(known), "image", "images")
     if len(known) > MOST_CLUSTERED:
-        drawn = np.random.default_rng(seed).choice(len(known), MOST_CLUSTERED, replace=False)
         note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}"
-        known = known[torch.from_numpy(np.sort(drawn))]
+    known = known[sample_indices(len(known), MOST_CLUSTERED, seed=seed)]
     number = len(classes[known].unique())
     if number < 2:
         return Number("NMI", None, meaning, "it takes images of two nodes")
@@ -107,16 +105,7 @@ def _nmi(images: Embeddings, level: int, seed: int) -> Number:
 
 
 def tree_numbers(images: Embeddings, searched: Searched | None, *, seed: int = 0) -> list[Number]:
-    """Measures all levels together.
-
-    Args:
-        images: All images.
-        searched: The queries in the gallery; ``None`` if there is no other image.
-        seed: Of samples.
-
-    Returns:
-        H-AP and the share of hierarchy violations; nothing without labels.
-    """
+    """Measures H-AP and the fraction of hierarchy violations, all levels together; nothing without labels."""
     if not images.taxonomy.num_levels:
         return []
     return [_h_ap(searched), _violations(images, seed)]
@@ -142,14 +131,14 @@ def _violations(images: Embeddings, seed: int) -> Number:
         "order that the tree agrees with, 50 % a random one."
     )
     try:
-        shares = hierarchy_violations(images.features, images.labels, seed=seed)
+        found = hierarchy_violations(images.features, images.labels, seed=seed)
     except ValueError:  # no triple at all
-        shares = {}
-    if "violations" not in shares:
+        found = {}
+    if "violations" not in found:
         note = "it takes two relatives of an image of which one is closer in the tree"
         return Number("violations", None, meaning, note, higher_is_better=False)
-    number, labelled = int(shares["num_anchors"]), int((images.labels != PAD).flatten(1).any(1).sum())
-    note = f"{shares['num_triples']:,} triples around {_count(number, 'image', 'images')}"
+    number, labelled = int(found["num_anchors"]), int((images.labels != PAD).flatten(1).any(1).sum())
+    note = f"{found['num_triples']:,} triples around {count(number, 'image', 'images')}"
     if number < labelled:
         note += f" drawn from {labelled:,}"
-    return Number("violations", shares["violations"], meaning, note, higher_is_better=False)
+    return Number("violations", found["violations"], meaning, note, higher_is_better=False)

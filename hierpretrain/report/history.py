@@ -1,4 +1,4 @@
-"""What MMEngine logged while the model was trained."""
+"""The curves of a training, from what MMEngine logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of the tree each image of a report hangs on."""
+"""The nodes of the tree that the images of a report hang on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 
 def image_nodes(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
-    """Lists the nodes of a level that images hang on; an image of several paths hangs on a node of each.
-
-    Args:
-        images: N images.
-        level: A number from 1, the coarsest.
+    """Lists the nodes of a level (from 1, the coarsest) that images hang on; one of several paths hangs on several.
 
     Returns:
         (M,) int64 indices of images and (M,) int64 nodes, every pair once, ascending by image and then by node. An
@@ -28,8 +24,8 @@ def image_nodes(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
         [[0, 0, 1], [0, 1, 0]]
     """
     nodes = images.nodes(level).reshape(len(images.labels), -1)  # (N, P)
-    rows, columns = (nodes != PAD).nonzero().unbind(1)
-    pairs = torch.stack([rows, nodes[rows, columns]], 1).unique(dim=0)
+    indices, columns = (nodes != PAD).nonzero().unbind(1)
+    pairs = torch.stack([indices, nodes[indices, columns]], 1).unique(dim=0)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -47,14 +43,9 @@ def node_numbers(tree: Taxonomy) -> list[int]:
 
 
 def deepest_nodes(labels: Tensor, tree: Taxonomy) -> Tensor:
-    """Returns the number (see :func:`node_numbers`) of the node that each path of each image ends at.
+    """Returns the number (see :func:`node_numbers`) of the node that each path of each image ends at: (N, P) int64.
 
-    Args:
-        labels: (N, L) or (N, P, L) labels.
-        tree: Their tree.
-
-    Returns:
-        (N, P) int64, ``PAD`` for a path of no node.
+    It is ``PAD`` for a path of no node. Labels are (N, L) or (N, P, L).
 
     Example:
         >>> tree = Taxonomy([("animal", "cat"), ("tool",)], ("kingdom", "kind"))

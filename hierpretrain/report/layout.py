@@ -1,4 +1,4 @@
-"""Where each image lies on the map."""
+"""The positions of images on the map."""
 
 from __future__ import annotations
 
@@ -42,17 +42,19 @@ def positions(features: Tensor, *, most_by_tsne: int = MOST_BY_TSNE, seed: int =
         return found, "Too few images for a map: they lie side by side."
     if number > most_by_tsne and (of_all := _open_tsne(features, seed)) is not None:
         return of_all, f"Laid out by t-SNE of all {number:,} images (openTSNE). {_MEANING}"
-    sampled, rows = tsne_map(features, seed=seed, max_points=most_by_tsne)
-    if len(rows) == number:
+    sampled, indices = tsne_map(features, seed=seed, max_points=most_by_tsne)
+    if len(indices) == number:
         return sampled, f"Laid out by t-SNE of all {number:,} images. {_MEANING}"
-    found = add_others(features, sampled, torch.from_numpy(rows), seed=seed)
+    found = add_others(features, sampled, torch.from_numpy(indices), seed=seed)
     return found, (
-        f"Laid out by t-SNE of {len(rows):,} images drawn at random; each of the other {number - len(rows):,} lies "
-        f"where its nearest of these do (pip install openTSNE lays out all). {_MEANING}"
+        f"Laid out by t-SNE of {len(indices):,} images drawn at random; each of the other {number - len(indices):,} "
+        f"lies where its nearest of these do (pip install openTSNE lays out all). {_MEANING}"
     )
 
 
-def add_others(features: Tensor, sampled: NDArray[np.float32], rows: Tensor, *, seed: int = 0) -> NDArray[np.float32]:
+def add_others(
+    features: Tensor, sampled: NDArray[np.float32], indices: Tensor, *, seed: int = 0
+) -> NDArray[np.float32]:
     """Puts images on the map of a sample of them.
 
     Each goes to the median, of each coordinate, of its five nearest of the sample, so that one of these that lies
@@ -62,7 +64,7 @@ def add_others(features: Tensor, sampled: NDArray[np.float32], rows: Tensor, *, 
     Args:
         features: (N, D) embeddings.
         sampled: (M, 2) positions of the sample.
-        rows: (M,) int64 rows of the sample, ascending.
+        indices: (M,) int64, the images of the sample, ascending.
         seed: Of the steps aside.
 
     Returns:
@@ -75,10 +77,10 @@ def add_others(features: Tensor, sampled: NDArray[np.float32], rows: Tensor, *, 
         [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     is_other = torch.ones(len(features), dtype=torch.bool)
-    is_other[rows] = False
-    _, voters = nearest(features[is_other], features[rows], min(_VOTERS, len(rows)))
+    is_other[indices] = False
+    _, voters = nearest(features[is_other], features[indices], min(_VOTERS, len(indices)))
     found = np.empty((len(features), 2), np.float32)
-    found[rows.numpy()] = sampled
+    found[indices.numpy()] = sampled
     aside = np.random.default_rng(seed).normal(size=(len(voters), 2))
     gap = np.ptp(sampled, axis=0).mean() / np.sqrt(len(features)) / 2
     found[is_other.numpy()] = np.median(sampled[voters.numpy()], axis=1) + gap * aside
@@ -91,10 +93,10 @@ def _open_tsne(features: Tensor, seed: int) -> NDArray[np.float32] | None:
         from openTSNE import TSNE
     except ImportError:
         return None
-    rows = unit_rows(features).numpy()
-    if np.ptp(rows, axis=0).max() < 1e-6:  # a collapsed model: t-SNE would divide by its spread
-        return np.zeros((len(rows), 2), np.float32)
-    if rows.shape[1] > _PCA_DIMS:
-        rows = PCA(_PCA_DIMS, random_state=seed).fit_transform(rows)
+    units = unit_rows(features).numpy()
+    if np.ptp(units, axis=0).max() < 1e-6:  # a collapsed model: t-SNE would divide by its spread
+        return np.zeros((len(units), 2), np.float32)
+    if units.shape[1] > _PCA_DIMS:
+        units = PCA(_PCA_DIMS, random_state=seed).fit_transform(units)
     tsne = TSNE(n_jobs=torch.get_num_threads(), random_state=seed)
-    return np.asarray(tsne.fit(rows), np.float32)
+    return np.asarray(tsne.fit(units), np.float32)

@@ -9,7 +9,7 @@ from datetime import datetime
 from html import escape
 
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.report.headline import Number
+from hierpretrain.report.headline import Number, count
 from hierpretrain.report.search import Searched
 from hierpretrain.report.siblings import Confusion
 from hierpretrain.report.thumbnails import Thumbnails
@@ -46,9 +46,9 @@ def facts(images: Embeddings) -> str:
     skipped = ""
     if images.skipped:
         lines = "".join(f"<li>{text(path)}: {text(why)}</li>" for path, why in images.skipped.items())
-        files = "file" if len(images.skipped) == 1 else "files"
+        files = count(len(images.skipped), "file", "files")
         skipped = (
-            f'<details id="skipped"><summary>{len(images.skipped):,} {files} could not be read and '
+            f'<details id="skipped"><summary>{files} could not be read and '
             f"{'is' if len(images.skipped) == 1 else 'are'} not in this report</summary><ul>{lines}</ul></details>"
         )
     return f'<dl class="facts">{listed}</dl>{skipped}'
@@ -58,7 +58,7 @@ def headline(tree: Taxonomy, cards: Sequence[Sequence[Number]], overall: Sequenc
     """Returns a card for each level and one for the whole tree."""
     if not cards:
         return _missing(f"There are no numbers. {_NO_LABELS}")
-    titles = [(name, _nodes(tree.num_nodes(name))) for name in tree.level_names]
+    titles = [(name, count(tree.num_nodes(name), "node", "nodes")) for name in tree.level_names]
     made = [_card(*title, numbers) for title, numbers in zip(titles, cards, strict=True)]
     made.append(_card("The whole tree", "all levels together", overall))
     meanings = {number.name: number.meaning for numbers in (*cards, overall) for number in numbers}
@@ -67,10 +67,6 @@ def headline(tree: Taxonomy, cards: Sequence[Sequence[Number]], overall: Sequenc
         f'<div class="levels">{"".join(made)}</div>'
         f'<details id="meanings"><summary>What the numbers say</summary><dl>{listed}</dl></details>'
     )
-
-
-def _nodes(number: int) -> str:
-    return f"{number:,} {'node' if number == 1 else 'nodes'}"
 
 
 def _card(title: str, size: str, numbers: Sequence[Number]) -> str:
@@ -104,10 +100,8 @@ def map_note(how: str, number: int, shown: int, pictures: Thumbnails) -> str:
     if not pictures.side:
         words.append("There are no thumbnails: they would make the file too large.")
     elif pictures.unread:
-        number = len(pictures.unread)
-        words.append(
-            f"{number:,} {'image' if number == 1 else 'images'} could not be read for a thumbnail, which is grey."
-        )
+        unread = count(len(pictures.unread), "image", "images")
+        words.append(f"{unread} could not be read for a thumbnail, which is grey.")
     return text(" ".join(words))
 
 

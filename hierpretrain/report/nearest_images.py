@@ -10,11 +10,7 @@ from hierpretrain.taxonomy import PAD
 
 
 def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Finds the nearest other images of each image.
-
-    Args:
-        features: (N, D) embeddings.
-        k: How many to find, at least 1; of fewer others, all are.
+    """Finds the k nearest other images of each of N images, or all of fewer others.
 
     Returns:
         (N, K) cosine similarities, the highest first, and (N, K) int64 indices, K = min(k, N - 1).
@@ -31,18 +27,18 @@ def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return nearest(features, features, k, own_indices=torch.arange(len(features)))
 
 
-def nearest_inside(features: Tensor, rows: Tensor, neighbours: Tensor) -> Tensor:
+def nearest_inside(features: Tensor, indices: Tensor, neighbours: Tensor) -> Tensor:
     """Finds the nearest other image of each image among the images of one part of the tree.
 
     Most have one among the neighbours that are known already; only the others are searched for.
 
     Args:
         features: (N, D) embeddings.
-        rows: (R,) different indices of the part's images.
+        indices: (R,) different indices of the part's images.
         neighbours: (N, K) indices of the nearest other images of each image, the nearest first.
 
     Returns:
-        (R,) int64: the index of the nearest of the others in ``rows``; ``PAD`` if there is no other.
+        (R,) int64: the index of the nearest of the others in ``indices``; ``PAD`` if there is no other.
 
     Example:
         >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0]])
@@ -50,16 +46,17 @@ def nearest_inside(features: Tensor, rows: Tensor, neighbours: Tensor) -> Tensor
         >>> nearest_inside(features, torch.tensor([0, 2, 3]), neighbours).tolist()
         [2, 0, 2]
     """
-    if len(rows) < 2:
-        return torch.full_like(rows, PAD)
+    if len(indices) < 2:
+        return torch.full_like(indices, PAD)
     is_inside = torch.zeros(len(features), dtype=torch.bool)
-    is_inside[rows] = True
-    inside = is_inside[neighbours[rows]]  # (R, K)
+    is_inside[indices] = True
+    inside = is_inside[neighbours[indices]]  # (R, K)
     known = inside.any(1)
-    found = neighbours[rows].gather(1, inside.int().argmax(1, keepdim=True))[:, 0] if inside.shape[1] else rows.clone()
+    nearest_known = inside.int().argmax(1, keepdim=True) if inside.shape[1] else None
+    found = indices.clone() if nearest_known is None else neighbours[indices].gather(1, nearest_known)[:, 0]
     if not known.all():
-        asked = rows[~known]
-        _, columns = nearest(features[asked], features[rows], 2)
-        two = rows[columns]  # one of them may be the image itself
+        asked = indices[~known]
+        _, columns = nearest(features[asked], features[indices], 2)
+        two = indices[columns]  # one of them may be the image itself
         found[~known] = torch.where(two[:, 0] == asked, two[:, 1], two[:, 0])
     return found

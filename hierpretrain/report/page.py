@@ -1,4 +1,4 @@
-"""Puts a report together: every section measured once, and one file that carries all of them."""
+"""Puts a report together: every section measured once, all of them in one file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-import numpy as np
-import torch
-
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.evaluation.embeddings import Splits
 from hierpretrain.files import write_whole
+from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.report import markup, page_data
 from hierpretrain.report.embed_data import as_json, sheet_elements
 from hierpretrain.report.examples import level_examples
@@ -75,7 +74,7 @@ def write_report(
             ``thumbnail`` is out of range, or the history is malformed.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from hierpretrain.taxonomy import Taxonomy
         >>> tree = Taxonomy([("cat",), ("dog",)], ("kind",))
         >>> labels = tree.encode([("cat",), ("cat",), ("dog",)])
@@ -108,24 +107,24 @@ def write_report(
     confusion = sibling_confusion(images, neighbours)
     examples = [level_examples(searched, level) for level in levels] if searched else []
 
-    shown = _sample(number, max_points, seed)
+    shown = sample_indices(number, max_points, seed=seed)
     step(f"laying {len(shown):,} images out on a map")
     if len(shown) < number:
         similarities, neighbours = nearest_others(images.features[shown], _NEIGHBOURS)
     coordinates, how = positions(images.features[shown], seed=seed)
 
     # the page numbers the images on the map first, then others that are examples
-    rows = list(dict.fromkeys([*shown.tolist(), *(i for level in examples for i in level.indices())]))
-    numbers = {row: i for i, row in enumerate(rows)}
+    indices = list(dict.fromkeys([*shown.tolist(), *(i for level in examples for i in level.indices())]))
+    numbers = {index: i for i, index in enumerate(indices)}
     in_examples = sorted({numbers[i] for level in examples for i in level.indices()})
     step("reading the images for their thumbnails")
-    paths = [images.paths[row] for row in rows]
+    paths = [images.paths[index] for index in indices]
     large = thumbnails([paths[i] for i in in_examples], largest=_LARGE, budget=max_bytes // 10)
     data = {
-        "images": page_data.of_images(images, rows),
+        "images": page_data.of_images(images, indices),
         "map": page_data.of_map(coordinates),
         "neighbours": page_data.of_neighbours(similarities, neighbours),
-        "flat": page_data.of_flat_columns(images, rows),
+        "flat": page_data.of_extra_labels(images, indices),
         "tree": page_data.of_tree(tree, quality),
         "confusion": page_data.of_confusion(tree, confusion),
         "recall": page_data.of_recall(tree, searched),
@@ -172,17 +171,9 @@ def _bytes(text: str) -> bytes:
 def _check(images: Embeddings, max_points: int, thumbnail: int) -> None:
     if not len(images.features):
         raise ValueError("a report needs one embedded image at least; there is none")
-    if max_points < 1:
-        raise ValueError(f"max_points must be 1 or more; it is {max_points}")
+    check_at_least_1(max_points=max_points)
     if not 16 <= thumbnail <= 256:
         raise ValueError(f"thumbnail, a side in pixels, must be 16 to 256; it is {thumbnail}")
-
-
-def _sample(number: int, most: int, seed: int) -> torch.Tensor:
-    """Returns the rows of the images on the map, ascending."""
-    if number <= most:
-        return torch.arange(number)
-    return torch.from_numpy(np.sort(np.random.default_rng(seed).choice(number, most, replace=False)))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the script of the page reads: plain values and packed arrays, ready for JSON."""
+"""The data that the script of the page reads: plain values and packed arrays, ready for JSON."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PALETTE_OF_PAGE = {
 _LAST_K = 1000
 
 
-def of_images(images: Embeddings, rows: Sequence[int]) -> dict[str, Any]:
-    """Returns the paths, the deepest nodes and the splits of some rows of the images."""
-    leaves = deepest_nodes(images.labels[rows], images.taxonomy)
+def of_images(images: Embeddings, indices: Sequence[int]) -> dict[str, Any]:
+    """Returns the paths, the deepest nodes and the splits of some of the images."""
+    leaves = deepest_nodes(images.labels[indices], images.taxonomy)
     names = list(dict.fromkeys(images.splits))
     number = {name: i for i, name in enumerate(names)}
-    splits = np.array([number[images.splits[row]] for row in rows], np.uint16)
+    splits = np.array([number[images.splits[index]] for index in indices], np.uint16)
     return {
-        "paths": short_paths([images.paths[row] for row in rows]),
+        "paths": short_paths([images.paths[index] for index in indices]),
         "leaves": _int32(leaves),
         "paths_per_image": leaves.shape[1],
         "splits": packed(splits),
@@ -58,12 +58,12 @@ def of_neighbours(similarities: Tensor, neighbours: Tensor) -> dict[str, Any]:
     }
 
 
-def of_flat_columns(images: Embeddings, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns the extra label columns of some rows: the names of the values, and each image's."""
+def of_extra_labels(images: Embeddings, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """Returns the extra label columns of some images: the names of the values, and each image's."""
     found = []
     for name in images.extra_names:
         all_names = images.names(name)
-        values, ids = np.unique([all_names[row] for row in rows], return_inverse=True)
+        values, ids = np.unique([all_names[index] for index in indices], return_inverse=True)
         found.append({"name": name, "values": values.tolist(), "ids": packed(ids.astype(np.int32))})
     return found
 

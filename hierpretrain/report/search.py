@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +13,12 @@ from hierpretrain.evaluation.embeddings import Splits
 from hierpretrain.evaluation.metrics import scores_at_level
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.functional.retrieval import recall_at
+from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.search import nearest
 from hierpretrain.taxonomy import PAD, paired_depth
 
 MOST_PAIRS = 10**8
-"""Of queries and gallery items that are compared: 10,000 images are all queries, of 50,000 only 2,000 are."""
+"""The most pairs of query and gallery item: 10,000 images are all queries, of 50,000 only 2,000 are."""
 
 _SCORES = ("recall@1", "map@r", "map", "num_relevant", "first_rank")  # that the report has
 
@@ -109,9 +109,7 @@ def search(
     if not images.taxonomy.num_levels or not available:
         return None
     max_queries = most_queries(len(offered.features)) if max_queries is None else max_queries
-    drawn = torch.arange(number)
-    if number > max_queries:
-        drawn = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(number, max_queries, replace=False)))
+    drawn = sample_indices(number, max_queries, seed=seed)
     of_levels = []
     for level in range(1, images.taxonomy.num_levels + 1):
         if asked.in_several(level).all() or offered.in_several(level).all():

@@ -1,4 +1,4 @@
-"""Which children of a node the embedding takes for one another."""
+"""The confusion between the children of a node in the embedding."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hierpretrain.report.image_nodes import image_nodes
 from hierpretrain.report.nearest_images import nearest_inside
 from hierpretrain.taxonomy import PAD
 
-MOST_ROWS = 30
-"""Of a node with more children than this, the most confused ones are shown."""
+MOST_CHILDREN = 30
+"""The most children of a node that are shown; of more, the most confused ones."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """What the nearest neighbours inside one node say of its children.
+    """The confusion between the children of one node, by the nearest neighbours inside it.
 
     Attributes:
         level: The parent's level; 0 for the root.
@@ -40,7 +40,7 @@ class Confusion:
     num_wrong: int
 
 
-def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int = MOST_ROWS) -> list[Confusion]:
+def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_children: int = MOST_CHILDREN) -> list[Confusion]:
     """Counts, for each node with several children, which child the nearest neighbour of each image is of.
 
     Only images on the children or below them take part, and the neighbour is searched for among these. An image of
@@ -49,8 +49,8 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int 
 
     Args:
         images: N images.
-        neighbours: (N, K) rows of the nearest other images of each image, the nearest first.
-        most_rows: Of more children, those are shown that most errors are of or lead to.
+        neighbours: (N, K) indices of the nearest other images of each image, the nearest first.
+        most_children: Of more children, those are shown that most errors are of or lead to.
 
     Returns:
         One for each node of which at least two children have images, by level and then id, the root's first.
@@ -68,11 +68,11 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_rows: int 
     """
     found = []
     for level in range(images.taxonomy.num_levels):
-        rows, children = image_nodes(images, level + 1)
+        indices, children = image_nodes(images, level + 1)
         table = images.taxonomy.node_labels(level + 1)
         parents = table[children, level - 1] if level else torch.zeros_like(children)
         for parent, at in _groups(parents):
-            confusion = _confusion(images, neighbours, rows[at], children[at], most_rows)
+            confusion = _confusion(images, neighbours, indices[at], children[at], most_children)
             if confusion is not None:
                 found.append(Confusion(level, parent if level else PAD, *confusion))
     return found
@@ -86,26 +86,26 @@ def _groups(ids: Tensor) -> list[tuple[int, Tensor]]:
 
 
 def _confusion(
-    images: Embeddings, neighbours: Tensor, rows: Tensor, children: Tensor, most_rows: int
+    images: Embeddings, neighbours: Tensor, indices: Tensor, children: Tensor, most_children: int
 ) -> tuple[list[int], Tensor, int, int, int] | None:
     """Counts for one parent, whose (M,) pairs of image and child these are; nothing if there is one child alone."""
     ids, child = children.unique(return_inverse=True)
     if len(ids) < 2:
         return None
-    members, member = rows.unique(return_inverse=True)
+    members, member = indices.unique(return_inverse=True)
     nearest = nearest_inside(images.features, members, neighbours)[member]  # (M,)
     some = nearest != PAD  # one image may hang on both of two children
     if not some.any():
         return None
     first = torch.full((len(images.features),), PAD)
-    first[rows.flip(0)] = child.flip(0)  # what is assigned last stays: the first child
+    first[indices.flip(0)] = child.flip(0)  # what is assigned last stays: the first child
     width = len(ids)
-    there = torch.isin(nearest * width + child, rows * width + child)
+    there = torch.isin(nearest * width + child, indices * width + child)
     other = torch.where(there, child, first[nearest])
     counts = (child[some] * width + other[some]).bincount(minlength=width * width).view(width, width)
     right, total = int(counts.diagonal().sum()), int(counts.sum())
     wrong = counts - counts.diagonal().diag()
     errors = wrong.sum(0) + wrong.sum(1)
-    shown = errors.argsort(descending=True, stable=True)[:most_rows].sort().values
+    shown = errors.argsort(descending=True, stable=True)[:most_children].sort().values
     rest = counts[shown].sum(1, keepdim=True) - counts[shown][:, shown].sum(1, keepdim=True)
     return ids[shown].tolist(), torch.cat([counts[shown][:, shown], rest], 1), width, total, total - right

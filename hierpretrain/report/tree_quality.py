@@ -1,4 +1,4 @@
-"""How well each node of the tree holds together in the embedding."""
+"""The quality of each node of the tree in the embedding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hierpretrain.taxonomy import PAD
 
 @dataclass(frozen=True)
 class LevelQuality:
-    """What the nearest neighbours say of the n nodes of a level.
+    """The quality of the n nodes of a level, by the nearest neighbours of their images.
 
     Attributes:
         num_images: (n,) images on the node or below it.
@@ -39,7 +39,7 @@ def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
 
     Args:
         images: N images, two at least, with a tree of L levels.
-        nearest: (N,) the row of each image's nearest neighbour, which is not itself.
+        nearest: (N,) the index of each image's nearest neighbour, which is not itself.
 
     Returns:
         L levels, the coarsest first.
@@ -58,8 +58,8 @@ def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
 
 def _level_quality(images: Embeddings, nearest: Tensor, level: int) -> LevelQuality:
     num_nodes = images.taxonomy.num_nodes(level)
-    rows, nodes = image_nodes(images, level)
-    found = images.nodes(level).reshape(len(images.labels), -1)[nearest[rows]]  # (M, P)
+    indices, nodes = image_nodes(images, level)
+    found = images.nodes(level).reshape(len(images.labels), -1)[nearest[indices]]  # (M, P)
     right = (found == nodes[:, None]).any(1)
     other = first_node(found)
     mixed_with = torch.full((num_nodes,), PAD)

@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hierpretrain.visualization.figure import fit_text, save_figure
+from hierpretrain.visualization.figure import TEXT, add_title, fit_text, plain_label, save_figure
 from hierpretrain.visualization.tsne import PALETTE
 
-_TEXT = "#222222"
 _MARKERS = "osD^v"  # lines are told apart without their colours, too
 _DODGE = 0.06  # between the lines, so that one's error bars do not hide another's
 
@@ -82,20 +81,20 @@ def _figure(
                 linewidth=2,
                 elinewidth=1.2,
                 capsize=3,
-                label=_plain(metric),
+                label=plain_label(metric),
             )
             if metric in reference:
                 mean = _percentages([reference[metric]])[0].item()
-                label = _plain(f"{metric}, {reference_name}")
+                label = plain_label(f"{metric}, {reference_name}")
                 style = dict(linewidth=1.5, linestyle=(0, (5, 3)), zorder=1)
                 lines[metric] = axes.axhline(mean, color=PALETTE[i], label=label, **style)
         axes.set_xlim(-0.4, len(settings) - 0.6)
         room = 100 * width / len(panels) - 80  # pixels, about the width of the axes
         names = [fit_text(figure, setting, 0.9 * room / len(settings), 12) for setting in settings]
         axes.set_xticks(range(len(settings)), names, parse_math=False)
-        axes.set_xlabel(fit_text(figure, varied, room, 13), fontsize=13, color=_TEXT, parse_math=False)
+        axes.set_xlabel(fit_text(figure, varied, room, 13), fontsize=13, color=TEXT, parse_math=False)
         _style(axes)
-    figure.axes[0].set_ylabel(ylabel, fontsize=13, color=_TEXT, parse_math=False)
+    figure.axes[0].set_ylabel(ylabel, fontsize=13, color=TEXT, parse_math=False)
     handles = [*points.values(), *lines.values()]
     figure.legend(
         handles=handles,
@@ -103,12 +102,10 @@ def _figure(
         ncols=min(4, len(handles)),
         fontsize=12,
         frameon=False,
-        labelcolor=_TEXT,
+        labelcolor=TEXT,
         handlelength=2.6,
     )
-    if title:
-        line = fit_text(figure, title, 100 * width - 40, 15)
-        figure.suptitle(line, x=0.012, ha="left", fontsize=15, color=_TEXT, parse_math=False)
+    add_title(figure, title, 100 * width - 40)
     return figure
 
 
@@ -141,14 +138,9 @@ def _percentages(of_settings: Sequence[Sequence[float]]) -> tuple[NDArray[np.flo
     return np.array(means), np.array(spreads)
 
 
-def _plain(text: str) -> str:
-    """Returns a label that a legend neither typesets nor drops."""
-    return f" {text}".replace("$", r"\$")
-
-
 def _style(axes: Axes) -> None:
     axes.margins(y=0.12)
-    axes.tick_params(labelsize=12, colors=_TEXT)
+    axes.tick_params(labelsize=12, colors=TEXT)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

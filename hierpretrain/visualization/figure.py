@@ -1,4 +1,4 @@
-"""What the pictures share: text that fits a width, and PNG files that are written whole or not at all.
+"""The common parts of pictures: text that fits a width, and PNG files that are written whole or not at all.
 
 Figures are plain ``matplotlib.figure.Figure`` objects that Agg draws: no pyplot, no window, no state between calls.
 """
@@ -16,15 +16,25 @@ from hierpretrain.files import write_whole
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG; a file that is there is replaced whole or not at all.
-
-    Args:
-        figure: The figure; its dpi and size give the pixels.
-        path: Where to; the format is PNG whatever the suffix. Missing folders are made.
-    """
+    """Writes a figure as PNG whatever the suffix, replacing a file whole; dpi and size give the pixels."""
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(png)  # not figure.savefig: rcParams such as savefig.bbox would change the size
     write_whole(path, png.getvalue())
+
+
+TEXT = "#222222"  # the colour of titles and labels
+
+
+def add_title(figure: Figure, text: str, width: float, size: float = 15) -> None:
+    """Writes a line above a picture, cut to a width in pixels; none for an empty text."""
+    if text:
+        line = fit_text(figure, text, width, size)
+        figure.suptitle(line, x=0.012, ha="left", fontsize=size, color=TEXT, parse_math=False)
+
+
+def plain_label(text: str) -> str:
+    """Returns a label that a legend neither typesets nor drops."""
+    return f" {text}".replace("$", r"\$")
 
 
 def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 1) -> str:

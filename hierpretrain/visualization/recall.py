@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hierpretrain.files import write_whole
-from hierpretrain.visualization.figure import fit_text, save_figure
+from hierpretrain.visualization.figure import TEXT, add_title, plain_label, save_figure
 from hierpretrain.visualization.tsne import PALETTE
-
-_TEXT = "#222222"
 
 
 def plot_recall_curves(
@@ -52,7 +50,7 @@ def plot_recall_curves(
     for colour, (name, recall) in zip(PALETTE, arrays.items(), strict=False):
         k = np.arange(1, len(recall) + 1)
         marker = "o" if len(recall) == 1 else ""
-        axes.plot(k, 100 * recall, color=colour, linewidth=2, marker=marker, label=f" {name}".replace("$", r"\$"))
+        axes.plot(k, 100 * recall, color=colour, linewidth=2, marker=marker, label=plain_label(name))
         if spreads and name in spreads:
             spread = _checked(name, spreads[name])
             axes.fill_between(k, 100 * (recall - spread), 100 * (recall + spread), color=colour, alpha=0.15, lw=0)
@@ -62,17 +60,15 @@ def plot_recall_curves(
     ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000) if k <= max(longest, 2)]
     axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("k", fontsize=13, color=_TEXT)
-    axes.set_ylabel("recall@k, %", fontsize=13, color=_TEXT)
-    axes.tick_params(labelsize=12, colors=_TEXT)
+    axes.set_xlabel("k", fontsize=13, color=TEXT)
+    axes.set_ylabel("recall@k, %", fontsize=13, color=TEXT)
+    axes.tick_params(labelsize=12, colors=TEXT)
     axes.grid(color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set(color="#CCCCCC", linewidth=0.8)
-    axes.legend(loc="lower right", fontsize=12, frameon=False, labelcolor=_TEXT)
-    if title:
-        line = fit_text(figure, title, 960, 15)
-        figure.suptitle(line, x=0.012, ha="left", fontsize=15, color=_TEXT, parse_math=False)
+    axes.legend(loc="lower right", fontsize=12, frameon=False, labelcolor=TEXT)
+    add_title(figure, title, 960)
     save_figure(figure, path)
 
 

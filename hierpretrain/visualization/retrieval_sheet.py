@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.loading import UnreadableImage, open_rgb
 from hierpretrain.functional.search import nearest
 from hierpretrain.taxonomy import shared_depth
@@ -70,7 +71,7 @@ def choose_rows(
         num_queries: The number of rows; fewer if fewer queries have a relevant item.
         num_neighbours: The number of neighbours; fewer if the gallery is smaller.
         seed: Fixes the sample, which does not depend on the embeddings: sheets of several epochs show one set of rows.
-        same_set: Whether query and gallery are the same rows: item i is then no neighbour of query i, while another
+        same_set: Whether query and gallery are the same items: item i is then no neighbour of query i, while another
             item with an equal embedding is.
 
     Returns:
@@ -88,7 +89,7 @@ def choose_rows(
     """
     if same_set and len(query) != len(gallery):
         raise ValueError(
-            f"same_set needs query and gallery to be one set; they have {len(query)} and {len(gallery)} rows"
+            f"same_set needs query and gallery to be one set; they have {len(query)} and {len(gallery)} items"
         )
     wanted = torch.as_tensor(query_labels)
     offered = torch.as_tensor(gallery_labels)
@@ -96,9 +97,7 @@ def choose_rows(
     _check_lengths("query", len(query), parts)
     parts = {"gallery_labels": offered, "gallery_paths": gallery_paths, "gallery_captions": gallery_captions}
     _check_lengths("gallery", len(gallery), parts)
-    for name, number in (("num_queries", num_queries), ("num_neighbours", num_neighbours)):
-        if number < 1:
-            raise ValueError(f"{name} must be 1 or more; it is {number}")
+    check_at_least_1(num_queries=num_queries, num_neighbours=num_neighbours)
 
     chosen: list[int] = []
     order = np.random.default_rng(seed).permutation(len(query))
@@ -143,14 +142,14 @@ def _check_lengths(name: str, number: int, parts: dict[str, Sequence[str] | Tens
         wrong = isinstance(values, Tensor) and values.ndim != 1 and (values.ndim != 3 or values.shape[2] != 1)
         if isinstance(values, str) or len(values) != number or wrong:
             shape = tuple(values.shape) if isinstance(values, Tensor) else (len(values),)
-            raise ValueError(f"{part} must have shape ({number},), an entry per row of {name}; its shape is {shape}")
+            raise ValueError(f"{part} must have shape ({number},), an entry per item of {name}; its shape is {shape}")
 
 
 def plot_retrieval_sheet(rows: Sequence[SheetRow], path: str | os.PathLike[str], *, title: str = "") -> None:
     """Draws rows of a query and its neighbours in a PNG file about 1500 pixels wide.
 
     The query stands apart on the left. A right neighbour has a green frame and a check mark, a wrong one a red frame
-    and a cross, one of which that is not known a thin grey one and no mark. The last line says what share of the
+    and a cross, and where that is not known the frame is thin and grey. The last line says what fraction of the
     neighbours is right. An image that cannot be read shows as a grey box with its file's name; transparent parts are
     white.
 
@@ -243,7 +242,7 @@ def _draw(axes: Axes, path: str, kind: str, side: float) -> None:
 
 
 def _footer(rows: Sequence[SheetRow]) -> str:
-    """Returns the last line: the share of right neighbours among those shown of which it is known."""
+    """Returns the last line: the fraction of right neighbours among those that are known to be right or wrong."""
     shown = [is_right for row in rows for _, _, is_right in row.neighbours]
     marks = [is_right for is_right in shown if is_right is not None]
     if not marks:

@@ -14,7 +14,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from hierpretrain.visualization.figure import fit_text, save_figure
+from hierpretrain.functional.sampling import sample_indices
+from hierpretrain.visualization.figure import TEXT, add_title, save_figure
 
 # Okabe and Ito's colours (no black or yellow), then ones picked by greatest distance in CIELAB from the others and the
 # grey, as seen with full, protanope and deuteranope vision. No twenty colours are easy to tell apart, so each line
@@ -39,8 +40,8 @@ def tsne_map(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Lays embeddings out in the plane by t-SNE of their directions.
 
-    Rows are L2-normalised, so that Euclidean neighbours are cosine neighbours, and reduced to 50 dimensions by PCA.
-    t-SNE keeps neighbourhoods: the distance between far clusters and the size of a cluster mean nothing.
+    Embeddings are scaled to length 1, so that Euclidean neighbours are cosine neighbours, and reduced to 50 dimensions
+    by PCA. t-SNE keeps neighbourhoods: the distance between far clusters and the size of a cluster mean nothing.
 
     Args:
         embeddings: (N, D) numbers, N >= 3, of any float dtype and on any device.
@@ -51,7 +52,7 @@ def tsne_map(
             ``None``, or positions that are all equal: the first principal components.
 
     Returns:
-        The (M, 2) float32 positions, M = min(N, max_points), and the (M,) int64 rows of ``embeddings`` that they
+        The (M, 2) float32 positions, M = min(N, max_points), and the (M,) int64 indices of the embeddings that they
         stand for, ascending. Embeddings that all are equal (a collapsed model) all lie at the origin.
 
     Raises:
@@ -60,15 +61,15 @@ def tsne_map(
 
     Example:
         >>> import torch
-        >>> points, rows = tsne_map(torch.eye(4), max_points=3)
-        >>> points.shape, rows.tolist()
+        >>> points, indices = tsne_map(torch.eye(4), max_points=3)
+        >>> points.shape, indices.tolist()
         ((3, 2), [1, 2, 3])
     """
     if isinstance(embeddings, Tensor):
         embeddings = embeddings.detach().float().cpu().numpy()
     data = np.asarray(embeddings, dtype=np.float32)
     if data.ndim != 2 or data.shape[0] < 3 or data.shape[1] < 1:
-        raise ValueError(f"embeddings must be (N, D), with 3 rows at least, to be a map; their shape is {data.shape}")
+        raise ValueError(f"embeddings must be (N, D), of 3 at least, to be a map; their shape is {data.shape}")
     if not np.isfinite(data).all():
         row = int(np.argmin(np.isfinite(data).all(1)))
         raise ValueError(f"embeddings must be finite; row {row} is not: leave it out, or see why training diverged")
@@ -77,15 +78,13 @@ def tsne_map(
     if not perplexity > 0:
         raise ValueError(f"perplexity must be above 0, usually 5 to 50; it is {perplexity}")
 
-    rows = np.arange(len(data))
-    if len(data) > max_points:
-        rows = np.sort(np.random.default_rng(seed).choice(len(data), max_points, replace=False))
-    init = "pca" if start is None else _checked_start(start, len(rows))
-    data = data[rows].astype(np.float64)  # (M, D)
+    indices = sample_indices(len(data), max_points, seed=seed).numpy()
+    init = "pca" if start is None else _checked_start(start, len(indices))
+    data = data[indices].astype(np.float64)  # (M, D)
     data /= np.maximum(np.abs(data).max(1, keepdims=True), np.finfo(np.float64).tiny)  # squares cannot underflow
     data /= np.maximum(np.linalg.norm(data, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     if np.ptp(data, axis=0).max() < 1e-7:  # float32 noise around one point; t-SNE would divide by its spread
-        return np.zeros((len(rows), 2), np.float32), rows.astype(np.int64)
+        return np.zeros((len(indices), 2), np.float32), indices
     if data.shape[1] == 1:  # the start of t-SNE needs two dimensions
         data = np.pad(data, ((0, 0), (0, 1)))
     if data.shape[1] > _PCA_DIMS and len(data) > _PCA_DIMS:
@@ -93,8 +92,8 @@ def tsne_map(
     options = dict(max_iter=1000, random_state=seed)
     if not isinstance(init, str):
         options["early_exaggeration"] = 1.0  # it is to find where clusters belong, and would toss these about
-    tsne = TSNE(2, perplexity=min(perplexity, (len(rows) - 1) / 3), init=init, **options)
-    return tsne.fit_transform(data).astype(np.float32), rows.astype(np.int64)
+    tsne = TSNE(2, perplexity=min(perplexity, (len(indices) - 1) / 3), init=init, **options)
+    return tsne.fit_transform(data).astype(np.float32), indices
 
 
 def _checked_start(start: ArrayLike, points: int) -> NDArray[np.float32] | str:
@@ -160,9 +159,7 @@ def _tsne_figure(points: Tensor | ArrayLike, groups: Sequence[str], *, title: st
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color="#CCCCCC", linewidth=0.8)
-    if title:
-        line = fit_text(figure, title, 1340, 17)
-        figure.suptitle(line, x=0.012, ha="left", fontsize=17, color="#222222", parse_math=False)
+    add_title(figure, title, 1340, 17)
 
     area = float(np.clip(60_000 / len(xy), 14, 70))  # points^2: thousands of points must not become one blot
     entries = []
@@ -188,7 +185,7 @@ def _tsne_figure(points: Tensor | ArrayLike, groups: Sequence[str], *, title: st
         loc="outside right center",
         frameon=False,
         fontsize=12,
-        labelcolor="#222222",
+        labelcolor=TEXT,
         handletextpad=0.3,
     )
     for text, (_, _, label, _) in zip(legend.get_texts(), entries, strict=True):

@@ -19,7 +19,8 @@ from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.neighbours import Classification, Neighbour
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.functional.approximate import recall_queries, search_parameters
+from hierpretrain.functional.approximate import search_parameters
+from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.functional.test_approximate import recall_by_brute_force
 from tests.reference import tree_knn as reference
@@ -284,7 +285,7 @@ def test_classification_reads_well():
 @pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, float("nan")])
 def test_threshold_errors(threshold):
     with pytest.raises(
-        ValueError, match=f"threshold must be above 0 and up to 1, a share of the votes; it is {threshold}"
+        ValueError, match=f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}"
     ):
         build(images()).classify(images(1, 2), threshold=threshold)
 
@@ -302,7 +303,7 @@ def test_classification_errors():
 def test_the_recall_that_is_printed_is_that_of_brute_force(kind):
     gallery, lines = images(0, 1500, 32), []
     index = build(gallery, kind=kind, seed=4, log=lines.append)
-    recall = recall_by_brute_force(index._index, gallery.features, recall_queries(1500, seed=4))
+    recall = recall_by_brute_force(index._index, gallery.features, sample_indices(1500, 1000, seed=4))
     assert index.recall == {"recall@10": pytest.approx(recall, abs=1e-9)}
     ((name, value),) = search_parameters(index._index).items()
     assert lines == [f"recall@10 against exact search: {recall:.3f} (1,000 queries, {name} {value})"]
@@ -333,7 +334,7 @@ def test_building_errors():
     embedded = images()
     for change, message in [
         (dict(labels=embedded.labels[:, :2]), "label rows of this taxonomy have 3 entries; these have 2"),
-        (dict(labels=embedded.labels[1:]), "as many labels and paths as rows; there are 59, 60 and 60"),
+        (dict(labels=embedded.labels[1:]), "as many labels and paths as embeddings; there are 59, 60 and 60"),
         (dict(paths=embedded.paths[2:]), "there are 60, 58 and 60"),
         (dict(labels=torch.tensor([[0, 2, 2]]).repeat(60, 1)), r"label row \[0, 2, 2\] is no path"),
         (dict(labels=torch.tensor([[9, PAD, PAD]]).repeat(60, 1)), "level 1 has nodes 0 to 3, not 9"),
@@ -441,7 +442,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert len(EmbeddingIndex.load(tmp_path / "photos")) == 3
 
 
-@pytest.mark.parametrize("step", ["write_whole", "_write_rows", "os.rename"])
+@pytest.mark.parametrize("step", ["write_json", "_write_faiss", "os.rename"])
 def test_a_failure_leaves_the_older_index(tmp_path, monkeypatch, step):
     folder = tmp_path / "index"
     build(images(number=5)).save(folder)
@@ -482,7 +483,7 @@ def test_a_full_disk_is_an_error_of_the_system():
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     with pytest.raises(OSError, match="/dev/full cannot be written"):
-        index_files._write_rows(Path("/dev/full"), build(images(number=2000, dim=64))._index)
+        index_files._write_faiss(Path("/dev/full"), build(images(number=2000, dim=64))._index)
 
 
 def damage(name, change):
@@ -492,7 +493,7 @@ def damage(name, change):
         path = folder / name
         change(path)
         if name == "index.faiss" and path.exists():
-            edit(folder / "index.json", sha256=index_files._digest(path))
+            edit(folder / "index.json", sha256=index_files.sha256(path))
 
     return apply
 
@@ -548,8 +549,8 @@ DAMAGES = [
     ("index.json", lambda p: edit(p, kind="hnsw"), "is 'flat' with half=False, but its index.json says 'hnsw'"),
     ("index.json", lambda p: edit(p, half=True), "its index.json says 'flat' with half=True"),
     ("index.json", lambda p: edit(p, count=41), "equally many images; they are index.json of 41, files.json of 40, "),
-    ("index.json", lambda p: edit(p, width=7), "must have rows of 7 numbers, as index.json says; they have 6"),
-    ("index.json", lambda p: edit(p, sha256="0"), "index.faiss is damaged or of another index: its SHA-256"),
+    ("index.json", lambda p: edit(p, width=7), "must have vectors of 7 numbers, as index.json says; they have 6"),
+    ("index.json", lambda p: edit(p, sha256="0"), "is damaged or of another index: index.json has another SHA-256"),
     ("files.json", Path.unlink, "files.json is missing"),
     ("files.json", text("{}"), "files.json must hold a list; it holds a dict"),
     ("files.json", text('["a", 3]'), "files.json must hold texts; it holds 3"),
@@ -583,15 +584,15 @@ DAMAGES = [
     (
         "index.faiss",
         lambda p: write_other_rows(p, dim=7),
-        "must have rows of 6 numbers, as index.json says; they have 7",
+        "must have vectors of 6 numbers, as index.json says; they have 7",
     ),
     ("index.faiss", lambda p: write_other_rows(p, recipe="SQ8"), "cannot be used: an index must be one of IndexFlat, "),
-    ("index.faiss", lambda p: write_own_rows(p, np.full((40, 6), 7, np.float32)), "is damaged: .*row 0 has 17.1"),
-    ("index.faiss", lambda p: write_own_rows(p, np.full((40, 6), np.nan, np.float32)), "length 1; row 0 has nan"),
+    ("index.faiss", lambda p: write_own_rows(p, np.full((40, 6), 7, np.float32)), "is damaged: .*number 0 has 17.1"),
+    ("index.faiss", lambda p: write_own_rows(p, np.full((40, 6), np.nan, np.float32)), "length 1; number 0 has nan"),
     (
         "index.faiss",
         lambda p: write_own_rows(p, images(number=40).features.numpy(), "IVF1,Flat"),
-        "of its lists; row 1 is not",
+        "of its lists; number 1 is not",
     ),
     ("index.faiss", lambda p: write_other_rows(p, recipe="HNSW4,Flat"), "search parameters must be efSearch, .*are {}"),
 ]
@@ -620,9 +621,7 @@ def test_a_changed_byte_is_noticed(tmp_path):
     data = bytearray((tmp_path / "index/index.faiss").read_bytes())
     data[-9] ^= 1
     (tmp_path / "index/index.faiss").write_bytes(data)
-    with pytest.raises(
-        ValueError, match=r"index.faiss is damaged or of another index: its SHA-256 is not that in index.js"
-    ):
+    with pytest.raises(ValueError, match=r"index.faiss is damaged or of another index: index.json has another SHA-256"):
         EmbeddingIndex.load(tmp_path / "index")
 
 

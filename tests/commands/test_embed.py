@@ -88,7 +88,7 @@ def test_what_is_no_option_is_said(place, run, capsys, option):
 def test_the_place_is_checked_before_anything_is_embedded(place, run, capsys):
     with pytest.raises(SystemExit, match="2"):
         run("nowhere", "--out", place / "tiny.py")
-    assert "tiny.py is a file; give another place" in capsys.readouterr().err
+    assert "tiny.py is a file; give another path" in capsys.readouterr().err
 
 
 def test_names_do_not_break_lines_or_reach_the_terminal_raw(place, run, capsys):

@@ -55,7 +55,7 @@ def test_title_and_history_can_be_given(place, run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--max-points", "0"], "error: max_points must be 1 or more; it is 0"),
+        (["--max-points", "0"], "error: max_points must be at least 1; it is 0"),
         (["--query", "test", "--gallery", "all"], "error: no evaluated image is of the split 'test'"),
     ],
 )

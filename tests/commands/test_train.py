@@ -58,7 +58,7 @@ def fails(run, command, *words, capsys):
         ("trian_cfg.max_epochs=1", "unknown key 'trian_cfg'; did you mean 'train_cfg'"),
         ("model.loss.type=HiMulConLos", "unknown type 'HiMulConLos'; did you mean 'HiMulConLoss'"),
         ("model.grad_cache=0", "grad_cache must be at least 1"),
-        ("model.loss.constraint=pairs", "constraint must be None, 'pair', 'anchor' or 'level', not 'pairs'"),
+        ("model.loss.constraint=pairs", "constraint must be None, 'pair', 'anchor' or 'level'; it is 'pairs'"),
         ("model.loss.temprature=0.1", "HiMulConELoss.__init__() got an unexpected keyword argument 'temprature'"),
         ("optim_wrapper.optimizer.type=AdamWW", "unknown type 'AdamWW'; did you mean 'AdamW'"),
         ("optim_wrapper.optimizer.lrr=1", "AdamW.__init__() got an unexpected keyword argument 'lrr'"),

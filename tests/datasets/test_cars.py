@@ -89,7 +89,7 @@ def test_wrong_options(tree):
     for levels in ((), ("car", "body"), ("body",), ("body", "body", "car"), ("year", "car")):
         with pytest.raises(ValueError, match=r"levels must be 'car' after any of 'body' and 'make', each at most once"):
             Cars196(data_root=root, levels=levels)
-    with pytest.raises(ValueError, match=r"layout must be 'auto' or one of \('single', 'devkit', 'csv'\); it is 'mat'"):
+    with pytest.raises(ValueError, match=r"layout must be 'auto', 'single', 'devkit' or 'csv'; it is 'mat'"):
         Cars196(data_root=root, layout="mat")
 
 

@@ -187,7 +187,7 @@ def test_a_damaged_file_is_named(images, tmp_path, size):
     with pytest.raises(ValueError, match=rf"the frozen features .*{file.name} are damaged: .*; delete the file"):
         train(images, tmp_path)
     np.save(file, np.zeros((3, 32, 1, 1), np.float32))
-    with pytest.raises(ValueError, match=rf"are damaged: they are 3 rows of float32, not {NUM} of float32; delete"):
+    with pytest.raises(ValueError, match=rf"are damaged: they are 3 of float32, not {NUM} of float32; delete"):
         train(images, tmp_path)
 
 

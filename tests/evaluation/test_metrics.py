@@ -16,6 +16,7 @@ from hierpretrain.evaluation import (
     ViolationMetric,
     collect,
 )
+from hierpretrain.evaluation.embeddings import columns
 from hierpretrain.functional import (
     accuracy,
     class_distances,
@@ -95,7 +96,7 @@ def test_repeated_and_shuffled_samples_change_nothing():
 
 
 def test_embeddings_know_names_and_classes():
-    embedded = Embeddings.from_samples([collect(sample) for sample in samples(SEPARATE)], META)
+    embedded = Embeddings.from_columns(columns([collect(sample) for sample in samples(SEPARATE)]), META)
     assert embedded.names("fine") == ["x", "x", "y", "y", "x", "x", "z", "z", "(none)", "(none)"]
     assert embedded.names("name") == [str(label) for label in FLAT]
     assert embedded.classes(2).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, PAD, PAD]
@@ -122,9 +123,9 @@ def test_a_sample_is_pickled_without_its_batch():
 
 def test_what_is_missing_is_named_with_its_remedy():
     with pytest.raises(ValueError, match="no embedded image to evaluate"):
-        Embeddings.from_samples([], META)
+        Embeddings.from_columns(columns([]), META)
     with pytest.raises(ValueError, match="no `taxonomy` in its metainfo"):
-        Embeddings.from_samples([collect(samples(SEPARATE)[0])], {})
+        Embeddings.from_columns(columns([collect(samples(SEPARATE)[0])]), {})
     with pytest.raises(ValueError, match="no `taxonomy` in its metainfo"):
         RetrievalMetric(levels=["coarse"]).dataset_meta = {}
     with pytest.raises(ValueError, match="no `embedding`; evaluate a model such as HierarchicalContrastive"):
@@ -161,7 +162,7 @@ def forked(paths, features, splits=None, flat=None):
 
 def test_the_class_of_an_image_of_several_paths_is_the_one_that_they_agree_on():
     features = torch.eye(6)
-    embedded = Embeddings.from_samples([collect(sample) for sample in forked(FORKED, features)], META)
+    embedded = Embeddings.from_columns(columns([collect(sample) for sample in forked(FORKED, features)]), META)
     assert embedded.names("coarse") == ["a", "(several)", "(several)", "b", "a", "(none)"]
     assert embedded.classes("coarse").tolist() == [0, PAD, PAD, 1, 0, PAD]
     assert embedded.names("fine") == ["x", "x", "(several)", "(none)", "(several)", "(none)"]
@@ -233,10 +234,10 @@ def test_clusters_are_those_of_the_images_of_one_class():
 def test_flat_labels_are_called_by_their_values():
     meta = {**META, "extra_label_values": {"name": ("red", "blue", "green")}}
     made = forked([("a", "x")] * 4, torch.eye(4), ["query", "gallery"] * 2, [2, PAD, 0, 1])
-    embedded = Embeddings.from_samples([collect(sample) for sample in made], meta)
+    embedded = Embeddings.from_columns(columns([collect(sample) for sample in made]), meta)
     assert embedded.names("name") == ["green", "(none)", "red", "blue"]
     assert embedded.of("query").names("name") == ["green", "red"]
-    without = Embeddings.from_samples([collect(sample) for sample in made], META)
+    without = Embeddings.from_columns(columns([collect(sample) for sample in made]), META)
     assert without.names("name") == ["2", "(none)", "0", "1"]
 
 
@@ -324,7 +325,7 @@ def test_a_split_that_is_not_evaluated_is_an_error_before_training(metric):
 
 
 def test_splits_on_both_sides_are_an_error():
-    embedded = Embeddings.from_samples([collect(sample) for sample in part_samples()], PART_META)
+    embedded = Embeddings.from_columns(columns([collect(sample) for sample in part_samples()]), PART_META)
     with pytest.raises(ValueError, match=r"different splits, or one and the same; \['seen_test'\] are of both"):
         embedded.search(["seen_test", "seen_train"], ["seen_test"])
     with pytest.raises(ValueError, match="give the queries of gallery='seen_test'"):

@@ -7,7 +7,7 @@ import torch
 
 from hierpretrain.functional import index_search as module
 from hierpretrain.functional.approximate import build_index, search_parameters, set_search_parameters
-from hierpretrain.functional.index_search import is_exact, search_groups, search_rows
+from hierpretrain.functional.index_search import is_exact, search_groups, search_vectors
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 from tests.reference import tree_knn as reference
@@ -48,7 +48,7 @@ def test_flat_equals_brute_force_with_duplicates_and_ties(ties, queries, k):
     gallery = make(0, 60)
     gallery[10:20] = gallery[50:60]
     query = torch.cat([gallery[10:11], make(1, queries - 1)]) if queries > 1 else gallery[10:11]
-    scores, rows = search_rows(build_index(gallery), query, k)
+    scores, rows = search_vectors(build_index(gallery), query, k)
     expected = reference.nearest_groups(query, gallery, k, [[j] for j in range(60)])
     assert_same(scores, rows, None, expected)
     assert rows.shape == (queries, min(k, 60))
@@ -59,7 +59,7 @@ def test_the_last_places_go_to_the_first_of_equal_rows():
     gallery[::7] = torch.tensor([0.2, 1.0])
     wanted = [row for row in range(500) if row % 7]
     for k in (1, 5, 40, 428):
-        assert search_rows(build_index(gallery), torch.tensor([[1.0, 0.0]]), k)[1].tolist() == [wanted[:k]]
+        assert search_vectors(build_index(gallery), torch.tensor([[1.0, 0.0]]), k)[1].tolist() == [wanted[:k]]
 
 
 @pytest.mark.parametrize("queries", [1, 30])
@@ -71,20 +71,20 @@ def test_rows_that_single_precision_cannot_tell_apart(queries):
     index = build_index(gallery)
     stored = module._vectors(index, torch.arange(300)).double()
     expected = (unit_rows(query, "query").double() @ stored.T).topk(10).values
-    torch.testing.assert_close(search_rows(index, query, 10)[0], expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(search_vectors(index, query, 10)[0], expected, rtol=0, atol=1e-14)
 
 
 def test_the_answer_does_not_depend_on_the_size_of_blocks(monkeypatch):
     gallery, query = grid(0, 90), grid(1, 8)
     groups = torch.randint(-1, 20, (90, 2), generator=torch.Generator().manual_seed(2))
     index = build_index(gallery)
-    expected = [*search_rows(index, query, 9), *search_groups(index, query, 9, groups)]
+    expected = [*search_vectors(index, query, 9), *search_groups(index, query, 9, groups)]
     monkeypatch.setattr(module, "_SIMILARITIES", 7)
     monkeypatch.setattr(module, "_NUMBERS", 7)
-    monkeypatch.setattr(module, "_ROWS", 11)
+    monkeypatch.setattr(module, "_VECTORS", 11)
     monkeypatch.setattr(module, "_PAIRS", 60)
     for one, other in zip(
-        expected, [*search_rows(index, query, 9), *search_groups(index, query, 9, groups)], strict=True
+        expected, [*search_vectors(index, query, 9), *search_groups(index, query, 9, groups)], strict=True
     ):
         assert one.equal(other)
 
@@ -118,11 +118,11 @@ def test_an_approximate_index_is_asked_for_more_until_there_are_k_groups(monkeyp
     groups[nearest[:100]] = 7777  # the first hundred are of one group
     expected = reference.nearest_groups(query, gallery, 5, [[group] for group in groups.tolist()])
     index = exact_index(gallery, kind)
-    assert_same(*search_groups(index, query, 5, groups, every_row=False), expected)
+    assert_same(*search_groups(index, query, 5, groups, exact=False), expected)
     assert calls == []
     groups[nearest[:1900]] = 7777  # now there is none among as many as it looks through
     expected = reference.nearest_groups(query, gallery, 5, [[group] for group in groups.tolist()])
-    assert_same(*search_groups(index, query, 5, groups, every_row=False), expected)
+    assert_same(*search_groups(index, query, 5, groups, exact=False), expected)
     assert calls == [1]
 
 
@@ -136,7 +136,7 @@ def test_more_lists_are_searched_for_more_groups(monkeypatch):
     groups = torch.empty(2000, dtype=torch.int64)
     groups[by_angle] = torch.arange(2000) // 100
     query = gallery[by_angle[[550, 1250]]]
-    _, _, found = search_groups(index, query, 3, groups, every_row=False)
+    _, _, found = search_groups(index, query, 3, groups, exact=False)
     assert [set(row) for row in found.tolist()] == [{4, 5, 6}, {11, 12, 13}]
     assert search_parameters(index) == {"nprobe": 1}
 
@@ -145,7 +145,7 @@ def test_more_lists_are_searched_for_more_groups(monkeypatch):
 @pytest.mark.parametrize("places", [0, 2])
 def test_an_index_of_many_rows_and_no_group(kind, places):
     groups = torch.full((500, places), PAD)
-    for found in search_groups(build_index(points(0, 500, 4), kind), torch.eye(4), 3, groups, every_row=False):
+    for found in search_groups(build_index(points(0, 500, 4), kind), torch.eye(4), 3, groups, exact=False):
         assert found.shape == (4, 0)
 
 
@@ -166,7 +166,7 @@ def test_a_query_that_an_approximate_index_finds_too_few_for_is_compared_with_al
     if kind == "ivf":
         set_search_parameters(index, {"nprobe": 1})  # a list has some 40 rows
     query = points(1, 3)
-    scores, rows = search_rows(index, query, 300)
+    scores, rows = search_vectors(index, query, 300)
     assert_same(scores, rows, None, reference.nearest_groups(query, gallery, 300, [[j] for j in range(400)]))
 
 
@@ -174,7 +174,7 @@ def test_a_query_that_an_approximate_index_finds_too_few_for_is_compared_with_al
 def test_half_precision_is_off_by_a_thousandth_at_most(kind):
     gallery = points(0, 300, 64)
     query = points(1, 20, 64)
-    scores, rows = search_rows(exact_index(gallery, kind, half=True), query, 300)
+    scores, rows = search_vectors(exact_index(gallery, kind, half=True), query, 300)
     cosines = torch.nn.functional.cosine_similarity(query[:, None].double(), gallery[None].double(), dim=2)
     difference = (scores - cosines.gather(1, rows)).abs().max()
     assert 0 < difference < 1e-3
@@ -184,10 +184,10 @@ def test_half_precision_is_off_by_a_thousandth_at_most(kind):
 def test_a_query_in_the_index_finds_itself_and_its_length_does_not_matter():
     gallery = points(0, 50)
     index = build_index(gallery)
-    scores, rows = search_rows(index, gallery * 1e-20, 1)
+    scores, rows = search_vectors(index, gallery * 1e-20, 1)
     assert rows[:, 0].tolist() == list(range(50))
     torch.testing.assert_close(scores, torch.ones_like(scores), rtol=0, atol=1e-6)
-    assert search_rows(index, gallery, 9)[1].equal(search_rows(build_index(gallery * 1e20), gallery, 9)[1])
+    assert search_vectors(index, gallery, 9)[1].equal(search_vectors(build_index(gallery * 1e20), gallery, 9)[1])
 
 
 def test_which_are_exact():
@@ -199,7 +199,7 @@ def test_which_are_exact():
 def test_errors():
     index = build_index(torch.eye(3))
     groups = torch.arange(3)
-    for search in (search_rows, lambda *args: search_groups(*args, groups)):
+    for search in (search_vectors, lambda *args: search_groups(*args, groups)):
         with pytest.raises(ValueError, match="k must be at least 1; it is 0"):
             search(index, torch.eye(3), 0)
         with pytest.raises(ValueError, match="must come from one model and have one D; they have 2 and 3"):
@@ -207,7 +207,7 @@ def test_errors():
         with pytest.raises(ValueError, match="query must have a direction; row 1 is all zero"):
             search(index, torch.eye(3)[[0, 0]] * torch.tensor([[1.0], [0.0]]), 1)
     for wrong in (torch.arange(4), torch.zeros(3, 2, 2, dtype=torch.int64)):
-        with pytest.raises(ValueError, match=r"groups must be \(N,\) or \(N, P\) for the 3 rows; they are \("):
+        with pytest.raises(ValueError, match=r"groups must be \(N,\) or \(N, P\) for the 3 vectors; they are \("):
             search_groups(index, torch.eye(3), 1, wrong)
 
 
@@ -218,7 +218,7 @@ def test_any_number_of_threads():
         found = []
         for threads in (1, 3):
             faiss.omp_set_num_threads(threads)
-            found.append(search_rows(build_index(gallery), query, 20))
+            found.append(search_vectors(build_index(gallery), query, 20))
     finally:
         faiss.omp_set_num_threads(before)
     assert found[0][0].equal(found[1][0])
@@ -232,7 +232,7 @@ def test_another_package_may_replace_the_methods_of_faiss():
         "from hierpretrain.functional.index_search import search_groups\n"
         "rows = torch.eye(4)\n"
         "index = build_index(rows, 'hnsw')\n"
-        "print(search_groups(index, rows[:2], 1, torch.arange(4), every_row=False)[1].tolist())\n"
+        "print(search_groups(index, rows[:2], 1, torch.arange(4), exact=False)[1].tolist())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[[0], [1]]\n"
@@ -251,7 +251,7 @@ def test_a_search_within_some_rows_compares_all_of_them_on_every_kind(kind, half
     stored = module._vectors(index, torch.arange(300))
     for k in (1, 7, 300):
         expected = reference.nearest_groups(query, stored, k, [[j] if within[j] else [] for j in range(300)])
-        scores, rows = search_rows(index, query, k, within=within)
+        scores, rows = search_vectors(index, query, k, within=within)
         assert rows.shape == (len(query), min(k, int(within.sum())))
         if half:  # the lengths of rows are no longer 1
             assert scores.tolist() == [pytest.approx([s for s, _, _ in answer], abs=1e-3) for answer in expected]
@@ -262,5 +262,5 @@ def test_a_search_within_some_rows_compares_all_of_them_on_every_kind(kind, half
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 def test_a_search_within_no_row(kind):
-    for found in search_rows(build_index(points(0, 90), kind), points(1, 3), 4, within=torch.zeros(90) > 0):
+    for found in search_vectors(build_index(points(0, 90), kind), points(1, 3), 4, within=torch.zeros(90) > 0):
         assert found.shape == (3, 0)

@@ -97,13 +97,13 @@ def test_half_precision_is_computed_in_float32():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(negative=torch.zeros(2, 3)), r"must be \(B, D\) floating-point rows of one shape; they are \(9, 4\)"),
-        (dict(positive=torch.full((9, 4), torch.nan, dtype=torch.float64)), "rows of positive must be finite; row 0"),
+        (dict(negative=torch.zeros(2, 3)), r"must be \(B, D\) floating-point of one shape; they are \(9, 4\)"),
+        (dict(positive=torch.full((9, 4), torch.nan, dtype=torch.float64)), "positive must be finite; row 0"),
         (dict(level=0), "a level must be from 1 to its max_level; triplet 0 has level 0 and max_level 4"),
         (dict(level=torch.tensor([1] * 8 + [5])), "triplet 8 has level 5 and max_level 4"),
         (dict(level=torch.tensor([1, 2])), r"level must be one number or \(9,\); its shape is \(2,\)"),
         (dict(min_margin=-0.1), "min_margin must be finite and not below 0; it is -0.1"),
-        (dict(reduction="sum"), "reduction must be 'mean' or 'none', not 'sum'"),
+        (dict(reduction="sum"), "reduction must be 'mean' or 'none'; it is 'sum'"),
         (dict(margin="cubic"), "margin must be one of 'quadratic', .* not 'cubic'"),
         (dict(margin=lambda level, top, least: top / (level - 1)), "the margin must be finite; .*gives .inf"),
     ],

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hierpretrain.functional import distortion, distortion_loss, prototype_distances, scale_free_distortion
+from hierpretrain.functional import distortion, distortion_loss, pairwise_distances, scale_free_distortion
 from hierpretrain.functional import prototypes as module
 from tests.memory import LargestTensor
 from tests.reference import prototypes as reference
@@ -21,10 +21,10 @@ def test_distances_and_distortions_are_those_of_the_loops(monkeypatch, seed, blo
     prototypes, metric = random_case(seed, classes=4 + seed)
     features = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 100))
     expected = torch.tensor(reference.distances(features, prototypes), dtype=torch.float64)
-    torch.testing.assert_close(prototype_distances(features, prototypes), expected)
-    torch.testing.assert_close(prototype_distances(features, prototypes, squared=True), expected**2)
+    torch.testing.assert_close(pairwise_distances(features, prototypes), expected)
+    torch.testing.assert_close(pairwise_distances(features, prototypes, squared=True), expected**2)
 
-    between = prototype_distances(prototypes, prototypes)
+    between = pairwise_distances(prototypes, prototypes)
     plain, metric_rows = between.tolist(), metric.tolist()
     assert distortion(between, metric).item() == pytest.approx(reference.distortion(plain, metric_rows), abs=1e-12)
     assert scale_free_distortion(between, metric).item() == pytest.approx(
@@ -42,8 +42,8 @@ def test_distances_and_distortions_are_those_of_the_loops(monkeypatch, seed, blo
 
 
 ALL = [
-    lambda p, m: distortion(prototype_distances(p, p), m),
-    lambda p, m: scale_free_distortion(prototype_distances(p, p), m),
+    lambda p, m: distortion(pairwise_distances(p, p), m),
+    lambda p, m: scale_free_distortion(pairwise_distances(p, p), m),
     distortion_loss,
     lambda p, m: distortion_loss(p, m, scale_free=False),
 ]
@@ -92,7 +92,7 @@ def test_one_class_has_no_distortion():
 
 def test_distances_far_from_the_origin_keep_their_digits():
     features, prototypes = torch.tensor([[1000.0, 0.5]]), torch.tensor([[1000.0, 0.25], [1000.0, 0.75]])
-    torch.testing.assert_close(prototype_distances(features, prototypes), torch.tensor([[0.25, 0.25]]))
+    torch.testing.assert_close(pairwise_distances(features, prototypes), torch.tensor([[0.25, 0.25]]))
 
 
 @pytest.mark.parametrize("function", [distortion, scale_free_distortion, distortion_loss])

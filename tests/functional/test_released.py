@@ -49,13 +49,13 @@ def test_it_depends_on_the_order_of_the_batch_as_the_released_code_does():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(loss_type="hmlc"), "loss_type must be 'hmc', 'hce' or 'hmce', not 'hmlc'"),
-        (dict(level_weights="linear"), "level_weights must be 'exp' or 'pow2', not 'linear'"),
+        (dict(loss_type="hmlc"), "loss_type must be 'hmc', 'hce' or 'hmce'; it is 'hmlc'"),
+        (dict(level_weights="linear"), "level_weights must be 'exp' or 'pow2'; it is 'linear'"),
         (dict(num_views=1), "at least 2 views of each image"),
-        (dict(num_views=3), "num_views is 3, with 4 rows of features and 4 of labels"),
+        (dict(num_views=3), "num_views is 3, with 4 features and 4 labels"),
         (dict(labels=torch.tensor([[0], [1], [0], [1]])), r"they have 1 column\(s\)"),
         (dict(labels=torch.tensor([[0, PAD], [1, 1], [0, PAD], [1, 1]])), "the released loss knows no PAD"),
-        (dict(labels=torch.tensor([[0, 0], [0, 0], [1, 1], [1, 1]])), "rows must stand view by view"),
+        (dict(labels=torch.tensor([[0, 0], [0, 0], [1, 1], [1, 1]])), "features must stand view by view"),
     ],
 )
 def test_bad_input_names_the_rule(change, message):

@@ -259,11 +259,14 @@ def test_the_recall_curve_is_recall_at_every_k(monkeypatch, same_set, way):
     ("changes", "message"),
     [
         (dict(query=FAN[:, :1]), "query and gallery must come from one model and have one D; they have 1 and 2"),
-        (dict(gallery=FAN * torch.nan), "gallery must be finite; row 0 has NaN"),
+        (dict(gallery=FAN * torch.nan), "gallery must be finite; row 0 is not"),
         (dict(query_labels=torch.zeros(4, dtype=int)), r"query_labels must be \(5,\)"),
         (dict(gallery_labels=torch.zeros(5)), "gallery_labels must be integers"),
         (dict(ks=(1, 0)), "every k of ks must be at least 1; 0 is not"),
-        (dict(same_set=True), "same_set takes query i for gallery row i, but their labels differ; pass the same rows"),
+        (
+            dict(same_set=True),
+            "same_set takes query i for gallery item i, but their labels differ; pass features",
+        ),
         (dict(query_labels=torch.full((5,), 9)), "must have a relevant gallery item; none of 5 has; check that"),
         (dict(query_labels=torch.full((5,), PAD)), "none of 5 has"),
     ],

@@ -2,14 +2,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from hierpretrain.functional.search import (
-    check_features,
-    check_finite,
-    check_flat,
-    check_one_width,
-    nearest,
-    unit_rows,
-)
+from hierpretrain.functional.search import nearest, unit_rows
 from tests.reference import metrics as reference
 
 
@@ -96,7 +89,7 @@ def test_length_device_type_and_gradient_of_a_row_do_not_matter():
             torch.ones(2, 2),
             torch.ones(3, 2),
             dict(k=1, own_indices=torch.arange(3)),
-            r"own_indices must be \(2,\), the gallery row that each query is; their shape is \(3,\)",
+            r"own_indices must be \(2,\), the gallery index of each query; their shape is \(3,\)",
         ),
     ],
 )
@@ -109,7 +102,7 @@ def test_malformed_input(query, gallery, kwargs, message):
 def test_not_finite_names_the_row(value):
     rows = torch.ones(4, 3)
     rows[2, 1] = value
-    with pytest.raises(ValueError, match="gallery must be finite; row 2 has NaN or infinity; find out"):
+    with pytest.raises(ValueError, match=r"gallery must be finite; row 2 is not\. Lower"):
         nearest(torch.ones(4, 3), rows, 1)
 
 
@@ -118,33 +111,3 @@ def test_zero_names_the_row():
     rows[3] = 0
     with pytest.raises(ValueError, match="features must have a direction; row 3 is all zero; leave it out"):
         unit_rows(rows)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (torch.zeros(3, 2, dtype=int), r"labels must be \(3,\), .*their shape is \(3, 2\); .*pass one column"),
-        (torch.zeros(2, dtype=int), r"labels must be \(3,\), .*their shape is \(2,\)"),
-        (torch.zeros(3), r"must be integers, since ids above 2\^24 collide as float32; they are torch.float32"),
-        (torch.zeros(3, dtype=bool), "must be integers.*torch.bool"),
-        (torch.tensor([0, -1, -2]), r"ids from 0, or PAD \(-1\) for none; row 2 is -2"),
-    ],
-)
-def test_malformed_labels(labels, message):
-    with pytest.raises(ValueError, match=message):
-        check_flat(labels, 3)
-
-
-def test_checks_pass_what_is_well_and_name_what_is_not():
-    rows = torch.tensor([[0.0, 1.0], [2.0, 0.0]], dtype=torch.float16)
-    check_features(rows)
-    check_finite(rows)
-    check_one_width(rows, rows[:1], "rows", "others")
-    for call, message in (
-        (lambda: check_features(rows[0], "rows"), r"rows must be \(N, D\), .* their shape is \(2,\)"),
-        (lambda: check_features(rows.int()), "features must be floating-point; they are torch.int32"),
-        (lambda: check_finite(rows / rows, "rows"), "rows must be finite; row 0 has NaN or infinity"),
-        (lambda: check_one_width(rows, rows[:, :1], "rows", "others"), "rows and others must .* they have 2 and 1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()

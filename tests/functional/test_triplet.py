@@ -84,8 +84,8 @@ def test_half_precision_is_computed_in_full():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(mining="semi"), "mining must be 'hard' or 'all', not 'semi'"),
-        (dict(distance="cosine"), "distance must be 'squared' or 'euclidean', not 'cosine'"),
+        (dict(mining="semi"), "mining must be 'hard' or 'all'; it is 'semi'"),
+        (dict(distance="cosine"), "distance must be 'squared' or 'euclidean'; it is 'cosine'"),
         (dict(margin="hard"), "margin must be a number or 'soft', not 'hard'"),
         (dict(margin=-0.1), "margin must be finite and not below 0; it is -0.1"),
         (dict(margin=float("nan")), "margin must be finite and not below 0; it is nan"),

@@ -141,7 +141,7 @@ def test_invariances():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(embeddings=FAN * torch.nan), "embeddings must be finite; row 0 has NaN"),
+        (dict(embeddings=FAN * torch.nan), "embeddings must be finite; row 0 is not"),
         (dict(labels=torch.zeros(4, 2, dtype=int)), r"labels must be \(5, L\)"),
         (dict(labels=torch.zeros(5, 2)), "labels must be integers"),
         (

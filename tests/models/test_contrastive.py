@@ -197,12 +197,12 @@ def test_channels_last_changes_the_layout_and_not_the_values():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: make(embedding="head"), "embedding must be 'backbone' or 'projection', not 'head'"),
+        (lambda m: make(embedding="head"), "embedding must be 'backbone' or 'projection'; it is 'head'"),
         (
             lambda m: HierarchicalContrastive(dict(SMALL), embedding="projection"),
             "embedding='projection' needs a projection; give one, or take embedding='backbone'",
         ),
-        (lambda m: m(torch.zeros(1), mode="train"), "mode must be 'loss', 'predict' or 'tensor', not 'train'"),
+        (lambda m: m(torch.zeros(1), mode="train"), "mode must be 'loss', 'predict' or 'tensor'; it is 'train'"),
         (lambda m: m.loss(torch.zeros(5, 3, 32, 32), samples(LABELS)), "5 images are no whole number of views of 4"),
         (lambda m: m.loss(torch.zeros(1, 3, 32, 32), [DataSample()]), "training needs `gt_label`"),
         (lambda m: m.predict(torch.zeros(2, 3, 32, 32), [DataSample()]), "2 images of 1 samples: embed one view"),

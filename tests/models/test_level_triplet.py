@@ -133,7 +133,7 @@ def test_bad_options(options, message):
 
 def test_bad_batches():
     labels = TREE.encode(PATHS[:6])
-    with pytest.raises(ValueError, match=r"as many of each; this one has 5 rows. Set train_dataloader.batch_sampler"):
+    with pytest.raises(ValueError, match=r"as many of each; it has 5 items. Set train_dataloader.batch_sampler"):
         loss_with()(torch.zeros(5, 2), labels[:5], torch.arange(5))
     with pytest.raises(ValueError, match="triplet 1 of the batch has a positive that shares no more of the tree"):
         loss_with()(torch.zeros(6, 2), labels, torch.arange(6))

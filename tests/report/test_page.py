@@ -291,7 +291,7 @@ def test_errors(tmp_path):
     def attempt(images, **options):
         write_report(images, tmp_path / "report.html", title="", log=str, **options)
 
-    with pytest.raises(ValueError, match="max_points must be 1 or more; it is 0"):
+    with pytest.raises(ValueError, match="max_points must be at least 1; it is 0"):
         attempt(images, max_points=0)
     with pytest.raises(ValueError, match="must be 16 to 256; it is 8"):
         attempt(images, thumbnail=8)

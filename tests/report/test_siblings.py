@@ -39,7 +39,7 @@ def test_of_many_children_the_most_confused_are_shown_and_the_rest_is_one_column
     radians = torch.deg2rad(torch.tensor([angle for of_child in angles.values() for angle in of_child]).float())
     images = embedded(torch.stack([radians.cos(), radians.sin()], 1), [(name,) for name in names], levels=("kind",))
     neighbours = nearest_others(images.features, 3)[1]
-    (root,) = sibling_confusion(images, neighbours, most_rows=3)
+    (root,) = sibling_confusion(images, neighbours, most_children=3)
     assert root.node == PAD
     assert root.children == [0, 1, 2]
     assert root.num_children == 5

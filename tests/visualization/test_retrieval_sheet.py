@@ -124,17 +124,19 @@ def test_choose_errors():
     query, query_labels, gallery, gallery_labels = problem(4, 5)
     all_names = {**names("query", 4), **names("gallery", 5)}
     arrays = (query, query_labels, gallery, gallery_labels)
-    with pytest.raises(ValueError, match="same_set needs query and gallery to be one set; they have 4 and 5 rows"):
+    with pytest.raises(ValueError, match="same_set needs query and gallery to be one set; they have 4 and 5 items"):
         choose_rows(*arrays, same_set=True, **all_names)
     for name, number in itertools.product(("num_queries", "num_neighbours"), (0, -3)):
-        with pytest.raises(ValueError, match=f"{name} must be 1 or more; it is {number}"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1; it is {number}"):
             choose_rows(*arrays, **{name: number}, **all_names)
     for name, values in all_names.items():
         with pytest.raises(ValueError, match=rf"{name} must have shape \({len(values)},\).*is \({len(values) - 1},\)"):
             choose_rows(*arrays, **{**all_names, name: values[1:]})
     with pytest.raises(ValueError, match=r"query_paths must have shape \(4,\)"):
         choose_rows(*arrays, **{**all_names, "query_paths": "four"})
-    with pytest.raises(ValueError, match=r"query_labels must have shape \(4,\), an entry per row of query; .*\(4, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"query_labels must have shape \(4,\), an entry per item of query; .*\(4, 1\)"
+    ):
         choose_rows(query, query_labels[:, None], gallery, gallery_labels, **all_names)
     with pytest.raises(ValueError, match=r"gallery_labels must have shape \(5,\)"):
         choose_rows(query, query_labels, gallery, gallery_labels[1:], **all_names)
@@ -155,7 +157,7 @@ def test_one_of_several_labels_makes_a_neighbour_right():
         "query2.png": ["gallery0.png"],
     }
     with pytest.raises(
-        ValueError, match=r"query_labels must have shape \(4,\), an entry per row of query; .*\(4, 2, 2\)"
+        ValueError, match=r"query_labels must have shape \(4,\), an entry per item of query; .*\(4, 2, 2\)"
     ):
         choose_rows(points, labels.repeat(1, 1, 2), points, labels, **options)
 

@@ -142,7 +142,7 @@ def test_a_collapsed_model_gives_one_point_and_no_warning():
 
 @pytest.mark.parametrize("shape", [(2, 8), (0, 8), (5,), (5, 0), (2, 3, 4)])
 def test_shape_errors(shape):
-    with pytest.raises(ValueError, match=r"must be \(N, D\), with 3 rows at least.*shape is \(" + str(shape[0])):
+    with pytest.raises(ValueError, match=r"must be \(N, D\), of 3 at least.*shape is \(" + str(shape[0])):
         tsne_map(np.ones(shape))
 
 
