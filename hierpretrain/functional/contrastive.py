@@ -236,10 +236,10 @@ def mean_pair_losses(batch: Batch, scale: float, positives: Positives, chunk_siz
     features, keys, position = batch.features, batch.keys, batch.position
     lse = log_sum_exp(features, keys, position, scale, chunk_size)
     numbers, sizes = nodes_of(batch.labels)
-    below = []
-    for number in numbers[:, :-1].unbind(1):
+    below, own_numbers = [], numbers if features is keys else numbers[position]
+    for number, own in zip(numbers[:, :-1].T.contiguous(), own_numbers[:, :-1].T.contiguous(), strict=True):
         node_sums = torch.zeros_like(keys).index_add(0, number, keys)  # (M, D), at the node's number
-        below.append((features * node_sums.index_select(0, number[position])).sum(1))
+        below.append((features * node_sums.index_select(0, own)).sum(1))
     below.append(features.square().sum(1))  # of the row itself
     counts = less_inner(sizes[position], positives)
     similarities = less_inner(torch.stack(below, 1), positives) * scale  # sum_j s_ij

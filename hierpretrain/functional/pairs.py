@@ -71,7 +71,7 @@ class _LogSumExp(torch.autograd.Function):
         most, sums = features.new_empty(rows, 1), features.new_empty(rows)
         for start in range(0, rows, size):
             part = slice(start, start + size)
-            exps = _similarities(features[part] * scale, keys, position[part], buffer[part] if hold else buffer)
+            exps = _similarities(features[part], keys, position[part], scale, buffer[part] if hold else buffer)
             torch.amax(exps, 1, keepdim=True, out=most[part])
             torch.sum(exps.sub_(most[part]).exp_(), 1, out=sums[part])
         ctx.save_for_backward(features, keys, position, most, sums, buffer if hold else None)
@@ -91,16 +91,17 @@ class _LogSumExp(torch.autograd.Function):
                 if buffer is None:
                     exps = held[part]
                 else:
-                    exps = _similarities(features[part] * ctx.scale, keys, position[part], buffer)
+                    exps = _similarities(features[part], keys, position[part], ctx.scale, buffer)
                     exps.sub_(most[part]).exp_()
                 torch.mm(exps, keys, out=grad_features[part]).mul_(weights[part])
                 grad_columns.addmm_((features[part] * weights[part]).T, exps)  # faster than the transposed product
         return grad_features, grad_columns.T, None, None, None
 
 
-def _similarities(scaled: Tensor, keys: Tensor, position: Tensor, buffer: Tensor) -> Tensor:
+def _similarities(chunk: Tensor, keys: Tensor, position: Tensor, scale: float, buffer: Tensor) -> Tensor:
     """Computes the (c, M) similarities of a chunk in a buffer, -inf of a row to itself."""
-    return torch.mm(scaled, keys.T, out=buffer[: len(scaled)]).scatter_(1, position[:, None], -torch.inf)
+    out = buffer[: len(chunk)]
+    return torch.addmm(out, chunk, keys.T, beta=0, alpha=scale, out=out).scatter_(1, position[:, None], -torch.inf)
 
 
 # ------------------------------------------------------------------ which pairs are positives
