@@ -187,8 +187,8 @@ def level_losses(
         chunk_size: Rows whose similarities to all others are held at a time. ``None`` takes all rows where they are
             few and else as many as are fast: on a CPU, what fills a core's cache; on a GPU, what fills 256 MiB.
             Memory is O(M (chunk_size + D + L)), forward and backward, whatever the number of levels.
-        gather: Stacks the rows of all processes, as :class:`hierpretrain.functional.batch.Gather` says. The losses are
-            then those of all rows together.
+        gather: Stacks the rows of all processes, as :class:`hierpretrain.functional.batch.Gather` says. All
+            processes then have the losses of all rows together.
         instances: (M,) numbers of the images, which :func:`append_instances` hangs below the labels as a last level.
 
     Returns:

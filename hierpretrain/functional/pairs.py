@@ -202,7 +202,7 @@ class PositivePairs:
                     hardest[part, level] = nll.amax(1)
                     if key is not None:
                         key[part, level] = nll.argmax(1) + columns.start
-                    del nll, mask  # before those of the next level or block are made
+                    del nll, mask  # so that the next ones take their memory
         if key is None:
             return hardest
         similarities = [(self.anchors * self.keys.index_select(0, own)).sum(1) for own in key.unbind(1)]
@@ -227,7 +227,7 @@ class PositivePairs:
         coarsest) its number, its columns, a view of its losses, and which of them are of positives, 1.0 or 0.0.
         """
         for part, columns in self._blocks:
-            block = columns[0]  # those of all other levels lie within
+            block = columns[0]  # the columns of all other levels lie within
             nll = self._held.get(part.start) if self._held is not None else None
             if nll is None:
                 nll = self.anchors[part] @ self.keys[block].T
@@ -270,7 +270,7 @@ class _ClampedSums(torch.autograd.Function):
             for level, _, nll, mask in levels:
                 counts[part, level] = mask.sum(1)
                 sums[part, level] = torch.maximum(nll, bounds[part, level, None]).mul_(mask).sum(1)
-                del nll, mask  # before those of the next level or block are made
+                del nll, mask  # so that the next ones take their memory
         ctx.save_for_backward(lse, bounds, counts)
         ctx.pairs = pairs
         ctx.mark_non_differentiable(counts)
@@ -291,7 +291,7 @@ class _ClampedSums(torch.autograd.Function):
                     kept = torch.ge(of_level, bounds[part, level, None], out=torch.empty_like(mask)).mul_(mask)
                     on_bound[part, level] = counts[part, level] - kept.sum(1)
                     weights[:, columns.start - start : columns.stop - start].addcmul_(kept, grad[part, level, None])
-                    del of_level, mask, kept  # before those of the next level or block are made
+                    del of_level, mask, kept  # so that the next ones take their memory
                 grad_lse[part] = weights.sum(1)
                 weights *= -pairs.scale
                 torch.mm(weights, pairs.keys[start : start + nll.shape[1]], out=grad_anchors[part])

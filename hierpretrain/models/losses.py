@@ -2,8 +2,8 @@
 
 All are called as ``loss(features, labels, instances)`` with (M, D) unit rows stacked view by view, the (M, L) label
 matrix and the (M,) numbers of the images, repeated for each view. HiMulCon, HiConE, HiMulConE and SimCLR also take
-(M, P, L) labels, of images that hang in several places of the tree. On several processes the value and the gradient
-are those of one process on all rows together.
+(M, P, L) labels, of images that have several paths in the tree. On several processes the value and the gradient equal
+the value and the gradient of one process on all rows together.
 
 A loss may leave in ``self.loss_components`` what its last value is made of, by name and without gradient. The model
 logs them as ``loss/<name>``.
@@ -54,7 +54,7 @@ def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
     """Numbers the nodes of one level alike on all processes, whose rows it gathers.
 
     Args:
-        level: As for :func:`columns_to`; so is ``name``.
+        level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
         labels: (m, L) label matrix of this process; an id may be unique within its parent alone.
         name: Whose level it is, for the error.
 
@@ -183,7 +183,7 @@ class HiConELoss(_HierarchicalLoss):
     Args:
         constraint: ``'pair'``, ``'anchor'`` or ``'level'``.
         constraint_grad: Whether the gradient of what is clamped goes through its bound.
-        temperature: As for :class:`HiMulConLoss`; so are the others.
+        temperature: Divides the cosine similarities.
         positives: ``'share'`` or ``'diverge'``.
         instance_level: Whether the views of one image are a last level of the tree.
         chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
@@ -221,10 +221,10 @@ class HiMulConELoss(_HierarchicalLoss):
     """HiMulConE: HiConE's clamp with HiMulCon's weights (paper A, eq. 7).
 
     Args:
-        constraint: As for :class:`HiConELoss`; so is ``constraint_grad``.
+        constraint: ``'pair'``, ``'anchor'`` or ``'level'``.
         constraint_grad: Whether the gradient of what is clamped goes through its bound.
-        temperature: As for :class:`HiMulConLoss`; so are the others.
-        level_weights: Of the levels, by name or one number per level, coarsest first.
+        temperature: Divides the cosine similarities.
+        level_weights: ``'exp'``, ``'pow2'``, ``'linear'``, ``'uniform'``, or one number per level, coarsest first.
         positives: ``'share'`` or ``'diverge'``.
         instance_level: Whether the views of one image are a last level of the tree.
         chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
