@@ -455,6 +455,8 @@ def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
         raise ValueError(f"labels must be (N, L), one row of node ids per item; their shape is {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integers, since ids above 2^24 collide as float32; they are {labels.dtype}")
+    if labels.numel() == 0 or bool(labels.amin() >= 0):  # no PAD: nothing that could stand in a wrong place
+        return
     known = labels != PAD
     wrong = (labels < PAD).any(-1) | (known[..., 1:] & ~known[..., :-1]).any(-1)
     if wrong.any():
@@ -600,10 +602,13 @@ def prefix_ids(labels: Tensor) -> Tensor:
         return prefix_ids(labels.flatten(0, 1)).view_as(labels)
     ids = torch.full(labels.shape, PAD, dtype=torch.int64, device=labels.device)
     parents = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
-    for level, column in enumerate(labels.unbind(1)):
-        known = column != PAD
+    if len(labels) == 0:
+        return ids
+    widths = (labels.amax(0).long() + 1).clamp(min=1).tolist()
+    complete = (labels != PAD).all(0).tolist()  # most columns are, and need no mask
+    for level, (column, width) in enumerate(zip(labels.unbind(1), widths, strict=True)):
+        known = slice(None) if complete[level] else column != PAD
         nodes = column[known].long()
-        width = int(nodes.max()) + 1 if len(nodes) else 1
         if width * len(labels) > _LARGEST:
             values, nodes = torch.unique(nodes, return_inverse=True)
             width = len(values)

@@ -61,7 +61,11 @@ def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, inst
         >>> batch.keys.dtype, batch.first, batch.labels.tolist()
         (torch.float32, 0, [4, 5])
     """
-    gather = gather or one_process
+    if gather is None:
+        labels = _checked(features, labels, instances).to(features.device)
+        features = _in_full_precision(features)
+        _check_finite(features)
+        return Batch(features, features, 0, labels)
     wrong, shape = None, [0]
     try:
         labels = _checked(features, labels, instances).to(features.device)
@@ -82,12 +86,20 @@ def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, inst
                 f"{tuple(shape)}, on process {process} it is {tuple(others)} (P is 0 for labels of one path)"
             )
     counts = [count for _, count, *_ in of_processes]
-    if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()  # exp(1 / temperature) and sums over thousands of rows need the range
+    features = _in_full_precision(features)
     keys, first = gather(features, counts)
+    _check_finite(keys)
+    return Batch(features, keys, first, gather(labels, counts)[0])
+
+
+def _in_full_precision(features: Tensor) -> Tensor:
+    """Returns half precision as float32: exp(1 / temperature) and sums over thousands of rows need the range."""
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+
+
+def _check_finite(keys: Tensor) -> None:
     if not keys.detach().square().sum().isfinite():  # a first look that takes no time
         check_finite(keys)
-    return Batch(features, keys, first, gather(labels, counts)[0])
 
 
 def one_process(rows: Tensor, counts: int | Sequence[int] | None = None, /) -> tuple[Tensor, int]:

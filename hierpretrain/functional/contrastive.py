@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hierpretrain.checks import check_above_0, check_one_of
 from hierpretrain.functional.batch import Batch, Gather, join_processes, one_process, sum_over_processes
-from hierpretrain.functional.pairs import PositivePairs, Positives, less_inner, log_sum_exp, nodes_of
+from hierpretrain.functional.pairs import PositivePairs, Positives, less_inner, log_sum_exp, nodes_of, sums_below
 from hierpretrain.taxonomy import PAD, check_labels
 
 Constraint = Literal["pair", "anchor", "level"]
@@ -229,20 +229,12 @@ def level_losses(
 
 # ------------------------------------------------------------------ the equations, in the order of the paper
 def mean_pair_losses(batch: Batch, scale: float, positives: Positives, chunk_size: int | None) -> tuple[Tensor, Tensor]:
-    """Averages eq. 3 over ``P_l(i)``, for rows of one path each; returns the means and ``|P_l(i)|``, (m, L) each.
-
-    The similarities of a row to all rows below a node add up to one product with the sum of these rows.
-    """
+    """Averages eq. 3 over ``P_l(i)``, for rows of one path each; returns the means and ``|P_l(i)|``, (m, L) each."""
     features, keys, position = batch.features, batch.keys, batch.position
     lse = log_sum_exp(features, keys, position, scale, chunk_size)
     numbers, sizes = nodes_of(batch.labels)
-    below, own_numbers = [], numbers if features is keys else numbers[position]
-    for number, own in zip(numbers[:, :-1].T.contiguous(), own_numbers[:, :-1].T.contiguous(), strict=True):
-        node_sums = torch.zeros_like(keys).index_add(0, number, keys)  # (M, D), at the node's number
-        below.append((features * node_sums.index_select(0, own)).sum(1))
-    below.append(features.square().sum(1))  # of the row itself
+    similarities = less_inner(sums_below(features, keys, numbers, position), positives) * scale  # sum_j s_ij
     counts = less_inner(sizes[position], positives)
-    similarities = less_inner(torch.stack(below, 1), positives) * scale  # sum_j s_ij
     return lse[:, None] - similarities / counts.clamp(min=1), counts
 
 
@@ -322,7 +314,7 @@ def _check_range(keys: Tensor, temperature: float) -> None:
             f"temperature must be above 0, and 1 / temperature finite in {keys.dtype}; it is {temperature}"
         )
     # the sum of squares bounds all similarities, and is never finite if one entry is not
-    if (torch.linalg.vector_norm(keys).square() * (len(keys) / temperature)).isfinite():
+    if (keys.square().sum() * (len(keys) / temperature)).isfinite():
         return
     longest = float(torch.linalg.vector_norm(keys.cpu().double(), dim=1).amax())
     raise ValueError(

@@ -108,23 +108,69 @@ def _similarities(chunk: Tensor, keys: Tensor, position: Tensor, scale: float, b
 def nodes_of(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Numbers the nodes on the path of each of M rows, and counts the rows at or below each, (M, L + 1) each.
 
-    A node's number is the position of its first row. A row is alone below the end of its path, and in a last column.
+    A level's numbers are below M. A row is alone below the end of its path, and in a last column.
 
     Example:
         >>> numbers, sizes = nodes_of(torch.tensor([[0, 0], [1, PAD], [0, 1], [0, 1]]))
         >>> numbers.tolist(), sizes.tolist()
-        ([[0, 0, 0], [1, 1, 1], [0, 2, 2], [0, 2, 3]], [[3, 1, 1], [1, 1, 1], [3, 2, 1], [3, 2, 1]])
+        ([[0, 0, 0], [1, 2, 1], [0, 1, 2], [0, 1, 3]], [[3, 1, 1], [1, 1, 1], [3, 2, 1], [3, 2, 1]])
     """
-    rows = len(labels)
-    alone = torch.arange(rows, device=labels.device)
-    numbers = []
-    for column in prefix_ids(labels).unbind(1):  # ids below M
-        ids = torch.where(column == PAD, rows + alone, column)
-        first = alone.new_full((2 * rows,), rows).scatter_reduce_(0, ids, alone, "amin")
-        numbers.append(first[ids])
-    number = torch.stack([*numbers, alone], 1)
+    ids = prefix_ids(labels)  # without gaps
+    absent = ids == PAD
+    if bool(absent.any()):
+        ids = torch.where(absent, ids.amax(0) + absent.cumsum(0), ids)
+    number = torch.cat([ids, torch.arange(len(ids), device=ids.device)[:, None]], 1)
     one = torch.ones_like(number)
     return number, torch.zeros_like(one).scatter_add_(0, number, one).gather(0, number)
+
+
+def sums_below(features: Tensor, keys: Tensor, numbers: Tensor, position: Tensor) -> Tensor:
+    """Computes ``sum_j f_i . k_j`` over the keys below each node of a row's path, (m, L + 1), differentiable once.
+
+    They add up to one product with the sum of the node's keys. The last column is the row itself, ``f_i . f_i``.
+
+    Args:
+        features: (m, D) floating point.
+        keys: (M, D), among them the features.
+        numbers: (M, L + 1) numbers of the keys' nodes, as :func:`nodes_of` gives them.
+        position: (m,) int64: which key is the row itself.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        >>> sums_below(rows, rows, torch.tensor([[0, 0], [0, 1], [2, 2]]), torch.arange(3)).tolist()
+        [[1.0, 1.0], [1.0, 1.0], [0.5, 0.5]]
+    """
+    of_keys = numbers[:, :-1].T.contiguous()  # (L, M)
+    sums: Tensor = _SumsBelow.apply(features, keys, of_keys, of_keys.index_select(1, position))
+    return sums
+
+
+class _SumsBelow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, keys: Tensor, of_keys: Tensor, own: Tensor) -> Tensor:
+        below = features.new_empty(len(own) + 1, len(features))
+        node_sums, products = torch.empty_like(keys), torch.empty_like(features)
+        for level, sums in zip(zip(of_keys, own, strict=True), below, strict=False):
+            node_sums.zero_().index_add_(0, level[0], keys)
+            torch.index_select(node_sums, 0, level[1], out=products)
+            torch.sum(products.mul_(features), 1, out=sums)
+        torch.sum(torch.mul(features, features, out=products), 1, out=below[-1])
+        ctx.save_for_backward(features, keys, of_keys, own)
+        return below.T
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        features, keys, of_keys, own = ctx.saved_tensors
+        grads = grad.T[:, :, None]  # (L + 1, m, 1)
+        grad_features, grad_keys = features * (2 * grads[-1]), torch.zeros_like(keys)
+        node_sums, of_key, products = torch.empty_like(keys), torch.empty_like(keys), torch.empty_like(features)
+        for all_nodes, own_nodes, weight in zip(of_keys, own, grads, strict=False):
+            node_sums.zero_().index_add_(0, all_nodes, keys)
+            grad_features.addcmul_(torch.index_select(node_sums, 0, own_nodes, out=products), weight)
+            node_sums.zero_().index_add_(0, own_nodes, torch.mul(features, weight, out=products))
+            grad_keys.add_(torch.index_select(node_sums, 0, all_nodes, out=of_key))
+        return grad_features, grad_keys, None, None
 
 
 def less_inner(values: Tensor, positives: Positives) -> Tensor:
@@ -178,8 +224,11 @@ class PositivePairs:
         last = (first + size).clamp(max=len(own))
         rows = [slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
         if nodes.shape[1] == 1:
-            start, sizes = nodes_of(paths[order, 0])  # a node's number is where its range begins
-            ends = torch.stack([start[self.position[first]], (start + sizes)[self.position[last - 1]]], -1)
+            number, size_of = nodes_of(paths[order, 0])
+            everyone = torch.arange(len(order), device=order.device)[:, None].expand_as(number)
+            start = torch.empty_like(number).scatter_reduce_(0, number, everyone, "amin", include_self=False)
+            start = start.gather(0, number)  # where the range of a row's node begins
+            ends = torch.stack([start[self.position[first]], (start + size_of)[self.position[last - 1]]], -1)
             columns = [[slice(*level) for level in block] for block in ends[:, :-1].tolist()]
         else:
             columns = [[slice(0, len(order))] * len(numbers)] * len(rows)
