@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     programs = folder / "bin"
     programs.mkdir()
     command = programs / "hierpretrain"
-    fewer = "--cfg-options train_dataloader.dataset.split=query"
+    fewer = "--cfg-options train_dataloader.dataset.split=gallery"
     command.write_text(
         f'#!/bin/sh\n[ "$1" = train ] && set -- "$@" {fewer}\nexec "{sys.executable}" -m hierpretrain "$@"\n'
     )
