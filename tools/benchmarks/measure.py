@@ -284,6 +284,7 @@ class Report:
         figure, axes = pyplot.subplots(
             1, len(kinds), figsize=(5.5 * len(kinds), 4.5), squeeze=False, layout="constrained"
         )
+        colours = pyplot.get_cmap("tab10" if len({row["name"] for row in self.rows}) <= 10 else "tab20")
         lines: dict[str, list[dict[str, Any]]] = {}
         for row in sorted(self.rows, key=lambda row: row["case"].get(self.size, 0)):
             if self.size in row["case"]:
@@ -293,7 +294,9 @@ class Report:
                 shown = [row for row in rows if row.get(key)]  # 0 has no logarithm
                 if shown:
                     sizes = [row["case"][self.size] for row in shown]
-                    axis.plot(sizes, [row[key] / unit for row in shown], f"C{number}o-", markersize=3, label=name)
+                    axis.plot(
+                        sizes, [row[key] / unit for row in shown], "o-", color=colours(number), markersize=3, label=name
+                    )
             axis.set(xscale="log", yscale="log", xlabel=self.size.replace("_", " "), ylabel=label)
             axis.grid(alpha=0.3)
         figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, ncols=3, loc="outside lower center")
