@@ -150,9 +150,9 @@ class _SumsBelow(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, keys: Tensor, of_keys: Tensor, own: Tensor) -> Tensor:
         below = features.new_empty(len(own) + 1, len(features))
         node_sums, products = torch.empty_like(keys), torch.empty_like(features)
-        for level, sums in zip(zip(of_keys, own, strict=True), below, strict=False):
-            node_sums.zero_().index_add_(0, level[0], keys)
-            torch.index_select(node_sums, 0, level[1], out=products)
+        for all_nodes, own_nodes, sums in zip(of_keys, own, below, strict=False):  # the last of below is the row itself
+            node_sums.zero_().index_add_(0, all_nodes, keys)
+            torch.index_select(node_sums, 0, own_nodes, out=products)
             torch.sum(products.mul_(features), 1, out=sums)
         torch.sum(torch.mul(features, features, out=products), 1, out=below[-1])
         ctx.save_for_backward(features, keys, of_keys, own)
@@ -211,7 +211,7 @@ class PositivePairs:
         self.anchors = self.keys if batch.features is batch.keys else batch.features.index_select(0, own)
         self.scale, self._diverge = scale, positives == "diverge"
         nodes = prefix_ids(paths[order])
-        present = (nodes[..., :1] != PAD).any(-1)  # (M, P)
+        present = nodes[..., 0] != PAD  # (M, P)
         self._with_path = present[self.position].sum(0).tolist(), present.sum(0).tolist()  # how many own rows, how many
         # floating-point numbers are compared without a conversion of the result, and exact up to 2^24
         numbers = nodes.permute(2, 1, 0).to(self.keys.dtype if nodes.numel() < 1 << 24 else torch.float64)  # (L, P, M)
