@@ -210,7 +210,7 @@ def level_losses(
         if batch.labels.ndim == 1:
             check_labels(batch.labels)  # raises, now that no process waits for another: these are classes of no tree
         keys, labels = batch.keys, batch.labels
-        _check_range(keys.detach(), temperature)
+        check_range(keys.detach(), temperature)
         if len(keys) < 2 or labels.shape[-1] == 0:
             return 0.0 * keys.sum() + keys.new_zeros(labels.shape[-1])
         if labels.ndim == 3 and not bool((labels[:, 1:] != PAD).any()):
@@ -307,7 +307,7 @@ def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -
     return torch.stack(clamped[::-1]) * has_positives
 
 
-def _check_range(keys: Tensor, temperature: float) -> None:
+def check_range(keys: Tensor, temperature: float) -> None:
     """Raises unless sums of the similarities of the keys are finite."""
     if not 1 / temperature <= torch.finfo(keys.dtype).max:
         raise ValueError(

@@ -1,9 +1,10 @@
 """The algorithm, its parts and the registered losses."""
 
-from hierpretrain.models.baselines import HAPPIERLoss, TripletLoss
+from hierpretrain.models.baselines import HAPPIERLoss, RINCELoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
+from hierpretrain.models.frame import HAFrameLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
     HiConELoss,
@@ -15,10 +16,13 @@ from hierpretrain.models.losses import (
 )
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.projection import ProjectionHead
+from hierpretrain.models.proxies import CSLLoss, LevelProxyLoss
 from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
 
 __all__ = [
+    "CSLLoss",
     "GuidedLoss",
+    "HAFrameLoss",
     "HAPPIERLoss",
     "HXELoss",
     "HiConELoss",
@@ -26,10 +30,12 @@ __all__ = [
     "HiMulConLoss",
     "HierarchicalContrastive",
     "LevelCrossEntropyLoss",
+    "LevelProxyLoss",
     "LevelTripletLoss",
     "MultiViewPreprocessor",
     "NTXentLoss",
     "ProjectionHead",
+    "RINCELoss",
     "ReleasedHMLCLoss",
     "SoftLabelLoss",
     "StrictPretrained",

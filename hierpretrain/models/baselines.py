@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from hierpretrain.checks import check_above_0, check_fraction
-from hierpretrain.functional import happier_loss, triplet_loss
+from hierpretrain.functional import happier_loss, rince_level_losses, triplet_loss
+from hierpretrain.functional.rince import Variant
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import dummy_batch, level_nodes
+from hierpretrain.models.losses import LevelNames, dummy_batch, level_nodes
 from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import Taxonomy
 
 
 @MODELS.register_module()
@@ -125,3 +128,48 @@ class HAPPIERLoss(ClassifierLoss):
         entropy = super().forward(features, labels, instances)
         self.loss_components = {"ranking": ranking.detach(), "cross_entropy": entropy.detach()}
         return (1 - self.lam) * ranking + self.lam * entropy
+
+
+@MODELS.register_module()
+class RINCELoss(nn.Module):
+    """RINCE: contrastive learning that ranks positives by the levels they share with the anchor (AAAI 2022).
+
+    See :func:`hierpretrain.functional.rince_level_losses`; the loss is the sum over the levels.
+
+    Args:
+        temperatures: One for each level, coarsest first, each above 0; or two, of the coarsest and of the finest level,
+            with the levels between them evenly spaced.
+        variant: ``'out'``: each positive is compared with the negatives by itself; ``'in'``: all of a level together;
+            ``'out-in'``: the first at the finest level, the second at all others.
+        instance_level: Whether the views of one image are a last level of the tree, and so the nearest rank.
+
+    Example:
+        >>> loss = RINCELoss(temperatures=[1.0, 1.0])
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 4)  # log(1 + 2 / e); no rank 0, no loss
+        0.5514
+    """
+
+    def __init__(
+        self,
+        *,
+        temperatures: Sequence[float] = (0.225, 0.1),
+        variant: Variant = "out-in",
+        instance_level: bool = False,
+    ) -> None:
+        super().__init__()
+        self.instance_level = instance_level
+        self.options: dict[str, Any] = dict(temperatures=tuple(temperatures), variant=variant)
+        self.level_names, self.loss_components = LevelNames(), {}
+        rince_level_losses(*dummy_batch(len(temperatures)), **self.options)
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the names of the levels, for the log."""
+        self.level_names.set(taxonomy)
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; its components are the losses of the levels, which add up to it."""
+        instances = instances if self.instance_level else None
+        losses = rince_level_losses(features, labels, gather=gather_rows, instances=instances, **self.options)
+        self.loss_components = self.level_names.of(losses)
+        return losses.sum()
