@@ -35,5 +35,5 @@ def numbers_of_levels(values: Sequence[float], levels: int, name: str) -> list[f
         )
     if levels < 2:
         return numbers[2 - levels :]
-    spaced: list[float] = torch.linspace(*numbers, levels, dtype=torch.float64).tolist()
+    spaced: list[float] = torch.linspace(numbers[0], numbers[1], levels, dtype=torch.float64).tolist()
     return spaced
