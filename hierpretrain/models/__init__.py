@@ -4,6 +4,7 @@ from hierpretrain.models.baselines import HAPPIERLoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
+from hierpretrain.models.joint import HierarchicalJointLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
     HiConELoss,
@@ -25,6 +26,7 @@ __all__ = [
     "HiMulConELoss",
     "HiMulConLoss",
     "HierarchicalContrastive",
+    "HierarchicalJointLoss",
     "LevelCrossEntropyLoss",
     "LevelTripletLoss",
     "MultiViewPreprocessor",
