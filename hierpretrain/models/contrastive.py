@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hierpretrain.checks import check_one_of
+from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.registry import MODELS
@@ -77,6 +78,8 @@ class HierarchicalContrastive(BaseModel):
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
+        self.frozen_part: FrozenPart | None = None
+        """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -158,6 +161,8 @@ class HierarchicalContrastive(BaseModel):
         Raises:
             ValueError: If the neck takes several outputs.
         """
+        if self.frozen_part is not None:
+            return self.frozen_part.features(inputs)
         if self.neck is None:
             return self.extract_feat(inputs)
         outputs = self._run_backbone(inputs)
@@ -179,7 +184,10 @@ class HierarchicalContrastive(BaseModel):
         Args:
             inputs: (N, C, H, W) images, or a tuple with what :meth:`frozen_features` gave of them.
         """
-        outputs = inputs if isinstance(inputs, tuple) else self._run_backbone(inputs)
+        if not isinstance(inputs, tuple):
+            outputs = self._run_backbone(inputs)
+        else:
+            outputs = inputs if self.frozen_part is None else self.frozen_part.go_on(inputs[0])
         if self.neck is not None:
             outputs = self.neck(outputs)
         last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
