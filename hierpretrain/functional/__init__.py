@@ -9,6 +9,7 @@ from hierpretrain.functional.frame import haframe_losses, hierarchy_aware_frame
 from hierpretrain.functional.happier import happier_loss
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
 from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
+from hierpretrain.functional.joint import level_cross_entropies
 from hierpretrain.functional.level_triplet import level_triplet_loss
 from hierpretrain.functional.mistakes import class_distances, mistake_metrics
 from hierpretrain.functional.prototypes import distortion, distortion_loss, scale_free_distortion
@@ -35,6 +36,7 @@ __all__ = [
     "hierarchy_aware_frame",
     "hierarchy_violations",
     "knn_classify",
+    "level_cross_entropies",
     "level_losses",
     "level_triplet_loss",
     "linear_probe",

@@ -5,6 +5,7 @@ from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
 from hierpretrain.models.frame import HAFrameLoss
+from hierpretrain.models.joint import HierarchicalJointLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
     HiConELoss,
@@ -29,6 +30,7 @@ __all__ = [
     "HiMulConELoss",
     "HiMulConLoss",
     "HierarchicalContrastive",
+    "HierarchicalJointLoss",
     "LevelCrossEntropyLoss",
     "LevelProxyLoss",
     "LevelTripletLoss",

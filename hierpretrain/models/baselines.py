@@ -15,20 +15,20 @@ from hierpretrain.functional.rince import Variant
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import LevelNames, dummy_batch, level_nodes
+from hierpretrain.models.losses import LevelNames, OneLevelLoss, dummy_batch, level_nodes
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
 
 @MODELS.register_module()
-class TripletLoss(nn.Module):
+class TripletLoss(OneLevelLoss):
     """Triplet loss over the nodes of one level (Hermans et al., 2017), with the triplets of the batch.
 
     See :func:`hierpretrain.functional.triplet_loss`.
 
     Args:
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on. Items whose path ends above the level are left out.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on. Items whose path ends above the level are left out.
         margin: By how much a negative shall be further away than a positive, in the unit of the distance, at least 0;
             or ``'soft'``, a smooth form without a margin, for ``mining='hard'``.
         mining: ``'hard'``: the hardest triplet of each anchor; ``'all'``: all triplets that are violated.
@@ -44,20 +44,20 @@ class TripletLoss(nn.Module):
     def __init__(
         self,
         *,
-        level: int = -1,
+        level: int | str = -1,
         margin: float | Literal["soft"] = 0.2,
         mining: Mining = "hard",
         distance: Distance = "squared",
     ) -> None:
-        super().__init__()
-        self.level, self.margin, self.mining, self.distance = level, margin, mining, distance
+        super().__init__(level)
+        self.margin, self.mining, self.distance = margin, mining, distance
         triplet_loss(*dummy_batch(), margin=margin, mining=mining, distance=distance)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
         return triplet_loss(
             features,
-            level_nodes(self.level, labels, "TripletLoss"),
+            level_nodes(self.level_number, labels, "TripletLoss"),
             margin=self.margin,
             mining=self.mining,
             distance=self.distance,
@@ -74,10 +74,10 @@ class HAPPIERLoss(ClassifierLoss):
     :func:`hierpretrain.functional.happier_loss`.
 
     Args:
-        num_classes: Number of nodes of ``level``.
+        num_classes: Number of nodes of ``level``. A training fills it in from its data.
         in_channels: Size D of the unit features.
-        level: The level whose nodes the cross entropy clusters: 1 (coarsest) to L, or -1 for the finest, -2 for the one
-            above it, and so on.
+        level: The level whose nodes the cross entropy clusters: its name; or 1 (coarsest) to L, -1 for the finest, -2
+            for the one above it, and so on.
         lam: Weight of the cross entropy, 0 to 1.
         proxy_temperature: Temperature of the cross entropy, above 0.
         alpha: How much more the finer levels count in H-AP, at least 0.
@@ -94,12 +94,14 @@ class HAPPIERLoss(ClassifierLoss):
         0.0
     """
 
+    unit_features = True
+
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: int | None = None,
         in_channels: int,
-        level: int = -1,
+        level: int | str = -1,
         lam: float = 0.1,
         proxy_temperature: float = 0.05,
         alpha: float = 1.0,
