@@ -58,7 +58,14 @@ def test_hierarchical_losses_take_several_paths(name, instance_level):
     assert not torch.allclose(actual, only_first)
 
 
-SEVERAL_PATHS = ("HiConELoss", "HiMulConELoss", "HiMulConLoss", "LevelTripletLoss", "NTXentLoss")
+SEVERAL_PATHS = (
+    "HiConELoss",
+    "HiMulConELoss",
+    "HiMulConLoss",
+    "HierarchicalJointLoss",
+    "LevelTripletLoss",
+    "NTXentLoss",
+)
 
 
 @pytest.mark.parametrize(
