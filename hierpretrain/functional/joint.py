@@ -71,7 +71,7 @@ def level_cross_entropies(
     for level, scores in enumerate(logits):
         nodes, scores = paths[..., level].to(scores.device), _in_full_precision(scores)
         known = None if counts is None else counts[level].to(scores.device) > 0
-        weights = node_weights(nodes, known)
+        weights = node_weights(nodes, known, scores.dtype)
         if counts is not None and balance:
             scores = scores + balance * (counts[level].to(scores) / counts[level].sum().to(scores)).log()
         losses.append(_item_losses(scores, nodes, weights, known, label_smoothing))
@@ -85,15 +85,16 @@ def level_cross_entropies(
     return means.sum(0) / numbers.sum(0).detach().clamp(min=1)
 
 
-def node_weights(nodes: Tensor, known: Tensor | None = None) -> Tensor:
+def node_weights(nodes: Tensor, known: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     """Spreads the target of items with several paths evenly over their different nodes of one level.
 
     Args:
         nodes: (M, P) ids of the nodes of one level, ``PAD`` for none.
         known: (C,) bool: which nodes count; ``None``: all.
+        dtype: The floating-point type of the weights.
 
     Returns:
-        (M, P) float32, of which each row adds up to 1, or to 0 if the item has no node that counts. A node that stands
+        (M, P), of which each row adds up to 1, or to 0 if the item has no node that counts. A node that stands
         several times has its weight where it stands first.
 
     Example:
@@ -104,7 +105,7 @@ def node_weights(nodes: Tensor, known: Tensor | None = None) -> Tensor:
     counted = ~same.tril(-1).any(2) & (nodes != PAD)
     if known is not None:
         counted &= known[nodes.clamp(min=0)]
-    return counted / counted.sum(1, keepdim=True).clamp(min=1)
+    return counted.to(dtype) / counted.sum(1, keepdim=True).clamp(min=1)
 
 
 def node_counts(labels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
@@ -130,7 +131,7 @@ def node_counts(labels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     counts = []
     for level, size in enumerate(sizes):
         nodes = paths[..., level]
-        weights = node_weights(nodes).double()
+        weights = node_weights(nodes, dtype=torch.float64)
         counts.append(weights.new_zeros(size).index_add(0, nodes.clamp(min=0).flatten(), weights.flatten()))
     return counts
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from hierpretrain.checks import check_above_0, check_one_of
-from hierpretrain.functional.batch import Gather, join_processes
-from hierpretrain.functional.contrastive import check_range, mean_over_anchors
+from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
+from hierpretrain.functional.contrastive import check_range
 from hierpretrain.functional.levels import numbers_of_levels
 from hierpretrain.functional.log_sums import masked_logsumexp
 from hierpretrain.taxonomy import shared_depth
@@ -121,13 +121,13 @@ def rince_level_losses(
     for temperature in temperatures:
         check_above_0(temperatures=temperature)
     with torch.autocast(features.device.type, enabled=False):
-        anchors, keys, first, labels = join_processes(features, labels, gather, instances)
-        shared = shared_depth(labels[first : first + len(anchors)], labels)  # (m, M)
+        rows, keys, first, labels = join_processes(features, labels, gather, instances)
+        shared = shared_depth(labels[first : first + len(rows)], labels)  # (m, M)
         levels = labels.shape[-1]
         of_levels = numbers_of_levels(temperatures, levels, "temperatures")
         check_range(keys.detach(), min(temperatures))
         shared.diagonal(first).fill_(levels + 1)  # a row is neither its own positive nor its own negative
-        similarities = anchors @ keys.T
+        similarities = rows @ keys.T
         means, counts = [], []
         for level, temperature in enumerate(of_levels, start=1):
             outside = variant == "out" or (variant == "out-in" and level == levels)
@@ -137,8 +137,10 @@ def rince_level_losses(
             counts.append(positive.sum(1))
         if not means:
             return 0.0 * similarities.sum() + similarities.new_zeros(0)
-        losses, _ = mean_over_anchors(torch.stack(means, 1), torch.stack(counts, 1), gather)
-        return losses
+        has_positive = torch.stack(counts, 1) > 0  # (m, L)
+        sums = torch.where(has_positive, torch.stack(means, 1), 0.0).sum(0)
+        sums, anchors = sum_over_processes(torch.stack([sums, has_positive.sum(0).to(sums)]), gather).unbind(0)
+        return sums / anchors.detach().clamp(min=1)
 
 
 def _out_losses(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ class HAFrameLoss(TreeClassifierLoss):
     height of their lowest common ancestor.
 
     Args:
-        num_classes: Number C of nodes of the level. Their directions take C^2 numbers.
+        num_classes: Number C of nodes of the level, whose directions take C^2 numbers. A training fills it in
+            from its data.
         in_channels: Size D of the features.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
         alpha: Weight of the cosine loss, 0 to 1; 0.4 in the released code.
         gamma: How fast the cosines of the directions fall with the distance in the tree, above 0; 2 for CIFAR-100 and 5
             for iNaturalist in the released code.
@@ -39,7 +40,13 @@ class HAFrameLoss(TreeClassifierLoss):
     """
 
     def __init__(
-        self, *, num_classes: int, in_channels: int, level: int = -1, alpha: float = 0.4, gamma: float = 5.0
+        self,
+        *,
+        num_classes: int | None = None,
+        in_channels: int,
+        level: int | str = -1,
+        alpha: float = 0.4,
+        gamma: float = 5.0,
     ) -> None:
         super().__init__(num_classes, level)
         check_fraction(alpha=alpha)

@@ -144,7 +144,8 @@ class HierarchicalJointLoss(nn.Module):
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss.
 
-        Its components are those of the contrastive part, and the cross entropy of each level, before all weights.
+        Its components are the two parts before their weight, and what each is made of: ``contrastive/<name>`` for every
+        component of the contrastive loss, and ``cross_entropy/<level>``.
         """
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)
@@ -159,16 +160,18 @@ class HierarchicalJointLoss(nn.Module):
             mean = weighted_mean(entropies, self.level_weights)
             mean = mean / weighted_mean(torch.ones_like(entropies), self.level_weights)
         named = self.level_names.of(entropies)
-        self.loss_components = components | {f"cross_entropy/{name}": value for name, value in named.items()}
+        self.loss_components = components | {"cross_entropy": mean.detach()}
+        self.loss_components |= {f"cross_entropy/{name}": value for name, value in named.items()}
         return contrastive + self.weight * mean
 
     def _contrast(self, features: Tensor, labels: Tensor, instances: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the contrastive part and its components, of which a part without any is the only one."""
+        """Returns the contrastive part, and it with its own components by the names of the log."""
         if self.contrastive is None:
             return features.new_zeros(()), {}
         rows = features if self.projection is None else self.projection(features)
         value = self.contrastive(normalize(rows, dim=1), labels, instances)
-        return value, {"contrastive": value.detach(), **getattr(self.contrastive, "loss_components", {})}
+        parts = getattr(self.contrastive, "loss_components", {})
+        return value, {"contrastive": value.detach()} | {f"contrastive/{name}": part for name, part in parts.items()}
 
     def _logits(self, head: nn.Linear, features: Tensor) -> Tensor:
         if self.head_temperature is None:

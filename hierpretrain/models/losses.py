@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpretrain.functional import level_losses, released_hmlc_loss, supcon_loss
-from hierpretrain.functional.contrastive import Constraint, weighted_mean
+from hierpretrain.functional.contrastive import Constraint, clamped_and_unclamped_losses, weighted_mean
 from hierpretrain.functional.pairs import Positives
 from hierpretrain.functional.released import released_level_losses, released_mean
 from hierpretrain.models.gather import gather_rows
@@ -176,10 +176,17 @@ class _HierarchicalLoss(nn.Module):
         self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""
+        """Returns the 0-dim loss; its components are the losses of the levels, before their weights.
+
+        Where a constraint clamps them, what they would be without it stands beside them, as ``unclamped/<level>``.
+        """
         instances = instances if self.instance_level else None
-        losses = level_losses(features, labels, gather=gather_rows, instances=instances, **self.options)
+        losses, unclamped = clamped_and_unclamped_losses(
+            features, labels, gather=gather_rows, instances=instances, **self.options
+        )
         self.loss_components = self.level_names.of(losses)
+        if self.options.get("constraint") is not None:
+            self.loss_components |= {f"unclamped/{name}": loss for name, loss in self.level_names.of(unclamped).items()}
         return weighted_mean(losses, self.level_weights)
 
 

@@ -8,6 +8,7 @@ items together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from hierpretrain.functional import cross_scale_loss, proxy_anchor_losses
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import LevelNames
+from hierpretrain.models.losses import LevelNames, dummy_batch
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -30,10 +31,10 @@ class CSLLoss(TreeClassifierLoss):
     See :func:`hierpretrain.functional.cross_scale_loss`. Items whose path ends above the level are left out.
 
     Args:
-        num_classes: Number of nodes of ``level``.
+        num_classes: Number of nodes of ``level``. A training fills it in from its data.
         in_channels: Size D of the unit features.
-        level: The level whose nodes have proxies: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and
-            so on. The levels above it have margins.
+        level: The level whose nodes have proxies: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on. The levels above it have margins.
         margins: One for each level down to ``level``, coarsest first, each at least 0; or two, of the coarsest and of
             the finest of them, with the levels between them evenly spaced.
         scale: How sharp the loss is, above 0.
@@ -47,19 +48,21 @@ class CSLLoss(TreeClassifierLoss):
         1.0255
     """
 
+    unit_features = True
+
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: int | None = None,
         in_channels: int,
-        level: int = -1,
+        level: int | str = -1,
         margins: Sequence[float] = (0.45, 0.25),
         scale: float = 32.0,
     ) -> None:
         super().__init__(num_classes, level)
         self.margins, self.scale = tuple(margins), scale
-        one_class, no_item = torch.zeros(1, len(self.margins), dtype=torch.int64, device="cpu"), torch.zeros(0, 1)
-        cross_scale_loss(no_item, one_class, one_class[0, :0], margins=self.margins, scale=scale)
+        cosines, labels = dummy_batch(len(self.margins))
+        cross_scale_loss(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
@@ -75,7 +78,7 @@ class LevelProxyLoss(nn.Module):
     See :func:`hierpretrain.functional.proxy_anchor_losses`. The loss is a weighted mean over the levels.
 
     Args:
-        num_nodes: Number of nodes of each level, coarsest first.
+        num_classes: Number of nodes of each level, coarsest first. A training fills it in from its data.
         in_channels: Size D of the unit features.
         margin: At least 0.
         scale: How sharp the loss is, above 0.
@@ -83,7 +86,7 @@ class LevelProxyLoss(nn.Module):
             see :func:`hierpretrain.functional.hierarchical_contrastive_loss`.
 
     Example:
-        >>> loss = LevelProxyLoss(num_nodes=[2], in_channels=2, margin=0.0, scale=1.0)
+        >>> loss = LevelProxyLoss(num_classes=[2], in_channels=2, margin=0.0, scale=1.0)
         >>> loss.set_taxonomy(Taxonomy([("a",), ("b",)], ("kind",)))
         >>> _ = loss.proxies[0].requires_grad_(False).copy_(torch.eye(2))
         >>> round(loss(torch.eye(2), torch.tensor([[0], [1]]), torch.arange(2)).item(), 4)  # log(1 + 1 / e) + log 2
@@ -93,24 +96,34 @@ class LevelProxyLoss(nn.Module):
     def __init__(
         self,
         *,
-        num_nodes: Sequence[int],
+        num_classes: Sequence[int] | None = None,
         in_channels: int,
         margin: float = 0.1,
         scale: float = 32.0,
         level_weights: str | Sequence[float] = "uniform",
     ) -> None:
         super().__init__()
-        for number in num_nodes:
-            check_at_least_1(num_nodes=number)
+        if num_classes is None or isinstance(num_classes, int):
+            raise ValueError(
+                "num_classes of LevelProxyLoss must be a list, the number of nodes of each level, coarsest first "
+                "([taxonomy.num_nodes(level) for level in taxonomy.level_names]), which a training fills in from the "
+                f"tree of its data; it is {num_classes}"
+            )
+        for number in num_classes:
+            check_at_least_1(num_classes=number)
         self.margin, self.scale, self.level_weights = margin, scale, level_weights
-        self.proxies = nn.ParameterList(torch.randn(number, in_channels) for number in num_nodes)
+        self.proxies = nn.ParameterList(torch.randn(number, in_channels) for number in num_classes)
         self._nodes: list[Tensor] | None = None  # no buffers, which DistributedDataParallel would send at every step
         self.level_names, self.loss_components = LevelNames(), {}
-        nothing, no_label = torch.zeros(0, in_channels), torch.zeros(0, len(num_nodes), dtype=torch.int64, device="cpu")
-        nodes = [no_label.new_zeros(number, level) for level, number in enumerate(num_nodes, start=1)]
-        weighted_mean(
-            proxy_anchor_losses(nothing, no_label, list(self.proxies), nodes, margin=margin, scale=scale), level_weights
-        )
+        features, labels = dummy_batch(len(num_classes))
+        nodes = [labels[:1, :level] for level in range(1, len(num_classes) + 1)]
+        losses = proxy_anchor_losses(features, labels, [features[:1]] * len(nodes), nodes, margin=margin, scale=scale)
+        weighted_mean(losses, level_weights)
+
+    @classmethod
+    def count_classes(cls, taxonomy: Taxonomy, **options: Any) -> list[int]:
+        """Returns the ``num_classes`` of a tree: the number of nodes of each level, coarsest first."""
+        return [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that its levels have as many nodes as the loss has proxies.
@@ -118,11 +131,11 @@ class LevelProxyLoss(nn.Module):
         Raises:
             ValueError: If not.
         """
-        nodes = [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
+        nodes = self.count_classes(taxonomy)
         if (own := [len(proxies) for proxies in self.proxies]) != nodes:
             raise ValueError(
-                f"num_nodes of LevelProxyLoss must be the numbers of nodes of all levels, {nodes}; they are {own}. Set "
-                f"model.loss.num_nodes={nodes}"
+                f"num_classes of LevelProxyLoss must be the numbers of nodes of the levels {taxonomy.level_names!r}, "
+                f"{nodes}; it is {own}. Set model.loss.num_classes={nodes}, or leave it out"
             )
         self.level_names.set(taxonomy)
         self._nodes = [taxonomy.node_labels(level) for level in range(1, len(nodes) + 1)]

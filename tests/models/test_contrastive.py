@@ -93,7 +93,7 @@ def test_without_a_loss_it_embeds_and_does_not_train():
 @pytest.mark.parametrize(
     "loss",
     # this batch holds no triplets, and its labels are ragged
-    every_loss(but=("LevelTripletLoss", "ReleasedHMLCLoss"), num_classes=2, num_nodes=(2, 2), in_channels=64),
+    every_loss(but=("LevelTripletLoss", "ReleasedHMLCLoss"), levels=2, num_classes=2, in_channels=64),
     ids=lambda loss: loss["type"],
 )
 def test_every_loss_trains_the_encoder_under_autocast(loss):

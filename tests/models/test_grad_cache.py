@@ -85,7 +85,7 @@ def test_encoders_without_batch_statistics_are_exact(backbone, options):
 @pytest.mark.parametrize(
     "loss",
     # the released loss knows no ragged labels
-    every_loss(but=("ReleasedHMLCLoss",), chunk_size=2, num_classes=2, num_nodes=(2, 2), in_channels=16),
+    every_loss(but=("ReleasedHMLCLoss",), levels=2, chunk_size=2, num_classes=2, in_channels=16),
     ids=lambda loss: loss["type"],
 )
 def test_every_loss(loss):

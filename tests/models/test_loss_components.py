@@ -53,7 +53,13 @@ def test_the_hierarchical_losses_have_those_of_their_levels(name, options, sever
     deeper = append_instances(labels, IMAGES) if instance_level else labels
     defaults = {} if name == "HiMulConLoss" else dict(constraint="pair")
     expected = reference.level_losses(features, deeper, **defaults | options)
-    assert list(parts) == ["loss", *NAMES, *["loss/instance"] * instance_level]
+    names = ["one", "two", "three", *["instance"] * instance_level]
+    clamped = name != "HiMulConLoss"
+    of_levels = [f"loss/{name}" for name in names]
+    assert list(parts) == ["loss", *of_levels, *[f"loss/unclamped/{name}" for name in names] * clamped]
+    if clamped:  # what is clamped would be the loss of all pairs as they are
+        plain = {key: value for key, value in options.items() if not key.startswith("constraint")}
+        expected += reference.level_losses(features, deeper, **plain)
     for found, value in zip(list(parts.values())[1:], expected, strict=True):
         torch.testing.assert_close(found, value.detach(), rtol=0, atol=1e-8)
         assert not found.requires_grad

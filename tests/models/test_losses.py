@@ -59,7 +59,13 @@ def test_hierarchical_losses_take_several_paths(name, instance_level):
 
 
 SEVERAL_PATHS = (
-    *("HiConELoss", "HiMulConELoss", "HiMulConLoss", "LevelProxyLoss", "LevelTripletLoss", "NTXentLoss"),
+    "HiConELoss",
+    "HiMulConELoss",
+    "HiMulConLoss",
+    "HierarchicalJointLoss",
+    "LevelProxyLoss",
+    "LevelTripletLoss",
+    "NTXentLoss",
     "RINCELoss",
 )
 
@@ -150,11 +156,11 @@ def test_supcon_names_the_levels_there_are(level):
         ("RINCELoss", dict(temperatures=(0.1, -1)), "temperatures must be above 0; it is -1"),
         ("CSLLoss", dict(num_classes=2, in_channels=2, margins=(0.1, -1)), "margins must be finite and not below 0"),
         ("CSLLoss", dict(num_classes=2, in_channels=2, scale=0), "scale must be above 0; it is 0"),
-        ("LevelProxyLoss", dict(num_nodes=(2, 0), in_channels=2), "num_nodes must be at least 1; it is 0"),
-        ("LevelProxyLoss", dict(num_nodes=(2, 2), in_channels=2, margin=-1), "margin must be finite and not below 0"),
+        ("LevelProxyLoss", dict(num_classes=[2, 0], in_channels=2), "num_classes must be at least 1; it is 0"),
+        ("LevelProxyLoss", dict(num_classes=[2, 2], in_channels=2, margin=-1), "margin must be finite and not below 0"),
         (
             "LevelProxyLoss",
-            dict(num_nodes=(2, 2), in_channels=2, level_weights=[1]),
+            dict(num_classes=[2, 2], in_channels=2, level_weights=[1]),
             "one number for each of the 2 lev",
         ),
         ("HAFrameLoss", dict(num_classes=2, in_channels=2, alpha=2), "alpha must be in 0 to 1; it is 2"),

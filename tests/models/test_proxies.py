@@ -16,8 +16,10 @@ SEVERAL = TREE.encode([*[[path] for path in PATHS[:7]], [("a", "y", "2"), ("c",)
 LOSSES = {
     "csl": lambda: CSLLoss(num_classes=4, in_channels=5, scale=4.0),
     "csl of a level": lambda: CSLLoss(num_classes=3, in_channels=5, level=2, margins=(0.2, 0.1), scale=4.0),
-    "proxies": lambda: LevelProxyLoss(num_nodes=(3, 3, 4), in_channels=5, scale=4.0),
-    "proxies weighted": lambda: LevelProxyLoss(num_nodes=(3, 3, 4), in_channels=5, scale=4.0, level_weights=[3, 2, 1]),
+    "proxies": lambda: LevelProxyLoss(num_classes=[3, 3, 4], in_channels=5, scale=4.0),
+    "proxies weighted": lambda: LevelProxyLoss(
+        num_classes=[3, 3, 4], in_channels=5, scale=4.0, level_weights=[3, 2, 1]
+    ),
 }
 
 
@@ -105,10 +107,22 @@ def test_learning_finds_the_classes(name):
 
 
 def test_the_numbers_of_nodes_must_be_those_of_the_tree():
-    with pytest.raises(ValueError, match=r"nodes of all levels, \[3, 3, 4\]; they are \[3, 3, 5\]. Set model"):
-        LevelProxyLoss(num_nodes=(3, 3, 5), in_channels=5).set_taxonomy(TREE)
-    with pytest.raises(ValueError, match=r"num_classes of CSLLoss .* 4 of 'three'; it is 3. Set model"):
+    assert LevelProxyLoss.count_classes(TREE) == [3, 3, 4]
+    message = r"LevelProxyLoss .* of the levels \('one', 'two', 'three'\), \[3, 3, 4\]; it is \[3, 3, 5\]. Set model"
+    with pytest.raises(ValueError, match=message):
+        LevelProxyLoss(num_classes=[3, 3, 5], in_channels=5).set_taxonomy(TREE)
+    with pytest.raises(ValueError, match=r"num_classes of CSLLoss .* 4 of 'three'; it is 3. Set model.loss.num"):
         CSLLoss(num_classes=3, in_channels=5).set_taxonomy(TREE)
+    for wrong in (None, 4):
+        with pytest.raises(ValueError, match=f"LevelProxyLoss must be a list, .* fills in .*; it is {wrong}"):
+            LevelProxyLoss(num_classes=wrong, in_channels=5)
+
+
+def test_a_level_may_be_named():
+    loss = CSLLoss(num_classes=3, in_channels=5, level="two", margins=(0.2, 0.1), scale=4.0).double()
+    loss.load_state_dict(build("csl of a level").state_dict())
+    loss.set_taxonomy(TREE)
+    torch.testing.assert_close(call(loss), call(build("csl of a level")))
 
 
 # ------------------------------------------------------------------ several processes
