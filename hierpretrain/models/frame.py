@@ -35,7 +35,8 @@ class HAFrameLoss(TreeClassifierLoss):
         >>> loss = HAFrameLoss(num_classes=2, in_channels=2, alpha=0.0)
         >>> loss.set_taxonomy(Taxonomy([("a",), ("b",)], ("kind",)))
         >>> _ = loss.transform.requires_grad_(False).weight.zero_(), loss.transform.bias.zero_()
-        >>> round(loss(torch.eye(2), torch.tensor([[0], [1]]), torch.arange(2)).item(), 4)  # log 2
+        >>> labels = loss.class_labels
+        >>> round(loss(loss.frame, labels, labels[:, 0]).item(), 4)  # log 2
         0.6931
     """
 
