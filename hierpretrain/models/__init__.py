@@ -4,6 +4,7 @@ from hierpretrain.models.baselines import HAPPIERLoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
+from hierpretrain.models.encoders import DataSettings, EfficientNetLite0
 from hierpretrain.models.joint import HierarchicalJointLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
@@ -19,6 +20,8 @@ from hierpretrain.models.projection import ProjectionHead
 from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
 
 __all__ = [
+    "DataSettings",
+    "EfficientNetLite0",
     "GuidedLoss",
     "HAPPIERLoss",
     "HXELoss",

@@ -107,7 +107,7 @@ def test_weights_after_some_steps():
 
 
 def test_frozen_features_are_projected_in_chunks():
-    features, data = torch.randn(10, 64), batch()
+    features, data = torch.randn(10, 1, 64), batch()
     plain, ours = (
         make(number)(
             **make(number).data_preprocessor(dict(features=features, data_samples=data["data_samples"]), True),
