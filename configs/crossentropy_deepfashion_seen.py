@@ -4,6 +4,6 @@ _base_ = "himulcone_deepfashion_seen.py"
 model = dict(
     projection=None,
     normalize=False,
-    loss=dict(_delete_=True, type="LevelCrossEntropyLoss", num_classes=8081, in_channels=2048, level=2),
+    loss=dict(_delete_=True, type="LevelCrossEntropyLoss", num_classes=8081, level=2),
 )
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

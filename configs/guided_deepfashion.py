@@ -7,6 +7,6 @@ _base_ = "himulcone_deepfashion.py"
 model = dict(
     projection=None,
     normalize=False,
-    loss=dict(_delete_=True, type="GuidedLoss", num_classes=8081, in_channels=2048, level=2, max_classes=1000),
+    loss=dict(_delete_=True, type="GuidedLoss", num_classes=8081, level=2, max_classes=1000),
 )
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

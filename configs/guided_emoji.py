@@ -8,6 +8,6 @@ _base_ = "himulcone_emoji.py"
 model = dict(
     projection=None,
     normalize=False,
-    loss=dict(_delete_=True, type="GuidedLoss", level=2, num_classes=98, in_channels=256),
+    loss=dict(_delete_=True, type="GuidedLoss", level=2, num_classes=98),
 )
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

@@ -5,5 +5,5 @@ Another level: --cfg-options model.loss.level=3
 """
 
 _base_ = "himulcone_emoji_seen.py"
-model = dict(projection=None, loss=dict(_delete_=True, type="HAFrameLoss", level=2, in_channels=256))
+model = dict(projection=None, loss=dict(_delete_=True, type="HAFrameLoss", level=2))
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

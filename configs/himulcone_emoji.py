@@ -5,8 +5,8 @@ Takes     three and a half minutes on two cores; images at 48 px, batches of 64 
 Result    measured, three seeds, emoji unseen in training, percent: MAP@R 31.0 ± 0.9, recall@1 56.8 ± 2.4,
           category recall@1 80.3 ± 1.4, category NMI 24.2 ± 1.0
           (python tools/benchmarks/table.py emoji --rows contrastive)
-Vary      model.loss.constraint, .level_weights, .positives; another backbone: model.backbone and
-          model.projection.in_channels; a longer run: train_cfg.max_epochs
+Vary      model.loss.constraint, .level_weights, .positives; another backbone: model.backbone; a longer
+          run: train_cfg.max_epochs
 """
 
 _base_ = [

@@ -12,7 +12,7 @@ _base_ = [
     "_base_/default_runtime.py",
 ]
 model = dict(
-    projection=dict(_delete_=True, type="ProjectionHead", in_channels=4096, out_channels=128),
+    projection=dict(_delete_=True, type="ProjectionHead", out_channels=128),
     loss=dict(type="HiMulConELoss"),
     normalize=True,
 )

@@ -7,6 +7,6 @@ _base_ = "himulcone_emoji_seen.py"
 model = dict(
     projection=None,
     normalize=False,
-    loss=dict(_delete_=True, type="HXELoss", num_classes=1906, in_channels=256),
+    loss=dict(_delete_=True, type="HXELoss", num_classes=1906),
 )
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

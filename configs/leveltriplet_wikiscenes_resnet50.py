@@ -4,7 +4,7 @@ The features take 8 KiB an image, a twelfth of VGG-16's. Vectors of free length,
 
 Command   python tools/train.py configs/leveltriplet_wikiscenes_resnet50.py --data-root path/to/wikiscenes
           python tools/test.py configs/linear_wikiscenes_resnet50.py CHECKPOINT --data-root path/to/wikiscenes
-Vary      model.backbone, model.projection.in_channels: any backbone of mmpretrain, with its weights
+Vary      model.backbone: any backbone of mmpretrain, with its weights
 """
 
 _base_ = [

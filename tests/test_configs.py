@@ -70,9 +70,11 @@ def test_every_config_loads_and_its_model_builds(path):
         assert config.model.neck.get("in_channels", 512) == width
         width = model.neck[3].out_features
     if config.model.projection is not None:
-        assert config.model.projection.in_channels == width
+        assert model.projection.layers[0].in_features == width
         width = config.model.projection.out_channels
-    assert config.model.loss.get("in_channels", width) == width
+    classifier = getattr(model.loss_module, "classifier", None)
+    assert classifier is None or classifier.in_features == width
+    assert "in_channels" not in {**(config.model.projection or {}), **config.model.loss}  # nobody has to say it
     if "num_classes" in config.model.loss:
         level = model.loss_module.level
         assert config.model.loss.num_classes == NUM_NODES[data][level - 1 if level > 0 else level]
@@ -113,15 +115,9 @@ def small(path, trees, work_dir):
             model.backbone.init_cfg.checkpoint = str(write_towers(work_dir / "towers.pth", depth=18))
         else:
             model.backbone.init_cfg = None
-    width = MODELS.build({**model.backbone, "_scope_": "hierpretrain"}).feat_dim
-    if "neck" in model:
-        width = model.neck.out_channels
-    if model.projection is not None:
-        model.projection.in_channels = width
-        width = model.projection.out_channels
     if model.get("loss") is not None and "num_classes" in model.loss:
         tree = DATASETS.build({**config.train_dataloader.dataset, "_scope_": "hierpretrain"}).taxonomy
-        model.loss.update(in_channels=width, num_classes=tree.num_nodes(model.loss.get("level", -1)))
+        model.loss.update(num_classes=tree.num_nodes(model.loss.get("level", -1)))
     return config
 
 

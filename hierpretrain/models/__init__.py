@@ -4,6 +4,7 @@ from hierpretrain.models.baselines import HAPPIERLoss, RINCELoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
+from hierpretrain.models.encoders import DataSettings, EfficientNetLite0
 from hierpretrain.models.frame import HAFrameLoss
 from hierpretrain.models.joint import HierarchicalJointLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
@@ -22,6 +23,8 @@ from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
 
 __all__ = [
     "CSLLoss",
+    "DataSettings",
+    "EfficientNetLite0",
     "GuidedLoss",
     "HAFrameLoss",
     "HAPPIERLoss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from hierpretrain.checks import check_one_of
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
+from hierpretrain.models.width import dummy_images, width_of, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -29,7 +31,7 @@ class HierarchicalContrastive(BaseModel):
         backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector. Its own
             ``frozen_stages`` freeze it in part or whole; frozen parts run without gradient and keep their statistics.
         projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
-            the loss.
+            the loss. Its ``in_channels``, and the loss's, may be left out: the encoder is run once on an empty image.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
             :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. ``None`` makes an encoder
             that embeds and cannot be trained.
@@ -72,8 +74,13 @@ class HierarchicalContrastive(BaseModel):
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
         self.embedding, self.grad_cache = embedding, grad_cache
         self.backbone = _build(backbone)
+        if isinstance(self.data_preprocessor, MultiViewPreprocessor):
+            self.data_preprocessor.take_settings(getattr(self.backbone, "settings", None))
         self.neck = _build(neck) if neck else None
-        self.projection = None if projection is None else _build(projection)
+        width = cache(partial(self._encoder_width, backbone))
+        self.projection = None if projection is None else _build(with_width(projection, width, "projection"))
+        if loss is not None:
+            loss = with_width(loss, partial(self._loss_width, width), "loss")
         self.loss_module = None if loss is None else _build(loss)
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
@@ -82,6 +89,20 @@ class HierarchicalContrastive(BaseModel):
         """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def _encoder_width(self, config: dict[str, Any]) -> int:
+        """Returns the number of values of an embedding, before the projection."""
+        channels = getattr(self.data_preprocessor, "mean", torch.zeros(3)).numel()
+        parts = [part for part in (self.backbone, self.neck) if part is not None]
+        return width_of(self.extract_feat, parts, dummy_images(self.backbone, config, channels))
+
+    def _loss_width(self, width: Callable[[], int]) -> int:
+        """Returns the number of values that the loss gets of an image."""
+        if self.projection is None:
+            return width()
+        some = next(self.projection.parameters(), torch.zeros(()))
+        vector = torch.zeros(1, width(), dtype=some.dtype, device=some.device)
+        return width_of(self.projection, [self.projection], [vector])
 
     @property
     def grad_cache(self) -> int | None:

@@ -147,6 +147,11 @@ class HierarchicalJointLoss(nn.Module):
         Its components are the two parts before their weight, and what each is made of: ``contrastive/<name>`` for every
         component of the contrastive loss, and ``cross_entropy/<level>``.
         """
+        if self.options["balance"] and self._counts is None:
+            raise ValueError(
+                "balance needs the labels of the training data: put taxonomy=dict(type='TaxonomyHook') in "
+                "default_hooks, or call set_training_labels"
+            )
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)
             contrastive, components = self._contrast(features, labels, instances)

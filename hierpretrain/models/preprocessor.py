@@ -9,7 +9,10 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.registry import MODELS
+
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @MODELS.register_module()
@@ -17,8 +20,10 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device, stacks its views one below the other and normalises them.
 
     Args:
-        mean: Mean of each channel, in the order of the images' channels, on the scale 0 to 255.
-        std: Standard deviation of each channel, likewise.
+        mean: Mean of each channel, in the order of the images' channels, on the scale 0 to 255. ``None``: the mean that
+            the model's encoder was trained with, if it says one (:class:`~hierpretrain.models.DataSettings`), or
+            ImageNet's, (123.675, 116.28, 103.53).
+        std: Standard deviation of each channel, likewise. ImageNet's is (58.395, 57.12, 57.375).
         channels_last: Whether images are laid out in the memory format ``torch.channels_last``, in which the
             convolutions of a CPU and of tensor cores are fastest.
         non_blocking: Whether copies to the device run beside the computation.
@@ -37,8 +42,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     def __init__(
         self,
         *,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         channels_last: bool = False,
         non_blocking: bool = True,
     ) -> None:
@@ -46,7 +51,15 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.deferred = False
         # no buffers: averaging those over processes, as SyncBuffersHook does, would round the constants
-        self.mean, self.std = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+        self.mean, self.std = _per_channel(mean or IMAGENET_MEAN), _per_channel(std or IMAGENET_STD)
+        self._open = mean is None, std is None
+
+    def take_settings(self, settings: DataSettings | None) -> None:
+        """Takes the mean and the deviation of an encoder, unless others were given; ``None`` changes nothing."""
+        if settings is not None:
+            mean_open, std_open = self._open
+            self.mean = _per_channel(settings.mean) if mean_open else self.mean
+            self.std = _per_channel(settings.std) if std_open else self.std
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> MultiViewPreprocessor:
         self.mean, self.std = fn(self.mean), fn(self.std)
@@ -92,6 +105,10 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         Images that are float32 already, in the wanted memory format, are changed in place.
         """
         return images.to(self.mean.dtype, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
 
 
 def _views(inputs: Tensor | Sequence[Any]) -> Sequence[Tensor]:

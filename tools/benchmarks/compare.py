@@ -174,7 +174,7 @@ def _write_trial_split(path: Path, source: Path, protocol: Protocol, data: Mappi
     if path.exists():
         return
     options = {key: value for key, value in data.items() if key not in ("pipeline", "split")}
-    dataset = registry.DATASETS.build({"_scope_": "hierpretrain", **options})
+    dataset = registry.DATASETS.build({"_scope_": "hierpretrain", "keep_annotations": True, **options})
     depth, tags, classes = dataset.taxonomy.level(protocol.above), {}, {}
     for index, image in enumerate(dataset.annotations.images):
         tags[image] = dataset.annotations.splits[index]

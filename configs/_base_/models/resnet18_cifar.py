@@ -3,5 +3,5 @@ model = dict(
     type="HierarchicalContrastive",
     data_preprocessor=dict(type="MultiViewPreprocessor"),
     backbone=dict(type="ResNet_CIFAR", depth=18),
-    projection=dict(type="ProjectionHead", in_channels=512, out_channels=128),
+    projection=dict(type="ProjectionHead", out_channels=128),
 )

@@ -3,6 +3,6 @@ model = dict(
     type="HierarchicalContrastive",
     data_preprocessor=dict(type="MultiViewPreprocessor", channels_last=True),
     backbone=dict(type="ResNet", depth=18, base_channels=32, stem_channels=32),
-    projection=dict(type="ProjectionHead", in_channels=256, out_channels=128),
+    projection=dict(type="ProjectionHead", out_channels=128),
     channels_last=True,
 )

@@ -3,5 +3,5 @@ model = dict(
     type="HierarchicalContrastive",
     data_preprocessor=dict(type="MultiViewPreprocessor"),
     backbone=dict(type="ResNet", depth=50),
-    projection=dict(type="ProjectionHead", in_channels=2048, out_channels=128),
+    projection=dict(type="ProjectionHead", out_channels=128),
 )

@@ -9,6 +9,6 @@ model = dict(
         frozen_stages=4,
         init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),
     ),
-    projection=dict(type="ProjectionHead", in_channels=2048, out_channels=128),
+    projection=dict(type="ProjectionHead", out_channels=128),
     embedding="projection",
 )

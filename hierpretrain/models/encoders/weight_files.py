@@ -1,0 +1,55 @@
+"""Files of weights: PyTorch's, read without running what is in them, and safetensors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_UNDER = ("state_dict", "model", "teacher", "module")  # where training programs keep the weights in their checkpoints
+
+
+def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Reads the weights of a network by name.
+
+    Args:
+        file: A ``.safetensors`` file, or one that ``torch.save`` wrote: the weights by name, or a checkpoint that has
+            them under ``state_dict``, ``model``, ``teacher`` or ``module``. A ``module.`` before all names is removed.
+
+    Raises:
+        ValueError: If the file is missing, damaged, holds more than weights, or holds none.
+    """
+    if not os.path.isfile(file):
+        raise ValueError(f"there is no file of weights {file}; weights must be True, False or a file")
+    loaded: Any = _safetensors(file) if str(file).endswith(".safetensors") else _pickled(file)
+    while isinstance(loaded, Mapping) and (key := next((k for k in _UNDER if isinstance(loaded.get(k), Mapping)), "")):
+        loaded = loaded[key]
+    weights = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
+    if not weights:
+        raise ValueError(f"{file} holds no weights by name, neither at its top nor under {', '.join(_UNDER)}")
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    return weights
+
+
+def _pickled(file: str | os.PathLike[str]) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{file} is damaged or holds more than weights: {error}") from error
+
+
+def _safetensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError(f"{file} needs the package safetensors: pip install safetensors") from error
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
