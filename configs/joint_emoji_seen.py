@@ -5,5 +5,5 @@ Vary      model.loss.weight, .heads, .balance, .contrastive.type; model.loss.pro
 """
 
 _base_ = "himulcone_emoji_seen.py"
-model = dict(projection=None, loss=dict(_delete_=True, type="HierarchicalJointLoss", in_channels=256))
+model = dict(projection=None, loss=dict(_delete_=True, type="HierarchicalJointLoss"))
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups
