@@ -36,7 +36,16 @@ RENAMED = dict(
     simclr="ntxent",
     softlabels="softlabel",
 )
-IN_SHUFFLED_BATCHES = {"crossentropy", "crossentropylevels", "guided", "hxe", "joint", "simclr", "softlabels"}
+IN_SHUFFLED_BATCHES = {
+    "crossentropy",
+    "crossentropylevels",
+    "guided",
+    "haframe",
+    "hxe",
+    "joint",
+    "simclr",
+    "softlabels",
+}
 # columns of the tables that a data set cannot have: its models or products are either trained on or tested on
 UNMEASURABLE = {
     "deepfashion": {"product_id/linear_top1", "product_id/linear_top5"},

@@ -69,7 +69,7 @@ def test_without_a_projection_the_loss_gets_the_embedding():
     "loss", every_loss(but=("HierarchicalJointLoss",), num_classes=2, in_channels=64), ids=lambda loss: loss["type"]
 )
 def test_losses_say_whether_they_want_unit_rows(loss):
-    as_they_are = ("LevelCrossEntropyLoss", "HXELoss", "SoftLabelLoss", "GuidedLoss")
+    as_they_are = ("LevelCrossEntropyLoss", "HAFrameLoss", "HXELoss", "SoftLabelLoss", "GuidedLoss")
     assert HierarchicalContrastive(dict(SMALL), loss=loss).normalize == (loss["type"] not in as_they_are)
     for told in (True, False):
         assert HierarchicalContrastive(dict(SMALL), loss=loss, normalize=told).normalize == told
