@@ -63,7 +63,7 @@ class CSLLoss(TreeClassifierLoss):
         self.margins, self.scale = tuple(margins), scale
         cosines, labels = dummy_batch(len(self.margins))
         cross_scale_loss(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
-        self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
+        self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the loss of each item, a sum over the levels."""
@@ -112,7 +112,7 @@ class LevelProxyLoss(nn.Module):
         for number in num_classes:
             check_at_least_1(num_classes=number)
         self.margin, self.scale, self.level_weights = margin, scale, level_weights
-        self.proxies = nn.ParameterList(torch.randn(number, in_channels) for number in num_classes)
+        self.proxies = nn.ParameterList(torch.randn(number, in_channels) / in_channels**0.5 for number in num_classes)
         self._nodes: list[Tensor] | None = None  # no buffers, which DistributedDataParallel would send at every step
         self.level_names, self.loss_components = LevelNames(), {}
         features, labels = dummy_batch(len(num_classes))
