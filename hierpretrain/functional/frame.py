@@ -5,10 +5,10 @@ With ``d`` the distances of the classes in the tree, ``E = exp(-gamma d / max d)
 
     cos(w_i, w_j) = (1 - m) E_ij + m
 
-``m`` is the smallest number for which such directions exist. The paper looks for it on a grid. It has a closed form:
-``(1 - m) E + m 1 1^T`` is positive semi-definite as long as ``m >= -1 / (t - 1)`` with ``t = 1^T E^-1 1``. There the
-directions are ``u_i`` without their part along z, where the rows u_i of a Cholesky factor have the products E, and z is
-the vector that has the product 1 with all of them.
+``m`` is the smallest number for which such directions exist. The released code looks for it on a grid from -1 up. It
+has a closed form, which may lie below -1: ``(1 - m) E + m 1 1^T`` is positive semi-definite as long as
+``m >= -1 / (t - 1)`` with ``t = 1^T E^-1 1``. There the directions are ``u_i`` without their part along z, where the rows u_i of a
+Cholesky factor have the products E, and z is the vector that has the product 1 with all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hierpretrain.checks import check_above_0
 
 
 def hierarchy_aware_frame(distances: Tensor, *, gamma: float = 5.0) -> Tensor:
-    """Computes unit directions of the classes, as far apart as the cosines of the paper allow (section 3.2).
+    """Computes unit directions of the classes, as far apart as the cosines of the paper allow.
 
     Args:
         distances: (C, C) distances of the classes in the tree, 0 on the diagonal and above 0 elsewhere, as
@@ -65,7 +65,7 @@ def hierarchy_aware_frame(distances: Tensor, *, gamma: float = 5.0) -> Tensor:
 
 
 def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Computes the two losses of the paper, which it adds up: cross entropy, and one of cosines (section 3.3).
+    """Computes the two losses of the paper, of which it trains a weighted sum: cross entropy, and one of cosines.
 
     The cosine loss of an item is the sum, over all classes, of the squared difference of its cosine with the direction
     of the class and the cosine that its own class has with it.

@@ -45,7 +45,7 @@ def rince_loss(
     gather: Gather | None = None,
     instances: Tensor | None = None,
 ) -> Tensor:
-    """Computes RINCE, the sum of the losses of all ranks (eq. 4 of the paper).
+    """Computes RINCE, the sum of the losses of all ranks.
 
     Args:
         features: (M, D) unit rows, all views of all images; half precision is computed in float32.
@@ -85,18 +85,16 @@ def rince_level_losses(
 ) -> Tensor:
     """Computes the losses of the ranks: of the pairs that share exactly l levels.
 
-    The paper leaves the weights of anchors open, and its released code averages over the pairs of a batch. Here a rank
-    is the mean over its anchors, each of which is a mean over its positives, so that large classes count no more than
-    small ones. The released code also leaves out pairs whose probability rounds to 0, the worst ones; here the loss is
-    computed from logarithms, and none is left out.
+    The released code averages the pairs of a batch. Here a rank is the mean over its anchors, each of which is a mean
+    over its positives, so that large classes count no more than small ones. The released code also leaves out pairs
+    whose probability rounds to 0, the worst ones. Here all sums stay logarithms, and none is left out.
 
     Args:
         features: (M, D) unit rows, all views of all images; half precision is computed in float32.
         labels: (M, L) label matrix, coarsest level first, ``PAD`` (-1) only on the right, or (M, P, L) for items with
             several paths.
         temperatures: One for each level, coarsest first, each above 0; or two, of the coarsest and of the finest level,
-            with the levels between them evenly spaced. The paper has them fall from the coarsest to the finest; the
-            default are its two for the superclasses and classes of CIFAR-100.
+            with the levels between them evenly spaced. In the paper they fall from the coarsest to the finest rank.
         variant: ``'out'``, ``'in'``, or ``'out-in'``, which is ``'out'`` at the finest level and ``'in'`` at all
             others.
         gather: Stacks the rows of all processes, with gradient, as :func:`hierpretrain.models.gather.gather_rows`. The
@@ -114,7 +112,7 @@ def rince_level_losses(
     Example:
         >>> features = torch.eye(3)[[0, 0, 1, 2]]
         >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2]])
-        >>> rince_level_losses(features, labels, temperatures=[1.0, 1.0])  # log 2 is log(1 + e^0 / e^0)
+        >>> rince_level_losses(features, labels, temperatures=[1.0, 1.0])  # (2 log 2 + log 3/2) / 3, log(1 + 2 / e)
         tensor([0.5973, 0.5514])
     """
     check_one_of("variant", variant, ("out", "in", "out-in"))
