@@ -64,7 +64,7 @@ COLUMNS = runpy.run_path(str(ROOT / "tools/benchmarks/table_rows.py"))["COLUMNS"
 def count_classes(loss):
     """Gives a loss over classes the numbers of a small tree, as a run gives it those of its data."""
     if loss_that_counts(loss):
-        loss.num_classes = [1, 1, 1] if loss.type == "HierarchicalJointLoss" else 1
+        loss.num_classes = [1, 1, 1] if loss.type in ("HierarchicalJointLoss", "LevelProxyLoss") else 1
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
