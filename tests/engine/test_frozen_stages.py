@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from mmengine.model import BaseModule
+from PIL import Image
 
 from hierpretrain.datasets import seeded
 from hierpretrain.engine import FrozenFeaturesHook
@@ -12,10 +13,21 @@ from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
 from hierpretrain.registry import HOOKS, MODELS
-from tests.engine.test_frozen_features import NUM, PACK, RESIZE, RESNET, assert_same, images, kept, losses, make, train
+from tests.engine.test_frozen_features import NUM, PACK, RESIZE, RESNET, assert_same, kept, losses, make, train
 from tests.processes import CONTEXT, PATIENCE
 
-__all__ = ["images"]
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Pictures whose parts differ, so that their views do."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(NUM):
+        path = root / f"kind{i % 2}/thing{i % 4}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
+        coarse.resize((60, 50), Image.Resampling.BILINEAR).save(path)
+    return root
 
 
 class OfTimm(BaseModule):
@@ -214,7 +226,7 @@ def test_the_file_depends_on_the_frozen_part_and_the_views_alone(images, tmp_pat
         )
         torch.manual_seed(0)
         for parameter in runner.model.backbone.parameters():
-            torch.nn.init.uniform_(parameter, -0.2, 0.5)
+            torch.nn.init.uniform_(parameter, -0.1, 0.12)
         if change:
             with torch.no_grad():
                 runner.model.backbone.get_parameter(change).view(-1)[0] += 1
@@ -373,9 +385,13 @@ def test_what_it_cannot_do_is_said(images, tmp_path):
         train(images, tmp_path, **with_hook(num_views=3), **options("resnet"))
     with pytest.raises(ValueError, match="Views in the training pipeline is not known .* keep several views of each"):
         train(images, tmp_path, loader=RANDOM["loader"], **options("resnet"))
-    with pytest.raises(ValueError, match="makes 2 views of an image: say how many are kept by FrozenFeaturesHook's num"):
+    with pytest.raises(
+        ValueError, match="makes 2 views of an image: say how many are kept by FrozenFeaturesHook's num"
+    ):
         train(images, tmp_path, loader=RANDOM["loader"], hook=dict(deterministic=["Views"]), **options("resnet"))
-    with pytest.raises(ValueError, match="Views in the test pipeline is not known to be free of randomness, and features"):
+    with pytest.raises(
+        ValueError, match="Views in the test pipeline is not known to be free of randomness, and features"
+    ):
         evaluation(images, tmp_path, ENCODERS["resnet"], PIPELINE).test()
     with pytest.raises(ValueError, match="num_views must be at least 1; it is 0"):
         HOOKS.build(dict(type="FrozenFeaturesHook", num_views=0))
