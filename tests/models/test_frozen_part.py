@@ -113,9 +113,7 @@ def test_another_size_is_prepared_for_beside_the_first():
     for size in (64, 32):
         images = torch.randn(5, 3, size, size)
         torch.testing.assert_close(part.go_on(part.features(images))[0], encoder(images)[0])
-    with pytest.raises(
-        ValueError, match=r"ResNet was not prepared for features of \(32, 6, 6\) but for \(32, 2, 2\), "
-    ):
+    with pytest.raises(ValueError, match=r"ResNet was not prepared for features of \(32, 6, 6\) but for \(32, 2"):
         part.go_on(torch.zeros(1, 32, 6, 6))
 
 
@@ -131,20 +129,16 @@ def test_the_state_is_that_of_the_stem_and_the_frozen_stages():
 
 def test_what_cannot_be_split_is_said():
     images = torch.randn(3, 3, 8, 8)
-    with pytest.raises(
-        ValueError, match=r"no first stages of the backbone Chain are frozen: 12 of .* first of them st"
-    ):
+    with pytest.raises(ValueError, match=r"no first stages of the backbone Chain are frozen: 12 of .* first of"):
         FrozenPart(Chain(-1))
-    with pytest.raises(
-        ValueError, match="backbone Linear are frozen: 2 of .*weight and has no stages. Freeze its stem"
-    ):
+    with pytest.raises(ValueError, match=r"backbone Linear are frozen: 2 of .*weight and has no stages\. Freeze"):
         FrozenPart(nn.Linear(2, 2))
 
     def message(**changes):
         chain = Chain()
         for name, change in changes.items():
             setattr(chain, name, change.__get__(chain))
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match="Chain") as caught:
             FrozenPart(chain.train()).prepare(images)
         return str(caught.value)
 
@@ -168,7 +162,5 @@ def test_what_cannot_be_split_is_said():
     swin = SwinTransformer(dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]), img_size=64, window_size=2)
     freeze_stages(swin, 2)
     swin.eval()
-    with pytest.raises(
-        ValueError, match=r"stages\.1, the last frozen stage of .* SwinTransformer, gives a tuple and no"
-    ):
+    with pytest.raises(ValueError, match=r"stages\.1, the last frozen stage of .* SwinTransformer, gives a tuple"):
         FrozenPart(swin).prepare(torch.randn(2, 3, 64, 64))
