@@ -1,3 +1,4 @@
+import os
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
 from hierpretrain.registry import HOOKS, MODELS
+from tests import distributed
 from tests.engine.test_frozen_features import NUM, PACK, RESIZE, RESNET, assert_same, kept, losses, make, train
 from tests.processes import CONTEXT, PATIENCE
 
@@ -283,6 +285,23 @@ def test_of_two_runs_that_start_at_once_one_writes_the_file(images, tmp_path):
     assert sorted([a, b]) == [["again"], ["written"]]
     assert of_a == of_b
     assert len(list((tmp_path / "shared").iterdir())) == 1
+
+
+def _on_two_processes(rank, world_size, images, work_dir):
+    os.environ["LOCAL_RANK"] = str(rank)
+    runner = train(images, work_dir, launcher="pytorch", epochs=1, **RANDOM, **options("resnet"))
+    torch.save(runner.model.module.state_dict(), work_dir / f"{rank}.pth")
+
+
+@pytest.mark.ddp
+def test_two_processes_share_the_views(images, tmp_path):
+    distributed.run(_on_two_processes, 2, images, tmp_path / "two")
+    train(images, tmp_path / "one", epochs=1, **RANDOM, **options("resnet"))
+    (one,), (two,) = kept(tmp_path / "one"), kept(tmp_path / "two")
+    assert one.name == two.name
+    np.testing.assert_allclose(np.load(two), np.load(one), rtol=1e-4, atol=1e-5)
+    a, b = (torch.load(tmp_path / f"two/{rank}.pth", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a if "running" not in name)
 
 
 # ------------------------------------------------------------------ evaluation

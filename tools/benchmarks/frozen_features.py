@@ -103,7 +103,13 @@ def measure(folder: str, args: argparse.Namespace, kept: bool) -> tuple[float, f
         look = [dict(type="torchvision/Resize", size=(args.size, args.size), interpolation="bilinear")]
         views = None
     else:
-        model = dict(type="HierarchicalContrastive", backbone=dict(type="FrozenLite0"))
+        preprocessor = dict(type="MultiViewPreprocessor", channels_last=True)
+        model = dict(
+            type="HierarchicalContrastive",
+            backbone=dict(type="FrozenLite0"),
+            data_preprocessor=preprocessor,
+            channels_last=True,
+        )
         crop = dict(type="torchvision/RandomResizedCrop", size=args.size, scale=(0.3, 1.0))
         look = [dict(type="Views", transforms=[crop, dict(type="torchvision/RandomHorizontalFlip")])]
         views = args.views
