@@ -67,7 +67,7 @@ class FrozenFeaturesHook(Hook):
     """Runs the frozen part of the backbone once per image or augmented view, keeps its output, and trains from that.
 
     The frozen part is all of the backbone, or its stem and first stages (``frozen_stages``), whose parameters need no
-    gradient: see :class:`hierpretrain.models.frozen_part.FrozenPart`. Of a backbone that is frozen whole, what it hands
+    gradient: see ``hierpretrain/models/frozen_part.py``. Of a backbone that is frozen whole, what it hands
     to the neck is kept or, if there is no neck, the vectors of the encoder, which are smaller. Otherwise the output of
     the last frozen stage is kept, and a step runs the stages behind it. On some images it is checked first that they
     give the same from what is kept. Losses and weights equal a training without the hook on the same views, but for the

@@ -173,6 +173,8 @@ class HierarchicalContrastive(BaseModel):
     def frozen_features(self, inputs: Tensor) -> Tensor:
         """Returns all that a frozen backbone tells of images, for ``extract_feat((features,))`` to go on with.
 
+        With :attr:`frozen_part`, it is the output of the last frozen stage.
+
         Args:
             inputs: (N, C, H, W), preprocessed.
 

@@ -128,16 +128,16 @@ class FrozenPart:
         """
         modes = [(module, module.training) for module in self.encoder.modules()]
         try:
+            self.encoder.eval()
+            with torch.enable_grad():
+                self.features(images[:1].clone())  # an error, if it needs a gradient
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 self._check_modes(images)
-                self.encoder.eval()
                 self._learn(images[:1])
                 whole, halves = self.encoder(images.clone()), self._halves(images)
         finally:
             for module, training in modes:
                 module.training = training
-        with torch.enable_grad():
-            self.features(images[:1])  # an error, if it needs a gradient
         whole, halves = _last(whole), _last(halves)
         if not _close(whole, halves):
             raise ValueError(
@@ -172,7 +172,10 @@ class FrozenPart:
         self._examples[last.shape[1:]] = image.clone(), [outputs[i] for i in range(len(self.stages))]
 
     def _check_modes(self, images: Tensor) -> None:
-        """Raises where a frozen part would not do the same while the encoder trains as in evaluation."""
+        """Raises where a frozen part would not do the same while the encoder trains as in evaluation.
+
+        The encoder is in evaluation mode afterwards.
+        """
         self.encoder.train()
         frozen = {name.rpartition(".")[0] for name, _ in self.state()}
         for name, module in self.encoder.named_modules():
