@@ -308,7 +308,7 @@ def test_a_number_that_is_given_is_taken(tmp_path):
     [
         ({}, "Ten", "takes num_classes from the tree of the training data, and Ten has none; set model.loss.num_cla"),
         ({}, None, "the config has no train_dataloader; set model.loss.num_classes, or, .* alone, model.loss=None"),
-        (dict(level="knid"), "Drawn", r"no level 'knid': .*; did you mean 'kind'\?"),
+        (dict(level="knid"), "Drawn", r"no level 'knid' \(did you mean 'kind'\?\): levels are 1"),
     ],
 )
 def test_where_the_number_of_classes_cannot_be_learnt_the_message_says_what_to_give(tmp_path, loss, dataset, message):
