@@ -49,14 +49,14 @@ def test_the_labels_of_the_training_data_reach_the_loss():
 
 def test_levels_go_by_name():
     backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
-    features, labels = torch.eye(4), torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2]])
+    features, labels = torch.eye(4, 64), torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2]])
     losses = {
         "SupConLoss": {},
         "TripletLoss": {},
         **dict.fromkeys(("LevelCrossEntropyLoss", "GuidedLoss", "HXELoss", "SoftLabelLoss", "HAPPIERLoss")),
     }
     for name, options in losses.items():
-        options = dict(num_classes=2, in_channels=4) if options is None else options
+        options = dict(num_classes=2) if options is None else options
         loss = dict(type=name, **options)
         named = HierarchicalContrastive(backbone, loss=dict(loss, level="kind"))
         numbered = HierarchicalContrastive(backbone, loss=dict(loss, level=1))
