@@ -127,8 +127,8 @@ class Taxonomy:
             return level if level > 0 else self.num_levels + 1 + level
         guess = did_you_mean(level, self.level_names) if isinstance(level, str) else ""
         raise ValueError(
-            f"no level {level!r}: levels are 1 (coarsest) to {self.num_levels}, or by name one of {self.level_names!r}"
-            + (f"; {guess}" if guess else "")
+            f"no level {level!r}{f' ({guess})' if guess else ''}: levels are 1 (coarsest) to {self.num_levels}, or by "
+            f"name one of {self.level_names!r}"
         )
 
     def num_nodes(self, level: int | str) -> int:

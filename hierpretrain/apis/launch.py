@@ -32,7 +32,7 @@ from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
 from hierpretrain.models.gather import unwrapped
-from hierpretrain.models.num_classes import loss_that_counts
+from hierpretrain.models.num_classes import with_num_classes
 from hierpretrain.taxonomy import Taxonomy
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -165,11 +165,9 @@ class _Runner(Runner):
 
         The number goes into the config that the run writes and its checkpoints carry.
         """
-        loss = model.get("loss") if isinstance(model, dict) else None
-        if kind := loss_that_counts(loss):
-            options = {key: value for key, value in loss.items() if key not in ("type", "num_classes")}
-            loss["num_classes"] = kind.count_classes(self._training_tree(kind.__name__), **options)
-            self.cfg.model.loss["num_classes"] = loss["num_classes"]
+        if isinstance(model, dict) and model.get("loss"):
+            model["loss"] = ConfigDict(with_num_classes(model["loss"], self._training_tree))
+            self.cfg.model.loss = deepcopy(model["loss"])
         return super().build_model(model)
 
     def _training_tree(self, asked_by: str) -> Taxonomy:

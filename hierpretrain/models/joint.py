@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from hierpretrain.checks import check_above_0, check_at_least_1, check_not_below_0, check_one_of
+from hierpretrain.checks import check_above_0, check_at_least_1, check_fraction, check_not_below_0, check_one_of
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames
+from hierpretrain.models.width import width_of, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -30,7 +31,8 @@ class HierarchicalJointLoss(nn.Module):
     Args:
         num_classes: The number of nodes of each level, coarsest first. A training fills it in from its data.
         in_channels: Size D of the features.
-        contrastive: Config of the contrastive part, any registered loss. ``None``: the classifiers alone.
+        contrastive: Config of the contrastive part, any registered loss; a training fills in its ``num_classes`` and
+            ``in_channels``, too. ``None``: the classifiers alone.
         weight: Weight of the cross entropies, at least 0.
         level_weights: ``w``: ``'uniform'``, ``'exp'``, ``'pow2'``, ``'linear'``, or one number per level, coarsest
             first, not all 0.
@@ -90,6 +92,8 @@ class HierarchicalJointLoss(nn.Module):
             check_at_least_1(num_classes=number)
         check_not_below_0(weight=weight)
         check_above_0(head_temperature=head_temperature)
+        check_fraction(label_smoothing=label_smoothing)
+        check_not_below_0(balance=balance)
         check_one_of("heads", heads, ("linear", "cosine"))
         ones = torch.ones(len(num_classes), device="cpu")
         if not weighted_mean(ones, level_weights) > 0:
@@ -97,16 +101,25 @@ class HierarchicalJointLoss(nn.Module):
                 f"level_weights must not all be 0; they are {level_weights!r}. For no classifiers: weight=0"
             )
         self.num_classes, self.weight, self.level_weights = list(num_classes), weight, level_weights
+        self.in_channels = in_channels
         self.head_temperature = head_temperature if heads == "cosine" else None
         self.options = dict(label_smoothing=label_smoothing, balance=balance)
-        level_cross_entropies([ones[:, None]], torch.zeros(len(ones), 1).long(), counts=[ones[:1]], **self.options)
         if projection is not None and contrastive is None:
             raise ValueError("projection is for the contrastive part, and contrastive is None; leave projection out")
-        self.contrastive = None if contrastive is None else MODELS.build(contrastive)
-        self.projection = None if projection is None else MODELS.build({"in_channels": in_channels, **projection})
+        self.projection = self.contrastive = None
+        if projection is not None:
+            self.projection = MODELS.build(with_width(projection, lambda: in_channels, "loss.projection"))
+        if contrastive is not None:
+            self.contrastive = MODELS.build(with_width(contrastive, self._projected_width, "loss.contrastive"))
         self.heads = nn.ModuleList(nn.Linear(in_channels, number, bias=heads == "linear") for number in num_classes)
         self.level_names, self.loss_components = LevelNames(), {}
         self._counts: list[Tensor] | None = None
+
+    def _projected_width(self) -> int:
+        """Returns the number of values that the contrastive part gets of an image."""
+        if self.projection is None:
+            return self.in_channels
+        return width_of(self.projection, [self.projection], [torch.zeros(1, self.in_channels)])
 
     @classmethod
     def count_classes(cls, taxonomy: Taxonomy, **options: Any) -> list[int]:

@@ -290,6 +290,13 @@ def test_losses_learn_from_the_training_data_how_many_classes_there_are(tmp_path
     assert Drawn.made == made  # it is built once
 
 
+def test_so_does_the_contrastive_part_of_a_joint_loss(tmp_path):
+    contrastive = dict(type="HAPPIERLoss", level="kind")
+    loss = run_with(dict(type="HierarchicalJointLoss", contrastive=contrastive), tmp_path).model.loss_module
+    assert (loss.num_classes, loss.contrastive.num_classes) == ([2, 3], 2)
+    assert loss.contrastive.proxies.shape == (2, 64)
+
+
 def test_a_number_that_is_given_is_taken(tmp_path):
     made = Drawn.made
     assert run_with(dict(type="LevelCrossEntropyLoss", num_classes=7), tmp_path).model.loss_module.num_classes == 7
@@ -301,7 +308,7 @@ def test_a_number_that_is_given_is_taken(tmp_path):
     [
         ({}, "Ten", "takes num_classes from the tree of the training data, and Ten has none; set model.loss.num_cla"),
         ({}, None, "the config has no train_dataloader; set model.loss.num_classes, or, .* alone, model.loss=None"),
-        (dict(level="knid"), "Drawn", r"no level 'knid': .*; did you mean 'kind'\?"),
+        (dict(level="knid"), "Drawn", r"no level 'knid' \(did you mean 'kind'\?\): levels are 1"),
     ],
 )
 def test_where_the_number_of_classes_cannot_be_learnt_the_message_says_what_to_give(tmp_path, loss, dataset, message):

@@ -84,6 +84,16 @@ def test_the_contrastive_part_alone_goes_through_a_projection():
     torch.testing.assert_close(call(loss), contrastive + call(alone))
 
 
+def test_the_contrastive_part_may_be_a_loss_with_weights_of_its_own():
+    contrastive = dict(type="HAPPIERLoss", num_classes=4)
+    assert build(contrastive=contrastive).contrastive.proxies.shape == (4, 5)
+    projection = dict(type="ProjectionHead", out_channels=3)
+    loss = trained_on(contrastive=contrastive, projection=projection)
+    assert loss.contrastive.proxies.shape == (4, 3)
+    call(loss).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in loss.parameters())
+
+
 def test_its_components_have_the_names_of_parts_and_levels():
     loss = trained_on(weight=3.0, contrastive=dict(type="HiConELoss"))
     value, parts = call(loss), loss.loss_components
