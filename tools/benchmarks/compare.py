@@ -114,6 +114,8 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Conf
     config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     if protocol.base:
         _start_from(config, Config.fromfile(ROOT / f"configs/_base_/{protocol.base}.py"), root)
+    for key in ("in_channels", "num_classes"):  # they follow from the encoder and the tree
+        config.model.loss.pop(key, None)
     images = 3 if "triplets_per_epoch" in (config.train_dataloader.get("batch_sampler") or {}) else 2
     config.train_dataloader.batch_size = 2 * run.batch_size // images
     if run.stage == "trial":
