@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from hierpretrain.datasets.joined import check_one_tree
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS
 from hierpretrain.taxonomy import Taxonomy
@@ -21,6 +22,7 @@ class TaxonomyHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Hands the tree over."""
         model = unwrapped(runner.model)
+        check_one_tree(runner.train_dataloader.dataset)
         taxonomy = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("taxonomy")
         if taxonomy is not None and hasattr(model, "set_taxonomy"):
             model.set_taxonomy(Taxonomy.from_dict(taxonomy))
