@@ -216,19 +216,26 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
         )
     joint, labels = trees[0], [labels for _, labels in parts]
     if any(tree != joint for tree in trees):
-        nodes = {tree: [tree.node_labels(level) for level in range(1, tree.num_levels + 1)] for tree in trees}
-        paths = [tree.decode(row) for tree in nodes for rows in nodes[tree] for row in rows.tolist()]
-        joint = Taxonomy(paths, names)
+        nodes = [_node_paths(tree) for tree in trees]  # for each tree and level
+        joint = Taxonomy(dict.fromkeys(path for levels in nodes for paths in levels for path in paths), names)
         recoded = []
-        for tree, own in parts:
+        for levels, (_, own) in zip(nodes, parts, strict=True):
             columns = torch.full((*own.shape[:-1], joint.num_levels), PAD)
-            for level, rows in enumerate(nodes[tree]):
-                ids = joint.encode([tree.decode(row) for row in rows.tolist()])[:, level]
+            for level, paths in enumerate(levels):
+                ids = joint.encode(paths)[:, level]
                 known = own[..., level] != PAD
                 columns[..., level][known] = ids[own[..., level][known]]
             recoded.append(columns)
         labels = recoded
     return joint, _stack(labels)
+
+
+def _node_paths(tree: Taxonomy) -> list[list[tuple[str, ...]]]:
+    """Returns the path of every node, by level and id."""
+    padded = [
+        pad(tree.node_labels(level), (0, tree.num_levels - level), value=PAD) for level in range(1, tree.num_levels + 1)
+    ]
+    return [[tree.decode(row) for row in rows.tolist()] for rows in padded]
 
 
 def labels_of(data: Any) -> Tensor | None:
