@@ -222,7 +222,7 @@ class SamplingTree:
             later -= size > 1
             # Every later batch needs an image from outside the largest class. This batch can leave too few of them only
             # if one class outnumbers all others together. (No class but `leader` has more than `second` images.)
-            scarce = left - max(unused[leader], second) - later < size
+            scarce = later > 0 and left - max(unused[leader], second) - later < size
             while len(batch) < size:
                 pool = next_anchor()
                 start, held, end = len(batch), class_of[pool // _FIELDS], size
@@ -277,7 +277,7 @@ class SamplingTree:
         """Returns the number of images of each class; an image that hangs in several counts in each of them."""
         number = int(self._records[LEFT])
         if self._first_entry is None:
-            images = self._records[LEFT :: _FIELDS][self._first_leaf // _FIELDS :]
+            images = self._records[LEFT::_FIELDS][self._first_leaf // _FIELDS :]
             sizes = np.bincount(classes[self._first_leaf // _FIELDS :], images, number)  # exact, although in doubles
             return sizes.astype(np.int64)
         pairs = np.unique(self._images * np.int64(number) + classes[self._pools // _FIELDS])

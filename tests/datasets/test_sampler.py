@@ -42,6 +42,8 @@ FORESTS = [  # images of several paths each
 def spare_images(classes, unused, held, later):
     """Returns how many images of a class a batch may take so that the later batches can all hold two classes."""
     counts = Counter(number for image in unused for number in classes[image] if number != held)
+    if not later:
+        return len(unused)
     return max(1, len(unused) - max(counts.values(), default=0) - later)
 
 
@@ -101,14 +103,15 @@ def check_partners_along_a_path(labels, batches, size):
     def fits(path, batch, position, later):
         """Returns where the next tuple begins if the one behind ``position`` follows this path of its anchor's."""
         end = position + spare_images(classes, unused, int(path[0]), later)
+        alone = not position or set.intersection(*(classes[image] for image in batch[:position]))
+        if position < size - 1 and alone and any(int(path[0]) not in classes[image] for image in unused):
+            end = min(end, size - 1)  # the last slot is for another class
         left, deep = unused - {batch[position]}, int((path != PAD).sum())
         position += 1
         for level in range(deep, 0, -1):
             if position == len(batch) == size:
                 break
             candidates = [i for i in left if any(shared_by_loop(path, other) == level for other in labels[i])]
-            if position == size - 1 and set.intersection(*(classes[image] for image in batch[:position])):
-                break  # the last slot is for another class
             if position == end:
                 break
             if candidates:
@@ -152,7 +155,7 @@ def test_the_check_along_a_path_sees_a_wrong_partner():
         check_partners_along_a_path(labels, [good], 3)
     for wrong in ([0, 3, 1], [1, 2, 3], [3, 2, 0]):
         with pytest.raises(AssertionError):
-            check_partners_along_a_path(labels, [wrong], 3)
+            check_partners_along_a_path(labels, [wrong], 4)
 
 
 def test_one_path_given_as_several_makes_the_very_plan_of_one():
