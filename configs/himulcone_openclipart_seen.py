@@ -1,4 +1,4 @@
-"""HiMulConE on the seen classes of openclipart96, to be tested on seen and on unseen ones: paper A's protocol, on a CPU.
+"""HiMulConE on the seen classes of openclipart96, to be tested on seen and unseen ones: paper A's protocol, on a CPU.
 
 Command   python tools/train.py configs/himulcone_openclipart_seen.py
           python tools/test.py configs/linear_openclipart_seen.py CHECKPOINT

@@ -25,8 +25,8 @@ class JoinedDataset(Dataset):
 
     It has what a :class:`HierarchicalDataset` has: ``labels``, ``extra_labels``, ``taxonomy``, ``metainfo``,
     ``image_paths``, ``splits``, ``seed``, ``set_epoch``, ``get_data_info``. Node ids are those of the joint tree, see
-    :func:`join_labels`, and not the ids of the parts. ``sample_idx`` counts through all images, and seeds the transforms
-    of an item, so an image that is there twice is augmented differently each time. The pipeline of an item, and what
+    :func:`join_labels`, and not the ids of the parts. ``sample_idx`` counts through all images, and seeds an item's
+    transforms, so an image that is there twice is augmented differently each time. The pipeline of an item, and what
     happens at an unreadable image, are as its part has them.
 
     Labels outside the tree are joined by the name of their column and their value; an image whose part lacks the column
@@ -102,7 +102,7 @@ class JoinedDataset(Dataset):
         return [part._pipeline for part in self.datasets]
 
     def get_data_info(self, index: int) -> dict[str, Any]:
-        """Returns an item before its transforms, as :meth:`HierarchicalDataset.get_data_info`, labelled by the joint tree.
+        """Returns an item before its transforms, as a :class:`HierarchicalDataset`, with labels of the joint tree.
 
         Raises:
             IndexError: If there is no such image.
@@ -190,8 +190,8 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
     Nodes of the same path of names are one node. Where all trees are equal, the ids stay as they are.
 
     Args:
-        parts: Trees, each with an (N, L) or (N, P, L) label matrix. The level names of a shorter tree must begin those of
-            the longest; a tree without levels fits all.
+        parts: Trees, each with an (N, L) or (N, P, L) label matrix. The level names of a shorter tree must begin those
+            of the longest; a tree without levels fits all.
 
     Returns:
         The joint tree, and the labels of all parts, one behind the other: (N, L), or (N, P, L) if a part has several
@@ -300,7 +300,7 @@ def _stack(labels: Sequence[Tensor]) -> Tensor:
 def _join_extra_labels(
     parts: Sequence[HierarchicalDataset],
 ) -> tuple[Tensor, tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Returns the labels outside the tree of all parts with ids that they share, the columns' names and their values."""
+    """Returns the labels outside the tree of all parts with ids that they share, the columns' names and values."""
     names = tuple(dict.fromkeys(name for part in parts for name in part.metainfo["extra_label_names"]))
     values = {
         name: tuple(sorted({v for part in parts for v in part.metainfo["extra_label_values"].get(name, ())}))

@@ -41,16 +41,16 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
        negatives. There are as few batches of one class as the numbers of images allow: none if the images outside the
        largest class are at least as many as the batches.
 
-    Promises 2 and 6 pull against each other, and 6 wins. A tuple that would fill a batch with its class is cut one short,
-    and the last slot goes to an image of another class, drawn like a partner: every other class is equally likely. Where
-    the images outside a dominant class would become fewer than the batches to come, a batch takes no more of them than
-    it must leave, down to a single one without partners. With 950 images of one class and 50 of another, in batches of 32,
-    tuples of the rare class are found until one image is left for each batch to come. A plan in which no batch would be
-    of one class anyway is not touched.
+    Promises 2 and 6 pull against each other, and 6 wins. A tuple that would fill a batch with its class is cut one
+    short, and the last slot goes to an image of another class, drawn like a partner: every other class is equally
+    likely. Where the images outside a dominant class would become fewer than the batches to come, a batch takes no more
+    of them than can be spared, down to a single one without partners. With 950 images of one class and 50 of another,
+    in batches of 32, there are tuples of the rare class until one image is left for each batch to come. With one path
+    for each image, a plan in which no batch would be of one class anyway is not touched.
 
     Corner cases: a batch of one image holds one class. Images without a label count as one more class, since they are
-    negatives of all. An image with several paths is of several classes: a batch holds one class alone if there is a class
-    that all of its images hang in; the last slot then goes to an image that hangs in none of the classes they share, if
+    negatives of all. An image with several paths is of several classes: a batch holds one class alone if there is a
+    class that all of its images hang in; the last slot then goes to an image that hangs in none of the classes they share, if
     one is unused. An image without a label is a tuple by itself. With ``drop_last=False``, the images that are left at
     the end are spread evenly over one last batch of each process.
 

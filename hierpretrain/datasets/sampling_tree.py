@@ -199,23 +199,22 @@ class SamplingTree:
                 left = np.arange(first_leaf, len(state), _FIELDS)
                 anchors = rng.permutation(np.repeat(left, num_left[left]))
 
-        def largest() -> tuple[int, int, int]:
-            """Returns the class with the most unused images, the next one, and how many images that has."""
+        def largest() -> tuple[int, int]:
+            """Returns the class with the most unused images, and how many images the next one has."""
             numbers = classes[siblings[: records[LEFT]] // _FIELDS]
             counts = class_sizes[numbers]
             first = int(counts.argmax())
             counts[first] = -1
-            second = int(counts.argmax())
-            return int(numbers[first]), int(numbers[second]), max(int(counts[second]), 0)
+            return int(numbers[first]), max(int(counts.max()), 0)
 
         sizes = list(sizes)
         next_anchor = pools_of_anchors(anchors).__next__
         left = len(self._images) if not several_paths else len(self._first_entry) - 1
-        # Batches to come that can hold two classes, also those that drop_last leaves out: plans begin alike without them.
+        # Batches to come that can hold two classes, also those that drop_last leaves out: plans begin alike with them.
         later = sum(size > 1 for size in sizes)
         if later:
             later += (left - sum(sizes)) // max(sizes)
-        leader, rival, second = largest()
+        leader, second = largest()
         for size in sizes:
             batch: list[int] = []
             shared: set[int] = set()  # the classes that all images of the batch hang in
@@ -228,9 +227,9 @@ class SamplingTree:
                 start, held, end = len(batch), class_of[pool // _FIELDS], size
                 if scarce:
                     if unused[leader] < second or left - second - later < size:
-                        leader, rival, second = largest()
-                    other, others = (rival, second) if held == leader else (leader, unused[leader])
-                    spare = left - others - later  # images that this batch may still take from outside `other`
+                        leader, second = largest()
+                    others = second if held == leader else unused[leader]  # the largest class but for this one
+                    spare = left - others - later  # images that this batch may still take from outside of that
                     if spare < 1 and held != leader and not (start == size - 1 and leader in shared):
                         continue  # images of the leader only, or it would be left over alone
                     end = min(end, start + max(spare, 1))
@@ -266,7 +265,7 @@ class SamplingTree:
             yield batch
 
     def _classes(self) -> NDArray[np.signedinteger]:
-        """Returns the class of each node: its number among the children of the root, which come first in ``children``."""
+        """Returns the class of each node, as its number among the children of the root, the first in ``children``."""
         parents = self._records[PARENT::_FIELDS] // _FIELDS
         top = np.arange(len(parents))
         while len(below := np.flatnonzero(parents[top])):

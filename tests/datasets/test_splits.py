@@ -1,6 +1,7 @@
 import json
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -459,7 +460,7 @@ def branches_of_several_paths():
     records = [(name, tuple(name.split("/")[:-1]), "all") for name in names]
     annotations = Annotations.from_records(records, ["top", "sub"], "drawings")
     first = names.index("a/x/0.jpg")
-    return replace(annotations, more_labels={first: (("c", "x"),)}) if annotations.more_labels == {} else annotations
+    return replace(annotations, more_labels={first: (("c", "x"),)})
 
 
 def test_branches_are_held_out_whole(tmp_path):
