@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from hierpretrain.datasets.joined import check_one_tree
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS
 from hierpretrain.taxonomy import Taxonomy
@@ -23,6 +24,7 @@ class TaxonomyHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Hands the tree and the labels over."""
         model, dataset = unwrapped(runner.model), runner.train_dataloader.dataset
+        check_one_tree(dataset)
         taxonomy, labels = getattr(dataset, "metainfo", {}).get("taxonomy"), getattr(dataset, "labels", None)
         if taxonomy is not None and hasattr(model, "set_taxonomy"):
             model.set_taxonomy(Taxonomy.from_dict(taxonomy))

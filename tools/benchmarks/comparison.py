@@ -137,6 +137,37 @@ METHODS: dict[str, Method] = {
             _try(RATE, 0.5, 2, 4),
         ],
     ),
+    "RINCE": Method(
+        "rince", [_HEAD_AND_SAMPLER, _try("model.loss.variant", "in"), _try("model.loss.instance_level", True), _RATES]
+    ),
+    "CSL": Method(
+        "csl",
+        [
+            _try(SAMPLER, None, LEVELWISE),
+            _try("model.loss.scale", 16.0),
+            [{"model.loss.margins": (0.2, 0.1)}],
+            _try("model.projection", HEAD),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "Proxies of all levels": Method(
+        "levelproxy",
+        [
+            _try(SAMPLER, None, LEVELWISE),
+            _try("model.loss.scale", 16.0, 8.0),
+            _try("model.projection", HEAD),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "HAFrame": Method(
+        "haframe",
+        [
+            _try("model.loss.level", 2, 3),
+            _try("model.loss.gamma", 2.0, 4.0),
+            _try("model.loss.alpha", 0.2),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
     OURS: Method(
         "joint",
         [_JOINT_HEAD_AND_SAMPLER, _try("model.loss.weight", 0.3, 3.0), _RATES],
