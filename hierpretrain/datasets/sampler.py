@@ -50,9 +50,9 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
 
     Corner cases: a batch of one image holds one class. Images without a label count as one more class, since they are
     negatives of all. An image with several paths is of several classes: a batch holds one class alone if there is a
-    class that all of its images hang in; the last slot then goes to an image that hangs in none of the classes they share, if
-    one is unused. An image without a label is a tuple by itself. With ``drop_last=False``, the images that are left at
-    the end are spread evenly over one last batch of each process.
+    class that all of its images hang in; the last slot then goes to an image that hangs in none of the classes they
+    share, if one is unused. An image without a label is a tuple by itself. With ``drop_last=False``, the images that
+    are left at the end are spread evenly over one last batch of each process.
 
     Args:
         sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an

@@ -1,6 +1,6 @@
 # openclipart96 with unseen classes and a catalogue apart. 5 of the 27 folders of the second level are unseen in
-# training; the images of every folder, seen or not, are for training, validation and test by 3 : 1 : 1. Seven folders of
-# the first level are neither seen nor unseen: nobody trains on them or chooses settings by them
+# training; the images of every folder, seen or not, are for training, validation and test by 3 : 1 : 1. Seven folders
+# of the first level are neither seen nor unseen: nobody trains on them or chooses settings by them
 # (openclipart96_catalogue.py). Images on folders of the first level, and in folders of two parts, are unused. Made by
 #   python tools/make_split.py configs/himulcone_openclipart.py --level level2 --unseen-share 0.2 --seed 5 \
 #       --shares 0.6 0.2 0.2 --hold-out recreation people food animals geography office special \
