@@ -1,8 +1,8 @@
-# Fine-tuning EfficientNet-Lite0 (ImageNet weights) on small pictures on a CPU: its stem and first four stages are frozen
-# and run once for each of eight kept views of an image, the other three stages are trained. No mirror images: arrows and
-# hands tell left from right.
+# Fine-tuning EfficientNet-Lite0 (ImageNet weights) on small pictures on a CPU. Its stem and first five stages are frozen
+# and run once, for eight kept views of each image; the last two stages are trained. No mirror images: arrows and hands
+# tell left from right.
 _base_ = ["models/efficientnet_lite0.py"]
-model = dict(backbone=dict(frozen_stages=4))
+model = dict(backbone=dict(frozen_stages=5))
 
 _view = [
     dict(type="torchvision/RandomResizedCrop", size=96, scale=(0.3, 1.0), interpolation="bicubic"),

@@ -107,7 +107,9 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Conf
     """
     config = Config.fromfile(ROOT / f"configs/{method.config}_{protocol.dataset}.py")
     tested = Config.fromfile(ROOT / f"configs/linear_{protocol.dataset}.py")
-    config.test_dataloader, config.test_evaluator = tested.test_dataloader, tested.test_evaluator
+    config.test_dataloader = tested.test_dataloader
+    config.test_dataloader.dataset.split = [f"unseen_{part}" for part in ("train", "val", "test")]
+    config.test_evaluator = [metric for metric in tested.test_evaluator if metric.get("prefix") == "unseen"]
     config.test_cfg = dict(type="TestLoop")
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
     epochs = protocol.epochs if run.stage == "final" else protocol.epochs // 2
@@ -150,6 +152,7 @@ def _start_from(config: Config, base: Config, root: Path) -> None:
     next(step for step in pipeline if step.type == "Views").num_views = views
     config.train_dataloader.dataset.pipeline = pipeline
     config.test_dataloader.dataset.pipeline = base.test_pipeline
+    config.train_dataloader.num_workers = config.test_dataloader.num_workers = 0  # kept features are read, not made
     config.optim_wrapper, config.param_scheduler = base.optim_wrapper, base.param_scheduler
     config.default_hooks.frozen_features = dict(base.default_hooks.frozen_features, folder=str(root / "features"))
 
