@@ -115,7 +115,7 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Conf
     epochs = protocol.epochs if run.stage == "final" else protocol.epochs // 2
     config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     if protocol.base:
-        _start_from(config, Config.fromfile(ROOT / f"configs/_base_/{protocol.base}.py"), root)
+        _start_from(config, Config.fromfile(ROOT / f"configs/{protocol.base}.py"), root)
     for key in ("in_channels", "num_classes"):  # they follow from the encoder and the tree
         config.model.loss.pop(key, None)
     images = 3 if "triplets_per_epoch" in (config.train_dataloader.get("batch_sampler") or {}) else 2
@@ -144,14 +144,14 @@ _HOOKS = (
 
 
 def _start_from(config: Config, base: Config, root: Path) -> None:
-    """Puts the encoder, the pipelines and the schedule of a base into a config."""
+    """Puts the encoder, the pipelines and the schedule of another config into a config."""
     config.model.backbone = base.model.backbone
     config.model.data_preprocessor = base.model.data_preprocessor
     views = next(step for step in config.train_dataloader.dataset.pipeline if step.type == "Views").num_views
-    pipeline = base.train_pipeline
+    pipeline = base.train_dataloader.dataset.pipeline
     next(step for step in pipeline if step.type == "Views").num_views = views
     config.train_dataloader.dataset.pipeline = pipeline
-    config.test_dataloader.dataset.pipeline = base.test_pipeline
+    config.test_dataloader.dataset.pipeline = base.test_dataloader.dataset.pipeline
     config.train_dataloader.num_workers = config.test_dataloader.num_workers = 0  # kept features are read, not made
     config.optim_wrapper, config.param_scheduler = base.optim_wrapper, base.param_scheduler
     config.default_hooks.frozen_features = dict(base.default_hooks.frozen_features, folder=str(root / "features"))
@@ -234,6 +234,8 @@ def run_one(folder: str) -> None:
     runner = build_runner(Config.fromfile(Path(folder) / "config.py"))
     if runner.cfg.get("train_cfg"):
         runner.train()
+    else:
+        runner._init_model_weights()
     runner.test()
 
 

@@ -195,7 +195,7 @@ class Protocol:
         above: The level whose nodes are the classes that are seen or not.
         methods: The rows.
         epochs: The epochs of a run; trials have half as many.
-        base: A config file with the encoder, the pipelines and the schedule; ``None``: those of the methods' configs.
+        base: The config whose encoder, pipelines and schedule the methods get; ``None``: those of their own configs.
     """
 
     dataset: str
@@ -221,7 +221,7 @@ class Protocol:
 
 PROTOCOLS = {
     "emoji_scratch": Protocol("emoji_seen", "emoji", "subcategory"),
-    "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_lite0"),
-    "openclipart_pretrained": Protocol("openclipart_seen", "level2", "level1", EIGHT, base="finetune_lite0"),
+    "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji"),
+    "openclipart_pretrained": Protocol("openclipart_seen", "level2", "level1", EIGHT, base="finetune_emoji"),
 }
 LESS_IS_BETTER = ("violations",)

@@ -1,0 +1,27 @@
+"""The recommended recipe on emoji64, the data set in the repository, on a CPU: a pretrained encoder, fine-tuned.
+
+EfficientNet-Lite0 with ImageNet weights from the package index. Its stem and first five stages are frozen and run once,
+for eight kept views of each image; the last two stages are trained with the joint loss, contrast over the tree and
+classification at each of its levels.
+
+Command   python tools/train.py configs/finetune_emoji.py      (after pip install -e '.[demo]')
+"""
+
+_base_ = [
+    "_base_/datasets/emoji64.py",
+    "_base_/pipelines/emoji96.py",
+    "_base_/models/efficientnet_lite0.py",
+    "_base_/schedules/finetune.py",
+    "_base_/default_runtime.py",
+]
+model = dict(
+    backbone=dict(frozen_stages=5),
+    projection=None,
+    loss=dict(type="HierarchicalJointLoss"),
+)
+train_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.train_pipeline96}}))
+val_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.test_pipeline96}}))
+test_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.test_pipeline96}}))
+default_hooks = dict(
+    frozen_features=dict(type="FrozenFeaturesHook", num_views=8, dtype="float16", evaluation=True),
+)
