@@ -4,7 +4,14 @@ from hierpretrain.models.baselines import HAPPIERLoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
-from hierpretrain.models.encoders import DataSettings, EfficientNetLite0
+from hierpretrain.models.encoders import (
+    DataSettings,
+    EfficientNetLite0,
+    OpenCLIPEncoder,
+    TimmEncoder,
+    TorchvisionEncoder,
+    TransformersEncoder,
+)
 from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
     HiConELoss,
@@ -32,11 +39,15 @@ __all__ = [
     "LevelTripletLoss",
     "MultiViewPreprocessor",
     "NTXentLoss",
+    "OpenCLIPEncoder",
     "ProjectionHead",
     "ReleasedHMLCLoss",
     "SoftLabelLoss",
     "StrictPretrained",
     "SupConLoss",
+    "TimmEncoder",
+    "TorchvisionEncoder",
+    "TransformersEncoder",
     "TripletLoss",
     "VGG16Convolutions",
     "VGG16FullyConnected",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -111,3 +112,19 @@ def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], source: str)
             "of this network, or the network of the file"
         )
     network.load_state_dict({name: weights[name] for name in wanted if name in weights}, strict=False)
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[None]:
+    """Turns what a library raises where it cannot get a file of a name into one error with the remedy.
+
+    Raises:
+        ValueError: Instead of the library's error.
+    """
+    try:
+        yield
+    except Exception as error:  # of the network, the hub, the cache folder or the name; each library has its own
+        raise ValueError(
+            f"{name} cannot be downloaded: {type(error).__name__}: {error}. Correct the name, or the connection, or "
+            "give a local file or folder; weights=False takes random weights"
+        ) from error

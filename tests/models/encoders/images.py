@@ -1,0 +1,17 @@
+"""Images for encoders, and their outputs compared with a call by hand."""
+
+import torch
+
+
+def random_images(size, number=2):
+    return torch.randn(number, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def assert_gives(encoder, expected, images, *, differ=True):
+    """Asserts that an encoder, in evaluation mode, gives the vectors of a function, and of two images different ones."""
+    vectors = encoder.eval()(images)
+    assert vectors.ndim == 2
+    largest = vectors.abs().max().item()  # deep networks of random weights give tiny vectors
+    torch.testing.assert_close(vectors, expected(images), atol=1e-5 * largest, rtol=1e-5)
+    assert not differ or not torch.equal(vectors[0], vectors[1])
