@@ -26,6 +26,7 @@ from torch.distributed import PrefixStore
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
+from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
@@ -44,15 +45,19 @@ def build_runner(config: Config) -> Runner:
     on to the end of the training. A key of ``default_hooks`` whose value is ``None`` leaves a hook out, and a hook of
     ``custom_hooks`` replaces HierPretrain's default hook of the same type.
 
+    ``"encoder"`` as a size or an interpolation in a pipeline becomes the encoder's own, and what contradicts the
+    encoder's data settings is a warning of the log: see :mod:`hierpretrain.apis.encoder_settings`.
+
     Args:
         config: The config, with its ``work_dir``. It is changed: types that are classes become import paths, and
             ``resume=True`` without ``load_from`` takes the newest checkpoint of the work directory, if there is one.
 
     Raises:
-        ValueError: If the launcher did not start this process, processes would start from different checkpoints, or a
-            type is a class that no import path leads to.
+        ValueError: If the launcher did not start this process, processes would start from different checkpoints, a
+            type is a class that no import path leads to, or the encoder does not read images of the pipeline's size.
     """
     name_types(config)
+    contradictions = apply_encoder_settings(config)
     looked_for = config.get("resume") and not config.get("load_from")
     if looked_for:
         config.load_from = newest_checkpoint(config.work_dir)
@@ -74,6 +79,8 @@ def build_runner(config: Config) -> Runner:
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+    if contradictions:
+        runner.logger.warning(told(contradictions))
     if replaced:
         runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
     _check_same_start(config.get("load_from"))

@@ -86,7 +86,8 @@ def freeze_stages(encoder: nn.Module, number: int) -> None:
         ['layer4.0.conv1.weight', 'layer4.0.bn1.weight']
     """
     depths = layer_depths(encoder)
-    if not -1 <= number <= (most := max(depths.values(), default=0)):
+    most = max(depths.values(), default=0)
+    if not -1 <= number <= most:
         raise ValueError(
             f"frozen_stages must be -1 (nothing) to {most} (all) for this {type(encoder).__name__}, whose stages are "
             f"{', '.join(name for name, _ in stages(encoder)) or 'none'}; it is {number}"

@@ -9,7 +9,7 @@ def random_images(size, number=2):
 
 @torch.no_grad()
 def assert_gives(encoder, expected, images, *, differ=True):
-    """Asserts that an encoder, in evaluation mode, gives the vectors of a function, and of two images different ones."""
+    """Asserts that an encoder, in evaluation mode, gives the vectors of a function, different ones of two images."""
     vectors = encoder.eval()(images)
     assert vectors.ndim == 2
     largest = vectors.abs().max().item()  # deep networks of random weights give tiny vectors
