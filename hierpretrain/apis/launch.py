@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
+from hierpretrain.models.checkpoints import Differences, differences
 from hierpretrain.models.gather import unwrapped
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -164,6 +165,14 @@ class _Runner(Runner):
         shorten_terminal(logger)
         return logger
 
+    def load_or_resume(self) -> None:
+        """Loads the checkpoint that the training or the test starts from, if it fits."""
+        if not self._has_loaded and self._load_from:
+            start = dict(load_from=self._load_from, resume=self._resume)
+            if told_partly := check_start({**start, "load_from_partly": self.cfg.get("load_from_partly")}, self.model):
+                self.logger.warning(told_partly)
+        super().load_or_resume()
+
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
         """Builds schedulers, of which one without ``end`` goes on to the end of the training.
 
@@ -213,8 +222,52 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
         whole: Whether the model is all that was trained; otherwise the file may have the weights of other parts.
 
     Raises:
-        ValueError: If the file is missing, damaged or of another model.
+        ValueError: If the file is missing, damaged or of another model; the message lists what does not fit.
     """
+    if wrong := _compare(model, checkpoint, whole=whole)[0]:
+        raise ValueError(
+            f"{checkpoint} is no checkpoint of the config's model: {wrong}. Give the config that it was trained with, "
+            "and the same --cfg-options"
+        )
+
+
+def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
+    """Checks that the checkpoint which a training starts from fits its model.
+
+    With ``resume`` it must fit whole. With ``load_from`` alone it must too, unless ``load_from_partly=True``: then at
+    least one weight must.
+
+    Args:
+        config: The config with ``load_from``, ``resume`` and ``load_from_partly``.
+        model: The model, wrapped for several processes or not.
+
+    Returns:
+        What is loaded and what is not, with ``load_from_partly``; else ``None``.
+
+    Raises:
+        ValueError: If the file is missing, damaged or does not fit; the message lists what does not.
+    """
+    file = config.get("load_from")
+    if not file:
+        return None
+    if config.get("resume"):
+        check_checkpoint(model, file)
+        return None
+    wrong, fitting = _compare(model, file)
+    if not wrong:
+        return None
+    if not config.get("load_from_partly"):
+        raise ValueError(
+            f"load_from={file} does not fit the config's model: {wrong}. Give the config that it was trained with, "
+            f"or load_from_partly=True, which starts from the {fitting} weights that fit and from scratch otherwise"
+        )
+    if not fitting:
+        raise ValueError(f"nothing of load_from={file} fits the config's model: {wrong}")
+    return f"load_from_partly: {fitting} weights are from {file}, and others are not: {wrong}"
+
+
+def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[Differences, int]:
+    """Returns where a checkpoint and a model differ, and how many weights fit."""
     if "://" not in checkpoint and not os.path.isfile(checkpoint):
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
@@ -229,13 +282,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
     if not whole:
         parts = {name.split(".")[0] for name in wanted}
         found = {name: shape for name, shape in found.items() if name.split(".")[0] in parts}
-    if wrong := [name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)]:
-        name = wrong[0]
-        raise ValueError(
-            f"{checkpoint} is no checkpoint of the config's model: {len(wrong)} weights differ, the first of them "
-            f"{name}, which is {found.get(name, 'missing')} in the file and {wanted.get(name, 'missing')} in the "
-            "model. Give the config that it was trained with, and the same --cfg-options"
-        )
+    return differences(wanted, found), sum(found.get(name) == shape for name, shape in wanted.items())
 
 
 def _start_processes_on_cpu(config: Config) -> None:
