@@ -75,8 +75,8 @@ def differences(wanted: Mapping[str, Sequence[int]], found: Mapping[str, Sequenc
     """Compares the shapes of the weights that a network wants with those that were found in a file.
 
     Example:
-        >>> print(differences({"a": (2,), "b": (3,)}, {"b": (4,)}))
-        1 weights are missing in the file: a; 1 weights are of another shape: b is (4,) in the file and (3,) in the model
+        >>> print(differences({"a": (2,), "b": (3,)}, {"a": (2,), "c": (4,)}))
+        1 weights are missing in the file: b; 1 weights are in the file alone: c
     """
     wanted, found = ({name: tuple(shape) for name, shape in shapes.items()} for shapes in (wanted, found))
     return Differences(

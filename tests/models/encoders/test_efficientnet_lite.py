@@ -1,6 +1,8 @@
 import pytest
 import torch
+from mmengine.config import Config
 
+from hierpretrain.apis import EmbeddingInferencer, export_program
 from hierpretrain.models import EfficientNetLite0, HierarchicalContrastive
 from hierpretrain.models.encoders.efficientnet_lite import timm_names
 from tests.models.encoders.images import assert_gives, random_images
@@ -89,3 +91,21 @@ def test_init_cfg_is_no_way_to_weights():
         ValueError, match="EfficientNetLite0 takes its weights by weights='path/to/file', not by init_cfg"
     ):
         EfficientNetLite0(init_cfg=dict(type="Pretrained", checkpoint="x.pth"))
+
+
+@pytest.mark.slow
+def test_it_is_exported_with_its_normalisation(tmp_path):
+    resize = dict(type="torchvision/Resize", size=(64, 64), interpolation="encoder")
+    pipeline = [dict(type="LoadRGB"), resize]
+    config = dict(
+        model=dict(type="HierarchicalContrastive", backbone=dict(type="EfficientNetLite0")),
+        test_dataloader=dict(dataset=dict(pipeline=pipeline)),
+    )
+    inferencer = EmbeddingInferencer(Config(config), "", device="cpu", progress=False)
+    about = export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
+    assert about["normalisation"]["mean"] == [127.0] * 3
+    assert about["preprocessing"][1]["interpolation"] == "bicubic"
+    pictures = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    found = torch.export.load(tmp_path / "encoder.pt2").module()(pictures)
+    images = [picture.permute(1, 2, 0).byte().numpy() for picture in pictures]
+    torch.testing.assert_close(found, torch.from_numpy(inferencer(images)), atol=1e-5, rtol=0)
