@@ -29,8 +29,9 @@ class HierarchicalContrastive(BaseModel):
     """Trains an encoder with a loss on labelled views, and embeds images with it.
 
     Args:
-        backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector. Its own
-            ``frozen_stages`` freeze it in part or whole; frozen parts run without gradient and keep their statistics.
+        backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector, or of an encoder of
+            another library: :mod:`hierpretrain.models.encoders`. Its own ``frozen_stages`` freeze it in part or whole;
+            frozen parts run without gradient and keep their statistics.
         projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
             the loss. Its ``in_channels``, and the loss's, may be left out: the encoder is run once on an empty image.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,

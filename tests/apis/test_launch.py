@@ -75,9 +75,9 @@ def test_a_training_starts_from_a_file_that_fits_or_is_told_to_take_what_fits(ch
     assert check_start(dict(load_from=file), make(HEAD, LOSS)) is None
     assert check_start(dict(load_from=file), make()) is None  # parts that the model leaves out
     assert check_start({}, model) is None
-    told = r"load_from=\S+ does not fit the config's model: 2 weights are of another shape: loss_module.classif"
+    told = r"load_from=\S+ does not fit the config's model: 2 weights are of another shape: loss_module.cla"
     with pytest.raises(
-        ValueError, match=rf"{told} .* load_from_partly=True, which starts from the 124 weights that fit"
+        ValueError, match=rf"{told}.* load_from_partly=True, which starts from the 124 weights that fit"
     ):
         check_start(dict(load_from=file), model)
     told = check_start(dict(load_from=file, load_from_partly=True), model)

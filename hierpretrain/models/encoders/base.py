@@ -69,7 +69,7 @@ class Encoder(BaseModule):
     def train(self, mode: bool = True) -> Encoder:
         """Sets the mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        keep_frozen_parts_in_evaluation(self)
+        keep_frozen_parts_in_evaluation(self.network)
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:

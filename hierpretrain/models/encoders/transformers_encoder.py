@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from hierpretrain.checks import check_one_of
+from hierpretrain.models.checkpoints import Differences
 from hierpretrain.models.encoders.base import Encoder, downloading, load_exactly, needed
 from hierpretrain.models.encoders.settings import DataSettings, in_bytes
 from hierpretrain.models.encoders.weight_files import read_weights
@@ -84,7 +85,13 @@ class TransformersEncoder(Encoder):
         if "add_pooling_layer" in inspect.signature(model.__init__).parameters:
             # one that nothing reads would never get a gradient
             self._arguments["add_pooling_layer"] = self.pooling == "pooler"
-        super().__init__(model(config, **self._arguments), told, frozen_stages, init_cfg)
+        network = model(config, **self._arguments)
+        for part, parameter in network.named_parameters():
+            if part.endswith(
+                "mask_token"
+            ):  # of pre-training alone; DistributedDataParallel would wait for its gradient
+                parameter.requires_grad_(False)
+        super().__init__(network, told, frozen_stages, init_cfg)
         self.name, self.weights = name, weights
         self._resizes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
 
@@ -107,24 +114,35 @@ class TransformersEncoder(Encoder):
         """Loads the weights of the name or folder, or of a file."""
         if self.weights is False:
             return None
-        if self.weights is not True:
-            weights = read_weights(self.weights)
-            prefixes = {f"{self.network.base_model_prefix}.", "vision_model.", ""}
-            wanted = self.network.state_dict()
-            found = [{k: weights[p + k] for k in wanted if p + k in weights} for p in sorted(prefixes)]
-            load_exactly(self.network, max(found, key=len) or weights, str(self.weights))
-            return str(self.weights)
-        with downloading(self.name):
-            network, report = type(self.network).from_pretrained(
-                self.name, config=self.network.config, output_loading_info=True, **self._arguments
-            )
+        if self.weights is True:
+            with downloading(self.name):
+                network, report = self._pretrained(self.name)
+            source = self.name
+        else:
+            source = str(self.weights)
+            try:  # transformers renames the weights of older files
+                network, report = self._pretrained(None, state_dict=read_weights(source))
+            except RuntimeError as error:  # of another shape
+                raise ValueError(f"{source} does not fit this {type(self.network).__name__}: {error}") from error
         if missing := sorted(report["missing_keys"]):
             raise ValueError(
-                f"{self.name} lacks {len(missing)} weights of a {type(network).__name__}: {', '.join(missing[:10])}; "
-                "give another pooling if they are of its pooler, or a file of weights"
+                f"{source} does not fit this {type(network).__name__}: {Differences(tuple(missing))}. Give the weights "
+                "of this network, or another pooling if those of its pooler alone are missing"
             )
-        load_exactly(self.network, network.state_dict(), self.name)
-        return f"transformers, {self.name}"
+        load_exactly(self.network, network.state_dict(), source)
+        return f"transformers, {source}"
+
+    def _pretrained(self, name: str | None, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
+        """Returns a network with pretrained weights, and which are missing, without a log of what it left out."""
+        log = needed("transformers", "TransformersEncoder").logging
+        verbosity = log.get_verbosity()
+        log.set_verbosity_error()
+        try:
+            return type(self.network).from_pretrained(
+                name, config=self.network.config, output_loading_info=True, **self._arguments, **options
+            )
+        finally:
+            log.set_verbosity(verbosity)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Returns the (N, D) vectors of (N, C, H, W) images."""

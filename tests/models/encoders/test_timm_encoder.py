@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hierpretrain.models import HierarchicalContrastive, TimmEncoder
-from tests.models.encoders.images import assert_gives, random_images
+from tests.models.encoders.images import assert_gives, assert_trains, random_images
 
 timm = pytest.importorskip("timm")
 
@@ -46,6 +46,7 @@ def test_the_vector_is_what_the_head_of_the_family_reads(name):
     options, size, by_hand = SMALL[name]
     encoder = TimmEncoder(name, weights=False, **options)
     assert_gives(encoder, lambda images: by_hand(encoder.network, images), random_images(size))
+    assert_trains(encoder, random_images(size))
     model = HierarchicalContrastive(
         dict(type="TimmEncoder", model_name=name, weights=False, **options), dict(type="ProjectionHead")
     )

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from hierpretrain.models import TorchvisionEncoder
-from tests.models.encoders.images import assert_gives, random_images
+from tests.models.encoders.images import assert_gives, assert_trains, random_images
 
 WIDTHS = {  # of one small network of each family
     "alexnet": 4096,
@@ -57,6 +57,7 @@ def test_the_last_layer_on_the_vector_gives_the_classes(name):
 
     assert_gives(encoder, by_hand, images)
     assert encoder(images).shape == (2, WIDTHS[name])
+    assert_trains(encoder, images)
 
 
 def test_every_classifier_of_torchvision_has_a_family_here():

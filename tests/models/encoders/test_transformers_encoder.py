@@ -5,7 +5,7 @@ import torch
 
 from hierpretrain.models import HierarchicalContrastive, TransformersEncoder
 from hierpretrain.models.encoders.transformers_encoder import POOLING
-from tests.models.encoders.images import assert_gives, random_images
+from tests.models.encoders.images import assert_gives, assert_stays_frozen, assert_trains, random_images
 
 transformers = pytest.importorskip("transformers")
 
@@ -100,6 +100,7 @@ def test_the_vector_is_what_the_classifier_of_the_family_reads(family, tmp_path)
 
     # in the random weights of an EfficientNet an image drowns
     assert_gives(encoder, by_hand, random_images(size_of(family)), differ=family != "efficientnet")
+    assert_trains(encoder, random_images(size_of(family)))
 
 
 @pytest.mark.parametrize("family", sorted(WITHOUT))
@@ -107,7 +108,9 @@ def test_the_vector_is_the_pooled_output_where_there_is_no_classifier(family, tm
     model = write(tmp_path, family)
     tower = getattr(model, "vision_model", model)
     images = random_images(size_of(family) if family.startswith("dino") else 32)
-    assert_gives(made(tmp_path), lambda images: tower(images).pooler_output, images)
+    encoder = made(tmp_path)
+    assert_gives(encoder, lambda images: tower(images).pooler_output, images)
+    assert_trains(encoder, images)
 
 
 def test_every_family_is_tried():
@@ -127,6 +130,11 @@ def test_frozen_parts_width_and_other_sizes(tmp_path):
     layer = {name for name in trained if "layers.1." in name}
     assert len(layer) == 16
     assert trained - layer == {"network.layernorm.weight", "network.layernorm.bias"}
+
+
+def test_an_encoder_that_is_frozen_whole(tmp_path):
+    write(tmp_path, "dinov2")
+    assert_stays_frozen(TransformersEncoder(str(tmp_path), frozen_stages=3))
 
 
 def test_pooling_of_an_unknown_family_must_be_said(tmp_path, monkeypatch):
@@ -162,13 +170,18 @@ def test_settings_are_the_image_processor_s(tmp_path):
 def test_weights_of_a_file_and_missing_ones(tmp_path):
     model = write(tmp_path, "dinov2", transformers.AutoModelForImageClassification)
     torch.save(model.state_dict(), tmp_path / "mine.pth")
-    by_file = made(tmp_path, weights=str(tmp_path / "mine.pth"))
-    assert_gives(by_file, lambda images: model.dinov2(images).last_hidden_state[:, 0], random_images(32))
+    for file in ("mine.pth", "model.safetensors"):  # the names of this version, and those of the hub's files
+        by_file = made(tmp_path, weights=str(tmp_path / file))
+        assert_gives(by_file, lambda images: model.dinov2(images).last_hidden_state[:, 0], random_images(32))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="cannot be downloaded: OSError"):
         made(tmp_path)
-    torch.save({"embeddings.cls_token": model.state_dict()["dinov2.embeddings.cls_token"]}, tmp_path / "mine.pth")
-    with pytest.raises(ValueError, match=r"does not fit this network: \d+ of \d+ weights are missing"):
+    token = model.state_dict()["dinov2.embeddings.cls_token"]
+    torch.save({"embeddings.cls_token": token}, tmp_path / "mine.pth")
+    with pytest.raises(ValueError, match=r"does not fit this Dinov2Model: \d+ weights are missing in the file: .*more"):
+        made(tmp_path, weights=str(tmp_path / "mine.pth"))
+    torch.save({"embeddings.cls_token": token[..., :3]}, tmp_path / "mine.pth")
+    with pytest.raises(ValueError, match=r"mine\.pth does not fit this Dinov2Model"):
         made(tmp_path, weights=str(tmp_path / "mine.pth"))
     with pytest.raises(ValueError, match="has no 'drop_pth_rate'"):
         TransformersEncoder(str(tmp_path), drop_pth_rate=0.1)
