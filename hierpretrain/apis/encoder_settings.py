@@ -39,7 +39,10 @@ def encoder_settings(config: Config) -> DataSettings | None:
     kind = backbone["type"] if isinstance(backbone["type"], type) else registry.MODELS.get(backbone["type"])
     if not hasattr(kind, "data_settings"):
         return None
-    return kind.data_settings(**{key: value for key, value in backbone.items() if key not in ("type", "_scope_")})
+    try:
+        return kind.data_settings(**{key: value for key, value in backbone.items() if key not in ("type", "_scope_")})
+    except TypeError as error:
+        raise ValueError(f"the config has an option of {kind.__name__} that does not fit: {error}") from error
 
 
 def apply_encoder_settings(config: Config) -> list[str]:

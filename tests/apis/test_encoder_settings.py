@@ -81,6 +81,11 @@ def test_a_backbone_without_settings_cannot_be_asked():
         apply_encoder_settings(config(RESNET))
 
 
+def test_a_missing_option_of_the_encoder_is_an_error():
+    with pytest.raises(ValueError, match=r"an option of TimmEncoder that does not fit: .* missing 1 .* 'model_name'"):
+        apply_encoder_settings(config(dict(type="TimmEncoder")))
+
+
 def test_contradictions_are_listed_once():
     small = [dict(type="LoadRGB"), dict(type="torchvision/Resize", size=(96, 96))]
     assert apply_encoder_settings(config(LITE, small, mean=(1.0, 2.0, 3.0), std=(128.0,) * 3)) == [
