@@ -4,9 +4,5 @@ All else, and the command, as in himulcone_imagenet.py.
 """
 
 _base_ = "himulcone_imagenet.py"
-model = dict(
-    projection=None,
-    normalize=False,
-    loss=dict(_delete_=True, type="GuidedLoss", num_classes=1000),
-)
+model = dict(projection=None, loss=dict(_delete_=True, type="GuidedLoss"))
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

@@ -4,9 +4,5 @@ All else, and the command, as in himulcone_inaturalist.py.
 """
 
 _base_ = "himulcone_inaturalist.py"
-model = dict(
-    projection=None,
-    normalize=False,
-    loss=dict(_delete_=True, type="GuidedLoss", num_classes=5089, max_classes=1000),
-)
+model = dict(projection=None, loss=dict(_delete_=True, type="GuidedLoss", max_classes=1000))
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

@@ -4,9 +4,5 @@ All else, and the command, as in himulcone_modelnet40.py.
 """
 
 _base_ = "himulcone_modelnet40.py"
-model = dict(
-    projection=None,
-    normalize=False,
-    loss=dict(_delete_=True, type="GuidedLoss", num_classes=40, level=1),
-)
+model = dict(projection=None, loss=dict(_delete_=True, type="GuidedLoss", level="category"))
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

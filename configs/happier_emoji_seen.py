@@ -4,4 +4,4 @@ All else, and the command, as in himulcone_emoji_seen.py.
 """
 
 _base_ = "himulcone_emoji_seen.py"
-model = dict(projection=None, loss=dict(_delete_=True, type="HAPPIERLoss", num_classes=1906))
+model = dict(projection=None, loss=dict(_delete_=True, type="HAPPIERLoss"))

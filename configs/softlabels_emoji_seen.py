@@ -4,9 +4,5 @@ All else, and the command, as in himulcone_emoji_seen.py.
 """
 
 _base_ = "himulcone_emoji_seen.py"
-model = dict(
-    projection=None,
-    normalize=False,
-    loss=dict(_delete_=True, type="SoftLabelLoss", num_classes=1906),
-)
+model = dict(projection=None, loss=dict(_delete_=True, type="SoftLabelLoss"))
 train_dataloader = dict(batch_sampler=None)  # shuffled batches: a classifier unlearns classes that come in groups

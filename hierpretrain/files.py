@@ -6,9 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 SHIPPED = Path(__file__).with_name(".mim")
 """What comes with the package beside its code, where OpenMMLab looks for it: ``configs``, ``tools``,
@@ -62,6 +67,34 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits while another process of this machine is in such a block for the same file.
+
+    It spares work and does not guard the file: where the folder knows no locks, nobody waits. A killed process frees
+    its lock.
+
+    Args:
+        path: The file to write; missing folders are made. The lock is a file beside it whose name begins with a dot.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder, in_turn(f"{folder}/file.txt"):
+        ...     os.listdir(folder)
+        ['.file.txt.lock']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with open(lock, "a") as file:
+        with suppress(OSError):  # of a file system without locks
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain._names import did_you_mean
 from hierpretrain.files import write_whole
 
 PAD = -1
@@ -124,8 +125,10 @@ class Taxonomy:
                 return self.level_names.index(level) + 1
         elif 1 <= abs(level) <= self.num_levels:
             return level if level > 0 else self.num_levels + 1 + level
+        guess = did_you_mean(level, self.level_names) if isinstance(level, str) else ""
         raise ValueError(
-            f"no level {level!r}: levels are 1 (coarsest) to {self.num_levels}, or by name one of {self.level_names!r}"
+            f"no level {level!r}{f' ({guess})' if guess else ''}: levels are 1 (coarsest) to {self.num_levels}, or by "
+            f"name one of {self.level_names!r}"
         )
 
     def num_nodes(self, level: int | str) -> int:

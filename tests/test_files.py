@@ -1,12 +1,13 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from hierpretrain.files import check_writable, whole_folder, write_whole
+from hierpretrain.files import check_writable, in_turn, whole_folder, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -145,3 +146,32 @@ def test_a_path_is_checked_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match=f"cannot be written: {tmp_path} is not yours to write to"):
         check_writable(tmp_path / "a/b/c")
+
+
+def test_who_wants_the_same_file_waits_and_a_killed_one_frees_it(tmp_path):
+    path, order = tmp_path / "a", []
+
+    def write(name):
+        with in_turn(path):
+            order.append(f"{name} begins")
+            time.sleep(0.3)
+            order.append(f"{name} ends")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, second = order[0][0], order[2][0]
+    assert order == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+    assert os.listdir(tmp_path) == []
+    process = multiprocessing.get_context("fork").Process(target=_die_in_turn, args=(path,))
+    process.start()
+    process.join(60)
+    write("c")
+    assert order[-1] == "c ends"
+
+
+def _die_in_turn(path):
+    with in_turn(path):
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -16,7 +16,10 @@ from hierpretrain._inheritance import list_configs, shipped_config
 from hierpretrain.apis import build_runner, load_config
 from hierpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from tests.datasets.trees import write_image
-from tests.test_configs import _own_globals  # noqa: F401  every run has its own of what MMEngine keeps for a process
+from tests.test_configs import (
+    _own_globals,  # noqa: F401  every run has its own of what MMEngine keeps for a process
+    count_classes,
+)
 
 ROOT = Path(__file__).parent.parent
 TRAINED = [name for name in list_configs() if not name.startswith("linear_")]
@@ -91,6 +94,7 @@ def test_what_is_inherited_is_the_config_itself(name, tmp_path):
 def test_what_is_inherited_builds_in_the_scope_of_mmengine(name, tmp_path):
     config = load_config(child(tmp_path, f"hierpretrain::{name}.py"))
     make_small(config.model)
+    count_classes(config.model.loss)
     with torch.device("meta" if "neck" in config.model else "cpu"):
         model = MODELS.build(config.model)
     assert type(model.loss_module).__name__ == config.model.loss.type

@@ -107,3 +107,10 @@ def test_options_that_exclude_each_other(make_split, arguments, capsys):
 def test_the_list_of_ho_et_al():
     names = (ROOT / "configs/_base_/splits/modelnet40_ho.txt").read_text().split()
     assert names == "bathtub bed chair desk dresser monitor night_stand sofa table toilet".split()
+
+
+def test_branches_that_are_held_out(make_split):
+    split = make_split("--level", "race", "--unseen", "a/x", "--hold-out", "c", "--hold-out-tag", "catalogue")
+    assert split.held_out == (("c",),)
+    held_out = {image for image, tag in split.tags.items() if tag.startswith("catalogue_")}
+    assert held_out == {f"{i:02}.jpg" for i in range(2, 30, 3)}

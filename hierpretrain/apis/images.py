@@ -21,6 +21,7 @@ from hierpretrain.apis.config import nearest_names
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
+from hierpretrain.datasets.joined import JoinedDataset, join_labels
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.taxonomy import Taxonomy
 
@@ -133,7 +134,7 @@ def read_picture(source: Picture, min_side: int | None = None, *, name: str = "o
 
 def _part(one: Any, number: int) -> ImageSet:
     """Reads one entry of what was given; ``number`` images came before it."""
-    if isinstance(one, HierarchicalDataset):
+    if isinstance(one, HierarchicalDataset | JoinedDataset):
         paths = one.image_paths
         meta = one.metainfo
         return ImageSet(
@@ -205,22 +206,7 @@ def _image_set(sources: Sequence[Picture], paths: list[str], tree: Taxonomy, lab
 
 def _joined(parts: Sequence[ImageSet]) -> ImageSet:
     """Puts parts together under one tree; extra labels, whose ids differ from set to set, are left out."""
-    named = [part.taxonomy.level_names for part in parts if part.taxonomy.num_levels]
-    longest = max(named, key=len, default=())
-    if any(longest[: len(names)] != names for names in named):
-        raise ValueError(
-            f"parts of a list must have the same levels to be one set; these have {sorted(set(named))}: give them one "
-            "at a time, or name the levels alike"
-        )
+    tree, labels = join_labels([(part.taxonomy, part.labels) for part in parts])
     sources = [source for part in parts for source in part.sources]
     paths = [path for part in parts for path in part.paths]
-    label_paths = [item for part in parts for item in _label_paths(part)]
-    tree = Taxonomy([path for item in label_paths for path in item], longest)
-    return _image_set(sources, paths, tree, tree.encode(label_paths))
-
-
-def _label_paths(part: ImageSet) -> Iterator[list[tuple[str, ...]]]:
-    """Yields the paths of names of each image of a part, an empty one for an image without a label."""
-    levels = part.taxonomy.num_levels
-    for item in part.labels.reshape(len(part.paths), -1 if levels else 1, levels).tolist():
-        yield [path for row in item if (path := part.taxonomy.decode(row))] or [()]
+    return _image_set(sources, paths, tree, labels)

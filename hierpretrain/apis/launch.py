@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +34,8 @@ from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
 from hierpretrain.models.checkpoints import Differences, differences
 from hierpretrain.models.gather import unwrapped
+from hierpretrain.models.num_classes import with_num_classes
+from hierpretrain.taxonomy import Taxonomy
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
@@ -157,7 +160,7 @@ def _hook_name(hook: Any) -> str:
 
 
 class _Runner(Runner):
-    """MMEngine's runner with short lines on the terminal, schedules that end with the training, and frozen models."""
+    """MMEngine's runner, with numbers of classes from the data, short lines, schedules that end, and frozen models."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Builds the logger, with short lines on the terminal and all lines in its file."""
@@ -172,6 +175,38 @@ class _Runner(Runner):
             if told_partly := check_start({**start, "load_from_partly": self.cfg.get("load_from_partly")}, self.model):
                 self.logger.warning(told_partly)
         super().load_or_resume()
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Builds the model; a loss over classes, whose config does not say how many, learns it from the training data.
+
+        The number goes into the config that the run writes and its checkpoints carry.
+        """
+        if isinstance(model, dict) and model.get("loss"):
+            model["loss"] = ConfigDict(with_num_classes(model["loss"], self._training_tree))
+            self.cfg.model.loss = deepcopy(model["loss"])
+        return super().build_model(model)
+
+    def _training_tree(self, asked_by: str) -> Taxonomy:
+        """Returns the tree of the training data set, which is built for it and kept for the training."""
+        if not self._train_dataloader:
+            raise ValueError(
+                f"{asked_by} takes num_classes from the training data, and the config has no train_dataloader; set "
+                "model.loss.num_classes, or, to evaluate an encoder alone, model.loss=None"
+            )
+        dataset = registry.DATASETS.build(deepcopy(self._train_dataloader["dataset"]))
+        if hasattr(dataset, "full_init"):
+            dataset.full_init()
+        if "taxonomy" not in getattr(dataset, "metainfo", {}):
+            raise ValueError(
+                f"{asked_by} takes num_classes from the tree of the training data, and {type(dataset).__name__} has "
+                "none; set model.loss.num_classes"
+            )
+
+        def built() -> Any:  # MMEngine copies a config with all that is in it, and would copy the data set
+            return dataset
+
+        self._train_dataloader = {**self._train_dataloader, "dataset": dict(type=built)}
+        return Taxonomy.from_dict(dataset.metainfo["taxonomy"])
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
         """Builds schedulers, of which one without ``end`` goes on to the end of the training.

@@ -16,6 +16,7 @@ from hierpretrain.apis.config import find_config, load_config
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.files import SHIPPED
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.models.num_classes import loss_that_counts
 
 _TASK = "Image Retrieval"  # mmpretrain's name for what ImageRetrievalInferencer does
 
@@ -101,7 +102,8 @@ def mmpretrain_config(name: str | os.PathLike[str] | Config) -> Config:
 
     They build models and transforms in the scope of mmpretrain, and open images themselves, as arrays in BGR order. So
     types get our scope, and a transform from arrays to pictures replaces
-    :class:`~hierpretrain.datasets.LoadRGB`, which alone lays the transparent parts of an image on white.
+    :class:`~hierpretrain.datasets.LoadRGB`, which alone lays the transparent parts of an image on white. A loss over
+    classes that does not say how many, which only a training learns from its data, is left out; an encoder needs none.
 
     Args:
         name: A config, its file, or its name in the model zoo.
@@ -116,6 +118,8 @@ def mmpretrain_config(name: str | os.PathLike[str] | Config) -> Config:
     """
     config = named_copy(name) if isinstance(name, Config) else load_config(name)
     config.model["_scope_"] = PACKAGE
+    if loss_that_counts(config.model.get("loss")):
+        config.model.loss = None
     if config.get("test_dataloader"):
         dataset = config.test_dataloader.dataset
         if "." not in dataset.type:

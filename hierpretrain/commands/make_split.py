@@ -45,6 +45,10 @@ def main() -> None:
     shares.add_argument("--keep-splits", action="store_true", help="keep the data set's own splits in both parts")
     parser.add_argument("--val-share", type=float, help="with --keep-splits: the fraction of train that becomes val")
     parser.add_argument("--unit", help="a level whose nodes are never divided")
+    parser.add_argument(
+        "--hold-out", nargs="+", default=(), metavar="BRANCH", help="branches that are neither seen nor unseen"
+    )
+    parser.add_argument("--hold-out-tag", default="held_out", help="what their tags begin with (default: held_out)")
     parser.add_argument("--data-root", help="where the data set is; overrides the config's")
     parser.add_argument("--out", required=True, help="the split file to write")
     args = parser.parse_args()
@@ -64,6 +68,8 @@ def _make_split(args: argparse.Namespace) -> None:
         shares=None if args.keep_splits else args.shares,
         val_share=args.val_share,
         unit=None if args.unit is None else read_level(args.unit),
+        held_out=args.hold_out,
+        held_out_tag=args.hold_out_tag,
     )
     print(table(annotations, split))
     split.save(args.out)

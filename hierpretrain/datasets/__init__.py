@@ -15,6 +15,7 @@ from hierpretrain.datasets.hierarchy import ClassHierarchy, LeafPaths
 from hierpretrain.datasets.imagenet import ImageNet
 from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
 from hierpretrain.datasets.inshop import InShop, read_inshop
+from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
 from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl
 from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
 from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
@@ -36,6 +37,7 @@ __all__ = [
     "Annotations",
     "Cars196",
     "ClassHierarchy",
+    "ConcatDataset",
     "CropBottom",
     "DyML",
     "Emoji64",
@@ -55,6 +57,7 @@ __all__ = [
     "NABirds",
     "OpenClipart96",
     "PILColorJitter",
+    "RepeatDataset",
     "Split",
     "StanfordOnlineProducts",
     "UnreadableImage",

@@ -177,13 +177,25 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Any:
-        index = self._from_start(index)
+        return self.load(self._from_start(index), self.get_data_info)
+
+    def load(self, index: int, get_data_info: Callable[[int], dict[str, Any]], start: int = 0) -> Any:
+        """Returns an item after its transforms.
+
+        Args:
+            index: The index of the image, from 0.
+            get_data_info: Returns the item of an index before its transforms.
+            start: Where this data set starts in a joined one; ``start + index`` seeds the transforms.
+
+        Raises:
+            UnreadableImage: If the image, or with ``on_error='skip'`` every image, cannot be read.
+        """
         epoch = int(self._epoch.tensor)
         for candidate in (*range(index, len(self)), *range(index)) if self.on_error == "skip" else (index,):
-            info = self.get_data_info(candidate)
+            info = get_data_info(candidate)
             path = info["img_path"]
             try:
-                with seeded(self.seed, epoch, index):
+                with seeded(self.seed, epoch, start + index):
                     item = self._pipeline(info)
                 if item is None:
                     raise UnreadableImage(f"the pipeline returned None for the image {path}")

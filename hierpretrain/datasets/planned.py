@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1
+from hierpretrain.datasets.joined import labels_of
 
 
 class PlannedBatchSampler(metaclass=ABCMeta):
@@ -35,7 +36,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         self, sampler: Any, batch_size: int, *, seed: int | None, rank: int | None, world_size: int | None
     ) -> None:
         data = getattr(sampler, "dataset", sampler)
-        labels = sampler if isinstance(sampler, Tensor) else getattr(data, "labels", None)
+        labels = sampler if isinstance(sampler, Tensor) else labels_of(data)
         if labels is None:
             raise ValueError(
                 f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "

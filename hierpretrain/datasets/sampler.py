@@ -31,15 +31,28 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
        ``batch_size`` images, except for the last ones with ``drop_last=False``. ``len()`` is exact.
     2. A tuple has a partner at every level for which an unused image exists. Where none is left, the next tuple takes
        the slot; no image is repeated. A tuple that meets the end of its batch is cut there and loses its coarse
-       partners.
+       partners. Where promise 6 needs it, a tuple is cut earlier.
     3. All processes make the same plan, from seed and epoch alone, and take its batches in turn. They have equally many
        batches, of whole tuples, and no image in common.
     4. :meth:`state_dict` holds the epoch and the number of batches given. After :meth:`load_state_dict` the next batch
        follows, and no image is loaded for the batches before.
     5. The time and memory of a plan are linear in the number of images and their paths, whatever the tree.
+    6. While images of two top-level classes are unused, no batch holds one class alone, since such a batch has no
+       negatives. There are as few batches of one class as the numbers of images allow: none if the images outside the
+       largest class are at least as many as the batches.
 
-    Corner cases: an image without a label is a tuple by itself. With ``drop_last=False``, the images that are left at
-    the end are spread evenly over one last batch of each process.
+    Promises 2 and 6 pull against each other, and 6 wins. A tuple that would fill a batch with its class is cut one
+    short, and the last slot goes to an image of another class, drawn like a partner: every other class is equally
+    likely. Where the images outside a dominant class would become fewer than the batches to come, a batch takes no more
+    of them than can be spared, down to a single one without partners. With 950 images of one class and 50 of another,
+    in batches of 32, there are tuples of the rare class until one image is left for each batch to come. With one path
+    for each image, a plan in which no batch would be of one class anyway is not touched.
+
+    Corner cases: a batch of one image holds one class. Images without a label count as one more class, since they are
+    negatives of all. An image with several paths is of several classes: a batch holds one class alone if there is a
+    class that all of its images hang in; the last slot then goes to an image that hangs in none of the classes they
+    share, if one is unused. An image without a label is a tuple by itself. With ``drop_last=False``, the images that
+    are left at the end are spread evenly over one last batch of each process.
 
     Args:
         sampler: What MMEngine builds from ``train_dataloader.sampler``: its ``dataset`` must have ``labels``, an
@@ -59,9 +72,8 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
     Example:
         >>> import torch
         >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2], [1, 2], [1, 3]])
-        >>> batches = list(HierarchicalBatchSampler(labels, batch_size=3, seed=0))
-        >>> sorted(map(sorted, batches))  # two images of one node and one of its sibling
-        [[0, 1, 2], [3, 4, 5]]
+        >>> list(HierarchicalBatchSampler(labels, batch_size=3, seed=0))  # two images of a node, one of another class
+        [[3, 4, 2], [5, 0, 1]]
     """
 
     def __init__(

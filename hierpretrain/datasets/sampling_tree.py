@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierpretrain.datasets.image_kinds import ImageKinds
 from hierpretrain.taxonomy import PAD, check_labels, prefix_ids
 
 PARENT, SLOT, FIRST, LEFT = range(4)  # the fields of a node's record
@@ -40,8 +41,11 @@ class SamplingTree:
     An image with several paths has an entry in several pools. Once it is taken from one of them, ``LEFT`` falls in all
     of them, and its other entries are skipped when they come to be the last.
 
+    The *classes* are the children of the root: the nodes of the first level and, for images without a label, the root's
+    mixed pool. A plan counts their unused images, to notice in time that one class would be left over alone.
+
     The tree takes 20 bytes for each node and 8 for each path of an image, and 4 more for each image if any image has
-    several paths. A plan that is being made takes as much again.
+    several paths. A plan that is being made takes as much again, and 4 more for each node.
 
     Args:
         labels: (N, L) label matrix, or (N, P, L) if images have several paths.
@@ -100,36 +104,56 @@ class SamplingTree:
         """
         # The plan changes copies of the arrays. Through memoryviews, single numbers are read faster than from arrays.
         anchors, shuffled = self._shuffle(rng)
-        images, state = memoryview(shuffled), self._records.copy()
-        records, children = memoryview(state), memoryview(self._children.copy())
+        state, siblings = self._records.copy(), self._children.copy()
+        images, records, children = memoryview(shuffled), memoryview(state), memoryview(siblings)
         num_left = state[LEFT:]  # of the node at an offset
         first_leaf, first_mixed = self._first_leaf, self._first_mixed
         random = chain.from_iterable(iter(lambda: rng.random(_BLOCK).tolist(), None)).__next__
+        classes = self._classes()
+        class_sizes = self._class_sizes(classes)
+        class_of, unused = memoryview(classes), memoryview(class_sizes)  # of a node; images of a class
 
         def take(pool: int) -> int:
             """Returns an unused image of a pool and marks it as used."""
             records[pool + FIRST] = last = records[pool + FIRST] - 1
             records[pool + LEFT] = left = records[pool + LEFT] - 1
+            unused[class_of[pool // _FIELDS]] -= 1
             if not left:
                 retire(pool)
             return images[last]
 
-        if self._first_entry is not None:
+        several_paths = self._first_entry is not None
+        if several_paths:
             used = bytearray(len(self._first_entry))
             pools, first_entry = memoryview(self._pools), memoryview(self._first_entry)
 
-            def take(pool: int) -> int:
-                """Does the same where an image may be in several pools."""
+            def classes_of(image: int) -> set[int]:
+                return {class_of[own // _FIELDS] for own in pools[first_entry[image] : first_entry[image + 1]]}
+
+            def next_of(pool: int) -> int:
+                """Returns the image that would be taken from a pool."""
                 last = records[pool + FIRST] - 1
                 while used[image := images[last]]:  # taken from another pool
                     last -= 1
-                records[pool + FIRST] = last
+                records[pool + FIRST] = last + 1
+                return image
+
+            def use(image: int) -> int:
+                """Marks an image as used in all of its pools and classes, and returns it."""
                 used[image] = True
+                for number in classes_of(image):
+                    unused[number] -= 1
                 for own in pools[first_entry[image] : first_entry[image + 1]]:
                     records[own + LEFT] = left = records[own + LEFT] - 1
                     if not left:
                         retire(own)
                 return image
+
+            kinds = ImageKinds(images, classes_of, used, random)
+
+            def take(pool: int) -> int:
+                """Does the same where an image may be in several pools."""
+                return use(next_of(pool))
 
         def retire(child: int) -> None:
             """Takes a used-up node out of its parent's slice, and so on upwards if that used up the parent."""
@@ -162,32 +186,101 @@ class SamplingTree:
                 child = children[records[child + FIRST] + int(random() * records[child + LEFT])]
             return child
 
-        sizes_left = iter(sizes)
-        size, batch = next(sizes_left, 0), []
-        for block in range(0, len(anchors), _BLOCK):
-            # Leave out, all at once, the candidates whose pool is used up by now.
-            candidates = anchors[block : block + _BLOCK]
-            for pool in candidates[num_left[candidates] > 0].tolist():
-                if not records[pool + LEFT]:
-                    continue
+        def pools_of_anchors(anchors: NDArray[np.signedinteger]) -> Iterator[int]:
+            """Yields the pools of the anchors, as long as they have unused images."""
+            while True:
+                for block in range(0, len(anchors), _BLOCK):
+                    # Leave out, all at once, the candidates whose pool is used up by now.
+                    candidates = anchors[block : block + _BLOCK]
+                    for pool in candidates[num_left[candidates] > 0].tolist():
+                        if records[pool + LEFT]:
+                            yield pool
+                # Some were passed over, and their images are left: they are the anchors of another round.
+                left = np.arange(first_leaf, len(state), _FIELDS)
+                anchors = rng.permutation(np.repeat(left, num_left[left]))
+
+        def largest() -> tuple[int, int]:
+            """Returns the class with the most unused images, and how many images the next one has."""
+            numbers = classes[siblings[: records[LEFT]] // _FIELDS]
+            counts = class_sizes[numbers]
+            first = int(counts.argmax())
+            counts[first] = -1
+            return int(numbers[first]), max(int(counts.max()), 0)
+
+        sizes = list(sizes)
+        next_anchor = pools_of_anchors(anchors).__next__
+        left = len(self._images) if not several_paths else len(self._first_entry) - 1
+        # Batches to come that can hold two classes, also those that drop_last leaves out: plans begin alike with them.
+        later = sum(size > 1 for size in sizes)
+        if later:
+            later += (left - sum(sizes)) // max(sizes)
+        leader, second = largest()
+        for size in sizes:
+            batch: list[int] = []
+            shared: set[int] = set()  # the classes that all images of the batch hang in
+            later -= size > 1
+            # Every later batch needs an image from outside the largest class. This batch can leave too few of them only
+            # if one class outnumbers all others together. (No class but `leader` has more than `second` images.)
+            scarce = later > 0 and left - max(unused[leader], second) - later < size
+            while len(batch) < size:
+                pool = next_anchor()
+                start, held, end = len(batch), class_of[pool // _FIELDS], size
+                if scarce:
+                    if unused[leader] < second or left - second - later < size:
+                        leader, second = largest()
+                    others = second if held == leader else unused[leader]  # the largest class but for this one
+                    spare = left - others - later  # images that this batch may still take from outside of that
+                    if spare < 1 and held != leader and not (start == size - 1 and leader in shared):
+                        continue  # images of the leader only, or it would be left over alone
+                    end = min(end, start + max(spare, 1))
+                single = None  # the image that takes the last slot instead of a tuple
+                if (shared or not start) and size > 1 and left > unused[held]:
+                    # So far the batch holds one class alone, and there are images of others: one gets the last slot.
+                    if start < size - 1:
+                        end = min(end, size - 1) if several_paths or not start or held in shared else end
+                    elif several_paths:
+                        if not shared.isdisjoint(classes_of(next_of(pool))):
+                            single = kinds.draw(shared)
+                    elif held in shared:
+                        pool = draw(0, int(self._children[held]))
                 # A new tuple begins: the anchor, then its partner in the same leaf.
-                batch.append(take(pool))
+                batch.append(take(pool) if single is None else use(single))
                 child, node = pool, records[pool + PARENT]
-                if pool < first_mixed and records[pool + LEFT] and len(batch) < size:
+                if pool < first_mixed and records[pool + LEFT] and len(batch) < end:
                     batch.append(take(pool))
                 # All levels below `node` now have their partner. The partner at the level of `node` comes from outside
                 # of the branch `child`; for an anchor on `node` itself, it comes from the same mixed pool first.
-                while node and len(batch) < size:  # up to level 1; the root is no level
+                while node and len(batch) < end:  # up to level 1; the root is no level
                     same = child >= first_mixed and records[pool + LEFT]
                     partner = pool if same else draw(node, child)
                     if partner:
                         batch.append(take(partner))
                     child, node = node, records[node + PARENT]
-                if len(batch) == size:
-                    yield batch
-                    size, batch = next(sizes_left, 0), []
-                    if not size:
-                        return
+                left -= len(batch) - start
+                if shared or not start:
+                    if several_paths:
+                        shared = set.intersection(*map(classes_of, batch[start:]), *([shared] if start else []))
+                    else:
+                        shared = {held} if not start else shared & {class_of[pool // _FIELDS]}
+            yield batch
+
+    def _classes(self) -> NDArray[np.signedinteger]:
+        """Returns the class of each node, as its number among the children of the root, the first in ``children``."""
+        parents = self._records[PARENT::_FIELDS] // _FIELDS
+        top = np.arange(len(parents))
+        while len(below := np.flatnonzero(parents[top])):
+            top[below] = parents[top[below]]
+        return self._records[SLOT::_FIELDS][top]
+
+    def _class_sizes(self, classes: NDArray[np.signedinteger]) -> NDArray[np.int64]:
+        """Returns the number of images of each class; an image that hangs in several counts in each of them."""
+        number = int(self._records[LEFT])
+        if self._first_entry is None:
+            images = self._records[LEFT::_FIELDS][self._first_leaf // _FIELDS :]
+            sizes = np.bincount(classes[self._first_leaf // _FIELDS :], images, number)  # exact, although in doubles
+            return sizes.astype(np.int64)
+        pairs = np.unique(self._images * np.int64(number) + classes[self._pools // _FIELDS])
+        return np.bincount(pairs % number, minlength=number)
 
     def _shuffle(self, rng: np.random.Generator) -> tuple[NDArray[np.signedinteger], NDArray[np.signedinteger]]:
         """Returns the pools of all entries in random order, and the images pool by pool, shuffled inside each pool."""

@@ -39,6 +39,7 @@ class Split:
         val_share: The fraction of the own training split that became val; None if none did.
         unit: The name of the level whose nodes were kept together; None if images were dealt one by one.
         source: What the annotations were read from.
+        held_out: The paths of the branches that are neither seen nor unseen, sorted.
 
     Example:
         >>> import tempfile
@@ -58,6 +59,7 @@ class Split:
     val_share: float | None
     unit: str | None
     source: str
+    held_out: tuple[tuple[str, ...], ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the split as JSON, with one image a line, whole or not at all. Equal splits give equal bytes."""
@@ -65,6 +67,7 @@ class Split:
         for image in sorted(self.tags):
             images[self.tags[image]].append(image)
         about = {"format": _FORMAT} | {key: getattr(self, key) for key in _KEYS if key != "images"}
+        about |= {"held_out": self.held_out} if self.held_out else {}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
         lines.append(f'"images": {json.dumps(images, indent=0)}')
         # JSON escapes all but ASCII, because a file name need not be UTF-8.
@@ -90,6 +93,9 @@ class Split:
                 raise ValueError(f"{path}: the key {key!r} is missing; make the file anew with tools/make_split.py")
             if not fits(data[key]):
                 raise ValueError(f"{path}: {key!r} must be {kind}; it is {short(data[key])}")
+        held_out = data.get("held_out", [])  # older files have none
+        if not (isinstance(held_out, list) and all(map(_is_texts, held_out))):
+            raise ValueError(f"{path}: 'held_out' must be a list of paths of names; it is {short(held_out)}")
         tags: dict[str, str] = {}
         for tag, images in data["images"].items():
             for image in images:
@@ -101,6 +107,7 @@ class Split:
         return cls(
             tags=tags,
             unseen=tuple(map(tuple, data["unseen"])),
+            held_out=tuple(map(tuple, held_out)),
             shares=None if data["shares"] is None else tuple(data["shares"]),
             **{key: data[key] for key in ("level", "seed", "val_share", "unit", "source")},
         )
@@ -115,6 +122,8 @@ def seen_unseen_split(
     shares: Sequence[float] | None = (0.6, 0.2, 0.2),
     val_share: float | None = None,
     unit: int | str | None = None,
+    held_out: Sequence[str | Sequence[str]] = (),
+    held_out_tag: str = "held_out",
 ) -> Split:
     """Divides classes into seen and unseen ones, and the images of both into train, val and test.
 
@@ -138,11 +147,17 @@ def seen_unseen_split(
             ``shares=None``.
         unit: A level, ``level`` itself or below it, whose nodes are kept together. With ``'model'``, all views of a CAD
             model get the same tag. These nodes are then dealt within their parent, instead of images.
+        held_out: Branches of the tree that are neither seen nor unseen, by their paths from the root, such as
+            ``'food'`` or ``'food/fruit'``: to be looked at when all settings are chosen. Their images are divided like
+            the others, with tags such as ``held_out_train``, also those without a label at ``level``. Images that hang
+            both in these branches and elsewhere get the tag ``'unused'``, so nothing of the branches is trained on.
+        held_out_tag: What the tags of these images begin with.
 
     Raises:
         ValueError: If a level or a class does not exist, a class is no text, several classes have a given name, no
-            class is seen or none is unseen, a fraction is out of range, ``unit`` is above ``level``, or ``val_share``
-            is given with ``shares``, with an own split ``'val'`` or without an own split ``'train'``.
+            class is seen or none is unseen, a branch does not exist, ``held_out_tag`` is ``'seen'`` or ``'unseen'``, a
+            fraction is out of range, ``unit`` is above ``level``, or ``val_share`` is given with ``shares``, with an
+            own split ``'val'`` or without an own split ``'train'``.
 
     Example:
         >>> images = [f"{name}/{i}.jpg" for name in ("cat", "dog", "saw") for i in range(5)]
@@ -162,7 +177,11 @@ def seen_unseen_split(
             f"have seen and unseen classes; it is {tree.level_names[unit_number - 1]!r}"
         )
     parts = _parts(annotations, shares, val_share)
-    classes = sorted({label[:number] for label in annotations.all_paths() if len(label) >= number})
+    branches = _branches(annotations, held_out)
+    if held_out_tag in ("seen", "unseen") or not held_out_tag:
+        raise ValueError(f"held_out_tag must be another word than 'seen' and 'unseen'; it is {held_out_tag!r}")
+    in_branch = {path: any(path[: len(branch)] == branch for branch in branches) for path in annotations.all_paths()}
+    classes = sorted({path[:number] for path, apart in in_branch.items() if len(path) >= number and not apart})
     chosen = set(_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
     if not 0 < len(chosen) < len(classes):
         raise ValueError(
@@ -177,14 +196,16 @@ def seen_unseen_split(
     for index in annotations.more_labels:
         paths = annotations.paths(index)
         labels[index] = max(paths, key=lambda path: min(len(path), max(number, unit_number or 0)))
-        if len({path[:number] in chosen for path in paths if len(path) >= number}) > 1:
+        parts_of = {"apart" if in_branch[path] else path[:number] in chosen for path in paths if len(path) >= number}
+        if len(parts_of) > 1 or len({in_branch[path] for path in paths}) > 1:
             both.add(annotations.images[index])
     # Group the images: (seen or unseen, own split) -> node -> unit -> images. A unit is an image, or, with `unit`, a
     # node of that level in its parent.
     groups: dict[tuple[str, str], dict[tuple[str, ...], dict[tuple[str, ...], list[str]]]] = {}
     for image, label, own in sorted(zip(annotations.images, labels, annotations.splits, strict=True)):
-        if len(label) >= number and image not in both:
-            seen = "unseen" if label[:number] in chosen else "seen"
+        apart = in_branch.get(label, False)
+        if (apart or len(label) >= number) and image not in both:
+            seen = held_out_tag if apart else "unseen" if label[:number] in chosen else "seen"
             whole = unit_number is not None and len(label) >= unit_number
             node, name = (label[: unit_number - 1], label[:unit_number]) if whole else (label, (image,))
             nodes = groups.setdefault((seen, "" if shares is not None else own), {})
@@ -208,7 +229,23 @@ def seen_unseen_split(
         val_share=None if val_share is None else float(val_share),
         unit=None if unit_number is None else tree.level_names[unit_number - 1],
         source=annotations.source,
+        held_out=branches,
     )
+
+
+def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Returns the paths of the branches that are named, sorted."""
+    if isinstance(held_out, str):
+        raise ValueError(f"held_out must be a list of branches, not the string {held_out!r}; pass [{held_out!r}]")
+    named = {"/".join(path[:end]): path[:end] for path in annotations.all_paths() for end in range(1, len(path) + 1)}
+    chosen = set()
+    for entry in held_out:
+        name = entry if isinstance(entry, str) else "/".join(entry)
+        if name not in named:
+            guess = did_you_mean(name, named, "give its path from the root.")
+            raise ValueError(f"there is no branch {name!r} to be held out; {guess}")
+        chosen.add(named[name])
+    return tuple(sorted(chosen))
 
 
 def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annotations:

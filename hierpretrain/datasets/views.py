@@ -36,3 +36,6 @@ class Views(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Returns the item with its views."""
         return {**results, "img": [self.transforms(dict(results))["img"] for _ in range(self.num_views)]}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_views={self.num_views}, transforms={self.transforms.transforms})"

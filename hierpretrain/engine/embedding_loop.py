@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop, TestLoop
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from hierpretrain.datasets.joined import check_counts_through
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
 from hierpretrain.evaluation.evaluator import collecting
@@ -36,12 +37,16 @@ class EmbeddingTestLoop(TestLoop):
         evaluator: The metrics.
         fp16: Whether to embed in mixed precision.
         cache: The folder of the files, below the work directory; ``None`` keeps nothing.
+
+    Raises:
+        ValueError: If the data set is a ``ConcatDataset`` or ``RepeatDataset`` of MMEngine's own, not of this toolbox.
     """
 
     def __init__(
         self, runner: Any, dataloader: Any, evaluator: Any, fp16: bool = False, cache: str | None = "embeddings"
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
+        check_counts_through(self.dataloader.dataset, "EmbeddingTestLoop")
         self.cache = cache
 
     def run(self) -> dict[str, float]:

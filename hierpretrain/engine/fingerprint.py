@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
+from torch import Tensor
 
 from hierpretrain.models import HierarchicalContrastive
 
@@ -21,6 +22,7 @@ def encoder_fingerprint(
     pipeline: Any,
     *about: Any,
     images: Iterable[str] = (),
+    weights: Iterable[tuple[str, Tensor]] | None = None,
 ) -> str:
     """Returns 16 hex digits that stand for all that the outputs of a model's parts on images depend on.
 
@@ -34,6 +36,7 @@ def encoder_fingerprint(
         pipeline: The transforms; their ``repr`` must say all of their options.
         about: What else matters; its ``repr`` must say all of it.
         images: Paths of the images.
+        weights: Names and tensors on which the outputs depend; ``None`` for all parameters and buffers of the parts.
 
     Raises:
         ValueError: If a transform, or another part, prints as an address in memory.
@@ -53,10 +56,11 @@ def encoder_fingerprint(
             "its class a __repr__ that does, or keep nothing (EmbeddingTestLoop's cache=None, no FrozenFeaturesHook)"
         )
     digest = hashlib.sha256(text.encode())
-    for name in parts:
-        if getattr(model, name) is not None:
-            for tensor in getattr(model, name).state_dict().values():
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    if weights is None:
+        own = [getattr(model, name) for name in parts]
+        weights = [entry for part in own if part is not None for entry in part.state_dict().items()]
+    for _, tensor in weights:
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     for image in images:
         digest.update(image.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]

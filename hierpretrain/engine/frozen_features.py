@@ -1,4 +1,4 @@
-"""A hook that runs a frozen backbone once per training image instead of once per image and epoch."""
+"""A hook that runs the frozen part of a backbone once per image or view, instead of once per image and epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, autocast
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.datasets.transforms.processing import TorchVisonTransformWrapper
 from numpy.typing import NDArray
@@ -24,8 +25,9 @@ from torch.utils.data import DataLoader, Subset
 from hierpretrain.checks import check_at_least_1, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
-from hierpretrain.files import whole_file
+from hierpretrain.files import in_turn, whole_file
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS
 
@@ -52,33 +54,55 @@ WITHOUT_RANDOMNESS = (
 )
 """The transforms that make the same of an image whenever they see it, by their names in a config."""
 
+NUM_CHECKED = 4
+"""How many images show whether a backbone can go on from what is kept."""
+
+Context = Callable[[], AbstractContextManager[Any]]
+
 _THEIR_PACKAGES = ("hierpretrain", "mmcv", "mmpretrain")
 
 
 @HOOKS.register_module()
 class FrozenFeaturesHook(Hook):
-    """Embeds every training image once by the frozen backbone, keeps that in a file, and trains from the file.
+    """Runs the frozen part of the backbone once per image or augmented view, keeps its output, and trains from that.
 
-    Where all of the backbone is frozen and nothing in the training pipeline is random, the backbone's output never
-    changes. It is kept in one memory-mapped array, ``<fingerprint>.npy``: what the backbone hands to the
-    neck or, if there is no neck, the vectors of the encoder, which are smaller. Losses and weights equal a
-    training without the hook, but for the rounding of half precision, if that is chosen, and of convolutions that a
-    library computes differently for batches of another size. Validation embeds images as always.
+    The frozen part is all of the backbone, or its stem and first stages (``frozen_stages``), whose parameters need no
+    gradient: see ``hierpretrain/models/frozen_part.py``. Of a backbone that is frozen whole, what it hands
+    to the neck is kept or, if there is no neck, the vectors of the encoder, which are smaller. Otherwise the output of
+    the last frozen stage is kept, and a step runs the stages behind it. On some images it is checked first that they
+    give the same from what is kept. Losses and weights equal a training without the hook on the same views, but for the
+    rounding of half precision, if that is chosen, and of convolutions that a library computes differently for batches
+    of another size.
 
-    The fingerprint covers the backbone's options and weights, the images' paths and the pipeline, so a resumed run,
-    and every other run on the same backbone and images, uses the file again. (An image that was changed under its old
-    name is not noticed: delete the file then.) A file is there whole or not at all; what a killed run leaves behind
-    begins with a dot. Several processes share the work and the file, so all of them must see its folder.
+    Where the training pipeline has something random in it, ``num_views`` says how many views of each image are kept.
+    They are those that the data set gives with ``view_seed`` in its first epochs. In each epoch an item takes as many
+    of them as the pipeline makes (``Views``), each at most once, at random by (seed, epoch, image), so that a resumed
+    run goes on exactly.
+
+    What is kept is one memory-mapped array, ``<fingerprint>.npy``, of (images, ...) or (views, images, ...). The
+    fingerprint covers the backbone's options, the weights of its frozen part, the images' paths, the pipeline,
+    ``num_views`` and ``view_seed``; not what is trained, nor the run's seed. So a resumed run uses the file again, and
+    so does every run in the same folder that has the same frozen part, images and pipeline: with another loss, learning
+    rate or seed. (An image that was changed under its old name is not noticed: delete the file then.) A file is there
+    whole or not at all; what a killed run leaves behind begins with a dot. Of several runs that want the same file, one
+    writes it and the others wait. Several processes share the work and the file, so all of them must see its folder.
 
     Args:
-        folder: Where the files lie; a relative path is below the work directory.
+        folder: Where the files lie; a relative path is below the work directory. Runs that shall share files have the
+            same absolute one.
         dtype: ``'float32'``, or ``'float16'`` for half the size.
         batch_size: Images that the backbone embeds at a time, on each process.
         deterministic: Names of transforms of your own, classes or functions, that are free of randomness.
+        num_views: Views of each training image that are kept, a multiple of what the pipeline makes of an image at a
+            time. ``None`` keeps one, and the training pipeline must be free of randomness.
+        view_seed: Seeds the views that are kept, from 0.
+        evaluation: Whether the outputs of the frozen part are kept for validation and test images, too. Their
+            pipelines must be free of randomness. Otherwise they are embedded from images.
 
     Raises:
-        ValueError: If a parameter of the backbone is trained; a transform is not known to be free of randomness; the
-            disk has not enough room; features are not finite; or a file is damaged.
+        ValueError: If no first stages of the backbone are frozen, or the backbone cannot go on behind them; a transform
+            is not known to be free of randomness; ``num_views`` is no multiple of the pipeline's views; the disk has
+            not enough room; features are not finite; or a file is damaged.
     """
 
     def __init__(
@@ -88,34 +112,74 @@ class FrozenFeaturesHook(Hook):
         dtype: str = "float32",
         batch_size: int = 64,
         deterministic: Sequence[str] = (),
+        num_views: int | None = None,
+        view_seed: int = 0,
+        evaluation: bool = False,
     ) -> None:
         check_one_of("dtype", dtype, ("float32", "float16"))
         check_at_least_1(batch_size=batch_size)
+        if num_views is not None:
+            check_at_least_1(num_views=num_views)
+        if isinstance(view_seed, bool) or not isinstance(view_seed, int) or view_seed < 0:
+            raise ValueError(f"view_seed must be an integer from 0; it is {view_seed!r}")
         self.folder, self.dtype, self.batch_size = folder, np.dtype(dtype), batch_size
         self.deterministic = tuple(deterministic)
-        self._images: Any = None  # the data set's own pipeline while training goes on without it
+        self.num_views, self.view_seed, self.evaluation = num_views, view_seed, evaluation
+        self._images: list[tuple[DataLoader, Any]] = []  # loaders, and the pipelines that their data sets had before
 
     def before_train(self, runner: Runner) -> None:
         """Embeds what is not kept, and has the data set give features instead of images."""
-        model = unwrapped(runner.model)
-        dataset = runner.train_dataloader.dataset
-        _check_model(model)
-        pack = self._check_pipeline(dataset)
-        path, kept = self._file(runner, model, dataset)
-        if not kept:
-            self._write(path, runner, model, dataset)
-        else:
-            runner.logger.info(f"the frozen features of {path} are used again")
-        self._images, dataset._pipeline = dataset._pipeline, _FeaturePipeline(path, len(dataset), self.dtype, pack)
+        self._use(runner, runner.train_dataloader, lambda: runner.optim_wrapper.optim_context(runner.model), "training")
         _let_workers_go(runner)
 
-    def after_train(self, runner: Runner) -> None:
-        """Gives the data set its images back."""
-        runner.train_dataloader.dataset._pipeline, self._images = self._images, None
-        runner.train_dataloader._iterator = None
+    def before_val(self, runner: Runner) -> None:
+        """Does so for validation images, once, if ``evaluation`` says so."""
+        if self.evaluation:
+            self._use(runner, runner.val_dataloader, lambda: autocast(enabled=runner.val_loop.fp16), "validation")
 
-    def _check_pipeline(self, dataset: Any) -> PackInputs:
-        """Returns the packing at the end of a pipeline in which nothing is random."""
+    def before_test(self, runner: Runner) -> None:
+        """Does so for test images, if ``evaluation`` says so."""
+        if self.evaluation:
+            self._use(runner, runner.test_dataloader, lambda: autocast(enabled=runner.test_loop.fp16), "test")
+
+    def after_run(self, runner: Runner) -> None:
+        """Gives the data sets their images back."""
+        for loader, pipeline in self._images:
+            loader.dataset._pipeline, loader._iterator = pipeline, None
+        self._images.clear()
+        unwrapped(runner.model).frozen_part = None
+
+    def _use(self, runner: Runner, loader: DataLoader, context: Context, which: str) -> None:
+        """Has the data set of a loader give features instead of images; embeds first what is not kept."""
+        if isinstance(getattr(loader.dataset, "_pipeline", None), _FeaturePipeline):
+            return
+        model, num_views = unwrapped(runner.model), self.num_views if which == "training" else None
+        _check_model(model)
+        job = _Job(runner, model, loader, loader.dataset, context, num_views)
+        pack = self._check_pipeline(job.dataset, which, num_views)
+        mode = model.training
+        if not model.frozen:
+            with job.seeded(self.view_seed), torch.no_grad(), context():
+                model.frozen_part = model.frozen_part or FrozenPart(model.backbone)
+                some = job.collate([job.dataset[i] for i in range(min(NUM_CHECKED, len(job.dataset)))])
+                model.frozen_part.prepare(model.data_preprocessor(some)["inputs"])
+        path, kept = self._file(job)
+        if not kept:
+            with in_turn(path) if is_main_process() else nullcontext():
+                path, kept = kept_file(lambda: path)  # another run may have written it by now
+                if not kept:
+                    with job.seeded(self.view_seed):
+                        self._write(path, job)
+        if kept:
+            runner.logger.info(f"the frozen features of {path} are used again")
+        model.train(mode)
+        shape = (len(job.dataset),) if num_views is None else (num_views, len(job.dataset))
+        self._images.append((loader, job.dataset._pipeline))
+        take = 1 if num_views is None else job.views
+        job.dataset._pipeline = _FeaturePipeline(path, shape, self.dtype, pack, take)
+
+    def _check_pipeline(self, dataset: Any, which: str = "training", num_views: int | None = None) -> PackInputs:
+        """Returns the packing at the end of a pipeline in which nothing is random, or of which views are kept."""
         if not isinstance(dataset, HierarchicalDataset):
             raise ValueError(
                 f"FrozenFeaturesHook reads the data sets of hierpretrain.datasets, not {type(dataset).__name__}; "
@@ -123,14 +187,15 @@ class FrozenFeaturesHook(Hook):
             )
         transforms = dataset._pipeline.transforms
         for transform in transforms:
-            if not self._is_deterministic(transform):
+            if num_views is None and not self._is_deterministic(transform):
+                views = "keep several views of each image by the hook's `num_views`, " if which == "training" else ""
                 raise ValueError(
-                    f"{_name(transform)} in the training pipeline is not known to be free of randomness, and features "
-                    "are kept once: take it out (the test pipeline will do), name it in the hook's `deterministic` if "
-                    "it makes the same of an image every time, or remove FrozenFeaturesHook"
+                    f"{_name(transform)} in the {which} pipeline is not known to be free of randomness, and features "
+                    f"are kept once: {views}take it out (the test pipeline will do), name it in the hook's "
+                    "`deterministic` if it makes the same of an image every time, or remove FrozenFeaturesHook"
                 )
         if not transforms or not isinstance(transforms[-1], PackInputs):
-            raise ValueError("the training pipeline must end with PackInputs for FrozenFeaturesHook to go on from it")
+            raise ValueError(f"the {which} pipeline must end with PackInputs for FrozenFeaturesHook to go on from it")
         return transforms[-1]
 
     def _is_deterministic(self, transform: Any) -> bool:
@@ -140,57 +205,75 @@ class FrozenFeaturesHook(Hook):
         # a transform of one's own may have the name of a known one
         return name in WITHOUT_RANDOMNESS and type(transform).__module__.split(".")[0] in _THEIR_PACKAGES
 
-    def _file(self, runner: Runner, model: HierarchicalContrastive, dataset: HierarchicalDataset) -> tuple[Path, bool]:
+    def _file(self, job: _Job) -> tuple[Path, bool]:
         """Returns the file of the features and whether it is there, the same on all processes."""
-        with runner.optim_wrapper.optim_context(runner.model):
+        model = job.model
+        with job.context():
             precision = _precision(model)
 
         def name() -> Path:
-            about = (runner.cfg.get("model"), dataset._pipeline, str(self.dtype), precision, model.neck is None)
-            fingerprint = encoder_fingerprint(model, ["backbone"], *about, images=dataset.image_paths)
-            return Path(runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{fingerprint}.npy"
+            about: list[Any] = [str(self.dtype), precision]
+            about += [model.neck is None] if model.frozen_part is None else [model.frozen_part.name]
+            about += [] if job.num_views is None else [job.num_views, self.view_seed]
+            fingerprint = encoder_fingerprint(
+                model,
+                ["backbone"],
+                job.runner.cfg.get("model"),
+                job.dataset._pipeline,
+                *about,
+                images=job.dataset.image_paths,
+                weights=None if model.frozen_part is None else model.frozen_part.state(),
+            )
+            return Path(job.runner.work_dir).resolve() / Path(self.folder).expanduser() / f"{fingerprint}.npy"
 
         return kept_file(name)
 
-    def _write(self, path: Path, runner: Runner, model: HierarchicalContrastive, dataset: HierarchicalDataset) -> None:
+    def _write(self, path: Path, job: _Job) -> None:
         """Embeds the images, each process its part of them, and writes the file."""
         rank, world_size = get_dist_info()
-        start, end = (len(dataset) * part // world_size for part in (rank, rank + 1))
+        number = len(job.dataset)
+        start, end = (number * part // world_size for part in (rank, rank + 1))
+        passes = 1 if job.num_views is None else job.num_views // job.views
         layout: list[Any] = [None, None, None]
-        model.backbone.eval()
+        job.model.backbone.eval()
         with ExitStack() as stack:
             if is_main_process():
-                (_, example) = next(self._embedded(runner, model, Subset(dataset, [0])))
+                (_, example) = next(self._embedded(job, Subset(job.dataset, [0])))
                 part = stack.enter_context(whole_file(path))
-                layout = self._lay_out(part, (len(dataset), *example.shape[1:]), runner, path)
+                shape = (number,) if job.num_views is None else (job.num_views, number)
+                layout = self._lay_out(part, (*shape, *example.shape[2:]), len(shape), job.runner, path)
             broadcast_object_list(layout)
             part, header, image_bytes = layout
-            begin, told = time.monotonic(), 0
+            begin, told, total = time.monotonic(), 0, passes * (end - start)
             with _open_shared(part) as file:
-                file.seek(header + start * image_bytes)
-                done = start
-                for indices, features in self._embedded(runner, model, Subset(dataset, range(start, end))):
-                    file.write(self._checked(indices, range(done, done + len(indices)), features, dataset).tobytes())
-                    done += len(indices)
-                    if (tenth := 10 * (done - start) // (end - start)) > told:
-                        told = tenth
-                        runner.logger.info(f"{done - start} of {end - start} images embedded")
+                for epoch in range(passes):
+                    job.dataset.set_epoch(epoch)
+                    done = start
+                    for indices, views in self._embedded(job, Subset(job.dataset, range(start, end))):
+                        wanted = range(done, done + len(indices))
+                        for view, features in enumerate(views, start=epoch * job.views):
+                            file.seek(header + (view * number + done) * image_bytes)
+                            file.write(self._checked(indices, wanted, features, job.dataset).tobytes())
+                        done += len(indices)
+                        seen = epoch * (end - start) + done - start
+                        if (tenth := 10 * seen // total) > told:
+                            told = tenth
+                            job.runner.logger.info(f"{seen} of {total} images embedded")
                 file.flush()
                 os.fsync(file.fileno())
             barrier()  # before the main process renames the file
         barrier()
-        runner.logger.info(f"the frozen features took {time.monotonic() - begin:.0f} s")
+        job.runner.logger.info(f"the frozen features took {time.monotonic() - begin:.0f} s")
 
-    def _embedded(
-        self, runner: Runner, model: HierarchicalContrastive, images: Subset
-    ) -> Iterator[tuple[list[int], Tensor]]:
-        """Yields indices of images and their features, batch by batch, in the precision of the training."""
+    def _embedded(self, job: _Job, images: Subset) -> Iterator[tuple[list[int], Tensor]]:
+        """Yields indices of B images and the (views, B, ...) features of them, in the precision of the training."""
+        model, batch_size = job.model, max(1, self.batch_size // job.views)
         loader = DataLoader(
             images,
-            self.batch_size,
-            num_workers=runner.train_dataloader.num_workers if len(images) > self.batch_size else 0,
-            collate_fn=runner.train_dataloader.collate_fn,
-            pin_memory=runner.train_dataloader.pin_memory,
+            batch_size,
+            num_workers=job.loader.num_workers if len(images) > batch_size else 0,
+            collate_fn=job.collate,
+            pin_memory=job.loader.pin_memory,
             generator=torch.Generator(),  # of its own: the global one is where it was when training starts
         )
         for batch in loader:
@@ -199,19 +282,24 @@ class FrozenFeaturesHook(Hook):
                     "the training pipeline must pack `sample_idx`: name it among the meta_keys of PackInputs"
                 )
             indices = [sample.sample_idx for sample in batch["data_samples"]]
-            with torch.no_grad(), runner.optim_wrapper.optim_context(runner.model):
-                yield indices, model.frozen_features(model.data_preprocessor(batch)["inputs"])
+            with torch.no_grad(), job.context():
+                features = model.frozen_features(model.data_preprocessor(batch)["inputs"])
+                yield indices, features.unflatten(0, (-1, len(indices)))
 
-    def _lay_out(self, part: Path, shape: tuple[int, ...], runner: Runner, path: Path) -> list[Any]:
-        """Says how large the file will be and begins it; returns it and the bytes of its header and of an image."""
-        image_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
-        size, free = shape[0] * image_bytes, shutil.disk_usage(path.parent).free
-        needed = f"{shape[0]} images x {image_bytes} bytes = {size / 2**30:.2f} GiB of frozen features"
-        runner.logger.info(f"{needed}, {'x'.join(map(str, shape[1:]))} {self.dtype} each, go to {path}")
+    def _lay_out(self, part: Path, shape: tuple[int, ...], axes: int, runner: Runner, path: Path) -> list[Any]:
+        """Says how large the file will be and begins it; returns it and the bytes of its header and of a view.
+
+        The first one or two ``axes`` of the shape are views and images.
+        """
+        image_bytes = int(np.prod(shape[axes:])) * self.dtype.itemsize
+        size, free = int(np.prod(shape[:axes])) * image_bytes, shutil.disk_usage(path.parent).free
+        views = f"{shape[0]} views x " if axes == 2 else ""
+        needed = f"{views}{shape[axes - 1]} images x {image_bytes} bytes = {size / 2**30:.2f} GiB of frozen features"
+        runner.logger.info(f"{needed}, {'x'.join(map(str, shape[axes:]))} {self.dtype} each, go to {path}")
         if size > free:
             raise ValueError(
                 f"{needed} do not fit: {path.parent} has {free / 2**30:.2f} GiB left. Set dtype='float16' or another "
-                "folder, make room, or remove FrozenFeaturesHook"
+                f"folder, {'lower num_views, ' if views else ''}make room, or remove FrozenFeaturesHook"
             )
         with open(part, "wb") as file:
             form = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
@@ -232,16 +320,81 @@ class FrozenFeaturesHook(Hook):
         return array
 
 
-class _FeaturePipeline:
-    """Stands in for the transforms of a data set: packs an item with the features of its image."""
+class _Job:
+    """The images of a loader whose features are kept, and what they are embedded with."""
 
-    def __init__(self, path: Path, number: int, dtype: np.dtype, pack: Callable[[dict[str, Any]], dict[str, Any]]):
-        self.path, self.pack = path, pack
-        self._features: NDArray | None = None
-        if (found := self.features.shape[0]) != number or self.features.dtype != dtype:
+    def __init__(
+        self,
+        runner: Runner,
+        model: HierarchicalContrastive,
+        loader: DataLoader,
+        dataset: Any,
+        context: Context,
+        num_views: int | None,
+    ) -> None:
+        self.runner, self.model, self.loader, self.dataset = runner, model, loader, dataset
+        self.context, self.num_views = context, num_views
+        self.collate = loader.collate_fn
+
+    @cached_property
+    def views(self) -> int:
+        """How many views the pipeline makes of an image at a time.
+
+        Raises:
+            ValueError: If ``num_views`` is no multiple of it.
+        """
+        inputs = self.dataset[0]["inputs"]
+        views = len(inputs) if isinstance(inputs, list | tuple) else 1
+        if self.num_views is None and views > 1:
             raise ValueError(
-                f"the frozen features {path} are damaged: they are {found} of {self.features.dtype}, not {number} of "
-                f"{dtype}; delete the file"
+                f"the pipeline makes {views} views of an image: say how many are kept by FrozenFeaturesHook's num_views"
+            )
+        if self.num_views is not None and self.num_views % views:
+            raise ValueError(
+                f"num_views must be a multiple of {views}, the views that the pipeline makes of an image at a time; it "
+                f"is {self.num_views}"
+            )
+        return views
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Has the data set give its first epoch, by a seed, and puts it back afterwards."""
+        before, epoch = self.dataset.seed, int(self.dataset._epoch.tensor)
+        self.dataset.seed = seed
+        self.dataset.set_epoch(0)
+        try:
+            yield
+        finally:
+            self.dataset.seed = before
+            self.dataset.set_epoch(epoch)
+
+
+class _FeaturePipeline:
+    """Stands in for the transforms of a data set: packs an item with the features of its image.
+
+    Args:
+        path: The array.
+        shape: The first axes of it: ``(images,)`` or ``(views, images)``.
+        dtype: The type of it.
+        pack: The packing.
+        take: How many of the views an item gets.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        pack: Callable[[dict[str, Any]], dict[str, Any]],
+        take: int = 1,
+    ) -> None:
+        self.path, self.pack, self.take = path, pack, take
+        self.num_views = shape[0] if len(shape) == 2 else None
+        self._features: NDArray | None = None
+        if (found := self.features.shape[: len(shape)]) != shape or self.features.dtype != dtype:
+            raise ValueError(
+                f"the frozen features {path} are damaged: they are {' x '.join(map(str, found))} of "
+                f"{self.features.dtype}, not {' x '.join(map(str, shape))} of {dtype}; delete the file"
             )
 
     @property
@@ -257,7 +410,12 @@ class _FeaturePipeline:
         return self._features
 
     def __call__(self, info: dict[str, Any]) -> dict[str, Any]:
-        features = np.array(self.features[info["sample_idx"]])
+        index = info["sample_idx"]
+        if self.num_views is None:
+            features = np.array(self.features[index])[None]
+        else:  # the data set has seeded the generator by (seed, epoch, index)
+            chosen = np.random.permutation(self.num_views)[: self.take]  # noqa: NPY002
+            features = np.stack([self.features[view, index] for view in chosen])
         if np.isnan(features.flat[0]):
             raise UnreadableImage(f"cannot read the image {info['img_path']}, when its features were to be kept")
         return {**self.pack(info), "features": torch.from_numpy(features)}
@@ -266,18 +424,13 @@ class _FeaturePipeline:
         return {**self.__dict__, "_features": None}  # a spawned worker gets the path, not a copy of the array
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r}, {self.pack!r})"
+        return f"{type(self).__name__}({str(self.path)!r}, {self.pack!r}, take={self.take})"
 
 
 def _check_model(model: Any) -> None:
     if not isinstance(model, HierarchicalContrastive):
         raise ValueError(
             f"FrozenFeaturesHook trains HierarchicalContrastive, not {type(model).__name__}; remove the hook"
-        )
-    if trained := [name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad]:
-        raise ValueError(
-            f"the backbone is not frozen: {len(trained)} of its parameters are trained, the first of them "
-            f"{trained[0]}. Freeze all of it (frozen_stages=4 of a ResNet), or remove FrozenFeaturesHook"
         )
 
 

@@ -155,7 +155,6 @@ def weighted_mean(losses: Tensor, level_weights: str | Sequence[float]) -> Tenso
     return (weights * losses).sum() / max(len(losses), 1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator] # nothing is left to fuse: blocks that fit the cache
 def level_losses(
     features: Tensor,
     labels: Tensor,
@@ -204,27 +203,83 @@ def level_losses(
         >>> level_losses(features, torch.tensor([[0, 0], [0, 0], [0, 1], [0, 1]]), temperature=1.0)
         tensor([1.2181, 0.5514])
     """
+    losses: Tensor = clamped_and_unclamped_losses(
+        features,
+        labels,
+        temperature=temperature,
+        positives=positives,
+        constraint=constraint,
+        constraint_grad=constraint_grad,
+        chunk_size=chunk_size,
+        gather=gather,
+        instances=instances,
+    )[0]
+    return losses
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator] # nothing is left to fuse: blocks that fit the cache
+def clamped_and_unclamped_losses(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 0.1,
+    positives: Positives = "share",
+    constraint: Constraint | None = None,
+    constraint_grad: bool = False,
+    chunk_size: int | None = None,
+    gather: Gather | None = None,
+    instances: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Computes ``loss_l`` of every level, and what it would be without the constraint.
+
+    A clamped loss is mostly its bound, which may rise while all pairs come closer; the other tells how they do. It
+    takes no further pass over the pairs.
+
+    Args:
+        features: (M, D) unit rows; this and all else as for :func:`level_losses`.
+        labels: (M, L) or (M, P, L) labels.
+        temperature: Divides the cosine similarities; above 0.
+        positives: ``'share'`` or ``'diverge'``.
+        constraint: ``None``, ``'pair'``, ``'anchor'`` or ``'level'``.
+        constraint_grad: Whether the gradient of what is clamped goes through its bound.
+        chunk_size: Rows whose similarities are held at a time; ``None`` for a number that is fast.
+        gather: Stacks the rows of all processes.
+        instances: (M,) numbers of the images, which become a last level of the labels.
+
+    Returns:
+        The (L,) losses of :func:`level_losses`, with gradient, and the (L,) losses of ``constraint=None``, without.
+
+    Example:
+        >>> features = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 1], [0, 1]]), dim=1)
+        >>> labels = torch.tensor([[0, 0], [0, 1], [0, 0]])
+        >>> clamped_and_unclamped_losses(features, labels, temperature=1.0, constraint="pair")
+        (tensor([1.1079, 1.1079]), tensor([0.7340, 1.1079]))
+    """
     _check_options(temperature, positives, constraint, chunk_size)
     with torch.autocast(features.device.type, enabled=False):
         batch = join_processes(features, labels, gather, instances)
         if batch.labels.ndim == 1:
             check_labels(batch.labels)  # raises, now that no process waits for another: these are classes of no tree
         keys, labels = batch.keys, batch.labels
-        _check_range(keys.detach(), temperature)
+        check_range(keys.detach(), temperature)
         if len(keys) < 2 or labels.shape[-1] == 0:
-            return 0.0 * keys.sum() + keys.new_zeros(labels.shape[-1])
+            nothing = keys.new_zeros(labels.shape[-1])
+            return 0.0 * keys.sum() + nothing, nothing
         if labels.ndim == 3 and not bool((labels[:, 1:] != PAD).any()):
             labels = labels[:, 0]
         batch = batch._replace(labels=labels)
         if labels.ndim == 2 and constraint in (None, "level"):
             means, counts = mean_pair_losses(batch, 1 / temperature, positives, chunk_size)
+            unclamped = means.detach()
         else:
             clamp = constraint if constraint != "level" else None
-            means, counts = clamped_pair_losses(
+            means, unclamped, counts = clamped_pair_losses(
                 batch, 1 / temperature, positives, clamp, constraint_grad, chunk_size, gather
             )
-        losses, has_positives = mean_over_anchors(means, counts, gather)
-        return clamp_levels(losses, has_positives, constraint_grad) if constraint == "level" else losses
+        losses, unclamped, has_positives = mean_over_anchors(means, unclamped, counts, gather)
+        if constraint == "level":
+            losses = clamp_levels(losses, has_positives, constraint_grad)
+        return losses, unclamped
 
 
 # ------------------------------------------------------------------ the equations, in the order of the paper
@@ -246,21 +301,22 @@ def clamped_pair_losses(
     constraint_grad: bool,
     chunk_size: int | None,
     gather: Gather | None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Averages eq. 6 over ``P_l(i)``: the mean over j of ``max(nll_ij, b_{l+1})``; without a constraint, eq. 3.
 
-    Returns the means and ``|P_l(i)|``, (m, L) each, of the anchors in some order.
+    Returns the means, those of eq. 3 without gradient, and ``|P_l(i)|``, (m, L) each, of the anchors in some order.
     """
     pairs = PositivePairs(batch, positives, scale, chunk_size)
     lse = log_sum_exp(pairs.anchors, pairs.keys, pairs.position, scale, chunk_size)
-    bounds = None
+    bounds = unclamped = None
     if constraint is not None:
-        hardest = pairs.hardest(lse, with_grad=constraint_grad)
+        hardest, unclamped = pairs.hardest_and_sums(lse, with_grad=constraint_grad)
         if constraint == "pair":
             hardest = largest_of_batch(hardest, gather)
         bounds = bounds_of_finer(hardest)
     sums, counts = pairs.clamped_sums(lse, bounds)
-    return sums / counts.clamp(min=1), counts
+    unclamped = sums.detach() if unclamped is None else unclamped
+    return sums / counts.clamp(min=1), unclamped / counts.clamp(min=1), counts
 
 
 def largest_of_batch(hardest: Tensor, gather: Gather | None) -> Tensor:
@@ -282,15 +338,18 @@ def bounds_of_finer(hardest: Tensor) -> Tensor:
     return finer.flip(1).cummax(1).values.flip(1)
 
 
-def mean_over_anchors(means: Tensor, counts: Tensor, gather: Gather | None) -> tuple[Tensor, Tensor]:
-    """Averages (m, L) losses over the anchors of all processes that have a positive: ``loss_l``, (L,).
+def mean_over_anchors(
+    means: Tensor, unclamped: Tensor, counts: Tensor, gather: Gather | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Averages (m, L) losses, and unclamped ones, over the anchors of all processes that have a positive: ``loss_l``.
 
-    A level without positives has 0; the second result says which levels have any.
+    Returns (L,) of both, and which levels have any positive; a level without has 0.
     """
     has_positive = counts > 0
-    sums = torch.where(has_positive, means, 0.0).sum(0)
-    sums, anchors = sum_over_processes(torch.stack([sums, has_positive.sum(0).to(sums)]), gather).unbind(0)
-    return sums / anchors.detach().clamp(min=1), anchors > 0
+    own = [torch.where(has_positive, of_anchors, 0.0).sum(0) for of_anchors in (means, unclamped)]
+    sums, unclamped, anchors = sum_over_processes(torch.stack([*own, has_positive.sum(0).to(own[0])]), gather).unbind(0)
+    anchors = anchors.detach()
+    return sums / anchors.clamp(min=1), unclamped.detach() / anchors.clamp(min=1), anchors > 0
 
 
 def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -> Tensor:
@@ -307,7 +366,7 @@ def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -
     return torch.stack(clamped[::-1]) * has_positives
 
 
-def _check_range(keys: Tensor, temperature: float) -> None:
+def check_range(keys: Tensor, temperature: float) -> None:
     """Raises unless sums of the similarities of the keys are finite."""
     if not 1 / temperature <= torch.finfo(keys.dtype).max:
         raise ValueError(

@@ -236,27 +236,29 @@ class PositivePairs:
         areas = ((part.stop - part.start) * (levels[0].stop - levels[0].start) for part, levels in self._blocks)
         self._held: dict[int, Tensor] | None = {} if chunk_size is None and sum(areas) <= _HELD_PAIRS else None
 
-    def hardest(self, lse: Tensor, *, with_grad: bool = False) -> Tensor:
-        """Finds the largest pair loss over ``P_l(i)``, (m, L); 0, below which none is, where there is no positive.
+    def hardest_and_sums(self, lse: Tensor, *, with_grad: bool = False) -> tuple[Tensor, Tensor]:
+        """Finds the largest pair loss over ``P_l(i)`` and the sum of all, (m, L) each; 0 where there is no positive.
 
-        ``lse`` is (m,), as :func:`log_sum_exp` gives it; ``with_grad`` makes the result differentiable.
+        ``lse`` is (m,), as :func:`log_sum_exp` gives it. No pair loss is below 0. ``with_grad`` makes the largest
+        differentiable; the sums, which nothing clamps, have no gradient.
         """
         with torch.no_grad():
             hardest, key = torch.zeros_like(lse)[:, None].repeat(1, len(self._nodes)), None
+            sums = torch.zeros_like(hardest)
             if with_grad:
                 key = torch.zeros_like(hardest, dtype=torch.int64)
             for part, _, levels in self.losses(lse):
                 for level, columns, nll, mask in levels:
                     nll = nll * mask
-                    hardest[part, level] = nll.amax(1)
+                    hardest[part, level], sums[part, level] = nll.amax(1), nll.sum(1)
                     if key is not None:
                         key[part, level] = nll.argmax(1) + columns.start
                     del nll, mask  # so that the next ones take their memory
         if key is None:
-            return hardest
+            return hardest, sums
         similarities = [(self.anchors * self.keys.index_select(0, own)).sum(1) for own in key.unbind(1)]
         nll = lse[:, None] - torch.stack(similarities, 1) * self.scale
-        return torch.where(hardest > 0, nll, 0.0)  # the same numbers, with their gradient
+        return torch.where(hardest > 0, nll, 0.0), sums  # the same numbers, the largest with their gradient
 
     def clamped_sums(self, lse: Tensor, bounds: Tensor | None) -> tuple[Tensor, Tensor]:
         """Computes ``sum_{j in P_l(i)} max(nll_ij, bounds_il)`` (m, L), and counts the positives.

@@ -1,6 +1,6 @@
 """The algorithm, its parts and the registered losses."""
 
-from hierpretrain.models.baselines import HAPPIERLoss, TripletLoss
+from hierpretrain.models.baselines import HAPPIERLoss, RINCELoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
@@ -12,6 +12,8 @@ from hierpretrain.models.encoders import (
     TorchvisionEncoder,
     TransformersEncoder,
 )
+from hierpretrain.models.frame import HAFrameLoss
+from hierpretrain.models.joint import HierarchicalJointLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
 from hierpretrain.models.losses import (
     HiConELoss,
@@ -23,24 +25,30 @@ from hierpretrain.models.losses import (
 )
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.projection import ProjectionHead
+from hierpretrain.models.proxies import CSLLoss, LevelProxyLoss
 from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
 
 __all__ = [
+    "CSLLoss",
     "DataSettings",
     "EfficientNetLite0",
     "GuidedLoss",
+    "HAFrameLoss",
     "HAPPIERLoss",
     "HXELoss",
     "HiConELoss",
     "HiMulConELoss",
     "HiMulConLoss",
     "HierarchicalContrastive",
+    "HierarchicalJointLoss",
     "LevelCrossEntropyLoss",
+    "LevelProxyLoss",
     "LevelTripletLoss",
     "MultiViewPreprocessor",
     "NTXentLoss",
     "OpenCLIPEncoder",
     "ProjectionHead",
+    "RINCELoss",
     "ReleasedHMLCLoss",
     "SoftLabelLoss",
     "StrictPretrained",

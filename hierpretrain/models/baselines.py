@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from hierpretrain.checks import check_above_0, check_fraction
-from hierpretrain.functional import happier_loss, triplet_loss
+from hierpretrain.functional import happier_loss, rince_level_losses, triplet_loss
+from hierpretrain.functional.rince import Variant
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import dummy_batch, level_nodes
+from hierpretrain.models.losses import LevelNames, OneLevelLoss, dummy_batch, level_nodes
 from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import Taxonomy
 
 
 @MODELS.register_module()
-class TripletLoss(nn.Module):
+class TripletLoss(OneLevelLoss):
     """Triplet loss over the nodes of one level (Hermans et al., 2017), with the triplets of the batch.
 
     See :func:`hierpretrain.functional.triplet_loss`.
 
     Args:
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on. Items whose path ends above the level are left out.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on. Items whose path ends above the level are left out.
         margin: By how much a negative shall be further away than a positive, in the unit of the distance, at least 0;
             or ``'soft'``, a smooth form without a margin, for ``mining='hard'``.
         mining: ``'hard'``: the hardest triplet of each anchor; ``'all'``: all triplets that are violated.
@@ -41,20 +44,20 @@ class TripletLoss(nn.Module):
     def __init__(
         self,
         *,
-        level: int = -1,
+        level: int | str = -1,
         margin: float | Literal["soft"] = 0.2,
         mining: Mining = "hard",
         distance: Distance = "squared",
     ) -> None:
-        super().__init__()
-        self.level, self.margin, self.mining, self.distance = level, margin, mining, distance
+        super().__init__(level)
+        self.margin, self.mining, self.distance = margin, mining, distance
         triplet_loss(*dummy_batch(), margin=margin, mining=mining, distance=distance)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
         return triplet_loss(
             features,
-            level_nodes(self.level, labels, "TripletLoss"),
+            level_nodes(self.level_number, labels, "TripletLoss"),
             margin=self.margin,
             mining=self.mining,
             distance=self.distance,
@@ -71,10 +74,10 @@ class HAPPIERLoss(ClassifierLoss):
     :func:`hierpretrain.functional.happier_loss`.
 
     Args:
-        num_classes: Number of nodes of ``level``.
+        num_classes: Number of nodes of ``level``. A training fills it in from its data.
         in_channels: Size D of the unit features.
-        level: The level whose nodes the cross entropy clusters: 1 (coarsest) to L, or -1 for the finest, -2 for the one
-            above it, and so on.
+        level: The level whose nodes the cross entropy clusters: its name; or 1 (coarsest) to L, -1 for the finest, -2
+            for the one above it, and so on.
         lam: Weight of the cross entropy, 0 to 1.
         proxy_temperature: Temperature of the cross entropy, above 0.
         alpha: How much more the finer levels count in H-AP, at least 0.
@@ -91,12 +94,14 @@ class HAPPIERLoss(ClassifierLoss):
         0.0
     """
 
+    unit_features = True
+
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: int | None = None,
         in_channels: int,
-        level: int = -1,
+        level: int | str = -1,
         lam: float = 0.1,
         proxy_temperature: float = 0.05,
         alpha: float = 1.0,
@@ -125,3 +130,48 @@ class HAPPIERLoss(ClassifierLoss):
         entropy = super().forward(features, labels, instances)
         self.loss_components = {"ranking": ranking.detach(), "cross_entropy": entropy.detach()}
         return (1 - self.lam) * ranking + self.lam * entropy
+
+
+@MODELS.register_module()
+class RINCELoss(nn.Module):
+    """RINCE: contrastive learning that ranks positives by the levels they share with the anchor (AAAI 2022).
+
+    See :func:`hierpretrain.functional.rince_level_losses`; the loss is the sum over the levels.
+
+    Args:
+        temperatures: One for each level, coarsest first, each above 0; or two, of the coarsest and of the finest level,
+            with the levels between them evenly spaced.
+        variant: ``'out'``: each positive is compared with the negatives by itself; ``'in'``: all of a level together;
+            ``'out-in'``: the first at the finest level, the second at all others.
+        instance_level: Whether the views of one image are a last level of the tree, and so the nearest rank.
+
+    Example:
+        >>> loss = RINCELoss(temperatures=[1.0, 1.0])
+        >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
+        >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 4)  # log(1 + 2 / e); no rank 0, no loss
+        0.5514
+    """
+
+    def __init__(
+        self,
+        *,
+        temperatures: Sequence[float] = (0.225, 0.1),
+        variant: Variant = "out-in",
+        instance_level: bool = False,
+    ) -> None:
+        super().__init__()
+        self.instance_level = instance_level
+        self.options: dict[str, Any] = dict(temperatures=tuple(temperatures), variant=variant)
+        self.level_names, self.loss_components = LevelNames(), {}
+        rince_level_losses(*dummy_batch(len(temperatures)), **self.options)
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the names of the levels, for the log."""
+        self.level_names.set(taxonomy)
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; its components are the losses of the levels, which add up to it."""
+        instances = instances if self.instance_level else None
+        losses = rince_level_losses(features, labels, gather=gather_rows, instances=instances, **self.options)
+        self.loss_components = self.level_names.of(losses)
+        return losses.sum()

@@ -9,6 +9,7 @@ equal the value and gradient of one process on all items together.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,36 +26,53 @@ from hierpretrain.functional import (
     soft_labels,
 )
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import columns_to
+from hierpretrain.models.losses import OneLevelLoss, columns_to
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
 
 
-class ClassifierLoss(nn.Module):
+class ClassifierLoss(OneLevelLoss):
     """Base of the losses over the classes of one level: takes the mean over the items that have a class.
 
     Args:
         num_classes: Number of nodes of the level.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
+
+    Raises:
+        ValueError: If ``num_classes`` is missing or below 1.
     """
 
-    def __init__(self, num_classes: int, level: int) -> None:
-        super().__init__()
+    unit_features = False
+    """Whether the features shall have unit length: a classifier takes them as they are."""
+
+    def __init__(self, num_classes: int | None, level: int | str) -> None:
+        super().__init__(level)
+        if num_classes is None:
+            raise ValueError(
+                f"{type(self).__name__} needs num_classes, the number of nodes of its level: "
+                f"taxonomy.num_nodes({level!r}). A training fills it in from the tree of its data"
+            )
         check_at_least_1(num_classes=num_classes)
-        self.num_classes, self.level = num_classes, level
+        self.num_classes = num_classes
+
+    @classmethod
+    def count_classes(cls, taxonomy: Taxonomy, *, level: int | str = -1, **options: Any) -> int:
+        """Returns the ``num_classes`` that a tree asks for, given the other options of the loss."""
+        return taxonomy.num_nodes(level)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Checks that the level has as many nodes as the loss has classes.
+        """Takes the tree, and checks that the level has as many nodes as the loss has classes.
 
         Raises:
             ValueError: If not, or if there is no such level.
         """
+        super().set_taxonomy(taxonomy)
         if (nodes := taxonomy.num_nodes(self.level)) != self.num_classes:
             name = taxonomy.level_names[taxonomy.level(self.level) - 1]
             raise ValueError(
                 f"num_classes of {type(self).__name__} must be the number of nodes of its level, {nodes} of {name!r}; "
-                f"it is {self.num_classes}. Set model.loss.num_classes={nodes}"
+                f"it is {self.num_classes}. Set model.loss.num_classes={nodes}, or leave it out"
             )
 
     @abstractmethod
@@ -63,7 +81,7 @@ class ClassifierLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
-        classes = columns_to(self.level, labels, type(self).__name__)[:, -1]
+        classes = columns_to(self.level_number, labels, type(self).__name__)[:, -1]
         all_classes, _ = gather_rows(classes)  # all processes raise, so that none waits for another
         if len(all_classes) and (largest := int(all_classes.max())) >= self.num_classes:
             raise ValueError(
@@ -83,10 +101,10 @@ class LevelCrossEntropyLoss(ClassifierLoss):
     """Cross entropy of a linear classifier over the nodes of one level.
 
     Args:
-        num_classes: Number of nodes of the level.
+        num_classes: Number of nodes of the level. A training fills it in from its data.
         in_channels: Size D of the features.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
         label_smoothing: Fraction of the target that is spread evenly over all classes, 0 to 1.
 
     Example:
@@ -96,7 +114,9 @@ class LevelCrossEntropyLoss(ClassifierLoss):
         1.3863
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, *, num_classes: int | None = None, in_channels: int, level: int | str = -1, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__(num_classes, level)
         check_fraction(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
@@ -113,11 +133,11 @@ class TreeClassifierLoss(ClassifierLoss):
 
     Args:
         num_classes: Number of nodes of the level.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
     """
 
-    def __init__(self, num_classes: int, level: int) -> None:
+    def __init__(self, num_classes: int | None, level: int | str) -> None:
         super().__init__(num_classes, level)
         self.register_buffer("_class_labels", None, persistent=False)
 
@@ -158,10 +178,10 @@ class HXELoss(TreeClassifierLoss):
     See :func:`hierpretrain.functional.hierarchical_cross_entropy`.
 
     Args:
-        num_classes: Number of nodes of the level.
+        num_classes: Number of nodes of the level. A training fills it in from its data.
         in_channels: Size D of the features.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
         alpha: How much less each finer level counts, finite; 0 is cross entropy.
 
     Example:
@@ -172,7 +192,9 @@ class HXELoss(TreeClassifierLoss):
         1.0842
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, alpha: float = 0.1) -> None:
+    def __init__(
+        self, *, num_classes: int | None = None, in_channels: int, level: int | str = -1, alpha: float = 0.1
+    ) -> None:
         super().__init__(num_classes, level)
         self.alpha = alpha
         self.classifier = nn.Linear(in_channels, num_classes)
@@ -189,10 +211,10 @@ class SoftLabelLoss(TreeClassifierLoss):
     The distance of two classes is the height of their lowest common ancestor, divided by the number of levels.
 
     Args:
-        num_classes: Number of nodes of the level.
+        num_classes: Number of nodes of the level. A training fills it in from its data.
         in_channels: Size D of the features.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
         beta: How sharp the labels are, at least 0, which is uniform.
 
     Example:
@@ -203,7 +225,9 @@ class SoftLabelLoss(TreeClassifierLoss):
         1.0986
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int, level: int = -1, beta: float = 10.0) -> None:
+    def __init__(
+        self, *, num_classes: int | None = None, in_channels: int, level: int | str = -1, beta: float = 10.0
+    ) -> None:
         super().__init__(num_classes, level)
         self.beta = beta
         self.classifier = nn.Linear(in_channels, num_classes)
@@ -225,10 +249,10 @@ class GuidedLoss(TreeClassifierLoss):
     lowest common ancestor, which is half the length of the path between them.
 
     Args:
-        num_classes: Number of nodes of the level.
+        num_classes: Number of nodes of the level. A training fills it in from its data.
         in_channels: Size D of the features.
-        level: The level whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it,
-            and so on.
+        level: The level whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on.
         weight: Weight of the distortion, at least 0.
         scale_free: Whether the distortion leaves the scale of the prototypes free.
         squared: Whether the logits are minus the squares of the distances.
@@ -250,9 +274,9 @@ class GuidedLoss(TreeClassifierLoss):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: int | None = None,
         in_channels: int,
-        level: int = -1,
+        level: int | str = -1,
         weight: float = 1.0,
         scale_free: bool = True,
         squared: bool = False,

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hierpretrain.checks import check_one_of
+from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.stages import layer_depths, stages
@@ -43,8 +44,9 @@ class HierarchicalContrastive(BaseModel):
         data_preprocessor: Config of the preprocessor, as :class:`MultiViewPreprocessor`.
         embedding: What :meth:`predict` returns: ``'backbone'``, the vectors before the projection, as paper A, or
             ``'projection'``.
-        normalize: Whether the loss gets features of unit length, as the contrastive ones want. Classifiers and
-            prototypes take features as they are: ``False``. Embeddings have unit length either way.
+        normalize: Whether the loss gets features of unit length. ``None``: what the loss asks for by its attribute
+            ``unit_features``: contrastive losses, and those without the attribute, want unit length, classifiers and
+            prototypes features as they are. Embeddings have unit length either way.
         channels_last: Whether the weights are laid out for ``channels_last`` images; goes with the preprocessor's.
         grad_cache: Images (times views) that are encoded at a time while training, each process, or ``None`` for
             the whole batch. The loss is of the whole batch either way: see :mod:`hierpretrain.models.grad_cache`.
@@ -64,7 +66,7 @@ class HierarchicalContrastive(BaseModel):
         neck: dict[str, Any] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
         embedding: str = "backbone",
-        normalize: bool = True,
+        normalize: bool | None = None,
         channels_last: bool = False,
         grad_cache: int | None = None,
         init_cfg: dict[str, Any] | None = None,
@@ -73,7 +75,7 @@ class HierarchicalContrastive(BaseModel):
         check_one_of("embedding", embedding, ("backbone", "projection"))
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
-        self.embedding, self.normalize, self.grad_cache = embedding, normalize, grad_cache
+        self.embedding, self.grad_cache = embedding, grad_cache
         self.backbone = _build(backbone)
         if isinstance(self.data_preprocessor, MultiViewPreprocessor):
             self.data_preprocessor.take_settings(getattr(self.backbone, "settings", None))
@@ -84,8 +86,11 @@ class HierarchicalContrastive(BaseModel):
             loss = with_width(loss, partial(self._loss_width, width), "loss")
         self.loss_module = None if loss is None else _build(loss)
         self._depths: tuple[dict[str, int], int] | None = None
+        self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
+        self.frozen_part: FrozenPart | None = None
+        """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -167,6 +172,15 @@ class HierarchicalContrastive(BaseModel):
         if hasattr(self.loss_module, "set_taxonomy"):
             self.loss_module.set_taxonomy(taxonomy)
 
+    def set_training_labels(self, labels: Tensor) -> None:
+        """Tells the labels of all training images to the loss, if it is one that asks for them.
+
+        Args:
+            labels: (N, L) or (N, P, L) labels.
+        """
+        if hasattr(self.loss_module, "set_training_labels"):
+            self.loss_module.set_training_labels(labels)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Passes over the weights of parts that the model leaves out, of which torch would warn."""
         for part in ("projection", "loss_module"):
@@ -187,6 +201,8 @@ class HierarchicalContrastive(BaseModel):
     def frozen_features(self, inputs: Tensor) -> Tensor:
         """Returns all that a frozen backbone tells of images, for ``extract_feat((features,))`` to go on with.
 
+        With :attr:`frozen_part`, it is the output of the last frozen stage.
+
         Args:
             inputs: (N, C, H, W), preprocessed.
 
@@ -196,6 +212,8 @@ class HierarchicalContrastive(BaseModel):
         Raises:
             ValueError: If the neck takes several outputs.
         """
+        if self.frozen_part is not None:
+            return self.frozen_part.features(inputs)
         if self.neck is None:
             return self.extract_feat(inputs)
         outputs = self._run_backbone(inputs)
@@ -217,7 +235,10 @@ class HierarchicalContrastive(BaseModel):
         Args:
             inputs: (N, C, H, W) images, or a tuple with what :meth:`frozen_features` gave of them.
         """
-        outputs = inputs if isinstance(inputs, tuple) else self._run_backbone(inputs)
+        if not isinstance(inputs, tuple):
+            outputs = self._run_backbone(inputs)
+        else:
+            outputs = inputs if self.frozen_part is None else self.frozen_part.go_on(inputs[0])
         if self.neck is not None:
             self._check_averaged(outputs)
             outputs = self.neck(outputs)

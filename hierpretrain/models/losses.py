@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpretrain.functional import level_losses, released_hmlc_loss, supcon_loss
-from hierpretrain.functional.contrastive import Constraint, weighted_mean
+from hierpretrain.functional.contrastive import Constraint, clamped_and_unclamped_losses, weighted_mean
 from hierpretrain.functional.pairs import Positives
 from hierpretrain.functional.released import released_level_losses, released_mean
 from hierpretrain.models.gather import gather_rows
@@ -71,6 +71,49 @@ def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
     # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
     everyone, first = gather_rows(columns_to(level, labels, name))
     return prefix_ids(everyone)[first : first + len(labels), -1]
+
+
+class OneLevelLoss(nn.Module):
+    """Base of the losses over the nodes of one level, which may be given by its name.
+
+    Args:
+        level: The name of the level; or 1 (coarsest) to L, -1 for the finest, -2 for the one above it, and so on.
+
+    Example:
+        >>> loss = OneLevelLoss("kind")
+        >>> loss.set_taxonomy(Taxonomy([("animal", "cat")], ("kingdom", "kind")))
+        >>> loss.level_number
+        2
+    """
+
+    def __init__(self, level: int | str) -> None:
+        super().__init__()
+        self.level = level
+        self._number: int | None = None
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the tree, in which a name is looked up.
+
+        Raises:
+            ValueError: If there is no such level.
+        """
+        self._number = taxonomy.level(self.level)
+
+    @property
+    def level_number(self) -> int:
+        """The number of the level.
+
+        Raises:
+            ValueError: If the level is a name, and the tree is not known.
+        """
+        if not isinstance(self.level, str):
+            return self.level
+        if self._number is None:
+            raise ValueError(
+                f"level={self.level!r} of {type(self).__name__} needs the tree of the training data: put "
+                "taxonomy=dict(type='TaxonomyHook') in default_hooks, call set_taxonomy, or give a number"
+            )
+        return self._number
 
 
 def dummy_batch(*columns: int) -> tuple[Tensor, Tensor]:
@@ -133,10 +176,17 @@ class _HierarchicalLoss(nn.Module):
         self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""
+        """Returns the 0-dim loss; its components are the losses of the levels, before their weights.
+
+        Where a constraint clamps them, what they would be without it stands beside them, as ``unclamped/<level>``.
+        """
         instances = instances if self.instance_level else None
-        losses = level_losses(features, labels, gather=gather_rows, instances=instances, **self.options)
+        losses, unclamped = clamped_and_unclamped_losses(
+            features, labels, gather=gather_rows, instances=instances, **self.options
+        )
         self.loss_components = self.level_names.of(losses)
+        if self.options.get("constraint") is not None:
+            self.loss_components |= {f"unclamped/{name}": loss for name, loss in self.level_names.of(unclamped).items()}
         return weighted_mean(losses, self.level_weights)
 
 
@@ -259,12 +309,12 @@ class HiMulConELoss(_HierarchicalLoss):
 
 
 @MODELS.register_module()
-class SupConLoss(nn.Module):
+class SupConLoss(OneLevelLoss):
     """Supervised contrastive loss over the nodes of one level (Khosla et al., NeurIPS 2020).
 
     Args:
-        level: Whose nodes are the classes: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
-            An item whose path ends above it has no positive, but is a negative of the others.
+        level: Whose nodes are the classes: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one above it,
+            and so on. An item whose path ends above it has no positive, but is a negative of the others.
         temperature: Divides the cosine similarities.
         chunk_size: Rows of similarities held at a time; ``None`` for a number that is fast.
 
@@ -275,14 +325,14 @@ class SupConLoss(nn.Module):
         6.667
     """
 
-    def __init__(self, *, level: int = -1, temperature: float = 0.1, chunk_size: int | None = None) -> None:
-        super().__init__()
-        self.level, self.temperature, self.chunk_size = level, temperature, chunk_size
+    def __init__(self, *, level: int | str = -1, temperature: float = 0.1, chunk_size: int | None = None) -> None:
+        super().__init__(level)
+        self.temperature, self.chunk_size = temperature, chunk_size
         supcon_loss(*dummy_batch(), temperature=temperature, chunk_size=chunk_size)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
-        nodes = level_nodes(self.level, labels, "SupConLoss")
+        nodes = level_nodes(self.level_number, labels, "SupConLoss")
         return supcon_loss(
             features, nodes, temperature=self.temperature, chunk_size=self.chunk_size, gather=gather_rows
         )

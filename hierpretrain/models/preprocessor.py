@@ -72,21 +72,23 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
             data: The batch. ``inputs`` is a (B, C, H, W) tensor, a list of one such tensor per view, or (as
                 ``pseudo_collate`` leaves them) a list of B images or of B lists of views. ``data_samples`` stay on
                 their device, since the loss moves the labels of all samples at once. Instead of ``inputs`` there may
-                be ``features``: the outputs of a frozen backbone, which
-                :class:`hierpretrain.engine.FrozenFeaturesHook` keeps.
+                be ``features``, a (B, views, ...) tensor or a list of B (views, ...) ones: the outputs of a backbone's
+                frozen part, which :class:`hierpretrain.engine.FrozenFeaturesHook` keeps.
             training: Whether the batch is for training, which matters only if :attr:`deferred`.
 
         Returns:
             A dict of ``data_samples`` and ``inputs``: (views x B, C, H, W) float32, view 0 of all images first; still
             uint8 if :attr:`deferred` and ``training``. Of ``features``, ``inputs`` is a tuple whose only entry are the
-            features in float32.
+            (views x B, ...) features in float32.
 
         Raises:
             ValueError: If the images of a batch differ in size.
         """
         if "features" in data:
-            (features,) = _views(self.cast_data(data["features"]))
-            return {"inputs": (features.to(self.mean.dtype),), "data_samples": data.get("data_samples")}
+            features = self.cast_data(data["features"])
+            features = features if isinstance(features, Tensor) else torch.stack(list(features))
+            features = features.transpose(0, 1).flatten(0, 1).to(self.mean.dtype)
+            return {"inputs": (features,), "data_samples": data.get("data_samples")}
         try:
             inputs = torch.cat(_views(self.cast_data(data["inputs"])))
         except RuntimeError as error:

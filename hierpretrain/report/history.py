@@ -83,11 +83,13 @@ def _is_number(value: object) -> bool:
 
 
 def panels(curves: Curves) -> dict[str, Curves]:
-    """Sorts curves into panels: one quantity at all levels stands in one panel.
+    """Sorts curves into panels of one quantity each, so that losses and fractions never share an axis.
 
-    The quantity of ``category/recall@1`` is ``recall@1`` and its line ``category``, if another level has a
-    ``recall@1``, too. That of ``level/category`` is ``level``, unless ``level`` is such a line. Panels stand in the
-    order loss, lr, others by name; counts (``num_...``) are left out.
+    What a training logs stands below the name of its total: ``loss/category`` is the line ``category`` of the quantity
+    ``loss``, and ``loss/unclamped/category`` a line of ``loss/unclamped``. What a validation measures has the level in
+    front: the quantity of ``category/recall@1`` is ``recall@1`` and its line ``category``, if another level has a
+    ``recall@1``, too. The quantity of ``stage/category`` is ``stage``, unless ``stage`` is such a line. Panels stand in
+    the order losses, lr, others by name; counts (``num_...``) are left out.
 
     Args:
         curves: Name -> (steps, values).
@@ -96,18 +98,22 @@ def panels(curves: Curves) -> dict[str, Curves]:
         Quantity -> line -> (steps, values).
 
     Example:
-        >>> names = ["a/map", "loss", "b/map", "a/nmi", "level/a", "level/b"]
+        >>> names = ["a/map", "loss", "loss/a", "b/map", "a/nmi", "stage/a", "stage/b", "loss/unclamped/a"]
         >>> {name: list(lines) for name, lines in panels(dict.fromkeys(names, ([1], [0.5]))).items()}
-        {'loss': ['loss'], 'a/nmi': ['a/nmi'], 'level': ['a', 'b'], 'map': ['a', 'b']}
+        {'loss': ['loss', 'a'], 'loss/unclamped': ['a'], 'a/nmi': ['a/nmi'], 'map': ['a', 'b'], 'stage': ['a', 'b']}
     """
     parts = {name: name.rpartition("/")[::2] for name in curves if not name.rpartition("/")[2].startswith("num_")}
-    starts = Counter(start for start, _ in parts.values() if start)
-    ends = Counter(end for start, end in parts.values() if start)
-    lines = {start for start, end in parts.values() if start and ends[end] > 1}
+    totals = {name: part for name, part in parts.items() if name.partition("/")[0] in parts}
+    measured = {name: part for name, part in parts.items() if name not in totals}
+    starts = Counter(start for start, _ in measured.values() if start)
+    ends = Counter(end for start, end in measured.values() if start)
+    lines = {start for start, end in measured.values() if start and ends[end] > 1}
     grouped: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for name, (start, end) in parts.items():
         quantity, line = name, name
-        if start and ends[end] > 1:
+        if start and name in totals:
+            quantity, line = start, end
+        elif start and ends[end] > 1:
             quantity, line = end, start
         elif start not in lines and starts[start] > 1:
             quantity, line = start, end

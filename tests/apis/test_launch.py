@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from hierpretrain.apis import build_runner, check_checkpoint, check_start, load_config
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import DATASETS
+from hierpretrain.taxonomy import Taxonomy
 from tests import distributed
 
 HEAD = dict(type="ProjectionHead", in_channels=64, out_channels=4)
@@ -136,7 +137,7 @@ def launch(frozen_stages, work_dir, launcher="pytorch", **options):
     config = Config(
         dict(
             default_scope="hierpretrain",
-            model=dict(type="HierarchicalContrastive", backbone=backbone),
+            model=options.pop("model", dict(type="HierarchicalContrastive", backbone=backbone)),
             launcher=launcher,
             work_dir=str(work_dir),
             experiment_name=f"launch_{next(NUMBERS)}",
@@ -277,6 +278,88 @@ def test_a_schedule_without_an_end_ends_with_the_training(tmp_path, train_cfg, s
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     built = runner.build_param_scheduler(runner.param_schedulers)
     assert [(type(part).__name__, part.begin, part.end) for part in built] == expected
+
+
+# ------------------------------------------------------------------ numbers of classes
+TREE = Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing"))
+
+
+@DATASETS.register_module()
+class Drawn:
+    """A data set with a tree, which counts how often it is made."""
+
+    made = 0
+
+    def __init__(self):
+        Drawn.made += 1
+        self.labels = TREE.node_labels(2)
+        self.metainfo = dict(taxonomy=TREE.to_dict())
+
+    def __len__(self):
+        return 3
+
+
+def run_with(loss, tmp_path, dataset="Drawn"):
+    backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
+    loader = dict(dataset=dict(type=dataset), sampler=dict(type="DefaultSampler"), batch_size=1, num_workers=0)
+    _, runner = launch(
+        -1,
+        tmp_path,
+        "none",
+        model=dict(type="HierarchicalContrastive", backbone=backbone, loss=dict(in_channels=64, **loss)),
+        train_dataloader=loader if dataset else None,
+        train_cfg=dict(by_epoch=True, max_epochs=1) if dataset else None,
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=1.0)) if dataset else None,
+    )
+    return runner
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (dict(type="LevelCrossEntropyLoss"), 3),
+        (dict(type="hierpretrain.models.HXELoss", level=1, num_classes=None), 2),
+        (dict(type="GuidedLoss", level="kind", max_classes=2), 2),
+        (dict(type="SoftLabelLoss", level="thing"), 3),
+        (dict(type="HAPPIERLoss", level=-2, lam=0.5), 2),
+        (dict(type="HierarchicalJointLoss"), [2, 3]),
+    ],
+    ids=lambda value: value.get("type") if isinstance(value, dict) else None,
+)
+def test_losses_learn_from_the_training_data_how_many_classes_there_are(tmp_path, loss, expected):
+    runner = run_with(loss, tmp_path)
+    assert runner.model.loss_module.num_classes == expected
+    (dumped,) = tmp_path.glob("*.py")
+    assert Config.fromfile(dumped).model.loss.num_classes == expected  # the config of a checkpoint stands alone
+    made = Drawn.made
+    assert isinstance(runner.train_dataloader.dataset, Drawn)
+    assert Drawn.made == made  # it is built once
+
+
+def test_so_does_the_contrastive_part_of_a_joint_loss(tmp_path):
+    contrastive = dict(type="HAPPIERLoss", level="kind")
+    loss = run_with(dict(type="HierarchicalJointLoss", contrastive=contrastive), tmp_path).model.loss_module
+    assert (loss.num_classes, loss.contrastive.num_classes) == ([2, 3], 2)
+    assert loss.contrastive.proxies.shape == (2, 64)
+
+
+def test_a_number_that_is_given_is_taken(tmp_path):
+    made = Drawn.made
+    assert run_with(dict(type="LevelCrossEntropyLoss", num_classes=7), tmp_path).model.loss_module.num_classes == 7
+    assert Drawn.made == made
+
+
+@pytest.mark.parametrize(
+    ("loss", "dataset", "message"),
+    [
+        ({}, "Ten", "takes num_classes from the tree of the training data, and Ten has none; set model.loss.num_cla"),
+        ({}, None, "the config has no train_dataloader; set model.loss.num_classes, or, .* alone, model.loss=None"),
+        (dict(level="knid"), "Drawn", r"no level 'knid' \(did you mean 'kind'\?\): levels are 1"),
+    ],
+)
+def test_where_the_number_of_classes_cannot_be_learnt_the_message_says_what_to_give(tmp_path, loss, dataset, message):
+    with pytest.raises(ValueError, match=message):
+        run_with(dict(type="LevelCrossEntropyLoss", **loss), tmp_path, dataset)
 
 
 class _Started(Exception):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hierpretrain.apis import find_model, image_retriever, list_configs, load_config, mmpretrain_config, register_zoo
 from hierpretrain.datasets.loading import open_rgb
+from hierpretrain.models.num_classes import loss_that_counts
 from hierpretrain.registry import MODELS, TRANSFORMS
 from tests.test_inheritance import make_small
 
@@ -194,6 +195,8 @@ def test_every_config_of_the_zoo_builds_as_mmpretrain_builds_it(name):
     with torch.device("meta" if "neck" in config.model else "cpu"):
         model = mmpretrain.get_model(config)
     assert type(model).__name__ == "HierarchicalContrastive"
+    counts = loss_that_counts(load_config(name).model.loss)  # what such a loss waits for, only a training brings
+    assert (model.loss_module is None) == (counts is not None)
     kinds = [type(mmpretrain.registry.TRANSFORMS.build(t)).__name__ for t in config.test_dataloader.dataset.pipeline]
     assert kinds[:2] == ["LoadImageFromFile", "NumpyToPIL"]
     assert kinds[-1] == "PackInputs"

@@ -1,5 +1,6 @@
 import itertools
 import tracemalloc
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,20 +39,39 @@ FORESTS = [  # images of several paths each
 ]
 
 
+def spare_images(classes, unused, held, later):
+    """Returns how many images of a class a batch may take so that the later batches can all hold two classes."""
+    counts = Counter(number for image in unused for number in classes[image] if number != held)
+    if not later:
+        return len(unused)
+    return max(1, len(unused) - max(counts.values(), default=0) - later)
+
+
 def check_partners(labels, batches, size):
-    """Replays a plan and checks promise 2 of every tuple: a partner at each level that has an unused one, no others."""
+    """Replays a plan and checks promise 2 of every tuple: a partner at each level that has an unused one, no others.
+
+    A tuple may be cut where its batch ends and, if the batch would be of its class alone, before the last slot; and
+    where more of it would leave too few images outside the largest class for the batches to come.
+    """
+    classes = [{number} for number in labels[:, 0].tolist()]
     shared, depths = shared_depth(labels, labels), depth(labels)
     unused = set(range(len(labels)))
-    for batch in batches:
+    for number, batch in enumerate(batches):
         position = 0
         while position < len(batch):
             anchor = batch[position]
+            end = position + spare_images(classes, unused, int(labels[anchor, 0]), len(batches) - number - 1)
             unused.remove(anchor)
             position += 1
             for level in range(int(depths[anchor]), 0, -1):
                 if position == len(batch) == size:  # the tuple is cut where its batch ends
                     break
                 candidates = [other for other in unused if shared[anchor, other] == level]
+                last_slot = position == size - 1 and (labels[batch[:position], 0] == labels[anchor, 0]).all()
+                if last_slot and any(labels[other, 0] != labels[anchor, 0] for other in unused):
+                    break
+                if position == end:
+                    break
                 if candidates:
                     partner = batch[position]
                     assert partner in candidates
@@ -78,14 +98,22 @@ def check_partners_along_a_path(labels, batches, size):
     """The same for images of several paths: every tuple must fit a path of its anchor, whichever that was."""
     unused = set(range(len(labels)))
 
-    def fits(path, batch, position):
+    classes = [{path[0] for path in item.tolist() if path[0] != PAD} or {PAD} for item in labels]
+
+    def fits(path, batch, position, later):
         """Returns where the next tuple begins if the one behind ``position`` follows this path of its anchor's."""
+        end = position + spare_images(classes, unused, int(path[0]), later)
+        alone = not position or set.intersection(*(classes[image] for image in batch[:position]))
+        if position < size - 1 and alone and any(int(path[0]) not in classes[image] for image in unused):
+            end = min(end, size - 1)  # the last slot is for another class
         left, deep = unused - {batch[position]}, int((path != PAD).sum())
         position += 1
         for level in range(deep, 0, -1):
             if position == len(batch) == size:
                 break
             candidates = [i for i in left if any(shared_by_loop(path, other) == level for other in labels[i])]
+            if position == end:
+                break
             if candidates:
                 if position == len(batch) or batch[position] not in candidates:
                     return None
@@ -101,7 +129,7 @@ def check_partners_along_a_path(labels, batches, size):
         if position == len(batch):
             return replay(number + 1, 0)
         paths = [path for path in labels[batch[position]] if path[0] != PAD] or [labels[batch[position], 0]]
-        for end in dict.fromkeys(fits(path, batch, position) for path in paths):
+        for end in dict.fromkeys(fits(path, batch, position, len(batches) - number - 1) for path in paths):
             if end is not None:
                 taken = set(batch[position:end])
                 unused.difference_update(taken)
@@ -127,7 +155,7 @@ def test_the_check_along_a_path_sees_a_wrong_partner():
         check_partners_along_a_path(labels, [good], 3)
     for wrong in ([0, 3, 1], [1, 2, 3], [3, 2, 0]):
         with pytest.raises(AssertionError):
-            check_partners_along_a_path(labels, [wrong], 3)
+            check_partners_along_a_path(labels, [wrong], 4)
 
 
 def test_one_path_given_as_several_makes_the_very_plan_of_one():
@@ -151,7 +179,8 @@ def test_plans_are_the_same_in_numbers_of_64_bits(monkeypatch):
 def test_a_tree_and_a_plan_take_the_memory_that_is_promised():
     images = 100_000
     labels = torch.arange(images)[:, None] // torch.tensor([10_000, 100, 5])
-    promised = 8 * images + 20 * (1 + 10 + 1000 + 20_000)
+    nodes = 1 + 10 + 1000 + 20_000
+    promised = 8 * images + 20 * nodes
     tree = SamplingTree(labels)
     assert sum(kept.nbytes for kept in vars(tree).values() if isinstance(kept, np.ndarray)) <= promised
     tracemalloc.start()
@@ -159,7 +188,7 @@ def test_a_tree_and_a_plan_take_the_memory_that_is_promised():
     next(batches)
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert taken < promised + 2 * 8192 * 40  # blocks of Python's numbers
+    assert taken < promised + 4 * nodes + 2 * 8192 * 40  # blocks of Python's numbers
 
 
 def test_an_image_is_drawn_as_an_anchor_by_each_of_its_paths():
@@ -178,8 +207,9 @@ def test_an_image_is_drawn_as_an_anchor_by_each_of_its_paths():
 def test_an_image_is_a_partner_by_any_of_its_paths():
     # the one image that shares a node with image 0 does so by its second path, with image 2 by its first
     labels = torch.tensor([[[0, 0], [PAD, PAD]], [[1, 1], [0, 0]], [[1, 1], [PAD, PAD]]])
-    first = {tuple(plan(labels, 2, epoch, drop_last=True)[0]) for epoch in range(60)}
-    assert first == {(0, 1), (1, 0), (1, 2), (2, 1)}
+    tree = SamplingTree(labels)
+    first = {tuple(next(tree.plan([3], np.random.default_rng(seed)))) for seed in range(60)}
+    assert {batch[:2] for batch in first} >= {(0, 1), (1, 0), (1, 2), (2, 1)}
 
 
 @pytest.mark.parametrize("labels", TREES + FORESTS, ids=lambda labels: "x".join(map(str, labels.shape)))
@@ -357,3 +387,70 @@ def test_one_image_and_one_node():
     assert sorted(itertools.chain(*plan(torch.empty(9, 0, dtype=torch.int64), 4))) == list(range(9))
     assert sorted(itertools.chain(*plan(torch.full((9, 3, 2), PAD), 4))) == list(range(9))
     assert sorted(itertools.chain(*plan(torch.zeros(9, 3, 2, dtype=torch.int64), 4))) == list(range(9))
+
+
+def random_classes(trial):
+    """Labels of a few classes of very different sizes, with images without a label and a batch size and more."""
+    rng = np.random.default_rng(trial)
+    sizes = rng.integers(1, rng.choice([3, 10, 60]), rng.integers(1, 12))
+    if rng.random() < 0.5:
+        sizes[0] = rng.integers(1, 300)
+    top = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.concatenate([top[:, None], rng.integers(0, 3, (len(top), 2))], 1)
+    depths = rng.integers(rng.integers(2), 4, len(top))
+    labels[np.arange(3)[None] >= depths[:, None]] = PAD
+    options = dict(batch_size=int(rng.choice([1, 2, 3, 4, 8, 16, 32])), drop_last=bool(rng.integers(2)), seed=trial)
+    return torch.from_numpy(labels), int(rng.integers(1, 4)), options
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_no_batch_is_of_one_class_while_two_are_unused_and_as_few_as_can_be_are(block):
+    for trial in range(100 * block, 100 * block + 100):
+        labels, world_size, options = random_classes(trial)
+        try:
+            samplers = [
+                HierarchicalBatchSampler(labels, **options, rank=rank, world_size=world_size)
+                for rank in range(world_size)
+            ]
+        except ValueError:
+            continue  # too few images
+        batches = [batch for together in zip(*samplers, strict=True) for batch in together]
+        unused = np.bincount(labels[:, 0] + 1)
+        num_batches = sum(len(batch) > 1 for batch in batches)
+        unavoidable = max(0, num_batches - (len(labels) - unused.max()))
+        alone = 0
+        for batch in batches:
+            one = len(batch) > 1 and len(set(labels[batch, 0].tolist())) == 1
+            assert not (one and (unused > 0).sum() > 1), (trial, batch)
+            alone += one
+            np.subtract.at(unused, labels[batch, 0].numpy() + 1, 1)
+        assert alone <= unavoidable, trial
+
+
+@pytest.mark.parametrize("labels", FORESTS, ids=lambda labels: "x".join(map(str, labels.shape)))
+@pytest.mark.parametrize("batch_size", [4, 7, 16])
+def test_images_of_several_paths_share_no_class_if_an_image_of_another_is_unused(labels, batch_size):
+    classes = [{path[0] for path in item.tolist() if path[0] != PAD} or {PAD} for item in labels]
+    for epoch in range(3):
+        unused = set(range(len(labels)))
+        for batch in plan(labels, batch_size, epoch):
+            shared = set.intersection(*(classes[image] for image in batch[:-1])) if len(batch) > 1 else set()
+            if shared & classes[batch[-1]]:
+                others = unused - set(batch)
+                assert not any(shared.isdisjoint(classes[image]) for image in others)
+            unused -= set(batch)
+
+
+def test_a_rare_class_lasts_as_long_as_a_shuffle_makes_it_last():
+    labels = torch.tensor([[0]] * 950 + [[1]] * 50)
+    batches = plan(labels, 32)
+    assert all(len(set(labels[batch, 0].tolist())) == 2 for batch in batches)
+    labels = torch.tensor([[0]] * 990 + [[1]] * 10)  # too few for 32 batches: one for each of the first ten
+    rare = [int((labels[batch, 0] == 1).sum()) for batch in plan(labels, 32)]
+    assert rare == [1] * 10 + [0] * 22
+
+
+def test_a_plan_without_a_batch_of_one_class_is_what_it_always_was():
+    # drawn before the sampler looked at the classes of a batch
+    labels = torch.arange(60)[:, None] // torch.tensor([12, 4])
+    assert plan(labels, 12, seed=1)[0] == [58, 57, 49, 25, 26, 32, 45, 47, 39, 27, 24, 31]

@@ -1,6 +1,7 @@
 import json
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -452,3 +453,60 @@ def test_of_several_paths_the_one_that_reaches_the_classes_counts(first):
     )
     split = seen_unseen_split(rows, level="crop", unseen=["plum"], shares=(1.0, 0.0, 0.0))
     assert list(split.tags.values()) == ["seen_train", "seen_train", "unseen_train"]
+
+
+def branches_of_several_paths():
+    names = [f"{top}/{sub}/{i}.jpg" for top in "abc" for sub in "xy" for i in range(5)] + ["c/6.jpg", "a/6.jpg"]
+    records = [(name, tuple(name.split("/")[:-1]), "all") for name in names]
+    annotations = Annotations.from_records(records, ["top", "sub"], "drawings")
+    first = names.index("a/x/0.jpg")
+    return replace(annotations, more_labels={first: (("c", "x"),)})
+
+
+def test_branches_are_held_out_whole(tmp_path):
+    annotations = branches_of_several_paths()
+    split = seen_unseen_split(annotations, level="sub", unseen=0.25, held_out=["c"], held_out_tag="catalogue")
+    assert split.held_out == (("c",),)
+    assert len(split.unseen) == 1
+    for image, tag in split.tags.items():
+        inside = image.startswith("c/")
+        assert tag.startswith("catalogue_") == inside
+    assert split.tags["a/6.jpg"] == "unused"  # without a label at the level, and in no branch that is held out
+    assert split.tags["a/x/0.jpg"] == "unused"  # it hangs in the branch and elsewhere
+    counts = Counter(tag for tag in split.tags.values() if tag.startswith("catalogue"))
+    assert counts == {"catalogue_train": 7, "catalogue_val": 2, "catalogue_test": 2}
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
+
+
+def test_a_branch_below_the_first_level_by_its_path():
+    split = seen_unseen_split(branches_of_several_paths(), level="sub", unseen=["a/x"], held_out=["b/y", ("c",)])
+    assert {image[:3] for image, tag in split.tags.items() if tag.startswith("held_out")} == {
+        "b/y",
+        "c/x",
+        "c/y",
+        "c/6",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(held_out=["d"]), "there is no branch 'd' to be held out; give its path from the root"),
+        (dict(held_out=["b/z"]), r"there is no branch 'b/z' to be held out; did you mean 'b/"),
+        (dict(held_out="c"), r"held_out must be a list of branches, not the string 'c'; pass \['c'\]"),
+        (dict(held_out=["c"], held_out_tag="seen"), "held_out_tag must be another word than .* it is 'seen'"),
+        (dict(held_out=["a"], unseen=["a/x"]), "there is no class 'a/x' to be unseen"),
+    ],
+)
+def test_wrong_branches(options, message):
+    with pytest.raises(ValueError, match=message):
+        seen_unseen_split(branches_of_several_paths(), **{"level": "sub", "unseen": 0.25, **options})
+
+
+def test_a_file_with_wrong_branches(tmp_path):
+    path = tmp_path / "split.json"
+    seen_unseen_split(branches_of_several_paths(), level="sub", unseen=0.25, held_out=["c"]).save(path)
+    path.write_text(path.read_text().replace('"held_out": [["c"]]', '"held_out": ["c"]'))
+    with pytest.raises(ValueError, match=r"split\.json: 'held_out' must be a list of paths of names"):
+        Split.load(path)

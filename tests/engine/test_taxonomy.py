@@ -10,8 +10,8 @@ from hierpretrain.taxonomy import Taxonomy
 TREE = Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing"))
 
 
-def before_train(model, **metainfo):
-    dataset = SimpleNamespace(metainfo=metainfo)
+def before_train(model, labels=None, **metainfo):
+    dataset = SimpleNamespace(metainfo=metainfo, **({} if labels is None else dict(labels=labels)))
     runner = SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=dataset))
     HOOKS.build(dict(type="TaxonomyHook")).before_train(runner)
 
@@ -33,6 +33,46 @@ def test_it_goes_through_a_wrapper_for_several_devices():
     model = make()
     before_train(torch.nn.DataParallel(model), taxonomy=TREE.to_dict())
     assert torch.equal(model.loss_module.class_labels, TREE.node_labels(2))
+
+
+def test_the_labels_of_the_training_data_reach_the_loss():
+    loss = dict(type="HierarchicalJointLoss", num_classes=[2, 3], in_channels=64, contrastive=None)
+    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8), loss=loss)
+    for head in model.loss_module.heads:
+        head.requires_grad_(False).weight.zero_(), head.bias.zero_()
+    labels = torch.tensor([[0, 0], [0, 1]])  # no image of b
+    before_train(model, labels, taxonomy=TREE.to_dict())
+    value = model.loss_module(torch.zeros(2, 64), labels, torch.arange(2))
+    torch.testing.assert_close(value, torch.tensor(2.0).log() / 2)  # of 1 kind and of 2 things
+    before_train(make(), labels, taxonomy=TREE.to_dict())  # a loss that does not ask for labels
+
+
+def test_levels_go_by_name():
+    backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
+    features, labels = torch.eye(4, 64), torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2]])
+    losses = {
+        "SupConLoss": {},
+        "TripletLoss": {},
+        **dict.fromkeys(("LevelCrossEntropyLoss", "GuidedLoss", "HXELoss", "SoftLabelLoss", "HAPPIERLoss")),
+    }
+    for name, options in losses.items():
+        options = dict(num_classes=2) if options is None else options
+        loss = dict(type=name, **options)
+        named = HierarchicalContrastive(backbone, loss=dict(loss, level="kind"))
+        numbered = HierarchicalContrastive(backbone, loss=dict(loss, level=1))
+        numbered.load_state_dict(named.state_dict())
+        if name not in ("HXELoss", "SoftLabelLoss", "GuidedLoss"):  # which want the tree anyway
+            with pytest.raises(
+                ValueError, match=f"level='kind' of {name} needs the tree .*TaxonomyHook.*or give a num"
+            ):
+                named.loss_module(features, labels, torch.arange(4))
+        for model in (named, numbered):
+            before_train(model, taxonomy=TREE.to_dict())
+        values = [model.loss_module(features, labels, torch.arange(4)) for model in (named, numbered)]
+        assert values[0] == values[1], name
+        wrong = HierarchicalContrastive(backbone, loss=dict(loss, level="knid"))
+        with pytest.raises(ValueError, match=r"no level 'knid' \(did you mean 'kind'\?\): levels are 1"):
+            before_train(wrong, taxonomy=TREE.to_dict())
 
 
 def test_data_without_a_tree_and_models_that_do_not_ask_are_left_alone():

@@ -153,6 +153,29 @@ def test_neither_violations_nor_resuming_change_a_bit(trained, images, tmp_path)
     assert logged(again, f"loss/{LEVELS[1]}") == logged(trained, f"loss/{LEVELS[1]}")  # the log goes on, too
 
 
+def test_a_joint_loss_learns_from_its_data_what_it_needs_and_resumes_to_the_same_bits(images, tmp_path):
+    joint = {"model.loss": dict(_delete_=True, type="HierarchicalJointLoss", balance=1.0), "model.projection": None}
+    whole = train(images, tmp_path / "whole", **joint)
+    assert whole.model.loss_module.num_classes == [2, 4]
+    assert not whole.model.normalize
+    train(images, tmp_path / "stopped", epochs=1, **joint)
+    checkpoint = tmp_path / "stopped" / "epoch_1.pth"
+    again = train(images, tmp_path / "stopped", **joint, **{"resume": True, "load_from": str(checkpoint)})
+    for name, tensor in again.model.state_dict().items():
+        assert torch.equal(tensor, whole.model.state_dict()[name]), name
+    parts = [logged(again, f"loss/cross_entropy/{level}") for level in LEVELS]
+    np.testing.assert_allclose(logged(again, "loss/cross_entropy"), np.mean(parts, 0), rtol=1e-5)
+    config = Config.fromstring(torch.load(checkpoint, weights_only=False)["meta"]["cfg"], ".py")
+    assert config.model.loss.num_classes == [2, 4]  # which stands alone
+
+
+def test_what_a_clamp_hides_is_logged_beside_it(trained):
+    for level, least in ((LEVELS[0], 0.0), (LEVELS[1], 1.0)):
+        clamped, plain = (np.array(logged(trained, f"loss/{kind}{level}")) for kind in ("", "unclamped/"))
+        assert (clamped >= plain).all()
+        assert (clamped == plain).mean() >= least  # nothing bounds the finest level
+
+
 def test_a_batch_in_chunks_has_the_same_log(images, tmp_path):
     whole, chunks = (
         train(images, tmp_path / f"{rows}", epochs=1, violations=VIOLATIONS, **{"model.grad_cache": rows, **norm})

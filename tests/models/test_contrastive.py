@@ -65,6 +65,16 @@ def test_without_a_projection_the_loss_gets_the_embedding():
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize(
+    "loss", every_loss(but=("HierarchicalJointLoss",), num_classes=2, in_channels=64), ids=lambda loss: loss["type"]
+)
+def test_losses_say_whether_they_want_unit_rows(loss):
+    as_they_are = ("LevelCrossEntropyLoss", "HAFrameLoss", "HXELoss", "SoftLabelLoss", "GuidedLoss")
+    assert HierarchicalContrastive(dict(SMALL), loss=loss).normalize == (loss["type"] not in as_they_are)
+    for told in (True, False):
+        assert HierarchicalContrastive(dict(SMALL), loss=loss, normalize=told).normalize == told
+
+
 @pytest.mark.parametrize("unit", [True, False])
 def test_the_loss_gets_unit_rows_unless_told_otherwise_and_embeddings_are_unit_rows_either_way(unit):
     model = make(normalize=unit).eval()
@@ -93,7 +103,7 @@ def test_without_a_loss_it_embeds_and_does_not_train():
 @pytest.mark.parametrize(
     "loss",
     # this batch holds no triplets, and its labels are ragged
-    every_loss(but=("LevelTripletLoss", "ReleasedHMLCLoss"), num_classes=2, in_channels=64),
+    every_loss(but=("LevelTripletLoss", "ReleasedHMLCLoss"), levels=2, num_classes=2, in_channels=64),
     ids=lambda loss: loss["type"],
 )
 def test_every_loss_trains_the_encoder_under_autocast(loss):

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from hierpretrain.functional import hierarchical_contrastive_loss
-from hierpretrain.models import HiConELoss, HiMulConELoss, HiMulConLoss, NTXentLoss, SupConLoss
+from hierpretrain.models import HiConELoss, HiMulConELoss, HiMulConLoss, NTXentLoss, RINCELoss, SupConLoss
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.taxonomy import PAD
 from tests import distributed
@@ -21,6 +21,8 @@ LOSSES = {
     "himulcon": lambda: HiMulConLoss(chunk_size=3),
     "himulcon diverge": lambda: HiMulConLoss(positives="diverge", level_weights="linear"),
     "himulcon instance": lambda: HiMulConLoss(instance_level=True),
+    "rince": lambda: RINCELoss(),
+    "rince instance": lambda: RINCELoss(temperatures=(0.9, 0.3), variant="in", instance_level=True),
     **{
         f"{name} {constraint} {grad} {chunk_size}": (
             lambda loss=loss, constraint=constraint, grad=grad, chunk_size=chunk_size: loss(
@@ -34,7 +36,7 @@ LOSSES = {
     },
 }
 SEVERAL_PATHS = (
-    *("himulcon", "himulcon diverge", "himulcon instance"),
+    *("himulcon", "himulcon diverge", "himulcon instance", "rince"),
     *("hicone pair True None", "himulcone anchor False 3", "hicone level True 3"),
 )
 LOSSES |= {f"{name} paths": LOSSES[name] for name in SEVERAL_PATHS}

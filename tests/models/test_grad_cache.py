@@ -85,7 +85,7 @@ def test_encoders_without_batch_statistics_are_exact(backbone, options):
 @pytest.mark.parametrize(
     "loss",
     # the released loss knows no ragged labels
-    every_loss(but=("ReleasedHMLCLoss",), chunk_size=2, num_classes=2, in_channels=16),
+    every_loss(but=("ReleasedHMLCLoss",), levels=2, chunk_size=2, num_classes=2, in_channels=16),
     ids=lambda loss: loss["type"],
 )
 def test_every_loss(loss):
@@ -107,7 +107,7 @@ def test_weights_after_some_steps():
 
 
 def test_frozen_features_are_projected_in_chunks():
-    features, data = torch.randn(10, 64), batch()
+    features, data = torch.randn(10, 1, 64), batch()
     plain, ours = (
         make(number)(
             **make(number).data_preprocessor(dict(features=features, data_samples=data["data_samples"]), True),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hierpretrain.datasets import LevelTripletSampler
-from hierpretrain.functional import distortion_loss
+from hierpretrain.functional import distortion_loss, rince_level_losses
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy, append_instances
@@ -53,7 +53,13 @@ def test_the_hierarchical_losses_have_those_of_their_levels(name, options, sever
     deeper = append_instances(labels, IMAGES) if instance_level else labels
     defaults = {} if name == "HiMulConLoss" else dict(constraint="pair")
     expected = reference.level_losses(features, deeper, **defaults | options)
-    assert list(parts) == ["loss", *NAMES, *["loss/instance"] * instance_level]
+    names = ["one", "two", "three", *["instance"] * instance_level]
+    clamped = name != "HiMulConLoss"
+    of_levels = [f"loss/{name}" for name in names]
+    assert list(parts) == ["loss", *of_levels, *[f"loss/unclamped/{name}" for name in names] * clamped]
+    if clamped:  # what is clamped would be the loss of all pairs as they are
+        plain = {key: value for key, value in options.items() if not key.startswith("constraint")}
+        expected += reference.level_losses(features, deeper, **plain)
     for found, value in zip(list(parts.values())[1:], expected, strict=True):
         torch.testing.assert_close(found, value.detach(), rtol=0, atol=1e-8)
         assert not found.requires_grad
@@ -152,9 +158,22 @@ def test_happier_has_its_ranking_and_its_cross_entropy():
     torch.testing.assert_close(parts["loss"], 0.75 * parts["loss/ranking"] + 0.25 * expected)
 
 
+@pytest.mark.parametrize("instance_level", [False, True])
+def test_rince_is_the_sum_of_its_levels(instance_level):
+    features, labels = random_features(0), random_labels(0, 6).repeat(2, 1)
+    loss = build("RINCELoss", TREE, variant="in", temperatures=(0.4, 0.2), instance_level=instance_level)
+    parts = components(loss, features, labels, IMAGES)
+    given = append_instances(labels, IMAGES) if instance_level else labels
+    expected = rince_level_losses(features, given, variant="in", temperatures=(0.4, 0.2)).detach()
+    assert list(parts) == ["loss", *NAMES, *["loss/instance"] * instance_level]
+    torch.testing.assert_close(torch.stack(list(parts.values())[1:]), expected)
+    torch.testing.assert_close(parts["loss"].detach(), expected.sum())
+
+
 # ------------------------------------------------------------------ several processes
 CONSTRAINTS = [
     ("HiMulConLoss", {}),
+    ("RINCELoss", {}),
     *[("HiMulConELoss", dict(constraint=name, temperature=0.5)) for name in ("pair", "anchor", "level")],
 ]
 

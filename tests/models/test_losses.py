@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, supcon_loss
+from hierpretrain.functional import hierarchical_contrastive_loss, released_hmlc_loss, rince_loss, supcon_loss
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, append_instances
 from tests.conftest import random_features, random_labels
@@ -58,7 +58,16 @@ def test_hierarchical_losses_take_several_paths(name, instance_level):
     assert not torch.allclose(actual, only_first)
 
 
-SEVERAL_PATHS = ("HiConELoss", "HiMulConELoss", "HiMulConLoss", "LevelTripletLoss", "NTXentLoss")
+SEVERAL_PATHS = (
+    "HiConELoss",
+    "HiMulConELoss",
+    "HiMulConLoss",
+    "HierarchicalJointLoss",
+    "LevelProxyLoss",
+    "LevelTripletLoss",
+    "NTXentLoss",
+    "RINCELoss",
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +83,16 @@ def test_losses_over_the_nodes_of_a_level_want_one_path(config):
     message = r"one path an item, here; these have up to 3 paths\. Give the data set paths='first', 'longest' or 'drop'"
     with pytest.raises(ValueError, match=message):
         loss(features, labels, IMAGES)
+
+
+@pytest.mark.parametrize("labels", [random_labels(0, rows=6).repeat(2, 1), random_paths(0, rows=6).repeat(2, 1, 1)])
+def test_rince_is_the_function_with_its_options(labels):
+    features, options = random_features(0), dict(temperatures=(0.6, 0.2), variant="in")
+    expected = rince_loss(features, labels, **options)
+    assert build("RINCELoss", **options)(features, labels, IMAGES) == expected
+    assert build("RINCELoss")(features, labels, IMAGES) == rince_loss(features, labels)
+    expected = rince_loss(features, append_instances(labels, IMAGES), **options)
+    assert build("RINCELoss", **options, instance_level=True)(features, labels, IMAGES) == expected
 
 
 def test_simclr_looks_at_no_path():
@@ -133,6 +152,19 @@ def test_supcon_names_the_levels_there_are(level):
         ("ReleasedHMLCLoss", dict(num_views=1), "at least 2 views of each image"),
         ("TripletLoss", dict(mining="semi"), "mining must be 'hard' or 'all'; it is 'semi'"),
         ("HAPPIERLoss", dict(num_classes=2, in_channels=2, alpha=-1), "alpha must be finite and not below 0; it is -1"),
+        ("RINCELoss", dict(variant="both"), "variant must be 'out', 'in' or 'out-in'; it is 'both'"),
+        ("RINCELoss", dict(temperatures=(0.1, -1)), "temperatures must be above 0; it is -1"),
+        ("CSLLoss", dict(num_classes=2, in_channels=2, margins=(0.1, -1)), "margins must be finite and not below 0"),
+        ("CSLLoss", dict(num_classes=2, in_channels=2, scale=0), "scale must be above 0; it is 0"),
+        ("LevelProxyLoss", dict(num_classes=[2, 0], in_channels=2), "num_classes must be at least 1; it is 0"),
+        ("LevelProxyLoss", dict(num_classes=[2, 2], in_channels=2, margin=-1), "margin must be finite and not below 0"),
+        (
+            "LevelProxyLoss",
+            dict(num_classes=[2, 2], in_channels=2, level_weights=[1]),
+            "one number for each of the 2 lev",
+        ),
+        ("HAFrameLoss", dict(num_classes=2, in_channels=2, alpha=2), "alpha must be in 0 to 1; it is 2"),
+        ("HAFrameLoss", dict(num_classes=2, in_channels=2, gamma=0), "gamma must be above 0; it is 0"),
     ],
 )
 def test_a_wrong_option_is_an_error_before_there_is_a_batch(name, options, message):

@@ -87,3 +87,28 @@ def test_panels_have_one_quantity_each():
     }
     assert list(found)[:3] == ["loss", "loss_aux", "lr"]
     assert panels({}) == {}
+
+
+def test_losses_and_fractions_have_axes_of_their_own():
+    levels = ["category", "emoji"]
+    names = ["loss", *[f"loss/{level}" for level in levels], *[f"loss/unclamped/{level}" for level in levels]]
+    names += ["batch_violations", *[f"batch_violations/{level}" for level in levels], "category/recall@1"]
+    found = {name: list(lines) for name, lines in panels(dict.fromkeys(names, ([1], [0.5]))).items()}
+    assert found == {
+        "loss": ["loss", *levels],
+        "loss/unclamped": levels,
+        "batch_violations": ["batch_violations", *levels],
+        "category/recall@1": ["category/recall@1"],
+    }
+    assert list(found)[:2] == ["loss", "loss/unclamped"]
+
+
+def test_the_parts_of_a_joint_loss_have_panels_below_it():
+    parts = ["contrastive", "contrastive/kind", "contrastive/unclamped/kind", "cross_entropy", "cross_entropy/kind"]
+    curves = dict.fromkeys(["loss", *[f"loss/{part}" for part in parts]], ([1], [0.5]))
+    assert {name: list(lines) for name, lines in panels(curves).items()} == {
+        "loss": ["loss", "contrastive", "cross_entropy"],
+        "loss/contrastive": ["kind"],
+        "loss/contrastive/unclamped": ["kind"],
+        "loss/cross_entropy": ["kind"],
+    }

@@ -1,11 +1,13 @@
-"""Measures a training step with and without FrozenFeaturesHook: paper B's VGG-16 with random weights at 224 px.
+"""Measures a training step with and without FrozenFeaturesHook, on random pictures and with random weights, at 224 px.
 
-It trains twice on random pictures with the same batches, from images and from kept features, and prints the median
-time of a step, loading included. The first steps are left out. The time that the hook spends once on every image is
-printed too.
+``--net vgg16`` is paper B's VGG-16, frozen whole, on one view of each image. ``--net lite0`` is timm's
+EfficientNet-Lite0 whose last two stages are trained, on two augmented views of each image, of which the hook keeps
+``--views``. Each trains twice, from images and from kept features, and prints the median time of a step, loading
+included. The first steps are left out. The time that the hook spends once is printed too.
 
 Example:
     python tools/benchmarks/frozen_features.py
+    python tools/benchmarks/frozen_features.py --net lite0 --images 32
 """
 
 import argparse
@@ -19,11 +21,36 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
+from torch import Tensor, nn
 
 from hierpretrain.apis import build_runner, load_config
+from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
+from hierpretrain.registry import MODELS
 
 BASE = Path(__file__).parents[2] / "configs/_base_/models/vgg16_fc.py"
 WARM_UP = 2  # steps
+
+
+@MODELS.register_module()
+class FrozenLite0(nn.Module):
+    """EfficientNet-Lite0 of which only the last two of seven stages, and what is behind them, are trained."""
+
+    def __init__(self) -> None:
+        import timm
+
+        super().__init__()
+        self.net = timm.create_model("efficientnet_lite0", num_classes=0)
+        freeze_stages(self.net, 5)
+
+    def train(self, mode: bool = True) -> "FrozenLite0":
+        """Sets the mode, but for the frozen stages."""
+        super().train(mode)
+        keep_frozen_parts_in_evaluation(self.net)
+        return self
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Returns the (N, 1280) vectors."""
+        return (self.net(images),)
 
 
 class StartHook(Hook):
@@ -41,20 +68,23 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6, help="steps that are measured")
-    parser.add_argument("--triplets", type=int, default=16, help="triplets of a batch, each of three images")
+    parser.add_argument("--net", choices=("vgg16", "lite0"), default="vgg16", help="what is trained")
+    parser.add_argument("--images", type=int, default=48, help="images of a batch")
+    parser.add_argument("--views", type=int, default=4, help="views of each image that lite0 keeps, an even number")
     parser.add_argument("--size", type=int, default=224, help="height and width of the images, in pixels")
     parser.add_argument("--workers", type=int, default=0, help="processes that load images")
     args = parser.parse_args()
-    images = 3 * args.triplets * (args.steps + WARM_UP)
+    images = args.images * (args.steps + WARM_UP)
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder, "images"), images, args.size + 32)
         step = {name: measure(folder, args, name == "features") for name in ("images", "features")}
-    print(f"\n{args.triplets} triplets a step, {args.size} px\n\n| a step from | seconds |\n| --- | ---: |")
+    print(f"\n{args.net}, {args.images} images a step, {args.size} px\n\n| a step from | seconds |\n| --- | ---: |")
     for name, (seconds, _) in step.items():
         print(f"| {name} | {seconds:.3f} |")
     print(f"\nfrom features a step is {step['images'][0] / step['features'][0]:.1f} times as fast")
     once = step["features"][1]
-    print(f"to keep the features took {once:.1f} s for {images} images, {1000 * once / images:.0f} ms an image")
+    kept = images * (args.views if args.net == "lite0" else 1)
+    print(f"to keep the features took {once:.1f} s for {kept} views, {1000 * once / kept:.0f} ms a view")
 
 
 def write(folder: Path, number: int, size: int) -> None:
@@ -68,28 +98,38 @@ def write(folder: Path, number: int, size: int) -> None:
 
 def measure(folder: str, args: argparse.Namespace, kept: bool) -> tuple[float, float]:
     """Trains, and returns the median seconds of a step and the seconds before the first step."""
+    if args.net == "vgg16":
+        model = load_config(BASE, {"model.backbone.init_cfg": None, "model.neck.init_cfg": None}).model
+        look = [dict(type="torchvision/Resize", size=(args.size, args.size), interpolation="bilinear")]
+        views = None
+    else:
+        preprocessor = dict(type="MultiViewPreprocessor", channels_last=True)
+        model = dict(
+            type="HierarchicalContrastive",
+            backbone=dict(type="FrozenLite0"),
+            data_preprocessor=preprocessor,
+            channels_last=True,
+        )
+        crop = dict(type="torchvision/RandomResizedCrop", size=args.size, scale=(0.3, 1.0))
+        look = [dict(type="Views", transforms=[crop, dict(type="torchvision/RandomHorizontalFlip")])]
+        views = args.views
+    pack = dict(type="PackInputs", meta_keys=("sample_idx", "img_path"))
     config = Config(
         dict(
             default_scope="hierpretrain",
-            model=load_config(BASE, {"model.backbone.init_cfg": None, "model.neck.init_cfg": None}).model,
+            model=model,
             train_dataloader=dict(
-                batch_size=3 * args.triplets,
+                batch_size=args.images,
                 num_workers=args.workers,
                 sampler=dict(type="DefaultSampler", shuffle=True),
                 dataset=dict(
-                    type="FolderDataset",
-                    data_root=f"{folder}/images",
-                    pipeline=[
-                        dict(type="LoadRGB"),
-                        dict(type="torchvision/Resize", size=(args.size, args.size), interpolation="bilinear"),
-                        dict(type="PackInputs", meta_keys=("sample_idx", "img_path")),
-                    ],
+                    type="FolderDataset", data_root=f"{folder}/images", pipeline=[dict(type="LoadRGB"), *look, pack]
                 ),
             ),
             train_cfg=dict(by_epoch=True, max_epochs=1),
             optim_wrapper=dict(optimizer=dict(type="Adam", lr=1e-4)),
             default_hooks=dict(checkpoint=None),
-            custom_hooks=[dict(type="FrozenFeaturesHook")] * kept,
+            custom_hooks=[dict(type="FrozenFeaturesHook", dtype="float16", num_views=views)] * kept,
             randomness=dict(seed=0),
             log_level="WARNING",
             work_dir=f"{folder}/{kept}",

@@ -1,0 +1,317 @@
+"""Several data sets as one, or one several times: every label is encoded with the one tree of all of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mmengine.dataset
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from hierpretrain.checks import check_at_least_1
+from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.registry import DATASETS
+from hierpretrain.taxonomy import PAD, Taxonomy
+
+_PLAIN = (mmengine.dataset.ConcatDataset, mmengine.dataset.RepeatDataset)
+
+
+class JoinedDataset(Dataset):
+    """Data sets one behind the other, with one tree, one count of images and one epoch.
+
+    It has what a :class:`HierarchicalDataset` has: ``labels``, ``extra_labels``, ``taxonomy``, ``metainfo``,
+    ``image_paths``, ``splits``, ``seed``, ``set_epoch``, ``get_data_info``. Node ids are those of the joint tree, see
+    :func:`join_labels`, and not the ids of the parts. ``sample_idx`` counts through all images, and seeds an item's
+    transforms, so an image that is there twice is augmented differently each time. The pipeline of an item, and what
+    happens at an unreadable image, are as its part has them.
+
+    Labels outside the tree are joined by the name of their column and their value; an image whose part lacks the column
+    has ``PAD`` there.
+
+    Args:
+        parts: The data sets, or their configs; joined ones among them are taken apart.
+
+    Raises:
+        ValueError: If there is none, one has no tree, or they name their levels differently.
+    """
+
+    def __init__(self, parts: Sequence[dict[str, Any] | HierarchicalDataset | JoinedDataset]) -> None:
+        built = [DATASETS.build(part) if isinstance(part, Mapping) else part for part in parts]
+        self.datasets: list[HierarchicalDataset] = []
+        for part in built:
+            if not isinstance(part, HierarchicalDataset | JoinedDataset):
+                raise ValueError(
+                    f"{type(self).__name__} joins data sets with a tree of labels, those of hierpretrain.datasets; "
+                    f"{type(part).__name__} is none. For others write type='mmengine.{type(self).__name__}'"
+                )
+            self.datasets += part.datasets if isinstance(part, JoinedDataset) else [part]
+        if not self.datasets:
+            raise ValueError(f"{type(self).__name__} needs at least one data set; it has none")
+        self.taxonomy, self.labels = join_labels([(part.taxonomy, part.labels) for part in self.datasets])
+        self.extra_labels, names, values = _join_extra_labels(self.datasets)
+        self.metainfo = {
+            "taxonomy": self.taxonomy.to_dict(),
+            "extra_label_names": names,
+            "extra_label_values": values,
+            "splits": tuple(dict.fromkeys(name for part in self.datasets for name in part.metainfo["splits"])),
+        }
+        self._starts = [0]
+        for part in self.datasets:
+            self._starts.append(self._starts[-1] + len(part))
+
+    def full_init(self) -> None:
+        """Does nothing, because the data set is complete when it is made. MMEngine's wrappers call it."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random transforms; setting it sets it for all parts."""
+        return self.datasets[0].seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        for part in self.datasets:
+            part.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of all parts. Call it before the epoch's iterator is made."""
+        for part in self.datasets:
+            part.set_epoch(epoch)
+
+    @property
+    def image_paths(self) -> list[str]:
+        """The paths of the N images."""
+        return [path for part in self.datasets for path in part.image_paths]
+
+    @property
+    def splits(self) -> list[str]:
+        """The split tags of the N images."""
+        return [split for part in self.datasets for split in part.splits]
+
+    @property
+    def num_skipped(self) -> int:
+        """The number of different images that were skipped so far as unreadable."""
+        return sum({id(part): part.num_skipped for part in self.datasets}.values())
+
+    @property
+    def _pipeline(self) -> list[Any]:
+        """The pipelines of the parts, which name the files that keep embeddings."""
+        return [part._pipeline for part in self.datasets]
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """Returns an item before its transforms, as a :class:`HierarchicalDataset`, with labels of the joint tree.
+
+        Raises:
+            IndexError: If there is no such image.
+        """
+        part, start, local = self._find(index)
+        return {
+            **part.get_data_info(local),
+            "sample_idx": start + local,
+            "gt_label": self.labels[start + local].numpy().copy(),
+            "extra_labels": self.extra_labels[start + local].clone(),
+        }
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        part, start, local = self._find(index)
+        return part.load(local, lambda candidate: self.get_data_info(start + candidate), start)
+
+    def _find(self, index: int) -> tuple[HierarchicalDataset, int, int]:
+        """Returns the part that an image is in, where the part starts, and the index of the image in it."""
+        positive = int(index) + len(self) * (index < 0)
+        if not 0 <= positive < len(self):
+            raise IndexError(f"there is no item {index}: the data set has {len(self)}")
+        number = bisect_right(self._starts, positive) - 1
+        return self.datasets[number], self._starts[number], positive - self._starts[number]
+
+    def __repr__(self) -> str:
+        parts = len(self.datasets)
+        return f"{type(self).__name__}({len(self)} images in {parts} parts; {self.taxonomy!r})"
+
+
+@DATASETS.register_module()
+class ConcatDataset(JoinedDataset):
+    """Joins data sets under one tree: MMEngine's ``ConcatDataset`` for data sets with labels in a tree.
+
+    MMEngine's own class takes the first data set's tree for all of them, so it refuses data sets whose trees differ.
+    Here nodes are joined by their path of names: ``animals/cat`` of one set is ``animals/cat`` of another, whatever
+    their ids. Sets whose names mean different things need other names.
+
+    Args:
+        datasets: The data sets, or their configs.
+        lazy_init: Has no effect, as the data sets are complete when made; there for configs of MMEngine's class.
+        ignore_keys: Has no effect, as nothing needs to be equal but the names of levels; there for the same reason.
+
+    Raises:
+        ValueError: If there is none, one has no tree, or they name their levels differently.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[dict[str, Any] | HierarchicalDataset | JoinedDataset],
+        lazy_init: bool = False,
+        ignore_keys: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(datasets)
+
+
+@DATASETS.register_module()
+class RepeatDataset(JoinedDataset):
+    """Has every image of a data set several times in an epoch: MMEngine's ``RepeatDataset`` for labels in a tree.
+
+    Each time, an image has another index and other random transforms.
+
+    Args:
+        dataset: The data set, or its config.
+        times: How many times, at least once.
+        lazy_init: Has no effect, as the data set is complete when made; there for configs of MMEngine's class.
+
+    Raises:
+        ValueError: If ``times`` is below 1, or the data set has no tree.
+    """
+
+    def __init__(
+        self, dataset: dict[str, Any] | HierarchicalDataset | JoinedDataset, times: int, lazy_init: bool = False
+    ) -> None:
+        check_at_least_1(times=times)
+        built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        super().__init__([built] * times)
+
+
+def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Tensor]:
+    """Encodes the labels of several trees with one tree that has the nodes of all of them.
+
+    Nodes of the same path of names are one node. Where all trees are equal, the ids stay as they are.
+
+    Args:
+        parts: Trees, each with an (N, L) or (N, P, L) label matrix. The level names of a shorter tree must begin those
+            of the longest; a tree without levels fits all.
+
+    Returns:
+        The joint tree, and the labels of all parts, one behind the other: (N, L), or (N, P, L) if a part has several
+        paths.
+
+    Raises:
+        ValueError: If the levels have different names.
+
+    Example:
+        >>> ours, theirs = Taxonomy([("cat",), ("dog",)], ["kind"]), Taxonomy([("dog",), ("eel",)], ["kind"])
+        >>> tree, labels = join_labels([(ours, torch.tensor([[0], [1]])), (theirs, torch.tensor([[0], [1]]))])
+        >>> [tree.decode(row) for row in labels]
+        [('cat',), ('dog',), ('dog',), ('eel',)]
+    """
+    trees = [tree for tree, _ in parts]
+    names = max((tree.level_names for tree in trees), key=len)
+    if any(names[: tree.num_levels] != tree.level_names for tree in trees):
+        raise ValueError(
+            "parts must have the same levels to be one set under one tree; these have "
+            f"{sorted({tree.level_names for tree in trees if tree.num_levels})}: give them one at a time, or the same "
+            "names (level_names=...)"
+        )
+    joint, labels = trees[0], [labels for _, labels in parts]
+    if any(tree != joint for tree in trees):
+        nodes = [_node_paths(tree) for tree in trees]  # for each tree and level
+        joint = Taxonomy(dict.fromkeys(path for levels in nodes for paths in levels for path in paths), names)
+        recoded = []
+        for levels, (_, own) in zip(nodes, parts, strict=True):
+            columns = torch.full((*own.shape[:-1], joint.num_levels), PAD)
+            for level, paths in enumerate(levels):
+                ids = joint.encode(paths)[:, level]
+                known = own[..., level] != PAD
+                columns[..., level][known] = ids[own[..., level][known]]
+            recoded.append(columns)
+        labels = recoded
+    return joint, _stack(labels)
+
+
+def _node_paths(tree: Taxonomy) -> list[list[tuple[str, ...]]]:
+    """Returns the path of every node, by level and id."""
+    padded = [
+        pad(tree.node_labels(level), (0, tree.num_levels - level), value=PAD) for level in range(1, tree.num_levels + 1)
+    ]
+    return [[tree.decode(row) for row in rows.tolist()] for rows in padded]
+
+
+def labels_of(data: Any) -> Tensor | None:
+    """Returns the labels of a data set, or None if it has none.
+
+    MMEngine's own ``ConcatDataset`` and ``RepeatDataset`` have the labels of their parts, if those have one tree.
+
+    Raises:
+        ValueError: If the parts have different trees.
+    """
+    if not isinstance(data, _PLAIN):
+        return getattr(data, "labels", None)
+    check_one_tree(data)
+    parts = data.datasets if isinstance(data, mmengine.dataset.ConcatDataset) else [data.dataset] * data.times
+    labels = [labels_of(part) for part in parts]
+    return None if any(rows is None for rows in labels) else _stack(labels)
+
+
+def check_one_tree(data: Any) -> None:
+    """Raises an error for MMEngine's own ``ConcatDataset`` of different trees, which would mix up their ids.
+
+    Raises:
+        ValueError: If the parts have different trees.
+    """
+    if isinstance(data, mmengine.dataset.ConcatDataset):
+        trees = [part.metainfo.get("taxonomy") for part in data.datasets]
+        if any(tree != trees[0] for tree in trees):
+            raise ValueError(
+                "MMEngine's ConcatDataset joins data sets of different trees, where one id stands for different nodes; "
+                "write type='ConcatDataset' in a config of scope hierpretrain, or take "
+                "hierpretrain.datasets.ConcatDataset, which encodes all labels with one tree"
+            )
+
+
+def check_counts_through(data: Any, user: str) -> None:
+    """Raises an error for MMEngine's own ``ConcatDataset`` or ``RepeatDataset``, whose items share ``sample_idx``.
+
+    Args:
+        data: The data set.
+        user: Who needs to tell images apart, for the message.
+
+    Raises:
+        ValueError: If it is one of them.
+    """
+    if isinstance(data, _PLAIN):
+        raise ValueError(
+            f"{user} tells images apart by sample_idx, which MMEngine's {type(data).__name__} gives to several; write "
+            f"type='{type(data).__name__}' in a config of scope hierpretrain, or take "
+            f"hierpretrain.datasets.{type(data).__name__}, which counts through"
+        )
+
+
+def _stack(labels: Sequence[Tensor]) -> Tensor:
+    """Puts label matrices one behind the other; with several paths if one has them."""
+    if any(rows.ndim == 3 for rows in labels):
+        most = max(rows.shape[1] if rows.ndim == 3 else 1 for rows in labels)
+        labels = [rows if rows.ndim == 3 else rows[:, None] for rows in labels]
+        labels = [pad(rows, (0, 0, 0, most - rows.shape[1]), value=PAD) for rows in labels]
+    return torch.cat(list(labels))
+
+
+def _join_extra_labels(
+    parts: Sequence[HierarchicalDataset],
+) -> tuple[Tensor, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Returns the labels outside the tree of all parts with ids that they share, the columns' names and values."""
+    names = tuple(dict.fromkeys(name for part in parts for name in part.metainfo["extra_label_names"]))
+    values = {
+        name: tuple(sorted({v for part in parts for v in part.metainfo["extra_label_values"].get(name, ())}))
+        for name in names
+    }
+    ids = torch.full((sum(map(len, parts)), len(names)), PAD)
+    start = 0
+    for part in parts:
+        for own, name in enumerate(part.metainfo["extra_label_names"]):
+            id_of = {value: number for number, value in enumerate(values[name])}
+            new = torch.tensor([*(id_of[value] for value in part.metainfo["extra_label_values"][name]), PAD])
+            ids[start : start + len(part), names.index(name)] = new[part.extra_labels[:, own]]  # PAD is the last one
+        start += len(part)
+    return ids, names, values

@@ -1,0 +1,164 @@
+"""Registered losses with learnt proxies of the nodes of a tree, called like the losses of :mod:`.losses`.
+
+They want features of unit length. ``set_taxonomy``, which :class:`hierpretrain.engine.TaxonomyHook` calls, tells them
+how the nodes hang together. On several processes value and gradient equal the value and gradient of one process on all
+items together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from hierpretrain.checks import check_at_least_1
+from hierpretrain.functional import cross_scale_loss, proxy_anchor_losses
+from hierpretrain.functional.contrastive import weighted_mean
+from hierpretrain.models.classifiers import TreeClassifierLoss
+from hierpretrain.models.gather import gather_rows
+from hierpretrain.models.losses import LevelNames, dummy_batch
+from hierpretrain.registry import MODELS
+from hierpretrain.taxonomy import Taxonomy
+
+
+@MODELS.register_module()
+class CSLLoss(TreeClassifierLoss):
+    """Cross-Scale Learning: proxies of the finest classes, told apart by a margin of each level (DyML, CVPR 2021).
+
+    See :func:`hierpretrain.functional.cross_scale_loss`. Items whose path ends above the level are left out.
+
+    Args:
+        num_classes: Number of nodes of ``level``. A training fills it in from its data.
+        in_channels: Size D of the unit features.
+        level: The level whose nodes have proxies: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
+            above it, and so on. The levels above it have margins.
+        margins: One for each level down to ``level``, coarsest first, each at least 0; or two, of the coarsest and of
+            the finest of them, with the levels between them evenly spaced.
+        scale: How sharp the loss is, above 0.
+
+    Example:
+        >>> loss = CSLLoss(num_classes=3, in_channels=3, margins=(0.5, 0.0), scale=1.0)
+        >>> loss.set_taxonomy(Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing")))
+        >>> _ = loss.proxies.requires_grad_(False).copy_(torch.eye(3))
+        >>> features, labels = torch.eye(3)[:1], torch.tensor([[0, 0]])
+        >>> round(loss(features, labels, torch.arange(1)).item(), 4)  # log(1 + e^-0.5) + log(1 + 2 / e)
+        1.0255
+    """
+
+    unit_features = True
+
+    def __init__(
+        self,
+        *,
+        num_classes: int | None = None,
+        in_channels: int,
+        level: int | str = -1,
+        margins: Sequence[float] = (0.45, 0.25),
+        scale: float = 32.0,
+    ) -> None:
+        super().__init__(num_classes, level)
+        self.margins, self.scale = tuple(margins), scale
+        cosines, labels = dummy_batch(len(self.margins))
+        cross_scale_loss(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
+        self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the loss of each item, a sum over the levels."""
+        cosines = features @ normalize(self.proxies, dim=1).T
+        return cross_scale_loss(cosines, self.class_labels, classes, margins=self.margins, scale=self.scale)
+
+
+@MODELS.register_module()
+class LevelProxyLoss(nn.Module):
+    """Proxy Anchor at every level: learnt proxies of all nodes of the tree (Kim et al., CVPR 2020, for one level).
+
+    See :func:`hierpretrain.functional.proxy_anchor_losses`. The loss is a weighted mean over the levels.
+
+    Args:
+        num_classes: Number of nodes of each level, coarsest first. A training fills it in from its data.
+        in_channels: Size D of the unit features.
+        margin: At least 0.
+        scale: How sharp the loss is, above 0.
+        level_weights: ``'exp'``, ``'pow2'``, ``'linear'``, ``'uniform'``, or one number for each level, coarsest first;
+            see :func:`hierpretrain.functional.hierarchical_contrastive_loss`.
+
+    Example:
+        >>> loss = LevelProxyLoss(num_classes=[2], in_channels=2, margin=0.0, scale=1.0)
+        >>> loss.set_taxonomy(Taxonomy([("a",), ("b",)], ("kind",)))
+        >>> _ = loss.proxies[0].requires_grad_(False).copy_(torch.eye(2))
+        >>> round(loss(torch.eye(2), torch.tensor([[0], [1]]), torch.arange(2)).item(), 4)  # log(1 + 1 / e) + log 2
+        1.0064
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: Sequence[int] | None = None,
+        in_channels: int,
+        margin: float = 0.1,
+        scale: float = 32.0,
+        level_weights: str | Sequence[float] = "uniform",
+    ) -> None:
+        super().__init__()
+        if num_classes is None or isinstance(num_classes, int):
+            raise ValueError(
+                "num_classes of LevelProxyLoss must be a list, the number of nodes of each level, coarsest first "
+                "([taxonomy.num_nodes(level) for level in taxonomy.level_names]), which a training fills in from the "
+                f"tree of its data; it is {num_classes}"
+            )
+        for number in num_classes:
+            check_at_least_1(num_classes=number)
+        self.margin, self.scale, self.level_weights = margin, scale, level_weights
+        self.proxies = nn.ParameterList(torch.randn(number, in_channels) / in_channels**0.5 for number in num_classes)
+        self._nodes: list[Tensor] | None = None  # no buffers, which DistributedDataParallel would send at every step
+        self.level_names, self.loss_components = LevelNames(), {}
+        features, labels = dummy_batch(len(num_classes))
+        nodes = [labels[:1, :level] for level in range(1, len(num_classes) + 1)]
+        losses = proxy_anchor_losses(features, labels, [features[:1]] * len(nodes), nodes, margin=margin, scale=scale)
+        weighted_mean(losses, level_weights)
+
+    @classmethod
+    def count_classes(cls, taxonomy: Taxonomy, **options: Any) -> list[int]:
+        """Returns the ``num_classes`` of a tree: the number of nodes of each level, coarsest first."""
+        return [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the tree, and checks that its levels have as many nodes as the loss has proxies.
+
+        Raises:
+            ValueError: If not.
+        """
+        nodes = self.count_classes(taxonomy)
+        if (own := [len(proxies) for proxies in self.proxies]) != nodes:
+            raise ValueError(
+                f"num_classes of LevelProxyLoss must be the numbers of nodes of the levels {taxonomy.level_names!r}, "
+                f"{nodes}; it is {own}. Set model.loss.num_classes={nodes}, or leave it out"
+            )
+        self.level_names.set(taxonomy)
+        self._nodes = [taxonomy.node_labels(level) for level in range(1, len(nodes) + 1)]
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+        """Returns the 0-dim loss; its components are the losses of the levels, before their weights.
+
+        The instances play no part.
+        """
+        if self._nodes is None:
+            raise ValueError(
+                "LevelProxyLoss needs the tree of the nodes: put taxonomy=dict(type='TaxonomyHook') in default_hooks, "
+                "or call set_taxonomy"
+            )
+        self._nodes = [nodes.to(features.device) for nodes in self._nodes]
+        losses = proxy_anchor_losses(
+            features,
+            labels,
+            list(self.proxies),
+            self._nodes,
+            margin=self.margin,
+            scale=self.scale,
+            gather=gather_rows,
+        )
+        self.loss_components = self.level_names.of(losses)
+        return weighted_mean(losses, self.level_weights)

@@ -1,0 +1,227 @@
+"""What compare.py compares: the methods with the settings that are tried for each, and the protocols.
+
+Every method gets the same number of trials, ``TRIALS``. A search goes through the method's stages in their order. A
+stage is a list of alternatives, each a set of overrides of the config. The best alternative is kept, and the next stage
+starts from it; doing nothing is an alternative that was tried already. Rates of learning are relative to the
+protocol's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Overrides = Mapping[str, Any]  # dotted key of the config -> value
+
+TRIALS = 8
+
+HEAD = dict(type="ProjectionHead", out_channels=128)
+LEVELWISE = dict(type="HierarchicalBatchSampler")
+SAMPLER = "train_dataloader.batch_sampler"
+RATE = "rate"  # times the protocol's learning rate
+
+
+def _try(key: str, *values: Any) -> list[Overrides]:
+    return [{key: value} for value in values]
+
+
+# with and without a projection head, in shuffled batches and in those of the hierarchical sampler
+_HEAD_AND_SAMPLER = [
+    {"model.projection": head, SAMPLER: sampler} for head in (None, HEAD) for sampler in (None, LEVELWISE)
+]
+_JOINT_HEAD_AND_SAMPLER = [
+    {"model.loss.projection": head, SAMPLER: sampler} for head in (None, HEAD) for sampler in (None, LEVELWISE)
+]
+_RATES = _try(RATE, 0.5, 2)
+_CONTRASTIVE = [_HEAD_AND_SAMPLER, _try("model.loss.temperature", 0.05, 0.2), _RATES]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the comparison.
+
+    Args:
+        config: The first part of the name of its configs, ``<config>_<data set>.py``.
+        stages: The alternatives of each stage; together ``TRIALS``.
+        options: What the row overrides in every run.
+        trained: Whether anything is trained.
+    """
+
+    config: str
+    stages: Sequence[Sequence[Overrides]] = ()
+    options: Overrides = None  # type: ignore[assignment]
+    trained: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", dict(self.options or {}))
+        if self.trained and (tried := sum(map(len, self.stages))) != TRIALS:
+            raise ValueError(f"every method has {TRIALS} trials; {self.config} has {tried}")
+
+
+OURS = "Joint (recommended)"
+METHODS: dict[str, Method] = {
+    "Nothing trained": Method("himulcone", trained=False),
+    "SimCLR": Method("simclr", _CONTRASTIVE),
+    "Cross entropy, one level": Method(
+        "crossentropy",
+        [
+            _try("model.loss.level", 2, 1, 3),
+            _try("model.loss.label_smoothing", 0.1),
+            _try(SAMPLER, LEVELWISE),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "Cross entropy, all levels": Method(
+        "crossentropylevels",
+        [
+            _try("model.loss.heads", "linear", "cosine"),
+            _try("model.loss.label_smoothing", 0.1),
+            _try("model.loss.balance", 1.0),
+            _try(SAMPLER, LEVELWISE),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "Triplet": Method(
+        "triplet",
+        [
+            [{SAMPLER: sampler, "model.loss.level": level} for sampler in (LEVELWISE, None) for level in (-1, 2)],
+            [{"model.loss.margin": 0.2, "model.loss.distance": "squared", "model.normalize": True}],
+            _try("model.projection", HEAD),
+            _RATES,
+        ],
+    ),
+    "SupCon, level 1": Method("supcon", _CONTRASTIVE, {"model.loss.level": 1}),
+    "SupCon, level 2": Method("supcon", _CONTRASTIVE, {"model.loss.level": 2}),
+    "SupCon, finest level": Method("supcon", _CONTRASTIVE),
+    "Guided": Method(
+        "guided",
+        [
+            _try("model.loss.level", 2, 3),
+            _try("model.loss.weight", 0.1, 10.0),
+            _try("model.loss.squared", True),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "HXE": Method(
+        "hxe",
+        [_try("model.loss.alpha", 0.1, 0.3, 0.6), _try(SAMPLER, LEVELWISE), _try(RATE, 0.5, 2, 4, 8)],
+    ),
+    "Soft labels": Method(
+        "softlabels",
+        [_try("model.loss.beta", 10.0, 5.0, 20.0, 30.0), _try(SAMPLER, LEVELWISE), _try(RATE, 0.5, 2, 4)],
+    ),
+    "HAPPIER": Method(
+        "happier",
+        [_HEAD_AND_SAMPLER, _try("model.loss.lam", 0.5), _try("model.loss.alpha", 3.0), _RATES],
+    ),
+    "HiMulCon": Method("himulcon", _CONTRASTIVE),
+    "HiConE": Method("hicone", _CONTRASTIVE),
+    "HiMulConE, pair": Method("himulcone", _CONTRASTIVE),
+    "HiMulConE, anchor": Method("himulcone", _CONTRASTIVE, {"model.loss.constraint": "anchor"}),
+    "Level triplets": Method(
+        "leveltriplet",
+        [
+            _try("train_dataloader.batch_sampler.replay", 0.5, 0.0, 1.0),
+            _try("model.normalize", True),
+            _try("model.loss.min_margin", 0.2),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "Leaf triplets": Method(
+        "leaftriplet",
+        [
+            _try("model.loss.min_margin", 1.0, 0.2, 5.0),
+            _try("model.normalize", True),
+            _try("model.projection", HEAD),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "RINCE": Method(
+        "rince", [_HEAD_AND_SAMPLER, _try("model.loss.variant", "in"), _try("model.loss.instance_level", True), _RATES]
+    ),
+    "CSL": Method(
+        "csl",
+        [
+            _try(SAMPLER, None, LEVELWISE),
+            _try("model.loss.scale", 16.0),
+            [{"model.loss.margins": (0.2, 0.1)}],
+            _try("model.projection", HEAD),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "Proxies of all levels": Method(
+        "levelproxy",
+        [
+            _try(SAMPLER, None, LEVELWISE),
+            _try("model.loss.scale", 16.0, 8.0),
+            _try("model.projection", HEAD),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    "HAFrame": Method(
+        "haframe",
+        [
+            _try("model.loss.level", 2, 3),
+            _try("model.loss.gamma", 2.0, 4.0),
+            _try("model.loss.alpha", 0.2),
+            _try(RATE, 0.5, 2, 4),
+        ],
+    ),
+    OURS: Method(
+        "joint",
+        [_JOINT_HEAD_AND_SAMPLER, _try("model.loss.weight", 0.3, 3.0), _RATES],
+    ),
+}
+EIGHT = (  # of paper A and what is closest to ours, for the second data set
+    "Nothing trained",
+    "SimCLR",
+    "Cross entropy, one level",
+    "Cross entropy, all levels",
+    "SupCon, finest level",
+    "HiMulCon",
+    "HiMulConE, pair",
+    OURS,
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A data set with seen and unseen classes, and where the training starts.
+
+    Args:
+        dataset: The last part of the configs' names.
+        finest: The level that is searched and clustered inside its parents.
+        above: The level whose nodes are the classes that are seen or not.
+        methods: The rows.
+        epochs: The epochs of a run; trials have half as many.
+        base: A config file with the encoder, the pipelines and the schedule; ``None``: those of the methods' configs.
+    """
+
+    dataset: str
+    finest: str
+    above: str
+    methods: Sequence[str] = tuple(METHODS)
+    epochs: int = 8
+    base: str | None = None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Heading -> metric of what is reported, all of unseen classes."""
+        return {
+            f"MAP@R {self.finest}": f"unseen/{self.finest}/map@r",
+            f"R@1 {self.finest}": f"unseen/{self.finest}/recall@1",
+            f"NMI {self.finest} in {self.above}": f"unseen/{self.finest}/nmi_in_{self.above}",
+            f"NMI {self.above}": f"unseen/{self.above}/nmi",
+            f"top-1 {self.above}": f"unseen/{self.above}/linear_top1",
+            "H-AP": "unseen/h_ap",
+            "violations": "unseen/violations",
+        }
+
+
+PROTOCOLS = {
+    "emoji_scratch": Protocol("emoji_seen", "emoji", "subcategory"),
+    "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_lite0"),
+    "openclipart_pretrained": Protocol("openclipart_seen", "level2", "level1", EIGHT, base="finetune_lite0"),
+}
+LESS_IS_BETTER = ("violations",)
