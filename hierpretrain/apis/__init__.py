@@ -6,7 +6,7 @@ from hierpretrain.apis.export import export_onnx, export_program
 from hierpretrain.apis.images import config_dataset, gather_images
 from hierpretrain.apis.index import Classification, EmbeddingIndex, Neighbour, SearchResult
 from hierpretrain.apis.inferencer import EmbeddingInferencer
-from hierpretrain.apis.launch import build_runner, check_checkpoint
+from hierpretrain.apis.launch import build_runner, check_checkpoint, check_start
 from hierpretrain.apis.watching import watch_with
 from hierpretrain.apis.zoo import find_model, image_retriever, mmpretrain_config, register_zoo
 
@@ -19,6 +19,7 @@ __all__ = [
     "build_runner",
     "check_checkpoint",
     "check_config",
+    "check_start",
     "config_dataset",
     "export_onnx",
     "export_program",

@@ -34,6 +34,7 @@ _ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
     "env_cfg",
     "find_unused_parameters",
     "gpu_ids",
+    "load_from_partly",
     "model_wrapper_cfg",
     "runner_type",
     "strategy",

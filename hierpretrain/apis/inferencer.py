@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names, override
+from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
 from hierpretrain.apis.index import Classification, EmbeddingIndex, SearchResult
 from hierpretrain.apis.index_files import check_target
@@ -39,7 +40,7 @@ from hierpretrain.evaluation import Embeddings
 from hierpretrain.models import HierarchicalContrastive
 
 # options of encoders that only training heeds, and what MMEngine notes of where a config was read from
-_WITHOUT_EFFECT = {"_scope_", "frozen", "frozen_stages", "init_cfg", "norm_eval", "pretrained", "with_cp"}
+_WITHOUT_EFFECT = {"_scope_", "frozen", "frozen_stages", "init_cfg", "norm_eval", "pretrained", "weights", "with_cp"}
 
 
 class EmbeddingInferencer:
@@ -113,6 +114,8 @@ class EmbeddingInferencer:
             )
         self.device = _device(device)
         self.batch_size, self.num_workers, self.on_error, self.progress = batch_size, num_workers, on_error, progress
+        if contradictions := _of_the_test(apply_encoder_settings(self.config)):
+            MMLogger.get_current_instance().warning(told(contradictions))
         self.min_side, self.pipeline = _pipeline(self.config)
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
@@ -349,6 +352,11 @@ def _find(model: str | os.PathLike[str] | Config, options: Mapping[str, Any] | N
     if not isinstance(config.get("model"), Mapping):
         raise ValueError(f"the config must have a model, a dict with its type; it has {config.get('model')!r}")
     return config, weights, name
+
+
+def _of_the_test(contradictions: list[str]) -> list[str]:
+    """Returns the contradictions that matter to whoever embeds images: not the training's."""
+    return [text for text in contradictions if not text.startswith("train_dataloader")]
 
 
 def _device(name: str | torch.device | None) -> torch.device:

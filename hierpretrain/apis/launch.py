@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import timedelta
@@ -27,10 +27,12 @@ from torch.distributed import PrefixStore
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
+from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
+from hierpretrain.models.checkpoints import Differences, differences
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.models.num_classes import with_num_classes
 from hierpretrain.taxonomy import Taxonomy
@@ -47,15 +49,19 @@ def build_runner(config: Config) -> Runner:
     on to the end of the training. A key of ``default_hooks`` whose value is ``None`` leaves a hook out, and a hook of
     ``custom_hooks`` replaces HierPretrain's default hook of the same type.
 
+    ``"encoder"`` as a size or an interpolation in a pipeline becomes the encoder's own, and what contradicts the
+    encoder's data settings is a warning of the log: see :mod:`hierpretrain.apis.encoder_settings`.
+
     Args:
         config: The config, with its ``work_dir``. It is changed: types that are classes become import paths, and
             ``resume=True`` without ``load_from`` takes the newest checkpoint of the work directory, if there is one.
 
     Raises:
-        ValueError: If the launcher did not start this process, processes would start from different checkpoints, or a
-            type is a class that no import path leads to.
+        ValueError: If the launcher did not start this process, processes would start from different checkpoints, a
+            type is a class that no import path leads to, or the encoder does not read images of the pipeline's size.
     """
     name_types(config)
+    contradictions = apply_encoder_settings(config)
     looked_for = config.get("resume") and not config.get("load_from")
     if looked_for:
         config.load_from = newest_checkpoint(config.work_dir)
@@ -77,6 +83,8 @@ def build_runner(config: Config) -> Runner:
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+    if contradictions:
+        runner.logger.warning(told(contradictions))
     if replaced:
         runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
     _check_same_start(config.get("load_from"))
@@ -160,6 +168,14 @@ class _Runner(Runner):
         shorten_terminal(logger)
         return logger
 
+    def load_or_resume(self) -> None:
+        """Loads the checkpoint that the training or the test starts from, if it fits."""
+        if not self._has_loaded and self._load_from:
+            start = dict(load_from=self._load_from, resume=self._resume)
+            if told_partly := check_start({**start, "load_from_partly": self.cfg.get("load_from_partly")}, self.model):
+                self.logger.warning(told_partly)
+        super().load_or_resume()
+
     def build_model(self, model: Any) -> nn.Module:
         """Builds the model; a loss over classes, whose config does not say how many, learns it from the training data.
 
@@ -241,8 +257,52 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
         whole: Whether the model is all that was trained; otherwise the file may have the weights of other parts.
 
     Raises:
-        ValueError: If the file is missing, damaged or of another model.
+        ValueError: If the file is missing, damaged or of another model; the message lists what does not fit.
     """
+    if wrong := _compare(model, checkpoint, whole=whole)[0]:
+        raise ValueError(
+            f"{checkpoint} is no checkpoint of the config's model: {wrong}. Give the config that it was trained with, "
+            "and the same --cfg-options"
+        )
+
+
+def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
+    """Checks that the checkpoint which a training starts from fits its model.
+
+    With ``resume`` it must fit whole. With ``load_from`` alone it must too, unless ``load_from_partly=True``: then at
+    least one weight must.
+
+    Args:
+        config: The config with ``load_from``, ``resume`` and ``load_from_partly``.
+        model: The model, wrapped for several processes or not.
+
+    Returns:
+        What is loaded and what is not, with ``load_from_partly``; else ``None``.
+
+    Raises:
+        ValueError: If the file is missing, damaged or does not fit; the message lists what does not.
+    """
+    file = config.get("load_from")
+    if not file:
+        return None
+    if config.get("resume"):
+        check_checkpoint(model, file)
+        return None
+    wrong, fitting = _compare(model, file)
+    if not wrong:
+        return None
+    if not config.get("load_from_partly"):
+        raise ValueError(
+            f"load_from={file} does not fit the config's model: {wrong}. Give the config that it was trained with, "
+            f"or load_from_partly=True, which starts from the {fitting} weights that fit and from scratch otherwise"
+        )
+    if not fitting:
+        raise ValueError(f"nothing of load_from={file} fits the config's model: {wrong}")
+    return f"load_from_partly: {fitting} weights are from {file}, and others are not: {wrong}"
+
+
+def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[Differences, int]:
+    """Returns where a checkpoint and a model differ, and how many weights fit."""
     if "://" not in checkpoint and not os.path.isfile(checkpoint):
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
@@ -257,13 +317,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -
     if not whole:
         parts = {name.split(".")[0] for name in wanted}
         found = {name: shape for name, shape in found.items() if name.split(".")[0] in parts}
-    if wrong := [name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)]:
-        name = wrong[0]
-        raise ValueError(
-            f"{checkpoint} is no checkpoint of the config's model: {len(wrong)} weights differ, the first of them "
-            f"{name}, which is {found.get(name, 'missing')} in the file and {wanted.get(name, 'missing')} in the "
-            "model. Give the config that it was trained with, and the same --cfg-options"
-        )
+    return differences(wanted, found), sum(found.get(name) == shape for name, shape in wanted.items())
 
 
 def _start_processes_on_cpu(config: Config) -> None:

@@ -24,7 +24,7 @@ import argparse
 import torch
 from mmengine.runner import Runner
 
-from hierpretrain.apis import build_runner, check_checkpoint, read_command, watch_with
+from hierpretrain.apis import build_runner, check_start, read_command, watch_with
 from hierpretrain.apis.config import DATALOADERS
 from hierpretrain.apis.launch import check_optimizer, config_errors
 from hierpretrain.apis.watching import WATCHERS
@@ -78,8 +78,7 @@ def _build(parser: argparse.ArgumentParser) -> Runner:
     watch_with(config, args.vis)
     check_optimizer(config)
     runner = build_runner(config)
-    if config.get("resume"):
-        check_checkpoint(runner.model, config.load_from)
+    check_start(config, runner.model)  # before the data sets are read
     runner.train_loop  # noqa: B018  the data sets are read here, and not within the training
     runner.val_loop  # noqa: B018
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

@@ -4,7 +4,14 @@ from hierpretrain.models.baselines import HAPPIERLoss, RINCELoss, TripletLoss
 from hierpretrain.models.checkpoints import StrictPretrained, select_weights
 from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
 from hierpretrain.models.contrastive import HierarchicalContrastive
-from hierpretrain.models.encoders import DataSettings, EfficientNetLite0
+from hierpretrain.models.encoders import (
+    DataSettings,
+    EfficientNetLite0,
+    OpenCLIPEncoder,
+    TimmEncoder,
+    TorchvisionEncoder,
+    TransformersEncoder,
+)
 from hierpretrain.models.frame import HAFrameLoss
 from hierpretrain.models.joint import HierarchicalJointLoss
 from hierpretrain.models.level_triplet import LevelTripletLoss
@@ -39,12 +46,16 @@ __all__ = [
     "LevelTripletLoss",
     "MultiViewPreprocessor",
     "NTXentLoss",
+    "OpenCLIPEncoder",
     "ProjectionHead",
     "RINCELoss",
     "ReleasedHMLCLoss",
     "SoftLabelLoss",
     "StrictPretrained",
     "SupConLoss",
+    "TimmEncoder",
+    "TorchvisionEncoder",
+    "TransformersEncoder",
     "TripletLoss",
     "VGG16Convolutions",
     "VGG16FullyConnected",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
@@ -45,6 +46,59 @@ def select_weights(checkpoint: Mapping[str, Any], names: Collection[str], prefix
     prefixes = _PREFIXES if prefix is None else (f"{prefix.removesuffix('.')}.",)
     found = [{name: weights[before + name] for name in names if before + name in weights} for before in prefixes]
     return max(found, key=len)  # the first of the longest
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Where the weights of a file and of a network differ; false if they do not, and a sentence if printed.
+
+    Args:
+        missing: Names that the network alone has.
+        unexpected: Names that the file alone has.
+        reshaped: Names of both, with what differs: ``'name is (4,) in the file and (5,) in the model'``.
+    """
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    reshaped: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.reshaped)
+
+    def __str__(self) -> str:
+        lists = [(self.missing, "missing in the file"), (self.unexpected, "in the file alone")]
+        lists.append((self.reshaped, "of another shape"))
+        return "; ".join(f"{len(names)} weights are {what}: {first_of(names)}" for names, what in lists if names)
+
+
+def differences(wanted: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> Differences:
+    """Compares the shapes of the weights that a network wants with those that were found in a file.
+
+    Example:
+        >>> print(differences({"a": (2,), "b": (3,)}, {"a": (2,), "c": (4,)}))
+        1 weights are missing in the file: b; 1 weights are in the file alone: c
+    """
+    wanted, found = ({name: tuple(shape) for name, shape in shapes.items()} for shapes in (wanted, found))
+    return Differences(
+        tuple(name for name in wanted if name not in found),
+        tuple(name for name in found if name not in wanted),
+        tuple(
+            f"{name} is {found[name]} in the file and {shape} in the model"
+            for name, shape in wanted.items()
+            if found.get(name, shape) != shape
+        ),
+    )
+
+
+def first_of(names: Sequence[str], most: int = 10) -> str:
+    """Lists the first names, and says how many others there are.
+
+    Example:
+        >>> first_of(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")

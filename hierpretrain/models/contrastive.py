@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
+from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -18,6 +19,7 @@ from hierpretrain.checks import check_one_of
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
+from hierpretrain.models.stages import layer_depths, stages
 from hierpretrain.models.width import dummy_images, width_of, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
@@ -28,8 +30,9 @@ class HierarchicalContrastive(BaseModel):
     """Trains an encoder with a loss on labelled views, and embeds images with it.
 
     Args:
-        backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector. Its own
-            ``frozen_stages`` freeze it in part or whole; frozen parts run without gradient and keep their statistics.
+        backbone: Config of any mmpretrain backbone whose last output is a feature map or a vector, or of an encoder of
+            another library: :mod:`hierpretrain.models.encoders`. Its own ``frozen_stages`` freeze it in part or whole;
+            frozen parts run without gradient and keep their statistics.
         projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
             the loss. Its ``in_channels``, and the loss's, may be left out: the encoder is run once on an empty image.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
@@ -82,6 +85,7 @@ class HierarchicalContrastive(BaseModel):
         if loss is not None:
             loss = with_width(loss, partial(self._loss_width, width), "loss")
         self.loss_module = None if loss is None else _build(loss)
+        self._depths: tuple[dict[str, int], int] | None = None
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
@@ -126,6 +130,30 @@ class HierarchicalContrastive(BaseModel):
     def encoder_parts(self) -> list[str]:
         """The names of the parts that make an embedding."""
         return ["backbone", "neck", *(["projection"] if self.embedding == "projection" else [])]
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Returns how deep a parameter is and how many layers there are, as rates of each layer ask for it.
+
+        Layer 0 is the backbone's stem, and its stages follow: see :func:`hierpretrain.models.stages.layer_depths`. Its
+        head, the neck, the projection and the loss are the last layer. Of ``n`` layers, mmpretrain's
+        ``LearningRateDecayOptimWrapperConstructor`` gives layer ``i`` the rate ``lr * layer_decay_rate**(n - 1 - i)``.
+
+        Args:
+            param_name: As :meth:`named_parameters` gives it, behind the prefix.
+            prefix: What precedes the names.
+
+        Example:
+            >>> model = HierarchicalContrastive(dict(type="ResNet", depth=18), dict(type="ProjectionHead"))
+            >>> model.get_layer_depth("backbone.layer4.0.conv1.weight")
+            (4, 6)
+            >>> model.get_layer_depth("projection.layers.0.weight")
+            (5, 6)
+        """
+        if self._depths is None:  # asked for parameter by parameter
+            self._depths = layer_depths(self.backbone), len(stages(self.backbone)) + 1
+        depths, last = self._depths
+        part, _, name = param_name.removeprefix(prefix).partition(".")
+        return (depths[name] if part == "backbone" else last), last + 1
 
     def init_weights(self) -> None:
         """Initialises the weights as the parts' ``init_cfg`` say; ``Pretrained`` is :class:`StrictPretrained`."""
@@ -212,6 +240,7 @@ class HierarchicalContrastive(BaseModel):
         else:
             outputs = inputs if self.frozen_part is None else self.frozen_part.go_on(inputs[0])
         if self.neck is not None:
+            self._check_averaged(outputs)
             outputs = self.neck(outputs)
         last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
         vectors = []
@@ -219,11 +248,30 @@ class HierarchicalContrastive(BaseModel):
             if part.ndim not in (2, 4):
                 raise ValueError(
                     f"the backbone's last output must be (N, D) or (N, D, H, W); it is {tuple(part.shape)}. Choose an "
-                    "`out_type` that gives one vector per image, or a `neck` that makes one: "
-                    "dict(type='GlobalAveragePooling', dim=1) of (N, D, positions)"
+                    "`out_type` that gives one vector per image; of timm, dict(type='TimmEncoder', model_name=...); "
+                    "or, only where it is (N, D, positions), neck=dict(type='GlobalAveragePooling', dim=1)"
                 )
             vectors.append(part.mean((2, 3)) if part.ndim == 4 else part)
         return torch.cat(vectors, 1)
+
+    def _check_averaged(self, outputs: Any) -> None:
+        """Checks that a neck does not average the values of each token where it means to average the tokens.
+
+        Raises:
+            ValueError: If it would: there would be one number per token, and no error.
+        """
+        last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
+        if not (isinstance(last, Tensor) and last.ndim == 3 and isinstance(self.neck, GlobalAveragePooling)):
+            return
+        of_timm = getattr(getattr(self.backbone, "timm_model", None), "num_features", None)
+        width = of_timm or getattr(self.backbone, "embed_dims", None)
+        if last.shape[2] == width and (of_timm or last.shape[1] != width):
+            raise ValueError(
+                f"the backbone gives {last.shape[1]} tokens of {width} values, (N, tokens, D), and the neck "
+                f"GlobalAveragePooling would average the values and not the tokens: {last.shape[1]} wrong numbers. "
+                "Leave the neck out, and take dict(type='TimmEncoder', model_name=...) for a model of timm, or an "
+                "`out_type` such as 'cls_token' or 'avg_featmap'"
+            )
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Returns the (N, D) float32 unit embeddings of preprocessed images, of the encoder or of the projection."""

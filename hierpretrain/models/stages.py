@@ -48,8 +48,9 @@ def stages(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
 def layer_depths(encoder: nn.Module) -> dict[str, int]:
     """Returns how deep in an encoder each of its parameters is: 0 in the stem, 1 in the first stage, and so on.
 
-    What stands between two stages belongs to the first of them, and the head counts as one more stage. Without stages,
-    every parameter has depth 0.
+    What stands between two stages belongs to the first of them, and the head counts as one more stage: so does a bare
+    parameter ``proj``, which the vision transformers of open_clip have for their head. Without stages, every parameter
+    has depth 0.
 
     Example:
         >>> from torchvision.models import resnet18
@@ -62,7 +63,8 @@ def layer_depths(encoder: nn.Module) -> dict[str, int]:
     for parameter, _ in encoder.named_parameters():
         inside = next((i for i, name in enumerate(names, start=1) if parameter.startswith(f"{name}.")), None)
         stage = inside or (stage if stage < len(names) else len(names) + bool(names))
-        depths[parameter] = stage
+        bare_head = names and parameter.rpartition(".")[2] == "proj" and not inside
+        depths[parameter] = len(names) + 1 if bare_head else stage
     return depths
 
 
@@ -84,7 +86,8 @@ def freeze_stages(encoder: nn.Module, number: int) -> None:
         ['layer4.0.conv1.weight', 'layer4.0.bn1.weight']
     """
     depths = layer_depths(encoder)
-    if not -1 <= number <= (most := max(depths.values(), default=0)):
+    most = max(depths.values(), default=0)
+    if not -1 <= number <= most:
         raise ValueError(
             f"frozen_stages must be -1 (nothing) to {most} (all) for this {type(encoder).__name__}, whose stages are "
             f"{', '.join(name for name, _ in stages(encoder)) or 'none'}; it is {number}"

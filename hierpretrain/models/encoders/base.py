@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from hierpretrain.models.checkpoints import differences, first_of
 from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
 
@@ -67,7 +69,7 @@ class Encoder(BaseModule):
     def train(self, mode: bool = True) -> Encoder:
         """Sets the mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        keep_frozen_parts_in_evaluation(self)
+        keep_frozen_parts_in_evaluation(self.network)
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -96,18 +98,28 @@ def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     Raises:
         ValueError: If some are missing or have another shape; the message lists the first ten.
     """
-    wanted = network.state_dict()
-    wrong = [
-        f"{name} {tuple(tensor.shape)} is {tuple(weights[name].shape) if name in weights else 'missing'}"
-        for name, tensor in wanted.items()
-        if (name not in weights and not name.endswith("num_batches_tracked"))
-        or (name in weights and weights[name].shape != tensor.shape)
-    ]
-    if wrong:
-        others = f", and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+    # old files lack the counts of batches, which nothing here reads
+    wanted = {name: t.shape for name, t in network.state_dict().items() if "num_batches_tracked" not in name}
+    if wrong := differences(wanted, {name: t.shape for name, t in weights.items() if name in wanted}):
         raise ValueError(
-            f"{source} does not fit this network: {len(wrong)} of {len(wanted)} weights are missing or of another "
-            f"shape: {', '.join(wrong[:10])}{others}. The file has {', '.join(list(weights)[:3])}, ...: give the file "
-            "of this network, or the network of the file"
+            f"{source} does not fit this network: {wrong}. The file has {first_of(list(weights), 3)}: give the file of "
+            "this network, or the network of the file"
         )
-    network.load_state_dict({name: weights[name] for name in wanted if name in weights}, strict=False)
+    names = network.state_dict().keys() & weights.keys()
+    network.load_state_dict({name: weights[name] for name in names}, strict=False)
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[None]:
+    """Turns what a library raises where it cannot get a file of a name into one error with the remedy.
+
+    Raises:
+        ValueError: Instead of the library's error.
+    """
+    try:
+        yield
+    except Exception as error:  # of the network, the hub, the cache folder or the name; each library has its own
+        raise ValueError(
+            f"{name} cannot be downloaded: {type(error).__name__}: {error}. Correct the name, or the connection, or "
+            "give a local file or folder; weights=False takes random weights"
+        ) from error
