@@ -3,7 +3,7 @@ _view96 = [
     dict(type="torchvision/RandomResizedCrop", size=96, scale=(0.3, 1.0), interpolation="bicubic"),
     dict(
         type="RandomApply",
-        transforms=[dict(type="torchvision/ColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
+        transforms=[dict(type="PILColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
         prob=0.8,
     ),
     dict(type="torchvision/RandomGrayscale", p=0.2),
