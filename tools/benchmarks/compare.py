@@ -96,13 +96,13 @@ class Comparison:
         folder = self.root / f"{slug(run.method)}_{run.stage}_{run.seed}_{run.batch_size}_{which}"
         with in_turn(folder):
             self.results.read()
-            if run.key not in self.results.metrics:
-                config = run_config(self.protocol, self.protocol.methods[run.method], run, self.root)
-                metrics = measure(config, folder)
-                self.results.add(run, metrics)
-                told = f"{run.method}, {run.stage}, seed {run.seed}, batches of {run.batch_size}, {dict(run.options)}"
-                print(f"{told}: {100 * self.protocol.score(metrics):.2f}", flush=True)
-            return self.results.metrics[run.key]
+            if run.key in self.results.metrics:
+                return self.results.metrics[run.key]
+            metrics = measure(run_config(self.protocol, self.protocol.methods[run.method], run, self.root), folder)
+            self.results.add(run, metrics)
+        told = f"{run.method}, {run.stage}, seed {run.seed}, batches of {run.batch_size}, {dict(run.options)}"
+        print(f"{told}: {100 * self.protocol.score(metrics):.2f}", flush=True)
+        return metrics
 
     def best(self, runs: Sequence[Run]) -> tuple[float, Run]:
         """Returns the best of some trials, of equals the first, and its score."""

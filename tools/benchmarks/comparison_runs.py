@@ -58,10 +58,14 @@ class Results:
         self.path = path
         self._lock = threading.Lock()
         self.metrics: dict[str, dict[str, float]] = {}
-        self.read()
+        self._read()
 
     def read(self) -> None:
         """Reads the file again, for what other processes have added."""
+        with self._lock:
+            self._read()
+
+    def _read(self) -> None:
         metrics = {}
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
         for number, line in enumerate(lines, 1):
@@ -77,14 +81,14 @@ class Results:
     def add(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Keeps the metrics of a run."""
         with self._lock, in_turn(self.path):
-            self.read()
+            self._read()
             self.metrics[run.key] = dict(metrics)
             self._write()
 
     def forget(self, method: str) -> None:
         """Drops the runs of a method."""
         with self._lock, in_turn(self.path):
-            self.read()
+            self._read()
             self.metrics = {key: metrics for key, metrics in self.metrics.items() if json.loads(key)[0] != method}
             self._write()
 
