@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from hierpretrain.datasets import Annotations, Emoji64, OpenClipart96
 from hierpretrain.datasets.splits import Split
+from hierpretrain.files import write_json
 from hierpretrain.registry import DATA_SAMPLERS, MODELS
 from tests.config_trees import write_tree
 from tests.conftest import random_labels
@@ -161,6 +162,30 @@ def test_a_run_of_another_process_is_waited_for(tools, runs, monkeypatch, tmp_pa
         first, second = pool.map(lambda one: one.measured(run), both)
     assert first == second
     assert runs.list == [run]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_is_a_process_that_leaves_its_log_and_its_metrics(tools, monkeypatch, tmp_path, capsys, fails):
+    def run(command, stdout, **how):
+        folder = Path(command[-1])
+        assert command[1:] == [tools.compare.__file__, "--one", str(folder)]
+        assert Config.fromfile(folder / "config.py").to_dict() == dict(seed=3, work_dir=str(folder))
+        stdout.write("told")
+        write_json(folder / "metrics.json", {"metrics": {"map": 0.5, "queries": 3, "curve": [1, 2]}})
+        write_json(folder / "checkpoints/scalars.json", {})
+        return SimpleNamespace(returncode=int(fails))
+
+    monkeypatch.setattr(tools.compare.subprocess, "run", run)
+    folder = tmp_path / "run"
+    write_json(folder / "left_by_one_that_was_stopped", {})
+    if fails:
+        with pytest.raises(SystemExit, match=rf"a run failed; see {folder}/log\.txt"):
+            tools.compare.measure(Config(dict(seed=3)), folder)
+        assert "a run failed" in capsys.readouterr().out
+    else:
+        assert tools.compare.measure(Config(dict(seed=3)), folder) == {"map": 0.5, "queries": 3}
+        assert sorted(path.name for path in folder.iterdir()) == ["config.py", "log.txt", "metrics.json"]
+    assert (folder / "log.txt").read_text() == "told"
 
 
 # ------------------------------------------------------------------ the file of the runs

@@ -57,7 +57,9 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
     with open(folder / "log.txt", "w") as log:
         command = [sys.executable, __file__, "--one", str(folder)]
         if subprocess.run(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT).returncode:
-            raise SystemExit(f"a run failed; see {folder / 'log.txt'}")
+            message = f"a run failed; see {folder / 'log.txt'}"
+            print(message, flush=True)  # other runs go on, and the command ends with the error when they are done
+            raise SystemExit(message)
     metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
     for path in folder.iterdir():  # checkpoints and scalars of hundreds of runs
         if path.is_dir():
