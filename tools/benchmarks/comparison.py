@@ -264,7 +264,6 @@ PROTOCOLS = {
         methods_of="emoji_seen",
         base="finetune_emoji",
         paths="first",
-        trial_seed=4,
     ),
 }
 LESS_IS_BETTER = ("violations",)
