@@ -3,8 +3,8 @@
 Every row is a run of tools/train.py with configs/<method>_<data set>.py and what the row overrides, followed by
 tools/test.py with configs/linear_<data set>.py, where there is one, on its last checkpoint; an encoder without training
 is only tested. What qualifies a method qualifies its test, too, where there is such a config: leveltriplet_lite0 is
-tested with configs/linear_<data set>_lite0.py. Runs that are done are not done again, unless what they override has changed, and one that was cut off
-resumes from its last checkpoint. ablations.py shares the runs of openclipart and wikiscenes.
+tested with linear_<data set>_lite0. Runs that are done are not done again, unless what they override has changed, and
+one that was cut off resumes from its last checkpoint. ablations.py shares the runs of openclipart and wikiscenes.
 
 Below --work-dir it leaves table.md (means and deviations), table.csv (every metric of every run), recall_*.png
 (recall@k for k = 1 to 1000) with the numbers beside, and bars.png. Numbers of papers, from
