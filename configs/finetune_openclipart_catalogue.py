@@ -1,8 +1,8 @@
 """The recommended recipe on a catalogue that nobody has chosen settings by: 1,701 drawings in 60 folders.
 
-The folders are of openclipart96; all but the data is finetune_emoji.py. An image's product is its folder, however deep that is (most are of the second
-level). Folders are known in training; validation and test images are new. 1,021 images are trained on; 340 test images
-are searched for among the other 1,361.
+The folders are of openclipart96; all but the data is finetune_emoji.py. An image's product is its folder, however deep
+that is (most are of the second level). Folders are known in training; validation and test images are new: 1,021 images
+are trained on, and 340 test images are searched for among the other 1,361.
 
 Command   python tools/train.py configs/finetune_openclipart_catalogue.py
           python tools/test.py configs/finetune_openclipart_catalogue.py CHECKPOINT     (once, when all is chosen)

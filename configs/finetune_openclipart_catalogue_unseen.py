@@ -5,8 +5,8 @@ Of the 29 folders of the second level, 10 are unseen in training, with all that 
 the first level are unused. The split is made by
 
     python tools/make_split.py configs/himulcone_openclipart.py --level level2 --unseen-share 0.34 --seed 0 \
-        --hold-out buttons computer containers decorations education electronics logos science shapes signs_and_symbols \
-        --hold-out-tag elsewhere --out configs/_base_/splits/openclipart96_catalogue_unseen.json
+        --hold-out buttons computer containers decorations education electronics logos science shapes \
+        signs_and_symbols --hold-out-tag elsewhere --out configs/_base_/splits/openclipart96_catalogue_unseen.json
 
 Command   python tools/train.py configs/finetune_openclipart_catalogue_unseen.py
           python tools/test.py configs/finetune_openclipart_catalogue_unseen.py CHECKPOINT  (once, when all is chosen)
