@@ -21,7 +21,7 @@ from hierpretrain.taxonomy import Taxonomy
 
 @MODELS.register_module()
 class HierarchicalJointLoss(nn.Module):
-    """A contrastive loss over the tree, plus the mean of the cross entropies of classifiers of all its levels.
+    """A contrastive loss over the tree, plus a mean of the cross entropies of classifiers of all its levels.
 
     ``loss = contrastive + weight * sum_l w_l CE_l / sum_l w_l``; see
     :func:`hierpretrain.functional.level_cross_entropies`. The classifiers take the encoder's output as it is, the
@@ -34,8 +34,8 @@ class HierarchicalJointLoss(nn.Module):
         contrastive: Config of the contrastive part, any registered loss; a training fills in its ``num_classes`` and
             ``in_channels``, too. ``None``: the classifiers alone.
         weight: Weight of the cross entropies, at least 0.
-        level_weights: ``w``: ``'uniform'``, ``'exp'``, ``'pow2'``, ``'linear'``, or one number per level, coarsest
-            first, not all 0.
+        level_weights: ``w``: ``'linear'``, which favours the finest level, ``'uniform'``, ``'exp'``, ``'pow2'``, or one
+            number per level, coarsest first, not all 0.
         heads: ``'linear'``: linear classifiers; ``'cosine'``: the cosines of features and learnt prototypes, divided by
             ``head_temperature``.
         head_temperature: Temperature of the cosine heads, above 0.
@@ -55,8 +55,8 @@ class HierarchicalJointLoss(nn.Module):
         >>> features, labels = torch.eye(2).repeat(2, 1), torch.tensor([[0, 0], [0, 1]]).repeat(2, 1)
         >>> value = loss(features, labels, torch.arange(2).repeat(2))
         >>> contrastive = MODELS.build(dict(type="HiMulConLoss"))(features, labels, torch.arange(2).repeat(2))
-        >>> round((value - contrastive).item(), 4)  # 0.5 (log 1 + log 2) / 2
-        0.1733
+        >>> round((value - contrastive).item(), 4)  # 0.5 (1/2 log 1 + 1 log 2) / (1/2 + 1)
+        0.231
     """
 
     unit_features = False
@@ -69,7 +69,7 @@ class HierarchicalJointLoss(nn.Module):
         in_channels: int | None = None,
         contrastive: dict[str, Any] | None = dict(type="HiMulConLoss"),  # noqa: B006 # it is only read
         weight: float = 1.0,
-        level_weights: str | Sequence[float] = "uniform",
+        level_weights: str | Sequence[float] = "linear",
         heads: Literal["linear", "cosine"] = "linear",
         head_temperature: float = 0.1,
         label_smoothing: float = 0.0,

@@ -45,7 +45,7 @@ def call(loss, rows=None, labels=LABELS, images=None):
 
 
 def test_it_is_the_contrastive_loss_of_unit_rows_and_the_mean_cross_entropy_of_the_rows_as_they_are():
-    loss = trained_on(weight=0.7, contrastive=dict(type="HiMulConELoss", temperature=0.3))
+    loss = trained_on(weight=0.7, level_weights="uniform", contrastive=dict(type="HiMulConELoss", temperature=0.3))
     contrastive = MODELS.build(dict(type="HiMulConELoss", temperature=0.3))
     entropies = []
     for level, head in enumerate(loss.heads):
@@ -95,7 +95,7 @@ def test_the_contrastive_part_may_be_a_loss_with_weights_of_its_own():
 
 
 def test_its_components_have_the_names_of_parts_and_levels():
-    loss = trained_on(weight=3.0, contrastive=dict(type="HiConELoss"))
+    loss = trained_on(weight=3.0, level_weights="uniform", contrastive=dict(type="HiConELoss"))
     value, parts = call(loss), loss.loss_components
     levels = ["one", "two", "three"]
     assert list(parts) == [

@@ -1,5 +1,6 @@
-# The catalogue of openclipart96: 1,639 images in and below the folder computer, for training, validation and test of classifiers by 3 : 1 : 1. It is held out whole from the split of
-# openclipart96_seen.py, for a look at the end: choose no setting by them. The encoder is trained on the seen classes.
+# The catalogue of openclipart96: 1,639 images in and below the folder computer, for training, validation and test by
+# 3 : 1 : 1. It is held out whole from the split of openclipart96_seen.py, for a look at the end: choose no setting by
+# it. The encoder is trained on the seen classes.
 _base_ = "../pipelines/emoji48.py"
 
 
@@ -14,7 +15,7 @@ def _dataset(splits, pipeline):
 
 
 _search = dict(query="catalogue_test", gallery=["catalogue_train", "catalogue_val"])
-_classify = dict(levels=["level1", "level2"], train="catalogue_train", test="catalogue_test", mistakes=True)
+_classify = dict(levels=["level2", "level3"], train="catalogue_train", test="catalogue_test", mistakes=True)
 _group = dict(splits=["catalogue_train", "catalogue_val", "catalogue_test"])
 
 test_dataloader = dict(
@@ -24,11 +25,11 @@ test_dataloader = dict(
     dataset=_dataset(["catalogue_train", "catalogue_val", "catalogue_test"], {{_base_.test_pipeline}}),
 )
 test_evaluator = [
-    dict(type="RetrievalMetric", levels=["level2", "level1"], ks=(1, 10, 100), **_search),
+    dict(type="RetrievalMetric", levels=["level3", "level2"], ks=(1, 10, 100), **_search),
     dict(type="HierarchicalRetrievalMetric", **_search),
     dict(type="LinearProbeMetric", **_classify),
     dict(type="KNNMetric", **_classify),
-    dict(type="ClusteringMetric", levels=["level1"], within=[("level2", "level1")], **_group),
+    dict(type="ClusteringMetric", levels=["level2"], within=[("level3", "level2")], **_group),
     dict(type="ViolationMetric", **_group),
 ]
 test_cfg = dict()
