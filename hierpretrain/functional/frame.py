@@ -7,8 +7,8 @@ With ``d`` the distances of the classes in the tree, ``E = exp(-gamma d / max d)
 
 ``m`` is the smallest number for which such directions exist. The released code looks for it on a grid from -1 up. It
 has a closed form, which may lie below -1: ``(1 - m) E + m 1 1^T`` is positive semi-definite as long as
-``m >= -1 / (t - 1)`` with ``t = 1^T E^-1 1``. There the directions are ``u_i`` without their part along z, where the rows u_i of a
-Cholesky factor have the products E, and z is the vector that has the product 1 with all of them.
+``m >= -1 / (t - 1)`` with ``t = 1^T E^-1 1``. There the directions are ``u_i`` without their part along z, where the
+rows u_i of a Cholesky factor have the products E, and z is the vector that has the product 1 with all of them.
 """
 
 from __future__ import annotations
