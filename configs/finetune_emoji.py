@@ -1,10 +1,11 @@
 """The recommended recipe on emoji64, the data set in the repository, on a CPU: a pretrained encoder, fine-tuned.
 
 EfficientNet-Lite0 with ImageNet weights from the package index. Its stem and first five stages are frozen and run once,
-for eight kept views of each image; the last two stages are trained with the joint loss, contrast over the tree and
+for four kept views of each image; the last two stages are trained with the joint loss, contrast over the tree and
 classification at each of its levels.
 
 Command   python tools/train.py configs/finetune_emoji.py      (after pip install -e '.[demo]')
+Vary      train_cfg.max_epochs; default_hooks.frozen_features.num_views; model.backbone.frozen_stages; model.loss.weight
 """
 
 _base_ = [
@@ -17,11 +18,14 @@ _base_ = [
 model = dict(
     backbone=dict(frozen_stages=5),
     projection=None,
-    loss=dict(type="HierarchicalJointLoss"),
+    loss=dict(type="HierarchicalJointLoss", weight=3.0),
 )
-train_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.train_pipeline96}}))
-val_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.test_pipeline96}}))
-test_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.test_pipeline96}}))
+train_dataloader = dict(
+    batch_sampler=dict(type="HierarchicalBatchSampler"), dataset=dict(pipeline={{_base_.train_pipeline96}})
+)
+val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline96}}))
+test_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline96}}))
+train_cfg = dict(max_epochs=4, val_interval=4)
 default_hooks = dict(
-    frozen_features=dict(type="FrozenFeaturesHook", num_views=8, dtype="float16", evaluation=True),
+    frozen_features=dict(type="FrozenFeaturesHook", num_views=4, dtype="float16", evaluation=True),
 )
