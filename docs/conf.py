@@ -133,7 +133,7 @@ def public(package: str, modules: Sequence[str] = (), done: Collection[str] = ()
 
 
 def _public_names(package: str) -> dict[str, list[str]]:
-    """Returns the public names of a package by the last part of the module's name where each is defined."""
+    """Returns the public names of a package by the module where each is defined, below the package if it is there."""
     found: dict[str, list[str]] = {}
     imported = importlib.import_module(package)
     for name in imported.__all__:
@@ -143,7 +143,8 @@ def _public_names(package: str) -> dict[str, list[str]]:
             for known, loaded in sorted(sys.modules.items())
             if known.startswith(f"{package}.") and vars(loaded).get(name) is thing
         )
-        found.setdefault(module.rpartition(".")[2], []).append(name)
+        inside = module.startswith(f"{package}.")
+        found.setdefault(module.removeprefix(f"{package}.") if inside else module.rpartition(".")[2], []).append(name)
     return found
 
 

@@ -98,6 +98,13 @@ def test_every_public_name_is_on_one_api_page():
     assert {name for name in listed if not name.startswith("hierpretrain.taxonomy.")} == public
 
 
+def test_every_section_is_about_a_module_that_there_is():
+    modules = [name for page in API.glob("*.md") for name in re.findall(r"automodule:: ([\w.]+)", api_text(page))]
+    assert {"hierpretrain.models.losses", "hierpretrain.models.encoders.timm_encoder"} <= set(modules)
+    for name in modules:
+        assert inspect.getdoc(importlib.import_module(name)), name
+
+
 def test_a_public_name_of_no_listed_module_would_be_noticed(monkeypatch):
     monkeypatch.setattr(hierpretrain.apis, "__all__", [*hierpretrain.apis.__all__, "branches"])
     monkeypatch.setattr(hierpretrain.apis, "branches", lambda: None)

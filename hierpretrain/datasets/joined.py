@@ -98,8 +98,8 @@ class JoinedDataset(Dataset):
 
     @property
     def _pipeline(self) -> list[Any]:
-        """The pipelines of the parts, which name the files that keep embeddings."""
-        return [part._pipeline for part in self.datasets]
+        """The sizes and pipelines of the parts, which name the files that keep embeddings."""
+        return [(len(part), part._pipeline) for part in self.datasets]
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """Returns an item before its transforms, as a :class:`HierarchicalDataset`, with labels of the joint tree.
@@ -236,6 +236,11 @@ def _node_paths(tree: Taxonomy) -> list[list[tuple[str, ...]]]:
         pad(tree.node_labels(level), (0, tree.num_levels - level), value=PAD) for level in range(1, tree.num_levels + 1)
     ]
     return [[tree.decode(row) for row in rows.tolist()] for rows in padded]
+
+
+def parts_of(data: HierarchicalDataset | JoinedDataset) -> list[HierarchicalDataset]:
+    """Returns the different parts of a joined data set; of any other, the data set itself."""
+    return list(dict.fromkeys(data.datasets)) if isinstance(data, JoinedDataset) else [data]
 
 
 def labels_of(data: Any) -> Tensor | None:

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Subset
 
 from hierpretrain.checks import check_at_least_1, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
+from hierpretrain.datasets.joined import JoinedDataset, check_counts_through, parts_of
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.files import in_turn, whole_file
 from hierpretrain.models import HierarchicalContrastive
@@ -125,7 +126,8 @@ class FrozenFeaturesHook(Hook):
         self.folder, self.dtype, self.batch_size = folder, np.dtype(dtype), batch_size
         self.deterministic = tuple(deterministic)
         self.num_views, self.view_seed, self.evaluation = num_views, view_seed, evaluation
-        self._images: list[tuple[DataLoader, Any]] = []  # loaders, and the pipelines that their data sets had before
+        # loaders, the parts of their data sets, and the pipelines that these had before
+        self._images: list[tuple[DataLoader, HierarchicalDataset, Any]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Embeds what is not kept, and has the data set give features instead of images."""
@@ -144,19 +146,20 @@ class FrozenFeaturesHook(Hook):
 
     def after_run(self, runner: Runner) -> None:
         """Gives the data sets their images back."""
-        for loader, pipeline in self._images:
-            loader.dataset._pipeline, loader._iterator = pipeline, None
+        for loader, part, pipeline in self._images:
+            part._pipeline, loader._iterator = pipeline, None
         self._images.clear()
         unwrapped(runner.model).frozen_part = None
 
     def _use(self, runner: Runner, loader: DataLoader, context: Context, which: str) -> None:
         """Has the data set of a loader give features instead of images; embeds first what is not kept."""
-        if isinstance(getattr(loader.dataset, "_pipeline", None), _FeaturePipeline):
+        if isinstance(getattr(parts_of(loader.dataset)[0], "_pipeline", None), _FeaturePipeline):
             return
         model, num_views = unwrapped(runner.model), self.num_views if which == "training" else None
         _check_model(model)
+        _check_dataset(loader.dataset)
         job = _Job(runner, model, loader, loader.dataset, context, num_views)
-        pack = self._check_pipeline(job.dataset, which, num_views)
+        packs = [self._check_pipeline(part, which, num_views) for part in parts_of(job.dataset)]
         mode = model.training
         if not model.frozen:
             with job.seeded(self.view_seed), torch.no_grad(), context():
@@ -174,17 +177,15 @@ class FrozenFeaturesHook(Hook):
             runner.logger.info(f"the frozen features of {path} are used again")
         model.train(mode)
         shape = (len(job.dataset),) if num_views is None else (num_views, len(job.dataset))
-        self._images.append((loader, job.dataset._pipeline))
         take = 1 if num_views is None else job.views
-        job.dataset._pipeline = _FeaturePipeline(path, shape, self.dtype, pack, take)
+        for part, pack in zip(parts_of(job.dataset), packs, strict=True):
+            self._images.append((loader, part, part._pipeline))
+            part._pipeline = _FeaturePipeline(path, shape, self.dtype, pack, take)
 
-    def _check_pipeline(self, dataset: Any, which: str = "training", num_views: int | None = None) -> PackInputs:
+    def _check_pipeline(
+        self, dataset: HierarchicalDataset, which: str = "training", num_views: int | None = None
+    ) -> PackInputs:
         """Returns the packing at the end of a pipeline in which nothing is random, or of which views are kept."""
-        if not isinstance(dataset, HierarchicalDataset):
-            raise ValueError(
-                f"FrozenFeaturesHook reads the data sets of hierpretrain.datasets, not {type(dataset).__name__}; "
-                "use one of them, or remove the hook"
-            )
         transforms = dataset._pipeline.transforms
         for transform in transforms:
             if num_views is None and not self._is_deterministic(transform):
@@ -253,7 +254,7 @@ class FrozenFeaturesHook(Hook):
                         wanted = range(done, done + len(indices))
                         for view, features in enumerate(views, start=epoch * job.views):
                             file.seek(header + (view * number + done) * image_bytes)
-                            file.write(self._checked(indices, wanted, features, job.dataset).tobytes())
+                            file.write(self._checked(indices, wanted, features, job.dataset, image_bytes).tobytes())
                         done += len(indices)
                         seen = epoch * (end - start) + done - start
                         if (tenth := 10 * seen // total) > told:
@@ -306,9 +307,22 @@ class FrozenFeaturesHook(Hook):
             np.lib.format.write_array_header_1_0(file, form)
             return [part, file.tell(), image_bytes]
 
-    def _checked(self, indices: list[int], wanted: range, features: Tensor, dataset: HierarchicalDataset) -> NDArray:
+    def _checked(
+        self,
+        indices: list[int],
+        wanted: range,
+        features: Tensor,
+        dataset: HierarchicalDataset | JoinedDataset,
+        image_bytes: int,
+    ) -> NDArray:
         """Returns features as they are kept; NaN for an image that could not be read, so that another stood in."""
         array = features.cpu().to(getattr(torch, self.dtype.name)).numpy()
+        if array[0].nbytes != image_bytes:
+            raise ValueError(
+                f"the features of {dataset.get_data_info(indices[0])['img_path']} have the size "
+                f"{'x'.join(map(str, array.shape[1:]))}, and those of the first image another; have the pipeline make "
+                "all images equally large"
+            )
         finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if not finite.all():
             index = indices[int(finite.argmin())]
@@ -328,7 +342,7 @@ class _Job:
         runner: Runner,
         model: HierarchicalContrastive,
         loader: DataLoader,
-        dataset: Any,
+        dataset: HierarchicalDataset | JoinedDataset,
         context: Context,
         num_views: int | None,
     ) -> None:
@@ -343,8 +357,15 @@ class _Job:
         Raises:
             ValueError: If ``num_views`` is no multiple of it.
         """
-        inputs = self.dataset[0]["inputs"]
-        views = len(inputs) if isinstance(inputs, list | tuple) else 1
+        views, *others = [
+            len(inputs) if isinstance(inputs := part[0]["inputs"], list | tuple) else 1
+            for part in parts_of(self.dataset)
+        ]
+        if others.count(views) < len(others):
+            raise ValueError(
+                f"the pipelines of joined data sets must make equally many views of an image for FrozenFeaturesHook; "
+                f"they make {[views, *others]}"
+            )
         if self.num_views is None and views > 1:
             raise ValueError(
                 f"the pipeline makes {views} views of an image: say how many are kept by FrozenFeaturesHook's num_views"
@@ -359,14 +380,15 @@ class _Job:
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
         """Has the data set give its first epoch, by a seed, and puts it back afterwards."""
-        before, epoch = self.dataset.seed, int(self.dataset._epoch.tensor)
+        before = [(part, part.seed, int(part._epoch.tensor)) for part in parts_of(self.dataset)]
         self.dataset.seed = seed
         self.dataset.set_epoch(0)
         try:
             yield
         finally:
-            self.dataset.seed = before
-            self.dataset.set_epoch(epoch)
+            for part, own, epoch in before:
+                part.seed = own
+                part.set_epoch(epoch)
 
 
 class _FeaturePipeline:
@@ -431,6 +453,15 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, HierarchicalContrastive):
         raise ValueError(
             f"FrozenFeaturesHook trains HierarchicalContrastive, not {type(model).__name__}; remove the hook"
+        )
+
+
+def _check_dataset(dataset: Any) -> None:
+    check_counts_through(dataset, "FrozenFeaturesHook")
+    if not isinstance(dataset, HierarchicalDataset | JoinedDataset):
+        raise ValueError(
+            f"FrozenFeaturesHook reads the data sets of hierpretrain.datasets, not {type(dataset).__name__}; "
+            "use one of them, or remove the hook"
         )
 
 

@@ -117,7 +117,7 @@ class HAPPIERLoss(ClassifierLoss):
         self.lam, self.proxy_temperature = lam, proxy_temperature
         self.options = dict(alpha=alpha, temperature=temperature, slope=slope, delta=delta, start=start, offset=offset)
         happier_loss(*dummy_batch(1), **self.options)
-        self.proxies = nn.Parameter(torch.randn(num_classes, in_channels))
+        self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
 
     def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each item."""

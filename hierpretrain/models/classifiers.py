@@ -44,7 +44,7 @@ class ClassifierLoss(OneLevelLoss):
     """
 
     unit_features = False
-    """Whether the features shall have unit length: a classifier takes them as they are."""
+    """Whether the features shall have unit length; a classifier takes them as they are."""
 
     def __init__(self, num_classes: int | None, level: int | str) -> None:
         super().__init__(level)

@@ -204,11 +204,13 @@ def test_several_paths_are_packed(root):
 
 def test_host_wrappers(root, monkeypatch):
     monkeypatch.setitem(DATASETS.module_dict, "Pets", Pets)
-    pets = {"type": "Pets", "data_root": root, "split": "train"}
-    with DefaultScope.overwrite_default_scope("hierpretrain"):
-        data = DATASETS.build({"type": "RepeatDataset", "times": 2, "dataset": pets})
-    assert len(data) == 6
-    assert data[4]["sample_idx"] == 1
+    pets = {"type": "hierpretrain.Pets", "data_root": root, "split": "train"}
+    for kind, index in (("RepeatDataset", 4), ("mmengine.RepeatDataset", 1)):  # ours counts through
+        with DefaultScope.overwrite_default_scope("hierpretrain"):
+            data = DATASETS.build({"type": kind, "times": 2, "dataset": pets})
+        assert len(data) == 6
+        assert data[4]["sample_idx"] == index
+        assert data[4]["img_path"] == data[1]["img_path"]
 
 
 # ---------------------------------------------------------------- options

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import RepeatDataset
 
 from hierpretrain.apis import build_runner
 from hierpretrain.engine import ExactResumeHook, frozen_features
@@ -365,7 +366,9 @@ def test_what_it_cannot_do_is_said(images, tmp_path):
     with pytest.raises(ValueError, match=r"must pack `sample_idx`: name it among the meta_keys"):
         train(images, tmp_path, loader={"dataset.pipeline.2.meta_keys": ("img_path",)})
     with pytest.raises(ValueError, match=r"reads the data sets of hierpretrain\.datasets, not list"):
-        HOOKS.build(dict(type="FrozenFeaturesHook"))._check_pipeline([])
+        frozen_features._check_dataset([])
+    with pytest.raises(ValueError, match=r"FrozenFeaturesHook tells images apart by sample_idx, .* RepeatDataset"):
+        frozen_features._check_dataset(RepeatDataset([0], 2))
     with pytest.raises(ValueError, match="trains HierarchicalContrastive, not Linear"):
         frozen_features._check_model(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="dtype must be 'float32' or 'float16'; it is 'bfloat16'"):

@@ -79,6 +79,11 @@ VIEWS = dict(
     ],
 )
 PIPELINE = [dict(type="LoadRGB"), VIEWS, PACK]
+TURNED = [
+    PIPELINE[0],
+    dict(VIEWS, transforms=[*VIEWS["transforms"], dict(type="torchvision/RandomVerticalFlip")]),
+    PACK,
+]
 RANDOM = dict(loader={"dataset.pipeline": PIPELINE}, hook=dict(num_views=6))
 
 
@@ -167,6 +172,49 @@ def test_training_from_kept_views_is_training_from_these_views(images, tmp_path,
     assert {view for pair in pairs for view in pair} == set(range(6))
 
 
+def joined(images, *pipelines):
+    """The images once with the first pipeline, and twice with the second."""
+    first, second = (dict(type="FolderDataset", data_root=str(images), pipeline=list(steps)) for steps in pipelines)
+    again = dict(type="RepeatDataset", dataset=second, times=2)
+    return {"dataset": dict(_delete_=True, type="ConcatDataset", datasets=[first, again])}
+
+
+def test_the_views_of_joined_data_sets_are_kept_as_of_one(images, tmp_path):
+    loader = joined(images, PIPELINE, TURNED)
+    plain = make(images, tmp_path / "plain", cached=False, loader=loader, epochs=1, **options("resnet"))
+    dataset = plain.train_dataloader.dataset
+    first, second = dict.fromkeys(dataset.datasets)
+    first._pipeline = second._pipeline = Kept(dataset, 4, 0, [])
+    plain.train()
+    cached = make(images, tmp_path / "cached", loader=loader, epochs=1, hook=dict(num_views=4), **options("resnet"))
+    first, second = dict.fromkeys(cached.train_dataloader.dataset.datasets)
+    before = [first._pipeline, second._pipeline]
+    cached.train()
+    assert_same(cached, plain, rtol=1e-4, atol=1e-5)
+    assert (first.seed, second.seed) == (3, 3)  # the run's
+    assert [first._pipeline, second._pipeline] == before
+    (file,) = kept(tmp_path / "cached")
+    array = np.load(file)
+    assert array.shape[:2] == (4, 3 * NUM)
+    assert not np.allclose(array[:, NUM : 2 * NUM], array[:, 2 * NUM :])  # each time with other random transforms
+
+
+def test_joined_data_sets_that_do_not_go_together(images, tmp_path):
+    one = [PIPELINE[0], *VIEWS["transforms"], PACK]
+    with pytest.raises(ValueError, match=r"must make equally many views of an image .*; they make \[2, 1\]"):
+        train(images, tmp_path, loader=joined(images, PIPELINE, one), hook=dict(num_views=4), **options("resnet"))
+    fixed = [PIPELINE[0], dict(type="torchvision/Resize", size=(32, 32)), PACK]
+    with pytest.raises(ValueError, match="RandomResizedCrop in the training pipeline is not known to be free of"):
+        train(images, tmp_path, loader=joined(images, fixed, one), **options("resnet"))
+
+
+def test_images_of_several_sizes_are_refused(images, tmp_path):
+    small, large = ([PIPELINE[0], dict(type="torchvision/Resize", size=(n, n)), PACK] for n in (32, 64))
+    with pytest.raises(ValueError, match=r"0\.png have the size 32x4x4, .*; have the pipeline make all images equally"):
+        train(images, tmp_path, loader=joined(images, small, large), hook=dict(batch_size=1), **options("resnet"))
+    assert kept(tmp_path) == []
+
+
 def test_views_are_those_of_the_first_epochs(images, tmp_path):
     runner = train(images, tmp_path, epochs=1, **with_hook(num_views=4, view_seed=5), **options("efficientnet"))
     (file,) = kept(tmp_path)
@@ -244,12 +292,7 @@ def test_the_file_depends_on_the_frozen_part_and_the_views_alone(images, tmp_pat
     assert files(view_seed=1) == 4
     assert files(num_views=6) == 5
     assert files(dtype="float16") == 6
-    turned = [
-        PIPELINE[0],
-        dict(VIEWS, transforms=[*VIEWS["transforms"], dict(type="torchvision/RandomVerticalFlip")]),
-        PACK,
-    ]
-    monkeypatch.setitem(RANDOM["loader"], "dataset.pipeline", turned)
+    monkeypatch.setitem(RANDOM["loader"], "dataset.pipeline", TURNED)
     assert files() == 7
 
 

@@ -62,6 +62,13 @@ def test_happier_adds_cross_entropy_of_cosines_with_the_proxies_of_the_finest_cl
     )
 
 
+def test_proxies_of_happier_start_about_as_long_as_features():
+    """Their length divides their gradient, since only their directions count."""
+    lengths = HAPPIERLoss(num_classes=50, in_channels=256).proxies.norm(dim=1)
+    assert lengths.sub(1).abs().max() < 0.3
+    assert lengths.mean().item() == pytest.approx(1, abs=0.05)
+
+
 def test_happier_checks_its_number_of_classes():
     tree = Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing"))
     HAPPIERLoss(num_classes=3, in_channels=4).set_taxonomy(tree)
