@@ -1,7 +1,7 @@
 """Every downstream task on a frozen encoder, on a catalogue that nobody has chosen settings by: folders held out whole.
 
-Linear classifiers and k-NN, retrieval, clustering, and what the hierarchy adds, at the second and third level: the first
-is one folder. An image on a folder has no class below it and is left out there.
+Linear classifiers and k-NN, retrieval, clustering, and what the hierarchy adds, at the second and third level, since
+the first is one folder. An image on a folder has no class below it and is left out there.
 
 Command   python tools/test.py configs/linear_openclipart_catalogue.py CHECKPOINT (of any <method>_openclipart_seen.py)
           python tools/test.py configs/linear_openclipart_catalogue.py            (the encoder without training)

@@ -31,9 +31,6 @@ def _try(key: str, *values: Any) -> list[Overrides]:
 _HEAD_AND_SAMPLER = [
     {"model.projection": head, SAMPLER: sampler} for head in (None, HEAD) for sampler in (None, LEVELWISE)
 ]
-_JOINT_HEAD_AND_SAMPLER = [
-    {"model.loss.projection": head, SAMPLER: sampler} for head in (None, HEAD) for sampler in (None, LEVELWISE)
-]
 _RATES = _try(RATE, 0.5, 2)
 _CONTRASTIVE = [_HEAD_AND_SAMPLER, _try("model.loss.temperature", 0.05, 0.2), _RATES]
 
@@ -171,7 +168,16 @@ METHODS: dict[str, Method] = {
     ),
     OURS: Method(
         "joint",
-        [_JOINT_HEAD_AND_SAMPLER, _try("model.loss.weight", 0.3, 3.0), _RATES],
+        [
+            [
+                {"model.loss.projection": head, SAMPLER: sampler}
+                for head, sampler in ((None, LEVELWISE), (None, None), (HEAD, LEVELWISE))
+            ],
+            _try("model.loss.weight", 3.0),
+            _try("model.loss.contrastive", dict(type="SupConLoss")),
+            _try("model.loss.label_smoothing", 0.1),
+            _try(RATE, 2, 4),
+        ],
     ),
 }
 EIGHT = (  # of paper A and what is closest to ours, for the second data set
@@ -196,6 +202,15 @@ OPENCLIPART = {name: METHODS[name] for name in EIGHT} | {
         ],
     ),
     "SupCon, finest level": Method("supcon", _CONTRASTIVE, {"model.loss.level": "level2"}),
+    OURS: Method(
+        "joint",
+        [
+            _try("model.loss.contrastive", dict(type="SupConLoss", level="level2"))
+            if "model.loss.contrastive" in stage[0]
+            else stage
+            for stage in METHODS[OURS].stages
+        ],
+    ),
 }
 
 
@@ -212,6 +227,8 @@ class Protocol:
             has its loss, projection, sampler and number of views.
         epochs: The epochs of a run; trials have half as many.
         base: The config whose encoder, pipelines and schedule the methods get; ``None``: those of their own configs.
+        rate: The learning rate that rates are relative to; ``None``: the configs'.
+        views: Views of each image that are kept, where stages of the base are frozen.
         paths: What happens in training to images that hang in several nodes, for all rows alike: the data set's option.
         trial_seed: The seed that draws the classes that trials do not train on.
     """
@@ -223,6 +240,8 @@ class Protocol:
     methods_of: str | None = None
     epochs: int = 8
     base: str | None = None
+    rate: float | None = None
+    views: int = 8
     paths: str = "all"
     trial_seed: int = 0
 
@@ -252,10 +271,8 @@ class Protocol:
 
 PROTOCOLS = {
     "emoji_scratch": Protocol("emoji_seen", "emoji", "subcategory"),
-    "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji"),
-    # Classifiers and SupCon take one path of an image, and 2 % of the training images have several. The folders are of
-    # very different sizes: of the seeds from 0, this is the first that holds out two folders in each of two others, as
-    # clustering inside a parent needs, and not one of the two folders that have most images.
+    "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji", rate=1e-3),
+    # Classifiers and SupCon take one path of an image, and 2 % of the training images have several.
     "openclipart_pretrained": Protocol(
         "openclipart_seen",
         "level2",
@@ -263,6 +280,7 @@ PROTOCOLS = {
         OPENCLIPART,
         methods_of="emoji_seen",
         base="finetune_emoji",
+        rate=1e-3,
         paths="first",
     ),
 }

@@ -49,6 +49,9 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Conf
     config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     if protocol.base:
         _start_from(config, Config.fromfile(ROOT / f"configs/{protocol.base}.py"), root)
+        config.default_hooks.frozen_features.num_views = protocol.views
+    if protocol.rate:
+        config.optim_wrapper.optimizer.lr = protocol.rate
     for key in ("in_channels", "num_classes"):  # they follow from the encoder and the tree
         config.model.loss.pop(key, None)
     images = 3 if "triplets_per_epoch" in (config.train_dataloader.get("batch_sampler") or {}) else 2
