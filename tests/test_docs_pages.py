@@ -542,4 +542,4 @@ def test_the_messages_of_others_are_all_on_the_page():
 
 # ------------------------------------------------------------------ commands
 def test_commands_by_their_installed_name_are_checked_as_well():
-    assert ("tools/train.py", ["himulcone_emoji"]) in list(commands(ROOT / "docs/install.md"))
+    assert ("tools/train.py", ["finetune_emoji"]) in list(commands(ROOT / "docs/install.md"))

@@ -52,8 +52,8 @@ def test_the_tour_runs_from_its_first_command_to_its_last(place):
         printed.append(done.stdout)
     train, index, search, within, classify, report = printed
     assert re.search(r"loss: [\d.]+  loss/category: [\d.]+  loss/subcategory: [\d.]+  loss/emoji: [\d.]+", train)
-    for name in ("epoch_5.pth", "metrics.json", "tsne.png", "retrieval.png"):
-        assert (folder / "work_dirs/himulcone_emoji" / name).exists(), name
+    for name in ("epoch_4.pth", "metrics.json", "tsne.png", "retrieval.png"):
+        assert (folder / "work_dirs/finetune_emoji" / name).exists(), name
     assert "embedded 1,254 images" in index
     assert Image.open(folder / "found.png").size[0] > 700
     assert search.count("data/emoji64/") >= 4 * 7  # four queries and six neighbours of each
