@@ -20,6 +20,7 @@ import hierpretrain.apis
 from hierpretrain import registry
 from hierpretrain.apis import build_runner, load_config
 from hierpretrain.apis.config import MMENGINE_HOOKS
+from hierpretrain.apis.encoder_settings import apply_encoder_settings
 from hierpretrain.datasets import FolderDataset, ListDataset
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.registry import DATASETS, METRICS, MODELS
@@ -204,6 +205,7 @@ def names_of(dataset):
 
 def test_the_folder_tree_is_read_as_it_says(own_data):
     config = load_config("folder.py")
+    apply_encoder_settings(config)
     dataset = build(config.train_dataloader)
     files = blocks(DATA, "text")[0].split()
     assert sorted(zip(dataset.image_paths, names_of(dataset), strict=True)) == sorted(
@@ -222,9 +224,19 @@ def test_the_tree_of_one_folder_serves_another(own_data):
     assert other.taxonomy == FolderDataset(data_root="my/photos").taxonomy
 
 
+def test_two_folders_are_one_data_set_of_one_tree(own_data):
+    write_image(own_data / "my/other_photos/animal/owl/8.jpg", "red")
+    config = load_config("both.py")
+    apply_encoder_settings(config)
+    dataset = build(config.train_dataloader)
+    assert len(dataset) == 7 + 8
+    assert set(names_of(dataset)[7:]) - set(names_of(dataset)[:7]) == {("animal", "owl")}
+
+
 @pytest.mark.parametrize(("kind", "images"), [("csv", [5, 2]), ("json", [2, 2]), ("jsonl", [2, 2])])
 def test_each_list_is_read_as_it_says(kind, images, own_data):
     config = load_config(f"list_{kind}.py")
+    apply_encoder_settings(config)
     train, test = build(config.train_dataloader), build(config.val_dataloader)
     assert [len(train), len(test)] == images
     text = blocks(DATA, kind)[0]
@@ -246,6 +258,7 @@ def test_each_list_is_read_as_it_says(kind, images, own_data):
 
 def test_metrics_look_at_levels_and_columns_as_it_says(own_data):
     config = load_config("list_csv.py")
+    apply_encoder_settings(config)
     dataset = build(config.val_dataloader)
     embedded = Embeddings(
         features=torch.eye(2),
