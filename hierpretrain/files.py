@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -87,14 +87,31 @@ def in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "a") as file:
-        with suppress(OSError):  # of a file system without locks
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+    with _first_at(lock):
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _first_at(lock: Path) -> IO[str]:
+    """Returns the lock file, open and locked.
+
+    Whoever had the lock has removed its file. A process that waited at that one has to go to the new one, at which
+    others wait by now.
+    """
+    while True:
+        file = open(lock, "a")  # it stays open
+        try:
+            if fcntl is None:
+                return file
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # of a file system without locks
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+                return file
+        file.close()
 
 
 @contextmanager

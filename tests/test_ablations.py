@@ -258,10 +258,33 @@ def test_the_rows_of_paper_b(tools):
             assert configs["Leaf triplets"].train_dataloader.batch_sampler.type == "LeafTripletSampler"
 
 
+def test_the_rows_of_paper_b_with_a_pretrained_encoder_are_those_from_scratch(tools):
+    rows = tools["table_rows"]
+    names = [name.removesuffix(" (pretrained)") for name in rows.GROUPS["paper_b_pretrained"]]
+    assert set(names) <= rows.GROUPS["paper_b"].keys()
+    for name in names:
+        pretrained, scratch = (
+            configured(row, "openclipart", rows.config_name)
+            for row in (
+                rows.GROUPS["paper_b_pretrained"][f"{name} (pretrained)"],
+                rows.GROUPS["paper_b"][name],
+            )
+        )
+        assert pretrained.model.loss == scratch.model.loss
+        assert pretrained.default_hooks.get("curriculum") == scratch.default_hooks.get("curriculum")
+        assert pretrained.model.backbone.frozen_stages == 8
+        if name != "No training":
+            samplers = [config.train_dataloader.batch_sampler for config in (pretrained, scratch)]
+            assert len({(sampler.type, sampler.get("replay")) for sampler in samplers}) == 1
+    data = [overrides for _, overrides in rows.GROUPS["paper_b_pretrained_data"].values()]
+    assert data == [overrides for _, (_, overrides) in rows.ablations("openclipart")["data"].values()]
+
+
 @pytest.mark.parametrize("dataset", ["openclipart", "wikiscenes"])
 def test_one_name_is_one_run(tools, dataset):
     rows = tools["table_rows"]
-    named = [pair for group in rows.default_groups(dataset) for pair in rows.GROUPS[group].items()]
+    groups = [group for group in rows.GROUPS if group.startswith("paper_b") and dataset in rows.ONLY_FOR[group]]
+    named = [pair for group in groups for pair in rows.GROUPS[group].items()]
     named += [
         pair for levels in (None, [1, 2, 7]) for s in rows.ablations(dataset, levels).values() for pair in s.values()
     ]

@@ -26,11 +26,14 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 LINEAR = [path for path in CONFIGS if path.stem.startswith("linear_")]
 TRAINED = [path for path in CONFIGS if path not in LINEAR]
 # each data set with one loss, each loss on one data set, and all of paper B; other products of the two add nothing
-DISTINCT = [path for path in TRAINED if re.match(r"himulcone_|\w+_emoji_seen$|(leaf|level)triplet_", path.stem)]
+DISTINCT = [
+    path for path in TRAINED if re.match(r"finetune_|himulcone_|\w+_emoji_seen$|(leaf|level)triplet_", path.stem)
+]
 # a loss has the name of its method, but for these
 RENAMED = dict(
     crossentropy="levelcrossentropy",
     crossentropylevels="hierarchicaljoint",
+    finetune="hierarchicaljoint",
     joint="hierarchicaljoint",
     leaftriplet="leveltriplet",
     simclr="ntxent",
@@ -39,6 +42,7 @@ RENAMED = dict(
 IN_SHUFFLED_BATCHES = {
     "crossentropy",
     "crossentropylevels",
+    "finetune",
     "guided",
     "haframe",
     "hxe",
@@ -83,7 +87,7 @@ def test_every_config_loads_and_its_model_builds(path):
         sampler = DATA_SAMPLERS.build(settings, default_args=dict(sampler=random_labels(0), batch_size=4))
         of_triplets = settings["type"] in ("LeafTripletSampler", "LevelTripletSampler")
         assert len(sampler) == (settings.get("triplets_per_epoch", 4) // 4 if of_triplets else 3)
-    width = model.backbone.feat_dim
+    width = 1280 if config.model.backbone.type == "EfficientNetLite0" else model.backbone.feat_dim
     if "neck" in config.model:
         assert config.model.neck.get("in_channels", 512) == width
         width = model.neck[3].out_features
@@ -120,8 +124,12 @@ def small(path, trees, work_dir):
             shrink(loader.dataset.pipeline)
     if path.stem.startswith("leveltriplet_"):
         config.default_hooks.curriculum.levels = 2
+    if config.default_hooks.get("frozen_features"):
+        config.default_hooks.frozen_features.folder = str(work_dir / "features")
     model = config.model
-    if model.backbone.type == "VGG16Convolutions":
+    if model.backbone.type == "EfficientNetLite0":
+        model.backbone.weights = False
+    elif model.backbone.type == "VGG16Convolutions":
         model.backbone.update(base_channels=4, init_cfg=None)
         model.neck.update(in_channels=32, out_channels=48, init_cfg=None)
     elif model.backbone.depth == 50:
@@ -182,8 +190,11 @@ def test_every_task_is_measured_on_a_frozen_encoder(path, trees, tmp_path):
     runner.model.init_weights()  # as tools/test.py does without a checkpoint
     metrics = runner.test()
     assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
-    data = path.stem.removeprefix("linear_").removesuffix("_towers").removesuffix("_resnet50")
-    missing = {key for columns in COLUMNS[data].values() for key in columns.values() if key not in metrics}
+    data = path.stem.removeprefix("linear_")
+    for suffix in ("_towers", "_resnet50", "_lite0_untrained", "_lite0"):
+        data = data.removesuffix(suffix)
+    tables = COLUMNS.get(data, {})  # not every test is of a table
+    missing = {key for columns in tables.values() for key in columns.values() if key not in metrics}
     assert missing == UNMEASURABLE.get(data, set())
     pictures = {hook.filename for hook in runner.hooks if hasattr(hook, "filename")}
     assert pictures

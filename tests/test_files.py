@@ -154,16 +154,16 @@ def test_who_wants_the_same_file_waits_and_a_killed_one_frees_it(tmp_path):
     def write(name):
         with in_turn(path):
             order.append(f"{name} begins")
-            time.sleep(0.3)
+            time.sleep(0.1)
             order.append(f"{name} ends")
 
-    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    first, second = order[0][0], order[2][0]
-    assert order == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+    assert order == [f"{line[0]} {what}" for line in order[::2] for what in ("begins", "ends")]
+    assert sorted(line[0] for line in order[::2]) == list("abcd")
     assert os.listdir(tmp_path) == []
     process = multiprocessing.get_context("fork").Process(target=_die_in_turn, args=(path,))
     process.start()

@@ -186,6 +186,29 @@ def test_an_encoder_without_training_is_only_tested(table, monkeypatch, tmp_path
     assert len(commands) == 1
 
 
+def test_what_qualifies_a_method_qualifies_its_test(table, monkeypatch, tmp_path):
+    commands = []
+
+    def run(command, log, threads):
+        commands.append([str(part) for part in command])
+        work_dir = Path(command[command.index("--work-dir") + 1])
+        write_whole(work_dir / "epoch_2.pth", b"")
+        write_whole(work_dir / "metrics.json", b'{"metrics": {"h_ap": 0.5}}')
+        write_whole(work_dir / "recall.csv", b"k,level2\n1,0.5\n2,1.0\n")
+
+    monkeypatch.setattr(table, "run", run)
+    shared = "default_hooks.frozen_features.folder=/kept"
+    options = ["--seeds", 0, "--cfg-options", "train_cfg.max_epochs=4", shared, "--work-dir", tmp_path]
+    run_main(table, monkeypatch, "openclipart", "--rows", "paper_b_pretrained_data", "--jobs", 1, *options)
+    tests = [command for command in commands if command[0] == "tools/test.py"]
+    assert len(tests) == 3
+    for command in tests:
+        assert command[1] == "configs/linear_openclipart_lite0.py"
+        assert command[-2:] == ["--cfg-options", shared]  # all runs share the features of the frozen encoder
+    trained = {command[1] for command in commands if command[0] == "tools/train.py"}
+    assert trained == {"configs/leveltriplet_openclipart_lite0.py"}
+
+
 def test_the_rows_of_a_data_set(table, monkeypatch, capsys):
     def rows(*arguments):
         monkeypatch.setattr(sys, "argv", ["table.py", *arguments])

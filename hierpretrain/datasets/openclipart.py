@@ -32,7 +32,8 @@ def read_openclipart96(root: str) -> Annotations:
 
     Returns:
         Levels ``'level1'`` to ``'level5'``; splits ``'test'`` (20 %), ``'val'`` (10 %), and, for training, ``'small'``
-        (5 %), ``'medium'`` (15 %) and ``'large'`` (50 %), to be joined.
+        (5 %), ``'medium'`` (15 %) and ``'large'`` (50 %), to be joined; and, beside the tree, the label ``'folder'``:
+        the whole path of an image's folder, however deep it is, for images that are in one folder alone.
 
     Raises:
         ValueError: If neither the folder nor the archive is there, or as :func:`read_folder`.
@@ -44,7 +45,10 @@ def read_openclipart96(root: str) -> Annotations:
     order = np.random.default_rng(0).permutation(len(kept))
     ends = np.round(np.cumsum(list(_SHARES.values())) * len(kept)).astype(int)
     splits = np.array(list(_SHARES))[np.searchsorted(ends, np.argsort(order), side="right")].tolist()
-    return replace(annotations.take(kept), splits=splits, source=f"openclipart96 at {root!r}")
+    annotations = replace(annotations.take(kept), splits=splits, source=f"openclipart96 at {root!r}")
+    paths = [annotations.paths(index) for index in range(len(kept))]
+    folders = ["/".join(its[0]) if len(its) == 1 else "" for its in paths]
+    return replace(annotations, extra_labels={"folder": folders})
 
 
 def _is_blank(path: str) -> bool:

@@ -54,7 +54,12 @@ def test_the_metadata_are_those_of_the_configs():
         config = Config.fromfile(ROOT / model.config)
         data = config.train_dataloader.dataset.type
         backbone = config.model.backbone
-        name = {"ResNet": f"ResNet-{backbone.get('depth')}", "ResNet_CIFAR": "ResNet-18", "VGG16Convolutions": "VGG-16"}
+        name = {
+            "ResNet": f"ResNet-{backbone.get('depth')}",
+            "ResNet_CIFAR": "ResNet-18",
+            "VGG16Convolutions": "VGG-16",
+            "EfficientNetLite0": "EfficientNet-Lite0",
+        }
         assert model.metadata.data == {
             "Training Data": names.setdefault(data, model.metadata.data["Training Data"]),
             "Architecture": name[backbone.type] + (" of half the width" if backbone.get("base_channels") == 32 else ""),

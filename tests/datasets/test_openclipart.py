@@ -53,6 +53,14 @@ def test_a_picture_of_several_folders_has_a_path_for_each(annotations):
             assert digest in {hashlib.sha256(file.read_bytes()).digest() for file in folder.glob("*.webp")}
 
 
+def test_the_folder_is_a_label_of_every_picture_that_is_in_one(annotations):
+    folders = annotations.extra_labels["folder"]
+    assert [row for row, folder in enumerate(folders) if not folder] == sorted(annotations.more_labels)
+    assert {folder.count("/") for folder in folders if folder} == {0, 1, 2, 3}
+    for image, folder, label in zip(annotations.images, folders, annotations.labels, strict=True):
+        assert not folder or (folder == "/".join(label) and folder.startswith(image.rpartition("/")[0]))
+
+
 def test_it_is_unpacked_on_first_use(tmp_path, monkeypatch):
     monkeypatch.setattr("hierpretrain.datasets.archive.SHIPPED", tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"openclipart96 is neither at .* it is data/openclipart96.zip"):

@@ -2,8 +2,9 @@
 
 Every row is a run of tools/train.py with configs/<method>_<data set>.py and what the row overrides, followed by
 tools/test.py with configs/linear_<data set>.py, where there is one, on its last checkpoint; an encoder without training
-is only tested. Runs that are done are not done again, unless what they override has changed, and one that was cut off
-resumes from its last checkpoint. ablations.py shares the runs of openclipart and wikiscenes.
+is only tested. What qualifies a method qualifies its test, too, where there is such a config: leveltriplet_lite0 is
+tested with linear_<data set>_lite0. Runs that are done are not done again, unless what they override has changed, and
+one that was cut off resumes from its last checkpoint. ablations.py shares the runs of openclipart and wikiscenes.
 
 Below --work-dir it leaves table.md (means and deviations), table.csv (every metric of every run), recall_*.png
 (recall@k for k = 1 to 1000) with the numbers beside, and bars.png. Numbers of papers, from
@@ -42,7 +43,14 @@ from hierpretrain.visualization.tsne import PALETTE
 
 ROOT = Path(__file__).resolve().parents[2]
 # overrides of a row that the test needs as well; it has no loss and no projection
-OF_THE_TEST = ("model.backbone.", "model.neck.", "model.data_preprocessor.", "model.channels_last", "test_")
+OF_THE_TEST = (
+    "model.backbone.",
+    "model.neck.",
+    "model.data_preprocessor.",
+    "model.channels_last",
+    "default_hooks.frozen_features.folder",
+    "test_",
+)
 Results = Mapping[tuple[str, int], Mapping[str, float]]  # (row, seed) -> metrics
 
 
@@ -128,7 +136,8 @@ def measure_rows(
     Args:
         args: What :func:`argument_parser` reads.
         rows: Name -> (method, overrides).
-        linear: The config that trained encoders are tested with, if there is one.
+        linear: The config that trained encoders are tested with, if there is one; methods with a qualifier may have
+            their own.
         common: Overrides for all rows.
         root: Where the runs go.
 
@@ -146,6 +155,9 @@ def measure_rows(
         for (name, seed), folder in folders.items():
             method, overrides = rows[name]
             trained, tested = configs[name], linear
+            own = config_name("_".join(["linear", *method.split("_")[1:]]), args.dataset)
+            if linear and (ROOT / f"configs/{own}.py").exists():
+                tested = own
             if method.startswith("linear"):
                 trained, tested = None, trained
             options = [f"randomness.seed={seed}", *common, *overrides]

@@ -1,7 +1,7 @@
 """The contents of table.py and ablations.py: groups of rows, what paper B varies, columns, published numbers."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hierpretrain.datasets.wikiscenes_files import CONCEPTS
@@ -23,6 +23,11 @@ def config_name(method: str, dataset: str) -> str:
 def _level_triplets(change: str = "", *overrides: str) -> tuple[str, Row]:
     """Returns the name and the row of paper B's method with something changed; one run has one name."""
     return "Level triplets" + (f", {change}" if change else ""), ("leveltriplet", list(overrides))
+
+
+def _pretrained(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Returns rows of paper B with a frozen pretrained encoder, of which two layers on top are trained."""
+    return {f"{name} (pretrained)": (f"{method}_lite0", overrides) for name, (method, overrides) in rows.items()}
 
 
 def _levels(number: int) -> tuple[str, Row]:
@@ -96,9 +101,29 @@ GROUPS: dict[str, dict[str, Row]] = {  # group -> {row: (method, what it overrid
         **dict([_level_triplets("branch h_max", "model.loss.max_level=branch")]),
         "HiMulConE": ("himulcone", []),
     },
+    "paper_b_pretrained": {
+        "No training (pretrained)": ("linear_lite0_untrained", []),
+        **_pretrained({"Leaf triplets": ("leaftriplet", [])}),
+        **_pretrained(dict([_level_triplets(), _levels(1), _replay(0), _replay(1)])),
+        **_pretrained({"HiMulConE": ("himulcone", [])}),
+    },
+    "paper_b_pretrained_data": _pretrained(
+        dict(
+            [
+                _level_triplets("small data", "train_dataloader.dataset.split=small"),
+                _level_triplets("medium data", "train_dataloader.dataset.split=small,medium"),
+                _level_triplets(),
+            ]
+        )
+    ),
     "towers": {"Towers of Babel": ("linear_towers", [])},
 }
-ONLY_FOR = {"paper_b": ("openclipart", "wikiscenes"), "towers": ("wikiscenes",)}  # group -> the data sets; else any
+ONLY_FOR = {  # group -> the data sets; else any
+    "paper_b": ("openclipart", "wikiscenes"),
+    "paper_b_pretrained": ("openclipart",),
+    "paper_b_pretrained_data": ("openclipart",),
+    "towers": ("wikiscenes",),
+}
 PAPER_B = ONLY_FOR["paper_b"]
 
 

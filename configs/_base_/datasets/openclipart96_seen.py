@@ -1,11 +1,10 @@
-# openclipart96 with unseen classes and a catalogue apart. 5 of the 27 folders of the second level are unseen in
-# training; the images of every folder, seen or not, are for training, validation and test by 3 : 1 : 1. Seven folders
-# of the first level are neither seen nor unseen: nobody trains on them or chooses settings by them
-# (openclipart96_catalogue.py). Images on folders of the first level, and in folders of two parts, are unused. Made by
-#   python tools/make_split.py configs/himulcone_openclipart.py --level level2 --unseen-share 0.2 --seed 5 \
-#       --shares 0.6 0.2 0.2 --hold-out recreation people food animals geography office special \
-#       --hold-out-tag catalogue --out configs/_base_/splits/openclipart96_seen_unseen.json
-# Folders are of very different sizes: of the seeds 0 to 5, this one's share of unseen images, 15 %, is nearest to 20 %.
+# openclipart96 with unseen classes and a catalogue apart. 13 of the 49 folders of the second level are unseen in
+# training; the images of every folder, seen or not, are for training, validation and test by 3 : 1 : 1. The folder
+# computer is neither seen nor unseen: nobody trains on it or chooses settings by it (openclipart96_catalogue.py). Images on folders of the first level, and in folders of two parts, are unused. Made by
+#   python tools/make_split.py configs/himulcone_openclipart.py --level level2 --unseen-share 0.25 --seed 11 \
+#       --shares 0.6 0.2 0.2 --hold-out computer --hold-out-tag catalogue --out configs/_base_/splits/openclipart96_seen_unseen.json
+# Folders are of very different sizes: of the seeds 0 to 11, this one's share of unseen images, 19 %, is nearest to 20 %
+# among those that leave the two great ones, stars and flags, to the seen classes.
 _base_ = "../pipelines/emoji48.py"
 
 

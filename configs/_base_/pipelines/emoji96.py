@@ -10,6 +10,11 @@ _view96 = [
 ]
 _pack96 = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
 train_pipeline96 = [dict(type="LoadRGB"), dict(type="Views", transforms=_view96, num_views=2), _pack96]
+triplet_pipeline96 = [  # one view an image
+    dict(type="LoadRGB"),
+    dict(type="Views", transforms=_view96, num_views=1),
+    _pack96,
+]
 test_pipeline96 = [
     dict(type="LoadRGB"),
     dict(type="torchvision/Resize", size=96, interpolation="bicubic"),

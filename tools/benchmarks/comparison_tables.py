@@ -1,0 +1,111 @@
+"""The tables of compare.py: what was measured, by how much ours is ahead, what was chosen, and what was tried."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from comparison import LESS_IS_BETTER, OURS, RATE, Overrides, Protocol
+from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, best_scores
+from table import cells, markdown_table
+
+Seeds = Mapping[int, Mapping[str, float]]  # seed -> metrics
+
+
+def tables(protocol: Protocol, results: Results, methods: Sequence[str]) -> str:
+    """Returns the tables of the runs that are done, for every size of batches.
+
+    Args:
+        protocol: The protocol.
+        results: The runs.
+        methods: The rows, in this order; those without a run are left out.
+    """
+    sizes = {run.batch_size for run, _ in results if run.stage == "final" and run.method in methods}
+    parts = []
+    for size in sorted(sizes, key=lambda size: (size != BATCH_SIZE, size)):
+        chosen = {name: runs for name in methods if (runs := _chosen(protocol, results, name, size))}
+        parts += _tables_of_a_size(protocol, results, chosen, size)
+    return "\n\n".join(parts) + "\n"
+
+
+def trials_table(protocol: Protocol, results: Results) -> str:
+    """Returns what was tried: a table for each method, the best trial first."""
+    tried: dict[str, list[tuple[float, list[str]]]] = {}
+    for run, metrics in results:
+        if run.stage == "trial" and run.method in protocol.methods:
+            batches = "" if run.batch_size == BATCH_SIZE else f"; batches of {run.batch_size}"
+            settings, its = _told(run.options) + batches, protocol.score(metrics)
+            measured = {"score": its} | {heading: metrics[key] for heading, key in protocol.scored.items()}
+            line = [settings, *cells({heading: heading for heading in measured}, [measured])]
+            tried.setdefault(run.method, []).append((its, line))
+    header = ["settings", "score", *protocol.scored]
+    by_score = {name: sorted(lines, key=lambda pair: (-pair[0], pair[1])) for name, lines in tried.items()}
+    order = sorted(by_score, key=lambda name: -by_score[name][0][0])
+    parts = [markdown_table(name, header, [line for _, line in by_score[name]]) for name in order]
+    return "\n\n".join(parts) + "\n"
+
+
+def _chosen(protocol: Protocol, results: Results, name: str, size: int) -> tuple[Overrides, Seeds] | None:
+    """Returns the settings of a method that its best trial has, of those with all epochs, and their runs."""
+    runs: dict[str, dict[int, dict[str, float]]] = {}
+    for run, metrics in results:
+        if (run.method, run.stage, run.batch_size) == (name, "final", size):
+            trial = Run(name, "trial", 0, run.options, size)
+            runs.setdefault(trial.key, {})[run.seed] = metrics
+    scores = {key: protocol.score(results.metrics[key]) if key in results.metrics else -1.0 for key in runs}
+    if not scores:
+        return None
+    best = max(scores, key=lambda key: scores[key])
+    options = next(run.options for run, _ in results if Run(name, "trial", 0, run.options, size).key == best)
+    return options, dict(sorted(runs[best].items()))
+
+
+def _tables_of_a_size(
+    protocol: Protocol, results: Results, chosen: Mapping[str, tuple[Overrides, Seeds]], size: int
+) -> list[str]:
+    """Returns the tables of one size of batches."""
+    columns, first = protocol.columns, list(best_scores(protocol, results))[:FIRST]
+    lines, marked = [], False
+    for name, (_, seeds) in chosen.items():
+        more = name in first and set(MORE_SEEDS) <= set(seeds)
+        marked |= more
+        lines.append([name + r" \*" * more, str(len(seeds)), *cells(columns, list(seeds.values()))])
+    batches = "" if size == BATCH_SIZE else f", batches of {size}"
+    parts = [markdown_table(f"Test images of unseen classes, percent{batches}", ["", "seeds", *columns], lines)]
+    if marked:
+        parts.append(rf"\* of the {FIRST} best methods of the search, which have {len(MORE_SEEDS)} seeds")
+    if lines := _differences(protocol, chosen):
+        title = f"How far {OURS} is ahead{batches}, seed by seed: mean and deviation of the difference"
+        parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
+    settings = [f"| {name} | {_told(options)} |" for name, (options, _) in chosen.items()]
+    parts.append("\n".join([f"**Settings{batches}**\n", "| | chosen |", "| --- | --- |", *settings]))
+    return parts
+
+
+def _differences(protocol: Protocol, chosen: Mapping[str, tuple[Overrides, Seeds]]) -> list[list[str]]:
+    """Returns the lines of what ours is ahead of each other row, over the seeds that both have."""
+    lines = []
+    _, ours = chosen.get(OURS, ({}, {}))
+    for name, (_, theirs) in chosen.items():
+        if not protocol.methods[name].trained:  # nothing depends on its seed
+            theirs = dict.fromkeys(ours, *theirs.values())
+        if name != OURS and (seeds := sorted(set(ours) & set(theirs))):
+            differences = []
+            for heading, key in protocol.columns.items():
+                sign = -100 if heading.startswith(LESS_IS_BETTER) else 100
+                values = [sign * (ours[seed][key] - theirs[seed][key]) for seed in seeds]
+                spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+                differences.append(f"{statistics.mean(values):+.1f}{spread}")
+            lines.append([name, *differences])
+    return lines
+
+
+def _told(options: Mapping[str, Any]) -> str:
+    """Returns settings for people."""
+    told = []
+    for key, value in options.items():
+        name = f"{RATE} x" if key == RATE else key.removeprefix("model.").removeprefix("loss.").split("dataloader.")[-1]
+        shown = value.get("type", value) if isinstance(value, Mapping) else value
+        told.append(f"`{name}={shown}`".replace(" x=", " x "))
+    return ", ".join(told) or "as in the config"
