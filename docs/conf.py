@@ -31,7 +31,7 @@ default_role = "code"
 # ---------------------------------------------------------------- pages
 myst_heading_anchors = 3  # links to headings have the anchors that a code host gives them
 nb_execution_mode = "cache"
-nb_execution_timeout = 900
+nb_execution_timeout = 1800  # seconds a cell; the training takes three minutes on an idle machine
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 copybutton_exclude = ".linenos, .gp, .go"

@@ -20,8 +20,11 @@ import hierpretrain.apis
 from hierpretrain import registry
 from hierpretrain.apis import build_runner, load_config
 from hierpretrain.apis.config import MMENGINE_HOOKS
+from hierpretrain.apis.encoder_settings import apply_encoder_settings
 from hierpretrain.datasets import FolderDataset, ListDataset
 from hierpretrain.evaluation import Embeddings
+from hierpretrain.models import EfficientNetLite0
+from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.registry import DATASETS, METRICS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.datasets.trees import write_image
@@ -211,6 +214,7 @@ def names_of(dataset):
 
 def test_the_folder_tree_is_read_as_it_says(own_data):
     config = load_config("folder.py")
+    apply_encoder_settings(config)
     dataset = build(config.train_dataloader)
     files = blocks(DATA, "text")[0].split()
     assert sorted(zip(dataset.image_paths, names_of(dataset), strict=True)) == sorted(
@@ -229,9 +233,19 @@ def test_the_tree_of_one_folder_serves_another(own_data):
     assert other.taxonomy == FolderDataset(data_root="my/photos").taxonomy
 
 
+def test_two_folders_are_one_data_set_of_one_tree(own_data):
+    write_image(own_data / "my/other_photos/animal/owl/8.jpg", "red")
+    config = load_config("both.py")
+    apply_encoder_settings(config)
+    dataset = build(config.train_dataloader)
+    assert len(dataset) == 7 + 8
+    assert set(names_of(dataset)[7:]) - set(names_of(dataset)[:7]) == {("animal", "owl")}
+
+
 @pytest.mark.parametrize(("kind", "images"), [("csv", [5, 2]), ("json", [2, 2]), ("jsonl", [2, 2])])
 def test_each_list_is_read_as_it_says(kind, images, own_data):
     config = load_config(f"list_{kind}.py")
+    apply_encoder_settings(config)
     train, test = build(config.train_dataloader), build(config.val_dataloader)
     assert [len(train), len(test)] == images
     text = blocks(DATA, kind)[0]
@@ -253,6 +267,7 @@ def test_each_list_is_read_as_it_says(kind, images, own_data):
 
 def test_metrics_look_at_levels_and_columns_as_it_says(own_data):
     config = load_config("list_csv.py")
+    apply_encoder_settings(config)
     dataset = build(config.val_dataloader)
     embedded = Embeddings(
         features=torch.eye(2),
@@ -296,21 +311,45 @@ def test_its_errors_are_those_that_it_shows(own_data):
         ListDataset(**options)
 
 
+# ------------------------------------------------------------------ docs/finetuning.md
+FINETUNING = ROOT / "docs/finetuning.md"
+
+
+def test_the_recipe_in_sight_is_the_base_and_the_data(tmp_path):
+    written(FINETUNING, tmp_path)
+    shown, base = load_config(tmp_path / "photos.py"), load_config(ROOT / "configs/_base_/finetune_photos.py")
+    for part in ("train", "val", "test"):
+        assert shown[f"{part}_dataloader"].pop("dataset").type == "FolderDataset"
+        shown.pop(f"{part}_evaluator", None)
+    assert base.model.backbone.pop("weights") is True  # the default
+    assert shown.to_dict() == base.to_dict()
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_a_kept_view_takes_what_it_says(size):
+    encoder, images = EfficientNetLite0(weights=False, frozen_stages=5).eval(), torch.zeros(1, 3, size, size)
+    part = FrozenPart(encoder)
+    part.prepare(images)
+    kib = 2 * part.features(images).numel() / 1024
+    assert f"5 of 7 stages, {size} px | {kib:.1f} KiB |" in FINETUNING.read_text(encoding="utf-8")
+
+
 # ------------------------------------------------------------------ docs/inference.md
 def test_images_are_embedded_found_and_classified_as_it_says(tmp_path, monkeypatch, capsys):
     for number, name in enumerate(("animal/cat/1", "animal/cat/2", "animal/dog/3", "tool/4")):
         write_image(tmp_path / f"photos/{name}.jpg", (60 * number, 90, 200 - 50 * number))
     write_image(tmp_path / "new.jpg", (0, 90, 200))
     torch.manual_seed(0)
-    model = MODELS.build({**load_config(ROOT / "configs/himulcone_emoji.py").model, "_scope_": "hierpretrain"})
-    checkpoint = tmp_path / "work_dirs/himulcone_emoji/epoch_5.pth"
+    options = load_config(ROOT / "configs/finetune_emoji.py").model
+    model = MODELS.build({**options, "loss": None, "_scope_": "hierpretrain"})  # random weights: nothing is loaded here
+    checkpoint = tmp_path / "work_dirs/finetune_emoji/epoch_4.pth"
     checkpoint.parent.mkdir(parents=True)
     torch.save({"meta": {}, "state_dict": model.state_dict()}, checkpoint)
     monkeypatch.chdir(tmp_path)
     names = {}
     for path in written(ROOT / "docs/inference.md", tmp_path):
         exec(compile(path.read_text(), path.name, "exec"), names)
-    assert names["vectors"].shape == (4, 256)
+    assert names["vectors"].shape == (4, 1280)
     assert names["vectors"] == pytest.approx(names["embedded"].features.numpy(), abs=1e-6)
     assert names["result"].neighbours[0].path == "photos/animal/cat/1.jpg"  # of the very colour
     assert names["result"].neighbours[0].score == pytest.approx(1, abs=1e-5)
@@ -549,4 +588,4 @@ def test_the_messages_of_others_are_all_on_the_page():
 
 # ------------------------------------------------------------------ commands
 def test_commands_by_their_installed_name_are_checked_as_well():
-    assert ("tools/train.py", ["himulcone_emoji"]) in list(commands(ROOT / "docs/install.md"))
+    assert ("tools/train.py", ["finetune_emoji"]) in list(commands(ROOT / "docs/install.md"))

@@ -1,8 +1,8 @@
 """Embeds images and writes the embeddings, with all that is known of the images, into a folder.
 
 Examples:
-    hierpretrain embed configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth photos --out embedded
-    hierpretrain embed configs/himulcone_emoji.py CHECKPOINT 'photos/**/*.jpg' more.csv --out embedded
+    hierpretrain embed configs/finetune_emoji.py work_dirs/finetune_emoji/epoch_4.pth photos --out embedded
+    hierpretrain embed configs/finetune_emoji.py CHECKPOINT 'photos/**/*.jpg' more.csv --out embedded
     hierpretrain embed configs/himulcone_deepfashion.py CHECKPOINT --data-root inshop --splits query --out embedded
 
 What comes out:

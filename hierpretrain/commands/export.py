@@ -1,9 +1,9 @@
 """Writes a trained encoder as one file that runs without this toolbox: ONNX, or a program of torch.export.
 
 Examples:
-    hierpretrain export configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth --out encoder.onnx
-    hierpretrain export configs/himulcone_emoji.py CHECKPOINT photos --out encoder.onnx --half
-    hierpretrain export configs/himulcone_emoji.py CHECKPOINT --out encoder.pt2
+    hierpretrain export configs/finetune_emoji.py work_dirs/finetune_emoji/epoch_4.pth --out encoder.onnx
+    hierpretrain export configs/finetune_emoji.py CHECKPOINT photos --out encoder.onnx --half
+    hierpretrain export configs/finetune_emoji.py CHECKPOINT --out encoder.pt2
 
 What comes out:
     encoder.onnx  (N, 3, H, W) float32 pictures of 0 to 255 in RGB in, (N, D) float32 embeddings of length 1 out;

@@ -1,8 +1,8 @@
 """Embeds images and makes an index of them, in which the command search finds the images most like others.
 
 Examples:
-    hierpretrain index configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth photos --out photos.index
-    hierpretrain index configs/himulcone_emoji.py CHECKPOINT 'photos/**/*.jpg' --out photos.index --kind hnsw --half
+    hierpretrain index configs/finetune_emoji.py work_dirs/finetune_emoji/epoch_4.pth photos --out photos.index
+    hierpretrain index configs/finetune_emoji.py CHECKPOINT 'photos/**/*.jpg' --out photos.index --kind hnsw --half
     hierpretrain index configs/himulcone_deepfashion.py CHECKPOINT --splits gallery --out gallery.index
 
 What comes out: a folder with the embeddings, the files' names, and their labels and tree where there are any: of a

@@ -1,9 +1,9 @@
 """Draws what a checkpoint embeds: a t-SNE map, queries with their nearest neighbours, or recall@k against k.
 
 Examples:
-    hierpretrain plot tsne himulcone_emoji work_dirs/himulcone_emoji/epoch_5.pth --level subcategory
+    hierpretrain plot tsne finetune_emoji work_dirs/finetune_emoji/epoch_4.pth --level subcategory
     hierpretrain plot tsne linear_emoji_seen CHECKPOINT --level subcategory --splits unseen_test
-    hierpretrain plot retrieval himulcone_emoji CHECKPOINT --out retrieval.png --level category
+    hierpretrain plot retrieval finetune_emoji CHECKPOINT --out retrieval.png --level category
     hierpretrain plot recall linear_emoji_seen CHECKPOINT --query unseen_test --gallery unseen_train
 
 With a config linear_<data set>, any method's checkpoint will do, and its images are embedded once for all pictures.

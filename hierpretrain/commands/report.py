@@ -1,8 +1,8 @@
 """Writes a report of a checkpoint and a set of images: one HTML file, to open in any browser and to send to anyone.
 
 Examples:
-    hierpretrain report configs/himulcone_emoji.py work_dirs/himulcone_emoji/epoch_5.pth
-    hierpretrain report configs/himulcone_emoji.py CHECKPOINT photos --out photos.html --title "Our photos"
+    hierpretrain report configs/finetune_emoji.py work_dirs/finetune_emoji/epoch_4.pth
+    hierpretrain report configs/finetune_emoji.py CHECKPOINT photos --out photos.html --title "Our photos"
     hierpretrain report configs/linear_emoji_seen.py CHECKPOINT --query unseen_test --gallery unseen_train
 
 What comes out: one file of 6 to 30 MB that loads nothing from anywhere. It has the numbers of every level, a map of the

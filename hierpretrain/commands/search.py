@@ -1,11 +1,11 @@
 """Finds the images of an index that are most like given ones, and says where these belong in its tree.
 
 Examples:
-    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg
-    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT 'new/*.jpg' -k 5 --sheet found.png
-    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg --within food-drink/food-fruit
+    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg
+    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT 'new/*.jpg' -k 5 --sheet found.png
+    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg --within food-drink/food-fruit
     hierpretrain search shop.index configs/himulcone_deepfashion.py CHECKPOINT new.jpg --level product
-    hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg --classify --json -
+    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg --classify --json -
 
 What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
 direction, 0 unrelated), the path in the tree and the file. --json writes the same for programs, --sheet a picture: a

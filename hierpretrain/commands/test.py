@@ -1,7 +1,7 @@
 """Evaluates a checkpoint as a config says.
 
 Examples:
-    hierpretrain test himulcone_emoji work_dirs/himulcone_emoji/epoch_5.pth
+    hierpretrain test finetune_emoji work_dirs/finetune_emoji/epoch_4.pth
     hierpretrain test himulcone_deepfashion CHECKPOINT --data-root path/to/inshop --out results.json
     hierpretrain test linear_emoji_seen CHECKPOINT      # every task on the frozen encoder, of any method
     hierpretrain test linear_wikiscenes --data-root path/to/it      # the pretrained encoder as it is

@@ -1,14 +1,14 @@
 """Trains a model as a config says.
 
 Examples:
-    hierpretrain train himulcone_emoji
+    hierpretrain train finetune_emoji
     hierpretrain train himulcone_deepfashion --data-root path/to/inshop --amp
     hierpretrain train mine.py --resume
     hierpretrain train mine.py --vis tensorboard
-    hierpretrain train himulcone_emoji --cfg-options train_cfg.max_epochs=2 model.loss.temperature=0.07
+    hierpretrain train finetune_emoji --cfg-options train_cfg.max_epochs=2 model.loss.weight=1.0
 
 CONFIG is a file, or a name of the model zoo (docs/zoo.md); a file of your own may begin with
-_base_ = "hierpretrain::himulcone_emoji.py". emoji64 and openclipart96 come along; for other data give --data-root.
+_base_ = "hierpretrain::finetune_emoji.py". emoji64 and openclipart96 come along; for other data give --data-root.
 
 What comes out, in work_dirs/<config name> or --work-dir: epoch_*.pth, the checkpoints; metrics.json, what evaluation
 measured; tsne.png and retrieval.png, two pictures; the config as it was; and a folder with the log and the scalars.

@@ -1,6 +1,6 @@
 """Measures a training step with and without FrozenFeaturesHook, on random pictures and with random weights, at 224 px.
 
-``--net vgg16`` is paper B's VGG-16, frozen whole, on one view of each image. ``--net lite0`` is timm's
+``--net vgg16`` is paper B's VGG-16, frozen whole, on one view of each image. ``--net lite0`` is
 EfficientNet-Lite0 whose last two stages are trained, on two augmented views of each image, of which the hook keeps
 ``--views``. Each trains twice, from images and from kept features, and prints the median time of a step, loading
 included. The first steps are left out. The time that the hook spends once is printed too.
@@ -21,36 +21,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
-from torch import Tensor, nn
 
 from hierpretrain.apis import build_runner, load_config
-from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
-from hierpretrain.registry import MODELS
 
 BASE = Path(__file__).parents[2] / "configs/_base_/models/vgg16_fc.py"
 WARM_UP = 2  # steps
-
-
-@MODELS.register_module()
-class FrozenLite0(nn.Module):
-    """EfficientNet-Lite0 of which only the last two of seven stages, and what is behind them, are trained."""
-
-    def __init__(self) -> None:
-        import timm
-
-        super().__init__()
-        self.net = timm.create_model("efficientnet_lite0", num_classes=0)
-        freeze_stages(self.net, 5)
-
-    def train(self, mode: bool = True) -> "FrozenLite0":
-        """Sets the mode, but for the frozen stages."""
-        super().train(mode)
-        keep_frozen_parts_in_evaluation(self.net)
-        return self
-
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Returns the (N, 1280) vectors."""
-        return (self.net(images),)
 
 
 class StartHook(Hook):
@@ -106,7 +81,7 @@ def measure(folder: str, args: argparse.Namespace, kept: bool) -> tuple[float, f
         preprocessor = dict(type="MultiViewPreprocessor", channels_last=True)
         model = dict(
             type="HierarchicalContrastive",
-            backbone=dict(type="FrozenLite0"),
+            backbone=dict(type="EfficientNetLite0", weights=False, frozen_stages=5),
             data_preprocessor=preprocessor,
             channels_last=True,
         )
