@@ -21,6 +21,7 @@ from hierpretrain.apis.config import nearest_names
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
+from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.joined import JoinedDataset, join_labels
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.taxonomy import Taxonomy
@@ -31,7 +32,6 @@ Images = Picture | HierarchicalDataset | Iterable[Any]
 """An image, a folder, a glob pattern, a list file, a data set, or several of these."""
 
 _LISTS = (".csv", ".json", ".jsonl")
-_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _folder(root: str) -> ImageSet:
     # what is called an image counts as one: if it is none, reading it will say so
-    images, labels, _ = walk_folder(root, by_name=_ENDINGS)
+    images, labels, _ = walk_folder(root, by_name=ENDINGS)
     if not images:
         raise ValueError(f"the folder {root!r} holds no image, neither do its sub-folders; correct the path")
     tree = Taxonomy(labels, numbered_levels(max(map(len, labels))))
