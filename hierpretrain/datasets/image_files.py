@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 IMAGE_KINDS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
-"""The image formats that Pillow reads by itself, by its names; ``HEIF`` needs the extra. Other decoders are not used."""
+"""The image formats that Pillow reads by itself, by its names. ``HEIF`` needs the extra; no other decoder is used."""
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"),

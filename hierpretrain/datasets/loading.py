@@ -94,7 +94,7 @@ def _drawn(image: Image.Image, path: str, min_side: int | None, grey_range: tupl
 
 
 def _open_otherwise(path: str, min_side: int | None, max_pixels: int | None) -> Image.Image | None:
-    """Opens what Pillow alone does not: HEIC, and a PNG of whose remarks one is damaged or large; ``None`` if neither."""
+    """Opens a HEIC, or a PNG with a damaged or large remark, which Pillow alone does not; ``None`` for other files."""
     kind = image_kind(read_head(path))
     if kind == "PNG":
         source = io.BytesIO(pixels_alone(Path(path).read_bytes()))

@@ -12,7 +12,7 @@ _ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
 def pixels_alone(data: bytes) -> bytes:
-    """Returns a PNG without text, colour profiles and other remarks, of which the orientation is kept.
+    r"""Returns a PNG without text, colour profiles and other remarks, of which the orientation is kept.
 
     A remark may be damaged or of any size, while the pixels are fine.
 
@@ -23,7 +23,7 @@ def pixels_alone(data: bytes) -> bytes:
         >>> def chunk(kind, content):
         ...     return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
         >>> small = _SIGNATURE + chunk(b"IHDR", bytes(13)) + chunk(b"IEND", b"")
-        >>> pixels_alone(small[:33] + chunk(b"tEXt", b"workflow\\0{}") + small[33:]) == small
+        >>> pixels_alone(small[:33] + chunk(b"tEXt", b"workflow\0{}") + small[33:]) == small
         True
     """
     chunks = [_SIGNATURE]
