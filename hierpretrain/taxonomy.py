@@ -454,13 +454,12 @@ def as_labels(labels: LabelsLike, name: str = "labels") -> Tensor:
         >>> as_labels(np.array([[0, 255]], np.uint8))
         tensor([[  0, 255]])
     """
+    rule = f"{name} must be integers, since ids above 2^24 collide as float32; they are "
     if isinstance(labels, Tensor):
         if labels.dtype == torch.int64:
             return labels
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise ValueError(
-                f"{name} must be integers, since ids above 2^24 collide as float32; they are {labels.dtype}"
-            )
+            raise ValueError(f"{rule}{labels.dtype}")
         found, unsigned = labels.long(), labels.dtype == torch.uint64
     else:
         try:
@@ -468,9 +467,7 @@ def as_labels(labels: LabelsLike, name: str = "labels") -> Tensor:
         except ValueError as error:
             raise ValueError(f"{name} must be rows of one length, with PAD (-1) at their ends: {error}") from error
         if array.dtype.kind not in "iu" and array.size:
-            raise ValueError(
-                f"{name} must be integers, since ids above 2^24 collide as float32; they are {array.dtype}"
-            )
+            raise ValueError(f"{rule}{array.dtype}")
         found, unsigned = torch.from_numpy(array.astype(np.int64)), array.dtype == np.uint64
     if unsigned and bool((found < 0).any()):
         raise ValueError(f"{name} must be below 2^63; the largest of these is above")

@@ -119,7 +119,7 @@ def test_links_must_stay_inside(tmp_path):
             check_images([image], str(root))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "AVIF", "JPEG2000"])
 def test_image_kind(tmp_path, kind):
     path = write_image(tmp_path / "a", "red", format=kind)
     assert image_kind(path.read_bytes()[:64]) == kind
