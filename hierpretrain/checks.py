@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.taxonomy import PAD
+from hierpretrain.taxonomy import PAD, LabelsLike, as_labels
 
 
 # ---------------------------------------------------------------- options
@@ -84,14 +87,29 @@ def check_ks(ks: Sequence[int]) -> None:
 
 
 # ---------------------------------------------------------------- features
-def check_features(features: Tensor, name: str = "features") -> None:
-    """Raises a ValueError unless features are (N, D), floating-point and not empty."""
+def as_tensor(values: Tensor | NDArray[Any] | Sequence[Any]) -> Tensor:
+    """Returns a tensor as it is, and an array or nested lists as a new one.
+
+    Example:
+        >>> as_tensor(np.ones((1, 2), ">f4"))
+        tensor([[1., 1.]])
+    """
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy, since arrays may be read-only
+
+
+def check_features(features: Tensor | NDArray[Any] | Sequence[Any], name: str = "features") -> Tensor:
+    """Returns features as a tensor; a ValueError unless they are (N, D), floating-point and not empty."""
+    features = as_tensor(features)
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(
             f"{name} must be (N, D), one row per item and not empty; their shape is {tuple(features.shape)}"
         )
     if not features.is_floating_point():
         raise ValueError(f"{name} must be floating-point; they are {features.dtype}; convert them with .float()")
+    return features
 
 
 def check_finite(features: Tensor, name: str = "features") -> None:
@@ -113,11 +131,12 @@ def check_one_width(first: Tensor, second: Tensor, first_name: str, second_name:
 
 
 # ---------------------------------------------------------------- labels
-def check_flat(labels: Tensor, num_items: int, name: str = "labels") -> Tensor:
+def check_flat(labels: LabelsLike, num_items: int, name: str = "labels") -> Tensor:
     """Checks one column of labels.
 
     Args:
-        labels: (N,) integers: node ids from 0, or ``PAD`` where an item has none.
+        labels: (N,) integers, as for :func:`~hierpretrain.taxonomy.as_labels`: node ids from 0, or ``PAD`` where an
+            item has none.
         num_items: N.
         name: What a message shall call them.
 
@@ -131,15 +150,19 @@ def check_flat(labels: Tensor, num_items: int, name: str = "labels") -> Tensor:
         >>> check_flat(torch.tensor([4, -1], dtype=torch.int16), 2)
         tensor([ 4, -1])
     """
+    labels = as_labels(labels, name)
     if labels.shape != (num_items,):
         raise ValueError(
             f"{name} must be ({num_items},), one per row of features; their shape is {tuple(labels.shape)}; of a label "
             "matrix pass one column"
         )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"{name} must be integers, since ids above 2^24 collide as float32; they are {labels.dtype}")
-    labels = labels.detach().cpu().long().contiguous()
+    labels = labels.detach().cpu().contiguous()
+    check_ids(labels, name)
+    return labels
+
+
+def check_ids(labels: Tensor, name: str = "labels") -> None:
+    """Raises a ValueError that names the first of (N,) labels below ``PAD``, if there is one."""
     if (wrong := labels < PAD).any():
         row = int(wrong.nonzero()[0])
         raise ValueError(f"{name} must be ids from 0, or PAD (-1) for none; row {row} is {int(labels[row])}")
-    return labels

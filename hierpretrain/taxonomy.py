@@ -26,7 +26,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -35,6 +37,9 @@ from hierpretrain.files import write_whole
 
 PAD = -1
 """The entry of a label row below the end of the item's path. It equals nothing, not even another ``PAD``."""
+
+LabelsLike = Tensor | NDArray[Any] | Sequence[Any]
+"""Labels as people have them, of which :func:`as_labels` makes a tensor: integers of any size, signed or not."""
 
 LabelPath = Sequence[str]
 """Names from below the root down to an item's node."""
@@ -232,12 +237,12 @@ class Taxonomy:
         Raises:
             ValueError: If labels are malformed or a row is no path of this tree.
         """
-        check_labels(labels, several_paths=several_paths)
+        labels = check_labels(labels, several_paths=several_paths)
         if labels.shape[-1] != self.num_levels:
             raise ValueError(
                 f"label rows of this taxonomy have {self.num_levels} entries; these have {labels.shape[-1]}"
             )
-        labels = labels.detach().cpu().long()
+        labels = labels.detach().cpu()
         rows = labels.flatten(0, -2)
         wrong = torch.zeros(len(rows), dtype=torch.bool)
         above = torch.full((len(rows),), PAD)
@@ -433,22 +438,61 @@ def _paths_of(item: LabelPath | Sequence[LabelPath]) -> list[tuple[str, ...]]:
     return [tuple(path) for path in (item if several else (cast(LabelPath, item),))]
 
 
-def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
-    """Raises unless ``labels`` is a label matrix: integer node ids from 0, with ``PAD`` on the right only.
+def as_labels(labels: LabelsLike, name: str = "labels") -> Tensor:
+    """Returns labels as int64, which every function of labels computes with.
+
+    Of unsigned integers none is ``PAD``: 255 of ``uint8`` is node 255.
 
     Args:
-        labels: (N, L) labels, or (N, P, L) labels if ``several_paths``.
+        labels: A tensor, an array or nested lists of integers, of any shape.
+        name: What a message shall call them.
+
+    Raises:
+        ValueError: If they are no integers, do not fit int64 or are rows of different lengths.
+
+    Example:
+        >>> as_labels(np.array([[0, 255]], np.uint8))
+        tensor([[  0, 255]])
+    """
+    rule = f"{name} must be integers, since ids above 2^24 collide as float32; they are "
+    if isinstance(labels, Tensor):
+        if labels.dtype == torch.int64:
+            return labels
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(f"{rule}{labels.dtype}")
+        found, unsigned = labels.long(), labels.dtype == torch.uint64
+    else:
+        try:
+            array = np.asarray(labels)
+        except ValueError as error:
+            raise ValueError(f"{name} must be rows of one length, with PAD (-1) at their ends: {error}") from error
+        if array.dtype.kind not in "iu" and array.size:
+            raise ValueError(f"{rule}{array.dtype}")
+        found, unsigned = torch.from_numpy(array.astype(np.int64)), array.dtype == np.uint64
+    if unsigned and bool((found < 0).any()):
+        raise ValueError(f"{name} must be below 2^63; the largest of these is above")
+    return found
+
+
+def check_labels(labels: LabelsLike, *, several_paths: bool = False) -> Tensor:
+    """Returns ``labels`` as int64, once they are known to be a label matrix: ids from 0, ``PAD`` on the right only.
+
+    Args:
+        labels: (N, L) labels, or (N, P, L) labels if ``several_paths``; as for :func:`as_labels`.
         several_paths: Whether items may have several paths each.
 
     Raises:
         ValueError: With the rule and the first row that breaks it.
 
     Example:
-        >>> check_labels(torch.tensor([[0, 1], [3, PAD]]))
+        >>> check_labels([[0, 1], [3, PAD]])
+        tensor([[ 0,  1],
+                [ 3, -1]])
         >>> check_labels(torch.tensor([[PAD, 1]]))
         Traceback (most recent call last):
         ValueError: labels must be (N, L) with PAD (-1) only on the right; row 0 is [-1, 1]
     """
+    labels = as_labels(labels)
     if labels.ndim == 3 and not several_paths:
         raise ValueError(
             f"labels must be (N, L), one path an item, here; these have up to {labels.shape[1]} paths. Give the data "
@@ -456,10 +500,8 @@ def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
         )
     if labels.ndim not in (2, 3) or (labels.ndim == 3 and labels.shape[1] == 0):
         raise ValueError(f"labels must be (N, L), one row of node ids per item; their shape is {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be integers, since ids above 2^24 collide as float32; they are {labels.dtype}")
     if labels.numel() == 0 or bool(labels.amin() >= 0):  # no PAD: nothing that could stand in a wrong place
-        return
+        return labels
     known = labels != PAD
     wrong = (labels < PAD).any(-1) | (known[..., 1:] & ~known[..., :-1]).any(-1)
     if wrong.any():
@@ -468,6 +510,7 @@ def check_labels(labels: Tensor, *, several_paths: bool = False) -> None:
         shape = "(N, L)" if labels.ndim == 2 else "(N, P, L)"
         where = str(row[0]) if len(row) == 1 else f"{row[1]} of item {row[0]}"
         raise ValueError(f"labels must be {shape} with {rule}; row {where} is {labels[row].tolist()}")
+    return labels
 
 
 def depth(labels: Tensor) -> Tensor:
@@ -483,7 +526,7 @@ def depth(labels: Tensor) -> Tensor:
         >>> depth(torch.tensor([[0, 0, 1], [0, 1, PAD], [PAD, PAD, PAD]])).tolist()
         [3, 2, 0]
     """
-    check_labels(labels, several_paths=True)
+    labels = check_labels(labels, several_paths=True)
     depths = (labels != PAD).sum(-1)
     return depths if labels.ndim == 2 else depths.amax(1)
 
@@ -514,7 +557,7 @@ def shared_depth(a: Tensor, b: Tensor) -> Tensor:
         >>> shared_depth(torch.tensor([both, [dog, none]]), torch.tensor([apple, dog])).tolist()
         [[3, 1], [0, 2]]
     """
-    _check_pair(a, b)
+    a, b = _checked_pair(a, b)
     paths_of_a, paths_of_b = _by_path(a), _by_path(b)
     shared = _shared(paths_of_a[0][1], paths_of_b[0][1])
     for i, (items_of_a, left) in enumerate(paths_of_a):
@@ -541,11 +584,11 @@ def _by_path(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def _check_pair(a: Tensor, b: Tensor) -> None:
-    check_labels(a, several_paths=True)
-    check_labels(b, several_paths=True)
+def _checked_pair(a: LabelsLike, b: LabelsLike) -> tuple[Tensor, Tensor]:
+    a, b = check_labels(a, several_paths=True), check_labels(b, several_paths=True)
     if a.shape[-1] != b.shape[-1]:
         raise ValueError(f"both label matrices must have the same levels; they have {a.shape[-1]} and {b.shape[-1]}")
+    return a, b
 
 
 def _shared(a: Tensor, b: Tensor) -> Tensor:
@@ -575,7 +618,7 @@ def paired_depth(a: Tensor, b: Tensor) -> Tensor:
         >>> paired_depth(torch.tensor([[0, 0], [0, PAD], [1, 2]]), torch.tensor([[0, 1], [0, PAD], [2, 3]])).tolist()
         [1, 1, 0]
     """
-    _check_pair(a, b)
+    a, b = _checked_pair(a, b)
     if len(a) != len(b):
         raise ValueError(f"paired label matrices must have as many items each; they have {len(a)} and {len(b)}")
     a, b = (labels[:, None] if labels.ndim == 2 else labels for labels in (a, b))
@@ -600,18 +643,18 @@ def prefix_ids(labels: Tensor) -> Tensor:
         >>> prefix_ids(torch.tensor([[7, 1], [9, 1], [7, 1], [9, PAD]])).tolist()
         [[0, 0], [1, 1], [0, 0], [1, -1]]
     """
-    check_labels(labels, several_paths=True)
+    labels = check_labels(labels, several_paths=True)
     if labels.ndim == 3:
         return prefix_ids(labels.flatten(0, 1)).view_as(labels)
     ids = torch.full(labels.shape, PAD, dtype=torch.int64, device=labels.device)
     parents = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
     if len(labels) == 0:
         return ids
-    widths = (labels.amax(0).long() + 1).clamp(min=1).tolist()
+    widths = (labels.amax(0) + 1).clamp(min=1).tolist()
     complete = (labels != PAD).all(0).tolist()  # most columns are, and need no mask
     for level, (column, width) in enumerate(zip(labels.unbind(1), widths, strict=True)):
         known = slice(None) if complete[level] else column != PAD
-        nodes = column[known].long()
+        nodes = column[known]
         if width * len(labels) > _LARGEST:
             values, nodes = torch.unique(nodes, return_inverse=True)
             width = len(values)
@@ -639,7 +682,7 @@ def path_heights(labels: Tensor) -> Tensor:
         >>> path_heights(torch.tensor([tabby, dog, tool])).tolist()
         [[3, 2, 1, 0], [3, 2, 0, -1], [3, 0, -1, -1]]
     """
-    check_labels(labels)
+    labels = check_labels(labels)
     depths = depth(labels)
     nodes = pad(prefix_ids(labels), (1, 0), value=0)  # the root is node 0 of a level 0
     heights = []
@@ -669,16 +712,16 @@ def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
         >>> shared_depth(labels, labels).tolist()
         [[3, 1, 1], [1, 2, 2], [1, 2, 2]]
     """
+    labels, instances = check_labels(labels, several_paths=True), as_labels(instances, "instances")
     if instances.shape != labels.shape[:1]:
         raise ValueError(
             f"instances must be ({len(labels)},), one number per row; their shape is {tuple(instances.shape)}"
         )
     if labels.numel() and int(labels.max()) >= _FIRST_INSTANCE:
         raise ValueError(f"node ids must be below 2^40 for an instance level; the largest is {int(labels.max())}")
-    check_labels(labels, several_paths=True)
-    paths = (labels[:, None] if labels.ndim == 2 else labels).long()  # (N, P, L)
+    paths = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
     depths = (paths != PAD).sum(-1, keepdim=True)
-    node = (instances.long() + _FIRST_INSTANCE)[:, None, None].expand_as(depths)
+    node = (instances + _FIRST_INSTANCE)[:, None, None].expand_as(depths)
     absent = depths == 0
     absent[:, 0] = False  # an item without a label is an image, too
     extended = torch.cat([paths, torch.full_like(depths, PAD)], -1).scatter(-1, depths, node.masked_fill(absent, PAD))

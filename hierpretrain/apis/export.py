@@ -342,7 +342,9 @@ def _about(
             "channels": "RGB" if channels == 3 else "grey",
             "range": [0, 255],
         },
-        "preprocessing": describe_steps(inferencer.pipeline.transforms.transforms, inferencer.min_side),
+        "preprocessing": describe_steps(
+            inferencer.pipeline.transforms.transforms, inferencer.min_side, inferencer.opening.get("grey_range")
+        ),
         "normalisation": {
             "inside_the_graph": True,
             "formula": "(images - mean) / std",
@@ -416,7 +418,7 @@ def _pictures(inferencer: EmbeddingInferencer, images: Images) -> Sequence[Tenso
     pictures = []
     for source in gather_images(images).sources:
         try:
-            pictures.append(inferencer.pipeline(read_picture(source, inferencer.min_side)))
+            pictures.append(inferencer.pipeline(read_picture(source, **inferencer.opening)))
         except UnreadableImage:
             if inferencer.on_error == "error":
                 raise

@@ -21,6 +21,8 @@ from hierpretrain.apis.config import nearest_names
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
+from hierpretrain.datasets.grey import checked_range
+from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.joined import JoinedDataset, join_labels
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.taxonomy import Taxonomy
@@ -31,7 +33,6 @@ Images = Picture | HierarchicalDataset | Iterable[Any]
 """An image, a folder, a glob pattern, a list file, a data set, or several of these."""
 
 _LISTS = (".csv", ".json", ".jsonl")
-_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -116,20 +117,28 @@ def config_dataset(
         return registry.DATASETS.build({"_scope_": "hierpretrain", **options})
 
 
-def read_picture(source: Picture, min_side: int | None = None, *, name: str = "of Pillow's") -> Image.Image:
+def read_picture(
+    source: Picture,
+    min_side: int | None = None,
+    *,
+    grey_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
+    name: str = "of Pillow's",
+) -> Image.Image:
     """Returns an image, wherever it comes from, as an upright picture of mode RGB.
 
-    ``name`` is what a message shall call a picture of Pillow's; ``min_side`` is as for
+    ``name`` is what a message shall call a picture of Pillow's; the other options are as for
     :func:`~hierpretrain.datasets.loading.open_rgb`, and so are the errors, :class:`UnreadableImage`.
     """
+    grey_range = None if grey_range is None else checked_range(grey_range)
     if isinstance(source, np.ndarray):
         return Image.fromarray(source).convert("RGB")
     if isinstance(source, Image.Image):
         try:
-            return as_rgb(source)
+            return as_rgb(source, grey_range, name=name)
         except Exception as error:  # it may be a file that was opened and not read yet
             raise UnreadableImage(f"cannot read the image {name}: {error or type(error).__name__}") from error
-    return open_rgb(os.fspath(source), min_side)
+    return open_rgb(os.fspath(source), min_side, grey_range=grey_range, max_pixels=max_pixels)
 
 
 def _part(one: Any, number: int) -> ImageSet:
@@ -185,7 +194,7 @@ def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _folder(root: str) -> ImageSet:
     # what is called an image counts as one: if it is none, reading it will say so
-    images, labels, _ = walk_folder(root, by_name=_ENDINGS)
+    images, labels, _ = walk_folder(root, by_name=ENDINGS)
     if not images:
         raise ValueError(f"the folder {root!r} holds no image, neither do its sub-folders; correct the path")
     tree = Taxonomy(labels, numbered_levels(max(map(len, labels))))

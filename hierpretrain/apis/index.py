@@ -77,7 +77,7 @@ class EmbeddingIndex:
         skipped: Mapping[str, str],
     ) -> None:
         self.kind, self.half = kind_of(index)
-        taxonomy.check_own(labels, several_paths=True)
+        labels = taxonomy.check_own(labels, several_paths=True)
         if not len(labels) == len(paths) == index.ntotal:
             raise ValueError(
                 f"an index needs as many labels and paths as embeddings; there are {len(labels)}, {len(paths)} and "

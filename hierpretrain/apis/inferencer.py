@@ -116,10 +116,13 @@ class EmbeddingInferencer:
         self.batch_size, self.num_workers, self.on_error, self.progress = batch_size, num_workers, on_error, progress
         if contradictions := _of_the_test(apply_encoder_settings(self.config)):
             MMLogger.get_current_instance().warning(told(contradictions))
-        self.min_side, self.pipeline = _pipeline(self.config)
+        self.opening, self.pipeline = _pipeline(self.config)
+        self.min_side = self.opening.get("min_side")
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
         about = (self.pipeline, self.min_side, self.module.embedding)
+        if "grey_range" in self.opening:
+            about += (self.opening["grey_range"],)
         self.fingerprint = encoder_fingerprint(
             self.module, self.module.encoder_parts, _effective(self.config.model), *about
         )
@@ -280,7 +283,7 @@ class EmbeddingInferencer:
     def _batches(self, images: ImageSet) -> Iterator[list[tuple[int, Tensor | str]]]:
         """Yields lists of (index, what the pipeline made of the image or why it cannot be read)."""
         loader = DataLoader(
-            _Pictures(images, self.min_side, self.pipeline),
+            _Pictures(images, self.opening, self.pipeline),
             batch_size=self.batch_size,
             num_workers=min(self.num_workers, len(images.paths)),
             collate_fn=list,
@@ -297,15 +300,15 @@ class EmbeddingInferencer:
 class _Pictures(Dataset):
     """Images as the model wants them, or why one cannot be read."""
 
-    def __init__(self, images: ImageSet, min_side: int | None, pipeline: _Pipeline) -> None:
-        self.images, self.min_side, self.pipeline = images, min_side, pipeline
+    def __init__(self, images: ImageSet, opening: Mapping[str, Any], pipeline: _Pipeline) -> None:
+        self.images, self.opening, self.pipeline = images, opening, pipeline
 
     def __len__(self) -> int:
         return len(self.images.paths)
 
     def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         try:
-            picture = read_picture(self.images.sources[index], self.min_side, name=self.images.paths[index])
+            picture = read_picture(self.images.sources[index], **self.opening, name=self.images.paths[index])
             return index, self.pipeline(picture)
         except UnreadableImage as error:
             return index, str(error)
@@ -409,8 +412,8 @@ def _kind(transform: Mapping[str, Any]) -> str:
     return type_name(transform.get("type"))
 
 
-def _pipeline(config: Config) -> tuple[int | None, _Pipeline]:
-    """Returns how large a JPEG is to be decoded at least, and the transforms from the opened picture on."""
+def _pipeline(config: Config) -> tuple[dict[str, Any], _Pipeline]:
+    """Returns the options of ``LoadRGB``, as far as they are set, and the transforms from the opened picture on."""
     loader = config.get("test_dataloader") or config.get("val_dataloader") or {}
     transforms = list(loader.get("dataset", {}).get("pipeline") or ())
     known = all(isinstance(transform, Mapping) for transform in transforms)
@@ -422,7 +425,9 @@ def _pipeline(config: Config) -> tuple[int | None, _Pipeline]:
     as_array = _kind(transforms[0]) == "LoadImageFromFile"
     flip = as_array and _theirs(config).get("to_rgb", True)
     middle = [transform for transform in transforms[1:] if _kind(transform) != "PackInputs"]
-    return transforms[0].get("min_side"), _Pipeline(middle, as_array=as_array, flip=flip)
+    given = {name: transforms[0].get(name) for name in ("min_side", "grey_range", "max_pixels")}
+    opening = {name: value for name, value in given.items() if value is not None}
+    return opening, _Pipeline(middle, as_array=as_array, flip=flip)
 
 
 def _theirs(config: Config) -> Mapping[str, Any]:

@@ -13,11 +13,14 @@ from torchvision import transforms as torchvision
 _LIBRARIES = {"cv2": "opencv", "pillow": "pillow"}
 
 
-def describe_steps(transforms: Sequence[Any], min_side: int | None = None) -> list[dict[str, Any]]:
+def describe_steps(
+    transforms: Sequence[Any], min_side: int | None = None, grey_range: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
     """Describes how an image file becomes the input of a model, step by step.
 
     - ``open``: the file becomes an upright picture of 8-bit RGB. ``jpeg_min_side`` allows a JPEG to be decoded at a
-      half, a quarter or an eighth of its size if no side falls below that many pixels.
+      half, a quarter or an eighth of its size if no side falls below that many pixels. ``grey_range`` has the values
+      that become black and white in grey images of more than 8 bits.
     - ``resize``: to ``height`` and ``width``; or, in proportion, ``shorter_side`` or ``longer_side`` to that many
       pixels, where the other side is ``floor(pixels * other / side)``. ``interpolation`` and ``library`` say how:
       Pillow averages over all the pixels that fall on one when it shrinks a picture, OpenCV does not.
@@ -29,6 +32,7 @@ def describe_steps(transforms: Sequence[Any], min_side: int | None = None) -> li
         transforms: The built transforms between opening and packing.
         min_side: The smallest side, in pixels, to which a JPEG may be decoded: the option of
             :class:`~hierpretrain.datasets.loading.LoadRGB`. ``None``: JPEGs are decoded at full size.
+        grey_range: The same transform's range of grey values, if it has one.
 
     Returns:
         The steps in their order, as values that JSON has.
@@ -45,6 +49,7 @@ def describe_steps(transforms: Sequence[Any], min_side: int | None = None) -> li
         "transparency": "laid on white",
         "mode": "RGB, 8 bits a channel",
         **({} if min_side is None else {"jpeg_min_side": min_side}),
+        **({} if grey_range is None else {"grey_range": list(grey_range)}),
     }
     return [opened, *(_describe(transform) for transform in transforms)]
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
+from hierpretrain.datasets.image_files import image_kind, is_clutter, read_head
 from hierpretrain.datasets.messages import some, warn
 
 
@@ -15,8 +16,9 @@ def read_folder(
     """Reads a tree of folders: the folders from below ``root`` down to an image are the image's label path.
 
     Images may be on inner folders, and branches may differ in depth. The content of a file tells whether it is an
-    image. Hidden files and folders are skipped. Other files that are no image are counted in the log, and so are links
-    to folders inside ``root``, whose images are found where they really are. Images come in the order of their names.
+    image. Hidden files and folders are skipped, and so is what programs leave, such as ``Thumbs.db`` and ``@eaDir``.
+    Other files that are no image are counted in the log, and so are links to folders inside ``root``, whose images are
+    found where they really are. Images come in the order of their names.
 
     Args:
         root: The folder.
@@ -76,7 +78,7 @@ def walk_folder(root: str, by_name: Sequence[str] = ()) -> tuple[list[str], list
             children = sorted(entries, key=lambda entry: entry.name)
         folders = []
         for entry in children:
-            if entry.name.startswith("."):
+            if is_clutter(entry.name):
                 continue
             named = entry.name.lower().endswith(tuple(by_name))
             broken = entry.is_symlink() and not os.path.exists(check_inside(entry.path, real_root))
@@ -99,36 +101,3 @@ def _utf8_name(entry: os.DirEntry[str]) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"the folder {entry.path!r} has a name that is not UTF-8; rename it") from error
     return entry.name
-
-
-def read_head(path: str) -> bytes:
-    """Returns the first 12 bytes of a file, for :func:`image_kind`; a ValueError if it cannot be opened."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(12)
-    except OSError as error:
-        raise ValueError(f"cannot open {path}: {error.strerror}; make it readable or remove it") from error
-
-
-def image_kind(head: bytes) -> str:
-    r"""Returns the format of an image file, by Pillow's name of it; an empty string if it is no image.
-
-    Args:
-        head: The first 12 bytes of the file.
-
-    Example:
-        >>> image_kind(b"\x89PNG\r\n\x1a\n...."), image_kind(b"<svg>")
-        ('PNG', '')
-    """
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WEBP"
-    kinds = {
-        b"\xff\xd8\xff": "JPEG",
-        b"\x89PNG\r\n\x1a\n": "PNG",
-        b"GIF87a": "GIF",
-        b"GIF89a": "GIF",
-        b"II*\0": "TIFF",
-        b"MM\0*": "TIFF",
-        b"BM": "BMP",
-    }
-    return next((kind for magic, kind in kinds.items() if head.startswith(magic)), "")

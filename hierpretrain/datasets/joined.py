@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.registry import DATASETS
-from hierpretrain.taxonomy import PAD, Taxonomy
+from hierpretrain.taxonomy import PAD, Taxonomy, as_labels
 
 _PLAIN = (mmengine.dataset.ConcatDataset, mmengine.dataset.RepeatDataset)
 
@@ -252,7 +252,8 @@ def labels_of(data: Any) -> Tensor | None:
         ValueError: If the parts have different trees.
     """
     if not isinstance(data, _PLAIN):
-        return getattr(data, "labels", None)
+        labels = getattr(data, "labels", None)
+        return None if labels is None else as_labels(labels)
     check_one_tree(data)
     parts = data.datasets if isinstance(data, mmengine.dataset.ConcatDataset) else [data.dataset] * data.times
     labels = [labels_of(part) for part in parts]

@@ -2,64 +2,173 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmpretrain.datasets.transforms import PackInputs as _PackInputs
-from PIL import Image, ImageOps
+from PIL import Image
 
+from hierpretrain.checks import check_at_least_1
+from hierpretrain.datasets.grey import as_eight_bits, checked_range
+from hierpretrain.datasets.image_files import IMAGE_KINDS, image_kind, read_head
+from hierpretrain.datasets.messages import warn
+from hierpretrain.datasets.png_chunks import pixels_alone
 from hierpretrain.registry import TRANSFORMS
 
-IMAGE_KINDS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-"""The image formats that are read, by Pillow's names. Pillow's other decoders are not used."""
+_TURNS = {  # what makes an image of each EXIF orientation upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
 
 
 class UnreadableImage(ValueError):
     """An image file that cannot be read; the message names it."""
 
 
-def open_rgb(path: str, min_side: int | None = None) -> Image.Image:
+def open_rgb(
+    path: str,
+    min_side: int | None = None,
+    *,
+    grey_range: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
     """Opens an image file as an upright RGB image.
 
-    The format is told from the content, not from the name. EXIF orientation is applied. Transparent pixels, by an alpha
-    channel or a transparent colour, are laid on white. Grey, palette, CMYK and YCbCr images are converted to RGB;
-    16-bit grey is scaled so that 65535 becomes 255. Of an animation, the first frame is taken.
+    The format is told from the content, not from the name. EXIF orientation is applied; whatever else is written about
+    the pixels is not read, and costs nothing where it is damaged or large. Transparent pixels, by an alpha channel or a
+    transparent colour, are laid on white. Grey, palette, CMYK and YCbCr images are converted to RGB. Grey of more than
+    8 bits is scaled by the rule of :func:`~hierpretrain.datasets.grey.as_eight_bits`. Of an animation, the first frame
+    is taken.
 
     Args:
-        path: The file; a JPEG, PNG, GIF, WebP, BMP or TIFF.
+        path: The file; a JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF or JPEG 2000, and with the extra ``heif`` a HEIC.
         min_side: Allows a JPEG to be decoded at a half, a quarter or an eighth of its size: the smallest at which no
             side is shorter than this many pixels. Half the size takes about half the time. ``None`` decodes the full
             size.
+        grey_range: The value that becomes black and the one that becomes white, in grey images of more than 8 bits.
+        max_pixels: How many pixels an image may have at most, where more than twice ``PIL.Image.MAX_IMAGE_PIXELS``
+            (178,956,970) shall be allowed. A JPEG beyond the limit is decoded at a half, a quarter or an eighth of its
+            size, unless it is progressive, which takes the memory of the whole.
 
     Returns:
         An image of mode ``RGB``, loaded, with its file closed.
 
     Raises:
-        UnreadableImage: If the file is missing, truncated, of another format or a decompression bomb (more than twice
-            ``PIL.Image.MAX_IMAGE_PIXELS``), or if its pixels are floating point or 32-bit integers.
+        UnreadableImage: If the file is missing, truncated, of another format or a decompression bomb (more pixels than
+            the limit), or if its grey values have no range.
     """
     try:
-        with Image.open(path, formats=IMAGE_KINDS) as image:
-            if min_side is not None:
-                image.draft(None, (min_side, min_side))
-            return as_rgb(image)
+        try:
+            with Image.open(path, formats=IMAGE_KINDS) as image:
+                return _drawn(image, path, min_side, grey_range)
+        except FileNotFoundError:
+            raise
+        except Image.DecompressionBombError:
+            with _open_large(path, min_side, max_pixels) as image:
+                return _drawn(image, path, min_side, grey_range)
+        except Exception:
+            if (again := _open_otherwise(path, min_side, max_pixels)) is None:
+                raise
+            with again as image:
+                return _drawn(image, path, min_side, grey_range)
     except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
         raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def _drawn(image: Image.Image, path: str, min_side: int | None, grey_range: tuple[float, float] | None) -> Image.Image:
+    """Decodes an open file."""
+    if min_side is not None:
+        image.draft(None, (min_side, min_side))
+    return as_rgb(image, grey_range, name=path)
+
+
+def _open_otherwise(path: str, min_side: int | None, max_pixels: int | None) -> Image.Image | None:
+    """Opens a HEIC, or a PNG with a damaged or large remark, which Pillow alone does not; ``None`` for other files."""
+    kind = image_kind(read_head(path))
+    if kind == "PNG":
+        source = io.BytesIO(pixels_alone(Path(path).read_bytes()))
+        try:
+            return Image.open(source, formats=[kind])
+        except Image.DecompressionBombError:
+            return _open_large(path, min_side, max_pixels, source)
+    if kind == "HEIF":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise ValueError("it is a HEIC; install what reads it: pip install 'hierpretrain[heif]'") from error
+        register_heif_opener()
+        try:
+            return Image.open(path, formats=[kind])
+        except Image.DecompressionBombError:
+            return _open_large(path, min_side, max_pixels)
+    return None
+
+
+def _open_large(
+    path: str, min_side: int | None, max_pixels: int | None, source: io.BytesIO | None = None
+) -> Image.Image:
+    """Opens an image of more pixels than Pillow's limit: a JPEG at a part of its size, others if they are allowed."""
+    kind = image_kind(read_head(path))
+    image: Image.Image = Image.OPEN[kind][0](source or path, path)  # as Image.open does, but for its limit
+    width, height = image.size
+    limit = max(2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels or 0)
+    if width * height <= limit:
+        return image
+    parts = (2, 4, 8) if kind == "JPEG" and not image.info.get("progressive") else ()
+    for part in parts:
+        if (width // part) * (height // part) <= limit:
+            part = max(part, min(width, height) // min_side if min_side else 1)
+            image.draft(None, (max(width // part, 1), max(height // part, 1)))
+            return image
+    image.close()
+    raise ValueError(
+        f"its {width} x {height} pixels are more than the limit of {limit:,}, as in a decompression bomb; if you trust "
+        f"the file, give LoadRGB(max_pixels={width * height}), or save it smaller"
+    )
+
+
+def as_rgb(
+    image: Image.Image, grey_range: tuple[float, float] | None = None, *, name: str = "of Pillow's"
+) -> Image.Image:
     """Converts an image of Pillow's to an upright one of mode RGB, by the rules of :func:`open_rgb`.
 
+    Args:
+        image: The image.
+        grey_range: As for :func:`open_rgb`.
+        name: What a warning shall call it.
+
     Raises:
-        ValueError: If its pixels are floating point, or integers outside 0 to 65535.
+        ValueError: If its grey values have no range, see :func:`~hierpretrain.datasets.grey.as_eight_bits`.
     """
+    tiles = getattr(image, "tile", None)
+    deep = bool(tiles) and ";16" in str(tiles[0][3])  # 16 bits a channel, of which Pillow keeps the higher 8
     image.load()
-    image = ImageOps.exif_transpose(image)
+    negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF in which 0 is white
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):
-        return _eight_bit(image).convert("RGB")
+        try:
+            grey = as_eight_bits(np.asarray(image), grey_range)
+        except ValueError as error:
+            raise ValueError(f"of mode {image.mode}, {error}") from error
+        return Image.fromarray(255 - grey if negative else grey).convert("RGB")
+    if deep and max(high for _, high in image.getextrema()[:3]) < 64:
+        warn(
+            f"the image {name} is nearly black: of its 16 bits a channel the upper ones are not used. If it shall not "
+            "be, save it with 8 bits a channel, or with values up to 65535"
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -68,12 +177,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey to 8 bits; Pillow's own conversion would clip at 255."""
-    pixels = np.asarray(image)
-    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError(f"mode {image.mode} holds values outside 0 to 65535; save it with 8 or 16 bits a channel")
-    return Image.fromarray(((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+def _orientation(image: Image.Image) -> Any:
+    """Returns the EXIF orientation of an image, 1 (upright) where there is none or it cannot be read."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises nearly anything at damaged EXIF
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 @TRANSFORMS.register_module()
@@ -87,26 +197,38 @@ class LoadRGB(BaseTransform):
         min_side: Allows large JPEGs to be decoded at a fraction of their size, with no side below this many pixels.
             With random crops to 224 px of at least 0.2 of the area and aspect ratios from 3/4, no detail is lost from
             579 on: ``224 / (0.2 * 3 / 4)**0.5``.
+        grey_range: The value that becomes black and the one that becomes white, in grey images of more than 8 bits;
+            ``None``: the number of bits that hold the largest value of the image, and 0 to 1 for floating point.
+        max_pixels: How many pixels an image may have, where more than 178,956,970 shall be allowed.
 
     Raises:
-        ValueError: If ``min_side`` is below 1.
+        ValueError: If ``min_side`` or ``max_pixels`` is below 1, or ``grey_range`` is not two rising numbers.
         UnreadableImage: If the file cannot be read. The data set's ``on_error`` decides what happens then.
     """
 
-    def __init__(self, min_side: int | None = None) -> None:
+    def __init__(
+        self,
+        min_side: int | None = None,
+        grey_range: Sequence[float] | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
         if min_side is not None and min_side < 1:
             raise ValueError(f"min_side must be a number of pixels from 1, or None; it is {min_side}")
-        self.min_side = min_side
+        if max_pixels is not None:
+            check_at_least_1(max_pixels=max_pixels)
+        self.min_side, self.max_pixels = min_side, max_pixels
+        self.grey_range = None if grey_range is None else checked_range(grey_range)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Adds the image and its shapes to the item."""
-        image = open_rgb(results["img_path"], self.min_side)
+        image = open_rgb(results["img_path"], self.min_side, grey_range=self.grey_range, max_pixels=self.max_pixels)
         results["img"] = image
         results["ori_shape"] = results["img_shape"] = (image.height, image.width)
         return results
 
     def __repr__(self) -> str:
-        return "LoadRGB()" if self.min_side is None else f"LoadRGB(min_side={self.min_side})"
+        options = (("min_side", self.min_side), ("grey_range", self.grey_range), ("max_pixels", self.max_pixels))
+        return f"LoadRGB({', '.join(f'{name}={value}' for name, value in options if value is not None)})"
 
 
 @TRANSFORMS.register_module()

@@ -6,10 +6,12 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.joined import labels_of
+from hierpretrain.taxonomy import as_labels
 
 
 class PlannedBatchSampler(metaclass=ABCMeta):
@@ -36,7 +38,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         self, sampler: Any, batch_size: int, *, seed: int | None, rank: int | None, world_size: int | None
     ) -> None:
         data = getattr(sampler, "dataset", sampler)
-        labels = sampler if isinstance(sampler, Tensor) else labels_of(data)
+        labels = as_labels(sampler) if isinstance(sampler, Tensor | np.ndarray | list) else labels_of(data)
         if labels is None:
             raise ValueError(
                 f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "

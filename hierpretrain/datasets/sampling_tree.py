@@ -55,7 +55,7 @@ class SamplingTree:
     """
 
     def __init__(self, labels: Tensor) -> None:
-        check_labels(labels, several_paths=True)
+        labels = check_labels(labels, several_paths=True)
         images, paths = _entries(labels)
         own, above = _nodes(prefix_ids(paths).numpy())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hierpretrain.datasets.annotations import unsafe_reason
-from hierpretrain.datasets.folders import image_kind, read_head
+from hierpretrain.datasets.image_files import image_kind, read_head
 from hierpretrain.datasets.messages import short, some, warn
 from hierpretrain.datasets.text_files import has_surrogate, numbered_lines, read_json_file
 from hierpretrain.datasets.wikiscenes_names import tidy_name

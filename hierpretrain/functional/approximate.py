@@ -87,7 +87,7 @@ def build_index(features: Tensor, kind: str = "auto", *, half: bool = False, see
         >>> index.ntotal, index.d, kind_of(index)
         (2, 2, ('flat', False))
     """
-    check_features(features)
+    features = check_features(features)
     number, width = features.shape
     kind = choose_kind(number) if kind == "auto" else kind
     if kind not in KINDS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_finite, check_flat
+from hierpretrain.checks import as_tensor, check_finite, check_flat
 from hierpretrain.taxonomy import PAD
 
 _BLOCK = 1 << 22  # scores at a time
@@ -119,6 +119,7 @@ def _average_precision(scores: Tensor, positive: Tensor) -> float:
 
 
 def _checked_scores(scores: Tensor) -> Tensor:
+    scores = as_tensor(scores)
     if scores.ndim != 2 or 0 in scores.shape:
         raise ValueError(
             f"scores must be (Q, C), a row per image and a column per class; their shape is {tuple(scores.shape)}"
@@ -148,6 +149,7 @@ def _checked_classes(classes: Tensor | None, num_columns: int) -> Tensor:
 
 def _positives(targets: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the image and the class id of every pair that is right: (P,) each."""
+    targets = as_tensor(targets)
     if targets.ndim != 2:
         targets = check_flat(targets, len(scores), "targets")
         images = (targets != PAD).nonzero()[:, 0]

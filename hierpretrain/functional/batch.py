@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_finite
-from hierpretrain.taxonomy import append_instances, check_labels
+from hierpretrain.checks import check_finite, check_ids
+from hierpretrain.taxonomy import append_instances, as_labels, check_labels
 
 
 class Gather(Protocol):
@@ -132,8 +132,11 @@ def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tens
         raise ValueError(
             f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
         )
+    labels = as_labels(labels)
     if labels.ndim != 1:
         check_labels(labels, several_paths=True)
+    else:
+        check_ids(labels)
     if len(labels) != len(features):
         raise ValueError(
             f"labels must have one {'entry' if labels.ndim == 1 else 'row'} per row of features ({len(features)}); "

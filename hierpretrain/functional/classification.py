@@ -317,8 +317,7 @@ def _centre_and_scale(train: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
 
 
 def _finite(features: Tensor, name: str) -> Tensor:
-    check_features(features, name)
-    features = features.detach()
+    features = check_features(features, name).detach()
     features = features.float() if features.dtype == torch.float64 else features
     check_finite(features, name)
     return features

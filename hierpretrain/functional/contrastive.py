@@ -27,7 +27,7 @@ from torch import Tensor
 from hierpretrain.checks import check_above_0, check_one_of
 from hierpretrain.functional.batch import Batch, Gather, join_processes, one_process, sum_over_processes
 from hierpretrain.functional.pairs import PositivePairs, Positives, less_inner, log_sum_exp, nodes_of, sums_below
-from hierpretrain.taxonomy import PAD, check_labels
+from hierpretrain.taxonomy import PAD, as_labels, check_labels
 
 Constraint = Literal["pair", "anchor", "level"]
 
@@ -69,6 +69,7 @@ def supcon_loss(
         >>> round(supcon_loss(features, torch.tensor([7, 7, 9, 9]), temperature=1.0).item(), 4)
         0.5514
     """
+    labels = as_labels(labels)
     if labels.ndim != 1:
         raise ValueError(f"labels of supcon_loss must be (M,), one class per row; their shape is {tuple(labels.shape)}")
     losses: Tensor = level_losses(

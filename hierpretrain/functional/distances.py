@@ -38,3 +38,20 @@ def square_root(squares: Tensor) -> Tensor:
     """
     above = squares > 0
     return torch.where(above, squares, 1.0).sqrt() * above
+
+
+def check_squares(features: Tensor, name: str = "features") -> None:
+    """Raises a ValueError if sums of squared distances of (M, D) features could overflow.
+
+    Example:
+        >>> check_squares(torch.tensor([[3e19, 0.0]]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: features must be shorter, or their squared distances overflow torch.float32; the norm of ...
+    """
+    longest = features.detach().square().sum(1).amax() if len(features) else features.new_zeros(())
+    if not (4 * len(features) * longest).isfinite():
+        norm = features.detach().double().norm(dim=1).amax()
+        raise ValueError(
+            f"{name} must be shorter, or their squared distances overflow {features.dtype}; the norm of the longest is "
+            f"{norm:.3g}. Normalize them, or lower the learning rate"
+        )

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from hierpretrain.checks import check_above_0
+from hierpretrain.taxonomy import as_labels
 
 
 def hierarchy_aware_frame(distances: Tensor, *, gamma: float = 5.0) -> Tensor:
@@ -88,6 +89,7 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
         >>> round(entropy.item(), 4), round(cosine.item(), 4)  # log(1 + e^6), and twice 2^2
         (6.0025, 8.0)
     """
+    labels = as_labels(labels).to(transformed.device)
     if transformed.ndim != 2 or transformed.shape[1:] != frame.shape[1:] or labels.shape != transformed.shape[:1]:
         raise ValueError(
             f"transformed must be (N, C), labels (N,) and frame (C, C); they are {tuple(transformed.shape)}, "

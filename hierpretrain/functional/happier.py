@@ -85,8 +85,10 @@ def happier_loss(
         queries, items, first, item_labels = join_processes(features, labels, gather)
         shared = shared_depth(item_labels[first : first + len(queries)], item_labels)  # (m, M)
         shared.diagonal(first).fill_(_ITSELF)
-        relevances = relevance(shared.clamp(min=0), labels.shape[-1], alpha).to(queries)
-        precisions = smooth_h_ap(queries @ items.T, shared, relevances, step)
+        relevances = relevance(shared.clamp(min=0), item_labels.shape[-1], alpha).to(queries)
+        similarities = queries @ items.T
+        # of no query there is nothing to rank, but the zeros are of the graph
+        precisions = smooth_h_ap(similarities, shared, relevances, step) if len(queries) else similarities.sum(1)
         counted = (shared > 0).any(1).to(precisions)
         total, count = sum_over_processes(torch.stack([(counted - precisions).sum(), counted.sum()]), gather)
         loss: Tensor = total / count.detach().clamp(min=1)

@@ -15,7 +15,7 @@ from hierpretrain.checks import check_ks
 from hierpretrain.functional.ranking import distance_keys
 from hierpretrain.functional.retrieval import check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
-from hierpretrain.taxonomy import check_labels, paired_depth, path_heights, shared_depth
+from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights, shared_depth
 
 _BLOCK = 1 << 20  # similarities at a time; with counts at four levels 100 MiB, 500 if all items are relevant
 
@@ -277,12 +277,12 @@ def check_label_matrix(labels: Tensor, num_items: int, name: str = "labels") -> 
         >>> check_label_matrix(torch.tensor([[4, -1]], dtype=torch.int16), 1)
         tensor([[ 4, -1]])
     """
+    labels = as_labels(labels, name)
     if labels.ndim not in (2, 3) or len(labels) != num_items or 0 in labels.shape[1:]:
         raise ValueError(
             f"{name} must be ({num_items}, L), with one level at least; their shape is {tuple(labels.shape)}"
         )
-    check_labels(labels, several_paths=True)
-    return labels.detach().cpu().long()
+    return check_labels(labels, several_paths=True).detach().cpu()
 
 
 def _running_counts(query: Tensor, level: Tensor, num_queries: int, num_levels: int) -> tuple[Tensor, Tensor]:

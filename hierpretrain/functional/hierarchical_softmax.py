@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hierpretrain.checks import check_not_below_0
-from hierpretrain.taxonomy import prefix_ids
+from hierpretrain.taxonomy import as_labels, prefix_ids
 
 
 def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Tensor, *, alpha: float) -> Tensor:
@@ -48,6 +48,7 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
     """
     if not -float("inf") < alpha < float("inf"):
         raise ValueError(f"alpha must be finite; it is {alpha}")
+    labels = as_labels(labels).to(logits.device)
     _check_classes(logits, labels, len(class_labels))
     nodes = prefix_ids(class_labels)  # (C, l): the class's node at each level
     levels = nodes.shape[1]

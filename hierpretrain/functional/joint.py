@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hierpretrain.checks import check_finite, check_fraction, check_not_below_0
 from hierpretrain.functional.batch import Gather, one_process
-from hierpretrain.taxonomy import PAD, check_labels
+from hierpretrain.taxonomy import PAD, as_labels, check_labels
 
 
 def level_cross_entropies(
@@ -65,6 +65,7 @@ def level_cross_entropies(
         raise ValueError("balance needs counts, the items that each node has in training; give them, or balance=0")
     gather = gather or one_process
     sizes = [level.shape[1] for level in logits]
+    labels = as_labels(labels)
     _check_labels(labels, sizes, len(logits[0]) if logits else 0, gather)
     paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
     losses, taking_part = [], []
@@ -126,6 +127,7 @@ def node_counts(labels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         >>> node_counts(torch.tensor([[0, 1], [0, 1], [1, PAD]]), [2, 3])
         [tensor([2., 1.], dtype=torch.float64), tensor([0., 2., 0.], dtype=torch.float64)]
     """
+    labels = as_labels(labels)
     _check_labels(labels, sizes, len(labels), one_process)
     paths = labels[:, None] if labels.ndim == 2 else labels
     counts = []

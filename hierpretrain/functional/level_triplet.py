@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from hierpretrain.checks import check_finite, check_not_below_0, check_one_of
+from hierpretrain.functional.distances import check_squares
 
 Margin = Callable[[Tensor, Tensor, float], Tensor]
 """A function ``(level, max_level, min_margin) -> alpha``; the first two are (B,), with ``1 <= level <= max_level``."""
@@ -107,6 +108,7 @@ def level_triplet_loss(
         check_finite(anchor, "anchor")
         check_finite(positive, "positive")
         check_finite(negative, "negative")
+        check_squares(torch.cat([anchor, positive, negative]), "anchor, positive and negative")
         levels, max_levels = _per_triplet(level, "level", anchor), _per_triplet(max_level, "max_level", anchor)
         if (wrong := (levels < 1) | (levels > max_levels)).any():
             first = int(wrong.nonzero()[0])

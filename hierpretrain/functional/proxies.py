@@ -16,7 +16,7 @@ from hierpretrain.checks import check_above_0, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes
 from hierpretrain.functional.levels import numbers_of_levels
 from hierpretrain.functional.log_sums import masked_logsumexp
-from hierpretrain.taxonomy import PAD, check_labels, shared_depth
+from hierpretrain.taxonomy import PAD, as_labels, check_labels, shared_depth
 
 
 def cross_scale_loss(
@@ -62,6 +62,7 @@ def cross_scale_loss(
     check_above_0(scale=scale)
     for margin in margins:
         check_not_below_0(margins=margin)
+    labels, class_labels = as_labels(labels).to(cosines.device), as_labels(class_labels).to(cosines.device)
     if cosines.shape != (len(labels), len(class_labels)) or class_labels.ndim != 2:
         raise ValueError(
             f"cosines must be (N, C), class_labels (C, L) and labels (N,); they are {tuple(cosines.shape)}, "
@@ -158,7 +159,7 @@ def _proxy_anchor_loss(cosines: Tensor, positive: Tensor, negative: Tensor, marg
 
 
 def _check_nodes(labels: Tensor, proxies: Sequence[Tensor], nodes: Sequence[Tensor]) -> None:
-    check_labels(labels, several_paths=True)
+    labels = check_labels(labels, several_paths=True)
     found, expected = [tuple(tree.shape) for tree in nodes], [(len(p), i) for i, p in enumerate(proxies, start=1)]
     if found != expected or labels.shape[-1] != len(proxies):
         raise ValueError(

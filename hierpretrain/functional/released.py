@@ -104,6 +104,7 @@ def released_level_losses(
         tensor([1.8321, 1.1654])
     """
     check_one_of("loss_type", loss_type, ("hmc", "hce", "hmce"))
+    labels = check_labels(labels)
     _check_views(features, labels, num_views)
     columns = labels.shape[1]
     images, labels = features.reshape(num_views, -1, features.shape[1]), labels[: len(labels) // num_views]
@@ -136,7 +137,6 @@ def released_mean(losses: Tensor, loss_type: LossType, level_weights: Literal["e
 
 
 def _check_views(features: Tensor, labels: Tensor, num_views: int) -> None:
-    check_labels(labels)
     number, columns = labels.shape
     if num_views < 2 or len(features) != number or number % num_views:
         raise ValueError(

@@ -75,8 +75,7 @@ def unit_rows(features: Tensor, name: str = "features") -> Tensor:
         >>> unit_rows(torch.tensor([[3e-30, 4e-30]])).tolist()
         [[0.6000000238418579, 0.800000011920929]]
     """
-    check_features(features, name)
-    features = features.detach().cpu()
+    features = check_features(features, name).detach().cpu()
     features = features if features.dtype == torch.float64 else features.float()
     largest = features.abs().amax(1, keepdim=True)  # NaN and infinity both show in it
     check_finite(largest, name)

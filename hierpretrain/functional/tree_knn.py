@@ -49,7 +49,7 @@ def tree_knn(
         >>> nodes.tolist(), [round(confidence, 2) for confidence in confidences[0].tolist()]
         ([[0, 0, 1]], [1.0, 0.67, 0.67])
     """
-    check_labels(labels, several_paths=True)
+    labels = check_labels(labels, several_paths=True)
     if similarities.ndim != 2 or similarities.shape != indices.shape or similarities.shape[1] == 0:
         raise ValueError(
             "similarities and indices must both be (Q, K), K at least 1; their shapes are "

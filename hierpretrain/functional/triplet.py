@@ -14,8 +14,8 @@ from torch.nn.functional import relu, softplus
 
 from hierpretrain.checks import check_not_below_0, check_one_of
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
-from hierpretrain.functional.distances import pairwise_distances, square_root
-from hierpretrain.taxonomy import PAD
+from hierpretrain.functional.distances import check_squares, pairwise_distances, square_root
+from hierpretrain.taxonomy import PAD, as_labels
 
 Mining = Literal["hard", "all"]
 Distance = Literal["squared", "euclidean"]
@@ -68,12 +68,14 @@ def triplet_loss(
         raise ValueError(f"margin must be a number or 'soft', not {margin!r}")
     elif mining == "all":
         raise ValueError("margin='soft' goes with mining='hard'; for mining='all', give a number")
+    labels = as_labels(labels)
     if labels.ndim != 1:
         raise ValueError(
             f"labels of triplet_loss must be (M,), one class per item; their shape is {tuple(labels.shape)}"
         )
     with torch.autocast(features.device.type, enabled=False):
         anchors, keys, first, classes = join_processes(features, labels, gather)
+        check_squares(keys)
         own = classes[first : first + len(anchors), None]
         both_known = (own != PAD) & (classes != PAD)
         positive, negative = (own == classes) & both_known, (own != classes) & both_known  # (m, M)

@@ -23,7 +23,7 @@ from hierpretrain.functional.pairs import Positives
 from hierpretrain.functional.released import released_level_losses, released_mean
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import Taxonomy, check_labels, prefix_ids
+from hierpretrain.taxonomy import Taxonomy, as_labels, check_labels, prefix_ids
 
 
 def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
@@ -41,6 +41,7 @@ def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
         >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
         tensor([[0, 1]])
     """
+    labels = as_labels(labels)
     check_labels(labels[:0])  # the shape alone, which is one for all processes: none of them waits for another
     levels = labels.shape[1]
     if level == 0 or abs(level) > levels:
@@ -411,7 +412,7 @@ class ReleasedHMLCLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""
-        check_labels(labels)
+        labels = check_labels(labels)
         labels = torch.cat([labels, instances[:, None]], 1)
         losses = released_level_losses(features, labels, **self.options)
         self.loss_components = self.level_names.of(losses)

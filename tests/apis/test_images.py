@@ -164,7 +164,7 @@ def test_pictures_become_rgb_whatever_they_are(tmp_path):
     assert read_picture(turned).size == (2, 4)
     with pytest.raises(UnreadableImage, match="cannot read the image"):
         read_picture(tmp_path / "none.png")
-    with pytest.raises(UnreadableImage, match="cannot read the image <image 3>: mode F holds values outside"):
+    with pytest.raises(UnreadableImage, match="cannot read the image <image 3>: of mode F, its grey values go from -1 to -1"):
         read_picture(Image.new("F", (2, 2), -1), name="<image 3>")
 
 

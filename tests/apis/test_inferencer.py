@@ -253,9 +253,9 @@ def test_a_picture_that_cannot_be_read_is_skipped_and_listed(checkpoint, photos,
     embedded = skipping.embed(pictures)
     assert embedded.paths == ["<image 0>"]
     assert list(embedded.skipped) == ["<image 1>", "<image 2>"]
-    assert embedded.skipped["<image 2>"].startswith("cannot read the image <image 2>: mode F")
+    assert embedded.skipped["<image 2>"].startswith("cannot read the image <image 2>: of mode F")
     strict = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False)
-    with pytest.raises(UnreadableImage, match=r"cannot read the image <image 2>: mode F .*; replace the file"):
+    with pytest.raises(UnreadableImage, match=r"cannot read the image <image 2>: of mode F.*; replace the file"):
         strict.embed([pictures[0], pictures[0], pictures[2]])
 
 

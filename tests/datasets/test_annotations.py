@@ -6,7 +6,7 @@ import pytest
 
 from hierpretrain.datasets import Annotations, read_csv, read_folder, read_json, read_jsonl
 from hierpretrain.datasets.annotations import check_images, unsafe_reason
-from hierpretrain.datasets.folders import image_kind
+from hierpretrain.datasets.image_files import image_kind
 from tests.datasets.trees import write_image
 
 
@@ -119,10 +119,10 @@ def test_links_must_stay_inside(tmp_path):
             check_images([image], str(root))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "AVIF", "JPEG2000"])
 def test_image_kind(tmp_path, kind):
     path = write_image(tmp_path / "a", "red", format=kind)
-    assert image_kind(path.read_bytes()[:12]) == kind
+    assert image_kind(path.read_bytes()[:64]) == kind
     assert image_kind(b"RIFF....WAVE") == image_kind(b"") == ""
 
 

@@ -1,0 +1,227 @@
+"""What is written about pixels costs nothing, files are told from texts, and a large picture has a way in."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from hierpretrain.datasets import FolderDataset, LoadRGB, UnreadableImage
+from hierpretrain.datasets.image_files import image_kind, is_clutter
+from hierpretrain.datasets.loading import open_rgb
+
+XMP = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+def chunk(kind, data, crc=None):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc or zlib.crc32(kind + data))
+
+
+def png(**options):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue(), pixels
+
+
+MEGABYTES = {
+    "tEXt": chunk(b"tEXt", b"workflow\0" + b"x" * 70_000_000),
+    "zTXt": chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b"{}" * 600_000)),
+    "iTXt": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x/>" * 300_000)),
+    "iCCP": chunk(b"iCCP", b"scanner\0\0" + zlib.compress(os.urandom(1_200_000))),
+    "zTXt that swells": chunk(b"zTXt", b"bomb\0\0" + zlib.compress(b"\0" * 300_000_000, 9)),
+    "bad checksum": chunk(b"tEXt", b"a\0b", crc=1),
+    "short pHYs": chunk(b"pHYs", b"\0"),
+    "damaged EXIF": chunk(b"eXIf", b"nothing"),
+    "EXIF with a bad checksum": chunk(b"eXIf", b"MM\0*", crc=1),
+}
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("name", MEGABYTES)
+def test_remarks_of_a_png_cost_nothing(tmp_path, name, at_end):
+    data, pixels = png()
+    cut = len(data) - 12 if at_end else 33
+    (tmp_path / "a.png").write_bytes(data[:cut] + MEGABYTES[name] + data[cut:])
+    assert (np.asarray(open_rgb(str(tmp_path / "a.png"))) == pixels).all()
+
+
+def test_the_orientation_is_kept_among_large_remarks(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data, pixels = png(exif=exif)
+    (tmp_path / "exif.png").write_bytes(data[:33] + MEGABYTES["zTXt"] + data[33:])
+    assert (np.asarray(open_rgb(str(tmp_path / "exif.png"))) == np.rot90(pixels, -1)).all()
+    data, _ = png()
+    for flag, body in ((0, XMP.encode() + b" " * 2_000_000), (1, zlib.compress(XMP.encode() + b" " * 2_000_000))):
+        text = chunk(b"iTXt", b"XML:com.adobe.xmp\0" + bytes([flag]) + b"\0\0\0" + body)
+        (tmp_path / "xmp.png").write_bytes(data[:-12] + text + MEGABYTES["zTXt"] + data[-12:])
+        assert (np.asarray(open_rgb(str(tmp_path / "xmp.png"))) == np.rot90(pixels, -1)).all()
+
+
+def test_transparency_is_kept_among_large_remarks(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
+    image.save(tmp_path / "a.png", transparency=(4, 5, 6), pnginfo=info)
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[:33] + MEGABYTES["zTXt"] + data[33:])
+    assert np.asarray(open_rgb(str(tmp_path / "a.png"))).tolist() == [[[1, 2, 3], [255, 255, 255]]]
+
+
+def test_a_truncated_png_of_large_remarks_is_still_an_error(tmp_path):
+    data, _ = png()
+    (tmp_path / "a.png").write_bytes((data[:33] + MEGABYTES["zTXt"] + data[33:])[:-2000])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        open_rgb(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_of_any_kind_costs_nothing(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[2] = ("no", "latitude", "at all")  # Pillow writes rationals: it fails at these when it turns
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        good = Image.Exif()
+        good[0x0112] = 6
+        Image.new("RGB", (60, 40)).save(tmp_path / "a", kind, exif=good)
+    assert open_rgb(str(tmp_path / "a")).size == (40, 60)
+    with Image.open(tmp_path / "a") as image:
+        image._exif = exif
+        exif._loaded = True
+        from hierpretrain.datasets.loading import as_rgb
+
+        assert as_rgb(image).size == ((40, 60) if kind != "TIFF" else image.size)
+    for damaged in (
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+        b"Exif\0\0nothing at all",
+    ):
+        if kind != "TIFF":
+            Image.new("RGB", (60, 40)).save(tmp_path / "b", kind, exif=damaged)
+            assert open_rgb(str(tmp_path / "b")).size == (60, 40)
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535, "6", (6, 6)])
+def test_an_orientation_that_is_none_is_upright(value):
+    from hierpretrain.datasets.loading import as_rgb
+
+    image = Image.new("RGB", (4, 2))
+    image.getexif()[0x0112] = value
+    assert as_rgb(image).size == (4, 2)
+
+
+# ---------------------------------------------------------------- what is an image
+TEXTS = [
+    b"BMW 320i, red, two owners and a long history of repairs",
+    b"BM",
+    b"GIF89a is a format of CompuServe, from the year 1989",
+    b"GIF87a, and GIF89a after it, are formats of CompuServe",
+    b"RIFF1234WEBP is what such a file begins with, and VP8 ",
+    b"\0\0\0 ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(40),  # a film
+    b"    ftypavif is how it begins, and then come the boxes",
+    b"II*\0\x10\0\0\0CR\2\0" + bytes(60),  # a camera's raw file
+    b"MM* and II* are how TIFFs begin",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_no_image(text):
+    assert image_kind(text[:64]) == ""
+
+
+@pytest.mark.parametrize("size", [(1, 1), (255, 300), (640, 480), (3000, 2570)])
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "WEBP", "TIFF", "JPEG", "PNG", "AVIF", "JPEG2000"])
+def test_images_of_all_sizes_are_told(kind, size):
+    if kind == "AVIF" and size[0] > 640:
+        pytest.skip("takes seconds to write")
+    for mode in ("RGB", "P", "1") if kind in ("BMP", "GIF", "TIFF", "PNG") else ("RGB",):
+        buffer = io.BytesIO()
+        Image.new(mode, size).save(buffer, kind)
+        assert image_kind(buffer.getvalue()[:64]) == kind
+
+
+def test_a_tiff_of_64_bit_offsets(tmp_path):
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "a.tif", big_tiff=True)
+    assert image_kind((tmp_path / "a.tif").read_bytes()[:64]) == "TIFF"
+    assert open_rgb(str(tmp_path / "a.tif")).getpixel((2, 1)) == (1, 2, 3)
+
+
+def test_what_programs_leave_is_no_class(tmp_path):
+    for folder in (
+        "cats",
+        "@eaDir/cats",
+        "cats/@eaDir",
+        ".ipynb_checkpoints",
+        "__MACOSX/cats",
+        "$RECYCLE.BIN",
+        "#recycle",
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / folder / "1.png")
+    (tmp_path / "cats/Thumbs.db").write_bytes((tmp_path / "cats/1.png").read_bytes())
+    found = FolderDataset(data_root=str(tmp_path))
+    assert found.image_paths == [str(tmp_path / "cats/1.png")]
+    assert found.taxonomy.level_names == ("level1",)
+    assert not is_clutter("macosx")
+
+
+# ---------------------------------------------------------------- HEIC
+def test_a_heic_takes_the_extra(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40), (200, 30, 90)).save(tmp_path / "a.jpg", "HEIF", quality=95, exif=exif)
+    assert image_kind((tmp_path / "a.jpg").read_bytes()[:64]) == "HEIF"
+    image = open_rgb(str(tmp_path / "a.jpg"))
+    assert image.size == (40, 60)
+    np.testing.assert_allclose(image.getpixel((20, 30)), (200, 30, 90), atol=8)
+
+
+def test_without_the_extra_a_heic_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(UnreadableImage, match=r"a\.heic: it is a HEIC; .* pip install 'hierpretrain\[heif\]'"):
+        open_rgb(str(tmp_path / "a.heic"))
+
+
+# ---------------------------------------------------------------- large pictures
+@pytest.fixture
+def small_limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)  # an error from 10,000 on
+
+
+@pytest.mark.parametrize(("min_side", "size"), [(None, (100, 80)), (60, (100, 80)), (20, (50, 40)), (10, (25, 20))])
+def test_a_jpeg_beyond_the_limit_is_decoded_at_a_part(tmp_path, small_limit, min_side, size):
+    Image.new("RGB", (200, 160), (200, 30, 90)).save(tmp_path / "a.jpg")
+    image = open_rgb(str(tmp_path / "a.jpg"), min_side)
+    assert image.size == size
+    np.testing.assert_allclose(image.getpixel((10, 10)), (200, 30, 90), atol=6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_rgb(str(tmp_path / "a.jpg"), max_pixels=32_000).size == (200, 160)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP", "progressive JPEG", "PNG of remarks"])
+def test_others_beyond_the_limit_take_an_option(tmp_path, small_limit, kind):
+    buffer = io.BytesIO()
+    format_, options = ("JPEG", {"progressive": True}) if kind == "progressive JPEG" else (kind.split()[0], {})
+    Image.new("RGB", (200, 160), (200, 30, 90)).save(buffer, format_, **options)
+    data = buffer.getvalue()
+    if kind == "PNG of remarks":
+        data = data[:33] + MEGABYTES["zTXt"] + data[33:]
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(
+        UnreadableImage, match=r"its 200 x 160 pixels are more than .* 10,000, .*LoadRGB\(max_pixels=32000\)"
+    ):
+        open_rgb(str(tmp_path / "a"))
+    found = LoadRGB(max_pixels=32_000)({"img_path": str(tmp_path / "a")})["img"]
+    assert found.size == (200, 160)
+    with pytest.raises(ValueError, match="max_pixels must be at least 1; it is 0"):
+        LoadRGB(max_pixels=0)
