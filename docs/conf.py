@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils.nodes import Element, Node, TextElement
@@ -96,7 +97,7 @@ def _returns(app: Sphinx, what: str, name: str, obj: object, options: dict[str, 
 
 def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
     """Adds the folder's table of contents to a ``README``, which stays free of Sphinx for readers of the repository."""
-    if docname.endswith("/README"):
+    if docname.endswith("/README") and len([*Path(app.srcdir, docname).parent.glob("*.md")]) > 1:
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
