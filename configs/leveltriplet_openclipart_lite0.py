@@ -27,7 +27,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.test_pipeline96}}))
 test_dataloader = dict(num_workers=0, dataset=dict(pipeline={{_base_.test_pipeline96}}))
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
 train_cfg = dict(max_epochs=22, val_interval=1000)  # at the end
 default_hooks = dict(
     checkpoint=dict(interval=50),
