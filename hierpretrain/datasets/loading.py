@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
+_LIMIT_IS_SET = threading.Lock()
 
 
 class UnreadableImage(ValueError):
@@ -120,9 +123,12 @@ def _open_large(
 ) -> Image.Image:
     """Opens an image of more pixels than Pillow's limit: a JPEG at a part of its size, others if they are allowed."""
     kind = image_kind(read_head(path))
-    image: Image.Image = Image.OPEN[kind][0](source or path, path)  # as Image.open does, but for its limit
-    width, height = image.size
     limit = max(2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels or 0)
+    try:
+        image = _open_up_to(limit, kind, path, source)
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(re.findall(r"\d+", str(error))[0], limit)) from error
+    width, height = image.size
     if width * height <= limit:
         return image
     parts = (2, 4, 8) if kind == "JPEG" and not image.info.get("progressive") else ()
@@ -132,9 +138,26 @@ def _open_large(
             image.draft(None, (max(width // part, 1), max(height // part, 1)))
             return image
     image.close()
-    raise ValueError(
-        f"its {width} x {height} pixels are more than the limit of {limit:,}, as in a decompression bomb; if you trust "
-        f"the file, give LoadRGB(max_pixels={width * height}), or save it smaller"
+    raise ValueError(_too_large(width * height, limit))
+
+
+def _open_up_to(limit: int, kind: str, path: str, source: io.BytesIO | None) -> Image.Image:
+    """Does what ``Image.open`` does, but for its limit, which some formats look at by themselves."""
+    if source is not None:
+        source.seek(0)
+    with _LIMIT_IS_SET:
+        usual = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = (limit + 1) // 2  # twice as many are refused
+        try:
+            return Image.OPEN[kind][0](source or path, path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def _too_large(pixels: int | str, limit: int) -> str:
+    return (
+        f"its {int(pixels):,} pixels are more than the limit of {limit:,}, as in a decompression bomb; if you trust "
+        f"the file, give LoadRGB(max_pixels={pixels}), or save it smaller"
     )
 
 
