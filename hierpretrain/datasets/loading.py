@@ -180,7 +180,8 @@ def as_rgb(
     negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF in which 0 is white
     turn = _TURNS.get(_orientation(image))
     if turn is not None:
-        image = image.transpose(turn)
+        image = image.transpose(turn)  # a new one, which shall not say any more that it is to be turned
+        image.info = {key: value for key, value in image.info.items() if key == "transparency"}
     if image.mode.startswith(("I", "F")):
         try:
             grey = as_eight_bits(np.asarray(image), grey_range)
