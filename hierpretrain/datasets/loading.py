@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,19 @@ def _open_large(
     """Opens an image of more pixels than Pillow's limit: a JPEG at a part of its size, others if they are allowed."""
     kind = image_kind(read_head(path))
     limit = max(2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels or 0)
+    if source is not None:
+        source.seek(0)
     try:
-        image = _open_up_to(limit, kind, path, source)
+        with _limit_of_pixels(limit):
+            image: Image.Image = Image.OPEN[kind][0](source or path, path)
+            width, height = image.size
+            if width * height <= limit:
+                if min_side is not None:
+                    image.draft(None, (min_side, min_side))
+                image.load()
+                return image
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(re.findall(r"\d+", str(error))[0], limit)) from error
-    width, height = image.size
-    if width * height <= limit:
-        return image
     parts = (2, 4, 8) if kind == "JPEG" and not image.info.get("progressive") else ()
     for part in parts:
         if (width // part) * (height // part) <= limit:
@@ -141,15 +148,14 @@ def _open_large(
     raise ValueError(_too_large(width * height, limit))
 
 
-def _open_up_to(limit: int, kind: str, path: str, source: io.BytesIO | None) -> Image.Image:
-    """Does what ``Image.open`` does, but for its limit, which some formats look at by themselves."""
-    if source is not None:
-        source.seek(0)
+@contextmanager
+def _limit_of_pixels(limit: int) -> Iterator[None]:
+    """Sets Pillow's limit, at which some formats look when they open a file, and some when they read it."""
     with _LIMIT_IS_SET:
         usual = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = (limit + 1) // 2  # twice as many are refused
         try:
-            return Image.OPEN[kind][0](source or path, path)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = usual
 
