@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
+_LIMIT_IS_SET = threading.Lock()
 
 
 class UnreadableImage(ValueError):
@@ -120,11 +124,20 @@ def _open_large(
 ) -> Image.Image:
     """Opens an image of more pixels than Pillow's limit: a JPEG at a part of its size, others if they are allowed."""
     kind = image_kind(read_head(path))
-    image: Image.Image = Image.OPEN[kind][0](source or path, path)  # as Image.open does, but for its limit
-    width, height = image.size
     limit = max(2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels or 0)
-    if width * height <= limit:
-        return image
+    if source is not None:
+        source.seek(0)
+    try:
+        with _limit_of_pixels(limit):
+            image: Image.Image = Image.OPEN[kind][0](source or path, path)
+            width, height = image.size
+            if width * height <= limit:
+                if min_side is not None:
+                    image.draft(None, (min_side, min_side))
+                image.load()
+                return image
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(re.findall(r"\d+", str(error))[0], limit)) from error
     parts = (2, 4, 8) if kind == "JPEG" and not image.info.get("progressive") else ()
     for part in parts:
         if (width // part) * (height // part) <= limit:
@@ -132,9 +145,25 @@ def _open_large(
             image.draft(None, (max(width // part, 1), max(height // part, 1)))
             return image
     image.close()
-    raise ValueError(
-        f"its {width} x {height} pixels are more than the limit of {limit:,}, as in a decompression bomb; if you trust "
-        f"the file, give LoadRGB(max_pixels={width * height}), or save it smaller"
+    raise ValueError(_too_large(width * height, limit))
+
+
+@contextmanager
+def _limit_of_pixels(limit: int) -> Iterator[None]:
+    """Sets Pillow's limit, at which some formats look when they open a file, and some when they read it."""
+    with _LIMIT_IS_SET:
+        usual = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = (limit + 1) // 2  # twice as many are refused
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def _too_large(pixels: int | str, limit: int) -> str:
+    return (
+        f"its {int(pixels):,} pixels are more than the limit of {limit:,}, as in a decompression bomb; if you trust "
+        f"the file, give LoadRGB(max_pixels={pixels}), or save it smaller"
     )
 
 
@@ -157,7 +186,8 @@ def as_rgb(
     negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF in which 0 is white
     turn = _TURNS.get(_orientation(image))
     if turn is not None:
-        image = image.transpose(turn)
+        image = image.transpose(turn)  # a new one, which shall not say any more that it is to be turned
+        image.info = {key: value for key, value in image.info.items() if key == "transparency"}
     if image.mode.startswith(("I", "F")):
         try:
             grey = as_eight_bits(np.asarray(image), grey_range)
