@@ -8,8 +8,8 @@ Examples:
     hierpretrain search photos.index configs/himulcone_emoji.py CHECKPOINT new.jpg --classify --json -
 
 What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
-direction, 0 unrelated), the path in the tree and the file. --json writes the same for programs, --sheet a picture: a
-row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
+direction, 0 unrelated), the path in the tree, the key if the index was made of a list with --key-column, and the file.
+--json writes the same for programs, with the other columns of the list as metadata; --sheet a picture: a row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
 folder of that name, or a list gives it one).
 
 --classify goes down the tree as far as the neighbours agree: after every name stands the fraction of the neighbours'
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierpretrain.commands import (
+    add_list_arguments,
     add_model_arguments,
     build_inferencer,
     embed_images,
@@ -53,8 +54,12 @@ def main() -> None:
     parser.add_argument("index", help="the folder of an index, as the command index writes it")
     add_model_arguments(parser)
     parser.add_argument(
-        "images", nargs="+", metavar="QUERIES", help="files, folders, quoted patterns or a list (.csv, .json, .jsonl)"
+        "images",
+        nargs="+",
+        metavar="QUERIES",
+        help="files, folders, quoted patterns or a list (.csv, .json, .xlsx ...)",
     )
+    add_list_arguments(parser)
     parser.set_defaults(data_root=None, splits=None)
     parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
     parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
