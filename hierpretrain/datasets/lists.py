@@ -98,11 +98,11 @@ def read_list(
         table, columns.levels, level_separator=level_separator, path_separator=path_separator, on_gap=on_gap
     )
     rows = _Rows(table, columns, images, labels)
-    names = columns.levels
-    if level_separator:
-        names = numbered_levels(max((len(one) for paths in rows.paths for one in paths), default=0))
-    elif len(names) == 1 and (depth := max((len(one) for paths in rows.paths for one in paths), default=0)) > 1:
-        names = numbered_levels(depth)  # of an array of arrays
+    names, depth = columns.levels, max(map(len, {path for paths in rows.paths for path in paths}))
+    if level_separator or (len(names) == 1 and depth > 1):  # one column of whole paths, or of arrays of names
+        names = numbered_levels(depth)
+    elif not need_labels:  # a list may have columns for labels that nobody has given yet
+        names = names[:depth]
     return Annotations(
         rows.images,
         [paths[0] for paths in rows.paths],
