@@ -166,8 +166,9 @@ class EmbeddingIndex:
 
         Args:
             folder: ``index.json`` says what the index is; ``index.faiss`` holds the embeddings, ``labels.npy``,
-                ``taxonomy.json``, ``files.json`` and ``metadata.json`` (keys and metadata of a list) what is known of the
-                images, ``skipped.json`` which are not there. Where images have moved, change ``root`` in ``index.json``.
+                ``taxonomy.json`` and ``files.json`` what is known of the images, ``metadata.json`` the keys and the
+                metadata of a list, ``skipped.json`` which are not there. Where images have moved, change ``root`` in
+                ``index.json``.
 
         Raises:
             ValueError: If the folder holds anything but an index.

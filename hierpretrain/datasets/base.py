@@ -265,7 +265,7 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
             f"{annotations.source}, one for one; they are {names!r}"
         )
     if file is None:
-        return Taxonomy(annotations.all_paths(), names)
+        return Taxonomy(set(annotations.all_paths()), names)
     tree = Taxonomy.load(file)
     if level_names is not None and names != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 from collections.abc import Sequence
@@ -98,20 +99,20 @@ def read_list(
         table, columns.levels, level_separator=level_separator, path_separator=path_separator, on_gap=on_gap
     )
     rows = _Rows(table, columns, images, labels)
-    names, depth = columns.levels, max(map(len, {path for paths in rows.paths for path in paths}))
+    names, depth = columns.levels, max(map(len, {*rows.labels, *itertools.chain(*rows.more_labels.values())}))
     if level_separator or (len(names) == 1 and depth > 1):  # one column of whole paths, or of arrays of names
         names = numbered_levels(depth)
     elif not need_labels:  # a list may have columns for labels that nobody has given yet
         names = names[:depth]
     return Annotations(
         rows.images,
-        [paths[0] for paths in rows.paths],
+        rows.labels,
         rows.splits,
         names,
         root,
         extra_labels=rows.extra_labels,
         source=source,
-        more_labels={i: tuple(paths[1:]) for i, paths in enumerate(rows.paths) if len(paths) > 1},
+        more_labels=rows.more_labels,
         keys=rows.keys,
         metadata=rows.metadata,
         need_labels=need_labels,
@@ -174,7 +175,9 @@ class _Rows:
         self, table: Table, columns: ListColumns, images: list[str], labels: Sequence[Path | list[Path]]
     ) -> None:
         self.images = images
-        self.paths = [label if isinstance(label, list) else [label] for label in labels]
+        several = {row: label for row, label in enumerate(labels) if isinstance(label, list)}
+        self.labels = [several[row][0] if row in several else label for row, label in enumerate(labels)]
+        self.more_labels = {row: tuple(paths[1:]) for row, paths in several.items()}
         self.splits = _needed(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
         self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
         self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []
@@ -199,8 +202,11 @@ class _Rows:
                         f"{table.where(row)}: the image {image!r} has {column[row]!r} in {name!r}, but "
                         f"{column[first]!r} in {table.where(first)}; rows of one image may differ in their labels alone"
                     )
-            paths = dict.fromkeys([*self.paths[first], *self.paths[row]])
-            self.paths[first] = [path for path in paths if path] or [()]
+            paths = dict.fromkeys([self.labels[first], *self.more_labels.get(first, ())])
+            paths |= dict.fromkeys([self.labels[row], *self.more_labels.pop(row, ())])
+            self.labels[first], *more = [path for path in paths if path] or [()]
+            if more:
+                self.more_labels[first] = tuple(more)
             for column in self.metadata.values():
                 if column[row] not in (*column[first].split("; "), ""):
                     column[first] = "; ".join(filter(None, (column[first], column[row])))
@@ -208,7 +214,8 @@ class _Rows:
             f"{table.path}: {len(several)} images are in several rows, and have the label paths of all of them: "
             f"{some(sorted(several))}"
         )
-        for name in ("images", "paths", "splits", "keys"):
+        self.more_labels = {i: self.more_labels[row] for i, row in enumerate(kept) if row in self.more_labels}
+        for name in ("images", "labels", "splits", "keys"):
             column = getattr(self, name)
             setattr(self, name, [column[row] for row in kept] if column else [])
         self.extra_labels = {name: [column[row] for row in kept] for name, column in self.extra_labels.items()}

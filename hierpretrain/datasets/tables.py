@@ -105,7 +105,7 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
 
     lines = reader()
     try:
-        rows = [row for row in lines if any(row)]
+        rows = [row for row in lines if row and (row[0] or any(row))]
     except csv.Error as error:
         raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
 
