@@ -197,9 +197,9 @@ def test_a_table_by_hand():
         "     3   0.988  -         c d\\n\\x1b[1m.jpg",
     ]
     assert table(SearchResult("q", (Neighbour("a.jpg", 1.0, (("x",),), key="S\n1"), Neighbour("b.jpg", 0.5)))) == [
-        "  rank   score  label    key      file",
-        "     1   1.000  x        S\\n1     a.jpg",
-        "     2   0.500  -                 b.jpg",
+        "  rank   score  label    key     file",
+        "     1   1.000  x        S\\n1    a.jpg",
+        "     2   0.500  -" + 16 * " " + "b.jpg",
     ]
 
 
