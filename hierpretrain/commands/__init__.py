@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierpretrain.apis import EmbeddingInferencer
@@ -82,11 +82,57 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="*",
         help="files, folders (sub-folders are labels), quoted patterns such as 'photos/**/*.jpg', or a list (.csv, "
-        ".json, .jsonl); without any, the config's test data set",
+        ".tsv, .txt, .json, .jsonl, .xlsx, .parquet); without any, the config's test data set",
     )
+    add_list_arguments(parser)
     group = parser.add_argument_group("the config's test data set, if no images are given")
     group.add_argument("--data-root", help="where it is; the folder of the config by default")
     group.add_argument("--splits", nargs="+", help="its splits; the splits of the config by default")
+
+
+_LIST_OPTIONS = {  # of the command line: how ListDataset calls it, and what it is
+    "--image-column": ("image_column", "the column of the images (default: image)"),
+    "--levels": (
+        "levels",
+        "the columns of the labels, the broadest first; without a name: none (default: all)",
+    ),
+    "--key-column": ("key_column", "the column by which you know an image; it comes back with every answer"),
+    "--split-column": ("split_column", "the column of the splits (default: split, if there is one)"),
+    "--level-separator": ("level_separator", "what separates the names of a path, for one column of whole paths"),
+    "--path-separator": ("path_separator", "what separates several places in one cell"),
+    "--on-gap": (
+        "on_gap",
+        "what a level does that is empty above one that is not (default: error)",
+    ),
+    "--delimiter": ("delimiter", "what separates the fields; by default comma, semicolon or tab is found out"),
+    "--encoding": (
+        "encoding",
+        "of a text file, such as cp1252; by default it is found out",
+    ),
+    "--image-root": ("data_root", "the folder that the images are relative to (default: the list's own)"),
+}
+
+
+def add_list_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what says how a list of images is read; :func:`list_options` returns what was chosen."""
+    group = parser.add_argument_group("a list of images, if one is given")
+    for flag, (name, text) in _LIST_OPTIONS.items():
+        more = {"nargs": "*"} if name == "levels" else {"choices": ["error", "cut"]} if name == "on_gap" else {}
+        group.add_argument(flag, dest=f"list_{name}", help=text, **more)
+
+
+def list_options(args: argparse.Namespace) -> dict[str, Any]:
+    r"""Returns the options of :class:`~hierpretrain.datasets.ListDataset` that a command line gives.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_list_arguments(parser)
+        >>> list_options(parser.parse_args(["--levels", "kind", "breed", "--delimiter", r"\t"]))
+        {'levels': ['kind', 'breed'], 'delimiter': '\t'}
+    """
+    names = [name for name, _ in _LIST_OPTIONS.values()]
+    chosen = {name: value for name in names if (value := getattr(args, f"list_{name}")) is not None}
+    return chosen | ({"delimiter": "\t"} if chosen.get("delimiter") in (r"\t", "tab") else {})
 
 
 def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
@@ -115,7 +161,7 @@ def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> E
     if args.images and (args.data_root or args.splits):
         raise ValueError("--data-root and --splits are for the config's own test data; leave them out, or the images")
     images = args.images or config_dataset(inferencer.config, args.data_root, args.splits)
-    embedded = inferencer.embed(images)
+    embedded = inferencer.embed(images, **list_options(args))
     print(f"embedded {len(embedded.paths):,} images with {inferencer.name}")
     list_skipped(embedded)
     return embedded

@@ -9,7 +9,8 @@ What comes out:
     embeddings.npy  (N, D) float32, rows of length 1: the product of two rows is their cosine similarity
     labels.npy      (N, L) int64, node ids from the coarsest level on, -1 where a path ends; (N, P, L) for images of
                     several label paths; L is 0 for images without labels
-    images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why
+    images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why; of
+                    a list also the keys (--key-column) and, where --levels are named, the other columns as metadata
     taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
 
 In Python: rows = numpy.load("embedded/embeddings.npy"). To search among them, make an index instead (index, search).
@@ -65,5 +66,9 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
         np.save(data, array.numpy(), allow_pickle=False)
         write_whole(folder / name, data.getvalue())
     about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
+    if embedded.keys:
+        about["keys"] = list(embedded.keys)
+    if embedded.metadata:
+        about["metadata"] = {name: list(column) for name, column in embedded.metadata.items()}
     write_json(folder / "images.json", about)
     embedded.taxonomy.save(folder / "taxonomy.json")

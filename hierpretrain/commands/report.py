@@ -10,7 +10,7 @@ images with thumbnails and nearest neighbours, curves of recall, the quality of 
 are taken for one another, the best and worst queries, and the curves of the training.
 
 Without IMAGES, the config's test data set is embedded. Images in a folder have the labels of its sub-folders; a list
-(.csv, .json, .jsonl) has label columns. Of images without labels there are the map and the neighbours. Numbers that
+has label columns, which --levels names. Of images without labels there are the map and the neighbours. Numbers that
 take long are of a sample, whose size the page says. Of more images than --max-points, a sample is on the map.
 
 Mistakes that are easy to make: photos/*.jpg without quotes, which takes off the folders that are the labels (give the

@@ -8,9 +8,10 @@ Examples:
     hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg --classify --json -
 
 What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
-direction, 0 unrelated), the path in the tree and the file. --json writes the same for programs, --sheet a picture: a
-row a query. There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a
-folder of that name, or a list gives it one).
+direction, 0 unrelated), the path in the tree, the key (of an index that was made of a list with --key-column) and the
+file. --json writes the same for programs, with the list's other columns as metadata; --sheet a picture: a row a query.
+There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a folder of that
+name, or a list gives it one).
 
 --classify goes down the tree as far as the neighbours agree: after every name stands the fraction of the neighbours'
 votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierpretrain.commands import (
+    add_list_arguments,
     add_model_arguments,
     build_inferencer,
     embed_images,
@@ -53,8 +55,12 @@ def main() -> None:
     parser.add_argument("index", help="the folder of an index, as the command index writes it")
     add_model_arguments(parser)
     parser.add_argument(
-        "images", nargs="+", metavar="QUERIES", help="files, folders, quoted patterns or a list (.csv, .json, .jsonl)"
+        "images",
+        nargs="+",
+        metavar="QUERIES",
+        help="files, folders, quoted patterns or a list (.csv, .xlsx ...)",
     )
+    add_list_arguments(parser)
     parser.set_defaults(data_root=None, splits=None)
     parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
     parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
@@ -98,9 +104,11 @@ def table(result: SearchResult) -> list[str]:
         for found in result.neighbours
     ]
     width = max(map(len, [*labels, "label"]))
-    lines = [f"  rank   score  {'label':<{width}}    file"]
-    for rank, (found, label) in enumerate(zip(result.neighbours, labels, strict=True), start=1):
-        lines.append(f"  {rank:4}  {found.score:6.3f}  {label:<{width}}    {printable(found.path)}")
+    keys = [printable(found.key) for found in result.neighbours]
+    wide = max(map(len, [*keys, "key"])) + 4 if any(keys) else 0  # no column where there is no key
+    lines = [f"  rank   score  {'label':<{width}}    {'key'[:wide]:<{wide}}file"]
+    for rank, (found, label, key) in enumerate(zip(result.neighbours, labels, keys, strict=True), start=1):
+        lines.append(f"  {rank:4}  {found.score:6.3f}  {label:<{width}}    {key:<{wide}}{printable(found.path)}")
     return lines
 
 

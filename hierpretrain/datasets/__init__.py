@@ -16,7 +16,7 @@ from hierpretrain.datasets.imagenet import ImageNet
 from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
 from hierpretrain.datasets.inshop import InShop, read_inshop
 from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
-from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl
+from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl, read_list
 from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
 from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
 from hierpretrain.datasets.nabirds import NABirds, read_nabirds
@@ -75,6 +75,7 @@ __all__ = [
     "read_inshop",
     "read_json",
     "read_jsonl",
+    "read_list",
     "read_modelnet40",
     "read_nabirds",
     "read_sop",

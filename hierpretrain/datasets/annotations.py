@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,17 @@ UNTIDY = "must have no empty or '.' part"
 
 _UNSAFE = re.compile(r"/|[A-Za-z]:|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
 _UNTIDY = re.compile(r"(?:.*/)?\.?(?:/|\Z)", re.DOTALL)
+_SUSPICIOUS = re.compile(r"[\\:\0]|(?:^|/)\.{0,2}(?:/|$)", re.MULTILINE)  # anywhere in paths joined by line ends
+
+
+def nfc(text: str) -> str:
+    r"""Returns a text in Unicode's composed form, in which names are compared.
+
+    Example:
+        >>> nfc("cafe\u0301") == "caf\u00e9"
+        True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def unsafe_reason(path: str) -> str:
@@ -33,6 +45,11 @@ def unsafe_reason(path: str) -> str:
     if _UNSAFE.match(path):
         return "must not be absolute, hold '..' or a backslash"
     return UNTIDY if _UNTIDY.match(path) else ""
+
+
+def suspicious(images: Sequence[str]) -> bool:
+    """Returns whether :func:`unsafe_reason` may have a reason for one of many paths; it is told quickly."""
+    return _SUSPICIOUS.search("\n".join(images)) is not None
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,11 @@ class Annotations:
         source: What the annotations were read from, for messages.
         more_labels: The further label paths of images that have several: index of the image -> the paths besides the
             one in ``labels``.
+        keys: N texts by which people know the images or what they show, empty where there is none; or nothing at all.
+        metadata: What else is known of the images: name of the column -> N texts.
+        need_labels: Whether one image at least must have a label.
+
+    Names on label paths are put into Unicode's composed form (NFC), so that one word is one node however it is spelt.
 
     Raises:
         ValueError: If there is no image or no label, the columns' lengths differ, an image is listed twice or leaves
@@ -70,14 +92,18 @@ class Annotations:
     extra_labels: Mapping[str, list[str]] = field(default_factory=dict)
     source: str = "the annotations"
     more_labels: Mapping[int, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    metadata: Mapping[str, list[str]] = field(default_factory=dict)
+    need_labels: bool = True
 
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError(f"{self.source} lists no image; a data set needs at least one")
-        for name, column in {"labels": self.labels, "splits": self.splits, **self.extra_labels}.items():
+        columns = {"labels": self.labels, "splits": self.splits, **self.extra_labels, **self.metadata}
+        for name, column in {**columns, **({"keys": self.keys} if self.keys else {})}.items():
             if len(column) != len(self.images):
                 raise ValueError(f"{self.source} has {len(self.images)} images but {len(column)} entries of {name!r}")
-        for image in self.images:
+        for image in self.images if suspicious(self.images) else ():
             if reason := unsafe_reason(image):
                 raise ValueError(
                     f"{self.source} lists the image {image!r}, which {reason}; list paths below {self.root}"
@@ -95,7 +121,8 @@ class Annotations:
                     f"{self.source} has more_labels of image {index}, which does not exist or has no label; give its "
                     "first path in labels"
                 )
-        for path in set(self.all_paths()):
+        different = set(self.all_paths())
+        for path in different:
             if len(path) > len(self.level_names):
                 raise ValueError(
                     f"{self.source} has the label {path!r} of {len(path)} levels, more than the "
@@ -103,7 +130,11 @@ class Annotations:
                 )
             if any(not isinstance(name, str) or not name for name in path):
                 raise ValueError(f"{self.source} has the label {path!r}; names must be non-empty strings")
-        if not any(self.labels):
+        if composed := {path: new for path in different if (new := tuple(map(nfc, path))) != path}:
+            object.__setattr__(self, "labels", [composed.get(path, path) for path in self.labels])
+            more = {i: tuple(composed.get(path, path) for path in paths) for i, paths in self.more_labels.items()}
+            object.__setattr__(self, "more_labels", more)
+        if self.need_labels and not any(different):
             raise ValueError(f"{self.source} has {len(self.images)} images, none with a label; label at least one")
         for name, column in {"split": self.splits, **self.extra_labels}.items():
             if wrong := [v for v in set(column) if not isinstance(v, str) or (not v and name == "split")]:
@@ -153,42 +184,91 @@ class Annotations:
             splits=[self.splits[index] for index in indices],
             extra_labels={name: [column[index] for index in indices] for name, column in self.extra_labels.items()},
             more_labels={i: self.more_labels[index] for i, index in enumerate(indices) if index in self.more_labels},
+            keys=[self.keys[index] for index in indices] if self.keys else (),
+            metadata={name: [column[index] for index in indices] for name, column in self.metadata.items()},
         )
 
 
-def check_images(images: Sequence[str], root: str) -> None:
-    """Raises unless every image is a file below ``root``. Each folder is listed once, so no file is looked up.
+def find_images(images: Sequence[str], root: str) -> list[str]:
+    """Returns images as their files are really called; each folder is listed once, so no file is looked up.
+
+    Where there is no file of a name, one whose name is the same text in another Unicode form is taken: Macs write ``é``
+    as an ``e`` and an accent.
 
     Args:
         images: Paths below ``root``.
         root: The folder; it may itself be a link.
 
     Raises:
-        ValueError: If files are missing, with their number and the first of them, or if a link leads out of ``root``.
+        ValueError: If files are missing, with their number and the first of them, if a link leads out of ``root``, or
+            if two names of the list are one file.
     """
-    folders: dict[str, list[str]] = {}
-    for image in images:
-        folder, _, name = image.rpartition("/")
-        folders.setdefault(folder, []).append(name)
+    folders: dict[str, list[int]] = {}
+    for i, image in enumerate(images):
+        folders.setdefault(image.rpartition("/")[0], []).append(i)
     real_root = os.path.realpath(root)
-    missing: list[str] = []
-    for folder, names in folders.items():
-        check_inside(os.path.join(root, folder), real_root)
-        try:
-            with os.scandir(os.path.join(root, folder)) as entries:
-                found = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
-        except OSError:
-            found = {}
-        for name in names:
-            if name not in found:
-                missing.append(posixpath.join(folder, name))
-            elif found[name]:
-                check_inside(os.path.join(root, folder, name), real_root)
+    listings = _Listings(root)
+    found, missing = list(images), []
+    for folder, indices in folders.items():
+        there = listings.folder(folder)
+        if there is not None:
+            check_inside(os.path.join(root, there), real_root)
+        files = {} if there is None else listings.files(there)
+        for i in indices:
+            name = listings.same(files, images[i].rpartition("/")[2])
+            if name is None:
+                missing.append(images[i])
+                continue
+            if there != folder or name != images[i].rpartition("/")[2]:
+                found[i] = posixpath.join(there, name)
+            if files[name]:
+                check_inside(os.path.join(root, found[i]), real_root)
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(images)} images are missing below {root}: {some(missing)}; put the files there, "
             "take them off the list, or correct data_root"
         )
+    if found != list(images) and len(set(found)) < len(found):
+        twice = [image for image, count in Counter(found).items() if count > 1]
+        raise ValueError(f"{len(twice)} files are listed in two Unicode forms of their names: {some(twice)}; keep one")
+    return found
+
+
+class _Listings:
+    """The files of folders, and names in another Unicode form."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def files(self, folder: str) -> dict[str, bool]:
+        """Returns the files of a folder, each with whether it is a link; none of one that cannot be listed."""
+        try:
+            with os.scandir(os.path.join(self.root, folder)) as entries:
+                return {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
+        except OSError:
+            return {}
+
+    def folder(self, folder: str) -> str | None:
+        """Returns a folder as it is really called, None if there is none."""
+        if folder.isascii() or os.path.isdir(os.path.join(self.root, folder)):
+            return folder
+        there = ""
+        for part in folder.split("/"):
+            try:
+                names = dict.fromkeys(os.listdir(os.path.join(self.root, there)), True)
+            except OSError:
+                return None
+            if (name := self.same(names, part)) is None:
+                return None
+            there = posixpath.join(there, name)
+        return there
+
+    @staticmethod
+    def same(names: Mapping[str, bool], name: str) -> str | None:
+        """Returns the one of some names that is a name, in the same Unicode form if there is such a one."""
+        if name in names or name.isascii():
+            return name if name in names else None
+        return next((other for other in names if nfc(other) == nfc(name)), None)
 
 
 def check_inside(path: str, real_root: str) -> str:

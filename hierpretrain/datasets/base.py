@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hierpretrain.checks import check_one_of
-from hierpretrain.datasets.annotations import Annotations, check_images
+from hierpretrain.datasets.annotations import Annotations, find_images
 from hierpretrain.datasets.loading import UnreadableImage
 from hierpretrain.datasets.messages import log, warn
 from hierpretrain.datasets.rng import seeded
@@ -101,7 +102,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             )
         images = [annotations.images[index] for index in indices]
         if check_files:
-            check_images(images, annotations.root)
+            images = find_images(images, annotations.root)
         self.taxonomy = _tree(annotations, level_names, taxonomy)
         self.labels = _encode(self.taxonomy, paths_of, indices)
         self.extra_labels, extra_values = _extra_ids(annotations, indices)
@@ -113,6 +114,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         }
         self._image_root = annotations.root
         self._images = _PackedStrings(images)
+        self._keys = _PackedStrings([annotations.keys[index] for index in indices] if annotations.keys else [])
+        self._metadata = {
+            name: _PackedStrings([column[index] for index in indices]) for name, column in annotations.metadata.items()
+        }
         self._split_codes = torch.tensor([splits.index(annotations.splits[i]) for i in indices], dtype=torch.int16)
         self._epoch = _Shared(torch.zeros((), dtype=torch.int64))
         self._skipped = _Shared(torch.zeros(len(indices) if on_error == "skip" else 0, dtype=torch.bool))
@@ -145,6 +150,16 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         """The split tags of the N chosen images."""
         names = self.metainfo["splits"]
         return [names[code] for code in self._split_codes.tolist()]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the N chosen images; an empty list where the annotations have none."""
+        return list(self._keys)
+
+    @property
+    def metadata(self) -> dict[str, list[str]]:
+        """What else the annotations say of the N chosen images: name of the column -> N texts."""
+        return {name: list(column) for name, column in self._metadata.items()}
 
     @property
     def num_skipped(self) -> int:
@@ -250,7 +265,7 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
             f"{annotations.source}, one for one; they are {names!r}"
         )
     if file is None:
-        return Taxonomy(annotations.all_paths(), names)
+        return Taxonomy(set(annotations.all_paths()), names)
     tree = Taxonomy.load(file)
     if level_names is not None and names != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")
@@ -313,6 +328,10 @@ class _PackedStrings:
         encoded = [os.fsencode(string) for string in strings]
         self._buffer = b"".join(encoded)
         self._ends = torch.tensor([0, *map(len, encoded)], dtype=torch.int64).cumsum(0)
+
+    def __iter__(self) -> Iterator[str]:
+        ends = self._ends.tolist()
+        return (os.fsdecode(self._buffer[start:end]) for start, end in itertools.pairwise(ends))
 
     def __getitem__(self, i: int) -> str:
         start, end = self._ends[i : i + 2].tolist()

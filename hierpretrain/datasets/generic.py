@@ -1,4 +1,4 @@
-"""Data sets of your own images: a folder tree, or a CSV, JSON or JSON Lines list."""
+"""Data sets of your own images: a folder tree, or a list."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.copies import merge_copies
 from hierpretrain.datasets.folders import read_folder
-from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl
+from hierpretrain.datasets.lists import read_list
 from hierpretrain.registry import DATASETS
-
-_READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl}
 
 
 @DATASETS.register_module()
@@ -54,20 +52,28 @@ class FolderDataset(HierarchicalDataset):
 
 @DATASETS.register_module()
 class ListDataset(HierarchicalDataset):
-    """Images in a CSV, JSON or JSON Lines list, see :func:`read_csv`, :func:`read_json` and :func:`read_jsonl`.
+    """Images in a list: CSV, JSON, JSON Lines, Excel or Parquet; see :func:`read_list`.
 
     Args:
         data_root: The folder that the list's images are relative to.
-        ann_file: The list, relative to ``data_root`` or absolute. Its extension gives its format: ``.csv``, ``.json``
-            or ``.jsonl``.
-        levels: The label columns, the coarsest first; by default all columns but ``image``, ``split`` and
-            ``extra_labels``, in the order of the file.
+        ann_file: The list, relative to ``data_root`` or absolute. Its extension gives its format.
+        levels: The label columns, the coarsest first, and ``()`` for none; by default all columns of no other use, in
+            the order of the file, if all look like levels.
         extra_labels: The columns of labels outside the tree.
         flat_labels: An older name of ``extra_labels``.
+        image_column: The column of the images.
+        key_column: The column by which people know an image or a product; see ``keys``.
+        split_column: The column of the split tags.
+        level_separator: What separates the names of a path, where ``levels`` is one column of whole paths.
+        path_separator: What separates several places in one cell.
+        on_gap: ``'error'``, or ``'cut'``: a path ends at an empty level, also if one below it is not empty.
+        delimiter: What separates the fields of CSV; by default it is found out.
+        encoding: The encoding of a text file; by default it is found out.
+        need_labels: Whether it is an error if no image has a label.
         options: The options of :class:`HierarchicalDataset`.
 
     Raises:
-        ValueError: If the extension is another one; and as :func:`read_csv` and :class:`HierarchicalDataset`.
+        ValueError: As :func:`read_list` and :class:`HierarchicalDataset`.
     """
 
     def __init__(
@@ -75,20 +81,37 @@ class ListDataset(HierarchicalDataset):
         *,
         data_root: str,
         ann_file: str,
-        levels: Sequence[str] = (),
-        extra_labels: Sequence[str] = (),
-        flat_labels: Sequence[str] = (),
+        levels: Sequence[str] | str | None = None,
+        extra_labels: Sequence[str] | str = (),
+        flat_labels: Sequence[str] | str = (),
+        image_column: str = "image",
+        key_column: str = "",
+        split_column: str = "split",
+        level_separator: str = "",
+        path_separator: str = "",
+        on_gap: str = "error",
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        need_labels: bool = True,
         **options: Any,
     ) -> None:
         self.ann_file = ann_file
-        self._columns = levels, extra_labels or flat_labels
+        self._list_options = {
+            "levels": levels,
+            "extra_labels": extra_labels or flat_labels,
+            "image_column": image_column,
+            "key_column": key_column,
+            "split_column": split_column,
+            "level_separator": level_separator,
+            "path_separator": path_separator,
+            "on_gap": on_gap,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "need_labels": need_labels,
+        }
         super().__init__(data_root=data_root, **options)
 
     def read(self) -> Annotations:
         """Reads the list."""
-        extension = os.path.splitext(self.ann_file)[1].lower()
-        if extension not in _READERS:
-            raise ValueError(f"ann_file must end in {', '.join(_READERS)}; it is {self.ann_file!r}")
-        levels, extra_labels = self._columns
         path = os.path.join(self.data_root, os.path.expanduser(self.ann_file))
-        return _READERS[extension](path, self.data_root, levels=levels, extra_labels=extra_labels)
+        return read_list(path, self.data_root, **self._list_options)

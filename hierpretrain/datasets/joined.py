@@ -92,6 +92,16 @@ class JoinedDataset(Dataset):
         return [split for part in self.datasets for split in part.splits]
 
     @property
+    def keys(self) -> list[str]:
+        """The keys of the N images, empty for none; an empty list where no part has keys."""
+        return join_known([(len(part), part.keys, part.metadata) for part in self.datasets])[0]
+
+    @property
+    def metadata(self) -> dict[str, list[str]]:
+        """What else lists say of the N images: name of the column -> N texts, empty for none."""
+        return join_known([(len(part), part.keys, part.metadata) for part in self.datasets])[1]
+
+    @property
     def num_skipped(self) -> int:
         """The number of different images that were skipped so far as unreadable."""
         return sum({id(part): part.num_skipped for part in self.datasets}.values())
@@ -321,3 +331,23 @@ def _join_extra_labels(
             ids[start : start + len(part), names.index(name)] = new[part.extra_labels[:, own]]  # PAD is the last one
         start += len(part)
     return ids, names, values
+
+
+def join_known(
+    parts: Sequence[tuple[int, Sequence[str], Mapping[str, Sequence[str]]]],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Puts together what is known of the images of several sets, with empty texts where one knows nothing.
+
+    Args:
+        parts: The number of images of each, their keys, or none, and their metadata.
+
+    Example:
+        >>> join_known([(1, ["A7"], {"price": ["3"]}), (2, [], {})])
+        (['A7', '', ''], {'price': ['3', '', '']})
+    """
+    keys = [key for count, keys, _ in parts for key in keys or [""] * count]
+    names = dict.fromkeys(name for _, _, metadata in parts for name in metadata)
+    metadata = {
+        name: [text for count, _, metadata in parts for text in metadata.get(name) or [""] * count] for name in names
+    }
+    return keys if any(keys) else [], metadata

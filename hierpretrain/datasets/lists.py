@@ -1,39 +1,132 @@
-"""Reading lists of images with their labels: CSV, JSON and JSON Lines."""
+"""Reading lists of images with their labels: CSV, JSON, JSON Lines, Excel and Parquet."""
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, unsafe_reason
-from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import csv_rows, has_surrogate, parse_json, read_json_file, text_lines
+from hierpretrain.checks import check_one_of
+from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, nfc, suspicious, unsafe_reason
+from hierpretrain.datasets.cells import free_text, texts_of
+from hierpretrain.datasets.folders import numbered_levels
+from hierpretrain.datasets.list_columns import ListColumns, choose_columns
+from hierpretrain.datasets.list_labels import Path, label_paths
+from hierpretrain.datasets.messages import log, some
+from hierpretrain.datasets.tables import Table, read_table
 
-_REMEDY = "correct the list"
+
+def read_list(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    image_column: str = "image",
+    levels: Sequence[str] | str | None = None,
+    key_column: str = "",
+    split_column: str = "split",
+    extra_labels: Sequence[str] | str = (),
+    level_separator: str = "",
+    path_separator: str = "",
+    on_gap: str = "error",
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    need_labels: bool = True,
+    kind: str | None = None,
+) -> Annotations:
+    r"""Reads a list of images.
+
+    Space around a field is dropped, and names are in Unicode's composed form. A label column that is left empty ends
+    the label path. An image that is in several rows has the label paths of all of them.
+
+    Args:
+        path: The list. Its extension gives its format: ``.csv``, ``.tsv`` or ``.txt`` with fields separated by comma,
+            semicolon or tab below a header; ``.json``, a list of objects; ``.jsonl``, an object a line; ``.xlsx``, of
+            which the first sheet is read, and ``.parquet``, for which ``pip install 'hierpretrain[tables]'`` has the
+            readers.
+        root: The folder that the images are relative to.
+        image_column: The column of the images.
+        levels: The columns of the labels, the coarsest first, and ``()`` for none; then all columns of no other use are
+            metadata. By default they are levels, all of them, in the order of the file, and it is an error if one has
+            no name, another value for every image as a key has, or numbers with decimals.
+        key_column: The column by which people know an image or a product.
+        split_column: The column of the split tags; the default need not be there.
+        extra_labels: The columns of labels outside the tree.
+        level_separator: What separates the names of a path, as in ``'food > fruit'``, where ``levels`` is one column of
+            whole paths.
+        path_separator: What separates several places in one cell, as in ``'fruit|vegetable'``; an array holds several
+            by itself. See :func:`~hierpretrain.datasets.list_labels.label_paths`.
+        on_gap: ``'error'``: a level that is empty above one that is not is an error; ``'cut'``: the path ends there.
+        delimiter: What separates the fields of CSV; by default it is found out.
+        encoding: The encoding of a text file; by default UTF-8 if it is that, and otherwise a guess that is told. See
+            :func:`~hierpretrain.datasets.encodings.decode`.
+        need_labels: Whether it is an error if no image has a label.
+        kind: An extension that stands for the format in place of the file's own.
+
+    Raises:
+        ValueError: With file and row, if the file is missing or damaged, a column is missing or there twice, a row has
+            too few or too many fields, a label has a gap, a field has a wrong type, or an image's rows contradict each
+            other; and as :class:`Annotations`.
+        ImportError: If the reader of the format is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "list.csv")
+        ...     _ = file.write_text("photo;kind;breed;price\na.jpg;cat;tabby;3,50\nb.jpg;tool;;4,00\n")
+        ...     annotations = read_list(file, folder, image_column="photo", levels=("kind", "breed"))
+        >>> annotations.labels, annotations.metadata
+        ([('cat', 'tabby'), ('tool',)], {'price': ['3,50', '4,00']})
+    """
+    check_one_of("on_gap", on_gap, ("error", "cut"))
+    path, root = os.fspath(path), os.fspath(root)
+    source = f"the list {path!r}"
+    table = read_table(path, kind=kind, delimiter=delimiter, encoding=encoding, image=image_column)
+    if not table.columns or not len(next(iter(table.columns.values()))):
+        raise ValueError(f"{source} lists no image; a data set needs at least one")
+    columns = choose_columns(
+        table,
+        image=image_column,
+        levels=levels,
+        key=key_column,
+        split=split_column,
+        extra_labels=extra_labels,
+        need_labels=need_labels,
+    )
+    images = _tidy(_needed(table, columns.image, as_written=True))
+    labels = label_paths(
+        table, columns.levels, level_separator=level_separator, path_separator=path_separator, on_gap=on_gap
+    )
+    rows = _Rows(table, columns, images, labels)
+    names, depth = columns.levels, max(map(len, {*rows.labels, *itertools.chain(*rows.more_labels.values())}))
+    if level_separator or (len(names) == 1 and depth > 1):  # one column of whole paths, or of arrays of names
+        names = numbered_levels(depth)
+    elif not need_labels:  # a list may have columns for labels that nobody has given yet
+        names = names[:depth]
+    return Annotations(
+        rows.images,
+        rows.labels,
+        rows.splits,
+        names,
+        root,
+        extra_labels=rows.extra_labels,
+        source=source,
+        more_labels=rows.more_labels,
+        keys=rows.keys,
+        metadata=rows.metadata,
+        need_labels=need_labels,
+    )
 
 
 def read_csv(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
-    levels: Sequence[str] = (),
-    extra_labels: Sequence[str] = (),
+    levels: Sequence[str] | str | None = None,
+    extra_labels: Sequence[str] | str = (),
+    **options: Any,
 ) -> Annotations:
-    r"""Reads a comma-separated list in UTF-8, with a header line and one image a line.
-
-    Args:
-        path: The list. The column ``image`` holds paths below ``root``, the column ``split``, if there is one, split
-            tags. Space around a field is dropped. A label column that is left empty ends the label path.
-        root: The folder that the images are relative to.
-        levels: The label columns, the coarsest first; by default all columns but ``image``, ``split`` and
-            ``extra_labels``, in the order of the file.
-        extra_labels: The columns of labels outside the tree.
-
-    Raises:
-        ValueError: With file and line, if the file is missing or not UTF-8, a column is missing or there twice, a line
-            has too few or too many fields, or a label has a gap; and as :class:`Annotations`.
+    r"""Reads a list of fields separated by comma, semicolon or tab, whatever it is called; see :func:`read_list`.
 
     Example:
         >>> import pathlib, tempfile
@@ -44,149 +137,103 @@ def read_csv(
         >>> annotations.level_names, annotations.labels
         (('kind', 'breed'), [('cat', 'tabby'), ('tool',)])
     """
-    rows = csv_rows(path)
-    _, header = next(rows, (1, []))
-    columns = [name.strip() for name in header]
-    if len(set(columns)) < len(columns) or "" in columns:
-        raise ValueError(f"{path}:1: the columns must have different names; they are {columns}")
-    records = ((f"{path}:{number}", dict(zip(columns, row, strict=True))) for number, row in rows)
-    return _annotations(path, root, records, columns, levels, extra_labels)
+    return read_list(path, root, levels=levels, extra_labels=extra_labels, kind=".csv", **options)
 
 
 def read_jsonl(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
-    levels: Sequence[str] = (),
-    extra_labels: Sequence[str] = (),
+    levels: Sequence[str] | str | None = None,
+    extra_labels: Sequence[str] | str = (),
+    **options: Any,
 ) -> Annotations:
-    """Reads a list in UTF-8 with one JSON object a line, each an image.
+    """Reads a list with one JSON object a line, each an image, whatever the file is called; see :func:`read_list`.
 
-    Args:
-        path: The list. The field ``image`` holds the path below ``root``, the field ``split``, if there is one, the
-            split tag. A label that is missing, ``null`` or an empty string ends the label path; a number stands for its
-            text.
-        root: The folder that the images are relative to.
-        levels: The label fields, the coarsest first; by default all fields but ``image``, ``split`` and
-            ``extra_labels``, in the order in which the file first has them.
-        extra_labels: The fields of labels outside the tree.
-
-    Raises:
-        ValueError: With file and line, if a line is no JSON object, a field is missing or has a wrong type, or a label
-            has a gap; and as :class:`Annotations`.
+    A label that is missing, ``null`` or an empty string ends the label path; a number stands for its text.
     """
-    records = []
-    for number, line in text_lines(path):
-        record = parse_json(line, path, _REMEDY, line=number)
-        records.append((f"{path}:{number}", _object(record, f"{path}:{number}")))
-    return _annotations(path, root, records, _fields(records), levels, extra_labels)
+    return read_list(path, root, levels=levels, extra_labels=extra_labels, kind=".jsonl", **options)
 
 
 def read_json(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
-    levels: Sequence[str] = (),
-    extra_labels: Sequence[str] = (),
+    levels: Sequence[str] | str | None = None,
+    extra_labels: Sequence[str] | str = (),
+    **options: Any,
 ) -> Annotations:
-    """Reads a JSON file in UTF-8 that is a list of objects, each an image.
+    """Reads a JSON file that is a list of objects, each an image, whatever it is called; see :func:`read_list`.
 
-    Args:
-        path: The file. Its objects have the field ``image``, the path below ``root``, and may have ``split``, the split
-            tag. A label that is missing, ``null`` or an empty string ends the label path; a number stands for its text.
-        root: The folder that the images are relative to.
-        levels: The label fields, the coarsest first; by default all fields but ``image``, ``split`` and
-            ``extra_labels``, in the order in which the file first has them.
-        extra_labels: The fields of labels outside the tree.
-
-    Raises:
-        ValueError: With file and the number of the record from 1, if the file is no JSON list of objects, a field is
-            missing or has a wrong type, or a label has a gap; and as :class:`Annotations`.
+    A label that is missing, ``null`` or an empty string ends the label path; a number stands for its text.
     """
-    data = read_json_file(path, _REMEDY)
-    if not isinstance(data, list):
-        raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
-    numbered = ((f"{path}: record {i}", record) for i, record in enumerate(data, start=1))
-    records = [(where, _object(record, where)) for where, record in numbered]
-    return _annotations(path, root, records, _fields(records), levels, extra_labels)
+    return read_list(path, root, levels=levels, extra_labels=extra_labels, kind=".json", **options)
 
 
-def _object(record: Any, where: str) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: a record must be an object with the field 'image'; it is {short(record)}")
-    return record
+class _Rows:
+    """The rows of a list, put together where several are of one image."""
+
+    def __init__(
+        self, table: Table, columns: ListColumns, images: list[str], labels: Sequence[Path | list[Path]]
+    ) -> None:
+        self.images = images
+        several = {row: label for row, label in enumerate(labels) if isinstance(label, list)}
+        self.labels = [several[row][0] if row in several else label for row, label in enumerate(labels)]
+        self.more_labels = {row: tuple(paths[1:]) for row, paths in several.items()}
+        self.splits = _needed(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
+        self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
+        self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []
+        self.metadata = {name: list(map(free_text, table.columns[name])) for name in columns.metadata}
+        if len(set(images)) < len(images):
+            self._put_together(table, columns)
+
+    def _put_together(self, table: Table, columns: ListColumns) -> None:
+        first_row: dict[str, int] = {}
+        named = {columns.split: self.splits, columns.key: self.keys, **self.extra_labels}
+        one_each = {name: column for name, column in named.items() if name}
+        kept, several = [], set()
+        for row, image in enumerate(self.images):
+            first = first_row.setdefault(nfc(image), row)
+            if first == row:
+                kept.append(row)
+                continue
+            several.add(image)
+            for name, column in one_each.items():
+                if column[row] != column[first]:
+                    raise ValueError(
+                        f"{table.where(row)}: the image {image!r} has {column[row]!r} in {name!r}, but "
+                        f"{column[first]!r} in {table.where(first)}; rows of one image may differ in their labels alone"
+                    )
+            paths = dict.fromkeys([self.labels[first], *self.more_labels.get(first, ())])
+            paths |= dict.fromkeys([self.labels[row], *self.more_labels.pop(row, ())])
+            self.labels[first], *more = [path for path in paths if path] or [()]
+            if more:
+                self.more_labels[first] = tuple(more)
+            for column in self.metadata.values():
+                if column[row] not in (*column[first].split("; "), ""):
+                    column[first] = "; ".join(filter(None, (column[first], column[row])))
+        log(
+            f"{table.path}: {len(several)} images are in several rows, and have the label paths of all of them: "
+            f"{some(sorted(several))}"
+        )
+        self.more_labels = {i: self.more_labels[row] for i, row in enumerate(kept) if row in self.more_labels}
+        for name in ("images", "labels", "splits", "keys"):
+            column = getattr(self, name)
+            setattr(self, name, [column[row] for row in kept] if column else [])
+        self.extra_labels = {name: [column[row] for row in kept] for name, column in self.extra_labels.items()}
+        self.metadata = {name: [column[row] for row in kept] for name, column in self.metadata.items()}
 
 
-def _fields(records: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    return list(dict.fromkeys(name for _, record in records for name in record))
+def _needed(table: Table, name: str, *, as_written: bool = False) -> list[str]:
+    """Returns a column in which every row must have a text."""
+    texts = texts_of(table.columns[name], name, table.where, as_written=as_written)
+    if "" in texts:
+        raise ValueError(
+            f"{table.where(texts.index(''))}: the field {name!r} is missing or empty; give it for every image"
+        )
+    return texts
 
 
-def _annotations(
-    path: str | os.PathLike[str],
-    root: str | os.PathLike[str],
-    records: Iterable[tuple[str, Mapping[str, Any]]],
-    columns: Sequence[str],
-    levels: Sequence[str] | str,
-    extra_labels: Sequence[str] | str,
-) -> Annotations:
-    """Makes the annotations of a list from its records, each with the file and line where it stands."""
-    path, root = os.fspath(path), os.fspath(root)
-    levels, extra_labels = _as_names(levels), _as_names(extra_labels)
-    if columns:
-        if wrong := [name for name in ("image", *levels, *extra_labels) if name not in columns]:
-            raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(columns)}")
-        levels = levels or tuple(name for name in columns if name not in ("image", "split", *extra_labels))
-        if not levels:
-            raise ValueError(
-                f"{path}: there is no label column; the columns are {list(columns)}: add one for each level of "
-                "the tree, the broadest first"
-            )
-    has_split = "split" in columns
-    extra: dict[str, list[str]] = {name: [] for name in extra_labels}
-
-    def checked() -> Iterable[tuple[str, tuple[str, ...], str]]:
-        for where, record in records:
-            image = _tidy(_needed(record, "image", where))
-            split = _needed(record, "split", where) if has_split else NO_SPLIT
-            names = [_text(record.get(name), name, where) for name in levels]
-            depth = next((i for i, name in enumerate(names) if not name), len(names))
-            if any(names[depth:]):
-                filled = next(name for name, value in zip(levels[depth:], names[depth:], strict=True) if value)
-                raise ValueError(
-                    f"{where}: the label has a gap: {levels[depth]!r} is empty but {filled!r} below it is not; name "
-                    "every level down to the last"
-                )
-            for name, column in extra.items():
-                column.append(_needed(record, name, where))
-            yield image, tuple(names[:depth]), split
-
-    return Annotations.from_records(checked(), levels, root, extra_labels=extra, source=f"the list {path!r}")
-
-
-def _as_names(names: Sequence[str] | str) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _needed(record: Mapping[str, Any], name: str, where: str) -> str:
-    if not (text := _text(record.get(name), name, where)):
-        raise ValueError(f"{where}: the field {name!r} is missing or empty; give it for every image")
-    return text
-
-
-def _text(value: Any, name: str, where: str) -> str:
-    """Returns a field as text: a string without space around it, or a number's digits; ``None`` is an empty string."""
-    if isinstance(value, str):
-        if has_surrogate(value):
-            raise ValueError(
-                f"{where}: the field {name!r} holds half a surrogate pair: {short(value)}; write it as UTF-8"
-            )
-        return value.strip()
-    if value is None:
-        return ""
-    wrong = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{where}: the field {name!r} must be a string or a number; it is {short(value)}")
-    return str(value)
-
-
-def _tidy(image: str) -> str:
+def _tidy(images: list[str]) -> list[str]:
     """Drops empty and '.' parts, so that a file has one name; a path that leaves the root is left for the check."""
-    return image if unsafe_reason(image) != UNTIDY else posixpath.normpath(image)
+    if not suspicious(images):
+        return images
+    return [image if unsafe_reason(image) != UNTIDY else posixpath.normpath(image) for image in images]

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from hierpretrain.datasets.encodings import decode
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Returns the content of a file; a ValueError if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the list {path}: {error.strerror}; correct its path") from error
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """Returns the text of a UTF-8 file, without a byte order mark.
 
     Raises:
-        ValueError: If the file cannot be read, or with the line, if it is not UTF-8.
+        ValueError: If the file cannot be read, or with the line, if it is not UTF-8 or holds a zero byte.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read the list {path}: {error.strerror}; correct its path") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}:{line}: byte {data[error.start]:#04x} is not UTF-8; save the list as UTF-8"
-        ) from error
+    return decode(read_bytes(path), path, "utf-8")
 
 
 def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
@@ -124,7 +125,7 @@ def parse_json(
     """
     where = os.fspath(path) if line is None else f"{path}:{line}"
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition if unique_keys else None)
+        return json.loads(text, object_pairs_hook=_unique(itertools.count(1)) if unique_keys else None)
     except json.JSONDecodeError as error:
         truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
         raise ValueError(
@@ -137,9 +138,15 @@ def parse_json(
         raise ValueError(f"{where}: no JSON: {error}; {remedy}") from error
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
-    return data
+def _unique(numbers: Iterator[int]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Returns what makes an object of its pairs and counts the objects, for the message about a repeated key."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        number, data = next(numbers), dict(pairs)
+        if len(data) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the key {twice!r} is there twice in object {number}")
+        return data
+
+    return unique

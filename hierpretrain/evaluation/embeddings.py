@@ -32,6 +32,8 @@ class Embeddings:
         extra_values: What the ids of extra label columns stand for: name -> the values in the order of their ids.
         skipped: The images that could not be read and are not among the N: path -> why.
         indices: (N,) int64, which item of its data set each image is; ``None``: not known.
+        keys: N texts by which people know the images, from a list's key column; or nothing at all.
+        metadata: What else a list says of the images: name of the column -> N texts.
     """
 
     features: Tensor
@@ -44,6 +46,8 @@ class Embeddings:
     extra_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     indices: Tensor | None = None
+    keys: Sequence[str] = ()
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
@@ -95,6 +99,8 @@ class Embeddings:
             splits=[self.splits[i] for i in chosen],
             paths=[self.paths[i] for i in chosen],
             indices=None if self.indices is None else self.indices[chosen],
+            keys=[self.keys[i] for i in chosen] if self.keys else (),
+            metadata={name: [column[i] for i in chosen] for name, column in self.metadata.items()},
         )
 
     def search(self, query: Splits | None = None, gallery: Splits | None = None) -> tuple[Embeddings, Embeddings, bool]:

@@ -87,6 +87,32 @@ def test_a_list_is_relative_to_its_own_folder(photos, ending):
     assert found.splits == ["train", "test"]
 
 
+def test_a_list_of_images_alone_has_no_label(photos):
+    (photos / "all.csv").write_text("image\ntool/saw.png\nloose.png\n")
+    (photos / "empty.csv").write_text("image,kind\ntool/saw.png,\nloose.png,\n")
+    for name in ("all.csv", "empty.csv"):
+        found = gather_images(photos / name)
+        assert found.labels.shape == (2, 0)
+        assert found.paths == [str(photos / "tool/saw.png"), str(photos / "loose.png")]
+        assert (list(found.keys), dict(found.metadata)) == ([], {})
+
+
+def test_a_list_is_read_as_its_options_say(photos, tmp_path):
+    (tmp_path / "shop.csv").write_text("photo;sku;kind;price\ntool/saw.png;S1;tool;3,50\nloose.png;S2;;1,00\n")
+    options = dict(image_column="photo", levels=["kind"], key_column="sku", data_root=str(photos))
+    found = gather_images(tmp_path / "shop.csv", **options)
+    assert found.paths == [str(photos / "tool/saw.png"), str(photos / "loose.png")]
+    assert names(found) == [("tool",), ()]
+    assert list(found.keys) == ["S1", "S2"]
+    assert found.metadata == {"price": ["3,50", "1,00"]}
+    array = np.zeros((4, 4, 3), np.uint8)
+    both = gather_images([array, tmp_path / "shop.csv"], **options)
+    assert list(both.keys) == ["", "S1", "S2"]
+    assert both.metadata == {"price": ["", "3,50", "1,00"]}
+    with pytest.raises(ValueError, match="levels say how a list is read, and there is no list among the images"):
+        gather_images([array, photos], levels=["kind"])
+
+
 def test_arrays_and_pictures_are_named_by_their_number():
     array = np.full((4, 6, 3), 7, np.uint8)
     found = gather_images([array, Image.new("L", (5, 5)), array[..., 0]])
@@ -164,7 +190,9 @@ def test_pictures_become_rgb_whatever_they_are(tmp_path):
     assert read_picture(turned).size == (2, 4)
     with pytest.raises(UnreadableImage, match="cannot read the image"):
         read_picture(tmp_path / "none.png")
-    with pytest.raises(UnreadableImage, match="cannot read the image <image 3>: of mode F, its grey values go from -1 to -1"):
+    with pytest.raises(
+        UnreadableImage, match="cannot read the image <image 3>: of mode F, its grey values go from -1 to -1"
+    ):
         read_picture(Image.new("F", (2, 2), -1), name="<image 3>")
 
 

@@ -397,7 +397,7 @@ def test_images_that_moved_are_found_by_another_root(tmp_path):
 def test_the_folder_holds_plain_files(tmp_path):
     gallery = images(number=5, skipped={"photos/x.jpg": "cannot read it"})
     build(gallery, kind="hnsw").save(tmp_path / "index")
-    assert {path.name for path in (tmp_path / "index").iterdir()} == index_files._OURS
+    assert {path.name for path in (tmp_path / "index").iterdir()} == index_files._OURS - {"metadata.json"}
     assert json.loads((tmp_path / "index/skipped.json").read_text()) == {"photos/x.jpg": "cannot read it"}
     assert json.loads((tmp_path / "index/files.json").read_text()) == [f"{i}.jpg" for i in range(5)]
     assert np.array_equal(np.load(tmp_path / "index/labels.npy", allow_pickle=False), gallery.labels.numpy())
@@ -408,6 +408,37 @@ def test_the_folder_holds_plain_files(tmp_path):
     about = json.loads((tmp_path / "index/index.json").read_text())
     assert (about["count"], about["width"], about["kind"], about["half"]) == (5, 6, "hnsw", False)
     assert (about["model"], about["fingerprint"], about["root"]) == ("resnet, epoch_5.pth", "0123abcd", "photos/")
+
+
+def test_keys_and_metadata_come_back_with_every_answer(tmp_path):
+    known = dict(keys=[f"S{i}" for i in range(5)], metadata={"price": ["", *"1234"], "note": ["ü"] * 5})
+    gallery = images(number=5, **known)
+    build(gallery).save(tmp_path / "index")
+    loaded = EmbeddingIndex.load(tmp_path / "index")
+    assert (loaded.keys, loaded.metadata) == (known["keys"], known["metadata"])
+    results = loaded.search(gallery.of("all"), k=2)
+    assert [result.key for result in results] == known["keys"]
+    for row, result in enumerate(results):
+        first = result.neighbours[0]
+        assert (first.path, first.key) == (f"photos/{row}.jpg", f"S{row}")
+        assert first.metadata == ({"price": str(row)} if row else {}) | {"note": "ü"}
+        assert result.metadata == first.metadata
+    hash(results[0])
+
+
+def test_an_index_without_them_is_as_ever_and_a_wrong_file_is_an_error(tmp_path):
+    build(images(number=3)).save(tmp_path / "index")
+    assert not (tmp_path / "index/metadata.json").exists()
+    (found, *_) = EmbeddingIndex.load(tmp_path / "index").search(images(number=3), k=1)
+    assert (found.key, found.neighbours[0].key, found.neighbours[0].metadata) == ("", "", {})
+    for wrong, message in (
+        ({"keys": ["a"], "metadata": {}}, r"metadata\.json must hold 3 texts in 'keys', one an image"),
+        ({"keys": [], "metadata": {"price": [1, 2, 3]}}, "must hold 3 texts in 'price'"),
+        ({"keys": []}, "must hold 'keys', a list, and 'metadata', an object of lists"),
+    ):
+        (tmp_path / "index/metadata.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=message):
+            EmbeddingIndex.load(tmp_path / "index")
 
 
 def test_an_older_index_is_replaced_and_nothing_else(tmp_path):

@@ -49,6 +49,15 @@ def test_the_files_hold_what_the_inferencer_gives(place, run, capsys):
     assert f"cannot read the image {place / 'photos/cat/broken.png'}" in printed.err
 
 
+def test_keys_and_metadata_of_a_list_are_written(place, run):
+    (place / "shop.tsv").write_text("image\tsku\tnote\nphotos/cat/1.png\tA\tred\nphotos/dog/1.png\tB\t\n")
+    run(place / "shop.tsv", "--levels", "--key-column", "sku", "--out", place / "out")
+    images = json.loads((place / "out/images.json").read_text())
+    assert images["keys"] == ["A", "B"]
+    assert images["metadata"] == {"note": ["red", ""]}
+    assert np.load(place / "out/labels.npy").shape == (2, 0)
+
+
 def test_the_configs_own_test_data(place, run):
     run("--data-root", place / "photos", "--out", place / "out", "--splits", "all")
     assert len(np.load(place / "out/embeddings.npy")) == 3

@@ -168,6 +168,22 @@ def test_the_sheet_is_a_picture(run, made, folder, tmp_path):
     assert Image.open(tmp_path / "sheet.png").format == "PNG"
 
 
+def test_a_list_with_keys_comes_back(made, run, tmp_path, capsys):
+    lines = [f"{name}.png;SKU{i};{name.split('/')[0]};{i},50" for i, name in enumerate(PHOTOS)]
+    (tmp_path / "shop.csv").write_text("\n".join(["photo;sku;kind;price", *lines]), encoding="utf-8-sig")
+    options = ["--image-column", "photo", "--levels", "kind", "--key-column", "sku", "--image-root", made / "photos"]
+    run(index_command, tmp_path / "shop.csv", *options, "--out", tmp_path / "index")
+    run(search_command, tmp_path / "index", tmp_path / "shop.csv", *options, "-k", "1", "--json", tmp_path / "out.json")
+    for i, answer in enumerate(json.loads((tmp_path / "out.json").read_text())):
+        (found,) = answer["neighbours"]
+        assert answer["key"] == found["key"] == f"SKU{i}"
+        assert answer["metadata"] == found["metadata"] == {"price": f"{i},50"}
+    assert "label     key     file" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        run(search_command, tmp_path / "index", made / "photos", "--levels", "kind")
+    assert "levels say how a list is read, and there is no list" in capsys.readouterr().err
+
+
 def test_a_table_by_hand():
     neighbours = (
         Neighbour("a.jpg", 1.0, (("x", "y"), ("z",))),
@@ -179,6 +195,11 @@ def test_a_table_by_hand():
         "     1   1.000  x/y, z    a.jpg",
         "     2  -0.050  x         b.jpg",
         "     3   0.988  -         c d\\n\\x1b[1m.jpg",
+    ]
+    assert table(SearchResult("q", (Neighbour("a.jpg", 1.0, (("x",),), key="S\n1"), Neighbour("b.jpg", 0.5)))) == [
+        "  rank   score  label    key     file",
+        "     1   1.000  x        S\\n1    a.jpg",
+        "     2   0.500  -" + 16 * " " + "b.jpg",
     ]
 
 

@@ -165,7 +165,7 @@ def test_wrong_csv_hierarchy(tmp_path, text, message):
         ("[]", "birds.json must be an object of class -> object of level -> name"),
         ('{"1": ["A", "B"]}', "birds.json must be an object of class -> object of level -> name"),
         ('{\n"1": {', "birds.json:2: no JSON: "),
-        ('{"1": {"order": "A"}, "1": {"order": "B"}}', "the key '1' is there twice; correct the file"),
+        ('{"1": {"order": "A"}, "1": {"order": "B"}}', "the key '1' is there twice in object 3; correct the file"),
         ("[" * 100_000, "birds.json: no JSON: it is nested too deeply; correct the file"),
         (
             '{"1": {"order": "A"}, "2": {"family": "B"}}',

@@ -1,0 +1,131 @@
+"""Decoding text whose encoding nobody has told: UTF-8 first, else a guess that is told, or an error."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+
+from charset_normalizer import from_bytes
+
+from hierpretrain.datasets.messages import some, warn
+
+_MARKS = {  # the longer ones first: UTF-32's begins as UTF-16's does
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_FOREIGN = re.compile(r"[^\W\d_]*[^\x00-\x7f][\w\x80-\U0010ffff]*")  # a word with a letter that is not ASCII
+_BYTE_WORDS = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
+_AS_GOOD = 0.06  # of the disorder that charset-normalizer finds in a reading, 0 to 1
+_READINGS = 4
+
+
+def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = None) -> str:
+    r"""Returns the text of a file, without a byte order mark.
+
+    UTF-8 is tried first, and UTF-16 and UTF-32 where the file begins with their byte order mark. Then bytes that make
+    words of a Western language are read as Windows-1252, and others as charset-normalizer finds; either is a guess,
+    and a warning shows words of it.
+
+    Args:
+        data: The content of the file.
+        path: The file, for messages.
+        encoding: The encoding, such as ``'utf-8'`` or ``'cp1252'``; by default it is found out.
+
+    Raises:
+        ValueError: If there is no such encoding, the bytes are not of it, several encodings make equally good sense of
+            them, or the text holds a zero byte, as damaged files do.
+
+    Example:
+        >>> decode("größe".encode("utf-16"), "list.csv")
+        'größe'
+        >>> decode(b"cat\n\0\0\0", "list.csv")
+        Traceback (most recent call last):
+        ValueError: list.csv:2: the file holds zero bytes, as after a power loss: it is damaged; get it anew
+    """
+    mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
+    if encoding is not None:
+        text = _decoded_as(data, path, encoding).removeprefix("\ufeff")
+    elif mark:
+        text = _decoded_as(data, path, _MARKS[mark])
+    else:
+        text = _found_out(data, path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}:{line}: the file holds zero bytes, as after a power loss: it is damaged; get it anew")
+    return text
+
+
+def _decoded_as(data: bytes, path: str | os.PathLike[str], encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except LookupError as error:
+        raise ValueError(f"there is no encoding {encoding!r}; utf-8, cp1252 and utf-16 are some") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = "UTF-8" if encoding in ("utf-8", "utf-8-sig", "utf8") else encoding
+        raise ValueError(
+            f"{path}:{line}: byte {data[error.start]:#04x} is not {what}; save the list as UTF-8, or name its encoding"
+        ) from error
+
+
+def _found_out(data: bytes, path: str | os.PathLike[str]) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        first = error.start
+    if data.count(b"\0") * 3 > len(data):  # UTF-16 without its mark; a damaged file has its zeros at the end
+        half = data[: len(data) // 2]
+        return _told(_decoded_as(data, path, wide := _utf_16(half)), path, wide)
+    if _is_western(data):
+        return _told(data.decode("cp1252"), path, "cp1252")
+    words = b" ".join(dict.fromkeys(_BYTE_WORDS.findall(data)))[: 1 << 16]
+    readings = [match for match in from_bytes(data[: 1 << 20]) if _decodes(data, match.encoding)]
+    for match in readings[:1]:
+        rivals = [r for r in readings if r.chaos <= match.chaos + _AS_GOOD]
+        texts = {_decodes(words, rival.encoding) for rival in rivals}
+        if match.coherence > 0 or len(texts) == 1:
+            return _told(data.decode(match.encoding), path, match.encoding)
+    shown = {r.encoding: _FOREIGN.findall(data.decode(r.encoding))[:1] for r in readings[:_READINGS]}
+    shown |= {"cp1251": _FOREIGN.findall(text)[:1]} if (text := _decodes(data, "cp1251")) else {}
+    how = ", ".join(f"{word[0]!r} in {name}" for name, word in shown.items() if word)
+    line = data.count(b"\n", 0, first) + 1
+    raise ValueError(
+        f"{path}:{line}: byte {data[first]:#04x} is not UTF-8, and it cannot be told which "
+        f"encoding the list has{f' (it reads {how})' if how else ''}; name it, as in encoding='cp1252' "
+        "(--encoding cp1252), or save the list as UTF-8"
+    )
+
+
+def _utf_16(data: bytes) -> str:
+    return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+
+
+def _decodes(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return ""
+
+
+def _is_western(data: bytes) -> bool:
+    """Returns whether bytes read as Windows-1252 are words of mostly ASCII letters, with a capital only in front."""
+    words = {_decodes(word, "cp1252") for word in _BYTE_WORDS.findall(data)}
+    return all(
+        word.isalpha()
+        and (word[1:].islower() or word.isupper() or len(word) == 1)
+        and sum(letter.isascii() for letter in word) * 2 >= len(word)
+        for word in words
+    )
+
+
+def _told(text: str, path: str | os.PathLike[str], encoding: str) -> str:
+    words = list(dict.fromkeys(_FOREIGN.findall(text)))
+    warn(
+        f"{path} is not UTF-8; it was read as {encoding}, with words such as {some(words)}. If these are wrong, name "
+        "the encoding: encoding='...' (--encoding ...)"
+    )
+    return text

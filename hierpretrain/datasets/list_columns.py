@@ -1,0 +1,139 @@
+"""What the columns of a list are: the image, the levels, the key, the split, labels outside the tree, or metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hierpretrain.datasets.cells import distinct
+from hierpretrain.datasets.tables import NAMELESS, Table
+
+_FEWEST = 4  # values that must all differ before a column is taken for a key
+_DECIMALS = re.compile(r"[€$£¥]?\s*[+-]?\d*([.,]\d{3})*[.,]\d+(e[+-]?\d+)?\s*[€$£¥%]?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ListColumns:
+    """The columns of one list by their use.
+
+    Attributes:
+        image: The column of the images.
+        levels: The columns of the labels, the coarsest first.
+        split: The column of the splits; empty if there is none.
+        key: The column of the keys; empty if there is none.
+        extra_labels: The columns of labels outside the tree.
+        metadata: All others.
+    """
+
+    image: str
+    levels: tuple[str, ...]
+    split: str
+    key: str
+    extra_labels: tuple[str, ...]
+    metadata: tuple[str, ...]
+
+
+def as_names(names: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Returns the names of columns as a tuple, whichever way they were given."""
+    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
+
+
+def choose_columns(
+    table: Table,
+    *,
+    image: str = "image",
+    levels: Sequence[str] | str | None = None,
+    key: str = "",
+    split: str = "split",
+    extra_labels: Sequence[str] | str = (),
+    need_labels: bool = True,
+) -> ListColumns:
+    """Says what each column of a list is.
+
+    Args:
+        table: The list.
+        image: The column of the images.
+        levels: The columns of the labels, the coarsest first; ``()`` for none. By default all columns of no other use
+            are levels, and then none of them may look like something else: have no name, another value for every image
+            (from four images on), or numbers with decimals.
+        key: The column of the keys, by which people know an image or a product; empty for none.
+        split: The column of the splits; the default need not be there.
+        extra_labels: The columns of labels outside the tree.
+        need_labels: Whether a list without levels is an error.
+
+    Raises:
+        ValueError: If a column that is named is not there, is named twice, or levels are not named and a column does
+            not look like one.
+
+    Example:
+        >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
+        >>> choose_columns(table, levels="kind").metadata
+        ('price',)
+        >>> choose_columns(table)
+        Traceback (most recent call last):
+        ValueError: list.csv: columns are levels by themselves only if all look like it; 'price' has numbers with ...
+    """
+    there, path = tuple(table.columns), table.path
+    levels = None if levels is None else as_names(levels)
+    extra = as_names(extra_labels)
+    if image not in there:
+        raise ValueError(
+            f"{path}: there is no column {image!r}; the columns are {list(there)}: say which holds the images, "
+            "image_column='...' (--image-column ...)"
+        )
+    named = [*(levels or ()), *extra, *([key] if key else ()), *([split] if split and split != "split" else ())]
+    if wrong := [name for name in named if name not in there]:
+        raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(there)}")
+    split = split if split in there and split not in (levels or ()) else ""
+    if image in named or len(set(levels or ())) < len(levels or ()):
+        raise ValueError(f"{path}: a column can be one level and not the image; levels are {list(levels or ())}")
+    used = {image, split, key, *extra}
+    rest = tuple(name for name in there if name not in used)
+    if levels is None:
+        _check_levels(table, image, rest)
+        if not rest and need_labels:
+            raise ValueError(
+                f"{path}: there is no label column; the columns are {list(there)}: add one for each level of the tree, "
+                "the broadest first"
+            )
+        return ListColumns(image, rest, split, key, extra, ())
+    return ListColumns(image, levels, split, key, extra, tuple(name for name in rest if name not in levels))
+
+
+def _check_levels(table: Table, image: str, names: Sequence[str]) -> None:
+    """Raises if a column that nobody has called a level does not look like one."""
+    doubts = {name: doubt for name in names if (doubt := _doubt(table, image, name))}
+    if not doubts:
+        return
+    good = [name for name in names if name not in doubts]
+    which = f"levels={good} (--levels {' '.join(good)})" if good else "levels=() for none (--levels without a name)"
+    raise ValueError(
+        f"{table.path}: columns are levels by themselves only if all look like it; "
+        + ", ".join(f"{name!r} {doubt}" for name, doubt in doubts.items())
+        + f": name the levels, such as {which}; other columns are then metadata, and key_column='...' "
+        "(--key-column ...) names the key"
+    )
+
+
+def _doubt(table: Table, image: str, name: str) -> str:
+    """Returns why a column seems to be no level; an empty string if it may be one."""
+    if NAMELESS.fullmatch(name):
+        return "has no name"
+    values = [value for value in distinct(table.columns[name]) if value]
+    if decimal := next((value for value in values if _DECIMALS.fullmatch(value)), None):
+        return f"has numbers with decimals, such as {decimal!r}"
+    if len(values) >= _FEWEST and _is_key(table.columns[image], table.columns[name], len(values)):
+        return f"has another value for every image, such as {values[0]!r}, as a key has"
+    return ""
+
+
+def _is_key(images: Sequence[Any], column: Sequence[Any], num_values: int) -> bool:
+    """Returns whether most images have a value, and each another one."""
+    num_images = len(set(map(str, images)))
+    filled = len(column) - column.count("") - column.count(None)
+    if filled * 2 < len(column) or num_values * 2 < num_images:
+        return False
+    pairs = {(str(i), str(v)) for i, v in zip(images, column, strict=True) if v not in (None, "")}
+    return len(pairs) == num_values == len({i for i, _ in pairs})  # an image may have several rows

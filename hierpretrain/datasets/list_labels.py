@@ -1,0 +1,145 @@
+"""From the cells of a list's levels to label paths: one an image, several, or none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from hierpretrain.datasets.cells import text_of, texts_of
+from hierpretrain.datasets.messages import warn
+from hierpretrain.datasets.tables import Table
+
+Path = tuple[str, ...]
+_DECIMAL = re.compile(r"[+-]?\d*\.\d+")
+
+
+def label_paths(
+    table: Table,
+    levels: Sequence[str],
+    *,
+    level_separator: str = "",
+    path_separator: str = "",
+    on_gap: str = "error",
+) -> list[Path | list[Path]]:
+    r"""Returns the label path of every row, or the list of its paths where cells hold several.
+
+    Args:
+        table: The list.
+        levels: The columns of the levels, the coarsest first.
+        level_separator: What separates the names of a path, where ``levels`` is one column of whole paths.
+        path_separator: What separates several places in one cell. An array holds several by itself. The cells of a row
+            must hold as many each; one that holds a single name stands for all.
+        on_gap: What happens where a level is empty and one below it is not: ``'error'`` raises, and ``'cut'`` ends the
+            path there, with a warning that counts these rows.
+
+    Raises:
+        ValueError: With the row and the column, if there is a gap, cells of a row hold different numbers of names, or
+            a number is there in two spellings, as 1 and 1.0.
+
+    Example:
+        >>> table = Table("list.csv", {"image": ["a", "b"], "place": ["food > fruit | plant", "tool"]}, str)
+        >>> label_paths(table, ["place"], level_separator=">", path_separator="|")
+        [[('food', 'fruit'), ('plant',)], ('tool',)]
+    """
+    if level_separator and len(levels) != 1:
+        raise ValueError(
+            f"{table.path}: level_separator is for one column of whole paths; the levels are {list(levels)}: name one"
+        )
+    columns = [table.columns[name] for name in levels]
+    if not columns:
+        return [()] * len(next(iter(table.columns.values())))
+    arrays = any(isinstance(value, list | tuple) for column in columns for value in column)
+    trim = _Trim(table, levels, on_gap)
+    if not (arrays or level_separator or path_separator):
+        rows = list(zip(*(texts_of(table.columns[name], name, table.where) for name in levels), strict=True))
+        known = {row: trim(row, partial(rows.index, row)) for row in dict.fromkeys(rows)}
+        trim.count(rows)
+        return list(map(known.__getitem__, rows))
+    found: list[Path | list[Path]] = []
+    for i, cells in enumerate(zip(*columns, strict=True)):
+        several = [
+            _places(cell, name, table.where(i) if arrays else "", path_separator)
+            for cell, name in zip(cells, levels, strict=True)
+        ]
+        paths = [_split(path, level_separator) for path in _side_by_side(several, levels, table, i)]
+        paths = list(dict.fromkeys(trim(path, lambda row=i: row) for path in paths))
+        paths = [path for path in paths if path] or [()]
+        found.append(paths[0] if len(paths) == 1 else paths)
+    trim.count(())
+    return found
+
+
+class _Trim:
+    """Ends paths at their first empty name, and minds gaps and numbers of two spellings."""
+
+    def __init__(self, table: Table, levels: Sequence[str], on_gap: str) -> None:
+        self.table, self.levels, self.on_gap = table, levels, on_gap
+        self.gaps: set[Path] = set()
+        self.num_gaps = 0
+        self.spelt: list[dict[str, str]] = []
+
+    def __call__(self, names: Path, row: Callable[[], int]) -> Path:
+        depth = next((i for i, name in enumerate(names) if not name), len(names))
+        if any(names[depth:]):
+            if self.on_gap == "error":
+                below = next(i for i in range(depth, len(names)) if names[i])
+                raise ValueError(
+                    f"{self.table.where(row())}: the label has a gap: {self._level(depth)} is empty but "
+                    f"{self._level(below)} below it is not; name every level down to the last, or end such "
+                    "paths there: on_gap='cut' (--on-gap cut)"
+                )
+            self.gaps.add(names)
+            self.num_gaps += 1
+        for level, name in enumerate(names[:depth]):
+            if _DECIMAL.fullmatch(name) or name.isdecimal():
+                self._check_spelling(level, name, row)
+        return names[:depth]
+
+    def count(self, rows: Sequence[Path]) -> None:
+        """Warns of the gaps, of all rows where each was seen once only."""
+        if self.gaps:
+            number = sum(row in self.gaps for row in rows) or self.num_gaps
+            warn(f"{self.table.path}: {number} rows have a gap in their label, which ends above it: on_gap='cut'")
+
+    def _check_spelling(self, level: int, name: str, row: Callable[[], int]) -> None:
+        while len(self.spelt) <= level:
+            self.spelt.append({})
+        number = name.lstrip("+")
+        number = number.rstrip("0").rstrip(".") if "." in number else number
+        other = self.spelt[level].setdefault(number, name)
+        if other != name:
+            raise ValueError(
+                f"{self.table.where(row())}: {self._level(level)} has one number in two spellings, {other!r} and "
+                f"{name!r}, which would be two nodes; write it in one"
+            )
+
+    def _level(self, depth: int) -> str:
+        return repr(self.levels[depth]) if depth < len(self.levels) else f"level {depth + 1}"
+
+
+def _places(cell: Any, name: str, where: str, separator: str) -> list[Path]:
+    """Returns the values of one cell: one each place, of several names where it holds an array of arrays."""
+    if not isinstance(cell, list | tuple):
+        text = text_of(cell, name, where)
+        return [(part.strip(),) for part in (text.split(separator) if separator else [text])]
+    places = [one if isinstance(one, list | tuple) else [one] for one in cell]
+    return [tuple(text_of(part, name, where) for part in place) for place in places] or [("",)]
+
+
+def _split(path: Path, separator: str) -> Path:
+    return tuple(part.strip() for part in path[0].split(separator)) if separator and len(path) == 1 else path
+
+
+def _side_by_side(cells: Sequence[list[Path]], levels: Sequence[str], table: Table, row: int) -> list[Path]:
+    """Returns the paths of a row: the first place of each cell together, the second, and so on."""
+    most = max(map(len, cells))
+    if wrong := [name for name, cell in zip(levels, cells, strict=True) if len(cell) not in (1, most)]:
+        counts = ", ".join(f"{len(cell)} in {name!r}" for name, cell in zip(levels, cells, strict=True))
+        raise ValueError(
+            f"{table.where(row)}: the cells of a row must hold as many places each, or one for all; {wrong[0]!r} does "
+            f"not: {counts}"
+        )
+    wide = [cell * most if len(cell) == 1 else cell for cell in cells]
+    return [tuple(name for cell in place for name in cell) for place in zip(*wide, strict=True)]

@@ -1,0 +1,244 @@
+"""Reading tables of any format into columns: CSV, JSON, JSON Lines, Excel and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import itertools
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hierpretrain.datasets.encodings import decode
+from hierpretrain.datasets.messages import short
+from hierpretrain.datasets.text_files import parse_json, read_bytes
+
+_DELIMITERS = (",", ";", "\t")
+_REMEDY = "correct the list"
+_SEP = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # what Excel takes for the first line's meaning
+
+NAMELESS = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__", re.IGNORECASE)
+"""What a column without a name is called, by pandas and by us."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """N rows of a list.
+
+    Attributes:
+        path: The file.
+        columns: Name of the column -> N values. They are texts in CSV, and else whatever the format has, ``None`` for
+            none.
+        where: Says where a row stands, from its index: ``'list.csv:7'``.
+    """
+
+    path: str
+    columns: Mapping[str, Sequence[Any]]
+    where: Callable[[int], str]
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    image: str = "image",
+) -> Table:
+    r"""Reads a table.
+
+    Args:
+        path: The file.
+        kind: A key of :data:`READERS`; by default the file's extension.
+        delimiter: What separates the fields of CSV; by default comma, semicolon or tab, whichever makes the header have
+            the column ``image``.
+        encoding: The encoding of a text file; see :func:`~hierpretrain.datasets.encodings.decode`.
+        image: The column of the images.
+
+    Raises:
+        ValueError: With file and line, if the file is missing, damaged, or no table of its kind.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "list.csv").write_text("image;kind\na.jpg;cat\n\nb.jpg;dog\n")
+        ...     table = read_table(f"{folder}/list.csv")
+        ...     dict(table.columns), table.where(1)[-10:]
+        ({'image': ('a.jpg', 'b.jpg'), 'kind': ('cat', 'dog')}, 'list.csv:4')
+    """
+    path = os.fspath(path)
+    kind = os.path.splitext(path)[1].lower() if kind is None else kind
+    if kind not in READERS:
+        hint = "; save the sheet as .xlsx" if kind in (".xls", ".ods") else ""
+        raise ValueError(f"a list must end in {', '.join(READERS)}; it is {path!r}{hint}")
+    if kind in _TEXTS:
+        delimiter = "\t" if delimiter is None and kind == ".tsv" else delimiter
+        return _from_csv(path, decode(read_bytes(path), path, encoding), delimiter, image)
+    if delimiter is not None:
+        raise ValueError(f"a delimiter is of CSV alone; {path} has none: leave it out")
+    if kind in (".json", ".jsonl"):
+        return READERS[kind](path, decode(read_bytes(path), path, encoding))
+    if encoding is not None:
+        raise ValueError(f"an encoding is of text files alone; {path} has none: leave it out")
+    return READERS[kind](path)
+
+
+# ---------------------------------------------------------------- CSV
+def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
+    skipped = 0
+    if said := _SEP.match(text):
+        delimiter = said[1] if delimiter is None else delimiter
+        skipped = said.end()
+        text = text[skipped:]
+    delimiter = _delimiter(text, image) if delimiter is None else delimiter
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError(f"a delimiter must be one character; it is {delimiter!r}")
+    first = 2 if skipped else 1
+
+    def reader() -> Any:
+        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+
+    lines = reader()
+    try:
+        rows = [row for row in lines if row and (row[0] or any(row))]
+    except csv.Error as error:
+        raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
+
+    def where(index: int) -> str:
+        lines = reader()
+        kept = (lines.line_num for row in lines if any(row))
+        return f"{path}:{next(itertools.islice(kept, index + 1, None)) + first - 1}"
+
+    if not rows:
+        return Table(path, {}, where)
+    header, width = rows[0], len(rows[0])
+    if set(map(len, rows)) != {width}:
+        index, row = next((i, row) for i, row in enumerate(rows) if len(row) != width)
+        name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
+        raise ValueError(
+            f"{where(index - 1)}: the line has {len(row)} fields and the header {width}; quote fields that hold {name}"
+        )
+    del rows[0]
+    columns = list(zip(*rows, strict=True)) or [()] * width
+    return Table(path, _named([name.strip() for name in header], columns, where(-1)), where)
+
+
+def _delimiter(text: str, image: str) -> str:
+    """Returns what separates the fields: that by which the header has the column of the images, or the most fields."""
+    headers = {}
+    for delimiter in _DELIMITERS:
+        try:
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            header = []
+        headers[delimiter] = [name.strip() for name in header]
+    return max(_DELIMITERS, key=lambda delimiter: (image in headers[delimiter], len(headers[delimiter])))
+
+
+def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -> dict[str, Sequence[Any]]:
+    """Returns columns by their names; one without a name is called as pandas calls it, unless it is empty."""
+    named: dict[str, Sequence[Any]] = {}
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        if not name and not any(value is not None and str(value).strip() for value in column):
+            continue
+        name = name or f"Unnamed: {i}"
+        if name in named:
+            raise ValueError(f"{where}: the columns must have different names; they are {list(names)}")
+        named[name] = column
+    return named
+
+
+# ---------------------------------------------------------------- JSON
+def _from_json(path: str, text: str) -> Table:
+    data = parse_json(text, path, _REMEDY, unique_keys=True)
+    if not isinstance(data, list):
+        raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
+    return _of_records(path, data, lambda index: f"{path}: record {index + 1}")
+
+
+def _from_json_lines(path: str, text: str) -> Table:
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    numbers = [number for number, _ in lines]
+    records = [parse_json(line, path, _REMEDY, line=number, unique_keys=True) for number, line in lines]
+    return _of_records(path, records, lambda index: f"{path}:{numbers[index]}")
+
+
+def _of_records(path: str, records: Sequence[Any], where: Callable[[int], str]) -> Table:
+    for i, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise ValueError(f"{where(i)}: a record must be an object with the field 'image'; it is {short(record)}")
+    names = dict.fromkeys(name for record in records for name in record)
+    return Table(path, {name: [record.get(name) for record in records] for name in names}, where)
+
+
+# ---------------------------------------------------------------- Excel and Parquet
+def _module(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"to read {what}, install {name.split('.')[0]}: pip install 'hierpretrain[tables]'; or save the list as CSV"
+        ) from error
+
+
+def _from_excel(path: str) -> Table:
+    openpyxl = _module("openpyxl", "an Excel file")
+    try:
+        with open(path, "rb") as file:
+            book = openpyxl.load_workbook(io.BytesIO(file.read()), read_only=True, data_only=True)
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # some programs write wrong ones
+        rows = [(i, list(row)) for i, row in enumerate(sheet.iter_rows(values_only=True), start=1)]
+    except OSError as error:
+        raise ValueError(f"cannot read the list {path}: {error.strerror or error}; correct its path") from error
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no Excel file (.xlsx): {error}; save it anew") from error
+    rows = [(i, row) for i, row in rows if any(value not in (None, "") for value in row)]
+    numbers = [i for i, _ in rows]
+
+    def where(index: int) -> str:
+        return f"{path}: row {numbers[index + 1]}"
+
+    if not rows:
+        return Table(path, {}, where)
+    width = max(len(row) for _, row in rows)
+    filled = [row + [None] * (width - len(row)) for _, row in rows]
+    names = ["" if value is None else str(value).strip() for value in filled[0]]
+    return Table(path, _named(names, list(zip(*filled[1:], strict=True)) or [()] * width, where(-1)), where)
+
+
+def _from_parquet(path: str) -> Table:
+    parquet = _module("pyarrow.parquet", "a Parquet file")
+    try:
+        data = parquet.read_table(Path(path))
+    except OSError as error:
+        raise ValueError(f"cannot read the list {path}: {error}; correct its path, or write it anew") from error
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no Parquet file: {error}; write it anew") from error
+
+    def where(index: int) -> str:
+        return f"{path}: row {index + 1}"
+
+    columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
+    return Table(path, _named([name.strip() for name in data.column_names], columns, f"{path}"), where)
+
+
+def _without_nan(values: Sequence[Any]) -> Iterator[Any]:
+    """Yields values with ``None`` for NaN, which is how pandas writes that there is none."""
+    return (None if isinstance(value, float) and math.isnan(value) else value for value in values)
+
+
+_TEXTS = (".csv", ".tsv", ".txt")
+READERS: dict[str, Callable[..., Table]] = {
+    **dict.fromkeys(_TEXTS, _from_csv),
+    ".json": _from_json,
+    ".jsonl": _from_json_lines,
+    ".xlsx": _from_excel,
+    ".parquet": _from_parquet,
+}
+"""The formats of lists, by the extension of the file."""

@@ -1,0 +1,339 @@
+"""Lists as people have them: separators, encodings, formats, names of columns, several places, damage."""
+
+import datetime
+import json
+import unicodedata
+
+import pytest
+
+from hierpretrain.datasets import ListDataset, read_list
+from tests.datasets.trees import write_image
+
+WESTERN = "image,kind\na.jpg,Müller\nb.jpg,café\nc.jpg,Straße\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Writes a list and reads it."""
+
+    def read(content, name="list.csv", **options):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_list(tmp_path / name, tmp_path, **options)
+
+    return read
+
+
+# ---------------------------------------------------------------- separators
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["list.csv", "list.txt"])
+def test_the_separator_is_found_out(read, delimiter, name):
+    text = 'image|kind|breed\na.jpg|cat|"tabby| ; , x"\nb.jpg|tool|\n'.replace("|", delimiter)
+    rows = read(text, name)
+    assert rows.level_names == ("kind", "breed")
+    assert rows.labels == [("cat", f"tabby{delimiter} ; , x"), ("tool",)]
+    assert read(text, name, delimiter=delimiter).labels == rows.labels
+
+
+def test_the_separator_is_the_one_that_makes_the_image_a_column(read):
+    text = "image;kind (a, b, c)\nx.jpg;cat\n"
+    assert read(text).level_names == ("kind (a, b, c)",)
+    with pytest.raises(ValueError, match=r"list\.csv:2: the line has 1 fields and the header 3; quote"):
+        read(text, delimiter=",")
+
+
+def test_a_list_of_one_column(read):
+    assert read("image\na.jpg\n\nb.jpg\n", need_labels=False).images == ["a.jpg", "b.jpg"]
+
+
+def test_what_excel_writes_for_itself_is_no_header(read):
+    assert read("sep=;\r\nimage;kind\r\na.jpg;x\r\n").labels == [("x",)]
+    with pytest.raises(ValueError, match=r"list\.csv:4: the line has 1 fields and the header 2; quote .* a semicolon"):
+        read("sep=;\nimage;kind\na.jpg;x\nb.jpg\n")
+
+
+def test_rows_of_nothing_but_separators_are_left_out_and_lines_still_counted(read):
+    assert read("image;kind;\na.jpg;x;\n;;\n\n").images == ["a.jpg"]
+    with pytest.raises(ValueError, match=r"list\.csv:5: the field 'image' is missing"):
+        read("image;kind;\na.jpg;x;\n;;\n\n;x;\n")
+
+
+def test_a_delimiter_and_an_encoding_are_of_text(read):
+    with pytest.raises(ValueError, match="must be one character; it is '::'"):
+        read("image\na.jpg\n", delimiter="::")
+    with pytest.raises(ValueError, match="a delimiter is of CSV alone"):
+        read("[]", "list.json", delimiter=",")
+
+
+# ---------------------------------------------------------------- encodings
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_unicode_needs_no_word(read, logged, encoding):
+    assert read(WESTERN.encode(encoding)).labels == [("Müller",), ("café",), ("Straße",)]
+    assert logged == []
+
+
+def test_western_bytes_are_read_and_told(read, logged):
+    assert read(WESTERN.encode("cp1252")).labels == [("Müller",), ("café",), ("Straße",)]
+    (line,) = logged
+    assert "is not UTF-8; it was read as cp1252, with words such as 'Müller', 'café', 'Straße'. If these" in line
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1251", "кошка собака птица медведь лошадь корова заяц лисица волк"),
+        ("shift_jis", "ネコ科 犬小屋 動物園 植物の写真 ひらがな カタカナ 東京都の建物"),
+        ("cp1253", "γάτα σκύλος πουλί αρκούδα άλογο αγελάδα αλεπού λύκος"),
+        ("mac_roman", "café Straße Größe"),
+    ],
+)
+def test_other_bytes_are_read_right_or_told_or_refused(read, logged, encoding, words):
+    text = "image,kind\n" + "".join(f"{i}.jpg,{word}\n" for i, word in enumerate(2 * words.split()))
+    right = [(word,) for word in 2 * words.split()]
+    refused = ""
+    try:
+        labels = read(text.encode(encoding)).labels
+    except ValueError as error:
+        refused = str(error)
+    if refused:
+        assert "cannot be told which encoding the list has" in refused
+        assert "encoding='cp1252' (--encoding cp1252)" in refused
+    else:
+        assert any(repr(labels[0][0]) in line for line in logged)
+    logged.clear()
+    assert read(text.encode(encoding), encoding=encoding).labels == right
+    assert logged == []
+
+
+def test_a_few_bytes_that_read_as_anything_are_not_guessed(read):
+    with pytest.raises(ValueError, match=r"list\.csv:2: byte 0xea is not UTF-8, and it cannot be told .*кошка"):
+        read("image,kind\na.jpg,кошка\n".encode("cp1251"))
+
+
+def test_a_wrong_encoding_is_an_error(read):
+    with pytest.raises(ValueError, match="there is no encoding 'utf-9'"):
+        read(WESTERN, encoding="utf-9")
+    with pytest.raises(ValueError, match=r"list\.csv:2: byte 0xfc is not UTF-8"):
+        read(WESTERN.encode("cp1252"), encoding="utf-8")
+
+
+# ---------------------------------------------------------------- damage
+@pytest.mark.parametrize("name", ["list.csv", "list.json", "list.jsonl"])
+def test_zeros_are_damage(read, name):
+    with pytest.raises(ValueError, match=rf"{name}:3: the file holds zero bytes, as after a power loss"):
+        read(b"image,kind\na.jpg,x\n" + b"\0" * 9, name)
+
+
+@pytest.mark.parametrize(("name", "where"), [("list.json", "object 2"), ("list.jsonl", "list.jsonl:2: ")])
+def test_a_key_twice_is_damage(read, name, where):
+    lines = ['{"image": "a.jpg", "kind": "x"}', '{"image": "b.jpg", "kind": "x", "kind": "y"}']
+    with pytest.raises(ValueError, match=r"the key 'kind' is there twice in object") as error:
+        read(f"[{','.join(lines)}]" if name == "list.json" else "\n".join(lines), name)
+    assert where in str(error.value)
+
+
+@pytest.mark.parametrize("names", [("1", "1.0"), ("2.5", "2.50"), ("3.0", "3")])
+def test_one_number_is_not_two_names(read, names):
+    text = "image,kind\n" + "".join(f"{i}.jpg,{name}\n" for i, name in enumerate(names))
+    with pytest.raises(ValueError, match=rf":3: 'kind' has one number in two spellings, '{names[0]}' and '{names[1]}'"):
+        read(text, levels="kind")
+
+
+def test_numbers_that_differ_are_different_names(read):
+    assert read("image,kind\na,01\nb,1\nc,10\nd,1.5\n", levels="kind").labels == [("01",), ("1",), ("10",), ("1.5",)]
+    assert read('[{"image": "a", "kind": 1}, {"image": "b", "kind": 1.0}]', "list.json").labels == [("1",), ("1",)]
+
+
+# ---------------------------------------------------------------- which columns are levels
+CATALOGUE = "Unnamed: 0,image,sku,kind,breed,price\n" + "".join(
+    f'{i},{i}.jpg,A{i},{"cat" if i < 3 else "dog"},{"tabby" if i < 2 else "pug"},"{i},50"\n' for i in range(6)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Unnamed: 0", "has no name"),
+        ("sku", "has another value for every image, such as 'A0', as a key has"),
+        ("price", "has numbers with decimals, such as '0,50'"),
+    ],
+)
+def test_a_column_that_looks_like_no_level_must_not_become_one(read, name, why):
+    with pytest.raises(ValueError, match=f"{name!r} {why}") as error:
+        read(CATALOGUE)
+    assert "levels=['kind', 'breed'] (--levels kind breed)" in str(error.value)
+
+
+def test_named_levels_leave_the_others_as_metadata(read):
+    rows = read(CATALOGUE, levels=("kind", "breed"), key_column="sku")
+    assert rows.labels[0] == ("cat", "tabby")
+    assert rows.keys == ["A0", "A1", "A2", "A3", "A4", "A5"]
+    assert rows.metadata == {"Unnamed: 0": [*"012345"], "price": [f"{i},50" for i in range(6)]}
+    some = rows.take([4, 1])
+    assert (some.keys, some.metadata["price"]) == (["A4", "A1"], ["4,50", "1,50"])
+    assert read(CATALOGUE, levels=(), need_labels=False).labels == [()] * 6
+
+
+def test_a_level_that_repeats_needs_no_name(read):
+    rows = read("image,kind,breed\n" + "".join(f"{i}.jpg,k{i % 2},b{i % 3}\n" for i in range(6)))
+    assert rows.level_names == ("kind", "breed")
+
+
+def test_columns_of_ones_own(read):
+    rows = read("photo,use,a\nx.jpg,train,cat\n", image_column="photo", split_column="use")
+    assert (rows.images, rows.splits, rows.level_names) == (["x.jpg"], ["train"], ("a",))
+    with pytest.raises(ValueError, match=r"no column 'image'; the columns are \['photo', .*--image-column"):
+        read("photo,use,a\nx.jpg,train,cat\n")
+    for option in ("levels", "key_column", "split_column", "extra_labels"):
+        with pytest.raises(ValueError, match=r"there is no column 'colour'; the columns are"):
+            read("image,a\nx.jpg,cat\n", **{option: "colour"})
+
+
+# ---------------------------------------------------------------- label paths
+def test_a_gap_is_an_error_or_cut_and_counted(read, logged):
+    text = "image,a,b,c\n1.jpg,x,y,z\n2.jpg,x,,z\n3.jpg,x,,z\n4.jpg,x,,\n"
+    with pytest.raises(ValueError, match=r"list\.csv:3: the label has a gap: 'b' is empty but 'c' below it is not"):
+        read(text)
+    assert read(text, on_gap="cut").labels == [("x", "y", "z"), ("x",), ("x",), ("x",)]
+    assert logged == [logged[0]]
+    assert "2 rows have a gap in their label, which ends above it" in logged[0]
+
+
+def test_rows_of_one_image_are_several_places(read, logged):
+    text = "image,sku,kind,note\na.jpg,1,fruit,red\nb.jpg,2,tool,\na.jpg,1,vegetable,round\n./a.jpg,1,fruit,red\n"
+    rows = read(text, levels="kind", key_column="sku")
+    assert rows.images == ["a.jpg", "b.jpg"]
+    assert rows.paths(0) == [("fruit",), ("vegetable",)]
+    assert rows.keys == ["1", "2"]
+    assert rows.metadata == {"note": ["red; round", ""]}
+    assert "1 images are in several rows, and have the label paths of all of them: 'a.jpg'" in logged[0]
+    with pytest.raises(ValueError, match=r"csv:4: the image 'a\.jpg' has '9' in 'sku', but '1' in .*csv:2; rows of"):
+        read(text.replace("a.jpg,1,veg", "a.jpg,9,veg"), levels="kind", key_column="sku")
+
+
+def test_an_empty_row_of_an_image_adds_no_place(read):
+    rows = read("image,kind\na.jpg,\na.jpg,fruit\n")
+    assert (rows.labels, rows.more_labels) == ([("fruit",)], {})
+
+
+def test_several_places_in_a_cell(read):
+    rows = read("image,kind,crop\na.jpg,fruit|vegetable,tomato\nb.jpg,fruit,apple|pear\n", path_separator="|")
+    assert rows.paths(0) == [("fruit", "tomato"), ("vegetable", "tomato")]
+    assert rows.paths(1) == [("fruit", "apple"), ("fruit", "pear")]
+    with pytest.raises(ValueError, match=r":2: the cells of a row must hold as many places .*: 3 in 'a', 2 in 'b'"):
+        read("image,a,b\na.jpg,x|y|z,u|v\n", path_separator="|")
+
+
+def test_whole_paths_in_one_column(read):
+    rows = read(
+        "image,place\na.jpg,food > fruit | plant\nb.jpg,tool\n", levels="place", level_separator=">", path_separator="|"
+    )
+    assert rows.level_names == ("level1", "level2")
+    assert rows.paths(0) == [("food", "fruit"), ("plant",)]
+    assert rows.paths(1) == [("tool",)]
+    with pytest.raises(ValueError, match="level_separator is for one column of whole paths"):
+        read("image,a,b\nx,y,z\n", level_separator=">")
+
+
+def test_arrays_are_several_places(read):
+    records = [
+        {"image": "a.jpg", "kind": ["fruit", "vegetable"], "crop": "tomato"},
+        {"image": "b.jpg", "kind": "tool", "crop": None},
+        {"image": "c.jpg", "kind": [], "crop": ""},
+    ]
+    rows = read(json.dumps(records), "list.json")
+    assert rows.paths(0) == [("fruit", "tomato"), ("vegetable", "tomato")]
+    assert rows.labels[1:] == [("tool",), ()]
+    records = [{"image": "a.jpg", "place": [["food", "fruit"], ["plant"]]}, {"image": "b.jpg", "place": ["tool"]}]
+    rows = read(json.dumps(records), "list.json")
+    assert rows.paths(0) == [("food", "fruit"), ("plant",)]
+    assert rows.paths(1) == [("tool",)]
+
+
+# ---------------------------------------------------------------- Unicode
+def test_one_word_in_two_forms_is_one_class_and_files_are_found_by_either(tmp_path):
+    one, two = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    write_image(tmp_path / two / f"{two}.png", "red")
+    write_image(tmp_path / "b.png", "blue")
+    for name in (f"{one}/{one}.png", f"{two}/{two}.png", f"{two}/{one}.png"):
+        (tmp_path / "list.csv").write_text(f"image,kind\n{name},{one}\nb.png,{two}\n", encoding="utf-8")
+        data = ListDataset(data_root=str(tmp_path), ann_file="list.csv")
+        assert data.image_paths == [str(tmp_path / two / f"{two}.png"), str(tmp_path / "b.png")]
+        assert data.taxonomy.num_nodes(1) == 1
+        assert data.taxonomy.name(1, 0) == one
+    (tmp_path / "list.csv").write_text("image,kind\nCafè/x.png,a\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="1 of 1 images are missing below"):
+        ListDataset(data_root=str(tmp_path), ann_file="list.csv")
+
+
+# ---------------------------------------------------------------- keys and metadata of a data set
+def test_a_data_set_knows_the_keys_of_its_split(tmp_path):
+    (tmp_path / "list.csv").write_text("image,sku,kind,price,split\na,1,x,2.50,s\nb,2,x,3.50,t\nc,3,y,ü,t\n", "utf-8")
+    options = dict(data_root=str(tmp_path), ann_file="list.csv", levels=["kind"], check_files=False)
+    data = ListDataset(**options, key_column="sku", split="t")
+    assert (data.keys, data.metadata) == (["2", "3"], {"price": ["3.50", "ü"]})
+    data = ListDataset(**options)
+    assert (data.keys, data.metadata) == ([], {"sku": ["1", "2", "3"], "price": ["2.50", "3.50", "ü"]})
+
+
+def test_no_label_at_all_is_for_those_who_say_so(tmp_path):
+    (tmp_path / "list.csv").write_text("image,kind,breed\na,,\nb,,\n")
+    options = dict(data_root=str(tmp_path), ann_file="list.csv", check_files=False)
+    with pytest.raises(ValueError, match="has 2 images, none with a label"):
+        ListDataset(**options)
+    assert ListDataset(**options, need_labels=False).labels.shape == (2, 0)
+
+
+# ---------------------------------------------------------------- Excel and Parquet
+ROWS = [
+    ["image", "kind", "number", "day", "price"],
+    ["a.jpg", " café", 1, datetime.date(2024, 5, 1), 2.5],
+    ["b.jpg", "tool", 2.0, None, None],
+    ["a.jpg", "fruit", 1, datetime.date(2024, 5, 1), 2.5],
+]
+
+
+def write_excel(path):
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in [*ROWS[:2], [], *ROWS[2:]]:
+        book.active.append(row)
+    book.save(path)
+
+
+def write_parquet(path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {name: list(column) for name, *column in zip(*ROWS, strict=True)}
+    columns["number"] = [1.0, 2.0, 1.0]
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+@pytest.mark.parametrize(("name", "write"), [("list.xlsx", write_excel), ("list.parquet", write_parquet)])
+def test_tables_of_other_programs(tmp_path, name, write):
+    write(tmp_path / name)
+    rows = read_list(tmp_path / name, tmp_path, levels="kind", key_column="number")
+    assert rows.images == ["a.jpg", "b.jpg"]
+    assert rows.paths(0) == [("café",), ("fruit",)]
+    assert rows.keys == ["1", "2"]
+    assert rows.metadata == {"day": ["2024-05-01", ""], "price": ["2.5", ""]}
+    with pytest.raises(ValueError, match=rf"{name}: row {4 if name == 'list.xlsx' else 2}: the field 'day' is missing"):
+        read_list(tmp_path / name, tmp_path, levels="kind", split_column="day")
+    with pytest.raises(ValueError, match=r"'price' has numbers with decimals, such as '2\.5'"):
+        read_list(tmp_path / name, tmp_path)
+    with pytest.raises(ValueError, match="an encoding is of text files alone"):
+        read_list(tmp_path / name, tmp_path, encoding="utf-8")
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-40])
+    with pytest.raises(ValueError, match=rf"{name}"):
+        read_list(tmp_path / name, tmp_path, levels="kind")
+
+
+def test_parquet_arrays_and_the_index_of_pandas(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"image": ["a", "b"], "kind": [["x", "y"], ["x"]], "__index_level_0__": [0, 1]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
+    assert read_list(tmp_path / "list.parquet", tmp_path, levels="kind").paths(0) == [("x",), ("y",)]
+    with pytest.raises(ValueError, match="'__index_level_0__' has no name"):
+        read_list(tmp_path / "list.parquet", tmp_path)
+
+
+def test_other_files_are_told_what_to_become(read):
+    with pytest.raises(ValueError, match=r"must end in \.csv, .*; it is '.*list\.xls'; save the sheet as \.xlsx"):
+        read("", "list.xls")
