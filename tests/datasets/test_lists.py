@@ -37,9 +37,7 @@ def test_the_separator_is_found_out(read, delimiter, name):
 def test_the_separator_is_the_one_that_makes_the_image_a_column(read):
     text = "image;kind (a, b, c)\nx.jpg;cat\n"
     assert read(text).level_names == ("kind (a, b, c)",)
-    with pytest.raises(
-        ValueError, match=r"list\.csv:2: the line has 1 fields and the header 3; quote"
-    ):
+    with pytest.raises(ValueError, match=r"list\.csv:2: the line has 1 fields and the header 3; quote"):
         read(text, delimiter=",")
 
 
