@@ -26,9 +26,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 LINEAR = [path for path in CONFIGS if path.stem.startswith("linear_")]
 TRAINED = [path for path in CONFIGS if path not in LINEAR]
 # each data set with one loss, each loss on one data set, and all of paper B; other products of the two add nothing
-DISTINCT = [
-    path for path in TRAINED if re.match(r"himulcone_|\w+_emoji_seen$|(leaf|level)triplet_", path.stem)
-]
+DISTINCT = [path for path in TRAINED if re.match(r"himulcone_|\w+_emoji_seen$|(leaf|level)triplet_", path.stem)]
 # a loss has the name of its method, but for these
 RENAMED = dict(
     crossentropy="levelcrossentropy",
