@@ -68,7 +68,12 @@ for module in pkgutil.iter_modules(tests.datasets.__path__, "tests.datasets."):
 SPLITS = {  # how the configs' own split files are made, see _base_/datasets; of ModelNet40 there are no chairs here
     "Emoji64": dict(level="subcategory", unseen=0.4, shares=(0.6, 0.2, 0.2)),
     "InShop": dict(level="category", unseen=0.3, shares=None, val_share=0.4, unit="product"),
-    "OpenClipart96": dict(level="level2", unseen=0.3, held_out=["group2", "group3"], held_out_tag="catalogue"),
+    "OpenClipart96": dict(
+        level="level2",
+        unseen=["group0/part1", "group0/part2", "group1/part1"],
+        held_out=["group2", "group3"],
+        held_out_tag="catalogue",
+    ),
     "ModelNet40": dict(level="category", unseen=["bed", "night_stand"], shares=None, val_share=0.2, unit="model"),
 }
 

@@ -43,7 +43,6 @@ RENAMED = dict(
 IN_SHUFFLED_BATCHES = {
     "crossentropy",
     "crossentropylevels",
-    "finetune",
     "guided",
     "haframe",
     "hxe",
