@@ -22,8 +22,8 @@ def test_it_runs(code, tmp_path, monkeypatch, capsys):
     found = {}
     exec(code, found)
     if "features" in found:
-        assert found["features"].shape == (256,)
-        assert "['himulcone_emoji', 'himulcone_emoji_seen']" in capsys.readouterr().out
+        assert found["features"].shape == (1280,)
+        assert "['finetune_emoji']" in capsys.readouterr().out
     else:
         assert found["config"].model.backbone.depth == 50
         assert found["weights"].startswith("https://")
