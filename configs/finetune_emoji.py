@@ -16,7 +16,7 @@ _base_ = [
     "_base_/default_runtime.py",
 ]
 model = dict(
-    backbone=dict(frozen_stages=5),
+    backbone=dict(frozen_stages=5, image_size=96),
     projection=None,
     loss=dict(type="HierarchicalJointLoss", weight=3.0),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -135,10 +136,28 @@ def list_options(args: argparse.Namespace) -> dict[str, Any]:
     return chosen | ({"delimiter": "\t"} if chosen.get("delimiter") in (r"\t", "tab") else {})
 
 
+class _StandardError:
+    """The standard error of the moment, for a log that outlives it where Python redirects it."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
-    """Builds the model that the arguments choose."""
+    """Builds the model that the arguments choose; from here on the log goes to the standard error.
+
+    The standard output is for what a command finds, which a program may read.
+    """
+    from mmengine.logging import MMLogger
+
     from hierpretrain.apis import EmbeddingInferencer
 
+    for handler in MMLogger.get_current_instance().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(_StandardError())
     return EmbeddingInferencer(
         args.config,
         args.checkpoint,

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer
@@ -113,6 +114,8 @@ def test_json_and_table_are_what_python_finds(run, folder, expected, capsys, wor
     ]
     assert [entry["node"] for entry in answer["neighbours"]] == [list(one.node) for one in found.neighbours]
     assert "\n".join(table(found)) in printed.err
+    MMLogger.get_current_instance().warning("as a data set may warn")
+    assert capsys.readouterr().out == ""
 
 
 def test_classes_are_printed_and_written(run, folder, expected, tmp_path, capsys):

@@ -2,7 +2,7 @@
 # whole, and two fully connected layers that are trained and embed. Vectors keep their length.
 _base_ = "efficientnet_lite0.py"
 model = dict(
-    backbone=dict(frozen_stages=8),
+    backbone=dict(frozen_stages=8, image_size=96),
     projection=dict(type="ProjectionHead", hidden_channels=512, out_channels=256),
     embedding="projection",
     normalize=False,

@@ -30,6 +30,8 @@ class EfficientNetLite0(Encoder):
     Args:
         weights: ``True``: the package's weights. A file: its weights, by the package's names or by timm's. ``False``:
             random ones.
+        image_size: Height and width of the images that it is given here, at least 32. It was trained with 224 px; small
+            images are faster, and need not be enlarged as much.
         frozen_stages: How many of the seven stages, with the stem before them, are not trained: -1 none, 0 the stem
             alone, 8 all.
         init_cfg: Only ``None``.
@@ -47,17 +49,25 @@ class EfficientNetLite0(Encoder):
     """
 
     def __init__(
-        self, weights: bool | str = True, frozen_stages: int = -1, init_cfg: None = None, **options: Any
+        self,
+        weights: bool | str = True,
+        frozen_stages: int = -1,
+        init_cfg: None = None,
+        *,
+        image_size: int = 224,
+        **options: Any,
     ) -> None:
         timm = needed("timm", type(self).__name__)
         network = timm.create_model("tf_efficientnet_lite0", num_classes=0, **options)
-        super().__init__(network, self.data_settings(), frozen_stages, init_cfg)
+        super().__init__(network, self.data_settings(image_size=image_size), frozen_stages, init_cfg)
         self.weights = weights
 
     @classmethod
-    def data_settings(cls, **options: Any) -> DataSettings:
-        """Returns the settings of the weights: 224 px, bicubic, (x - 127) / 128 of 0 to 255."""
-        return DataSettings(224, (127.0,) * 3, (128.0,) * 3, "bicubic", resize=256)
+    def data_settings(cls, image_size: int = 224, **options: Any) -> DataSettings:
+        """Returns the settings of the weights, but for the size: bicubic, (x - 127) / 128 of 0 to 255."""
+        if image_size < 32:
+            raise ValueError(f"image_size must be at least 32, or no pixel is left at the end; it is {image_size}")
+        return DataSettings(image_size, (127.0,) * 3, (128.0,) * 3, "bicubic", resize=image_size * 8 // 7)
 
     def load_weights(self) -> str | None:
         """Loads the weights of the package or of a file."""

@@ -3,6 +3,8 @@ import torch
 from mmengine.config import Config
 
 from hierpretrain.apis import EmbeddingInferencer, export_program
+from hierpretrain.apis.config import load_config
+from hierpretrain.apis.encoder_settings import apply_encoder_settings
 from hierpretrain.models import EfficientNetLite0, HierarchicalContrastive
 from hierpretrain.models.encoders.efficientnet_lite import timm_names
 from tests.models.encoders.images import assert_gives, assert_stays_frozen, random_images
@@ -110,3 +112,16 @@ def test_it_is_exported_with_its_normalisation(tmp_path):
     found = torch.export.load(tmp_path / "encoder.pt2").module()(pictures)
     images = [picture.permute(1, 2, 0).byte().numpy() for picture in pictures]
     torch.testing.assert_close(found, torch.from_numpy(inferencer(images)), atol=1e-5, rtol=0)
+
+
+def test_a_size_of_one_s_own_is_what_pipelines_take_and_no_contradiction():
+    encoder = EfficientNetLite0(weights=False, image_size=96)
+    assert (encoder.settings.size, encoder.settings.resize) == (96, 109)  # 7 : 8, as 224 : 256
+    assert EfficientNetLite0.data_settings(image_size=96, frozen_stages=5) == encoder.settings
+    assert EfficientNetLite0.data_settings().resize == 256
+    config = load_config("configs/finetune_emoji.py")
+    assert apply_encoder_settings(config) == []
+    config.model.backbone.image_size = 224
+    assert "makes images of 96 px, and the encoder was trained with 224 px" in apply_encoder_settings(config)[0]
+    with pytest.raises(ValueError, match="image_size must be at least 32, or no pixel is left at the end; it is 16"):
+        EfficientNetLite0(weights=False, image_size=16)
