@@ -28,9 +28,10 @@ def write_emoji(root):
 
 
 def write_openclipart(root):
-    """Writes an openclipart96 of 96 drawings in a ragged tree, of which 8 hang in two or three folders."""
+    """Writes an openclipart96 of 108 drawings in a ragged tree, of which 8 hang in two or three folders."""
     folders = [f"group{i}/part{j}" for i in range(4) for j in range(3)]
     folders += [folders[0] + "/detail0", folders[0] + "/detail1", "group0", "group1"]
+    folders += [folders[6] + "/detail0", folders[6] + "/detail1"]
     for i, folder in enumerate(folders):
         for j in range(6):
             image = root / folder / f"drawing{j}.webp"

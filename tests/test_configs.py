@@ -128,7 +128,7 @@ def small(path, trees, work_dir):
         config.default_hooks.curriculum.levels = 2
     if config.default_hooks.get("frozen_features"):
         config.default_hooks.frozen_features.folder = str(work_dir / "features")
-    if model.loss and model.loss.type == "LevelTripletLoss":
+    if (model.get("loss") or {}).get("type") == "LevelTripletLoss":
         model.loss.min_margin = 1e4  # no triplet has a loss of 0, as all of such a small batch may by chance
     if model.backbone.type == "EfficientNetLite0":
         model.backbone.weights = False
