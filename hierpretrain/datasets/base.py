@@ -158,7 +158,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     @property
     def metadata(self) -> dict[str, list[str]]:
-        """What else the annotations say of the N chosen images: name of the column -> N texts."""
+        """The other columns of the annotations for the N chosen images, by name, N texts each."""
         return {name: list(column) for name, column in self._metadata.items()}
 
     @property

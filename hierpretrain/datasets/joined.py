@@ -98,7 +98,7 @@ class JoinedDataset(Dataset):
 
     @property
     def metadata(self) -> dict[str, list[str]]:
-        """What else lists say of the N images: name of the column -> N texts, empty for none."""
+        """The other columns of lists for the N images, by name, N texts each, empty for none."""
         return join_known([(len(part), part.keys, part.metadata) for part in self.datasets])[1]
 
     @property
