@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -51,13 +52,13 @@ class Encoder(BaseModule):
         freeze_stages(network, frozen_stages)
 
     @classmethod
+    @abstractmethod
     def data_settings(cls, **options: Any) -> DataSettings:
         """Returns the data settings of the encoder that these options build, without building it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_weights(self) -> str | None:
         """Loads the pretrained weights and returns where they are from; ``None`` if there are none to be loaded."""
-        raise NotImplementedError
 
     def init_weights(self) -> None:
         """Loads the pretrained weights, once; the network's own way of drawing random ones is not called again."""
