@@ -24,7 +24,7 @@ class JoinedDataset(Dataset):
     """Data sets one behind the other, with one tree, one count of images and one epoch.
 
     It has what a :class:`HierarchicalDataset` has: ``labels``, ``extra_labels``, ``taxonomy``, ``metainfo``,
-    ``image_paths``, ``splits``, ``seed``, ``set_epoch``, ``get_data_info``. Node ids are those of the joint tree, see
+    ``image_paths``, ``splits``, ``seed``, ``set_epoch``, ``get_data_info``. Node ids belong to the joint tree, see
     :func:`join_labels`, and not the ids of the parts. ``sample_idx`` counts through all images, and seeds an item's
     transforms, so an image that is there twice is augmented differently each time. The pipeline of an item, and what
     happens at an unreadable image, are as its part has them.

@@ -305,7 +305,7 @@ def clamped_pair_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Averages eq. 6 over ``P_l(i)``: the mean over j of ``max(nll_ij, b_{l+1})``; without a constraint, eq. 3.
 
-    Returns the means, those of eq. 3 without gradient, and ``|P_l(i)|``, (m, L) each, of the anchors in some order.
+    Returns the means, the means of eq. 3 without gradient, and ``|P_l(i)|``, (m, L) each, of the anchors in some order.
     """
     pairs = PositivePairs(batch, positives, scale, chunk_size)
     lse = log_sum_exp(pairs.anchors, pairs.keys, pairs.position, scale, chunk_size)

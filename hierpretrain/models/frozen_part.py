@@ -155,7 +155,7 @@ class FrozenPart:
             ) from error
 
     def _learn(self, image: Tensor) -> None:
-        """Keeps an image and the frozen stages' outputs of it, which stand in for those of all images."""
+        """Keeps an image and the frozen stages' outputs of it, which stand in for the outputs of all images."""
         outputs: dict[int, Any] = {}
         handles = [
             stage.register_forward_hook(lambda module, inputs, output, i=i: outputs.update({i: output}))

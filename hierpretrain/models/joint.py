@@ -60,7 +60,7 @@ class HierarchicalJointLoss(nn.Module):
     """
 
     unit_features = False
-    """The classifiers take the features as they are; those of the contrastive part are given unit length here."""
+    """The classifiers take the features as they are; the rows for the contrastive part get unit length here."""
 
     def __init__(
         self,

@@ -111,7 +111,7 @@ class Comparison:
         return max(((self.protocol.score(self.measured(run)), run) for run in runs), key=lambda pair: pair[0])
 
     def search(self, name: str) -> Overrides:
-        """Returns the best settings of a method: those of each stage are tried from the best of the stages before."""
+        """Returns the best settings of a method: each stage starts from the best of the stages before."""
         chosen: Overrides = {}
         score = -1.0
         for alternatives in self.protocol.methods[name].stages:
@@ -138,7 +138,7 @@ class Comparison:
         """Searches, and trains with what was found.
 
         Args:
-            methods: The rows. With another size of batches, those of them that are among the first by the search.
+            methods: The rows. With another size of batches, only the rows that are among the first by the search.
             batch_size: The images in a batch.
             seeds: The seeds of all rows; ``None``: ``SEEDS``, and ``MORE_SEEDS`` of the first.
             jobs: How many runs at a time.

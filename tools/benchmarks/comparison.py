@@ -27,7 +27,7 @@ def _try(key: str, *values: Any) -> list[Overrides]:
     return [{key: value} for value in values]
 
 
-# with and without a projection head, in shuffled batches and in those of the hierarchical sampler
+# with and without a projection head, in shuffled batches and in batches of the hierarchical sampler
 _HEAD_AND_SAMPLER = [
     {"model.projection": head, SAMPLER: sampler} for head in (None, HEAD) for sampler in (None, LEVELWISE)
 ]
@@ -226,7 +226,7 @@ class Protocol:
         methods_of: The data set whose configs say what a method is; ``None``: the same. From another one's, a method
             has its loss, projection, sampler and number of views.
         epochs: The epochs of a run; trials have half as many.
-        base: The config whose encoder, pipelines and schedule the methods get; ``None``: those of their own configs.
+        base: The config whose encoder, pipelines and schedule the methods get; ``None``: what their own configs have.
         rate: The learning rate that rates are relative to; ``None``: the configs'.
         views: Views of each image that are kept, where stages of the base are frozen.
         paths: What happens in training to images that hang in several nodes, for all rows alike: the data set's option.

@@ -86,7 +86,7 @@ def _start_from(config: Config, base: Config, root: Path) -> None:
 
 
 def _with_views_of(config: Config, pipeline: Sequence[Any]) -> Sequence[Any]:
-    """Returns a pipeline that makes as many views as that of a config, which belong to the method."""
+    """Returns a pipeline that makes as many views as a config's own, since their number belongs to the method."""
     views = next(step for step in config.train_dataloader.dataset.pipeline if step.type == "Views")
     next(step for step in pipeline if step.type == "Views").num_views = views.num_views
     return pipeline

@@ -97,7 +97,7 @@ class TransformersEncoder(Encoder):
 
     @classmethod
     def data_settings(cls, name: str, settings: Mapping[str, Any] | None = None, **options: Any) -> DataSettings:
-        """Returns the given data settings, or those of the name's ``preprocessor_config.json``."""
+        """Returns the given data settings, or else what the name's ``preprocessor_config.json`` says."""
         if settings is not None:
             return DataSettings(**settings)
         transformers = needed("transformers", "TransformersEncoder")
