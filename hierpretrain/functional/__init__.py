@@ -12,6 +12,7 @@ from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entr
 from hierpretrain.functional.joint import level_cross_entropies
 from hierpretrain.functional.level_triplet import level_triplet_loss
 from hierpretrain.functional.mistakes import class_distances, mistake_metrics
+from hierpretrain.functional.power import power_normalize
 from hierpretrain.functional.prototypes import distortion, distortion_loss, scale_free_distortion
 from hierpretrain.functional.proxies import cross_scale_loss, proxy_anchor_losses
 from hierpretrain.functional.released import released_hmlc_loss
@@ -43,6 +44,7 @@ __all__ = [
     "linear_scores",
     "mistake_metrics",
     "pairwise_distances",
+    "power_normalize",
     "proxy_anchor_losses",
     "recall_curve",
     "released_hmlc_loss",

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hierpretrain.checks import check_one_of
+from hierpretrain.functional.power import check_power, power_normalize
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
@@ -44,6 +45,8 @@ class HierarchicalContrastive(BaseModel):
         data_preprocessor: Config of the preprocessor, as :class:`MultiViewPreprocessor`.
         embedding: What :meth:`predict` returns: ``'backbone'``, the vectors before the projection, as paper A, or
             ``'projection'``.
+        power: The power that every value of an embedding is raised to before it gets unit length, above 0 and up to 1:
+            see :func:`hierpretrain.functional.power_normalize`. 1 changes nothing. The loss never sees it.
         normalize: Whether the loss gets features of unit length. ``None``: what the loss asks for by its attribute
             ``unit_features``: contrastive losses, and those without the attribute, want unit length, classifiers and
             prototypes features as they are. Embeddings have unit length either way.
@@ -53,8 +56,8 @@ class HierarchicalContrastive(BaseModel):
         init_cfg: As of every MMEngine module.
 
     Raises:
-        ValueError: If an option is unknown or wants a projection that is left out, ``grad_cache`` is below 1, a batch
-            has no labels or is not made of whole views, or a model without a loss is asked for one.
+        ValueError: If an option is unknown or wants a projection that is left out, ``power`` or ``grad_cache`` is out
+            of range, a batch has no labels or is not made of whole views, or a model without a loss is asked for one.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class HierarchicalContrastive(BaseModel):
         neck: dict[str, Any] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
         embedding: str = "backbone",
+        power: float = 1.0,
         normalize: bool | None = None,
         channels_last: bool = False,
         grad_cache: int | None = None,
@@ -75,7 +79,8 @@ class HierarchicalContrastive(BaseModel):
         check_one_of("embedding", embedding, ("backbone", "projection"))
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
-        self.embedding, self.grad_cache = embedding, grad_cache
+        check_power(power)
+        self.embedding, self.power, self.grad_cache = embedding, power, grad_cache
         self.backbone = _build(backbone)
         if isinstance(self.data_preprocessor, MultiViewPreprocessor):
             self.data_preprocessor.take_settings(getattr(self.backbone, "settings", None))
@@ -278,7 +283,8 @@ class HierarchicalContrastive(BaseModel):
         features = self.extract_feat(inputs)
         if self.embedding == "projection":
             features = self.projection(features)
-        return normalize(features.float(), dim=1)  # in half precision, unit length is off by thousandths
+        # in half precision, unit length is off by thousandths
+        return normalize(power_normalize(features.float(), self.power), dim=1)
 
     def loss(self, inputs: Tensor | tuple[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Returns the loss of a batch, and logs the components that the loss leaves of it.

@@ -171,7 +171,7 @@ def test_a_run_is_a_process_that_leaves_its_log_and_its_metrics(tools, monkeypat
         assert command[1:] == [tools.compare.__file__, "--one", str(folder)]
         assert Config.fromfile(folder / "config.py").to_dict() == dict(seed=3, work_dir=str(folder))
         stdout.write("told")
-        write_json(folder / "metrics.json", {"metrics": {"map": 0.5, "queries": 3, "curve": [1, 2]}})
+        write_json(folder / "measured.json", {"map": 0.5, "queries": 3})
         write_json(folder / "checkpoints/scalars.json", {})
         return SimpleNamespace(returncode=int(fails))
 
@@ -184,7 +184,7 @@ def test_a_run_is_a_process_that_leaves_its_log_and_its_metrics(tools, monkeypat
         assert "a run failed" in capsys.readouterr().out
     else:
         assert tools.compare.measure(Config(dict(seed=3)), folder) == {"map": 0.5, "queries": 3}
-        assert sorted(path.name for path in folder.iterdir()) == ["config.py", "log.txt", "metrics.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["config.py", "log.txt", "measured.json"]
     assert (folder / "log.txt").read_text() == "told"
 
 
@@ -229,16 +229,19 @@ def test_processes_that_write_one_file_lose_nothing(tools, tmp_path):
 def test_tables_by_hand(tools, tmp_path):
     Run, ours = tools.comparison_runs.Run, tools.comparison.OURS
     protocol = tools.comparison.PROTOCOLS["openclipart_pretrained"]
+    keys = protocol.columns.values()
     results = tools.comparison_runs.Results(tmp_path / "runs.jsonl")
     hot, old = {"model.loss.weight": 3.0, "rate": 2}, {"rate": 0.5}
     results.add(Run(ours, "trial", 0, hot), metrics_of(protocol, 0.5))
     results.add(Run(ours, "trial", 0, old), metrics_of(protocol, 0.4) | {"unseen/h_ap": 0.6})  # (3 x 0.4 + 0.6) / 4
     results.add(Run("SimCLR", "trial", 0, {}), metrics_of(protocol, 0.3))
     for seed, value in enumerate((0.5, 0.6, 0.7)):
-        results.add(Run(ours, "final", seed, hot), metrics_of(protocol, value))
+        at_powers = {f"power_{power}/{key}": value - less for power, less in (("1", 0.1), ("0.5", 0)) for key in keys}
+        results.add(Run(ours, "final", seed, hot), metrics_of(protocol, value) | at_powers)
     results.add(Run(ours, "final", 0, old), metrics_of(protocol, 0.9))  # of a search that went another way
     results.add(Run("SimCLR", "final", 0, {}), metrics_of(protocol, 0.4))
-    results.add(Run("SimCLR", "final", 1, {}), metrics_of(protocol, 0.4))
+    roots = {f"power_0.5/{key}": 0.55 for key in keys}
+    results.add(Run("SimCLR", "final", 1, {}), metrics_of(protocol, 0.4) | roots)
     results.add(Run("Nothing trained", "final", 0, {}), metrics_of(protocol, 0.1))
     text = tools.comparison_tables.tables(protocol, results, list(protocol.methods))
     header = "|  | seeds | MAP@R level2 | R@1 level2 | NMI level2 in level1 | NMI level1 | top-1 level1 | H-AP"
@@ -248,11 +251,16 @@ def test_tables_by_hand(tools, tmp_path):
         "**Test images of unseen classes, percent**", "", header, "| --- |" + " ---: |" * 8,
         "| Nothing trained | 1 |" + " 10.0 |" * 7,
         "| SimCLR | 2 |" + " 40.0 ± 0.0 |" * 7,
-        f"| {ours} | 3 |" + " 60.0 ± 10.0 |" * 7, "",
+        f"| {ours} | 3 |" + " 60.0 ± 10.0 |" * 7,
+        f"| {ours}, power 1 | 3 |" + " 50.0 ± 10.0 |" * 7, "",
         f"**How far {ours} is ahead, seed by seed: mean and deviation of the difference (violations: fewer)**", "",
         header.replace(" seeds |", ""), "| --- |" + " ---: |" * 7,
         "| Nothing trained |" + " +50.0 ± 10.0 |" * 6 + " -50.0 ± 10.0 |",
-        "| SimCLR |" + " +15.0 ± 7.1 |" * 6 + " -15.0 ± 7.1 |", "",
+        "| SimCLR |" + " +15.0 ± 7.1 |" * 6 + " -15.0 ± 7.1 |",
+        f"| {ours}, power 1 |" + " +10.0 ± 0.0 |" * 6 + " -10.0 ± 0.0 |", "",
+        f"**How far {ours} is ahead, every row with power 0.5, seed by seed: mean and deviation of the difference"
+        " (violations: fewer)**", "",
+        header.replace(" seeds |", ""), "| --- |" + " ---: |" * 7, "| SimCLR |" + " +5.0 |" * 6 + " -5.0 |", "",
         "**Settings**", "", "| | chosen |", "| --- | --- |",
         "| Nothing trained | as in the config |", "| SimCLR | as in the config |",
         f"| {ours} | `weight=3.0`, `rate x 2` |", "",

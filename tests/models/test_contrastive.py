@@ -136,6 +136,21 @@ def test_a_training_step_changes_what_is_trained_and_keeps_what_is_frozen():
             assert not torch.equal(tensor, before[name]), name
 
 
+@pytest.mark.parametrize("embedding", ["backbone", "projection"])
+def test_a_power_is_for_the_embedding_and_not_for_the_loss(embedding):
+    inputs = torch.randn(6, 3, 32, 32)
+    model, powered = make(embedding=embedding), make(embedding=embedding, power=0.5)
+    powered.load_state_dict(model.state_dict())
+    labels = samples(LABELS[:3])
+    assert torch.equal(model.loss(inputs, labels)["loss"], powered.loss(inputs, labels)["loss"])
+    plain = model.eval()(inputs)  # a factor that a vector is divided by changes nothing
+    expected = normalize(plain.sign() * plain.abs().sqrt(), dim=1)
+    torch.testing.assert_close(powered.eval()(inputs), expected)
+    for power in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"power must be above 0 and at most 1; it is {power}"):
+            make(power=power)
+
+
 def test_embeddings_come_from_the_backbone_and_the_projection_on_request():
     inputs = torch.randn(3, 3, 32, 32)
     model = make().eval()

@@ -33,7 +33,7 @@ from typing import Any
 
 from comparison import METHODS, PROTOCOLS, RATE, Overrides
 from comparison_config import run_config
-from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, SEEDS, Results, Run, best_scores
+from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, SEEDS, Results, Run, at_power, best_scores
 from comparison_tables import tables, trials_table
 from mmengine.config import Config
 from table import ROOT, slug
@@ -41,8 +41,8 @@ from table import ROOT, slug
 from hierpretrain.apis import build_runner
 from hierpretrain.files import in_turn, write_whole
 
-
 # ------------------------------------------------------------------ one run
+MEASURED = "measured.json"
 # A step frees what the next one needs again. glibc gives it back to the system meanwhile, which costs a tenth of a run.
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_MMAP_THRESHOLD_": str(2**36)}
 
@@ -64,22 +64,27 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
             message = f"a run failed; see {folder / 'log.txt'}"
             print(message, flush=True)  # other runs go on, and the command ends with the error when they are done
             raise SystemExit(message)
-    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    metrics = json.loads((folder / MEASURED).read_text())
     for path in folder.iterdir():  # checkpoints and scalars of hundreds of runs
         if path.is_dir():
             shutil.rmtree(path)
-    return {name: value for name, value in metrics.items() if isinstance(value, float | int)}
+    return metrics
 
 
 def run_one(folder: str) -> None:
-    """Trains and evaluates as the config in a folder says."""
+    """Trains and evaluates as the config in a folder says, and once more at each of its powers."""
     # to lay out the config for the log takes seconds
     runner = build_runner(Config.fromfile(Path(folder) / "config.py", format_python_code=False))
     if runner.cfg.get("train_cfg"):
         runner.train()
     else:
         runner._init_model_weights()
-    runner.test()
+    metrics = runner.test()
+    for power in runner.cfg.powers:
+        runner.model.power = power
+        metrics |= {f"{at_power(power)}/{name}": value for name, value in runner.test().items()}
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, float | int)}
+    (Path(folder) / MEASURED).write_text(json.dumps(numbers))
 
 
 # ------------------------------------------------------------------ all runs

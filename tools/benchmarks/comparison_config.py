@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import RATE, Method, Protocol
+from comparison import POWERS, RATE, Method, Protocol
 from comparison_runs import Run
 from mmengine.config import Config
 from table import ROOT
@@ -47,6 +47,7 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Conf
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
     epochs = protocol.epochs if run.stage == "final" else protocol.epochs // 2
     config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    config.powers = POWERS if run.stage == "final" else ()
     if protocol.base:
         _start_from(config, Config.fromfile(ROOT / f"configs/{protocol.base}.py"), root)
         config.default_hooks.frozen_features.num_views = protocol.views

@@ -102,6 +102,11 @@ class Results:
         write_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
 
 
+def at_power(power: float) -> str:
+    """Returns the prefix of metrics of embeddings whose values are raised to a power."""
+    return f"power_{power:g}"
+
+
 def best_scores(protocol: Protocol, results: Results) -> dict[str, float]:
     """Returns the score of the best trial of every method that has one, the best method first."""
     scores: dict[str, float] = {}

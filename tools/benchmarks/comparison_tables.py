@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comparison import LESS_IS_BETTER, OURS, RATE, Overrides, Protocol
-from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, best_scores
+from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, at_power, best_scores
 from table import cells, markdown_table
 
 Seeds = Mapping[int, Mapping[str, float]]  # seed -> metrics
@@ -25,6 +25,8 @@ def tables(protocol: Protocol, results: Results, methods: Sequence[str]) -> str:
     parts = []
     for size in sorted(sizes, key=lambda size: (size != BATCH_SIZE, size)):
         chosen = {name: runs for name in methods if (runs := _chosen(protocol, results, name, size))}
+        if ours := chosen.get(OURS):
+            chosen[f"{OURS}, power 1"] = ours[0], _at_power(1.0, ours[1])
         parts += _tables_of_a_size(protocol, results, chosen, size)
     return "\n\n".join(parts) + "\n"
 
@@ -61,6 +63,15 @@ def _chosen(protocol: Protocol, results: Results, name: str, size: int) -> tuple
     return options, dict(sorted(runs[best].items()))
 
 
+def _at_power(power: float, seeds: Seeds) -> Seeds:
+    """Returns the metrics that each run has at a power; runs that were not measured at it are left out."""
+    prefix = f"{at_power(power)}/"
+    at = {
+        seed: {k.removeprefix(prefix): v for k, v in its.items() if k.startswith(prefix)} for seed, its in seeds.items()
+    }
+    return {seed: metrics for seed, metrics in at.items() if metrics}
+
+
 def _tables_of_a_size(
     protocol: Protocol, results: Results, chosen: Mapping[str, tuple[Overrides, Seeds]], size: int
 ) -> list[str]:
@@ -70,15 +81,20 @@ def _tables_of_a_size(
     for name, (_, seeds) in chosen.items():
         more = name in first and set(MORE_SEEDS) <= set(seeds)
         marked |= more
-        lines.append([name + r" \*" * more, str(len(seeds)), *cells(columns, list(seeds.values()))])
+        if seeds:
+            lines.append([name + r" \*" * more, str(len(seeds)), *cells(columns, list(seeds.values()))])
     batches = "" if size == BATCH_SIZE else f", batches of {size}"
     parts = [markdown_table(f"Test images of unseen classes, percent{batches}", ["", "seeds", *columns], lines)]
     if marked:
         parts.append(rf"\* of the {FIRST} best methods of the search, which have {len(MORE_SEEDS)} seeds")
-    if lines := _differences(protocol, chosen):
-        title = f"How far {OURS} is ahead{batches}, seed by seed: mean and deviation of the difference"
-        parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
-    settings = [f"| {name} | {_told(options)} |" for name, (options, _) in chosen.items()]
+    alike = {
+        name: (options, _at_power(0.5, seeds)) for name, (options, seeds) in chosen.items() if name in protocol.methods
+    }
+    for which, rows in (("", chosen), (", every row with power 0.5", alike)):
+        if lines := _differences(protocol, rows):
+            title = f"How far {OURS} is ahead{batches}{which}, seed by seed: mean and deviation of the difference"
+            parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
+    settings = [f"| {name} | {_told(options)} |" for name, (options, _) in chosen.items() if name in protocol.methods]
     parts.append("\n".join([f"**Settings{batches}**\n", "| | chosen |", "| --- | --- |", *settings]))
     return parts
 
@@ -88,7 +104,7 @@ def _differences(protocol: Protocol, chosen: Mapping[str, tuple[Overrides, Seeds
     lines = []
     _, ours = chosen.get(OURS, ({}, {}))
     for name, (_, theirs) in chosen.items():
-        if not protocol.methods[name].trained:  # nothing depends on its seed
+        if name in protocol.methods and not protocol.methods[name].trained and theirs:  # nothing depends on its seed
             theirs = dict.fromkeys(ours, *theirs.values())
         if name != OURS and (seeds := sorted(set(ours) & set(theirs))):
             differences = []
