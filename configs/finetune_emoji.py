@@ -19,6 +19,7 @@ model = dict(
     backbone=dict(frozen_stages=5, image_size=96),
     projection=None,
     loss=dict(type="HierarchicalJointLoss", weight=3.0),
+    power=0.5,
 )
 train_dataloader = dict(
     batch_sampler=dict(type="HierarchicalBatchSampler"), dataset=dict(pipeline={{_base_.train_pipeline96}})

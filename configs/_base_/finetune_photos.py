@@ -10,6 +10,7 @@ model = dict(
     backbone=dict(frozen_stages=5),
     projection=None,
     loss=dict(type="HierarchicalJointLoss", weight=3.0),
+    power=0.5,
 )
 train_dataloader = dict(
     batch_size=64,
