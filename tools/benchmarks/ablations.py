@@ -16,10 +16,11 @@ Examples:
 import argparse
 from pathlib import Path
 
-from table import Results, argument_parser, cells, markdown_table, measure_rows, measured_columns, write_csv
+from table import Results, argument_parser, cells, measure_rows, measured_columns
 from table_rows import ABLATIONS, GROUPS, PAPER_B, Row, ablations
 
 from hierpretrain.files import write_whole
+from hierpretrain.report.run_table import markdown_table, metrics_csv
 from hierpretrain.visualization import plot_ablations
 
 DRAWN = ("mAP", "mAP*")  # headings of a data set's first table
@@ -79,7 +80,7 @@ def main() -> None:
     runs = {("", UNTRAINED, seed): results[UNTRAINED, seed] for seed in args.seeds}
     for ablation, named in settings.items():
         runs.update({(ablation, s, seed): results[row, seed] for s, (row, _) in named.items() for seed in args.seeds})
-    write_csv(root / "ablations.csv", ["ablation", "setting", "seed"], runs)
+    write_whole(root / "ablations.csv", metrics_csv(["ablation", "setting", "seed"], runs).encode())
     draw(root / "ablations.png", args.dataset, settings, columns, args.seeds, results)
     print(table)
 

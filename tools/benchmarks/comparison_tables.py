@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comparison import LESS_IS_BETTER, OURS, RATE, Overrides, Protocol
 from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, at_power, best_scores
-from table import cells, markdown_table
+from table import cells
+
+from hierpretrain.report.run_table import markdown_table, mean_and_deviation, paired_differences
 
 Seeds = Mapping[int, Mapping[str, float]]  # seed -> metrics
 
@@ -106,13 +107,12 @@ def _differences(protocol: Protocol, chosen: Mapping[str, tuple[Overrides, Seeds
     for name, (_, theirs) in chosen.items():
         if name in protocol.methods and not protocol.methods[name].trained and theirs:  # nothing depends on its seed
             theirs = dict.fromkeys(ours, *theirs.values())
-        if name != OURS and (seeds := sorted(set(ours) & set(theirs))):
+        if name != OURS and set(ours) & set(theirs):
             differences = []
             for heading, key in protocol.columns.items():
                 sign = -100 if heading.startswith(LESS_IS_BETTER) else 100
-                values = [sign * (ours[seed][key] - theirs[seed][key]) for seed in seeds]
-                spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-                differences.append(f"{statistics.mean(values):+.1f}{spread}")
+                values = [sign * difference for difference in paired_differences(ours, theirs, key)]
+                differences.append(mean_and_deviation(values, 1, sign=True))
             lines.append([name, *differences])
     return lines
 

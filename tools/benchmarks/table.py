@@ -19,13 +19,10 @@ Examples:
 """
 
 import argparse
-import csv
-import io
 import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,6 +35,7 @@ from table_rows import AS_IT_IS, COLUMNS, GROUPS, ONLY_FOR, Row, config_name, de
 
 from hierpretrain.engine import newest_checkpoint
 from hierpretrain.files import write_whole
+from hierpretrain.report.run_table import markdown_table, mean_and_deviation, metrics_csv
 from hierpretrain.visualization import plot_recall_curves, save_figure, write_curves
 from hierpretrain.visualization.tsne import PALETTE
 
@@ -173,20 +171,12 @@ def slug(name: str) -> str:
 def cell(values: list[float], heading: str) -> str:
     """Returns mean and deviation, in percent unless the heading is of another kind."""
     scale, digits = (1, 2) if heading.startswith(AS_IT_IS) else (100, 1)
-    values = [scale * value for value in values]
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+    return mean_and_deviation([scale * value for value in values], digits)
 
 
 def cells(columns: Mapping[str, str], runs: list[Mapping[str, float]]) -> list[str]:
     """Returns a row's cells: heading -> metric, over its runs."""
     return [cell([metrics[key] for metrics in runs], heading) for heading, key in columns.items()]
-
-
-def markdown_table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    """Returns a table with its title; the first column is of names, the others of numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def measured_columns(dataset: str, results: Results) -> Iterator[tuple[str, dict[str, str]]]:
@@ -212,22 +202,6 @@ def markdown(dataset: str, rows: list[str], seeds: list[int], results: Results) 
         quoted = "; ".join(source.rstrip(".") for source in sources)
         parts.append(f"† published, not measured here; on splits that may differ. From: {quoted}.")
     return "\n\n".join(parts) + "\n"
-
-
-def write_csv(path: Path, key: list[str], results: Mapping[tuple, Mapping[str, float]]) -> None:
-    """Writes every metric of every run, after columns for the run's key.
-
-    Args:
-        path: The file.
-        key: Names of the columns of the key.
-        results: Metrics of each run, by its key.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*key, "metric", "value"])
-    for run_key, metrics in results.items():
-        writer.writerows([*run_key, name, value] for name, value in metrics.items())
-    write_whole(path, text.getvalue().encode())
 
 
 def draw_recall(root: Path, folders: Mapping[tuple[str, int], Path], rows: list[str], seeds: list[int]) -> None:
@@ -292,7 +266,7 @@ def main() -> None:
     folders, results = measure_rows(args, rows, linear, common, root)
     table = markdown(args.dataset, list(rows), args.seeds, results)
     write_whole(root / "table.md", table.encode())
-    write_csv(root / "table.csv", ["row", "seed"], results)
+    write_whole(root / "table.csv", metrics_csv(["row", "seed"], results).encode())
     if linear:
         draw_recall(root, folders, list(rows), args.seeds)
     draw_bars(root / "bars.png", args.dataset, list(rows), args.seeds, results)
