@@ -48,7 +48,8 @@ _USUAL_HELPERS = re.compile(
 )
 
 
-def _known_keys() -> set[str]:
+def known_keys() -> set[str]:
+    """Returns the top-level keys of a config that MMEngine's ``Runner`` or the tools read."""
     return {name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")} | _ALSO_READ
 
 
@@ -71,7 +72,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         Traceback (most recent call last):
         ValueError: the config has the unknown key 'custom_hook'; did you mean 'custom_hooks'? ...
     """
-    known = _known_keys()
+    known = known_keys()
     for key in config:
         if key not in known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
             guess = did_you_mean(key, known, "correct it.")
@@ -201,7 +202,7 @@ def _settle_pure_python(config: Config) -> None:
         import_modules_from_strings(**config.custom_imports)
     name_types(config)
     config.default_scope = config.get("default_scope") or PACKAGE
-    known = _known_keys()
+    known = known_keys()
     for key in list(config):
         near_known = close_names(key, known, similarity=0.8)
         if not near_known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):

@@ -1,5 +1,6 @@
-"""The report: all that is worth knowing of a set of embedded images, as one HTML file that opens offline."""
+"""The report, of a set of embedded images, and the comparison of runs: HTML files that open offline."""
 
+from hierpretrain.report.comparison import compare_runs
 from hierpretrain.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["compare_runs", "write_report"]

@@ -8,10 +8,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 Curves = Mapping[str, tuple[list[float], list[float]]]
 """Name -> steps, ascending, and the value at each."""
 
+_Curve = TypeVar("_Curve")
 _NOT_DRAWN = {"time", "data_time", "memory", "epoch", "iter", "step"}
 
 
@@ -82,7 +84,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def panels(curves: Curves) -> dict[str, Curves]:
+def panels(curves: Mapping[str, _Curve]) -> dict[str, dict[str, _Curve]]:
     """Sorts curves into panels of one quantity each, so that losses and fractions never share an axis.
 
     What a training logs stands below the name of its total: ``loss/category`` is the line ``category`` of the quantity
@@ -92,10 +94,10 @@ def panels(curves: Curves) -> dict[str, Curves]:
     the order losses, lr, others by name; counts (``num_...``) are left out.
 
     Args:
-        curves: Name -> (steps, values).
+        curves: Name -> curve, such as (steps, values), which is only passed on.
 
     Returns:
-        Quantity -> line -> (steps, values).
+        Quantity -> line -> curve.
 
     Example:
         >>> names = ["a/map", "loss", "loss/a", "b/map", "a/nmi", "stage/a", "stage/b", "loss/unclamped/a"]
@@ -108,7 +110,7 @@ def panels(curves: Curves) -> dict[str, Curves]:
     starts = Counter(start for start, _ in measured.values() if start)
     ends = Counter(end for start, end in measured.values() if start)
     lines = {start for start, end in measured.values() if start and ends[end] > 1}
-    grouped: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    grouped: dict[str, dict[str, _Curve]] = {}
     for name, (start, end) in parts.items():
         quantity, line = name, name
         if start and name in totals:

@@ -134,8 +134,8 @@ def write_report(
     }
     parts = {
         "style": (_FOLDER / "report.css").read_text(encoding="utf-8"),
-        "script": (_FOLDER / "report.js").read_text(encoding="utf-8"),
-        "plotly": _plotly(),
+        "script": "".join((_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in ("common", "report")),
+        "plotly": plotly_source(),
         "sheets": sheet_elements("large", large.sheets),
     }
     used = len(_bytes(as_json(data))) + sum(len(_bytes(part)) for part in parts.values())
@@ -177,7 +177,7 @@ def _check(images: Embeddings, max_points: int, thumbnail: int) -> None:
 
 
 @cache
-def _plotly() -> str:
+def plotly_source() -> str:
     """Returns the source of plotly.js, which the package plotly carries, safe inside a script element."""
     try:
         from plotly.offline import get_plotlyjs
