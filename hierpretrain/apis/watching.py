@@ -1,7 +1,8 @@
-"""Backends that show a training while it runs: TensorBoard, and Weights & Biases."""
+"""Backends that show a training while it runs: TensorBoard, Weights & Biases, MLflow and ClearML."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,12 @@ from mmengine.config import Config
 
 from hierpretrain.apis.pure_python import type_name
 
-_TYPES = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
+_TYPES = {
+    "tensorboard": "TensorboardVisBackend",
+    "wandb": "WandbVisBackend",
+    "mlflow": "MLflowVisBackend",
+    "clearml": "ClearMLVisBackend",
+}
 WATCHERS = tuple(_TYPES)
 """The names that :func:`watch_with` takes."""
 
@@ -21,7 +27,10 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
 
     ``'tensorboard'`` writes event files below the work directory. ``'wandb'`` sends to the project ``hierpretrain`` of
     Weights & Biases under the name of the work directory, or with ``WANDB_MODE=offline`` in the environment writes to
-    the work directory alone. Backends that the config has already stay as they are.
+    the work directory alone. ``'mlflow'`` logs to where ``MLFLOW_TRACKING_URI`` says, or else to the database
+    ``mlflow.db`` beside the work directory, in the experiment ``hierpretrain``; ``'clearml'`` to the project
+    ``hierpretrain`` of the server that ClearML is configured for. Backends that the config has already stay as they
+    are.
 
     Args:
         config: The config of a run, with its ``work_dir``; its ``visualizer`` is changed.
@@ -38,7 +47,8 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in _TYPES:
-            raise ValueError(f"a run is watched with {' or '.join(map(repr, WATCHERS))}, not {name!r}")
+            *others, last = map(repr, WATCHERS)
+            raise ValueError(f"a run is watched with {', '.join(others)} or {last}, not {name!r}")
         if find_spec(name) is None:
             raise ValueError(f"to watch a run with {name}, install it: pip install 'hierpretrain[{name}]'")
     visualizer = {
@@ -55,7 +65,17 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
 
 def _backend(name: str, config: Config) -> dict[str, Any]:
     backend: dict[str, Any] = dict(type=_TYPES[name])
+    work_dir = Path(config.work_dir).absolute()
     if name == "wandb":
-        backend["init_kwargs"] = dict(project="hierpretrain", name=Path(config.work_dir).name)
+        backend["init_kwargs"] = dict(project="hierpretrain", name=work_dir.name)
         backend["define_metric_cfg"] = [dict(name="*", step_metric="iter")]  # also of what validations measure
+    if name == "mlflow":
+        backend |= dict(exp_name="hierpretrain", run_name=work_dir.name)
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            backend["tracking_uri"] = f"sqlite:///{work_dir.parent}/mlflow.db"
+    if name == "clearml":
+        # without what ClearML would take from other libraries by itself: each checkpoint, and the command line
+        own = dict(auto_connect_frameworks=False, auto_connect_arg_parser=False)
+        backend["init_kwargs"] = dict(project_name="hierpretrain", task_name=work_dir.name, **own)
+        backend["artifact_suffix"] = (".py", ".json", ".png")
     return backend

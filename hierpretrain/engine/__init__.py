@@ -7,6 +7,7 @@ from hierpretrain.engine.diagnostics import BatchViolationsHook
 from hierpretrain.engine.embedding_loop import EmbeddingTestLoop
 from hierpretrain.engine.frozen_features import FrozenFeaturesHook
 from hierpretrain.engine.log_lines import ShortLogProcessor, shorten_terminal
+from hierpretrain.engine.mlflow_backend import MLflowVisBackend
 from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
 from hierpretrain.engine.results import MetricsFileHook
 from hierpretrain.engine.resume import ExactResumeHook
@@ -20,6 +21,7 @@ __all__ = [
     "ExactResumeHook",
     "FrozenFeaturesHook",
     "LevelCurriculumHook",
+    "MLflowVisBackend",
     "MetricsFileHook",
     "RecallCurveHook",
     "RetrievalSheetHook",

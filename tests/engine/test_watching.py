@@ -15,6 +15,7 @@ from PIL import Image
 from hierpretrain.apis import build_runner, watch_with
 from hierpretrain.engine import BatchViolationsHook, TSNEHook
 from hierpretrain.engine.diagnostics import batch_violations
+from hierpretrain.engine.mlflow_backend import mlflow_name
 from hierpretrain.functional import hierarchy_violations
 from hierpretrain.taxonomy import Taxonomy
 from tests.datasets.trees import write_image
@@ -268,7 +269,9 @@ def test_an_interval_below_1_is_an_error():
 
 def test_unknown_and_missing_backends_are_errors_before_anything_begins(monkeypatch):
     config = Config(dict(work_dir="work_dirs/mine"))
-    with pytest.raises(ValueError, match="a run is watched with 'tensorboard' or 'wandb', not 'tensorbord'"):
+    with pytest.raises(
+        ValueError, match="watched with 'tensorboard', 'wandb', 'mlflow' or 'clearml', not 'tensorbord'"
+    ):
         watch_with(config, ["tensorbord"])
     monkeypatch.setattr("hierpretrain.apis.watching.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"install it: pip install 'hierpretrain\[wandb\]'"):
@@ -315,6 +318,33 @@ def test_weights_and_biases_get_all_that_is_logged(images, tmp_path, monkeypatch
     names = set().union(*received)
     assert {f"loss/{LEVELS[0]}", f"batch_violations/{LEVELS[0]}", "lr", f"{LEVELS[0]}/recall@1", "tsne"} <= names
     assert received[-1]["tsne"] == (1000, 1400, 3) or {"tsne": (1000, 1400, 3)} in received
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["folder", "database"])
+def test_mlflow_gets_all_that_is_logged(images, tmp_path, monkeypatch, store):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    if store == "folder":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
+    else:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runner = train(images, tmp_path / "mine", watchers=["mlflow"], violations=VIOLATIONS)
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("hierpretrain").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("mine", "FINISHED")
+    assert run.data.params["train_cfg.max_epochs"] == "2"
+    separator = "." if store == "folder" else "/"
+    (scalars,) = (tmp_path / "mine").glob("*/vis_data/scalars.json")
+    logged = {}
+    for line in map(json.loads, scalars.read_text().splitlines()):
+        for name, value in line.items():
+            logged.setdefault(name, []).append((line["step"], value))
+    for name in ("loss", f"loss/{LEVELS[0]}", f"{LEVELS[0]}/recall@1", f"batch_violations/{LEVELS[1]}", "lr"):
+        found = client.get_metric_history(run.info.run_id, mlflow_name(name, separator))
+        assert [(metric.step, pytest.approx(metric.value)) for metric in found] == logged[name], name
+    assert "Epoch(val) [2]" in Path(runner.logger.log_file).read_text()  # the log goes on, too
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
