@@ -66,7 +66,7 @@ def test_the_rest_of_the_line_is_the_command_s(called, monkeypatch):
     [
         ("trian", "error: hierpretrain has no command 'trian'; did you mean 'train'?"),
         ("make-splits", "did you mean 'make-split'?"),
-        ("xyz", "error: hierpretrain has no command 'xyz'; there are embed, "),
+        ("xyz", "error: hierpretrain has no command 'xyz'; there are "),
         ("../train", "no command '../train'"),
     ],
 )
