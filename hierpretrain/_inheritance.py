@@ -27,12 +27,15 @@ _package_and_path = config_utils._get_package_and_cfg_path
 def apply() -> None:
     """Makes our configs known to MMEngine, and repairs its look-up of packages and of the standard library."""
     config_utils.MODULE2PACKAGE.setdefault(PACKAGE, PACKAGE)
-    for module in (config_utils, config_module):
+    hub = [sys.modules[name] for name in ("mmengine.hub.hub",) if name in sys.modules]  # imported before us
+    for module in (config_utils, config_module, *hub):
         module._get_package_and_cfg_path = _package_and_own_path
+    for module in (config_utils, config_module):
         module._is_builtin_module = _is_of_python
-    if "pkg_resources" in package_utils.is_installed.__code__.co_names and find_spec("pkg_resources") is None:
-        # MMEngine 0.10.7 asks pkg_resources, which setuptools has not had since version 82
-        for module in (package_utils, mmengine.utils, config_module):
+    if "pkg_resources" in package_utils.is_installed.__code__.co_names:
+        # MMEngine 0.10.7 asks pkg_resources, which setuptools has not had since version 82, and which before that looks
+        # for the package of an editable install beside the other packages
+        for module in (package_utils, mmengine.utils, config_module, *hub):
             module.is_installed, module.get_installed_path = _is_installed, _installed_path
 
 

@@ -210,6 +210,48 @@ def test_the_host_finds_packages_without_pkg_resources():
     assert _inheritance._module_of("mmsegmentation") == "mmseg"
 
 
+def test_a_setuptools_that_still_has_pkg_resources_is_not_asked(tmp_path):
+    """An editable install is not beside the other packages, where pkg_resources says that it is."""
+    code = """
+import sys, types
+asked = types.ModuleType("pkg_resources")
+asked.get_distribution = lambda package: types.SimpleNamespace(location="/nowhere")
+asked.DistributionNotFound = LookupError
+sys.modules["pkg_resources"] = asked
+import hierpretrain
+from mmengine.config import Config
+print(Config.fromfile(sys.argv[1]).model.loss.type)
+"""
+    assert _output(code, child(tmp_path, "hierpretrain::himulcone_emoji.py")) == "HiMulConELoss"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["import hierpretrain", "import mmengine.hub"])
+def test_the_hub_builds_our_models(first):
+    code = f"""
+{first}
+import hierpretrain
+from mmengine.hub import get_config, get_model
+print(get_config("hierpretrain::linear_emoji").model.type)
+print(type(get_model("hierpretrain::himulcone_emoji")).__module__)
+print(get_config("mmpretrain::resnet/resnet18_8xb32_in1k.py").model.type)
+"""
+    assert _output(code).splitlines() == [
+        "HierarchicalContrastive",
+        "hierpretrain.models.contrastive",
+        "ImageClassifier",
+    ]
+
+
+def _output(code, *arguments):
+    """Returns what a program prints, without what its libraries warn of."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_where_the_host_is_mended_nothing_is_replaced(monkeypatch):
     def is_installed(package):
         return "theirs"

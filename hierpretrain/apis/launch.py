@@ -38,6 +38,7 @@ from hierpretrain.models.num_classes import with_num_classes
 from hierpretrain.taxonomy import Taxonomy
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
+_TOLD_BY_THEIR_NAMES = ("KNNMetric", "LinearProbeMetric")  # metrics of ours, such as linear_top1
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
 
@@ -58,9 +59,12 @@ def build_runner(config: Config) -> Runner:
 
     Raises:
         ValueError: If the launcher did not start this process, processes would start from different checkpoints, a
-            type is a class that no import path leads to, or the encoder does not read images of the pipeline's size.
+            type is a class that no import path leads to, the encoder does not read images of the pipeline's size, or
+            ``save_best="auto"`` would end the training at its first validation.
     """
     name_types(config)
+    if config.get("train_cfg"):
+        check_save_best(config)
     contradictions = apply_encoder_settings(config)
     looked_for = config.get("resume") and not config.get("load_from")
     if looked_for:
@@ -130,6 +134,29 @@ def check_optimizer(config: Config) -> None:
         name = part.get("type") if isinstance(part, dict) else None
         if isinstance(name, str) and types.get(name) is None:
             raise KeyError(f"{name} is not in the {types.scope}::{types.name} registry")
+
+
+def check_save_best(config: Config) -> None:
+    """Raises a ValueError if the best checkpoint is to be kept by a metric of which MMEngine knows no best.
+
+    With ``save_best="auto"`` that is the first metric of the evaluation. MMEngine tells by words in its name, such as
+    ``acc`` and ``top``, whether more of it is better, and would end the training at its first validation.
+    """
+    hook = (config.get("default_hooks") or {}).get("checkpoint")
+    if not isinstance(hook, dict) or hook.get("save_best") != "auto":
+        return
+    if any(hook.get(key) for key in ("rule", "greater_keys", "less_keys")):
+        return
+    metrics = config.get("val_evaluator") or []
+    metrics = metrics.get("metrics", metrics) if isinstance(metrics, dict) else metrics
+    first = next(iter([metrics] if isinstance(metrics, dict) else metrics), None)
+    kind = registry.METRICS.get(first["type"]) if isinstance(first, dict) else None
+    if kind is not None and kind.__module__.startswith("hierpretrain.") and kind.__name__ not in _TOLD_BY_THEIR_NAMES:
+        raise ValueError(
+            "save_best='auto' goes by the first metric of the validation, and MMEngine cannot tell of "
+            f"{kind.__name__}'s whether more is better; name one, as in "
+            "default_hooks.checkpoint.save_best=LEVEL/recall@1 default_hooks.checkpoint.rule=greater"
+        )
 
 
 def _settle_hooks(config: Config) -> list[str]:

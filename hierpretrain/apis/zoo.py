@@ -83,10 +83,15 @@ def register_zoo() -> None:
 
 
 class _ZooModel(Model):
-    """An entry of our model index, whose config is read when it is asked for, as mmpretrain takes it."""
+    """An entry of our model index, whose config is read when it is asked for, as mmpretrain takes it.
+
+    One without results is for image retrieval, too: by the results, mmpretrain's ``list_models(task=...)`` knows it.
+    """
 
     def __init__(self, model: Model) -> None:
         self.__dict__.update(model.__dict__)
+        if not self.results:
+            self.results = [Result(_TASK, dataset=None, metrics=None)]
 
     @property
     def config(self) -> Config:

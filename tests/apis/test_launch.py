@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 
 from hierpretrain.apis import build_runner, check_checkpoint, check_start, load_config
+from hierpretrain.apis.launch import check_save_best
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import Taxonomy
@@ -222,6 +223,32 @@ EVERY_RUN = [
     *("RuntimeInfoHook", "ExactResumeHook", "IterTimerHook", "DistSamplerSeedHook", "BatchViolationsHook"),
     *("SyncBuffersHook", "TaxonomyHook", "LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("hook", "evaluator", "refused"),
+    [
+        ({}, dict(type="RetrievalMetric"), "RetrievalMetric"),
+        ({}, [dict(type="ViolationMetric"), dict(type="KNNMetric")], "ViolationMetric"),
+        ({}, dict(type="EmbeddingEvaluator", metrics=[dict(type="HierarchicalRetrievalMetric")]), "HierarchicalRetr"),
+        (dict(rule="greater"), dict(type="RetrievalMetric"), None),
+        (dict(greater_keys=["recall"]), dict(type="RetrievalMetric"), None),
+        (dict(save_best="kind/recall@1"), dict(type="RetrievalMetric"), None),
+        ({}, dict(type="LinearProbeMetric"), None),
+        ({}, dict(type="mmpretrain.Accuracy"), None),
+        ({}, None, None),
+    ],
+)
+def test_a_best_that_cannot_be_told_is_refused_before_the_training(hook, evaluator, refused):
+    hooks = dict(checkpoint=dict(type="CheckpointHook", save_best="auto") | hook)
+    config = Config(dict(default_hooks=hooks, val_evaluator=evaluator))
+    if refused is None:
+        check_save_best(config)
+    else:
+        with pytest.raises(
+            ValueError, match=f"save_best='auto' goes by .* cannot tell of {refused}.*; name one, as in"
+        ):
+            check_save_best(config)
 
 
 def test_hooks_run_in_their_order(tmp_path):
