@@ -9,6 +9,7 @@ from hierpretrain.engine.frozen_features import FrozenFeaturesHook
 from hierpretrain.engine.log_lines import ShortLogProcessor, shorten_terminal
 from hierpretrain.engine.mlflow_backend import MLflowVisBackend
 from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
+from hierpretrain.engine.precise_bn import PreciseBNHook
 from hierpretrain.engine.results import MetricsFileHook
 from hierpretrain.engine.resume import ExactResumeHook
 from hierpretrain.engine.taxonomy import TaxonomyHook
@@ -23,6 +24,7 @@ __all__ = [
     "LevelCurriculumHook",
     "MLflowVisBackend",
     "MetricsFileHook",
+    "PreciseBNHook",
     "RecallCurveHook",
     "RetrievalSheetHook",
     "ShortLogProcessor",

@@ -1,0 +1,63 @@
+"""Statistics of batch normalisation that are measured with the weights as they are, for any sampler of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner
+from mmpretrain.engine.hooks import PreciseBNHook as _MMPretrainHook
+from mmpretrain.engine.hooks.precise_bn_hook import update_bn_stats
+
+from hierpretrain.registry import HOOKS
+
+
+class _Batches:
+    """The batches of a loader whose sampler makes whole batches; torch then says no ``batch_size`` of it.
+
+    Args:
+        loader: The data loader.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+        if size is None:
+            raise ValueError(
+                f"PreciseBNHook counts images by the batch_size of the batch sampler, and "
+                f"{type(loader.batch_sampler).__name__} has none; give it one, or leave the hook out"
+            )
+        self.batch_size = size
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loader)
+
+
+@HOOKS.register_module()
+class PreciseBNHook(_MMPretrainHook):
+    """mmpretrain's hook of this name, which also takes the batches of our samplers.
+
+    After every ``interval`` epochs it replaces the running statistics of each batch normalisation by their mean over
+    batches, all of which see the weights of the moment (Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section
+    3). mmpretrain's own ends the training where the config has a ``batch_sampler``.
+
+    Args:
+        num_samples: Images that are measured, one batch of each process at least.
+        interval: Epochs between two measurements, or iterations in a training that counts these.
+
+    Raises:
+        ValueError: If the batch sampler has no ``batch_size``.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks the sampler before anything is trained."""
+        _Batches(runner.train_loop.dataloader)
+
+    def _perform_precise_bn(self, runner: Runner) -> None:
+        batches = _Batches(runner.train_loop.dataloader)
+        least = batches.batch_size * get_world_size()  # of no batch at all, the statistics would be 0
+        update_bn_stats(runner.model, batches, max(self.num_samples, least), logger=runner.logger)
