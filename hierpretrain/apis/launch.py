@@ -34,7 +34,7 @@ from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
 from hierpretrain.models.checkpoints import Differences, differences
 from hierpretrain.models.gather import unwrapped
-from hierpretrain.models.num_classes import with_num_classes
+from hierpretrain.models.num_classes import loss_that_counts, with_num_classes
 from hierpretrain.taxonomy import Taxonomy
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
@@ -86,6 +86,11 @@ def build_runner(config: Config) -> Runner:
         _check_torchrun_environment()
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
+    if "runner_type" in config and loss_that_counts(config.model.get("loss")):
+        raise ValueError(
+            f"runner_type={config.runner_type!r} builds the model without the training data, which would tell how many "
+            f"classes {type_name(config.model.loss.type)} has; set model.loss.num_classes, or leave runner_type out"
+        )
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
     if contradictions:
         runner.logger.warning(told(contradictions))

@@ -29,6 +29,7 @@ from hierpretrain.apis.config import DATALOADERS
 from hierpretrain.apis.launch import check_optimizer, config_errors
 from hierpretrain.apis.watching import WATCHERS
 from hierpretrain.commands import errors_in_one_line
+from hierpretrain.registry import MODELS
 
 
 def main() -> None:
@@ -78,8 +79,11 @@ def _build(parser: argparse.ArgumentParser) -> Runner:
     watch_with(config, args.vis)
     check_optimizer(config)
     runner = build_runner(config)
-    check_start(config, runner.model)  # before the data sets are read
+    built = isinstance(runner, Runner)  # the strategy of a FlexibleRunner builds model and optimizer when it trains
+    if built or config.get("load_from"):
+        check_start(config, runner.model if built else MODELS.build(config.model))  # before the data sets are read
     runner.train_loop  # noqa: B018  the data sets are read here, and not within the training
     runner.val_loop  # noqa: B018
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if built:
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
