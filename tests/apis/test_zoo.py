@@ -1,6 +1,8 @@
 """The model zoo: what its index says against the configs, and our models in mmpretrain's functions."""
 
 import copy
+import subprocess
+import sys
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -231,3 +233,22 @@ def test_models_by_name_are_ours_then_theirs(tmp_path):
 def test_nearest_names_of_both(name, message):
     with pytest.raises(ValueError, match=message):
         find_model(name)
+
+
+@pytest.mark.slow
+def test_vis_scheduler_of_mmpretrain_draws_a_config_that_a_run_wrote(tmp_path):
+    for i in range(8):
+        (tmp_path / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"photos/{i % 2}/{i}.png")
+    config = load_config("himulcone_emoji", {"train_dataloader.batch_size": 2, "train_cfg.max_epochs": 2})
+    pipeline = config.train_dataloader.dataset.pipeline
+    config.train_dataloader.dataset = dict(type="FolderDataset", data_root=str(tmp_path / "photos"), pipeline=pipeline)
+    config.work_dir = str(tmp_path / "work")
+    config.dump(tmp_path / "mine.py")
+    tool = Path(mmpretrain.__file__).parent / ".mim/tools/visualization/vis_scheduler.py"
+    ours = ["--cfg-options", "train_dataloader.dataset._scope_=hierpretrain"]
+    words = [tmp_path / "mine.py", "--not-show", "--save-path", tmp_path / "lr.png", *ours]
+    done = subprocess.run([sys.executable, tool, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Iterations per epoch: 4" in done.stdout
+    assert (tmp_path / "lr.png").is_file()

@@ -67,6 +67,11 @@ def fails(run, command, *words, capsys):
         ("train_dataloader.dataset.data_root=no_photos", "no_photos"),
         ("train_dataloader.batch_sampler.type=HierarchicalBatchSamplr", "did you mean 'HierarchicalBatchSampler'"),
         ("load_from=no.pth resume=True", "there is no checkpoint no.pth"),
+        ("load_from=no.pth runner_type=FlexibleRunner", "there is no checkpoint no.pth"),
+        (
+            "runner_type=FlexibleRunner model.loss._delete_=True model.loss.type=LevelCrossEntropyLoss",
+            "how many classes LevelCrossEntropyLoss has; set model.loss.num_classes, or leave runner_type out",
+        ),
     ],
 )
 def test_a_mistake_in_the_config_is_one_line(run, option, message, capsys):
@@ -87,6 +92,19 @@ def test_mixed_precision_can_be_watched(run, tmp_path):
     run(train_command, "--amp", "--work-dir", "amp", "--cfg-options", "default_hooks.violations.interval=1")
     (scalars,) = (tmp_path / "amp").glob("*/vis_data/scalars.json")
     assert '"batch_violations/level1": ' in scalars.read_text()
+
+
+def test_a_flexible_runner_trains_as_the_usual_one_does(run, tmp_path):
+    run(train_command, "--work-dir", "usual")
+    run(train_command, "--work-dir", "flexible", "--cfg-options", "runner_type=FlexibleRunner", "experiment_name=f")
+    usual, flexible = (
+        torch.load(tmp_path / f"{name}/epoch_1.pth", weights_only=True)["state_dict"] for name in ("usual", "flexible")
+    )
+    assert usual.keys() == flexible.keys()
+    for name, weight in usual.items():
+        torch.testing.assert_close(flexible[name], weight)
+    start = ["runner_type=FlexibleRunner", "experiment_name=g", "load_from=usual/epoch_1.pth"]
+    run(train_command, "--work-dir", "again", "--cfg-options", *start)
 
 
 def test_an_error_within_the_training_keeps_its_traceback(run, monkeypatch):
