@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ Metrics = Mapping[str, float]
 def mean_and_deviation(values: Sequence[float], digits: int, *, sign: bool = False) -> str:
     """Returns the mean of values, and of two or more their standard deviation with N - 1 in the denominator.
 
+    Where a value is infinite or no number, both are ``nan``.
+
     Args:
         values: One value at least.
         digits: Digits after the point.
@@ -23,6 +26,8 @@ def mean_and_deviation(values: Sequence[float], digits: int, *, sign: bool = Fal
         >>> mean_and_deviation([1.25, 1.75], 2), mean_and_deviation([0.5], 1, sign=True)
         ('1.50 ± 0.35', '+0.5')
     """
+    if not all(map(math.isfinite, values)):
+        return "nan"
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):{'+' if sign else ''}.{digits}f}{spread}"
 

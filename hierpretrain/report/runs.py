@@ -64,12 +64,20 @@ class Row:
 
 
 # ------------------------------------------------------------------ reading
+@dataclass(frozen=True)
+class _Start:
+    """A start of a run: the config that it had, and whether it has trained since."""
+
+    config: Mapping[str, Any]
+    trained: bool
+
+
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Reads a work directory.
 
-    The settings are the config's that MMEngine wrote beside the log of the newest start. A run that evaluates the
-    checkpoint of another work directory has the settings, the seed and the curves of that one, and of its own config
-    what begins with ``test_``. It is looked for where ``load_from`` says, and in the folder above.
+    The settings are the config's that MMEngine wrote beside the log of the newest start. A start that evaluates a
+    checkpoint has the settings, the seed and the curves of the run that trained it, and of its own config what begins
+    with ``test_``. That run's work directory is looked for where ``load_from`` says, and in the folder above.
 
     Args:
         folder: A work directory, wherever it is now.
@@ -78,35 +86,55 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         ValueError: If the folder is no work directory of a run, or one of its files is damaged.
     """
     folder = Path(folder)
-    configs = _configs(folder)
+    starts = _starts(folder)
     curves = read_history(folder) if folder.is_dir() else {}
     metrics = _metrics(folder)
-    if not configs or not (metrics or curves):
-        raise ValueError(_no_run(folder, bool(configs)))
-    config = configs[-1]
-    settings, seed, name = settings_of(config), _seed(config), _name(folder)
-    if config.get("resume"):
-        begun = next((earlier for earlier in reversed(configs) if not earlier.get("resume")), {})
-        settings.pop("load_from", None)
-        settings |= {"load_from": begun["load_from"]} if begun.get("load_from") else {}
-    elif config.get("load_from") and "loss" not in curves:
-        if trained := _training_of(config["load_from"], folder):
-            tested = {key: value for key, value in settings.items() if key.startswith("test_")}
-            others = {key: value for key, value in trained.settings.items() if not key.startswith("test_")}
-            return Run(folder, trained.name, trained.seed, others | tested, metrics, {**trained.curves, **curves})
-        seed = None
-    return Run(folder, name, seed, settings, metrics, curves)
+    if not starts or not (metrics or curves):
+        raise ValueError(_no_run(folder, bool(starts)))
+    newest = starts[-1]
+    settings = settings_of(newest.config)
+    if newest.trained or not newest.config.get("load_from"):
+        return Run(folder, _name(folder), _seed(newest.config), _from_the_beginning(settings, starts), metrics, curves)
+    place = _place_of(newest.config["load_from"], folder)
+    training = [start for start in _starts(place) if start.trained] if place else []
+    if not training or place is None:
+        return Run(folder, _name(folder), None, settings, metrics, curves)
+    tested = {key: value for key, value in settings.items() if key.startswith("test_")}
+    trained = _from_the_beginning(settings_of(training[-1].config), training)
+    trained = {key: value for key, value in trained.items() if not key.startswith("test_")}
+    seed, curves = _seed(training[-1].config), {**read_history(place), **curves}
+    return Run(folder, _name(place), seed, trained | tested, metrics, curves)
 
 
-def _configs(folder: Path) -> list[dict[str, Any]]:
-    """Returns the configs of the starts of a run, the newest last."""
-    files = sorted(folder.glob("*/vis_data/config.py")) or sorted(folder.glob("*.py"))
-    if len(files) > 1 and files[0].parent == folder:
+def _starts(folder: Path) -> list[_Start]:
+    """Returns the starts of a run, the newest last."""
+    files = sorted(folder.glob("*/vis_data/config.py"))
+    if files:
+        return [_Start(read_config(file), "loss" in read_history(file.parents[1])) for file in files]
+    files = sorted(folder.glob("*.py"))
+    if len(files) > 1:
         raise ValueError(
             f"{folder} has the configs {', '.join(file.name for file in files)}, and no <date>/vis_data/config.py says "
             "which one the run had; remove the others"
         )
-    return [read_config(file) for file in files]
+    configs = map(read_config, files)
+    return [_Start(config, bool(config.get("train_cfg"))) for config in configs]  # a run without a log
+
+
+def _from_the_beginning(settings: dict[str, Any], starts: Sequence[_Start]) -> dict[str, Any]:
+    """Returns the settings of the newest start, with the ``load_from`` of the start that it resumed, if it did."""
+    if not starts[-1].config.get("resume"):
+        return settings
+    begun = next((start.config for start in reversed(starts) if not start.config.get("resume")), {})
+    others = {key: value for key, value in settings.items() if key != "load_from"}
+    return others | ({"load_from": begun["load_from"]} if begun.get("load_from") else {})
+
+
+def _place_of(checkpoint: str, folder: Path) -> Path | None:
+    """Returns the work directory in which a checkpoint lies, if it is there."""
+    file = Path(checkpoint)
+    places = (file.parent, folder, folder.resolve().parent)
+    return next((place for place in places if (place / file.name).is_file()), None)
 
 
 def _seed(config: Mapping[str, Any]) -> int | None:
@@ -138,15 +166,6 @@ def _metrics(folder: Path) -> dict[str, float]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _training_of(checkpoint: str, folder: Path) -> Run | None:
-    """Returns the run that trained a checkpoint, if its work directory is there."""
-    file = Path(checkpoint)
-    for place in (file.parent, folder.resolve().parent):
-        if (place / file.name).is_file() and _configs(place) and place.resolve() != folder.resolve():
-            return read_run(place)
-    return None
 
 
 def _no_run(folder: Path, has_config: bool) -> str:

@@ -19,6 +19,8 @@ def test_one_value_has_no_deviation_and_equal_values_have_0():
     assert mean_and_deviation([0.25], 2) == "0.25"
     assert mean_and_deviation([0.25, 0.25], 2, sign=True) == "+0.25 ± 0.00"
     assert mean_and_deviation([-0.25], 1, sign=True) == "-0.2"
+    for wrong in (math.nan, math.inf):
+        assert mean_and_deviation([0.25, wrong], 2) == mean_and_deviation([wrong], 2, sign=True) == "nan"
     with pytest.raises(statistics.StatisticsError):
         mean_and_deviation([], 2)
 

@@ -57,8 +57,30 @@ def test_a_test_of_a_checkpoint_has_the_settings_of_its_training(tmp_path, insid
     assert run.metrics == {"map": 0.5}
 
 
+def test_a_test_in_the_work_directory_of_the_training_is_of_the_training(tmp_path):
+    folder = write_run(tmp_path / "run", 4, lines=[{"loss": 1.0, "step": 1}])
+    (folder / "epoch_2.pth").write_bytes(b"")
+    options = dict(load_from="elsewhere/once/epoch_2.pth", test_cfg__fp16=True, model__loss__temperature=9.0)
+    write_run(folder, 0, {"map": 0.5}, [{"map": 0.5, "step": 0}], start="20260102_000000", **options)
+    run = read_run(folder)
+    assert (run.seed, run.metrics, run.settings["model.loss.temperature"]) == (4, {"map": 0.5}, 0.1)
+    assert run.settings["test_cfg.fp16"] is True
+
+
+def test_a_training_from_a_checkpoint_of_another_run_is_its_own(tmp_path):
+    first = write_run(tmp_path / "first", 1, lines=[{"loss": 1.0, "step": 1}])
+    (first / "epoch_2.pth").write_bytes(b"")
+    start = f"{first}/epoch_2.pth"
+    second = write_run(tmp_path / "second", 2, {"map": 0.5}, [{"loss": 1.0, "step": 1}], load_from=start)
+    run = read_run(second)
+    assert (run.seed, run.settings["load_from"]) == (2, start)
+    shutil.rmtree(second / "20260101_000000")  # it kept no log
+    assert read_run(second).seed == 2
+
+
 def test_of_a_checkpoint_from_nowhere_the_seed_is_unknown(tmp_path):
-    run = read_run(write_run(tmp_path / "run", 7, {"map": 0.5}, load_from="gone/epoch_1.pth"))
+    lines = [{"map": 0.5, "step": 0}]
+    run = read_run(write_run(tmp_path / "run", 7, {"map": 0.5}, lines, load_from="gone/epoch_1.pth"))
     assert run.seed is None
     assert run.settings["load_from"] == "gone/epoch_1.pth"
 
