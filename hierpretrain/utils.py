@@ -15,7 +15,8 @@ def register_all_modules(init_default_scope: bool = True) -> None:
 
     Example:
         >>> register_all_modules(init_default_scope=False)
-        >>> mmengine_registry.MODELS.get("hierpretrain.SupConLoss").__name__
+        >>> with mmengine_registry.DefaultScope.overwrite_default_scope("hierpretrain"):
+        ...     type(mmengine_registry.MODELS.build(dict(type="SupConLoss"))).__name__
         'SupConLoss'
     """
     if init_default_scope:
