@@ -1,11 +1,13 @@
 """Files and folders that are whole whenever they are there, and the files that come with the package."""
 
+import ctypes
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +30,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         data: Its content.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_whole(f"{folder}/new/file.txt", b"content")
         ...     Path(folder, "new/file.txt").read_text()
@@ -52,6 +55,8 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives the path of a temporary file, which becomes the file when the block ends without an error.
 
+    Its name is its own: process ids repeat in containers. What killed writers of the same file left is removed.
+
     Args:
         path: The file to write; missing folders are made. A file that is there is replaced.
 
@@ -60,13 +65,65 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    remove_leftovers(path)
+    with _scratch(path, lambda new: new.touch(exist_ok=False)) as temporary:
+        try:
+            yield temporary
+            flush(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Removes what killed writers of a file or folder left beside it; what a living one writes is locked, and stays.
+
+    Where the file system knows no locks, all stays: nothing tells the one from the other.
+
+    Args:
+        path: The file or folder that was to be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, ".file.txt.new.0123456789abcdef").touch()
+        ...     remove_leftovers(f"{folder}/file.txt")
+        ...     os.listdir(folder)
+        []
+    """
+    path = Path(path)
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.new.')}*"):
+        with suppress(OSError), _held(left, wait=False) as held:
+            if held:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def _scratch(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Makes what is to become a file or a folder, under a new name beside it, and holds it."""
+    while True:
+        new = path.with_name(f".{path.name}.new.{secrets.token_hex(8)}")
+        make(new)
+        with _held(new):
+            if new.exists():  # otherwise another process took it for a leftover before it was held
+                yield new
+                return
+
+
+@contextmanager
+def _held(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Locks a file or a folder, which tells that its writer lives; gives whether it could be locked."""
+    held, descriptor = False, None
+    if fcntl is not None:
+        with suppress(OSError):  # of a file system without locks, or of another's lock
+            descriptor = os.open(path, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = True
     try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
+        yield held
     finally:
-        temporary.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -80,6 +137,7 @@ def in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
         path: The file to write; missing folders are made. The lock is a file beside it whose name begins with a dot.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, in_turn(f"{folder}/file.txt"):
         ...     os.listdir(folder)
         ['.file.txt.lock']
@@ -118,8 +176,8 @@ def _first_at(lock: Path) -> IO[str]:
 def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Gives a new, temporary folder, which becomes the folder when the block ends without an error.
 
-    A process that is killed may leave a temporary folder ``.<name>.*`` behind, which can be deleted. One that is killed
-    at the very moment of replacing leaves the older folder as ``.<name>.old.*``.
+    What killed writers of the same folder left is removed. On Linux the new folder takes the place of an older one at
+    once; elsewhere a process that is killed at that very moment leaves the older one as ``.<name>.old.*``.
 
     Args:
         path: The folder to write; missing folders above it are made.
@@ -133,6 +191,7 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
         ValueError: If the path is a file.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as parent:
         ...     with whole_folder(f"{parent}/pets") as temporary:
         ...         _ = (temporary / "cat.txt").write_text("meow")
@@ -145,40 +204,49 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
     if path.is_file():
         raise ValueError(f"{path} is a file, where a folder shall be written; move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.new.", dir=path.parent))
-    new = scratch / path.name
-    try:
-        new.mkdir()  # with the rights of any new folder, while mkdtemp's are for their owner alone
-        yield new
-        if replace:
-            _replace_folder(new, path)
-        else:
-            try:
-                os.rename(new, path)
-            except OSError:
-                if not path.is_dir():  # otherwise another process was faster
-                    raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    remove_leftovers(path)
+    with _scratch(path, Path.mkdir) as scratch:
+        new = scratch / path.name
+        try:
+            new.mkdir()
+            yield new
+            if replace:
+                _replace_folder(new, path)
+            else:
+                try:
+                    os.rename(new, path)
+                except OSError:
+                    if not path.is_dir():  # otherwise another process was faster
+                        raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
     for file in new.rglob("*"):
         if file.is_file():
-            _flush(file)
-    old = path.with_name(f".{path.name}.old.{os.getpid()}")
-    if path.exists():
-        os.rename(path, old)
-    try:
+            flush(file)
+    if not path.exists():
         os.rename(new, path)
-    except BaseException:
-        if old.exists():
+    elif not _exchange(new, path):
+        old = path.with_name(f".{path.name}.old.{secrets.token_hex(8)}")
+        os.rename(path, old)
+        try:
+            os.rename(new, path)
+        except BaseException:
             os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def _exchange(a: Path, b: Path) -> bool:
+    """Lets two folders change places at once; returns whether the system and the file system can do that."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None  # of Linux alone
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
+
+
+def flush(path: str | os.PathLike[str]) -> None:
     """Waits until the disk has the content of a file."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

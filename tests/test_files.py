@@ -3,11 +3,13 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from hierpretrain.files import check_writable, in_turn, whole_folder, write_whole
+from hierpretrain import files
+from hierpretrain.files import check_writable, in_turn, remove_leftovers, whole_file, whole_folder, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -78,6 +80,7 @@ def test_an_error_leaves_the_older_folder_or_none(tmp_path, replace):
 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_an_error_between_the_two_renames_brings_the_older_folder_back(tmp_path, monkeypatch, failing):
+    monkeypatch.setattr(files, "_exchange", lambda a, b: False)  # as on systems that cannot
     write_folder(tmp_path / "a", "old")
     rename, calls = os.rename, []
 
@@ -131,6 +134,40 @@ def test_a_killed_process_leaves_no_half_folder(tmp_path):
     assert not (tmp_path / "a").exists()
     write_folder(Path(tmp_path, "a"), "whole")
     assert len(os.listdir(tmp_path / "a")) == 100
+    assert os.listdir(tmp_path) == ["a"]  # what it left is gone
+
+
+def test_what_a_living_writer_writes_is_no_leftover(tmp_path):
+    with whole_file(tmp_path / "a") as one, whole_file(tmp_path / "a") as other:
+        one.write_text("one")
+        other.write_text("other")
+        remove_leftovers(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "one"  # the last that was done
+    (tmp_path / ".a.new.0").touch()
+    (tmp_path / ".a.b.new.0").touch()  # of another file
+    with whole_folder(tmp_path / "a.b"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".a.new.0", "a", "a.b"]
+    write_whole(tmp_path / "a", b"new")
+    assert sorted(os.listdir(tmp_path)) == ["a", "a.b"]
+
+
+def test_a_folder_is_exchanged_at_once(tmp_path):
+    (tmp_path / "a").mkdir()
+    stop = threading.Event()
+
+    def read():
+        while not stop.is_set():
+            assert os.path.isdir(tmp_path / "a")
+        return True
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        for i in range(20):
+            with whole_folder(tmp_path / "a", replace=True) as folder:
+                (folder / "a.txt").write_text(str(i))
+        stop.set()
+        assert reading.result()
 
 
 def test_a_path_is_checked_before_the_work(tmp_path, monkeypatch):

@@ -1,57 +1,64 @@
-"""An index of embedded images: search among them, in a branch of the tree too, and classification by them."""
+"""An index of embedded images that lives: it grows, shrinks, is searched and classifies, in a folder that is whole."""
 
 from __future__ import annotations
 
 import functools
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain._names import did_you_mean
 from hierpretrain.apis.branches import find_branch, in_branch, label_paths
-from hierpretrain.apis.index_files import read_index, write_index
-from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
-from hierpretrain.checks import check_at_least_1
-from hierpretrain.evaluation import Embeddings
-from hierpretrain.functional.approximate import (
-    RECALL_QUERIES,
-    TARGET,
-    build_index,
-    kind_of,
-    search_parameters,
-    set_search_parameters,
-    tune,
+from hierpretrain.apis.image_digests import image_digest
+from hierpretrain.apis.images import Images, gather_images
+from hierpretrain.apis.index_changes import Change, check_known, check_new, plan_update, records_of, some_of
+from hierpretrain.apis.index_files import (
+    RESERVED,
+    check_target,
+    only_writer,
+    part_path,
+    read_generation,
+    write_generation,
 )
-from hierpretrain.functional.index_search import search_groups, search_vectors
+from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model
+from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.apis.segments import Generation
+from hierpretrain.checks import check_at_least_1
+from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.functional.approximate import KINDS, kind_of
 from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
-_RECALL = "recall@10"
+if TYPE_CHECKING:
+    from hierpretrain.apis.inferencer import EmbeddingInferencer
+
 _ROUNDING = 1e-9  # of a confidence
 
 
 class EmbeddingIndex:
     """Embedded images that can be searched by cosine similarity, with their files, labels and tree.
 
-    Made by :meth:`build` or :meth:`load`.
+    Made by :meth:`build` or :meth:`open`. Where it lies in a folder, every change is in the folder, whole, when the
+    method returns, and a process that is killed leaves the index as it was before or after the change. Threads may
+    search while another one changes the index: each search sees the images of one moment.
 
     Attributes:
-        taxonomy: The tree of the labels; of no level for images without labels.
-        labels: (N, L) or (N, P, L) label matrix.
-        paths: The N files.
-        model: The model that made the embeddings, for people.
-        fingerprint: The same for :meth:`check_model`.
-        kind: ``'flat'``, ``'ivf'`` or ``'hnsw'``; see :func:`~hierpretrain.functional.approximate.build_index`.
-        half: Whether embeddings are stored as float16.
-        recall: ``recall@10`` of an index that is not exact, as :meth:`build` measured it.
-        skipped: Files that could not be read and are not in the index: path -> why.
-        keys: N texts by which people know the images, or nothing at all.
-        metadata: What else a list said of the images: name of the column -> N texts.
+        folder: Where it lies; ``None`` for an index in memory alone.
+        parts: What else is kept with it, by name, as JSON has it, such as ``index.parts["thresholds"]``: a mapping that
+            is read from and written to the folder, with the rest of the index whole or not at all.
 
     Example:
-        >>> import torch
         >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
         >>> images = Embeddings(
         ...     features=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), labels=tree.node_labels(2),
@@ -64,51 +71,94 @@ class EmbeddingIndex:
         dog.jpg 0.8 (('animal', 'dog'),)
         >>> print(index.classify(images, k=2, temperature=0.5)[2])
         tool (0.69) / saw (0.69)
+        >>> print(index.add(embeddings=[[0.6, 0.8]], keys=["S7"], paths=[("tool", "axe")]), len(index))
+        added 1 (0 embedded), removed 0, kept 0 4
+        >>> print(index.remove(["S7", "dog.jpg"]), index.paths)
+        added 0, removed 2, kept 0 ['cat.jpg', 'saw.jpg']
     """
 
     def __init__(
-        self,
-        index: Any,
-        taxonomy: Taxonomy,
-        labels: Tensor,
-        paths: Sequence[str],
-        *,
-        model: str,
-        fingerprint: str,
-        recall: Mapping[str, float],
-        skipped: Mapping[str, str],
-        keys: Sequence[str] = (),
-        metadata: Mapping[str, Sequence[str]] | None = None,
+        self, generation: Generation, folder: str | os.PathLike[str] | None = None, **model_options: Any
     ) -> None:
-        self.kind, self.half = kind_of(index)
-        labels = taxonomy.check_own(labels, several_paths=True)
-        if not len(labels) == len(paths) == index.ntotal:
-            raise ValueError(
-                f"an index needs as many labels and paths as embeddings; there are {len(labels)}, {len(paths)} and "
-                f"{index.ntotal}"
-            )
-        metadata = dict(metadata or {})
-        for name, column in {"keys": keys or paths, **metadata}.items():
-            if len(column) != len(paths):
-                raise ValueError(f"an index of {len(paths)} images needs as many {name}; there are {len(column)}")
-        self.keys, self.metadata = list(keys), metadata
-        self._index = index
-        self.taxonomy, self.labels, self.paths = taxonomy, labels, list(paths)
-        self.model, self.fingerprint = model, fingerprint
-        self.recall, self.skipped = dict(recall), dict(skipped)
+        self.folder = None if folder is None else Path(folder)
+        self._now = generation
+        self._manifest: bytes | None = None
+        self._lock = threading.RLock()  # of whoever changes the index; who searches needs none
+        self._model_options = model_options
+        self._inferencer: EmbeddingInferencer | None = None
+        self.log: Callable[[str], None] = lambda line: None
+        self.parts: MutableMapping[str, Any] = _Parts(self)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._now)
 
     def __repr__(self) -> str:
         storage = "float16" if self.half else "float32"
         return f"EmbeddingIndex({len(self):,} images, {self.width} x {storage}, {self.kind!r}, {self.taxonomy!r})"
 
     @property
+    def taxonomy(self) -> Taxonomy:
+        """The tree of the labels; of no level for images without labels."""
+        return self._now.taxonomy
+
+    @property
+    def labels(self) -> Tensor:
+        """(N, L) or (N, P, L) label matrix."""
+        return self._now.labels
+
+    @property
+    def paths(self) -> list[str]:
+        """The N files."""
+        return self._now.paths
+
+    @property
+    def keys(self) -> list[str]:
+        """N texts by which people know the images; nothing at all where there is none."""
+        return self._now.keys
+
+    @property
+    def metadata(self) -> dict[str, list[str]]:
+        """What else a list said of the images: name of the column -> N texts."""
+        return self._now.metadata
+
+    @property
+    def model(self) -> str:
+        """The name of the model that made the embeddings, for people."""
+        return self._now.model
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells that model from all others."""
+        return self._now.fingerprint
+
+    @property
+    def kind(self) -> str:
+        """The kind of the index's largest part: ``'flat'``, ``'ivf'`` or ``'hnsw'``."""
+        largest = self._now.largest
+        return "flat" if largest is None else kind_of(largest.index)[0]
+
+    @property
+    def half(self) -> bool:
+        """Whether embeddings are stored as float16."""
+        return self._now.half
+
+    @property
     def width(self) -> int:
         """The length D of an embedding."""
-        return int(self._index.d)
+        return self._now.width
 
+    @property
+    def recall(self) -> dict[str, float]:
+        """How many of the ten nearest images a search of the largest part finds, if that is not exact."""
+        largest = self._now.largest
+        return {} if largest is None else dict(largest.recall)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Files that could not be read and are not in the index: path -> why."""
+        return dict(self._now.skipped)
+
+    # ---------------------------------------------------------------- making and opening
     @classmethod
     def build(
         cls,
@@ -139,91 +189,133 @@ class EmbeddingIndex:
         Raises:
             ValueError: If an embedding is not finite or zero, labels do not fit the tree, or there is no such kind.
         """
-        index = build_index(images.features, kind, half=half, seed=seed)
-        recall = {}
-        if kind_of(index)[0] != "flat" and len(images.features) > 1:
-            recall[_RECALL] = found = tune(index, images.features, seed=seed)
-            queries = min(len(images.features), RECALL_QUERIES)
-            how = "".join(f", {name} {value}" for name, value in search_parameters(index).items())
-            log(f"{_RECALL} against exact search: {found:.3f} ({queries:,} queries{how})")
-            if found < TARGET:
-                log(f"this is below {TARGET:g}, the widest search notwithstanding; kind='flat' finds all")
-        return cls(
-            index,
-            images.taxonomy,
-            images.labels,
-            images.paths,
-            model=model,
-            fingerprint=fingerprint,
-            recall=recall,
-            skipped=images.skipped,
-            keys=images.keys,
-            metadata=images.metadata,
-        )
+        if kind not in ("auto", *KINDS):
+            raise ValueError(f"kind must be 'auto' or one of {', '.join(map(repr, KINDS))}; it is {kind!r}")
+        images.taxonomy.check_own(images.labels, several_paths=True)
+        _check_counts(images)
+        empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
+        index = cls(empty.with_more(images, log))
+        index.log = log
+        return index
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the index into a folder of its own; an index that is there is replaced whole or not at all.
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], **model_options: Any) -> EmbeddingIndex:
+        """Opens the index in a folder; it answers as the one that was written, bit for bit.
 
         Args:
-            folder: ``index.json`` says what the index is; ``index.faiss`` holds the embeddings, ``labels.npy``,
-                ``taxonomy.json`` and ``files.json`` what is known of the images, ``metadata.json`` the keys and the
-                metadata of a list, ``skipped.json`` which are not there. Where images have moved, change ``root`` in
-                ``index.json``.
+            folder: The folder.
+            model_options: How the model that the index carries is run when images are embedded: options of
+                :class:`~hierpretrain.apis.EmbeddingInferencer`, such as ``device`` and ``batch_size``.
+
+        Raises:
+            ValueError: If there is none, a part is missing or damaged, or it is of an older version.
+        """
+        generation, manifest = read_generation(folder)
+        index = cls(generation, folder, **model_options)
+        index._manifest = manifest
+        return index
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> EmbeddingIndex:
+        """Opens the index in a folder: the older name of :meth:`open`."""
+        return cls.open(folder)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the index into a folder of its own, in which it lives from then on.
+
+        An index that is there is replaced whole or not at all, and whoever reads it meanwhile gets the older or the new
+        one.
+
+        Args:
+            folder: ``index.json``, the manifest, says what the index is and names its parts, each a file whose name
+                holds its SHA-256. Where images have moved, change each ``root`` in it.
 
         Raises:
             ValueError: If the folder holds anything but an index.
             OSError: If it cannot be written.
         """
-        about = {
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            "kind": self.kind,
-            "half": self.half,
-            "recall": self.recall,
-            "search": search_parameters(self._index),
-        }
-        write_index(
-            folder,
-            self._index,
-            about=about,
-            taxonomy=self.taxonomy,
-            labels=self.labels,
-            paths=self.paths,
-            skipped=self.skipped,
-            keys=self.keys,
-            metadata=self.metadata,
-        )
+        check_target(folder)
+        with self._lock:
+            now = self._now
+            if self.folder is not None:  # parts that lie in the other folder alone
+                read = {name: part_path(self.folder, file).read_bytes() for name, file in _files(now).items()}
+                now = replace(now, parts={**now.parts, **read})
+            with only_writer(folder):
+                self._now, self._manifest = write_generation(folder, now, stored=False)
+            self.folder = Path(folder)
 
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> EmbeddingIndex:
-        """Reads an index that :meth:`save` wrote; it answers as that one does, bit for bit.
+    def refresh(self) -> bool:
+        """Reads what another process has changed in the folder since; returns whether there was anything.
 
         Raises:
-            ValueError: If there is none, a file is missing or damaged, or files do not belong together.
+            ValueError: As :meth:`open`; or if another model made the index anew: open it again.
         """
-        about, found, taxonomy, labels, paths, skipped, keys, metadata = read_index(folder)
-        try:
-            set_search_parameters(found, about["search"])
-            index = cls(
-                found,
-                taxonomy,
-                labels,
-                paths,
-                model=about["model"],
-                fingerprint=about["fingerprint"],
-                recall=about["recall"],
-                skipped=skipped,
-                keys=keys,
-                metadata=metadata,
-            )
-        except ValueError as error:
-            raise ValueError(f"the index in {os.fspath(folder)} cannot be used: {error}") from error
-        if (index.kind, index.half) != (about["kind"], about["half"]):
-            raise ValueError(
-                f"the index in {os.fspath(folder)} is {index.kind!r} with half={index.half}, but its index.json says "
-                f"{about['kind']!r} with half={about['half']}; make the index anew (hierpretrain index)"
-            )
-        return index
+        if self.folder is None:
+            return False
+        with self._lock:
+            now, manifest = read_generation(self.folder, self._now, self._manifest)
+            if now is self._now:
+                return False
+            if now.fingerprint != self._now.fingerprint:
+                raise ValueError(
+                    f"the index in {self.folder} was made anew by {now.model!r} (fingerprint {now.fingerprint}); "
+                    f"{self.model!r} had made it: open it again"
+                )
+            self._now, self._manifest = now, manifest
+            return True
+
+    def info(self) -> dict[str, Any]:
+        """Returns what is to be known of the index, as JSON has it."""
+        now = self._now
+        levels = {name: now.taxonomy.num_nodes(name) for name in now.taxonomy.level_names}
+        told: dict[str, Any] = {
+            "images": len(now),
+            "width": now.width,
+            "kind": self.kind,
+            "half": now.half,
+            "model": now.model,
+            "fingerprint": now.fingerprint,
+            "carries_model": {CONFIG, WEIGHTS} <= now.parts.keys(),
+            "levels": levels,
+            "labelled": int((depth(now.labels) > 0).sum()) if levels and len(now) else 0,
+            "keys": len(set(now.keys) - {""}),
+            "metadata": list(now.metadata),
+            "recall": self.recall,
+            "skipped": len(now.skipped),
+            "segments": [len(segment.rows) for segment in now.segments],
+            "parts": sorted(now.parts.keys() - {CONFIG, WEIGHTS}),
+        }
+        if self.folder is not None:
+            told["bytes"] = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        return told
+
+    # ---------------------------------------------------------------- the model
+    @property
+    def inferencer(self) -> EmbeddingInferencer:
+        """The model that embeds images for the index: the one that it carries, or that :meth:`use_model` set.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self._inferencer is None:
+            with self._lock:
+                if self._inferencer is None:
+                    self._inferencer = load_model(self.folder, self._now, **self._model_options)
+        return self._inferencer
+
+    def carry(self, parts: Mapping[str, bytes]) -> None:
+        """Takes up the model that embeds images, as :func:`~hierpretrain.apis.index_model.model_parts` gives it."""
+        with self._changing() as now:
+            self._put(replace(now, parts={**now.parts, **parts}))
+
+    def use_model(self, inferencer: EmbeddingInferencer) -> None:
+        """Lets a model embed the images that are given to the index.
+
+        Raises:
+            ValueError: If it is not the model that made the index.
+        """
+        self.check_model(inferencer.fingerprint, inferencer.name, inferencer.width)
+        self._inferencer = inferencer
 
     def check_model(self, fingerprint: str, model: str, width: int) -> None:
         """Raises unless embeddings of a model can be compared with the index's embeddings.
@@ -248,13 +340,200 @@ class EmbeddingIndex:
                 f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
             )
 
+    # ---------------------------------------------------------------- changing
+    def add(
+        self,
+        images: Images | Embeddings | None = None,
+        *,
+        embeddings: Any = None,
+        keys: Sequence[str] | None = None,
+        paths: Sequence[Any] | None = None,
+        files: Sequence[str] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
+        **list_options: Any,
+    ) -> Change:
+        """Adds images behind the others. It costs little beyond embedding them, however large the index is.
+
+        Args:
+            images: What :meth:`~hierpretrain.apis.EmbeddingInferencer.embed` takes, a folder or a list for example; or
+                what it returned. The tree grows by the nodes of their labels that are new.
+            embeddings: Instead of images: (N, D) embeddings by the index's model, of any length but 0.
+            keys: With ``embeddings``: N texts by which people know the images.
+            paths: With ``embeddings``: N paths in the tree, each the names from below the root; ``()`` for none, and a
+                sequence of paths for an image of several.
+            files: With ``embeddings``: their N files; by default the keys.
+            metadata: With ``embeddings``: what else is known of them, name -> N texts.
+            list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
+
+        Raises:
+            ValueError: If an image of the same file and key is in the index, what is given does not fit, as
+                :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
+        """
+        if (images is None) == (embeddings is None):
+            raise ValueError("give images, or embeddings of them: one of the two")
+        if embeddings is not None:
+            new = self._from_columns(embeddings, keys, paths, files, metadata)
+            embedded = 0
+        elif keys is not None or paths is not None or files is not None or metadata is not None:
+            raise ValueError(
+                "keys, paths, files and metadata go with embeddings; of images, a list says them (levels=, key_column=)"
+            )
+        elif isinstance(images, Embeddings):
+            new, embedded = images, 0
+        else:
+            new = self.inferencer.embed(images, **list_options)
+            embedded = len(new.paths)
+        _check_counts(new)
+        with self._changing() as now:
+            check_new(set(zip(now.keys or [""] * len(now), now.paths, strict=True)), new)
+            self._put(now.with_more(new, self.log))
+        return Change(added=len(new.paths), embedded=embedded)
+
+    def remove(self, keys: str | Iterable[str]) -> Change:
+        """Removes images: all that have one of some keys, or are one of some files.
+
+        Raises:
+            ValueError: If there is no image of a key; then none is removed.
+        """
+        wanted = {keys} if isinstance(keys, str) else set(keys)
+        with self._changing() as now:
+            known = now.keys or [""] * len(now)
+            check_known(wanted, {*known, *now.paths} - {""})
+            gone = [key in wanted or path in wanted for key, path in zip(known, now.paths, strict=True)]
+            self._put(now.without(torch.tensor(gone, dtype=torch.bool), self.log))
+        return Change(removed=sum(gone))
+
+    def update(self, images: Images, *, prune: bool = False, **list_options: Any) -> Change:
+        """Makes the index agree with images: what is new is added, and what has changed replaced.
+
+        Images are found again by their key, or by their file if they have none: the images of a key become the given
+        ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
+        where it has moved; only its path, labels and metadata are renewed. All changes come at once.
+
+        Args:
+            images: Files, folders, lists and so on, as for :meth:`add`. Files should be named as they were, from the
+                same folder.
+            prune: Whether images of the index that are not given are removed, so that it is a mirror of them.
+            list_options: How a list is read.
+
+        Raises:
+            ValueError: As :meth:`add`; with ``prune`` also if no image is given.
+        """
+        found = gather_images(images, **list_options)
+        digests = [image_digest(source) for source in found.sources]
+        columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
+        given = list(records_of(*columns))
+        names, contents = {record.name for record in given}, set(digests) - {""}
+        vectors: dict[int, Tensor] = {}  # of the given images that were embedded
+        failed: dict[str, str] = {}
+
+        def plan(now: Generation) -> tuple[Any, list[int]]:
+            records = enumerate(now.records())
+            there = {i: record for i, record in records if record.name in names or record.digest in contents}
+            planned = plan_update(there, given)
+            return planned, [i for i, like in planned.coming if like is None and i not in vectors]
+
+        def embed(missing: list[int]) -> None:
+            if missing:
+                embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
+                failed.update(embedded.skipped)
+                read = [i for i in missing if found.paths[i] not in embedded.skipped]
+                vectors.update(zip(read, embedded.features, strict=True))
+                for i, digest in zip(read, embedded.digests, strict=True):
+                    digests[i] = digest  # the file may have changed since
+
+        embed([i for i in plan(self._now)[1] if found.paths[i] not in failed])  # the long work, while others may write
+        with self._changing() as now:
+            planned, missing = plan(now)
+            embed([i for i in missing if found.paths[i] not in failed])
+            coming = [(i, like) for i, like in planned.coming if i in vectors or like is not None]
+            unread = {given[i].name for i, _ in planned.coming} - {given[i].name for i, _ in coming}
+            gone = torch.zeros(len(now), dtype=torch.bool)
+            gone[[i for i in planned.gone if now.names[i] not in unread]] = (
+                True  # an unreadable file takes nothing away
+            )
+            if prune:
+                gone |= ~torch.tensor([name in names for name in now.names], dtype=torch.bool)
+            features = [vectors[i] if like is None else now.vectors(torch.tensor([like]))[0] for i, like in coming]
+            chosen = some_of(found, [i for i, _ in coming])
+            new = Embeddings(
+                features=torch.stack(features) if features else torch.empty(0, now.width),
+                labels=chosen.labels,
+                extra_labels=chosen.extra_labels,
+                splits=chosen.splits,
+                paths=chosen.paths,
+                taxonomy=chosen.taxonomy,
+                extra_names=(),
+                skipped=failed,
+                keys=chosen.keys,
+                metadata=chosen.metadata,
+                digests=[digests[i] for i, _ in coming],
+            )
+            if gone.any() or new.paths or failed:
+                self._put(now.without(gone, self.log).with_more(new, self.log))
+        return Change(len(new.paths), int(gone.sum()), len(planned.kept), sum(like is None for _, like in coming))
+
+    def merge(self, other: EmbeddingIndex | str | os.PathLike[str]) -> Change:
+        """Adds the images of another index of the same model; nothing is embedded.
+
+        Raises:
+            ValueError: If another model made it, or an image of the same file and key is in both.
+        """
+        other = other if isinstance(other, EmbeddingIndex) else EmbeddingIndex.open(other)
+        self.check_model(other.fingerprint, other.model, other.width)
+        return self.add(other._now.embeddings())
+
+    @contextmanager
+    def _changing(self) -> Iterator[Generation]:
+        """Keeps other writers waiting, threads and processes, and gives the newest generation."""
+        with self._lock, nullcontext() if self.folder is None else only_writer(self.folder):
+            self.refresh()
+            yield self._now
+
+    def _put(self, new: Generation) -> None:
+        if self.folder is not None:
+            new, self._manifest = write_generation(self.folder, new, stored=True)
+        self._now = new
+
+    def _from_columns(self, embeddings: Any, keys: Any, paths: Any, files: Any, metadata: Any) -> Embeddings:
+        """Returns embedded images that are given column by column."""
+        features = torch.as_tensor(embeddings, dtype=torch.float32)
+        if features.ndim != 2:
+            raise ValueError(f"embeddings must be (N, D), a row an image; their shape is {tuple(features.shape)}")
+        files = keys if files is None else files
+        if files is None:
+            raise ValueError("embeddings need keys or files, by which they are known and can be removed")
+        if wrong := [path for path in paths or () if isinstance(path, str)]:
+            raise ValueError(
+                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} is a text: "
+                "give files as files="
+            )
+        places = [()] * len(features) if paths is None else list(paths)
+        deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
+        level_names = self.taxonomy.level_names[:deepest]
+        level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
+        tree = Taxonomy(places, level_names)
+        return Embeddings(
+            features=features,
+            labels=tree.encode(places),
+            extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
+            splits=[NO_SPLIT] * len(features),
+            paths=[str(file) for file in files],
+            taxonomy=tree,
+            extra_names=(),
+            keys=[] if keys is None else [str(key) for key in keys],
+            metadata={name: [str(text) for text in column] for name, column in (metadata or {}).items()},
+        )
+
+    # ---------------------------------------------------------------- asking
     def search(
         self,
-        query: Embeddings,
+        query: Embeddings | Images,
         k: int = 10,
         *,
         level: int | str | None = None,
         within: str | Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> list[SearchResult]:
         """Finds the nearest images, the highest cosine similarity first and equal ones in the order of the index.
 
@@ -262,7 +541,7 @@ class EmbeddingIndex:
         kind of the index.
 
         Args:
-            query: The queries, embedded by the index's model.
+            query: The queries, embedded by the index's model; or images, which are embedded by it.
             k: How many neighbours, from 1; fewer where there are not as many.
             level: A level of the tree, by its number from 1, the coarsest, or its name: one neighbour for each of the k
                 nearest nodes there, the nearest of its images, which ``Neighbour.node`` says; a product once and not
@@ -270,57 +549,84 @@ class EmbeddingIndex:
                 label paths can stand for each of their nodes.
             within: A branch of the tree: the names from below the root, as a sequence or joined by ``'/'``, or the name
                 of a node alone if no other has it. An image is in the branch if one of its label paths is.
+            where: Texts that the metadata of an image must have: name of the column -> text. Such a search compares all
+                of those images too.
 
         Returns:
             One result a query, in their order.
 
         Raises:
-            ValueError: If k is below 1, there is no such level or branch, or embeddings are not as long as the index's.
+            ValueError: If k is below 1, there is no such level, branch or column, or embeddings are not as long as the
+                index's.
         """
-        number, branch = self.check_search(k, level=level, within=within)
-        inside = None if branch is None else in_branch(self.labels, branch)  # (N, P)
+        now = self._now  # one moment, whatever others change
+        self._check_search(now, k, level, within, where)
+        query = self._embedded(query)
+        number, branch = self._check_search(now, k, level, within, where)
+        inside = None if branch is None else in_branch(now.labels, branch)  # (N, P)
+        for name, text in (where or {}).items():
+            fits = torch.tensor([value == text for value in now.metadata[name]], dtype=torch.bool)[:, None]
+            inside = fits if inside is None else inside & fits
         if number is None:
-            within = None if inside is None else inside.any(1)
-            scores, indices = search_vectors(self._index, query.features, k, within=within)
+            scores, indices = now.search(query.features, k, None if inside is None else inside.any(1))
             nodes = indices
         else:
-            groups = self.labels[..., number - 1].view(len(self), -1)
+            groups = now.labels[..., number - 1].view(len(now), -1)
             groups = groups if inside is None else groups.masked_fill(~inside, PAD)
-            exact = branch is not None
-            scores, indices, nodes = search_groups(self._index, query.features, k, groups, exact=exact)
-        names = functools.cache(lambda index: label_paths(self.taxonomy, self.labels[index]))
-        node_labels = self._node_labels(number)
-        node_names = functools.cache(lambda node: self.taxonomy.decode(node_labels[node]) if number else ())
+            scores, indices, nodes = now.search_groups(query.features, k, groups, exact=inside is not None)
+        names = functools.cache(lambda index: label_paths(now.taxonomy, now.labels[index]))
+        node_labels = _node_labels(now.taxonomy, number)
+        node_names = functools.cache(lambda node: now.taxonomy.decode(node_labels[node]) if number else ())
         results = []
         scores = scores.clamp(-1, 1)  # rounding, of float16 above all, may lead out of it
         rows = zip(query.paths, scores.tolist(), indices.tolist(), nodes.tolist(), strict=True)
         for row, (path, *found) in enumerate(rows):
             neighbours = [
-                Neighbour(self.paths[index], score, names(index), node_names(node), *_known(self, index))
+                Neighbour(now.paths[index], score, names(index), node_names(node), *_known(now, index))
                 for score, index, node in zip(*found, strict=True)
             ]
             results.append(SearchResult(path, tuple(neighbours), *_known(query, row)))
         return results
 
     def check_search(
-        self, k: int = 10, *, level: int | str | None = None, within: str | Sequence[str] | None = None
-    ) -> tuple[int | None, Tensor | None]:
+        self,
+        k: int = 10,
+        *,
+        level: int | str | None = None,
+        within: str | Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
+    ) -> None:
         """Raises unless :meth:`search` can answer; to be called before queries are embedded, not after it.
-
-        Returns:
-            The number of the level, and the (1, L) labels of the branch.
 
         Raises:
             ValueError: As :meth:`search`, but for the embeddings.
         """
+        self._check_search(self._now, k, level, within, where)
+
+    def _check_search(
+        self,
+        now: Generation,
+        k: int,
+        level: int | str | None,
+        within: str | Sequence[str] | None,
+        where: Mapping[str, str] | None,
+    ) -> tuple[int | None, Tensor | None]:
+        """Returns the number of the level, and the (1, L) labels of the branch."""
         check_at_least_1(k=k)
-        if level is not None and not self.taxonomy.num_levels:
+        for name in where or {}:
+            if name not in now.metadata:
+                guess = did_you_mean(name, now.metadata, f"there are {', '.join(now.metadata) or 'none'}")
+                raise ValueError(f"the index has no metadata {name!r}; {guess}")
+        if level is not None and not now.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
-        number = None if level is None else self.taxonomy.level(level)
-        return number, None if within is None else find_branch(self.taxonomy, within)
+        number = None if level is None else now.taxonomy.level(level)
+        return number, None if within is None else find_branch(now.taxonomy, within)
+
+    def _embedded(self, query: Embeddings | Images) -> Embeddings:
+        return query if isinstance(query, Embeddings) else self.inferencer.embed(query)
 
     def classify(
-        self, query: Embeddings, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
+        self, query: Embeddings | Images, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
     ) -> list[Classification]:
         """Goes down the tree as far as the labelled neighbours of a query agree.
 
@@ -328,7 +634,7 @@ class EmbeddingIndex:
         label.
 
         Args:
-            query: The queries, embedded by the index's model.
+            query: The queries, embedded by the index's model; or images, which are embedded by it.
             k: How many labelled images vote, from 1; all where there are fewer. Where classes have fewer images than
                 that, the others that vote make the deepest names look less sure than they are.
             temperature: Above 0; a small one leaves the vote to the nearest.
@@ -341,49 +647,121 @@ class EmbeddingIndex:
             ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
                 the index's.
         """
-        labelled = self.check_classify(k, threshold)
-        within = None if labelled.all() else labelled
-        scores, indices = search_vectors(self._index, query.features, k, within=within)
-        nodes, confidences = tree_knn(scores, indices, self.labels, temperature=temperature)
+        now = self._now
+        labelled = _check_classify(now, k, threshold)
+        query = self._embedded(query)
+        scores, indices = now.search(query.features, k, None if labelled.all() else labelled)
+        nodes, confidences = tree_knn(scores, indices, now.labels, temperature=temperature)
         accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
         answers = []
         for path, number, on_path, sure in zip(
             query.paths, accepted, nodes.tolist(), confidences.tolist(), strict=True
         ):
-            names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
+            names = [now.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
             refused = (names[number], sure[number]) if number < len(names) else None
             answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
         return answers
 
-    def check_classify(self, k: int = 20, threshold: float = 0.5) -> Tensor:
+    def check_classify(self, k: int = 20, threshold: float = 0.5) -> None:
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
-
-        Returns:
-            (N,) bool, the images that can vote.
 
         Raises:
             ValueError: As :meth:`classify`, but for the embeddings and the temperature.
         """
-        if k < 1:
-            raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}")
-        labelled = depth(self.labels) > 0
-        if not labelled.any():
+        _check_classify(self._now, k, threshold)
+
+
+class _Parts(MutableMapping[str, Any]):
+    """What is kept with an index beside its images, by name, as JSON has it."""
+
+    def __init__(self, index: EmbeddingIndex) -> None:
+        self._index = index
+
+    def _names(self) -> list[str]:
+        return sorted(self._index._now.parts.keys() - {CONFIG, WEIGHTS})
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names():
+            raise KeyError(name)
+        while True:
+            part = self._index._now.parts[name]
+            try:
+                data = part if isinstance(part, bytes) else part_path(str(self._index.folder), part).read_bytes()
+                return json.loads(data)
+            except (ValueError, OSError):
+                if not self._index.refresh():  # otherwise another process has written a newer one
+                    raise
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        reserved = {CONFIG, WEIGHTS, *RESERVED, "vectors", "labels", "images", "removed"}
+        if not re.fullmatch("[a-z][a-z_]*", name) or name in reserved:
             raise ValueError(
-                "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
-                "folder with a sub-folder a class, or a list"
+                f"a part's name must be of small letters and '_', and not one of the index's own; {name!r}"
             )
-        return labelled
+        data = json.dumps(value, indent=1).encode()
+        with self._index._changing() as now:
+            self._index._put(replace(now, parts={**now.parts, name: data}))
 
-    def _node_labels(self, level: int | None) -> Tensor:
-        """Returns the (num_nodes, L) labels of the nodes of a level; none for no level."""
-        if level is None:
-            return self.labels[:0]
-        return pad(self.taxonomy.node_labels(level), (0, self.taxonomy.num_levels - level), value=PAD)
+    def __delitem__(self, name: str) -> None:
+        with self._index._changing() as now:
+            if name not in self._names():
+                raise KeyError(name)
+            self._index._put(replace(now, parts={key: part for key, part in now.parts.items() if key != name}))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: ...' for name in self._names())}}}"
 
 
-def _known(images: EmbeddingIndex | Embeddings, row: int) -> tuple[str, dict[str, str]]:
+def _check_classify(now: Generation, k: int, threshold: float) -> Tensor:
+    """Returns which images can vote, (N,) bool."""
+    if k < 1:
+        raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}")
+    labelled = depth(now.labels) > 0
+    if not labelled.any():
+        raise ValueError(
+            "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
+            "folder with a sub-folder a class, or a list"
+        )
+    return labelled
+
+
+def _check_counts(images: Embeddings) -> None:
+    if not len(images.labels) == len(images.paths) == len(images.features):
+        raise ValueError(
+            f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
+            f"{len(images.paths)} and {len(images.features)}"
+        )
+    columns = {"keys": images.keys or images.paths, "digests": images.digests or images.paths, **images.metadata}
+    for name, column in columns.items():
+        if len(column) != len(images.paths):
+            raise ValueError(f"an index of {len(images.paths)} images needs as many {name}; there are {len(column)}")
+
+
+def _files(now: Generation) -> dict[str, str]:
+    return {name: file for name, file in now.parts.items() if isinstance(file, str)}
+
+
+def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
+    """Yields the paths of an image: its one, or its several."""
+    yield from ((place,) if not place or isinstance(place[0], str) else place)
+
+
+def _node_labels(taxonomy: Taxonomy, level: int | None) -> Tensor:
+    """Returns the (num_nodes, L) labels of the nodes of a level; none for no level."""
+    if level is None:
+        return torch.empty(0, taxonomy.num_levels, dtype=torch.int64)
+    return pad(taxonomy.node_labels(level), (0, taxonomy.num_levels - level), value=PAD)
+
+
+def _known(images: Generation | Embeddings, row: int) -> tuple[str, dict[str, str]]:
     """Returns the key and the metadata of an image."""
     metadata = {name: text for name, column in images.metadata.items() if (text := column[row])}
     return images.keys[row] if images.keys else "", metadata

@@ -1,12 +1,12 @@
-"""The folder of a saved index: replaced whole or not at all, and believed only after it was checked."""
+"""The folder of an index: one generation of it, whole whenever it is read, and believed only after it was checked."""
 
 from __future__ import annotations
 
-import glob
+import io
 import json
 import os
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.files import check_writable, sha256, whole_folder, write_json
-from hierpretrain.functional.approximate import check_stored, make_reconstructible
+from hierpretrain.apis import part_files
+from hierpretrain.apis.part_files import check_part, read_whole, write_manifest, write_part
+from hierpretrain.apis.segments import Generation, Segment
+from hierpretrain.datasets.joined import recode
+from hierpretrain.functional.approximate import (
+    check_stored,
+    kind_of,
+    make_reconstructible,
+    search_parameters,
+    set_search_parameters,
+)
 from hierpretrain.taxonomy import Taxonomy
 
-_FORMAT = "hierpretrain.index.v1"
-_ABOUT, _VECTORS, _LABELS, _FILES = "index.json", "index.faiss", "labels.npy", "files.json"
-_TAXONOMY, _SKIPPED, _METADATA = "taxonomy.json", "skipped.json", "metadata.json"
-_OURS = {_ABOUT, _VECTORS, _LABELS, _FILES, _TAXONOMY, _SKIPPED, _METADATA}
-_TYPES = {  # of what index.json says
-    "model": str,
-    "fingerprint": str,
-    "width": int,
-    "kind": str,
-    "half": bool,
-    "count": int,
-    "recall": dict,
-    "search": dict,
-    "root": str,
-    "sha256": str,
-}
+FORMAT = "hierpretrain.index.v2"
+MANIFEST = "index.json"
+_OLDER = {"index.faiss", "labels.npy", "files.json", "taxonomy.json", "skipped.json", "metadata.json"}  # of v1
+_TYPES = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": bool, "seed": int, "count": int}
+_TYPES |= {"segments": list, "parts": dict}
+_SEGMENT_TYPES = {"count": int, "kind": str, "root": str, "recall": dict, "search": dict, "parts": dict}
+_TAXONOMY, _SKIPPED = "taxonomy", "skipped"
+RESERVED = (_TAXONOMY, _SKIPPED)
+"""Parts of a generation that are not among ``Generation.parts``."""
 _REMEDY = "make the index anew (hierpretrain index)"
 
 
@@ -43,127 +45,148 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: That names a file that would be lost, or what is in the way.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     check_target(folder)
-        ...     Path(folder, "holiday.jpg").touch()
-        ...     check_target(folder)
-        Traceback (most recent call last):
-        ValueError: ... holds 'holiday.jpg', which would be lost, and is no index; give another folder
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; an index is a folder: give another name")
-    check_writable(folder, folder=True)
-    there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    if there and (_ABOUT not in there or there - _OURS):
-        what = "is no index" if _ABOUT not in there else "no part of an index"
-        name = min(there - _OURS or there)
-        raise ValueError(f"{folder} holds {name!r}, which would be lost, and {what}; give another folder")
+    part_files.check_target(folder, MANIFEST, _OLDER, "an index")
 
 
-def write_index(
-    folder: str | os.PathLike[str],
-    index: Any,
-    *,
-    about: Mapping[str, Any],
-    taxonomy: Taxonomy,
-    labels: Tensor,
-    paths: Sequence[str],
-    skipped: Mapping[str, str],
-    keys: Sequence[str] = (),
-    metadata: Mapping[str, Sequence[str]] | None = None,
-) -> None:
-    """Writes the folder of an index, whole or not at all; an older index in it is replaced.
+def only_writer(folder: str | os.PathLike[str]) -> Any:
+    """Waits until no other process of this machine writes the index, and keeps others waiting in a ``with`` block."""
+    return part_files.only_writer(Path(folder), MANIFEST)
+
+
+def write_generation(folder: str | os.PathLike[str], index: Generation, *, stored: bool) -> tuple[Generation, bytes]:
+    """Writes a generation, whole or not at all; an older one in the folder is replaced.
 
     Args:
-        folder: The folder; see :func:`check_target`.
-        index: The index of faiss, of N embeddings.
-        about: What ``index.json`` shall say: model, fingerprint, kind, half, recall, search.
-        taxonomy: The tree of the labels.
-        labels: (N, L) or (N, P, L) labels.
-        paths: The N files.
-        skipped: The files that could not be read, and why.
-        keys: N texts by which people know the images, or nothing at all.
-        metadata: What else is known of them: name -> N texts.
-
-    Raises:
-        ValueError: As :func:`check_target`.
-        OSError: If the disk is full, or the folder cannot be written to.
-    """
-    check_target(folder)
-    root = os.path.commonprefix(list(paths))  # noqa: RUF071  # up to the last slash below: paths come back as they are
-    root = root[: root.rfind("/") + 1]
-    with whole_folder(folder, replace=True) as new:
-        _write_faiss(new / _VECTORS, index)
-        np.save(new / _LABELS, labels.numpy(), allow_pickle=False)
-        taxonomy.save(new / _TAXONOMY)
-        write_json(new / _FILES, [path[len(root) :] for path in paths])
-        if skipped:
-            write_json(new / _SKIPPED, dict(skipped))
-        if keys or metadata:  # an index of a folder is as it has always been
-            columns = {name: list(column) for name, column in (metadata or {}).items()}
-            write_json(new / _METADATA, {"keys": list(keys), "metadata": columns})
-        about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": sha256(new / _VECTORS)}
-        write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
-
-
-def read_index(
-    folder: str | os.PathLike[str],
-) -> tuple[dict[str, Any], Any, Taxonomy, Tensor, list[str], dict[str, str], list[str], dict[str, list[str]]]:
-    """Reads what :func:`write_index` wrote.
+        folder: The folder; the caller is its only writer.
+        index: What to write.
+        stored: Whether parts that say that they are stored are in this folder, so that they need not be written.
 
     Returns:
-        What ``index.json`` says, the index of faiss, the tree, the labels, the files, the skipped ones, and the
-        keys and the metadata of the files.
+        The generation, which says where all of its parts are, and the bytes of its manifest.
 
     Raises:
-        ValueError: If there is no index, a file is missing or damaged, or two of them do not belong together.
+        OSError: If the disk is full, or the folder cannot be written to.
     """
     folder = Path(folder)
-    if not (folder / _ABOUT).is_file():
-        path = folder.resolve()
-        older = sorted(path.parent.glob(f".{glob.escape(path.name)}.old.*"))
-        remedy = "make one there (hierpretrain index)"
-        if older:  # a process was killed between the two renames of whole_folder
-            remedy = f"the older one is whole: {shlex.join(['mv', str(older[-1]), str(path)])}"
-        raise ValueError(f"there is no index in {folder}: it has no {_ABOUT}; {remedy}")
-    about = _read_json(folder / _ABOUT, dict)
-    if about.get("format") != _FORMAT:
-        raise ValueError(
-            f"{folder / _ABOUT} must have the format {_FORMAT!r}; it has {about.get('format')!r}: it is of another "
-            f"version; {_REMEDY}"
-        )
-    for name, kind in _TYPES.items():
-        if type(about.get(name)) is not kind:
-            raise ValueError(
-                f"{folder / _ABOUT} must have {name!r}, of type {kind.__name__}; it has {about.get(name)!r}; {_REMEDY}"
-            )
-    if wrong := [recall for recall in about["recall"].values() if type(recall) is not float]:
-        raise ValueError(f"{folder / _ABOUT} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
-    files = _read_json(folder / _FILES, list)
-    skipped = _read_json(folder / _SKIPPED, dict) if (folder / _SKIPPED).exists() else {}
-    keys, metadata = _read_metadata(folder / _METADATA, len(files))
-    for name, texts in ((_FILES, files), (_SKIPPED, skipped.values())):
-        if wrong := [text for text in texts if not isinstance(text, str)]:
-            raise ValueError(f"{folder / name} must hold texts; it holds {wrong[0]!r}; {_REMEDY}")
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = _write_json(folder, _TAXONOMY, index.taxonomy.to_dict())
+    segments = [_write_segment(folder, segment, tree, stored=stored) for segment in index.segments]
+    parts = {}
+    for name, data in index.parts.items():
+        parts[name] = _write_bytes(folder, name, _ending(name), data) if isinstance(data, bytes) else data
+    named = {_TAXONOMY: tree, **parts}
+    if index.skipped:
+        named[_SKIPPED] = _write_json(folder, _SKIPPED, dict(index.skipped))
+    manifest = {
+        "format": FORMAT,
+        "model": index.model,
+        "fingerprint": index.fingerprint,
+        "width": index.width,
+        "kind": index.kind,
+        "half": index.half,
+        "seed": index.seed,
+        "count": len(index),
+        "segments": [_entry(segment) for segment in segments],
+        "parts": named,
+    }
+    files = {file for segment in segments for file in segment.stored.values()} | set(named.values())
+    write_manifest(folder, MANIFEST, manifest, files, _OLDER)
+    return replace(index, segments=tuple(segments), parts=parts), (folder / MANIFEST).read_bytes()
+
+
+def read_generation(
+    folder: str | os.PathLike[str], known: Generation | None = None, manifest: bytes | None = None
+) -> tuple[Generation, bytes]:
+    """Reads what :func:`write_generation` wrote last, never parts of two generations.
+
+    Args:
+        folder: The folder.
+        known: An older generation of it, whose segments need not be read again.
+        manifest: The bytes of that one's manifest; where they are the same, ``known`` is returned.
+
+    Returns:
+        The generation, and the bytes of its manifest.
+
+    Raises:
+        ValueError: If there is no index, or a part is missing, damaged or does not fit.
+    """
+    folder = Path(folder)
+
+    def read(data: bytes) -> tuple[Generation, bytes]:
+        return (known if known is not None and data == manifest else _read(folder, data, known)), data
+
     try:
-        taxonomy = Taxonomy.from_dict(_read_json(folder / _TAXONOMY, dict))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / _TAXONOMY} holds no label tree: {error}; {_REMEDY}") from error
-    labels, index = _read_labels(folder / _LABELS), _read_faiss(folder / _VECTORS, about["sha256"])
-    counts = {_ABOUT: about["count"], _FILES: len(files), _LABELS: len(labels), _VECTORS: index.ntotal}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name} of {count}" for name, count in counts.items())
-        raise ValueError(f"the files of {folder} must be of equally many images; they are {listed}; {_REMEDY}")
-    if index.d != about["width"]:
+        return read_whole(folder, MANIFEST, read)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
-            f"{folder / _VECTORS} must have vectors of {about['width']} numbers, as {_ABOUT} says; they have "
-            f"{index.d}; {_REMEDY}"
-        )
-    return about, index, taxonomy, labels, [about["root"] + file for file in files], skipped, keys, metadata
+            f"there is no index in {folder}: it has no {MANIFEST}; make one there (hierpretrain index)"
+        ) from error
+
+
+def part_path(folder: str | os.PathLike[str], name: str) -> Path:
+    """Returns where a part lies, after checking its digest.
+
+    Raises:
+        ValueError: If it is missing or damaged.
+    """
+    return check_part(Path(folder), name, _REMEDY)
+
+
+def _ending(name: str) -> str:
+    return ".pth" if name == "weights" else ".json"
+
+
+def _write_json(folder: Path, kind: str, data: Any) -> str:
+    text = json.dumps(data, separators=(",", ":"))  # in ASCII, since the name of a file may be no text at all
+    return _write_bytes(folder, kind, ".json", text.encode())
+
+
+def _write_bytes(folder: Path, kind: str, ending: str, data: bytes) -> str:
+    return write_part(folder, kind, ending, lambda path: path.write_bytes(data))
+
+
+def _write_segment(folder: Path, segment: Segment, tree: str, *, stored: bool) -> Segment:
+    names = dict(segment.stored) if stored else {}
+    if "vectors" not in names:
+        names["vectors"] = write_part(folder, "vectors", ".faiss", lambda path: _write_faiss(path, segment.index))
+    if "images" not in names:
+        segment = replace(segment, root=_root(segment.paths))
+        images = {
+            "paths": [path[len(segment.root) :] for path in segment.paths],
+            "keys": segment.keys if any(segment.keys) else [],
+            "digests": segment.digests if any(segment.digests) else [],
+            "metadata": dict(segment.metadata),
+        }
+        names["images"] = _write_json(folder, "images", images)
+    if "labels" not in names:  # in the tree of the moment: a later one has other numbers
+        names["labels"], names[_TAXONOMY] = _write_array(folder, "labels", segment.labels), tree
+    if segment.removed is not None and "removed" not in names:
+        names["removed"] = _write_array(folder, "removed", segment.removed)
+    return replace(segment, stored=names)
+
+
+def _root(paths: list[str]) -> str:
+    """Returns what all paths begin with, up to the last slash of it: paths come back as they are."""
+    root = os.path.commonprefix(paths)  # noqa: RUF071
+    return root[: root.rfind("/") + 1]
+
+
+def _entry(segment: Segment) -> dict[str, Any]:
+    return {
+        "count": len(segment),
+        "kind": kind_of(segment.index)[0],
+        "root": segment.root,
+        "recall": dict(segment.recall),
+        "search": search_parameters(segment.index),
+        "parts": dict(segment.stored),
+    }
+
+
+def _write_array(folder: Path, kind: str, array: Tensor) -> str:
+    data = io.BytesIO()
+    np.save(data, array.numpy(), allow_pickle=False)
+    return _write_bytes(folder, kind, ".npy", data.getvalue())
 
 
 def _write_faiss(path: Path, index: Any) -> None:
@@ -173,11 +196,135 @@ def _write_faiss(path: Path, index: Any) -> None:
         raise OSError(f"{path} cannot be written: {error}") from error
 
 
-def _read_faiss(path: Path, digest: str) -> Any:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {_REMEDY}")
-    if sha256(path) != digest:  # faiss would follow the links of a damaged graph out of its memory
-        raise ValueError(f"{path} is damaged or of another index: {_ABOUT} has another SHA-256; {_REMEDY}")
+def _read(folder: Path, data: bytes, known: Generation | None) -> Generation:
+    """Reads the parts that a manifest names."""
+    path = folder / MANIFEST
+    about = _json(data, path, dict)
+    if about.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} must have the format {FORMAT!r}; it has {about.get('format')!r}: it is of another version; "
+            f"{_REMEDY}"
+        )
+    _check_types(path, about, _TYPES)
+    for entry in about["segments"]:
+        _check_types(path, entry, _SEGMENT_TYPES)
+    tree = _read_tree(folder, about["parts"].get(_TAXONOMY))
+    skipped = _read_texts(folder, about["parts"][_SKIPPED]) if _SKIPPED in about["parts"] else {}
+    segments = [_read_segment(folder, entry, tree, about, known) for entry in about["segments"]]
+    parts = {name: file for name, file in about["parts"].items() if name not in RESERVED}
+    for name, file in parts.items():
+        if not isinstance(file, str) or not (folder / file).is_file():
+            raise ValueError(f"{folder / str(file)}, the part {name!r}, is missing; {_REMEDY}")
+    index = Generation(
+        tuple(segments),
+        tree,
+        about["model"],
+        about["fingerprint"],
+        about["width"],
+        about["kind"],
+        about["half"],
+        about["seed"],
+        skipped,
+        parts,
+    )
+    if len(index) != about["count"]:
+        raise ValueError(f"{path} must have a count of {len(index)}, its images; it has {about['count']}; {_REMEDY}")
+    return index
+
+
+def _read_segment(
+    folder: Path, entry: Mapping[str, Any], tree: Taxonomy, about: Mapping[str, Any], known: Generation | None
+) -> Segment:
+    """Reads the parts of a segment; what an older generation has of them is taken from it."""
+    names = entry["parts"]
+    older = {} if known is None else {segment.stored.get("vectors"): segment for segment in known.segments}
+    before = older.get(names.get("vectors"))
+    if before is None:
+        index = _read_faiss(check_part(folder, names.get("vectors"), _REMEDY))
+    elif before.stored == names and before.root == entry["root"] and tree == known.taxonomy:
+        return before
+    else:
+        index = before.index
+    images = _json((path := check_part(folder, names.get("images"), _REMEDY)).read_bytes(), path, dict)
+    count = entry["count"]
+    columns = {name: images.get(name) for name in ("paths", "keys", "digests")}
+    metadata = images.get("metadata")
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} must hold 'metadata', an object of lists; {_REMEDY}")
+    for name in ("keys", "digests"):
+        columns[name] = columns[name] or [""] * count
+    for name, column in {**columns, **metadata}.items():
+        if not isinstance(column, list) or len(column) != count or not all(isinstance(text, str) for text in column):
+            raise ValueError(f"{path} must hold {count} texts in {name!r}, one an image; it does not; {_REMEDY}")
+    own = _read_tree(folder, names.get(_TAXONOMY))
+    labels = _read_labels(folder, names, own)
+    removed = None
+    if "removed" in names:
+        removed = torch.from_numpy(_read_array(check_part(folder, names["removed"], _REMEDY), np.bool_))
+    counts = {"labels": len(labels), "vectors": index.ntotal} | ({} if removed is None else {"removed": len(removed)})
+    if wrong := {name: number for name, number in counts.items() if number != count}:
+        name, number = next(iter(wrong.items()))
+        raise ValueError(f"{folder / names[name]} must be of {count} images; it is of {number}; {_REMEDY}")
+    if index.d != about["width"]:
+        raise ValueError(
+            f"{folder / names['vectors']} must have vectors of {about['width']} numbers, as {MANIFEST} says; they have "
+            f"{index.d}; {_REMEDY}"
+        )
+    try:
+        if kind_of(index) != (entry["kind"], about["half"]):
+            raise ValueError(f"it is {kind_of(index)}, but {MANIFEST} says {(entry['kind'], about['half'])}")
+        set_search_parameters(index, entry["search"])
+    except ValueError as error:
+        raise ValueError(f"{folder / names['vectors']} cannot be used: {error}; {_REMEDY}") from error
+    if wrong := [recall for recall in entry["recall"].values() if type(recall) is not float]:
+        raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
+    paths = [entry["root"] + path for path in columns["paths"]]
+    return Segment(
+        index,
+        recode(labels, own, tree),
+        paths,
+        columns["keys"],
+        columns["digests"],
+        metadata,
+        removed,
+        entry["recall"],
+        dict(names),
+        entry["root"],
+    )
+
+
+def _read_labels(folder: Path, names: Mapping[str, Any], tree: Taxonomy) -> Tensor:
+    path = check_part(folder, names.get("labels"), _REMEDY)
+    try:
+        return tree.check_own(torch.from_numpy(_read_array(path, np.int64)), several_paths=True)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}; {_REMEDY}") from error
+
+
+def _check_types(path: Path, data: Any, types: Mapping[str, type]) -> None:
+    for name, kind in types.items():
+        value = data.get(name) if isinstance(data, dict) else None
+        if type(value) is not kind:
+            raise ValueError(f"{path} must have {name!r}, of type {kind.__name__}; it has {value!r}; {_REMEDY}")
+
+
+def _read_tree(folder: Path, name: object) -> Taxonomy:
+    path = check_part(folder, name, _REMEDY)
+    try:
+        return Taxonomy.from_dict(_json(path.read_bytes(), path, dict))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no label tree: {error}; {_REMEDY}") from error
+
+
+def _read_texts(folder: Path, name: object) -> dict[str, str]:
+    path = check_part(folder, name, _REMEDY)
+    texts = _json(path.read_bytes(), path, dict)
+    if wrong := [text for text in texts.values() if not isinstance(text, str)]:
+        raise ValueError(f"{path} must hold texts; it holds {wrong[0]!r}; {_REMEDY}")
+    return texts
+
+
+def _read_faiss(path: Path) -> Any:
     try:
         index = faiss.read_index(str(path))
         make_reconstructible(index)
@@ -190,40 +337,22 @@ def _read_faiss(path: Path, digest: str) -> Any:
     return index
 
 
-def _read_labels(path: Path) -> Tensor:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {_REMEDY}")
+def _read_array(path: Path, dtype: type) -> Any:
     try:
-        labels = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError) as error:
         raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
-    if not isinstance(labels, np.ndarray) or labels.dtype != np.int64:
-        kind = getattr(labels, "dtype", type(labels).__name__)
-        raise ValueError(f"{path} must be an array of int64; it is {kind}; {_REMEDY}")
-    return torch.from_numpy(labels)
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {kind}; {_REMEDY}")
+    return array
 
 
-def _read_metadata(path: Path, count: int) -> tuple[list[str], dict[str, list[str]]]:
-    """Returns the keys and the metadata of the images; none where there is no such file."""
-    if not path.exists():
-        return [], {}
-    data = _read_json(path, dict)
-    keys, metadata = data.get("keys"), data.get("metadata")
-    if not isinstance(keys, list) or not isinstance(metadata, dict):
-        raise ValueError(f"{path} must hold 'keys', a list, and 'metadata', an object of lists; {_REMEDY}")
-    for name, column in {"keys": keys or [""] * count, **metadata}.items():
-        if not isinstance(column, list) or len(column) != count or not all(isinstance(text, str) for text in column):
-            raise ValueError(f"{path} must hold {count} texts in {name!r}, one an image; it does not; {_REMEDY}")
-    return keys, metadata
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {_REMEDY}")
+def _json(data: bytes, path: Path, kind: type) -> Any:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
-    if not isinstance(data, kind):
-        raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(data).__name__}; {_REMEDY}")
-    return data
+    if not isinstance(found, kind):
+        raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(found).__name__}; {_REMEDY}")
+    return found

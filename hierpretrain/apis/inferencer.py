@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names, override
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
+from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
 from hierpretrain.apis.index import Classification, EmbeddingIndex, SearchResult
 from hierpretrain.apis.index_files import check_target
+from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
@@ -154,11 +157,21 @@ class EmbeddingInferencer:
                 out of the pipeline in different sizes, a batch does not fit into the GPU, or an embedding is not
                 finite.
         """
-        found = gather_images(images, **list_options)
+        return self.embed_set(gather_images(images, **list_options))
+
+    def embed_set(self, found: ImageSet, *, need_one: bool = True) -> Embeddings:
+        """Embeds images that are gathered already; as :meth:`embed`.
+
+        Args:
+            found: The images.
+            need_one: Whether it is an error if none can be read, with ``on_error='skip'`` too.
+        """
         features, indices, skipped = [], [], {}
+        digests: dict[int, str] = {}
         for batch in self._batches(found):
-            read = [(index, picture) for index, picture in batch if isinstance(picture, Tensor)]
-            skipped.update({found.paths[index]: reason for index, reason in batch if isinstance(reason, str)})
+            read = [(index, picture) for index, picture, _ in batch if isinstance(picture, Tensor)]
+            skipped.update({found.paths[index]: reason for index, reason, _ in batch if isinstance(reason, str)})
+            digests.update({index: digest for index, _, digest in batch})
             if skipped and self.on_error == "error":
                 reason = next(iter(skipped.values()))
                 raise UnreadableImage(
@@ -167,11 +180,11 @@ class EmbeddingInferencer:
             if read:
                 features.append(self._embed_batch([picture for _, picture in read]))
                 indices += [index for index, _ in read]
-        if not indices:
+        if not indices and need_one:
             raise UnreadableImage(
                 f"none of the {len(found.paths)} images can be read; the first: {next(iter(skipped.values()))}"
             )
-        embedded = torch.cat(features)
+        embedded = torch.cat(features) if features else torch.empty(0, self.width)
         if not (finite := embedded.isfinite().all(1)).all():
             raise ValueError(
                 f"the embedding of {found.paths[indices[int((~finite).nonzero()[0])]]} is not finite: the weights of "
@@ -189,27 +202,40 @@ class EmbeddingInferencer:
             skipped=skipped,
             keys=[found.keys[index] for index in indices] if found.keys else (),
             metadata={name: [column[index] for index in indices] for name, column in found.metadata.items()},
+            digests=[digests[index] for index in indices],
         )
 
     def build_index(
-        self, images: Images | Embeddings, folder: str | os.PathLike[str] | None = None, **options: Any
+        self,
+        images: Images | Embeddings,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        carry_model: bool = True,
+        **options: Any,
     ) -> EmbeddingIndex:
         """Embeds images and builds the index that :meth:`search` and :meth:`classify` use.
 
         Args:
             images: See :meth:`embed`; or what it returned.
             folder: Where to save the index; nowhere by default.
+            carry_model: Whether the folder also gets the config and the weights of the encoder, so that the index can
+                be searched and added to without them.
             options: The options of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
 
         Raises:
-            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`.
+            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`; or if the config holds what is no data, such
+                as a function, and cannot be carried.
         """
+        parts: dict[str, bytes] = {}
         if folder is not None:
             check_target(folder)  # before the work, not after it
+            parts = model_parts(self) if carry_model else {}
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
         options.setdefault("log", print if self.progress else lambda line: None)
         index = EmbeddingIndex.build(embedded, model=self.name, fingerprint=self.fingerprint, **options)
+        index.use_model(self)
         if folder is not None:
+            index.carry(parts)
             index.save(folder)
         self.index = index
         return index
@@ -220,8 +246,8 @@ class EmbeddingInferencer:
         Raises:
             ValueError: If the folder holds no index, a damaged one, or one that another model made.
         """
-        index = EmbeddingIndex.load(folder)
-        index.check_model(self.fingerprint, self.name, self._width())
+        index = EmbeddingIndex.open(folder)
+        index.use_model(self)
         self.index = index
         return index
 
@@ -269,8 +295,9 @@ class EmbeddingInferencer:
             raise ValueError("there is no index to look into; call build_index(images) or load_index(folder) first")
         return self.index
 
-    def _width(self) -> int:
-        """Returns D, by embedding a black picture."""
+    @functools.cached_property
+    def width(self) -> int:
+        """The length D of an embedding, found by embedding a black picture."""
         return self._embed_batch([self.pipeline(Image.new("RGB", (64, 64)))]).shape[1]
 
     @torch.no_grad()
@@ -284,8 +311,8 @@ class EmbeddingInferencer:
                 "batch_size"
             ) from error
 
-    def _batches(self, images: ImageSet) -> Iterator[list[tuple[int, Tensor | str]]]:
-        """Yields lists of (index, what the pipeline made of the image or why it cannot be read)."""
+    def _batches(self, images: ImageSet) -> Iterator[list[tuple[int, Tensor | str, str]]]:
+        """Yields lists of (index, what the pipeline made of the image or why it cannot be read, the image's digest)."""
         loader = DataLoader(
             _Pictures(images, self.opening, self.pipeline),
             batch_size=self.batch_size,
@@ -310,12 +337,14 @@ class _Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.images.paths)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str, str]:
+        source = self.images.sources[index]
+        digest = image_digest(source)  # before it is read: a file that changes in between is then seen to have changed
         try:
-            picture = read_picture(self.images.sources[index], **self.opening, name=self.images.paths[index])
-            return index, self.pipeline(picture)
+            picture = read_picture(source, **self.opening, name=self.images.paths[index])
+            return index, self.pipeline(picture), digest
         except UnreadableImage as error:
-            return index, str(error)
+            return index, str(error), digest
 
 
 class _Pipeline:

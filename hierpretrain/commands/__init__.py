@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +62,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("config", help="the config file of the training, or a name of the model zoo")
     parser.add_argument("checkpoint", help="its checkpoint; '' for the weights that training would start with")
-    group = parser.add_argument_group("the model")
+    group = add_running_arguments(parser)
     group.add_argument(
         "--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ..."
     )
+
+
+def add_running_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds how a model is run, and returns the group of these arguments."""
+    group = parser.add_argument_group("the model")
     group.add_argument("--device", help="such as cpu or cuda:1; a GPU if there is one")
     group.add_argument("--batch-size", type=int, default=64, help="images embedded at a time (default: 64)")
     group.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
@@ -75,6 +80,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default="skip",
         help="what an image that cannot be read does: it is skipped and listed, or ends the command (default: skip)",
     )
+    return group
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,22 +157,30 @@ def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
 
     The standard output is for what a command finds, which a program may read.
     """
-    from mmengine.logging import MMLogger
-
     from hierpretrain.apis import EmbeddingInferencer
+
+    log_to_standard_error()
+    return EmbeddingInferencer(args.config, args.checkpoint, options=args.cfg_options, **running_options(args))
+
+
+def running_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns how the arguments of :func:`add_running_arguments` run a model: options of an inferencer."""
+    return {
+        "device": args.device,
+        "batch_size": args.batch_size,
+        "num_workers": args.workers,
+        "on_error": args.on_error,
+        "progress": True,
+    }
+
+
+def log_to_standard_error() -> None:
+    """Sends the log to the standard error: the standard output is for what a command finds."""
+    from mmengine.logging import MMLogger
 
     for handler in MMLogger.get_current_instance().handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(_StandardError())
-    return EmbeddingInferencer(
-        args.config,
-        args.checkpoint,
-        options=args.cfg_options,
-        device=args.device,
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        on_error=args.on_error,
-    )
 
 
 def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> Embeddings:
@@ -182,15 +196,15 @@ def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> E
     images = args.images or config_dataset(inferencer.config, args.data_root, args.splits)
     embedded = inferencer.embed(images, **list_options(args))
     print(f"embedded {len(embedded.paths):,} images with {inferencer.name}")
-    list_skipped(embedded)
+    list_skipped(embedded.skipped)
     return embedded
 
 
-def list_skipped(embedded: Embeddings) -> None:
+def list_skipped(skipped: Mapping[str, str]) -> None:
     """Prints which images could not be read, and why."""
-    if embedded.skipped:
-        print(f"skipped {len(embedded.skipped):,} that cannot be read:", file=sys.stderr)
-        for reason in list(embedded.skipped.values())[:_LISTED]:
+    if skipped:
+        print(f"skipped {len(skipped):,} that cannot be read:", file=sys.stderr)
+        for reason in list(skipped.values())[:_LISTED]:
             print(f"  {printable(reason)}", file=sys.stderr)
-        if len(embedded.skipped) > _LISTED:
-            print(f"  and {len(embedded.skipped) - _LISTED:,} more", file=sys.stderr)
+        if len(skipped) > _LISTED:
+            print(f"  and {len(skipped) - _LISTED:,} more", file=sys.stderr)

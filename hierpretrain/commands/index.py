@@ -1,4 +1,14 @@
-"""Embeds images and makes an index of them, in which the command search finds the images most like others.
+"""Makes an index of images, in which search finds the images most like others, and keeps it up to date.
+
+Making one:
+    hierpretrain index CONFIG CHECKPOINT [IMAGES ...] --out INDEX
+Changing one, with the model that it carries:
+    hierpretrain index add INDEX IMAGES ...     images are added: folders, lists, files
+    hierpretrain index update INDEX IMAGES ...  and what has changed is replaced; the same files are not embedded again
+    hierpretrain index remove INDEX KEYS ...    images are removed, by their keys or files
+    hierpretrain index merge INDEX OTHER ...    the images of other indexes of the same model are added
+    hierpretrain index info INDEX               says what is in it
+Each has its --help. What follows is about making one.
 
 Examples:
     hierpretrain index configs/finetune_emoji.py work_dirs/finetune_emoji/epoch_4.pth photos --out photos.index
@@ -6,8 +16,9 @@ Examples:
     hierpretrain index configs/himulcone_deepfashion.py CHECKPOINT --splits gallery --out gallery.index
 
 What comes out: a folder with the embeddings, the files' names, and their labels and tree where there are any: of a
-folder, whose sub-folders are labels, of a list, or of the config's own test data. The images themselves stay where they
-are. With labels, a search can keep to a branch of the tree or show every product once, and images can be classified.
+folder, whose sub-folders are labels, of a list, or of the config's own test data; and the model, so that a search needs
+nothing else (--no-model leaves it out). The images themselves stay where they are. With labels, a search can keep to a
+branch of the tree or show every product once, and images can be classified.
 
 Kinds of index:
     flat    compares a query with every image: exact, and quick enough for 200,000 images and more
@@ -26,6 +37,7 @@ Common mistakes:
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from hierpretrain.commands import (
@@ -35,9 +47,18 @@ from hierpretrain.commands import (
     embed_images,
     errors_in_one_line,
 )
+from hierpretrain.commands._index_changes import CHANGES
 
 
 def main() -> None:
+    """Makes an index, or changes one, as the first word says."""
+    if len(sys.argv) > 1 and sys.argv[1] in CHANGES:
+        CHANGES[sys.argv[1]](sys.argv[2:])
+    else:
+        _make()
+
+
+def _make() -> None:
     """Embeds the images and writes the index."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser)
@@ -45,6 +66,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the folder of the index; an older index in it is replaced")
     parser.add_argument("--kind", choices=["auto", "flat", "hnsw", "ivf"], default="auto", help="see above")
     parser.add_argument("--half", action="store_true", help="store float16")
+    parser.add_argument("--no-model", action="store_true", help="do not put the config and the weights into the folder")
     parser.add_argument("--seed", type=int, default=0, help="of the clusters of ivf, and of the recall's queries")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
@@ -53,6 +75,7 @@ def main() -> None:
         check_target(args.out)  # not after hours of embedding
         inferencer = build_inferencer(args)
         embedded = embed_images(args, inferencer)
-        index = inferencer.build_index(embedded, args.out, kind=args.kind, half=args.half, seed=args.seed)
+        options = dict(kind=args.kind, half=args.half, seed=args.seed)
+        index = inferencer.build_index(embedded, args.out, carry_model=not args.no_model, **options)
         size = sum(file.stat().st_size for file in Path(args.out).iterdir())
         print(f"wrote {args.out}: {size / 1e6:,.1f} MB, {index!r}")

@@ -1,11 +1,12 @@
 """Finds the images of an index that are most like given ones, and says where these belong in its tree.
 
 Examples:
+    hierpretrain search photos.index new.jpg
+    hierpretrain search photos.index 'new/*.jpg' -k 5 --sheet found.png
+    hierpretrain search photos.index new.jpg --within food-drink/food-fruit
+    hierpretrain search shop.index new.jpg --level product --where colour=red
+    hierpretrain search photos.index new.jpg --classify --json -
     hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg
-    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT 'new/*.jpg' -k 5 --sheet found.png
-    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg --within food-drink/food-fruit
-    hierpretrain search shop.index configs/himulcone_deepfashion.py CHECKPOINT new.jpg --level product
-    hierpretrain search photos.index configs/finetune_emoji.py CHECKPOINT new.jpg --classify --json -
 
 What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
 direction, 0 unrelated), the path in the tree, the key (of an index that was made of a list with --key-column) and the
@@ -17,7 +18,8 @@ name, or a list gives it one).
 votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
 
 Common mistakes:
-    - CONFIG and CHECKPOINT must be the ones that made the index, or it says that embeddings cannot be compared.
+    - An index that was made with --no-model does not carry its model: give CONFIG and CHECKPOINT before the images.
+      They must be the ones that made the index, or it says that embeddings cannot be compared.
     - A query that is in the index finds itself first, with a score of 1.
     - A pattern needs quotes, or the shell replaces it.
 """
@@ -33,13 +35,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierpretrain._options import OptionsAction
 from hierpretrain.commands import (
     add_list_arguments,
-    add_model_arguments,
+    add_running_arguments,
     build_inferencer,
     embed_images,
     errors_in_one_line,
+    log_to_standard_error,
     printable,
+    running_options,
 )
 from hierpretrain.files import check_writable, write_json
 
@@ -49,22 +54,32 @@ if TYPE_CHECKING:
     from hierpretrain.evaluation import Embeddings
 
 
+_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar")  # no image has such an ending
+
+
 def main() -> None:
     """Searches for the queries, and prints and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", help="the folder of an index, as the command index writes it")
-    add_model_arguments(parser)
+    parser.add_argument("index", help="an index, as the command index writes it")
     parser.add_argument(
         "images",
         nargs="+",
         metavar="QUERIES",
-        help="files, folders, quoted patterns or a list (.csv, .xlsx ...)",
+        help="files, folders, quoted patterns or a list (.csv, .xlsx ...); before them CONFIG and CHECKPOINT, if the "
+        "index does not carry its model",
+    )
+    group = add_running_arguments(parser)
+    group.add_argument(
+        "--cfg-options", nargs="+", action=OptionsAction, help="override values of CONFIG: key.key=value ..."
     )
     add_list_arguments(parser)
     parser.set_defaults(data_root=None, splits=None)
     parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
     parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
     parser.add_argument("--within", metavar="BRANCH", help="search below a node: its path 'animal/cat', or its name")
+    parser.add_argument(
+        "--where", nargs="+", metavar="NAME=TEXT", help="search images with this metadata, from a list's columns"
+    )
     parser.add_argument("--classify", action="store_true", help="say where each query belongs in the tree")
     parser.add_argument(
         "--votes",
@@ -124,16 +139,49 @@ def _find(
     for path in (args.json, args.sheet):
         if path not in (None, "-"):
             check_writable(path)
-    inferencer = build_inferencer(args)
-    index = inferencer.load_index(args.index)
+    if names_model(args.images):
+        args.config, args.checkpoint, *args.images = args.images
+        if not args.images:
+            raise ValueError(
+                "there is no image to search for: give files, folders, patterns or lists behind CHECKPOINT"
+            )
+        inferencer = build_inferencer(args)
+        index = inferencer.load_index(args.index)
+    else:
+        from hierpretrain.apis.index import EmbeddingIndex
+
+        if args.cfg_options:
+            raise ValueError("--cfg-options are for CONFIG, and the index carries its own: give CONFIG and CHECKPOINT")
+        log_to_standard_error()
+        index = EmbeddingIndex.open(args.index, **running_options(args))
+    where = _pairs(args.where or ())
     level = None if args.level is None else read_level(args.level)
-    index.check_search(args.k, level=level, within=args.within)  # not after embedding many queries
+    index.check_search(args.k, level=level, within=args.within, where=where)  # not after embedding many queries
     if args.classify:
         index.check_classify(**votes)
-    queries = embed_images(args, inferencer)
-    results = index.search(queries, args.k, level=level, within=args.within)
+    queries = embed_images(args, index.inferencer)
+    results = index.search(queries, args.k, level=level, within=args.within, where=where)
     classes = index.classify(queries, **votes) if args.classify else []
     return results, classes, index, queries
+
+
+def names_model(words: Sequence[str]) -> bool:
+    """Returns whether the words of a command line begin with a config and a checkpoint, and not with images.
+
+    Example:
+        >>> names_model(["emoji.py", "epoch_4.pth", "a.jpg"]), names_model(["a.jpg", "b.jpg"]), names_model(["a.jpg"])
+        (True, False, False)
+        >>> names_model(["finetune_emoji", "", "a.jpg"])
+        True
+    """
+    return words[0].endswith(".py") or (len(words) > 1 and (not words[1] or words[1].endswith(_CHECKPOINTS)))
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    if wrong := [word for word, (name, sign, _) in zip(words, pairs, strict=True) if not (name and sign)]:
+        raise ValueError(f"--where takes NAME=TEXT, such as colour=red; {wrong[0]!r} is not like that")
+    return {name: text for name, _, text in pairs}
 
 
 def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Classification]) -> None:

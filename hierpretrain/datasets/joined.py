@@ -226,18 +226,36 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
         )
     joint, labels = trees[0], [labels for _, labels in parts]
     if any(tree != joint for tree in trees):
-        nodes = [_node_paths(tree) for tree in trees]  # for each tree and level
-        joint = Taxonomy(dict.fromkeys(path for levels in nodes for paths in levels for path in paths), names)
-        recoded = []
-        for levels, (_, own) in zip(nodes, parts, strict=True):
-            columns = torch.full((*own.shape[:-1], joint.num_levels), PAD)
-            for level, paths in enumerate(levels):
-                ids = joint.encode(paths)[:, level]
-                known = own[..., level] != PAD
-                columns[..., level][known] = ids[own[..., level][known]]
-            recoded.append(columns)
-        labels = recoded
+        nodes = {path for tree in trees for paths in _node_paths(tree) for path in paths}
+        joint = Taxonomy(nodes, names)
+        labels = [recode(own, tree, joint) for tree, own in parts]
     return joint, _stack(labels)
+
+
+def recode(labels: Tensor, tree: Taxonomy, other: Taxonomy) -> Tensor:
+    """Turns labels of one tree into those of another that has all of its nodes, found by their paths of names.
+
+    Args:
+        labels: (N, L) or (N, P, L) labels of ``tree``.
+        tree: The tree of the labels.
+        other: The tree whose labels are wanted; of as many levels or more.
+
+    Raises:
+        ValueError: If the other tree lacks a node.
+
+    Example:
+        >>> pets, more = Taxonomy([("dog",)], ["kind"]), Taxonomy([("cat",), ("dog", "pug")], ["kind", "breed"])
+        >>> recode(torch.tensor([[0]]), pets, more).tolist()
+        [[1, -1]]
+    """
+    if tree == other:
+        return labels
+    columns = torch.full((*labels.shape[:-1], other.num_levels), PAD)
+    for level, paths in enumerate(_node_paths(tree)):
+        ids = other.encode(paths)[:, level]
+        known = labels[..., level] != PAD
+        columns[..., level][known] = ids[labels[..., level][known]]
+    return columns
 
 
 def _node_paths(tree: Taxonomy) -> list[list[tuple[str, ...]]]:

@@ -34,6 +34,7 @@ class Embeddings:
         indices: (N,) int64, which item of its data set each image is; ``None``: not known.
         keys: N texts by which people know the images, from a list's key column; or nothing at all.
         metadata: What else a list says of the images: name of the column -> N texts.
+        digests: N texts that tell whether an image is still what was embedded (see ``image_digest``); or nothing.
     """
 
     features: Tensor
@@ -48,6 +49,7 @@ class Embeddings:
     indices: Tensor | None = None
     keys: Sequence[str] = ()
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    digests: Sequence[str] = ()
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:
@@ -101,6 +103,7 @@ class Embeddings:
             indices=None if self.indices is None else self.indices[chosen],
             keys=[self.keys[i] for i in chosen] if self.keys else (),
             metadata={name: [column[i] for i in chosen] for name, column in self.metadata.items()},
+            digests=[self.digests[i] for i in chosen] if self.digests else (),
         )
 
     def search(self, query: Splits | None = None, gallery: Splits | None = None) -> tuple[Embeddings, Embeddings, bool]:

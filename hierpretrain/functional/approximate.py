@@ -111,6 +111,25 @@ def build_index(features: Tensor, kind: str = "auto", *, half: bool = False, see
     return index
 
 
+def flat_index(vectors: Tensor, *, half: bool = False) -> Any:
+    """Makes an exact index of vectors that have length 1, to rounding, and stay as they are, bit for bit.
+
+    Args:
+        vectors: (N, D) float32, such as those of other indexes; those of a float16 index are kept exactly.
+        half: Whether to store float16.
+
+    Example:
+        >>> index = flat_index(torch.eye(3), half=True)
+        >>> index.ntotal, kind_of(index)
+        (3, ('flat', True))
+    """
+    storage = "SQfp16" if half else "Flat"
+    index: Any = faiss.index_factory(vectors.shape[1], storage, faiss.METRIC_INNER_PRODUCT)
+    for block in torch.split(vectors, _BLOCK):
+        index.add(block.contiguous().numpy())
+    return index
+
+
 def make_reconstructible(index: Any) -> None:
     """Makes the vectors of an index readable by their numbers, which inverted lists are not when made or read."""
     if isinstance(index, faiss.IndexIVF):

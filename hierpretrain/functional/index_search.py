@@ -189,7 +189,7 @@ def _widen(index: Any, query: Tensor, k: int, groups: Tensor, answers: _Answers)
             of, position = (found != PAD).nonzero(as_tuple=True)
             entry, column = (groups[found[of, position]] != PAD).nonzero(as_tuple=True)
             of, scores, indices = of[entry], scores[of, position][entry], found[of, position][entry]
-            of, *picked = _first_of_groups(of, scores, indices, groups[indices, column], k)
+            of, *picked = first_of_groups(of, scores, indices, groups[indices, column], k)
             enough = of.bincount(minlength=len(block)) == k
             for answer, values in zip(answers, picked, strict=True):
                 answer[block[enough]] = values[enough[of]].view(-1, k)
@@ -212,7 +212,7 @@ def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answe
     compared, column = (indices, slice(None)) if in_order else torch.unique(indices, return_inverse=True)
     sizes = torch.cat([starts, torch.tensor([len(indices)])]).diff()
     for block in torch.split(torch.arange(len(query)), max(1, _SIMILARITIES // len(indices))):
-        products = [query[block] @ _vectors(index, part).T for part in torch.split(compared, _VECTORS)]
+        products = [query[block] @ vectors_of(index, part).T for part in torch.split(compared, _VECTORS)]
         similarities = (torch.cat(products, 1) if len(products) > 1 else products[0])[:, column]
         if len(starts) == len(indices):  # each its own group
             near = similarities >= similarities.topk(k).values[:, -1:] - _ROUNDING
@@ -224,13 +224,13 @@ def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answe
         for queries, chosen in zip(torch.split(block, step), torch.split(near, step), strict=True):
             of, entry = chosen.nonzero(as_tuple=True)
             scores = _pair_cosines(index, query, queries[of], indices[entry])
-            _, *picked = _first_of_groups(of, scores, indices[entry], groups[entry], k)
+            _, *picked = first_of_groups(of, scores, indices[entry], groups[entry], k)
             for answer, values in zip(answers, picked, strict=True):
                 answer[queries] = values.view(-1, k)
     return answers
 
 
-def _first_of_groups(of: Tensor, scores: Tensor, indices: Tensor, groups: Tensor, k: int) -> list[Tensor]:
+def first_of_groups(of: Tensor, scores: Tensor, indices: Tensor, groups: Tensor, k: int) -> list[Tensor]:
     """Picks the best of the entries that a query, ``of``, has of a group, and of these its best k, or all if fewer.
 
     Returns:
@@ -259,12 +259,22 @@ def _pair_cosines(index: Any, query: Tensor, of: Tensor, indices: Tensor) -> Ten
     """
     step = _NUMBERS // query.shape[1] + 1
     pairs = zip(torch.split(of, step), torch.split(indices, step), strict=True)
-    cosines = [(_vectors(index, b).double() * query[a].double()).sum(1) for a, b in pairs]
+    cosines = [(vectors_of(index, b).double() * query[a].double()).sum(1) for a, b in pairs]
     return torch.cat(cosines)
 
 
-def _vectors(index: Any, indices: Tensor) -> Tensor:
-    """Returns the (n, D) float32 vectors of an index, without a copy where they are next to each other."""
+def vectors_of(index: Any, indices: Tensor) -> Tensor:
+    """Returns the (n, D) float32 vectors of an index, without a copy where they are next to each other.
+
+    Args:
+        index: What :func:`~hierpretrain.functional.approximate.build_index` made; it has to live as long as the result.
+        indices: (n,) int64 numbers of vectors.
+
+    Example:
+        >>> from hierpretrain.functional.approximate import build_index
+        >>> vectors_of(build_index(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), torch.tensor([1])).tolist()
+        [[0.0, 1.0]]
+    """
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
     if not isinstance(stored, faiss.IndexFlat):
         return torch.from_numpy(index.reconstruct_batch(indices.numpy()))

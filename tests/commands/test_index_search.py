@@ -69,7 +69,8 @@ def test_the_index_is_that_of_the_inferencer(made, folder, run, tmp_path, capsys
     assert ours.taxonomy == theirs.taxonomy
     assert ours.fingerprint == theirs.fingerprint
     assert list(ours.skipped) == [str(made / "photos/tool/broken.png")]
-    assert (tmp_path / "index/index.faiss").read_bytes() == (folder / "index.faiss").read_bytes()
+    names = [sorted(path.name for path in place.glob("[!w]*-*")) for place in (tmp_path / "index", folder)]
+    assert names[0] == names[1]  # which hold digests of the contents
     printed = capsys.readouterr()
     size = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
     assert f"wrote {tmp_path / 'index'}: {size / 1e6:.1f} MB, {ours!r}" in printed.out
@@ -87,7 +88,7 @@ def test_kind_and_precision_are_chosen_and_recall_is_printed(made, run, tmp_path
 def test_the_target_is_checked_before_anything_is_embedded(made, run, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(index_command, made / "nowhere", "--out", made / "photos")
-    assert "which would be lost, and is no index; give another folder" in capsys.readouterr().err
+    assert "which would be lost, and is no part of an index; give another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -257,3 +258,123 @@ def test_help_teaches(command, monkeypatch, capsys):
     text = capsys.readouterr().out
     for part in ("Examples:", "What comes out:", "Common mistakes:", "--batch-size"):
         assert part in text
+
+
+# ---------------------------------------------------------------- an index that carries its model
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Returns a function that runs a command on words alone, and returns what it prints."""
+
+    def command(module, *words):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+        module.main()
+        return capsys.readouterr().out
+
+    return command
+
+
+OPTIONS = ["--device", "cpu", "--workers", "0"]
+
+
+def test_a_search_needs_index_and_image_alone(folder, expected, command, run, capsys):
+    inferencer, query = expected
+    (found,) = json.loads(command(search_command, folder, query, *OPTIONS, "--json", "-"))
+    (wanted,) = inferencer.search(query)
+    assert [(one["path"], one["score"]) for one in found["neighbours"]] == [
+        (one.path, one.score) for one in wanted.neighbours
+    ]
+    assert EmbeddingIndex.open(folder, device="cpu").search(query) == [wanted]
+    with pytest.raises(SystemExit, match="2"):
+        command(search_command, folder, query, "--cfg-options", "model.backbone.depth=34", "--device", "cpu")
+    assert "error: --cfg-options are for CONFIG" in capsys.readouterr().err
+
+
+def test_an_index_without_its_model_says_what_to_give(made, folder, expected, run, command, tmp_path, capsys):
+    run(index_command, made / "photos", "--out", tmp_path / "bare", "--no-model")
+    assert not list((tmp_path / "bare").glob("weights*"))
+    with pytest.raises(SystemExit, match="2"):
+        command(search_command, tmp_path / "bare", expected[1])
+    assert "error: the index does not carry its model, 'tiny, epoch_0.pth': give its config and" in (
+        capsys.readouterr().err
+    )
+    run(search_command, tmp_path / "bare", expected[1])
+
+
+def test_an_index_lives(made, command, run, tmp_path, capsys):
+    """Images come, change, move and go, by commands; and what is told of it."""
+    photos, index = tmp_path / "photos", tmp_path / "index"
+    shutil.copytree(made / "photos/animal", photos / "animal")
+    run(index_command, photos, "--out", index)
+    shutil.copytree(made / "photos/tool", photos / "tool")
+    out = command(index_command, "add", index, photos / "tool/saw", *OPTIONS)
+    assert out.endswith(f"added 1, removed 0, kept 0; {index} has 6 images\n")
+    (photos / "animal/cat/1.png").unlink()
+    (photos / "animal/cat/2.png").rename(photos / "animal/moved.png")
+    shutil.copy(made / "photos/tool/saw/1.png", photos / "animal/dog/1.png")
+    out = command(index_command, "update", index, photos, *OPTIONS, "--prune")
+    # dog/1 and the moved image have contents that the index knew, and the saw has another label now
+    assert out.endswith(f"added 3 (0 embedded), removed 4, kept 2; {index} has 5 images\n")
+    found = EmbeddingIndex.open(index)
+    assert sorted(found.paths) == sorted(str(path) for path in photos.rglob("*.png") if path.name != "broken.png")
+    fresh = EmbeddingInferencer(
+        made / "tiny.py", made / "epoch_0.pth", device="cpu", on_error="skip", progress=False
+    ).build_index(photos)
+    for one, other in zip(found.search(photos / "animal", 9), fresh.search(photos / "animal", 9), strict=True):
+        assert {(near.path, near.labels) for near in one.neighbours} == {
+            (near.path, near.labels) for near in other.neighbours
+        }
+        assert [near.score for near in one.neighbours] == pytest.approx([near.score for near in other.neighbours])
+    out = command(index_command, "remove", index, photos / "animal/moved.png")
+    assert out == f"added 0, removed 1, kept 0; {index} has 4 images\n"
+    run(index_command, made / "photos/animal/cat", "--out", tmp_path / "other")
+    out = command(index_command, "merge", index, tmp_path / "other")
+    assert out == f"{tmp_path / 'other'}: added 3 (0 embedded), removed 0, kept 0; {index} has 7 images\n"
+    told = json.loads(command(index_command, "info", index, "--json"))
+    assert (told["images"], told["width"], told["carries_model"], told["labelled"]) == (7, 64, True, 4)
+    assert "images        7\n" in command(index_command, "info", index)
+
+
+def test_metadata_is_a_filter(made, run, command, tmp_path, capsys):
+    lines = [f"{name}.png,{'red' if i % 2 else 'blue'}" for i, name in enumerate(PHOTOS)]
+    (tmp_path / "shop.csv").write_text("\n".join(["photo,colour", *lines]))
+    options = ["--image-column", "photo", "--levels", "--image-root", made / "photos"]
+    run(index_command, tmp_path / "shop.csv", *options, "--out", tmp_path / "index")
+    query = made / "photos/animal/cat/1.png"
+    out = command(search_command, tmp_path / "index", query, "--where", "colour=red", *OPTIONS, "--json", "-")
+    assert {one["metadata"]["colour"] for one in json.loads(out)[0]["neighbours"]} == {"red"}
+    assert len(json.loads(out)[0]["neighbours"]) == 3
+    for words, message in (
+        (["colour"], "--where takes NAME=TEXT, such as colour=red; 'colour' is not"),
+        (["color=red"], "the index has no metadata 'color'; did you mean 'colour'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            command(search_command, tmp_path / "index", query, "--where", *words)
+        assert f"error: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["add", "INDEX", "photos/animal/cat"], "3 of 3 images are in the index already: '"),
+        (["add", "nowhere", "photos"], "there is no index in nowhere"),
+        (["remove", "INDEX", "S1"], "the index has no image of the key or file 'S1'; nothing was removed"),
+        (["remove", "INDEX"], "there is nothing to remove: give keys or files"),
+        (["update", "INDEX", "no.jpg"], "there is no image, folder, list or pattern 'no.jpg'"),
+    ],
+)
+def test_errors_of_changes_are_one_line(made, folder, monkeypatch, command, capsys, words, message):
+    monkeypatch.chdir(made)
+    words = [str(folder) if word == "INDEX" else word for word in words]
+    words = [str(made / word) if word.startswith("photos") else word for word in words]
+    with pytest.raises(SystemExit, match="2"):
+        command(index_command, *words)
+    assert f"error: {message}" in capsys.readouterr().err.splitlines()[-1]
+    assert len(EmbeddingIndex.open(folder)) == 6
+
+
+@pytest.mark.parametrize("change", ["add", "update", "remove", "merge", "info"])
+def test_help_of_changes(command, change, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command(index_command, change, "--help")
+    assert f"usage: hierpretrain index {change}" in capsys.readouterr().out

@@ -1,0 +1,183 @@
+"""What an update of an index takes away, brings and need not embed again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from hierpretrain.apis.branches import label_paths
+from hierpretrain.apis.images import ImageSet
+from hierpretrain.apis.neighbours import LabelNames
+from hierpretrain.datasets.messages import some
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What an index knows of an image beside its embedding.
+
+    Attributes:
+        path: Its file.
+        key: What people know it by; empty for nothing.
+        digest: What tells whether it is still the same; empty for not known.
+        labels: Its label paths, one or several; none for an image without a label.
+        metadata: What else is known of it: name -> text, without empty ones.
+    """
+
+    path: str
+    key: str = ""
+    digest: str = ""
+    labels: tuple[LabelNames, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """What the image is called to remove or to update it: its key, or its file if it has none."""
+        return self.key or self.path
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many images an index has gained and lost.
+
+    Attributes:
+        added: Images that came, changed ones too.
+        removed: Images that went, and what was known of changed ones.
+        kept: Images that were given and are in the index as they are.
+        embedded: How many of the added ones were embedded; the others have the vector of an image of the same content.
+    """
+
+    added: int = 0
+    removed: int = 0
+    kept: int = 0
+    embedded: int = 0
+
+    def __str__(self) -> str:
+        """Returns the numbers in one line for people.
+
+        Example:
+            >>> print(Change(added=3, removed=1, kept=1200, embedded=2))
+            added 3 (2 embedded), removed 1, kept 1,200
+        """
+        embedded = f" ({self.embedded:,} embedded)" if self.embedded != self.added else ""
+        return f"added {self.added:,}{embedded}, removed {self.removed:,}, kept {self.kept:,}"
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What becomes of the images that an update is about.
+
+    Attributes:
+        gone: The ids of the images of the index that go.
+        kept: The ids of the images of the index that were given and are as they were.
+        coming: For each given image that comes, its number among them, and the id of an image of the index that has its
+            vector; ``None`` where it must be embedded.
+    """
+
+    gone: set[int]
+    kept: set[int]
+    coming: list[tuple[int, int | None]]
+
+
+def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) -> UpdatePlan:
+    """Compares given images with those of an index, by what they are called and by their content.
+
+    The images of a name become the given ones of that name. One that is the same in all respects stays as it is.
+
+    Args:
+        there: Images of the index by their ids: all whose name or digest a given one has.
+        given: The given images.
+
+    Example:
+        >>> there = {0: ImageRecord("a.jpg", digest="1"), 1: ImageRecord("b.jpg", digest="2")}
+        >>> plan_update(there, [ImageRecord("b.jpg", digest="9"), ImageRecord("moved.jpg", digest="1")])
+        UpdatePlan(gone={1}, kept=set(), coming=[(0, None), (1, 0)])
+    """
+    by_name, by_digest = defaultdict(list), {}
+    for number, record in there.items():
+        by_name[record.name].append(number)
+        if record.digest:
+            by_digest.setdefault(record.digest, number)
+    gone = {number for record in given for number in by_name.get(record.name, ())}
+    kept, coming = set(), []
+    for number, record in enumerate(given):
+        same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i] == record]
+        if same:
+            gone.remove(same[0])
+            kept.add(same[0])
+        else:
+            coming.append((number, by_digest.get(record.digest)))
+    return UpdatePlan(gone, kept, coming)
+
+
+def records_of(
+    paths: Sequence[str],
+    keys: Sequence[str],
+    digests: Sequence[str],
+    taxonomy: Taxonomy,
+    labels: Tensor,
+    metadata: Mapping[str, Sequence[str]],
+) -> Iterator[ImageRecord]:
+    """Yields what is known of each image of a set, from its columns; ``keys`` and ``digests`` may be empty."""
+    names: dict[tuple[int, ...], tuple[LabelNames, ...]] = {}  # most images share their labels with others
+    for i, row in enumerate(labels.flatten(1).tolist()):
+        known = tuple(row)
+        if known not in names:
+            names[known] = label_paths(taxonomy, labels[i])
+        told = {name: text for name, column in metadata.items() if (text := column[i])}
+        yield ImageRecord(paths[i], keys[i] if keys else "", digests[i] if digests else "", names[known], told)
+
+
+def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
+    """Raises unless images are new to an index.
+
+    Args:
+        there: Keys and files of the images of the index, of those at least that are among the images.
+        images: The images.
+
+    Raises:
+        ValueError: If the index has an image of the same key and file.
+    """
+    keys = images.keys or [""] * len(images.paths)
+    twice = [key or path for key, path in zip(keys, images.paths, strict=True) if (key, path) in there]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} of {len(images.paths)} images are in the index already: {some(twice)}; leave them out, or "
+            "update the index, which replaces what has changed (hierpretrain index update)"
+        )
+
+
+def check_known(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises unless all keys or files that shall be removed are those of images of an index.
+
+    Args:
+        names: What shall be removed.
+        known: Keys and files of images of the index.
+
+    Raises:
+        ValueError: That names those that there are none of.
+    """
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(
+            f"the index has no image of the key or file {some(unknown)}; nothing was removed: give keys or files as "
+            "the answers of a search have them"
+        )
+
+
+def some_of(images: ImageSet, chosen: Sequence[int]) -> ImageSet:
+    """Returns some of the images, by their numbers."""
+    rows = list(chosen)
+    return replace(
+        images,
+        sources=[images.sources[i] for i in rows],
+        paths=[images.paths[i] for i in rows],
+        labels=images.labels[rows],
+        splits=[images.splits[i] for i in rows],
+        extra_labels=images.extra_labels[rows],
+        keys=[images.keys[i] for i in rows] if images.keys else (),
+        metadata={name: [column[i] for i in rows] for name, column in images.metadata.items()},
+    )

@@ -1,0 +1,106 @@
+"""The model that an index carries with it: its config as data and its weights, so that a search needs nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.config import Config
+
+from hierpretrain.apis.index_files import part_path
+from hierpretrain.apis.segments import Generation
+
+if TYPE_CHECKING:
+    from hierpretrain.apis.inferencer import EmbeddingInferencer
+
+CONFIG, WEIGHTS = "config", "weights"
+_TUPLE = "__tuple__"  # JSON has lists alone, and what a transform prints has both
+
+
+def model_parts(inferencer: EmbeddingInferencer) -> dict[str, bytes]:
+    """Returns the config and the weights of an encoder as parts of an index.
+
+    Of the config, that is the model without its loss, and the test pipeline, as data: a config of Python would be run
+    by whoever opens the index.
+
+    Raises:
+        ValueError: If the config has a value that is no data, such as a function.
+
+    Example:
+        >>> Config(decoded(json.loads(json.dumps(encoded(dict(size=(32, 32)))))))
+        Config (path: None): {'size': (32, 32)}
+    """
+    config = inferencer.config
+    model = {name: value for name, value in config.model.items() if name != "loss"}
+    loader = config.get("test_dataloader") or config.get("val_dataloader")
+    kept = {"model": model, "test_dataloader": {"dataset": {"pipeline": loader["dataset"]["pipeline"]}}}
+    if config.get("data_preprocessor"):
+        kept["data_preprocessor"] = config.data_preprocessor
+    weights = io.BytesIO()
+    torch.save({"state_dict": {name: value.cpu() for name, value in inferencer.module.state_dict().items()}}, weights)
+    return {CONFIG: json.dumps(encoded(kept), indent=1).encode(), WEIGHTS: weights.getvalue()}
+
+
+def load_model(folder: str | os.PathLike[str] | None, index: Generation, **options: Any) -> EmbeddingInferencer:
+    """Builds the model that an index carries.
+
+    Args:
+        folder: The folder of the index.
+        index: What is in it.
+        options: Options of :class:`~hierpretrain.apis.EmbeddingInferencer`: ``device``, ``batch_size`` and so on.
+
+    Raises:
+        ValueError: If it carries none, or one that no more gives the embeddings that the index holds.
+    """
+    from hierpretrain.apis.inferencer import EmbeddingInferencer  # which imports the index
+
+    if folder is None or not {CONFIG, WEIGHTS} <= index.parts.keys():
+        raise ValueError(
+            f"the index does not carry its model, {index.model!r}: give its config and checkpoint (hierpretrain search "
+            "INDEX CONFIG CHECKPOINT ...), or in Python an EmbeddingInferencer to use_model"
+        )
+    path = part_path(folder, str(index.parts[CONFIG]))
+    try:
+        config = Config(decoded(json.loads(path.read_bytes())))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} holds no config: {error}; make the index anew (hierpretrain index)") from error
+    weights = part_path(folder, str(index.parts[WEIGHTS]))
+    inferencer = EmbeddingInferencer(config, weights, **{"progress": False, **options})
+    if inferencer.fingerprint != index.fingerprint:
+        raise ValueError(
+            f"the model in the index has the fingerprint {inferencer.fingerprint} here, and made the index as "
+            f"{index.fingerprint}: another version of HierPretrain or of a library builds it otherwise; make the index "
+            "anew (hierpretrain index)"
+        )
+    inferencer.name = index.model
+    return inferencer
+
+
+def encoded(value: Any) -> Any:
+    """Returns settings of a config as JSON can hold them, tuples too.
+
+    Raises:
+        ValueError: If a value is no data.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): encoded(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return {_TUPLE: [encoded(item) for item in value]}
+    if isinstance(value, list):
+        return [encoded(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise ValueError(f"the config has {value!r}, which is no data: a number, a text, or a list or dict of these")
+
+
+def decoded(value: Any) -> Any:
+    """Returns what :func:`encoded` was given."""
+    if isinstance(value, dict):
+        if value.keys() == {_TUPLE}:
+            return tuple(map(decoded, value[_TUPLE]))
+        return {name: decoded(item) for name, item in value.items()}
+    return [decoded(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,155 @@
+"""A folder whose content changes at once: parts named by their digests, and a manifest that is swapped in last.
+
+A part never changes: new content has a new name. So whoever has read the manifest finds the parts that belong together,
+or, where a writer has removed one meanwhile, a newer manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hierpretrain.files import check_writable, flush, in_turn, sha256, write_whole
+
+_Read = TypeVar("_Read")
+_PART = re.compile(r"[a-z][a-z_]*-([0-9a-f]{64})\.[a-z]+")
+_SCRATCH = re.compile(r"\.[a-z][a-z_.]*\.new\.[0-9a-f]{16}")
+
+
+def check_target(folder: str | os.PathLike[str], manifest: str, older: Collection[str], what: str) -> None:
+    """Raises unless parts may be written to a folder: a new one, an empty one, or one that holds parts alone.
+
+    Args:
+        folder: The folder.
+        manifest: The name of the manifest.
+        older: Names of files of older formats, which may be there beside a manifest.
+        what: What the folder holds, for the message.
+
+    Raises:
+        ValueError: That names a file that would be lost, or what is in the way.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     check_target(folder, "index.json", (), "an index")
+        ...     Path(folder, "holiday.jpg").touch()
+        ...     check_target(folder, "index.json", (), "an index")
+        Traceback (most recent call last):
+        ValueError: ... holds 'holiday.jpg', which would be lost, and is no part of an index; give another folder
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; {what} is a folder: give another name")
+    check_writable(folder / manifest)
+    there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    ours = {manifest, f".{manifest}.lock"} | (set(older) if manifest in there else set())
+    if foreign := {name for name in there - ours if not _PART.fullmatch(name) and not _SCRATCH.fullmatch(name)}:
+        raise ValueError(
+            f"{folder} holds {min(foreign)!r}, which would be lost, and is no part of {what}; give another folder"
+        )
+
+
+def write_part(folder: Path, kind: str, ending: str, write: Callable[[Path], object]) -> str:
+    """Writes a part, and returns its name: what it is, its SHA-256 and an ending.
+
+    Args:
+        folder: Where to.
+        kind: What it is, in small letters.
+        ending: Such as ``'.json'``.
+        write: Writes the content to the path that it is given.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    scratch = folder / f".{kind}.new.{secrets.token_hex(8)}"
+    try:
+        write(scratch)
+        flush(scratch)
+        name = f"{kind}-{sha256(scratch)}{ending}"
+        os.replace(scratch, folder / name)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return name
+
+
+def check_part(folder: Path, name: object, remedy: str) -> Path:
+    """Returns the path of a part, after checking that it holds what its name says.
+
+    Raises:
+        ValueError: If it is not there or holds something else, or the name is that of no part.
+    """
+    found = _PART.fullmatch(name) if isinstance(name, str) else None
+    if not found:
+        raise ValueError(f"{folder} has a manifest that names {name!r}, which is no part; {remedy}")
+    path = folder / found[0]
+    try:
+        digest = sha256(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing; {remedy}") from error
+    if digest != found[1]:
+        raise ValueError(f"{path} is damaged: the SHA-256 of its bytes is not the one in its name; {remedy}")
+    return path
+
+
+def write_manifest(folder: Path, manifest: str, data: Any, parts: Collection[str], older: Collection[str] = ()) -> None:
+    """Swaps a new manifest in, and removes the parts that it does not name with all that killed writers left.
+
+    Args:
+        folder: The folder; nobody else may write to it, see :func:`only_writer`.
+        manifest: The name of the manifest.
+        data: What it shall hold, as JSON has it.
+        parts: The parts that it names.
+        older: Names of files of older formats, which go too.
+    """
+    _flush_folder(folder)  # the parts, before what names them
+    write_whole(folder / manifest, (json.dumps(data, indent=1) + "\n").encode())
+    _flush_folder(folder)
+    for name in set(os.listdir(folder)) - {manifest, *parts}:
+        if name in older or _PART.fullmatch(name) or _SCRATCH.fullmatch(name):
+            with suppress(FileNotFoundError):
+                os.unlink(folder / name)
+
+
+def read_whole(folder: Path, manifest: str, read: Callable[[bytes], _Read]) -> _Read:
+    """Reads a manifest and its parts, as often as a writer swaps it meanwhile, until all are of one manifest.
+
+    Args:
+        folder: The folder.
+        manifest: The name of the manifest.
+        read: Reads the parts, given the manifest's bytes.
+
+    Raises:
+        ValueError: What ``read`` raises, if the manifest is still the same.
+        FileNotFoundError: If there is no manifest.
+    """
+    while True:
+        before = (folder / manifest).read_bytes()
+        try:
+            return read(before)
+        except (ValueError, OSError):  # a part that goes while it is read is an error of whoever reads it
+            if (folder / manifest).read_bytes() == before:
+                raise
+
+
+@contextmanager
+def only_writer(folder: Path, manifest: str) -> Iterator[None]:
+    """Waits until no other process of this machine writes to the folder, and keeps others waiting."""
+    with in_turn(folder / manifest):
+        yield
+
+
+def _flush_folder(folder: Path) -> None:
+    """Waits until the disk has the names in a folder, where the system can tell."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # of file systems that cannot
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,146 @@
+"""The commands that change an index: ``hierpretrain index add | update | remove | merge | info``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hierpretrain.commands import (
+    add_list_arguments,
+    add_running_arguments,
+    errors_in_one_line,
+    list_options,
+    list_skipped,
+    log_to_standard_error,
+    running_options,
+)
+
+if TYPE_CHECKING:
+    from hierpretrain.apis.index import EmbeddingIndex
+
+_IMAGES = "folders (sub-folders are labels), files, quoted patterns or lists (.csv, .xlsx ...)"
+
+
+def add(words: Sequence[str]) -> None:
+    """Adds images to an index, which costs little beyond embedding them.
+
+    An image whose key and file the index has already is an error: update replaces it.
+    """
+    parser = _parser("add", add)
+    parser.add_argument("images", nargs="+", help=_IMAGES)
+    _embedding_arguments(parser)
+    args = parser.parse_intermixed_args(words)
+    with errors_in_one_line():
+        index = _open(args)
+        before = index.skipped
+        _print(args.index, index, str(index.add(args.images, **list_options(args))))
+        list_skipped({path: why for path, why in index.skipped.items() if path not in before})
+
+
+def update(words: Sequence[str]) -> None:
+    """Makes an index agree with images: new ones are added, changed ones replaced, the same ones left alone.
+
+    Images are found again by their key (--key-column) or file, so name the files as they were, from the same folder. A
+    file whose bytes the index knows is not embedded again, also if it has moved. --prune removes images that are not
+    given.
+    """
+    parser = _parser("update", update)
+    parser.add_argument("images", nargs="+", help=_IMAGES)
+    parser.add_argument("--prune", action="store_true", help="remove images of the index that are not given")
+    _embedding_arguments(parser)
+    args = parser.parse_intermixed_args(words)
+    with errors_in_one_line():
+        index = _open(args)
+        before = index.skipped
+        _print(args.index, index, str(index.update(args.images, prune=args.prune, **list_options(args))))
+        list_skipped({path: why for path, why in index.skipped.items() if path not in before})
+
+
+def remove(words: Sequence[str]) -> None:
+    """Removes images from an index: all that have one of some keys, or are one of some files.
+
+    Keys and files are those that a search prints. With --from, they are the lines of a text file; - is the standard
+    input.
+    """
+    parser = _parser("remove", remove)
+    parser.add_argument("keys", nargs="*", help="keys or files")
+    parser.add_argument("--from", dest="file", metavar="FILE", help="a text file with a key or file in each line")
+    args = parser.parse_intermixed_args(words)
+    with errors_in_one_line():
+        keys = list(args.keys)
+        if args.file == "-":
+            keys += sys.stdin.read().splitlines()
+        elif args.file:
+            with open(args.file, encoding="utf-8", errors="surrogateescape") as file:
+                keys += file.read().splitlines()
+        if not (keys := [key for key in keys if key]):
+            raise ValueError("there is nothing to remove: give keys or files, or --from a file of them")
+        index = _open(args)
+        _print(args.index, index, str(index.remove(keys)))
+
+
+def merge(words: Sequence[str]) -> None:
+    """Adds the images of other indexes, which the same model made, to an index; nothing is embedded."""
+    parser = _parser("merge", merge)
+    parser.add_argument("others", nargs="+", help="other indexes; they stay as they are")
+    args = parser.parse_args(words)
+    with errors_in_one_line():
+        index = _open(args)
+        for other in args.others:
+            _print(args.index, index, f"{other}: {index.merge(other)}")
+
+
+def info(words: Sequence[str]) -> None:
+    """Says what is in an index: images, levels, kind, model and parts."""
+    parser = _parser("info", info)
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    args = parser.parse_args(words)
+    with errors_in_one_line():
+        told = _open(args).info()
+        if args.json:
+            print(json.dumps(told, indent=1))
+            return
+        for name, value in told.items():
+            text = ", ".join(f"{key} {item:,}" for key, item in value.items()) if isinstance(value, dict) else value
+            text = ", ".join(map(str, value)) if isinstance(value, list) else text
+            print(f"{name.replace('_', ' '):14}{text if text not in ('', None) else '-'}")
+
+
+CHANGES: dict[str, Callable[[Sequence[str]], None]] = {
+    "add": add,
+    "update": update,
+    "remove": remove,
+    "merge": merge,
+    "info": info,
+}
+"""The commands by their names."""
+
+
+def _parser(name: str, command: Callable[..., None]) -> argparse.ArgumentParser:
+    text = "\n".join(line.removeprefix("    ") for line in (command.__doc__ or "").splitlines())
+    parser = argparse.ArgumentParser(
+        prog=f"hierpretrain index {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("index", help="the index: a folder, or an address (milvus://, milvus-lite://)")
+    return parser
+
+
+def _embedding_arguments(parser: argparse.ArgumentParser) -> None:
+    add_list_arguments(parser)
+    add_running_arguments(parser)
+
+
+def _open(args: argparse.Namespace) -> EmbeddingIndex:
+    from hierpretrain.apis.index import EmbeddingIndex
+
+    log_to_standard_error()
+    index = EmbeddingIndex.open(args.index, **(running_options(args) if "device" in args else {}))
+    index.log = print
+    return index
+
+
+def _print(name: str, index: EmbeddingIndex, change: str) -> None:
+    print(f"{change}; {name} has {len(index):,} images")
