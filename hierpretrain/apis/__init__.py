@@ -2,6 +2,7 @@
 
 from hierpretrain.apis.command import read_command, read_level
 from hierpretrain.apis.config import check_config, find_config, list_configs, load_config, nearest_names
+from hierpretrain.apis.embedding_files import read_embeddings, write_embeddings
 from hierpretrain.apis.export import export_onnx, export_program
 from hierpretrain.apis.images import config_dataset, gather_images
 from hierpretrain.apis.index import Classification, EmbeddingIndex, Neighbour, SearchResult
@@ -32,7 +33,9 @@ __all__ = [
     "mmpretrain_config",
     "nearest_names",
     "read_command",
+    "read_embeddings",
     "read_level",
     "register_zoo",
     "watch_with",
+    "write_embeddings",
 ]

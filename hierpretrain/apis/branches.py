@@ -81,7 +81,8 @@ def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
         >>> in_branch(torch.tensor([[[0, 1], [1, 2]], [[0, 0], [-1, -1]]]), torch.tensor([[0, -1]])).tolist()
         [[True, False], [True, False]]
     """
-    return (shared_depth(labels.flatten(0, -2), branch) == depth(branch)).view(len(labels), -1)
+    rows = labels.flatten(0, -2)
+    return (shared_depth(rows, branch) == depth(branch)).view(len(labels), labels.shape[1] if labels.ndim == 3 else 1)
 
 
 def label_paths(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:

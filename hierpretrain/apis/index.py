@@ -571,7 +571,8 @@ class EmbeddingIndex:
             scores, indices = now.search(query.features, k, None if inside is None else inside.any(1))
             nodes = indices
         else:
-            groups = now.labels[..., number - 1].view(len(now), -1)
+            groups = now.labels[..., number - 1]
+            groups = groups[:, None] if groups.ndim == 1 else groups
             groups = groups if inside is None else groups.masked_fill(~inside, PAD)
             scores, indices, nodes = now.search_groups(query.features, k, groups, exact=inside is not None)
         names = functools.cache(lambda index: label_paths(now.taxonomy, now.labels[index]))

@@ -12,19 +12,17 @@ What comes out:
     images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why; of
                     a list also the keys (--key-column) and, where --levels are named, the other columns as metadata
     taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
+    manifest.json   the SHA-256 of each of these files, which all belong together
 
-In Python: rows = numpy.load("embedded/embeddings.npy"). To search among them, make an index instead (index, search).
+In Python: rows = numpy.load("embedded/embeddings.npy"), or hierpretrain.apis.read_embeddings("embedded") for all of it,
+checked. To search among them, make an index instead (index, search).
+
+The folder must be new, empty, or hold older embeddings, which are replaced whole or not at all.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from hierpretrain.commands import (
     add_image_arguments,
@@ -33,10 +31,6 @@ from hierpretrain.commands import (
     embed_images,
     errors_in_one_line,
 )
-from hierpretrain.files import check_writable, write_json, write_whole
-
-if TYPE_CHECKING:
-    from hierpretrain.evaluation import Embeddings
 
 
 def main() -> None:
@@ -44,31 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser)
     add_image_arguments(parser)
-    parser.add_argument("--out", required=True, help="the folder to write; files of the same names are replaced")
+    parser.add_argument("--out", required=True, help="the folder to write; older embeddings in it are replaced")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
-        check_writable(Path(args.out, "embeddings.npy"))  # not after hours of embedding
+        from hierpretrain.apis.embedding_files import check_embeddings_target, write_embeddings
+
+        check_embeddings_target(args.out)  # not after hours of embedding
         embedded = embed_images(args, build_inferencer(args))
         write_embeddings(embedded, args.out)
         print(f"wrote {args.out}: {embedded.features.shape[1]} numbers an image; {embedded.taxonomy!r}")
-
-
-def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> None:
-    """Writes embedded images as the files that the command's help describes.
-
-    Args:
-        embedded: The images.
-        folder: Where to; it is made if it is missing.
-    """
-    folder = Path(folder)
-    for name, array in (("embeddings.npy", embedded.features), ("labels.npy", embedded.labels)):
-        data = io.BytesIO()
-        np.save(data, array.numpy(), allow_pickle=False)
-        write_whole(folder / name, data.getvalue())
-    about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
-    if embedded.keys:
-        about["keys"] = list(embedded.keys)
-    if embedded.metadata:
-        about["metadata"] = {name: list(column) for name, column in embedded.metadata.items()}
-    write_json(folder / "images.json", about)
-    embedded.taxonomy.save(folder / "taxonomy.json")

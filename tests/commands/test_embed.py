@@ -1,18 +1,25 @@
 """``hierpretrain embed``: files that numpy and the taxonomy read, skipped images listed, errors in one line."""
 
+import itertools
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from hierpretrain.apis import EmbeddingInferencer
+from hierpretrain.apis import EmbeddingInferencer, read_embeddings, write_embeddings
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.commands.embed import main
 from hierpretrain.taxonomy import Taxonomy
 from tests.commands.places import write_model, write_photos
+
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -47,6 +54,68 @@ def test_the_files_hold_what_the_inferencer_gives(place, run, capsys):
     printed = capsys.readouterr()
     assert "embedded 3 images with tiny, epoch_1.pth" in printed.out
     assert f"cannot read the image {place / 'photos/cat/broken.png'}" in printed.err
+
+
+def test_all_is_read_back_and_checked(place, run):
+    run(place / "photos", "--out", place / "out")
+    found = read_embeddings(place / "out")
+    assert found.features.equal(torch.from_numpy(np.load(place / "out/embeddings.npy")))
+    assert [found.taxonomy.decode(row) for row in found.labels] == [("cat",), ("cat",), ("dog",)]
+    for name in ("embeddings.npy", "labels.npy", "images.json", "taxonomy.json"):
+        whole = (place / "out" / name).read_bytes()
+        for content in (bytes(len(whole)), whole[:-1], None):
+            if content is None:
+                (place / "out" / name).unlink()
+            else:
+                (place / "out" / name).write_bytes(content)
+            with pytest.raises(ValueError, match=rf"{name} is (missing|damaged or of other embeddings)"):
+                read_embeddings(place / "out")
+        (place / "out" / name).write_bytes(whole)
+    read_embeddings(place / "out")
+    (place / "out/manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"there are no embeddings in .*out: it has no manifest.json"):
+        read_embeddings(place / "out")
+
+
+def test_older_embeddings_are_replaced_and_nothing_else(place, run, capsys):
+    run(place / "photos/cat", "--out", place / "out")
+    run(place / "photos", "--out", place / "out")
+    assert len(read_embeddings(place / "out").paths) == 3
+    (place / "out/notes.txt").write_text("mine")
+    with pytest.raises(SystemExit, match="2"):
+        run("nowhere", "--out", place / "out")
+    assert "out holds 'notes.txt', which would be lost" in capsys.readouterr().err
+
+
+def test_a_process_that_is_killed_leaves_the_older_or_the_newer_files(place, run):
+    run(place / "photos/cat", "--out", place / "out")
+    small = read_embeddings(place / "out")
+    for i in range(10):
+        process = FORK.Process(target=write_for_ever, args=(small, place / "out"))
+        process.start()
+        time.sleep(0.02 * i + 0.1)
+        process.kill()
+        process.join()
+        found = read_embeddings(place / "out")
+        assert found.paths == small.paths or found.paths == [str(len(found.paths))] * len(found.paths)
+    write_embeddings(small, place / "out")
+    assert not [path.name for path in place.iterdir() if path.name.startswith(".out")]
+
+
+def write_for_ever(some, folder):
+    for number in itertools.count(1):
+        rows = [0] * number
+        write_embeddings(
+            replace(
+                some,
+                features=some.features[rows],
+                labels=some.labels[rows],
+                extra_labels=some.extra_labels[rows],
+                splits=["all"] * number,
+                paths=[str(number)] * number,
+            ),
+            folder,
+        )
 
 
 def test_keys_and_metadata_of_a_list_are_written(place, run):

@@ -1,0 +1,146 @@
+"""A folder of embeddings for other programs: plain files, which are replaced all at once and can be checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.files import check_writable, sha256, whole_folder, write_json
+from hierpretrain.taxonomy import Taxonomy
+
+_FEATURES, _LABELS, _IMAGES, _TAXONOMY = "embeddings.npy", "labels.npy", "images.json", "taxonomy.json"
+_FILES = (_FEATURES, _LABELS, _IMAGES, _TAXONOMY)
+_MANIFEST, _FORMAT = "manifest.json", "hierpretrain.embeddings.v1"
+_REMEDY = "embed the images anew (hierpretrain embed)"
+
+
+def check_embeddings_target(folder: str | os.PathLike[str]) -> None:
+    """Raises unless embeddings may be written to a folder: a new or an empty one, or one that holds embeddings alone.
+
+    Raises:
+        ValueError: That names a file that would be lost, or what is in the way.
+    """
+    folder = Path(folder)
+    check_writable(folder / _MANIFEST)
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    if foreign := there - {*_FILES, _MANIFEST}:
+        raise ValueError(
+            f"{folder} holds {min(foreign)!r}, which would be lost, and is no file of embeddings; give another folder"
+        )
+
+
+def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> None:
+    """Writes embedded images as plain files; older ones in the folder are replaced whole or not at all.
+
+    Args:
+        embedded: The images.
+        folder: Where to. It gets ``embeddings.npy``, (N, D) float32; ``labels.npy``, (N, L) or (N, P, L) int64;
+            ``images.json`` with paths, splits, skipped files, keys and metadata; ``taxonomy.json``; and
+            ``manifest.json`` with the SHA-256 of each.
+
+    Raises:
+        ValueError: As :func:`check_embeddings_target`.
+        OSError: If it cannot be written.
+    """
+    check_embeddings_target(folder)
+    about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
+    if embedded.keys:
+        about["keys"] = list(embedded.keys)
+    if embedded.metadata:
+        about["metadata"] = {name: list(column) for name, column in embedded.metadata.items()}
+    with whole_folder(folder, replace=True) as new:
+        for name, array in ((_FEATURES, embedded.features), (_LABELS, embedded.labels)):
+            np.save(new / name, array.numpy(), allow_pickle=False)
+        write_json(new / _IMAGES, about)
+        embedded.taxonomy.save(new / _TAXONOMY)
+        write_json(new / _MANIFEST, {"format": _FORMAT, "sha256": {name: sha256(new / name) for name in _FILES}})
+
+
+def read_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
+    """Reads what :func:`write_embeddings` wrote, after checking that all files are whole and belong together.
+
+    Beside a writer that replaces them, it reads again until all files are of one writing.
+
+    Raises:
+        ValueError: If there are no embeddings, or a file is missing, damaged or of others.
+
+    Example:
+        >>> import tempfile
+        >>> labels = torch.tensor([[0]])
+        >>> tree = Taxonomy([("cat",)], ["kind"])
+        >>> pets = Embeddings(torch.ones(1, 2), labels, labels[:, :0], ["all"], ["a.jpg"], tree, ())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_embeddings(pets, folder)
+        ...     read_embeddings(folder).paths
+        ['a.jpg']
+    """
+    folder = Path(folder)
+    while True:
+        manifest = _manifest(folder)
+        try:
+            return _read(folder, manifest)
+        except (ValueError, OSError):
+            if _manifest(folder) == manifest:
+                raise
+
+
+def _manifest(folder: Path) -> bytes:
+    try:
+        return (folder / _MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"there are no embeddings in {folder}: it has no {_MANIFEST}; {_REMEDY}") from error
+
+
+def _read(folder: Path, manifest: bytes) -> Embeddings:
+    about = _json(manifest, folder / _MANIFEST)
+    if about.get("format") != _FORMAT or not isinstance(digests := about.get("sha256"), dict):
+        raise ValueError(f"{folder / _MANIFEST} must have the format {_FORMAT!r} and 'sha256'; {_REMEDY}")
+    for name in _FILES:
+        try:
+            digest = sha256(folder / name)
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder / name} is missing; {_REMEDY}") from error
+        if digest != digests.get(name):
+            raise ValueError(
+                f"{folder / name} is damaged or of other embeddings: {_MANIFEST} has another SHA-256; {_REMEDY}"
+            )
+    images = _json((folder / _IMAGES).read_bytes(), folder / _IMAGES)
+    tree = Taxonomy.load(folder / _TAXONOMY)
+    features, labels = (torch.from_numpy(np.load(folder / name, allow_pickle=False)) for name in (_FEATURES, _LABELS))
+    tree.check_own(labels, several_paths=True)
+    columns = {name: images[name] for name in ("paths", "splits")} | images.get("metadata", {})
+    if images.get("keys"):
+        columns["keys"] = images["keys"]
+    for name, column in {**columns, _LABELS: labels}.items():
+        if len(column) != len(features):
+            raise ValueError(
+                f"{folder} must have {len(features)} {name}, one an image; it has {len(column)}; {_REMEDY}"
+            )
+    return Embeddings(
+        features=features,
+        labels=labels,
+        extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
+        splits=images["splits"],
+        paths=images["paths"],
+        taxonomy=tree,
+        extra_names=(),
+        skipped=images["skipped"],
+        keys=images.get("keys", ()),
+        metadata=images.get("metadata", {}),
+    )
+
+
+def _json(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold a dict; it holds a {type(found).__name__}; {_REMEDY}")
+    return found

@@ -1,0 +1,384 @@
+"""Changes of an index: after any of them it answers as one made anew of the same images; in any thread."""
+
+import itertools
+import runpy
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.apis.index_changes import Change
+from hierpretrain.apis.segments import _joined_from
+from hierpretrain.datasets.joined import join_labels
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.taxonomy import Taxonomy
+from tests.apis.test_index import TREE, brute_force, build, images, names_of
+
+TOOLS = Path(__file__).parents[2] / "tools/benchmarks"
+
+
+@pytest.fixture(scope="module")
+def kills():
+    sys.path.insert(0, str(TOOLS))
+    yield runpy.run_path(str(TOOLS / "index_kills.py"))
+    sys.path.remove(str(TOOLS))
+
+
+def some(embedded, rows):
+    """Some of the images."""
+    return embedded._select(list(rows))
+
+
+def joined(parts):
+    """Images one behind the other, under one tree."""
+    tree, labels = join_labels([(part.taxonomy, part.labels) for part in parts])
+    paths = [path for part in parts for path in part.paths]
+    return Embeddings(
+        torch.cat([part.features for part in parts]),
+        labels,
+        torch.empty(len(paths), 0, dtype=torch.int64),
+        ["all"] * len(paths),
+        paths,
+        tree,
+        (),
+    )
+
+
+def assert_same_answers(index, embedded, query, levels=(None, "kind"), branches=(None, ("animal",)), exact=True):
+    """The index answers as one that is built of the images, and that as brute force."""
+    assert index.paths == embedded.paths
+    assert [set(names) for names in names_of(index)] == [set(names) for names in names_of(embedded)]
+    for level in levels:
+        for within in branches:
+            number = None if level is None else embedded.taxonomy.level(level)
+            found = index.search(query, 7, level=level, within=within)
+            expected = brute_force(embedded, query, 7, number, within)
+            for result, answer in zip(found, expected, strict=True):
+                if exact or within is not None:
+                    assert [(one.path, one.node) for one in result.neighbours] == [(one[0], one[2]) for one in answer]
+                scores = [one.score for one in result.neighbours]
+                assert scores == pytest.approx([score for _, score, _ in answer], abs=1e-3 if index.half else 1e-6)
+    fresh = build(embedded, kind="flat", half=index.half)
+    if exact:
+        assert list(map(str, index.classify(query, k=9))) == list(map(str, fresh.classify(query, k=9)))
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+@pytest.mark.parametrize("folder", [None, "index"])
+@pytest.mark.parametrize("seed", range(2))
+def test_an_index_that_was_changed_answers_as_one_made_anew(kind, folder, seed, tmp_path, monkeypatch):
+    monkeypatch.setattr("hierpretrain.apis.segments._LARGE", 40)  # so that parts of the kind come too
+    generator = np.random.default_rng(seed)
+    there = images(seed, 80, several=True, unlabelled=True)
+    index = build(there, kind=kind)
+    query = images(99, 4, prefix="new/")
+    if folder:
+        index.save(tmp_path / folder)
+    for step in range(8):
+        if step % 3 < 2:
+            new = images(100 + step, int(generator.integers(1, 60)), several=step % 2 == 0, prefix=f"{step}/")
+            assert index.add(new) == Change(added=len(new.paths))
+            there = joined([there, new])
+        else:
+            gone = set(generator.choice(len(there.paths), int(generator.integers(1, 50)), replace=False).tolist())
+            assert index.remove([there.paths[i] for i in gone]) == Change(removed=len(gone))
+            there = some(there, [i for i in range(len(there.paths)) if i not in gone])
+        exact = kind == "flat"
+        assert_same_answers(index, there, query, exact=exact)
+        if folder:
+            opened = EmbeddingIndex.open(tmp_path / folder)
+            assert opened.search(query, 5) == index.search(query, 5)
+            assert opened.labels.equal(index.labels)
+
+
+def test_float16_stays_as_it_was_stored():
+    there, query = images(0, 60), images(1, 5)
+    index = build(there, half=True)
+    before = {one.path: one.score for one in index.search(query, 60)[0].neighbours}
+    for i in range(4):
+        index.add(images(i + 5, 30, prefix=f"{i}/"))  # which joins segments
+    after = {one.path: one.score for one in index.search(query, 500)[0].neighbours}
+    assert {path: after[path] for path in before} == before
+
+
+def test_the_tree_grows():
+    small = Taxonomy([("animal", "ape"), ("animal", "dog")], ("kingdom", "kind"))
+    first = images(0, 20, tree=Taxonomy([], ()))
+    index = build(first)
+    index.add(
+        Embeddings(
+            **{
+                **vars(images(1, 2, tree=Taxonomy([], ()), prefix="a/")),
+                "labels": small.node_labels(2),
+                "taxonomy": small,
+            }
+        )
+    )
+    more = images(2, 30, prefix="b/")
+    index.add(more)
+    assert index.taxonomy.num_levels == 3
+    assert [index.taxonomy.decode(row) for row in index.labels[20:22]] == [("animal", "ape"), ("animal", "dog")]
+    assert [index.taxonomy.decode(row) for row in index.labels[22:]] == [TREE.decode(row) for row in more.labels]
+    assert index.search(more, 1, within="animal/ape")[0].neighbours[0].path == "a/0.jpg"
+    other = Taxonomy([("x",)], ("colour",))
+    with pytest.raises(ValueError, match="must have the same levels to be one set under one tree"):
+        index.add(
+            Embeddings(
+                **{
+                    **vars(images(3, 1, tree=Taxonomy([], ()), prefix="c/")),
+                    "labels": other.node_labels(1),
+                    "taxonomy": other,
+                }
+            )
+        )
+    assert len(index) == 52
+
+
+def test_few_segments_and_little_work():
+    sizes, written = [], 0
+    for _ in range(2000):
+        first = _joined_from(sizes, 10)
+        new = 10 + sum(sizes[first:])
+        written += new
+        sizes = [*sizes[:first], new]
+        assert len(sizes) <= 12
+        assert all(a >= 2 * b for a, b in itertools.pairwise(sizes))
+    assert sum(sizes) == 20_000
+    assert written < 20_000 * 14  # each image as often as the sizes can double
+
+
+def test_all_can_go_and_come_again(tmp_path):
+    index = build(images(number=9))
+    index.save(tmp_path / "index")
+    index.remove(index.paths)
+    index = EmbeddingIndex.open(tmp_path / "index")
+    assert (len(index), index.width, index.taxonomy) == (0, 6, TREE)
+    assert index.search(images(1, 2)) == [type(r)(r.query, ()) for r in index.search(images(1, 2))]
+    assert index.search(images(1, 2), level="kind", within="animal")[0].neighbours == ()
+    with pytest.raises(ValueError, match="to classify, images of the index need labels"):
+        index.classify(images(1, 2))
+    index.add(images(number=3))
+    assert index.search(images(number=3), 1)[2].neighbours[0].path == "photos/2.jpg"
+
+
+def test_columns_instead_of_images():
+    index = build(images(number=5))
+    index.add(
+        embeddings=np.eye(6)[:3] * 7,
+        keys=["A", "B", "C"],
+        paths=[("animal", "cow"), (), [("toy", "dog"), ("tool",)]],
+        files=["a.jpg", "b.jpg", "c.jpg"],
+        metadata={"price": ["1", "2", ""]},
+    )
+    query = Embeddings(**{**vars(images(number=1)), "features": torch.eye(6)[2:3]})
+    (found,) = index.search(query, 1)[0].neighbours
+    assert (found.path, found.key, set(found.labels)) == ("c.jpg", "C", {("toy", "dog"), ("tool",)})
+    assert index.search(query, 9, where={"price": "2"})[0].neighbours[0].key == "B"
+    assert index.keys == [""] * 5 + ["A", "B", "C"]
+    index.remove(["A", "photos/1.jpg"])
+    assert index.paths == ["photos/0.jpg", "photos/2.jpg", "photos/3.jpg", "photos/4.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give images, or embeddings of them: one of the two"),
+        ({"embeddings": np.eye(6)}, "embeddings need keys or files, by which they are known"),
+        ({"embeddings": np.eye(6), "keys": ["a"]}, "as many labels and paths as embeddings; there are 6, 1 and 6"),
+        ({"embeddings": np.eye(6)[0], "keys": ["a"]}, r"embeddings must be \(N, D\), a row an image; their shape is"),
+        ({"embeddings": np.eye(7), "keys": list("abcdefg")}, "one model and have one D; they have 7 and 6"),
+        ({"embeddings": np.zeros((1, 6)), "keys": ["a"]}, "row 0 is all zero"),
+        ({"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": ["cat"]}, "'cat' is a text: give files as files="),
+        ({"embeddings": np.eye(6)[:1], "keys": ["a"], "metadata": {"x": []}}, "as many x; there are 0"),
+        ({"embeddings": np.eye(6)[:1], "files": ["photos/3.jpg"]}, "in the index already: 'photos/3.jpg'"),
+        ({"images": ["a.jpg"], "keys": ["a"]}, "keys, paths, files and metadata go with embeddings"),
+        ({"images": ["a.jpg"]}, "the index does not carry its model, 'resnet, epoch_5.pth'"),
+    ],
+)
+def test_what_cannot_be_added(options, message):
+    index = build(images(number=5))
+    with pytest.raises(ValueError, match=message):
+        index.add(**options)
+    assert len(index) == 5
+
+
+def test_merging(tmp_path):
+    one, other = images(0, 30), images(1, 20, prefix="other/", skipped={"x": "broken"})
+    index = build(one)
+    build(other).save(tmp_path / "other")
+    assert index.merge(tmp_path / "other") == Change(added=20)
+    assert_same_answers(index, joined([one, other]), images(5, 3))
+    assert index.skipped == {"x": "broken"}
+    with pytest.raises(ValueError, match=r"20 of 20 images are in the index already: 'other/0.jpg'"):
+        index.merge(tmp_path / "other")
+    stranger = EmbeddingIndex.build(images(2, 3), model="vgg", fingerprint="ffff", log=lambda line: None)
+    with pytest.raises(ValueError, match=r"made by 'resnet, epoch_5.pth' .*, not by 'vgg' \(ffff\)"):
+        index.merge(stranger)
+
+
+# ---------------------------------------------------------------- update, with an encoder of pixels' values
+def picture(value):
+    return np.full((4, 4, 3), value, np.uint8)
+
+
+@pytest.fixture
+def living(kills, tmp_path):
+    """An index of nothing in a folder, whose encoder counts what it embeds."""
+    index = kills["made"](kills["random_images"](3, "base", 0))
+    index.save(tmp_path / "index")
+
+    class Counting(kills["Pixels"]):
+        embedded = 0
+
+        def embed_set(self, found, *, need_one=True):
+            Counting.embedded += len(found.paths)
+            return super().embed_set(found, need_one=need_one)
+
+    index.use_model(Counting())
+    return index, Counting
+
+
+def test_only_what_has_changed_is_embedded(living):
+    index, encoder = living
+    assert index.update([picture(1), picture(2), picture(3)]) == Change(added=3, embedded=3)
+    before = index._now
+    assert index.update([picture(1), picture(2), picture(3)]) == Change(kept=3)
+    assert index._now is before
+    # the second has changed, the third is where the second was, the fourth is new
+    assert index.update([picture(1), picture(9), picture(2), picture(4)]) == Change(3, 2, 1, 2)
+    assert encoder.embedded == 5
+    assert index.paths == ["base/0.jpg", "base/1.jpg", "base/2.jpg", "<image 0>", "<image 1>", "<image 2>", "<image 3>"]
+    for i, value in enumerate((1, 9, 2, 4)):
+        expected = np.random.default_rng(value).standard_normal(16)
+        got = index._now.vectors(torch.tensor([3 + i]))[0]
+        np.testing.assert_allclose(got, expected / np.linalg.norm(expected), atol=1e-6)
+    assert index.update([picture(4)], prune=True) == Change(added=1, removed=7, embedded=0)
+    assert index.paths == ["<image 0>"]
+
+
+def test_a_key_has_the_images_that_it_is_given(living, tmp_path):
+    index, encoder = living
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_text(name)
+
+    def embed_set(found, *, need_one=True):
+        encoder.embedded += len(found.paths)
+        return encoder.embed_set(encoder(), replaced(found), need_one=need_one)
+
+    def replaced(found):
+        return type(found)(**{**vars(found), "sources": [picture(ord(Path(path).stem[0])) for path in found.paths]})
+
+    class OfFiles(encoder):
+        def embed_set(self, found, *, need_one=True):
+            embedded = super().embed_set(replaced(found))
+            digests = [__import__("hashlib").sha256(Path(path).read_bytes()).hexdigest()[:32] for path in found.paths]
+            return Embeddings(**{**vars(embedded), "keys": found.keys, "metadata": found.metadata, "digests": digests})
+
+    index.use_model(OfFiles())
+    options = dict(levels=[], key_column="sku")
+    shop = tmp_path / "shop.csv"
+    shop.write_text("image,sku,price\na.jpg,S1,3\nb.jpg,S1,3\nc.jpg,S2,4\n")
+    assert index.update(shop, **options) == Change(added=3, embedded=3)
+    shop.write_text("image,sku,price\nb.jpg,S1,5\nc.jpg,S2,4\n")
+    assert index.update(shop, **options) == Change(added=1, removed=2, kept=1, embedded=0)  # a new price, one less
+    assert dict(zip(index.keys[3:], index.metadata["price"][3:], strict=True)) == {"S2": "4", "S1": "5"}
+    (tmp_path / "c.jpg").write_text("changed")
+    assert index.update(shop, **options) == Change(added=1, removed=1, kept=1, embedded=1)
+    assert encoder.embedded == 4
+
+
+# ---------------------------------------------------------------- parts
+def test_parts_are_kept_with_the_index(tmp_path):
+    index = build(images(number=5))
+    index.parts["thresholds"] = {"kind": [0.5, 0.25]}
+    index.save(tmp_path / "a")
+    index.add(images(1, 4, prefix="more/"))
+    opened = EmbeddingIndex.open(tmp_path / "a")
+    assert dict(opened.parts) == {"thresholds": {"kind": [0.5, 0.25]}}
+    index.parts["thresholds"] = 3
+    assert opened.parts["thresholds"] == 3  # the newest, where another has replaced it
+    opened.save(tmp_path / "b")
+    assert EmbeddingIndex.open(tmp_path / "b").parts["thresholds"] == 3
+    del opened.parts["thresholds"]
+    assert dict(EmbeddingIndex.open(tmp_path / "b").parts) == {}
+    with pytest.raises(KeyError):
+        opened.parts["thresholds"]
+    for name in ("weights", "config", "vectors", "Ü", "../x", ""):
+        with pytest.raises(ValueError, match="a part's name must be of small letters"):
+            index.parts[name] = 1
+    (file,) = (tmp_path / "a").glob("thresholds-*")
+    file.write_text("4")
+    with pytest.raises(ValueError, match=r"thresholds-.* is damaged: the SHA-256"):
+        index.parts["thresholds"]
+
+
+# ---------------------------------------------------------------- processes and threads
+def test_two_writers_lose_nothing(tmp_path):
+    build(images(number=5)).save(tmp_path / "index")
+    indexes = [EmbeddingIndex.open(tmp_path / "index") for _ in range(2)]
+
+    def add(number):
+        indexes[number % 2].add(images(number, 3, prefix=f"{number}/"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(12)))
+    expected = {f"{number}/{i}.jpg" for number in range(12) for i in range(3)} | {f"photos/{i}.jpg" for i in range(5)}
+    assert set(EmbeddingIndex.open(tmp_path / "index").paths) == expected
+    assert {index.refresh() for index in indexes} == {True, False}  # one of them was the last
+    assert [set(index.paths) for index in indexes] == [expected] * 2
+
+
+def test_threads_search_while_another_one_adds(tmp_path):
+    there = images(0, 300)
+    index = build(there)
+    index.save(tmp_path / "index")
+    done = []
+
+    def search():
+        seen = 0
+        while not done:
+            results = index.search(there.of("all"), 400, level=None)
+            counts = {len(result.neighbours) for result in results}
+            (count,) = counts  # one moment for all queries
+            assert count >= seen
+            assert (count - 300) % 7 == 0 or count == 400
+            assert [result.neighbours[0].path for result in results] == there.paths
+            seen = count
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        searching = [pool.submit(search) for _ in range(2)]
+        for i in range(12):
+            index.add(images(i + 1, 7, prefix=f"{i}/"))
+        done.append(True)
+        assert all(future.result() >= 300 for future in searching)
+
+
+def test_an_index_that_another_model_made_anew_is_not_taken_for_the_same(tmp_path):
+    build(images()).save(tmp_path / "index")
+    index = EmbeddingIndex.open(tmp_path / "index")
+    assert not index.refresh()
+    EmbeddingIndex.build(images(), model="vgg", fingerprint="ffff", log=lambda line: None).save(tmp_path / "index")
+    for ask in (index.refresh, lambda: index.add(images(1, 2, prefix="x/"))):
+        with pytest.raises(ValueError, match=r"was made anew by 'vgg' \(fingerprint ffff\).*open it again"):
+            ask()
+
+
+def test_kills_leave_it_whole(kills, tmp_path):
+    kills["made"](kills["random_images"](50, "base", 0)).save(tmp_path / "index")
+    kills["kill"](tmp_path / "index", 4, seed=3, log=lambda line: None)
+
+
+@pytest.mark.slow
+def test_fifty_kills_leave_it_whole(kills, tmp_path):
+    kills["made"](kills["random_images"](2000, "base", 0)).save(tmp_path / "index")
+    assert kills["kill"](tmp_path / "index", 50, seed=0, log=lambda line: None) > 5  # some were in the middle of it
+
+
+@pytest.mark.parametrize("reads", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_reads_beside_a_writer_are_whole(kills, tmp_path, reads):
+    assert sum(kills["read"](tmp_path / "index", reads).values()) == reads
