@@ -428,9 +428,9 @@ class EmbeddingIndex:
         failed: dict[str, str] = {}
 
         def plan(now: Generation) -> tuple[Any, list[int]]:
-            records = enumerate(now.records())
-            there = {i: record for i, record in records if record.name in names or record.digest in contents}
-            planned = plan_update(there, given)
+            known = enumerate(zip(now.names, now.digests, strict=True))
+            rows = [row for row, (name, digest) in known if name in names or digest in contents]
+            planned = plan_update(now.records(rows), given)
             return planned, [i for i, like in planned.coming if like is None and i not in vectors]
 
         def embed(missing: list[int]) -> None:

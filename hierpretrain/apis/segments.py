@@ -169,9 +169,17 @@ class Generation:
         """What each image is called to remove or to update it: its key, or its file where it has none."""
         return [key or path for key, path in zip(self.keys, self.paths, strict=True)] if self.keys else self.paths
 
-    def records(self) -> Iterator[ImageRecord]:
-        """Yields what is known of each image."""
-        return records_of(self.paths, self.keys, self.digests, self.taxonomy, self.labels, self.metadata)
+    def records(self, rows: Sequence[int]) -> dict[int, ImageRecord]:
+        """Returns what is known of some images, by their numbers."""
+        known = records_of(
+            [self.paths[row] for row in rows],
+            [self.keys[row] for row in rows] if self.keys else [],
+            [self.digests[row] for row in rows],
+            self.taxonomy,
+            self.labels[list(rows)],
+            {name: [column[row] for row in rows] for name, column in self.metadata.items()},
+        )
+        return dict(zip(rows, known, strict=True))
 
     def embeddings(self) -> Embeddings:
         """Returns the images with their embeddings, to be put into another index."""
