@@ -6,8 +6,7 @@ import functools
 import json
 import os
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hierpretrain._names import did_you_mean
+from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.branches import find_branch, in_branch, label_paths
-from hierpretrain.apis.image_digests import image_digest
-from hierpretrain.apis.images import Images, gather_images
-from hierpretrain.apis.index_changes import Change, check_known, check_new, plan_update, records_of, some_of
+from hierpretrain.apis.images import Images
+from hierpretrain.apis.index_changes import ImageRecord
 from hierpretrain.apis.index_files import (
     RESERVED,
     check_target,
@@ -30,11 +29,11 @@ from hierpretrain.apis.index_files import (
     read_generation,
     write_generation,
 )
-from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model
+from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model, no_model
+from hierpretrain.apis.living import LivingIndex, check_counts
 from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS, kind_of
 from hierpretrain.functional.tree_knn import tree_knn
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-9  # of a confidence
 
 
-class EmbeddingIndex:
+class EmbeddingIndex(LivingIndex):
     """Embedded images that can be searched by cosine similarity, with their files, labels and tree.
 
     Made by :meth:`build` or :meth:`open`. Where it lies in a folder, every change is in the folder, whole, when the
@@ -80,13 +79,10 @@ class EmbeddingIndex:
     def __init__(
         self, generation: Generation, folder: str | os.PathLike[str] | None = None, **model_options: Any
     ) -> None:
+        super().__init__(**model_options)
         self.folder = None if folder is None else Path(folder)
         self._now = generation
         self._manifest: bytes | None = None
-        self._lock = threading.RLock()  # of whoever changes the index; who searches needs none
-        self._model_options = model_options
-        self._inferencer: EmbeddingInferencer | None = None
-        self.log: Callable[[str], None] = lambda line: None
         self.parts: MutableMapping[str, Any] = _Parts(self)
 
     def __len__(self) -> int:
@@ -192,7 +188,7 @@ class EmbeddingIndex:
         if kind not in ("auto", *KINDS):
             raise ValueError(f"kind must be 'auto' or one of {', '.join(map(repr, KINDS))}; it is {kind!r}")
         images.taxonomy.check_own(images.labels, several_paths=True)
-        _check_counts(images)
+        check_counts(images)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
         index = cls(empty.with_more(images, log))
         index.log = log
@@ -203,13 +199,18 @@ class EmbeddingIndex:
         """Opens the index in a folder; it answers as the one that was written, bit for bit.
 
         Args:
-            folder: The folder.
+            folder: The folder; or the address of an index in Milvus, of which comes a
+                :class:`~hierpretrain.apis.milvus.MilvusIndex` that has the same methods.
             model_options: How the model that the index carries is run when images are embedded: options of
                 :class:`~hierpretrain.apis.EmbeddingInferencer`, such as ``device`` and ``batch_size``.
 
         Raises:
             ValueError: If there is none, a part is missing or damaged, or it is of an older version.
         """
+        if is_address(folder):
+            from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
+
+            return MilvusIndex.open(str(folder), **model_options)  # type: ignore[return-value]
         generation, manifest = read_generation(folder)
         index = cls(generation, folder, **model_options)
         index._manifest = manifest
@@ -290,198 +291,22 @@ class EmbeddingIndex:
         return told
 
     # ---------------------------------------------------------------- the model
-    @property
-    def inferencer(self) -> EmbeddingInferencer:
-        """The model that embeds images for the index: the one that it carries, or that :meth:`use_model` set.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if self._inferencer is None:
-            with self._lock:
-                if self._inferencer is None:
-                    self._inferencer = load_model(self.folder, self._now, **self._model_options)
-        return self._inferencer
-
     def carry(self, parts: Mapping[str, bytes]) -> None:
         """Takes up the model that embeds images, as :func:`~hierpretrain.apis.index_model.model_parts` gives it."""
         with self._changing() as now:
             self._put(replace(now, parts={**now.parts, **parts}))
 
-    def use_model(self, inferencer: EmbeddingInferencer) -> None:
-        """Lets a model embed the images that are given to the index.
-
-        Raises:
-            ValueError: If it is not the model that made the index.
-        """
-        self.check_model(inferencer.fingerprint, inferencer.name, inferencer.width)
-        self._inferencer = inferencer
-
-    def check_model(self, fingerprint: str, model: str, width: int) -> None:
-        """Raises unless embeddings of a model can be compared with the index's embeddings.
-
-        Args:
-            fingerprint: The model's.
-            model: Its name.
-            width: The length of its embeddings.
-
-        Raises:
-            ValueError: If it is not the model that made the index.
-        """
-        remedy = "use the model that made it, or make the index anew (hierpretrain index)"
-        if width != self.width:
-            raise ValueError(
-                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; {model!r} gives "
-                f"{width}: {remedy}"
-            )
-        if fingerprint != self.fingerprint:
-            raise ValueError(
-                f"the index was made by {self.model!r} (fingerprint {self.fingerprint}), not by {model!r} "
-                f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
-            )
+    def _load_model(self) -> EmbeddingInferencer:
+        now, folder = self._now, self.folder
+        if folder is None or not {CONFIG, WEIGHTS} <= now.parts.keys():
+            raise no_model(now.model)
+        config, weights = (part_path(folder, str(now.parts[name])) for name in (CONFIG, WEIGHTS))
+        return load_model(config.read_bytes(), weights, now.model, now.fingerprint, **self._model_options)
 
     # ---------------------------------------------------------------- changing
-    def add(
-        self,
-        images: Images | Embeddings | None = None,
-        *,
-        embeddings: Any = None,
-        keys: Sequence[str] | None = None,
-        paths: Sequence[Any] | None = None,
-        files: Sequence[str] | None = None,
-        metadata: Mapping[str, Sequence[str]] | None = None,
-        **list_options: Any,
-    ) -> Change:
-        """Adds images behind the others. It costs little beyond embedding them, however large the index is.
-
-        Args:
-            images: What :meth:`~hierpretrain.apis.EmbeddingInferencer.embed` takes, a folder or a list for example; or
-                what it returned. The tree grows by the nodes of their labels that are new.
-            embeddings: Instead of images: (N, D) embeddings by the index's model, of any length but 0.
-            keys: With ``embeddings``: N texts by which people know the images.
-            paths: With ``embeddings``: N paths in the tree, each the names from below the root; ``()`` for none, and a
-                sequence of paths for an image of several.
-            files: With ``embeddings``: their N files; by default the keys.
-            metadata: With ``embeddings``: what else is known of them, name -> N texts.
-            list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
-
-        Raises:
-            ValueError: If an image of the same file and key is in the index, what is given does not fit, as
-                :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
-        """
-        if (images is None) == (embeddings is None):
-            raise ValueError("give images, or embeddings of them: one of the two")
-        if embeddings is not None:
-            new = self._from_columns(embeddings, keys, paths, files, metadata)
-            embedded = 0
-        elif keys is not None or paths is not None or files is not None or metadata is not None:
-            raise ValueError(
-                "keys, paths, files and metadata go with embeddings; of images, a list says them (levels=, key_column=)"
-            )
-        elif isinstance(images, Embeddings):
-            new, embedded = images, 0
-        else:
-            new = self.inferencer.embed(images, **list_options)
-            embedded = len(new.paths)
-        _check_counts(new)
-        with self._changing() as now:
-            check_new(set(zip(now.keys or [""] * len(now), now.paths, strict=True)), new)
-            self._put(now.with_more(new, self.log))
-        return Change(added=len(new.paths), embedded=embedded)
-
-    def remove(self, keys: str | Iterable[str]) -> Change:
-        """Removes images: all that have one of some keys, or are one of some files.
-
-        Raises:
-            ValueError: If there is no image of a key; then none is removed.
-        """
-        wanted = {keys} if isinstance(keys, str) else set(keys)
-        with self._changing() as now:
-            known = now.keys or [""] * len(now)
-            check_known(wanted, {*known, *now.paths} - {""})
-            gone = [key in wanted or path in wanted for key, path in zip(known, now.paths, strict=True)]
-            self._put(now.without(torch.tensor(gone, dtype=torch.bool), self.log))
-        return Change(removed=sum(gone))
-
-    def update(self, images: Images, *, prune: bool = False, **list_options: Any) -> Change:
-        """Makes the index agree with images: what is new is added, and what has changed replaced.
-
-        Images are found again by their key, or by their file if they have none: the images of a key become the given
-        ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
-        where it has moved; only its path, labels and metadata are renewed. All changes come at once.
-
-        Args:
-            images: Files, folders, lists and so on, as for :meth:`add`. Files should be named as they were, from the
-                same folder.
-            prune: Whether images of the index that are not given are removed, so that it is a mirror of them.
-            list_options: How a list is read.
-
-        Raises:
-            ValueError: As :meth:`add`; with ``prune`` also if no image is given.
-        """
-        found = gather_images(images, **list_options)
-        digests = [image_digest(source) for source in found.sources]
-        columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
-        given = list(records_of(*columns))
-        names, contents = {record.name for record in given}, set(digests) - {""}
-        vectors: dict[int, Tensor] = {}  # of the given images that were embedded
-        failed: dict[str, str] = {}
-
-        def plan(now: Generation) -> tuple[Any, list[int]]:
-            known = enumerate(zip(now.names, now.digests, strict=True))
-            rows = [row for row, (name, digest) in known if name in names or digest in contents]
-            planned = plan_update(now.records(rows), given)
-            return planned, [i for i, like in planned.coming if like is None and i not in vectors]
-
-        def embed(missing: list[int]) -> None:
-            if missing:
-                embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
-                failed.update(embedded.skipped)
-                read = [i for i in missing if found.paths[i] not in embedded.skipped]
-                vectors.update(zip(read, embedded.features, strict=True))
-                for i, digest in zip(read, embedded.digests, strict=True):
-                    digests[i] = digest  # the file may have changed since
-
-        embed([i for i in plan(self._now)[1] if found.paths[i] not in failed])  # the long work, while others may write
-        with self._changing() as now:
-            planned, missing = plan(now)
-            embed([i for i in missing if found.paths[i] not in failed])
-            coming = [(i, like) for i, like in planned.coming if i in vectors or like is not None]
-            unread = {given[i].name for i, _ in planned.coming} - {given[i].name for i, _ in coming}
-            gone = torch.zeros(len(now), dtype=torch.bool)
-            gone[[i for i in planned.gone if now.names[i] not in unread]] = (
-                True  # an unreadable file takes nothing away
-            )
-            if prune:
-                gone |= ~torch.tensor([name in names for name in now.names], dtype=torch.bool)
-            features = [vectors[i] if like is None else now.vectors(torch.tensor([like]))[0] for i, like in coming]
-            chosen = some_of(found, [i for i, _ in coming])
-            new = Embeddings(
-                features=torch.stack(features) if features else torch.empty(0, now.width),
-                labels=chosen.labels,
-                extra_labels=chosen.extra_labels,
-                splits=chosen.splits,
-                paths=chosen.paths,
-                taxonomy=chosen.taxonomy,
-                extra_names=(),
-                skipped=failed,
-                keys=chosen.keys,
-                metadata=chosen.metadata,
-                digests=[digests[i] for i, _ in coming],
-            )
-            if gone.any() or new.paths or failed:
-                self._put(now.without(gone, self.log).with_more(new, self.log))
-        return Change(len(new.paths), int(gone.sum()), len(planned.kept), sum(like is None for _, like in coming))
-
-    def merge(self, other: EmbeddingIndex | str | os.PathLike[str]) -> Change:
-        """Adds the images of another index of the same model; nothing is embedded.
-
-        Raises:
-            ValueError: If another model made it, or an image of the same file and key is in both.
-        """
-        other = other if isinstance(other, EmbeddingIndex) else EmbeddingIndex.open(other)
-        self.check_model(other.fingerprint, other.model, other.width)
-        return self.add(other._now.embeddings())
+    def embeddings(self) -> Embeddings:
+        """Returns all images with their embeddings and what is known of them."""
+        return self._now.embeddings()
 
     @contextmanager
     def _changing(self) -> Iterator[Generation]:
@@ -495,35 +320,23 @@ class EmbeddingIndex:
             new, self._manifest = write_generation(self.folder, new, stored=True)
         self._now = new
 
-    def _from_columns(self, embeddings: Any, keys: Any, paths: Any, files: Any, metadata: Any) -> Embeddings:
-        """Returns embedded images that are given column by column."""
-        features = torch.as_tensor(embeddings, dtype=torch.float32)
-        if features.ndim != 2:
-            raise ValueError(f"embeddings must be (N, D), a row an image; their shape is {tuple(features.shape)}")
-        files = keys if files is None else files
-        if files is None:
-            raise ValueError("embeddings need keys or files, by which they are known and can be removed")
-        if wrong := [path for path in paths or () if isinstance(path, str)]:
-            raise ValueError(
-                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} is a text: "
-                "give files as files="
-            )
-        places = [()] * len(features) if paths is None else list(paths)
-        deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
-        level_names = self.taxonomy.level_names[:deepest]
-        level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
-        tree = Taxonomy(places, level_names)
-        return Embeddings(
-            features=features,
-            labels=tree.encode(places),
-            extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
-            splits=[NO_SPLIT] * len(features),
-            paths=[str(file) for file in files],
-            taxonomy=tree,
-            extra_names=(),
-            keys=[] if keys is None else [str(key) for key in keys],
-            metadata={name: [str(text) for text in column] for name, column in (metadata or {}).items()},
+    def _records(self, texts: Collection[str], digests: Collection[str]) -> dict[int, ImageRecord]:
+        now = self._now
+        known = zip(now.paths, now.keys or now.paths, now.digests, strict=True)
+        return now.records(
+            [i for i, (path, key, digest) in enumerate(known) if path in texts or key in texts or digest in digests]
         )
+
+    def _ids_but(self, names: Collection[str]) -> set[int]:
+        return {row for row, name in enumerate(self._now.names) if name not in names}
+
+    def _vectors(self, ids: Sequence[int]) -> Tensor:
+        return self._now.vectors(torch.tensor(ids, dtype=torch.int64))
+
+    def _change(self, gone: Collection[int], new: Embeddings) -> None:
+        rows = torch.zeros(len(self._now), dtype=torch.bool)
+        rows[list(gone)] = True
+        self._put(self._now.without(rows, self.log).with_more(new, self.log))
 
     # ---------------------------------------------------------------- asking
     def search(
@@ -622,9 +435,6 @@ class EmbeddingIndex:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else now.taxonomy.level(level)
         return number, None if within is None else find_branch(now.taxonomy, within)
-
-    def _embedded(self, query: Embeddings | Images) -> Embeddings:
-        return query if isinstance(query, Embeddings) else self.inferencer.embed(query)
 
     def classify(
         self, query: Embeddings | Images, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
@@ -734,25 +544,8 @@ def _check_classify(now: Generation, k: int, threshold: float) -> Tensor:
     return labelled
 
 
-def _check_counts(images: Embeddings) -> None:
-    if not len(images.labels) == len(images.paths) == len(images.features):
-        raise ValueError(
-            f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
-            f"{len(images.paths)} and {len(images.features)}"
-        )
-    columns = {"keys": images.keys or images.paths, "digests": images.digests or images.paths, **images.metadata}
-    for name, column in columns.items():
-        if len(column) != len(images.paths):
-            raise ValueError(f"an index of {len(images.paths)} images needs as many {name}; there are {len(column)}")
-
-
 def _files(now: Generation) -> dict[str, str]:
     return {name: file for name, file in now.parts.items() if isinstance(file, str)}
-
-
-def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
-    """Yields the paths of an image: its one, or its several."""
-    yield from ((place,) if not place or isinstance(place[0], str) else place)
 
 
 def _node_labels(taxonomy: Taxonomy, level: int | None) -> Tensor:

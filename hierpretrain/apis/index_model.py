@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.config import Config
 
-from hierpretrain.apis.index_files import part_path
-from hierpretrain.apis.segments import Generation
-
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
 
@@ -45,38 +42,43 @@ def model_parts(inferencer: EmbeddingInferencer) -> dict[str, bytes]:
     return {CONFIG: json.dumps(encoded(kept), indent=1).encode(), WEIGHTS: weights.getvalue()}
 
 
-def load_model(folder: str | os.PathLike[str] | None, index: Generation, **options: Any) -> EmbeddingInferencer:
+def no_model(name: str) -> ValueError:
+    """Returns the error of an index that does not carry its model."""
+    return ValueError(
+        f"the index does not carry its model, {name!r}: give its config and checkpoint (hierpretrain search INDEX "
+        "CONFIG CHECKPOINT ...), or in Python an EmbeddingInferencer to use_model"
+    )
+
+
+def load_model(
+    config: bytes, weights: str | os.PathLike[str], name: str, fingerprint: str, **options: Any
+) -> EmbeddingInferencer:
     """Builds the model that an index carries.
 
     Args:
-        folder: The folder of the index.
-        index: What is in it.
+        config: The part with its config.
+        weights: The file with its weights.
+        name: What it is called.
+        fingerprint: What it must be known by.
         options: Options of :class:`~hierpretrain.apis.EmbeddingInferencer`: ``device``, ``batch_size`` and so on.
 
     Raises:
-        ValueError: If it carries none, or one that no more gives the embeddings that the index holds.
+        ValueError: If it cannot be built, or no more gives the embeddings that the index holds.
     """
     from hierpretrain.apis.inferencer import EmbeddingInferencer  # which imports the index
 
-    if folder is None or not {CONFIG, WEIGHTS} <= index.parts.keys():
-        raise ValueError(
-            f"the index does not carry its model, {index.model!r}: give its config and checkpoint (hierpretrain search "
-            "INDEX CONFIG CHECKPOINT ...), or in Python an EmbeddingInferencer to use_model"
-        )
-    path = part_path(folder, str(index.parts[CONFIG]))
     try:
-        config = Config(decoded(json.loads(path.read_bytes())))
+        settings = Config(decoded(json.loads(config)))
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} holds no config: {error}; make the index anew (hierpretrain index)") from error
-    weights = part_path(folder, str(index.parts[WEIGHTS]))
-    inferencer = EmbeddingInferencer(config, weights, **{"progress": False, **options})
-    if inferencer.fingerprint != index.fingerprint:
+        raise ValueError(f"the index carries no config: {error}; make it anew (hierpretrain index)") from error
+    inferencer = EmbeddingInferencer(settings, weights, **{"progress": False, **options})
+    if inferencer.fingerprint != fingerprint:
         raise ValueError(
-            f"the model in the index has the fingerprint {inferencer.fingerprint} here, and made the index as "
-            f"{index.fingerprint}: another version of HierPretrain or of a library builds it otherwise; make the index "
+            f"the model that the index carries has the fingerprint {inferencer.fingerprint} here, and made the index "
+            f"as {fingerprint}: another version of HierPretrain or of a library builds it otherwise; make the index "
             "anew (hierpretrain index)"
         )
-    inferencer.name = index.model
+    inferencer.name = name
     return inferencer
 
 

@@ -1,0 +1,344 @@
+"""What changes an index, wherever its images lie: adding, removing, updating and merging, and the model that embeds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hierpretrain.apis.image_digests import image_digest
+from hierpretrain.apis.images import Images, gather_images
+from hierpretrain.apis.index_changes import (
+    Change,
+    ImageRecord,
+    UpdatePlan,
+    check_known,
+    check_new,
+    plan_update,
+    records_of,
+    some_of,
+)
+from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from hierpretrain.apis.inferencer import EmbeddingInferencer
+
+
+class LivingIndex(ABC):
+    """An index that can be changed; its images are known by numbers, which hold for the time of one change.
+
+    Args:
+        model_options: Options of the inferencer that the index carries.
+
+    Attributes:
+        log: What lines about building parts of an index go to.
+    """
+
+    def __init__(self, **model_options: Any) -> None:
+        self._lock = threading.RLock()  # of whoever changes the index; who searches needs none
+        self._model_options = model_options
+        self._inferencer: EmbeddingInferencer | None = None
+        self.log: Callable[[str], None] = lambda line: None
+
+    # ---------------------------------------------------------------- what an engine has to do
+    @property
+    @abstractmethod
+    def model(self) -> str:
+        """The name of the model that made the embeddings, for people."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What tells that model from all others."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """The length D of an embedding."""
+
+    @property
+    @abstractmethod
+    def taxonomy(self) -> Taxonomy:
+        """The tree of the labels; of no level for images without labels."""
+
+    @abstractmethod
+    def embeddings(self) -> Embeddings:
+        """Returns all images with their embeddings and what is known of them."""
+
+    @abstractmethod
+    def _load_model(self) -> EmbeddingInferencer:
+        """Builds the model that the index carries, or raises a ValueError."""
+
+    @abstractmethod
+    def _changing(self) -> AbstractContextManager[Any]:
+        """Keeps other writers waiting, as far as the engine can, and looks at what they have changed."""
+
+    @abstractmethod
+    def _records(self, texts: Collection[str], digests: Collection[str]) -> dict[int, ImageRecord]:
+        """Returns the images whose key or file is one of the texts, or whose digest is one of the digests."""
+
+    @abstractmethod
+    def _ids_but(self, names: Collection[str]) -> set[int]:
+        """Returns all images but those of some names."""
+
+    @abstractmethod
+    def _vectors(self, ids: Sequence[int]) -> Tensor:
+        """Returns the (n, D) embeddings of images."""
+
+    @abstractmethod
+    def _change(self, gone: Collection[int], new: Embeddings) -> None:
+        """Takes images away and brings others."""
+
+    # ---------------------------------------------------------------- the model
+    @property
+    def inferencer(self) -> EmbeddingInferencer:
+        """The model that embeds images for the index: the one that it carries, or that :meth:`use_model` set.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self._inferencer is None:
+            with self._lock:
+                if self._inferencer is None:
+                    self._inferencer = self._load_model()
+        return self._inferencer
+
+    def use_model(self, inferencer: EmbeddingInferencer) -> None:
+        """Lets a model embed the images that are given to the index.
+
+        Raises:
+            ValueError: If it is not the model that made the index.
+        """
+        self.check_model(inferencer.fingerprint, inferencer.name, inferencer.width)
+        self._inferencer = inferencer
+
+    def check_model(self, fingerprint: str, model: str, width: int) -> None:
+        """Raises unless embeddings of a model can be compared with the index's embeddings.
+
+        Args:
+            fingerprint: The model's.
+            model: Its name.
+            width: The length of its embeddings.
+
+        Raises:
+            ValueError: If it is not the model that made the index.
+        """
+        remedy = "use the model that made it, or make the index anew (hierpretrain index)"
+        if width != self.width:
+            raise ValueError(
+                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; {model!r} gives "
+                f"{width}: {remedy}"
+            )
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"the index was made by {self.model!r} (fingerprint {self.fingerprint}), not by {model!r} "
+                f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
+            )
+
+    def _embedded(self, query: Embeddings | Images) -> Embeddings:
+        return query if isinstance(query, Embeddings) else self.inferencer.embed(query)
+
+    # ---------------------------------------------------------------- changing
+    def add(
+        self,
+        images: Images | Embeddings | None = None,
+        *,
+        embeddings: Any = None,
+        keys: Sequence[str] | None = None,
+        paths: Sequence[Any] | None = None,
+        files: Sequence[str] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
+        **list_options: Any,
+    ) -> Change:
+        """Adds images behind the others. It costs little beyond embedding them, however large the index is.
+
+        Args:
+            images: What :meth:`~hierpretrain.apis.EmbeddingInferencer.embed` takes, a folder or a list for example; or
+                what it returned. The tree grows by the nodes of their labels that are new.
+            embeddings: Instead of images: (N, D) embeddings by the index's model, of any length but 0.
+            keys: With ``embeddings``: N texts by which people know the images.
+            paths: With ``embeddings``: N paths in the tree, each the names from below the root; ``()`` for none, and a
+                sequence of paths for an image of several.
+            files: With ``embeddings``: their N files; by default the keys.
+            metadata: With ``embeddings``: what else is known of them, name -> N texts.
+            list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
+
+        Raises:
+            ValueError: If an image of the same file and key is in the index, what is given does not fit, as
+                :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
+        """
+        if (images is None) == (embeddings is None):
+            raise ValueError("give images, or embeddings of them: one of the two")
+        if embeddings is not None:
+            new = self._from_columns(embeddings, keys, paths, files, metadata)
+            embedded = 0
+        elif keys is not None or paths is not None or files is not None or metadata is not None:
+            raise ValueError(
+                "keys, paths, files and metadata go with embeddings; of images, a list says them (levels=, key_column=)"
+            )
+        elif isinstance(images, Embeddings):
+            new, embedded = images, 0
+        else:
+            new = self.inferencer.embed(images, **list_options)
+            embedded = len(new.paths)
+        check_counts(new)
+        with self._changing():
+            there = self._records({*new.keys, *new.paths} - {""}, set())
+            check_new({(record.key, record.path) for record in there.values()}, new)
+            self._change((), new)
+        return Change(added=len(new.paths), embedded=embedded)
+
+    def remove(self, keys: str | Iterable[str]) -> Change:
+        """Removes images: all that have one of some keys, or are one of some files.
+
+        Raises:
+            ValueError: If there is no image of a key; then none is removed.
+        """
+        wanted = {keys} if isinstance(keys, str) else set(keys)
+        with self._changing():
+            found = self._records(wanted, set())
+            check_known(wanted, {text for record in found.values() for text in (record.key, record.path)})
+            self._change(found, self._none())
+        return Change(removed=len(found))
+
+    def update(self, images: Images, *, prune: bool = False, **list_options: Any) -> Change:
+        """Makes the index agree with images: what is new is added, and what has changed replaced.
+
+        Images are found again by their key, or by their file if they have none: the images of a key become the given
+        ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
+        where it has moved; only its path, labels and metadata are renewed. All changes come at once.
+
+        Args:
+            images: Files, folders, lists and so on, as for :meth:`add`. Files should be named as they were, from the
+                same folder.
+            prune: Whether images of the index that are not given are removed, so that it is a mirror of them.
+            list_options: How a list is read.
+
+        Raises:
+            ValueError: As :meth:`add`; with ``prune`` also if no image is given.
+        """
+        found = gather_images(images, **list_options)
+        digests = [image_digest(source) for source in found.sources]
+        columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
+        given = list(records_of(*columns))
+        names, contents = {record.name for record in given}, set(digests) - {""}
+        vectors: dict[int, Tensor] = {}  # of the given images that were embedded
+        failed: dict[str, str] = {}
+
+        def plan() -> UpdatePlan:
+            """Plans, and embeds what no image of the index has a vector for."""
+            planned = plan_update(self._records(names, contents), given)
+            missing = [i for i, like in planned.coming if like is None and i not in vectors]
+            if missing := [i for i in missing if found.paths[i] not in failed]:
+                embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
+                failed.update(embedded.skipped)
+                read = [i for i in missing if found.paths[i] not in embedded.skipped]
+                vectors.update(zip(read, embedded.features, strict=True))
+                for i, digest in zip(read, embedded.digests, strict=True):
+                    digests[i] = digest  # the file may have changed since
+            return planned
+
+        plan()  # the long work, while others may write
+        with self._changing():
+            planned = plan()
+            coming = [(i, like) for i, like in planned.coming if i in vectors or like is not None]
+            unread = {given[i].name for i, _ in planned.coming} - {given[i].name for i, _ in coming}
+            named = self._records(unread, set())
+            gone = planned.gone - {i for i, record in named.items() if record.name in unread}  # it takes nothing away
+            if prune:
+                gone |= self._ids_but(names)
+            alike = [like for _, like in coming if like is not None]
+            known = dict(zip(alike, self._vectors(alike), strict=True))
+            features = [vectors[i] if like is None else known[like] for i, like in coming]
+            chosen = some_of(found, [i for i, _ in coming])
+            new = replace(
+                self._none(),
+                features=torch.stack(features) if features else torch.empty(0, self.width),
+                labels=chosen.labels,
+                extra_labels=chosen.extra_labels,
+                splits=chosen.splits,
+                paths=chosen.paths,
+                taxonomy=chosen.taxonomy,
+                skipped=failed,
+                keys=chosen.keys,
+                metadata=chosen.metadata,
+                digests=[digests[i] for i, _ in coming],
+            )
+            if gone or new.paths or failed:
+                self._change(gone, new)
+        return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))
+
+    def merge(self, other: LivingIndex | str | os.PathLike[str]) -> Change:
+        """Adds the images of another index of the same model; nothing is embedded.
+
+        Raises:
+            ValueError: If another model made it, or an image of the same file and key is in both.
+        """
+        if not isinstance(other, LivingIndex):
+            from hierpretrain.apis.index import EmbeddingIndex  # which is one of this class
+
+            other = EmbeddingIndex.open(other)
+        self.check_model(other.fingerprint, other.model, other.width)
+        return self.add(other.embeddings())
+
+    def _from_columns(self, embeddings: Any, keys: Any, paths: Any, files: Any, metadata: Any) -> Embeddings:
+        """Returns embedded images that are given column by column."""
+        features = torch.as_tensor(embeddings, dtype=torch.float32)
+        if features.ndim != 2:
+            raise ValueError(f"embeddings must be (N, D), a row an image; their shape is {tuple(features.shape)}")
+        files = keys if files is None else files
+        if files is None:
+            raise ValueError("embeddings need keys or files, by which they are known and can be removed")
+        if wrong := [path for path in paths or () if isinstance(path, str)]:
+            raise ValueError(
+                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} is a text: "
+                "give files as files="
+            )
+        places = [()] * len(features) if paths is None else list(paths)
+        deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
+        level_names = self.taxonomy.level_names[:deepest]
+        level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
+        tree = Taxonomy(places, level_names)
+        return Embeddings(
+            features=features,
+            labels=tree.encode(places),
+            extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
+            splits=[NO_SPLIT] * len(features),
+            paths=[str(file) for file in files],
+            taxonomy=tree,
+            extra_names=(),
+            keys=[] if keys is None else [str(key) for key in keys],
+            metadata={name: [str(text) for text in column] for name, column in (metadata or {}).items()},
+        )
+
+    def _none(self) -> Embeddings:
+        """Returns no images."""
+        empty = torch.empty(0, 0, dtype=torch.int64)
+        return Embeddings(torch.empty(0, self.width), empty, empty, [], [], Taxonomy((), ()), ())
+
+
+def check_counts(images: Embeddings) -> None:
+    """Raises a ValueError unless all columns of embedded images are of equally many."""
+    if not len(images.labels) == len(images.paths) == len(images.features):
+        raise ValueError(
+            f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
+            f"{len(images.paths)} and {len(images.features)}"
+        )
+    columns = {"keys": images.keys or images.paths, "digests": images.digests or images.paths, **images.metadata}
+    for name, column in columns.items():
+        if len(column) != len(images.paths):
+            raise ValueError(f"an index of {len(images.paths)} images needs as many {name}; there are {len(column)}")
+
+
+def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
+    """Yields the paths of an image: its one, or its several."""
+    yield from ((place,) if not place or isinstance(place[0], str) else place)
