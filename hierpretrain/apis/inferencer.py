@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hierpretrain import registry
+from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.config import nearest_names, override
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.image_digests import image_digest
@@ -217,7 +218,7 @@ class EmbeddingInferencer:
 
         Args:
             images: See :meth:`embed`; or what it returned.
-            folder: Where to save the index; nowhere by default.
+            folder: Where to save the index, a folder or an address of Milvus; nowhere by default.
             carry_model: Whether the folder also gets the config and the weights of the encoder, so that the index can
                 be searched and added to without them.
             options: The options of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
@@ -228,8 +229,10 @@ class EmbeddingInferencer:
         """
         parts: dict[str, bytes] = {}
         if folder is not None:
-            check_target(folder)  # before the work, not after it
             parts = model_parts(self) if carry_model else {}
+            if is_address(folder):
+                return self._build_in_milvus(images, os.fspath(folder), parts, **options)
+            check_target(folder)  # before the work, not after it
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
         options.setdefault("log", print if self.progress else lambda line: None)
         index = EmbeddingIndex.build(embedded, model=self.name, fingerprint=self.fingerprint, **options)
@@ -239,6 +242,20 @@ class EmbeddingInferencer:
             index.save(folder)
         self.index = index
         return index
+
+    def _build_in_milvus(
+        self, images: Images | Embeddings, address: str, parts: Mapping[str, bytes], *, kind: str = "auto", **_: Any
+    ) -> EmbeddingIndex:
+        from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
+
+        embedded = images if isinstance(images, Embeddings) else self.embed(images)
+        about = dict(model=self.name, fingerprint=self.fingerprint, width=self.width, kind=kind)
+        index = MilvusIndex.create(address, **about, replace=True)
+        index.use_model(self)
+        index.add(embedded)
+        index.carry(parts)
+        self.index = index  # type: ignore[assignment]
+        return index  # type: ignore[return-value]
 
     def load_index(self, folder: str | os.PathLike[str]) -> EmbeddingIndex:
         """Loads an index that this model made.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -342,3 +343,19 @@ def check_counts(images: Embeddings) -> None:
 def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
     """Yields the paths of an image: its one, or its several."""
     yield from ((place,) if not place or isinstance(place[0], str) else place)
+
+
+_PARTS = {"config", "weights", "taxonomy", "skipped", "vectors", "labels", "images", "removed"}  # the index's own
+
+
+def checked_name(name: str) -> str:
+    """Returns the name of a part that people keep with an index.
+
+    Raises:
+        ValueError: If it is one of the index's own, or has more than small letters and ``'_'``.
+    """
+    if not re.fullmatch("[a-z][a-z_]*", name) or name in _PARTS:
+        raise ValueError(
+            f"a part's name must be of small letters and '_', and not one of the index's own; it is {name!r}"
+        )
+    return name

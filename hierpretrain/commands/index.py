@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from hierpretrain.commands import (
     add_image_arguments,
@@ -63,7 +62,12 @@ def _make() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser)
     add_image_arguments(parser)
-    parser.add_argument("--out", required=True, help="the folder of the index; an older index in it is replaced")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="the folder of the index, or an address: milvus://HOST:PORT/NAME, milvus-lite:///FILE.db#NAME; an older "
+        "index there is replaced",
+    )
     parser.add_argument("--kind", choices=["auto", "flat", "hnsw", "ivf"], default="auto", help="see above")
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument("--no-model", action="store_true", help="do not put the config and the weights into the folder")
@@ -77,5 +81,5 @@ def _make() -> None:
         embedded = embed_images(args, inferencer)
         options = dict(kind=args.kind, half=args.half, seed=args.seed)
         index = inferencer.build_index(embedded, args.out, carry_model=not args.no_model, **options)
-        size = sum(file.stat().st_size for file in Path(args.out).iterdir())
-        print(f"wrote {args.out}: {size / 1e6:,.1f} MB, {index!r}")
+        size = index.info().get("bytes")  # of a folder
+        print(f"wrote {args.out}: {'' if size is None else f'{size / 1e6:,.1f} MB, '}{index!r}")

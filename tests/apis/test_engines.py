@@ -1,0 +1,304 @@
+"""One set of tests for the engines of an index, a folder with faiss and Milvus: the same answers, whatever changes."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from hierpretrain.apis.addresses import milvus_address
+from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.apis.index_changes import Change
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.taxonomy import Taxonomy
+from tests.apis.test_index import TREE, brute_force, build, images
+from tests.apis.test_index_changes import assert_same_answers, joined, kills, picture, some  # noqa: F401
+
+ABOUT = dict(model="resnet, epoch_5.pth", fingerprint="0123abcd")
+
+
+@pytest.fixture(params=["folder", "milvus"])
+def make(request, tmp_path):
+    """Returns a function that makes an index of embedded images, and one that opens it anew."""
+    if request.param == "folder":
+
+        def make(embedded, **about):
+            index = EmbeddingIndex.build(embedded, kind="flat", log=lambda line: None, **(about or ABOUT))
+            index.save(tmp_path / "index")
+            return index, lambda: EmbeddingIndex.open(tmp_path / "index")
+
+    else:
+        pytest.importorskip("milvus_lite")
+        from hierpretrain.apis.milvus import MilvusIndex
+
+        address = f"milvus-lite://{tmp_path}/of many.db#photos"
+
+        def make(embedded, **about):
+            width = embedded.features.shape[1]
+            index = MilvusIndex.create(address, width=width, **(about or ABOUT))
+            index.add(embedded)
+            return index, lambda: EmbeddingIndex.open(address)
+
+    return make
+
+
+def known(number, prefix, several=False, seed=0):
+    """Images with keys and metadata, some with texts that are hard to quote."""
+    colours = ["red", 'a "b" \\ c', "é\n'", ""]
+    return images(
+        seed,
+        number,
+        several=several,
+        unlabelled=True,
+        prefix=prefix,
+        keys=[f"{prefix}K{i}" if i % 3 else "" for i in range(number)],
+        metadata={"colour": [colours[i % 4] for i in range(number)]},
+        digests=[f"{prefix}{i}" for i in range(number)],
+    )
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_answers_are_those_of_brute_force(make, several):
+    there, query = known(90, "photos/", several=several), images(1, 6, prefix="new/")
+    there.features[5] = there.features[40]  # equal images stand in their order
+    query.features[0] = there.features[40]
+    index, reopen = make(there)
+    for opened in (index, reopen()):
+        assert len(opened) == 90
+        assert opened.taxonomy == TREE
+        for level, within in [
+            (None, None),
+            (None, ("animal",)),
+            (None, ("food", "fruit", "cherry")),
+            (1, None),
+            ("kind", None),
+            ("kind", ("animal",)),
+            ("kingdom", ("animal", "cat")),
+            ("breed", ("tool",)),
+        ]:
+            number = None if level is None else TREE.level(level)
+            expected = brute_force(there, query, 200, number, within)
+            for k in (1, 4, 200):
+                for result, answer in zip(opened.search(query, k, level=level, within=within), expected, strict=True):
+                    found = [(one.path, one.node) for one in result.neighbours]
+                    assert found == [(path, node) for path, _, node in answer[:k]]
+                    scores = [one.score for one in result.neighbours]
+                    assert scores == pytest.approx([score for _, score, _ in answer[:k]], abs=1e-6)
+        wanted = build(there).classify(query, k=9)
+        assert list(map(str, opened.classify(query, k=9))) == list(map(str, wanted))
+
+
+def test_all_that_is_known_comes_back(make):
+    there = known(12, "photos/", several=True)
+    index, reopen = make(there)
+    for opened in (index, reopen()):
+        for row, result in enumerate(opened.search(there, 1)):
+            (found,) = result.neighbours
+            assert (found.path, found.key) == (there.paths[row], there.keys[row])
+            assert found.metadata == ({"colour": text} if (text := there.metadata["colour"][row]) else {})
+        assert (opened.paths, opened.keys) == (there.paths, list(there.keys))
+        all_of_it = opened.embeddings()
+        assert all_of_it.features.numpy() == pytest.approx(there.features.numpy(), abs=1e-6)
+        assert (list(all_of_it.digests), all_of_it.metadata) == (list(there.digests), there.metadata)
+        told = opened.info()
+        assert (told["images"], told["width"], told["model"]) == (12, 6, "resnet, epoch_5.pth")
+        assert (told["keys"], told["metadata"], told["carries_model"]) == (8, ["colour"], False)
+        assert told["levels"] == {"kingdom": 4, "kind": 6, "breed": 4} or told["levels"] == {
+            name: TREE.num_nodes(name) for name in TREE.level_names
+        }
+
+
+def test_metadata_filters(make):
+    there, query = known(60, "photos/"), images(1, 3, prefix="new/")
+    index, _ = make(there)
+    for text in ("red", 'a "b" \\ c', "é\n'"):
+        chosen = some(there, [i for i in range(60) if there.metadata["colour"][i] == text])
+        for level, within in ((None, None), (None, ("animal",)), ("kind", ("animal",))):
+            number = None if level is None else TREE.level(level)
+            expected = brute_force(chosen, query, 7, number, within)
+            found = index.search(query, 7, level=level, within=within, where={"colour": text})
+            assert [[one.path for one in result.neighbours] for result in found] == [
+                [path for path, _, _ in answer] for answer in expected
+            ]
+    with pytest.raises(ValueError, match="the index has no metadata 'color'; did you mean 'colour'"):
+        index.search(query, where={"color": "red"})
+
+
+def test_what_changes_is_as_if_made_anew(make):
+    there = images(0, 40, several=True, unlabelled=True)
+    index, reopen = make(there)
+    query, generator = images(99, 3, prefix="new/"), np.random.default_rng(0)
+    for step in range(5):
+        if step % 3 < 2:
+            new = images(100 + step, 20, several=step % 2 == 0, prefix=f"{step}/")
+            assert index.add(new) == Change(added=20)
+            there = joined([there, new])
+        else:
+            gone = set(generator.choice(len(there.paths), 17, replace=False).tolist())
+            assert index.remove([there.paths[i] for i in gone]) == Change(removed=17)
+            there = some(there, [i for i in range(len(there.paths)) if i not in gone])
+        for opened in (index, reopen()):
+            labelled = opened.embeddings()
+            assert labelled.paths == there.paths
+            found = opened.search(query, 7, within="animal")
+            assert [[one.path for one in result.neighbours] for result in found] == [
+                [path for path, _, _ in answer] for answer in brute_force(there, query, 7, None, ("animal",))
+            ]
+
+
+def test_the_tree_grows_by_others_images_too(make):
+    index, reopen = make(images(0, 20, tree=Taxonomy([], ())))
+    query = images(1, 2)
+    with pytest.raises(ValueError, match="there is no level 'kind': the images of the index have no labels"):
+        index.search(query, level="kind")
+    with pytest.raises(ValueError, match="to classify, images of the index need labels"):
+        index.classify(query)
+    other = reopen()
+    other.add(images(2, 30, prefix="b/"))
+    index.refresh()
+    assert index.taxonomy == other.taxonomy == TREE
+    assert index.search(query, 3, within="animal/cat") == other.search(query, 3, within="animal/cat") != []
+    index.add(embeddings=np.eye(6)[:1], keys=["S1"], paths=[("animal", 'ape/"x"')])
+    assert index.search(images(1, 1), within=("animal", 'ape/"x"'))[0].neighbours[0].key == "S1"
+    colour = Taxonomy([("x",)], ("colour",))
+    unlike = {**vars(images(3, 1, tree=Taxonomy([], ()), prefix="c/")), "labels": colour.node_labels(1)}
+    with pytest.raises(ValueError, match="must have the same levels to be one set under one tree"):
+        index.add(Embeddings(**{**unlike, "taxonomy": colour}))
+    assert len(index) == 51
+
+
+def test_keys_and_files_are_removed(make):
+    index, reopen = make(known(12, "photos/"))
+    assert index.remove(["photos/K1", "photos/3.jpg", "photos/4.jpg"]) == Change(removed=3)
+    assert index.remove("photos/K2") == Change(removed=1)
+    with pytest.raises(ValueError, match="the index has no image of the key or file 'photos/K1'; nothing was removed"):
+        index.remove(["photos/K1", "photos/5.jpg"])
+    assert reopen().paths == [f"photos/{i}.jpg" for i in (0, 5, 6, 7, 8, 9, 10, 11)]
+    with pytest.raises(ValueError, match=r"8 of 12 images are in the index already: 'photos/0.jpg'"):
+        index.add(known(12, "photos/"))
+    index.remove(index.paths)
+    assert len(index) == 0
+    assert [result.neighbours for result in index.search(images(1, 2))] == [(), ()]
+
+
+def test_only_what_has_changed_is_embedded(make, kills):  # noqa: F811
+    pixels = kills["Pixels"]()
+    index, _ = make(kills["random_images"](3, "base", 0), model=pixels.name, fingerprint=pixels.fingerprint)
+    index.use_model(pixels)
+    assert index.update([picture(1), picture(2), picture(3)]) == Change(added=3, embedded=3)
+    assert index.update([picture(1), picture(2), picture(3)]) == Change(kept=3)
+    assert index.update([picture(1), picture(9), picture(2), picture(4)]) == Change(3, 2, 1, 2)
+    for i, value in enumerate((1, 9, 2, 4)):
+        expected = np.random.default_rng(value).standard_normal(16)
+        rows = index.embeddings()
+        got = rows.features[rows.paths.index(f"<image {i}>")]
+        np.testing.assert_allclose(got, expected / np.linalg.norm(expected), atol=1e-6)
+    assert index.update([picture(4)], prune=True) == Change(added=1, removed=7, embedded=0)
+    assert index.paths == ["<image 0>"]
+
+
+def test_parts_are_kept(make):
+    index, reopen = make(images(number=5))
+    assert dict(index.parts) == {}
+    index.parts["thresholds"] = {"kind": [0.5, 0.25], "é": "x" * 200_000}
+    assert dict(reopen().parts) == {"thresholds": {"kind": [0.5, 0.25], "é": "x" * 200_000}}
+    reopen().parts["thresholds"] = 3
+    assert index.parts["thresholds"] == 3
+    del index.parts["thresholds"]
+    assert dict(reopen().parts) == {}
+    with pytest.raises(KeyError):
+        index.parts["thresholds"]
+    with pytest.raises(ValueError, match="a part's name must be of small letters"):
+        index.parts["weights"] = 1
+
+
+def test_engines_can_be_merged(make, tmp_path):
+    there, other = known(20, "a/"), known(30, "b/", seed=1)
+    index, _ = make(there)
+    build(other).save(tmp_path / "other")
+    assert index.merge(tmp_path / "other") == Change(added=30)
+    back = build(images(number=3))
+    back.merge(index)
+    assert back.paths == [*images(number=3).paths, *there.paths, *other.paths]
+    assert_same_answers(back, joined([images(number=3), there, other]), images(9, 3), levels=(None,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(k=0), "k must be at least 1; it is 0"),
+        (dict(level="colour"), r"no level 'colour': levels are 1 \(coarsest\) to 3"),
+        (dict(within="cta"), "the tree has no branch 'cta'"),
+        (dict(query=images(1, 3, 4)), "must come from one model and have one D; they have 4 and 6"),
+        (dict(query=["a.jpg"]), "the index does not carry its model, 'resnet, epoch_5.pth'"),
+    ],
+)
+def test_errors_are_the_same(make, options, message):
+    index, _ = make(images())
+    with pytest.raises(ValueError, match=message):
+        index.search(**{"query": images(1, 2), **options})
+
+
+# ---------------------------------------------------------------- Milvus alone
+def test_an_inferencer_makes_an_index_in_milvus_that_carries_its_model(tmp_path):
+    pytest.importorskip("milvus_lite")
+    from mmengine.config import Config
+
+    from hierpretrain.apis import EmbeddingInferencer
+
+    backbone = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
+    pipeline = [dict(type="LoadRGB"), dict(type="torchvision/Resize", size=(32, 32))]
+    model = dict(type="HierarchicalContrastive", backbone=backbone)
+    torch.manual_seed(0)
+    inferencer = EmbeddingInferencer(
+        Config(dict(model=model, test_dataloader=dict(dataset=dict(pipeline=pipeline)))),
+        "",
+        device="cpu",
+        progress=False,
+    )
+    address = f"milvus-lite://{tmp_path}/x.db#photos"
+    inferencer.build_index([picture(0), picture(90), picture(250)], address)
+    index = EmbeddingIndex.open(address, device="cpu")
+    assert index.search(picture(90), 2) == inferencer.search(picture(90), 2)
+    assert index.search(picture(90), 1)[0].neighbours[0].path == "<image 1>"
+    inferencer.load_index(address)
+    inferencer.build_index([picture(7)], address)
+    assert len(EmbeddingIndex.open(address)) == 1
+
+
+def test_addresses():
+    assert milvus_address("milvus+https://db.example:443/shop") == ("https://db.example:443", "shop")
+    for wrong in (
+        "milvus://db:19530",
+        "milvus:db/x",
+        "milvus-lite:///x.txt#a",
+        "milvus-lite:///x.db",
+        "milvus://h/a-b",
+    ):
+        with pytest.raises(ValueError, match=r"an index in Milvus has an address such as milvus://HOST:PORT/NAME"):
+            milvus_address(wrong)
+
+
+def test_what_milvus_cannot_do_is_said(tmp_path):
+    pytest.importorskip("milvus_lite")
+    from hierpretrain.apis.milvus import MilvusIndex
+
+    address = f"milvus-lite://{tmp_path}/x.db#photos"
+    with pytest.raises(ValueError, match=r"there is no index at milvus-lite.*; make one there"):
+        EmbeddingIndex.open(address)
+    index = MilvusIndex.create(address, width=6, **ABOUT)
+    with pytest.raises(ValueError, match=r"there is an index at .* already: open it, or replace it"):
+        MilvusIndex.create(address, width=6, **ABOUT)
+    with pytest.raises(ValueError, match="k must be at most 16384, Milvus's own limit; it is 20000"):
+        index.search(images(), 20_000)
+    with pytest.raises(ValueError, match=r"Milvus stores texts alone, and .* is none: rename the file"):
+        index.add(embeddings=np.eye(6)[:1], keys=["\udcff.jpg"])
+    with pytest.raises(ValueError, match="Milvus stores texts of up to 65,535 bytes"):
+        index.add(embeddings=np.eye(6)[:1], keys=["x" * 70_000])
+    (tmp_path / "file.db").write_text("none of milvus-lite")
+    logging.disable(logging.CRITICAL)
+    try:
+        with pytest.raises(OSError, match=r"Milvus at .*file.db cannot do it.*; milvus-lite is for one process"):
+            EmbeddingIndex.open(f"milvus-lite://{tmp_path}/file.db#photos")
+    finally:
+        logging.disable(logging.NOTSET)
