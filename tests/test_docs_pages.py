@@ -354,6 +354,8 @@ def test_images_are_embedded_found_and_classified_as_it_says(tmp_path, monkeypat
     for number, name in enumerate(("animal/cat/1", "animal/cat/2", "animal/dog/3", "tool/4")):
         write_image(tmp_path / f"photos/{name}.jpg", (60 * number, 90, 200 - 50 * number))
     write_image(tmp_path / "new.jpg", (0, 90, 200))
+    for number in (5, 6):
+        write_image(tmp_path / f"more_photos/{number}.jpg", (9 * number, 200, 7))
     torch.manual_seed(0)
     options = load_config(ROOT / "configs/finetune_emoji.py").model
     model = MODELS.build({**options, "loss": None, "_scope_": "hierpretrain"})  # random weights: nothing is loaded here
@@ -370,9 +372,12 @@ def test_images_are_embedded_found_and_classified_as_it_says(tmp_path, monkeypat
     assert names["result"].neighbours[0].score == pytest.approx(1, abs=1e-5)
     assert {found.labels[0][0] for found in names["result"].neighbours} == {"animal"}
     assert names["answer"].query == "new.jpg"
-    score = float(capsys.readouterr().out.splitlines()[-1])
-    assert 0 < score <= 1
-    assert len(names["inferencer"].load_index("photos.index")) == 4
+    added, updated, score = capsys.readouterr().out.splitlines()[-3:]
+    assert (added, updated) == ("added 2, removed 0, kept 0", "added 0, removed 0, kept 4")
+    assert [found.key for found in names["found"].neighbours] == ["S7"]
+    assert 0 < float(score) <= 1
+    assert len(names["inferencer"].load_index("photos.index")) == 6
+    assert dict(names["index"].parts) == {"notes": {"made by": "me"}}
 
 
 # ------------------------------------------------------------------ docs/extending.md

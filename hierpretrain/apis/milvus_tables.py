@@ -38,6 +38,7 @@ class Tables:
     """
 
     def __init__(self, address: MilvusAddress) -> None:
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of each process that reads images
         try:
             import pymilvus
         except ImportError as error:
