@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import Registry
+
+from hierpretrain.registry import MODELS, TRANSFORMS
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
 
 CONFIG, WEIGHTS = "config", "weights"
 _TUPLE = "__tuple__"  # JSON has lists alone, and what a transform prints has both
+_DROPPED = {"init_cfg", "_scope_"}  # the weights are given, and how they began is nothing to build
 
 
 def model_parts(inferencer: EmbeddingInferencer) -> dict[str, bytes]:
@@ -68,9 +72,13 @@ def load_model(
     from hierpretrain.apis.inferencer import EmbeddingInferencer  # which imports the index
 
     try:
-        settings = Config(decoded(json.loads(config)))
+        settings = decoded(json.loads(config))
+        _check_types(settings)
+        settings = Config(settings)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"the index carries no config: {error}; make it anew (hierpretrain index)") from error
+        raise ValueError(
+            f"the index carries no config that can be used: {error}; make it anew (hierpretrain index)"
+        ) from error
     inferencer = EmbeddingInferencer(settings, weights, **{"progress": False, **options})
     if inferencer.fingerprint != fingerprint:
         raise ValueError(
@@ -89,7 +97,8 @@ def encoded(value: Any) -> Any:
         ValueError: If a value is no data.
     """
     if isinstance(value, Mapping):
-        return {str(name): encoded(item) for name, item in value.items()}
+        kept = {str(name): encoded(item) for name, item in value.items() if name not in _DROPPED}
+        return kept | ({"type": _name(value["type"])} if isinstance(value.get("type"), str) else {})
     if isinstance(value, tuple):
         return {_TUPLE: [encoded(item) for item in value]}
     if isinstance(value, list):
@@ -106,3 +115,35 @@ def decoded(value: Any) -> Any:
             return tuple(map(decoded, value[_TUPLE]))
         return {name: decoded(item) for name, item in value.items()}
     return [decoded(item) for item in value] if isinstance(value, list) else value
+
+
+def _name(kind: str) -> str:
+    """Returns the name under which a type is registered, without scope and modules."""
+    return kind if "/" in kind else kind.rpartition(".")[2]
+
+
+def _check_types(value: Any) -> None:
+    """Raises unless all types are classes that are registered for models and transforms.
+
+    MMEngine builds whatever a type names, a function of any module too; and a config that comes with an index comes
+    from whoever made the index.
+    """
+    if isinstance(value, Mapping):
+        if "type" in value and not any(_registers(parts, value["type"]) for parts in (MODELS, TRANSFORMS)):
+            raise ValueError(f"a type must be a registered model or transform; it has {value['type']!r}")
+        if "trust_remote_code" in value:
+            raise ValueError("a config that comes with an index may not have trust_remote_code")
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_types(item)
+
+
+def _registers(registry: Registry | None, name: object) -> bool:
+    """Returns whether a registry or one above it has a class, or a transform of torchvision's, of a name."""
+    while registry is not None:
+        registry.import_from_location()
+        found = registry.module_dict.get(name) if isinstance(name, str) else None
+        if isinstance(found, type) or (found is not None and str(name).startswith("torchvision/")):
+            return True
+        registry = registry.parent
+    return False

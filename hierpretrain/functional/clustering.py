@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from torch import Tensor
 
 from hierpretrain.checks import check_flat
@@ -98,6 +97,8 @@ def best_clustering(
     starts = range(shard[0], _STARTS, shard[1])
     if not starts:
         return (float("inf"), _STARTS), {}
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score  # a second; few wait for it
+
     total, start, clusters = _kmeans(features[known], num_classes, seed, starts)
     return (total, start), {
         "nmi": float(normalized_mutual_info_score(classes[known], clusters)),
@@ -141,6 +142,8 @@ def nmi_by_parent(
         if len(np.unique(classes[inside])) > 1:
             several.append((parent, inside))
     several.sort(key=lambda of: -len(of[1]))  # so that shards are about as large
+    from sklearn.metrics import normalized_mutual_info_score
+
     scores = {}
     for parent, inside in several[shard[0] :: shard[1]]:
         num_inside = len(np.unique(classes[inside]))
