@@ -66,13 +66,31 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    with _scratch(path, lambda new: new.touch(exist_ok=False)) as temporary:
+    with named_errors(path), _scratch(path, lambda new: new.touch(exist_ok=False)) as temporary:
         try:
             yield temporary
             flush(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Makes an error of the system say which file or folder could not be written; a full disk's names none.
+
+    Example:
+        >>> with named_errors("results.json"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: 'results.json'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
@@ -205,7 +223,7 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
         raise ValueError(f"{path} is a file, where a folder shall be written; move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    with _scratch(path, Path.mkdir) as scratch:
+    with named_errors(path), _scratch(path, Path.mkdir) as scratch:
         new = scratch / path.name
         try:
             new.mkdir()

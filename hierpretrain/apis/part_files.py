@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hierpretrain.files import check_writable, flush, in_turn, sha256, write_whole
+from hierpretrain.files import check_writable, flush, in_turn, named_errors, sha256, write_whole
 
 _Read = TypeVar("_Read")
 _PART = re.compile(r"[a-z][a-z_]*-([0-9a-f]{64})\.[a-z]+")
@@ -69,10 +69,11 @@ def write_part(folder: Path, kind: str, ending: str, write: Callable[[Path], obj
     """
     scratch = folder / f".{kind}.new.{secrets.token_hex(8)}"
     try:
-        write(scratch)
-        flush(scratch)
-        name = f"{kind}-{sha256(scratch)}{ending}"
-        os.replace(scratch, folder / name)
+        with named_errors(scratch):
+            write(scratch)
+            flush(scratch)
+            name = f"{kind}-{sha256(scratch)}{ending}"
+            os.replace(scratch, folder / name)
     finally:
         scratch.unlink(missing_ok=True)
     return name

@@ -69,7 +69,7 @@ def test_rows_that_single_precision_cannot_tell_apart(queries):
     gallery = base + 1e-7 * torch.randn(300, 8, generator=generator)
     query = base + 0.3 * torch.randn(queries, 8, generator=generator)
     index = build_index(gallery)
-    stored = module._vectors(index, torch.arange(300)).double()
+    stored = module.vectors_of(index, torch.arange(300)).double()
     expected = (unit_rows(query, "query").double() @ stored.T).topk(10).values
     torch.testing.assert_close(search_vectors(index, query, 10)[0], expected, rtol=0, atol=1e-14)
 
@@ -248,7 +248,7 @@ def test_a_search_within_some_rows_compares_all_of_them_on_every_kind(kind, half
     width = {"flat": {}, "ivf": {"nprobe": 1}, "hnsw": {"efSearch": 1}}[kind]
     set_search_parameters(index, width)
     within = torch.rand(300, generator=torch.Generator().manual_seed(seed)) < (0.02, 0.2, 0.6, 1)[seed]
-    stored = module._vectors(index, torch.arange(300))
+    stored = module.vectors_of(index, torch.arange(300))
     for k in (1, 7, 300):
         expected = reference.nearest_groups(query, stored, k, [[j] if within[j] else [] for j in range(300)])
         scores, rows = search_vectors(index, query, k, within=within)
