@@ -10,8 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from hierpretrain.functional.sampling import sample_indices
@@ -87,6 +85,9 @@ def tsne_map(
         return np.zeros((len(indices), 2), np.float32), indices
     if data.shape[1] == 1:  # the start of t-SNE needs two dimensions
         data = np.pad(data, ((0, 0), (0, 1)))
+    from sklearn.decomposition import PCA  # a second; every command would wait for it
+    from sklearn.manifold import TSNE
+
     if data.shape[1] > _PCA_DIMS and len(data) > _PCA_DIMS:
         data = PCA(_PCA_DIMS, random_state=seed).fit_transform(data)  # (M, 50)
     options = dict(max_iter=1000, random_state=seed)

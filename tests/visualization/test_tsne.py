@@ -45,7 +45,7 @@ def test_what_is_laid_out_are_the_first_50_principal_components_of_the_direction
             laid_out.append(data)
             return super().fit_transform(data)
 
-    monkeypatch.setattr("hierpretrain.visualization.tsne.TSNE", Recorder)
+    monkeypatch.setattr("sklearn.manifold.TSNE", Recorder)
     data = np.random.default_rng(0).normal(size=(60, 90)) * np.linspace(3, 1, 90)
     tsne_map(data)
     directions = data / np.linalg.norm(data, axis=1, keepdims=True)
