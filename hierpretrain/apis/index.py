@@ -110,7 +110,7 @@ class EmbeddingIndex(LivingIndex):
 
     @property
     def metadata(self) -> dict[str, list[str]]:
-        """What else a list said of the images: name of the column -> N texts."""
+        """What else a list said of the images, N texts by the name of each column."""
         return self._now.metadata
 
     @property
@@ -125,7 +125,7 @@ class EmbeddingIndex(LivingIndex):
 
     @property
     def kind(self) -> str:
-        """The kind of the index's largest part: ``'flat'``, ``'ivf'`` or ``'hnsw'``."""
+        """The kind of the index's largest part, ``'flat'``, ``'ivf'`` or ``'hnsw'``."""
         largest = self._now.largest
         return "flat" if largest is None else kind_of(largest.index)[0]
 
@@ -147,7 +147,7 @@ class EmbeddingIndex(LivingIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read and are not in the index: path -> why."""
+        """Files that could not be read and are not in the index, each with why."""
         return dict(self._now.skipped)
 
     # ---------------------------------------------------------------- making and opening

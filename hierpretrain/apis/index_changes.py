@@ -36,7 +36,7 @@ class ImageRecord:
 
     @property
     def name(self) -> str:
-        """What the image is called to remove or to update it: its key, or its file if it has none."""
+        """What the image is called to remove or to update it, its key or its file if it has none."""
         return self.key or self.path
 
 

@@ -102,7 +102,7 @@ class LivingIndex(ABC):
     # ---------------------------------------------------------------- the model
     @property
     def inferencer(self) -> EmbeddingInferencer:
-        """The model that embeds images for the index: the one that it carries, or that :meth:`use_model` set.
+        """The model that embeds images for the index, the one that it carries or that :meth:`use_model` set.
 
         Raises:
             ValueError: If there is none.

@@ -162,7 +162,7 @@ class MilvusIndex(LivingIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read and are not in the index: path -> why."""
+        """Files that could not be read and are not in the index, each with why."""
         return self._tables.facts("skipped")
 
     def refresh(self) -> bool:

@@ -161,12 +161,12 @@ class Generation:
 
     @property
     def metadata(self) -> dict[str, list[str]]:
-        """What else is known of the images: name -> N texts."""
+        """What else is known of the images, N texts by each name."""
         return self._known[1]
 
     @cached_property
     def names(self) -> list[str]:
-        """What each image is called to remove or to update it: its key, or its file where it has none."""
+        """What each image is called to remove or to update it, its key or its file where it has none."""
         return [key or path for key, path in zip(self.keys, self.paths, strict=True)] if self.keys else self.paths
 
     def records(self, rows: Sequence[int]) -> dict[int, ImageRecord]:
