@@ -10,6 +10,7 @@ from hierpretrain.evaluation.metrics import (
     ViolationMetric,
 )
 from hierpretrain.evaluation.probes import AveragePrecisionMetric, KNNMetric, LinearProbeMetric
+from hierpretrain.evaluation.search_sets import SearchSets, measured_searches
 
 __all__ = [
     "AveragePrecisionMetric",
@@ -21,8 +22,10 @@ __all__ = [
     "KNNMetric",
     "LinearProbeMetric",
     "RetrievalMetric",
+    "SearchSets",
     "ViolationMetric",
     "check_levels",
     "check_splits",
     "collect",
+    "measured_searches",
 ]
