@@ -175,7 +175,7 @@ class TSNEHook(_PictureHook):
         self._last = points
         names = images.names(self.level)
         shown = list(dict.fromkeys(images.splits[index] for index in indices))
-        of = "" if shown == [NO_SPLIT] else f" of {', '.join(shown)}"
+        of = "" if shown == [NO_SPLIT] else f" ({', '.join(shown)})"
         title = f"t-SNE of {len(indices):,} images{of}, by {images.level_name(self.level)}"
         plot_tsne(points, [names[index] for index in indices], path, title=title)
 

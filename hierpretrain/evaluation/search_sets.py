@@ -51,22 +51,17 @@ class SearchSets:
         """
         words = f"{self.name}: " if self.name else ""
         if same_set:
-            words += f"{_count(query)}{_named(query)}, each a query among the others"
+            words += f"{_count(query, 'image', 'images')}, each a query among the others"
         else:
-            number = len(query.paths)
-            words += f"{number:,} {'query' if number == 1 else 'queries'}{_named(query)} in a gallery of "
-            words += f"{_count(gallery)}{_named(gallery)}"
+            words += f"{_count(query, 'query', 'queries')} in a gallery of {_count(gallery, 'image', 'images')}"
         return words if self.measured else f"{words} (not what the config measures)"
 
 
-def _count(images: Embeddings) -> str:
-    number = len(images.paths)
-    return f"{number:,} {'image' if number == 1 else 'images'}"
-
-
-def _named(images: Embeddings) -> str:
-    names = list(dict.fromkeys(images.splits))
-    return "" if names == [NO_SPLIT] else f" of {', '.join(names)}"
+def _count(images: Embeddings, one: str, more: str) -> str:
+    """Returns how many images there are, and their splits."""
+    number, names = len(images.paths), list(dict.fromkeys(images.splits))
+    words = f"{number:,} {one if number == 1 else more}"
+    return words if names == [NO_SPLIT] else f"{words} ({', '.join(names)})"
 
 
 def measured_searches(metrics: Iterable[Any]) -> list[SearchSets]:

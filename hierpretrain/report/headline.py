@@ -130,9 +130,9 @@ def _nmi(name: str, measured: Measured, seed: int) -> Number:
 
 
 def _splits_of(images: Embeddings) -> str:
-    """Returns the splits of images in words, if there are several in the report."""
+    """Returns the splits of images in words, if they have any."""
     names = list(dict.fromkeys(images.splits))
-    return "" if names == [NO_SPLIT] else f" of {', '.join(names)}"
+    return "" if names == [NO_SPLIT] else f" ({', '.join(names)})"
 
 
 def tree_numbers(searched: Searched, measured: Measured, *, seed: int = 0) -> list[Number]:
