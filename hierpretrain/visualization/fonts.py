@@ -35,7 +35,7 @@ def _others(letters: str) -> tuple[str, ...]:
     """Returns the installed families that have what the set ones lack of some letters."""
     missing = {ord(letter) for letter in letters if letter.isprintable()}
     for family in rcParams["font.family"]:
-        missing -= _letters(font_manager.findfont(family), missing)
+        missing -= _letters(font_manager.findfont(font_manager.FontProperties(family=[family])), missing)
     found = []
     for name, path in _installed() if missing else ():
         if has := _letters(path, missing):

@@ -314,12 +314,16 @@ def _write_legend(figure: Figure, rows: Sequence[SheetRow], levels: Sequence[str
         words = f"{len(shown):,} neighbours shown" if shown else "no neighbours shown"
     if unknown := len(shown) - len(graded) if graded else 0:
         entries.append((UNKNOWN, f"not known {unknown:,}"))
-    right = width - left
-    for at, (colour, text) in enumerate([("", words), *entries]):
+    texts = [words, *(text for _, text in entries)]
+    gap, key = 0.17, 0.17  # after each text, and of each colour's square
+    available = width - 2 * left - (gap + key) * len(entries)
+    needed = [text_measure(figure, text, 10.5)(text) / _DPI for text in texts]
+    if sum(needed) > available:
+        texts = [fit_text(figure, text, _DPI * available / len(texts), 10.5) for text in texts]
+        needed = [text_measure(figure, text, 10.5)(text) / _DPI for text in texts]
+    for (colour, _), text, wide in zip([("", ""), *entries], texts, needed, strict=True):
         if colour:
             figure.text(left / width, bottom / height, "\N{BLACK SQUARE}", color=colour, **style)
-            left += 0.17
-        room = (right - left) / (len(entries) + 1 - at) * _DPI - 34
-        fitted = fit_text(figure, text, room, 10.5)
-        figure.text(left / width, bottom / height, fitted, color="#555555", **style)
-        left += text_measure(figure, fitted, 10.5)(fitted) / _DPI + 0.17
+            left += key
+        figure.text(left / width, bottom / height, text, color="#555555", **style)
+        left += wide + gap

@@ -218,10 +218,8 @@ def test_a_metric_that_cannot_be_measured_says_why_and_the_number_is_measured_he
     told = []
     metric = RetrievalMetric(["kingdom"], query="a", gallery="none")
     assert measure(images, [metric], told.append) == []
-    assert told == [
-        "RetrievalMetric cannot be measured: no evaluated image is of the split 'none'; evaluated are ['a', 'b']: add it "
-        "to the `split` of the data set that is evaluated, or name one of these"
-    ]
+    (line,) = told
+    assert line.startswith("RetrievalMetric cannot be measured: no evaluated image is of the split 'none'")
 
 
 def test_a_label_beside_the_tree_has_the_numbers_that_the_config_measures_there():
