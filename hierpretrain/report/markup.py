@@ -96,12 +96,13 @@ def _card(title: str, size: str, numbers: Sequence[Number]) -> str:
 
 def _figure(number: Number) -> str:
     name = text(number.name) + ("" if number.higher_is_better else " <small>lower is better</small>")
-    value, width = "-", 0.0
+    value, width, exact = "-", 0.0, ""
     if number.value is not None:
+        exact = f' data-value="{number.value!r}"'
         value, width = f"{100 * number.value:.1f} %", 100 * min(max(number.value, 0), 1)
     return (
         f'<div class="figure" title="{text(number.meaning)}"><span class="name">{name}</span>'
-        f'<span class="value">{value}</span><span class="meter"><i style="width:{width:.1f}%"></i></span></div>'
+        f'<span class="value"{exact}>{value}</span><span class="meter"><i style="width:{width:.1f}%"></i></span></div>'
     )
 
 

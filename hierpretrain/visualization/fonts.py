@@ -71,6 +71,7 @@ def _installed() -> list[tuple[str, str]]:
         except (OSError, RuntimeError, ValueError):  # what FreeType cannot read draws nothing
             continue
     upright = [entry for entry in manager.ttflist if entry.style == "normal" and Path(entry.fname).exists()]
+    upright = [entry for entry in upright if not entry.name.startswith("Last Resort")]  # it has a box for everything
     upright.sort(key=lambda entry: (not _LIKELY.search(entry.name), entry.name, entry.weight != 400, entry.fname))
     files: dict[str, str] = {}
     for entry in upright:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hierpretrain.evaluation import HierarchicalRetrievalMetric, RetrievalMetric, SearchSets
 from hierpretrain.report import page as page_module
 from hierpretrain.report import write_report
 from hierpretrain.report.nearest_images import nearest_others
@@ -237,6 +238,72 @@ def test_the_thumbnails_make_the_file_fit(tmp_path, no_map):
     page, data = written(images, tmp_path, max_bytes=5_000_000)  # plotly alone takes most of that
     assert data["pictures"]["small"]["side"] == 0
     assert "There are no thumbnails: they would make the file too large." in page.texts["map"]
+
+
+# ---------------------------------------------------------------- what is searched for where
+def test_each_search_of_the_config_has_its_own_numbers_below_its_title(tmp_path, no_map):
+    images = random_set(0, number=60, splits=["train", "a", "b"] * 20)
+    metrics = [
+        RetrievalMetric([1], query="a", gallery="train", prefix="one"),
+        RetrievalMetric(["kingdom"], query="b", prefix="two"),
+        HierarchicalRetrievalMetric(query="b", prefix="two"),
+    ]
+    page, data = written(images, tmp_path, metrics=metrics)
+    titles = [
+        "one: 20 queries (a) in a gallery of 20 images (train)",
+        "two: 20 images (b), each a query among the others",
+    ]
+    assert [search["title"] for search in data["searches"]] == titles
+    assert all(title in page.texts["overview"] for title in titles)
+    assert "not what the config measures" not in page.texts["overview"]
+    first, second = data["searches"]
+    of_first = search(images, SearchSets("a", "train"))
+    recall = of_first.recall(1, torch.tensor(first["recall"][0]["ks"])).tolist()
+    assert first["recall"][0]["values"] == pytest.approx(recall, abs=1e-5)
+    assert (first["same_set"], second["same_set"]) == (False, True)
+    asked = {example["image"] for level in first["examples"] for example in [*level["best"], *level["worst"]]}
+    found = {
+        neighbour["image"]
+        for level in first["examples"]
+        for example in [*level["best"], *level["worst"]]
+        for neighbour in example["neighbours"]
+    }
+    assert {images.splits[i] for i in asked} == {"a"}
+    assert {images.splits[i] for i in found} == {"train"}
+    assert unpacked(first["quality"]["images"]).sum() == (images.of("a").labels >= 0).sum()
+
+
+def test_a_search_that_the_config_does_not_measure_is_labelled(tmp_path, no_map):
+    images = random_set(0, splits=["train", "test"] * 20)
+    metrics = [RetrievalMetric([1], query="test", gallery="train", prefix="new")]
+    page, _ = written(images, tmp_path, metrics=metrics, query="train", gallery="test")
+    title = "20 queries (train) in a gallery of 20 images (test) (not what the config measures)"
+    assert title in page.texts["overview"]
+    page, _ = written(images, tmp_path, metrics=metrics, query=["test"], gallery=["train"])
+    assert "new: 20 queries (test) in a gallery of 20 images (train)" in page.texts["overview"]
+    assert "not what the config measures" not in page.texts["overview"]
+    page, _ = written(images, tmp_path)
+    title = "40 images (train, test), each a query among the others (not what the config measures)"
+    assert title in page.texts["overview"]
+
+
+def test_training_images_among_the_queries_are_told(tmp_path, no_map):
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    files = [str(tmp_path / "link" / f"{i}.png") for i in range(40)]
+    images = random_set(0, files=files, splits=["test", "train"] * 20)
+    metrics = [RetrievalMetric([1], query="test", gallery="train")]
+
+    def told(trained, **options):
+        return written(images, tmp_path, trained=trained, **options)[0].texts["overview"]
+
+    trained = {str(folder / f"{i}.png") for i in (1, 3, 4)}
+    assert "1 of the 20 queries are training images" in told(trained, metrics=metrics)
+    assert "3 of the 40 queries are training images" in told(trained)
+    assert "All queries are training images" in told({str(folder / f"{i}.png") for i in range(40)})
+    assert "training images" not in told({str(folder / "other.png")})
+    assert "Whether the model was trained on some of the queries is not known." in told(None)
 
 
 # ---------------------------------------------------------------- safety
