@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
 
 from hierpretrain.apis import config_dataset, gather_images, load_config
 from hierpretrain.apis.measured import config_metrics
@@ -53,7 +52,7 @@ class Headline(HTMLParser):
         elif self.at == "h3":
             self.level = data.strip()
         elif self.at == "name":
-            self.name = data
+            self.name = data.strip()
         self.at = None
 
 
@@ -92,13 +91,13 @@ def kinds(trees):
 
 
 @pytest.mark.slow
-def test_the_headline_is_what_metrics_json_says(tmp_path, monkeypatch):
+def test_the_headline_is_what_metrics_json_says(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(page_module, "positions", lambda features, seed: (np.zeros((len(features), 2), np.float32), ""))
     monkeypatch.setattr(page_module, "_plotly", str)
     seen = set()
-    for name, config in kinds(tmp_path / "trees"):
+    for name, config in kinds(tmp_path_factory.mktemp("trees")):
         images = embedded(config)
-        metrics = config_metrics(ConfigDict(config))
+        metrics = config_metrics(config)
         of_headline = (RetrievalMetric, HierarchicalRetrievalMetric, ClusteringMetric, ViolationMetric)
         evaluator = EmbeddingEvaluator([metric for metric in metrics if isinstance(metric, of_headline)])
         evaluator._embeddings = images
@@ -109,7 +108,12 @@ def test_the_headline_is_what_metrics_json_says(tmp_path, monkeypatch):
 
         write_report(images, tmp_path / "report.html", title=name, metrics=metrics, log=str)
         page = Headline((tmp_path / "report.html").read_text(encoding="utf-8"))
-        wanted = {key: value for key, value in said.items() if key.rpartition("/")[2] in SHOWN.values()}
+        names = {str(level): images.level_name(level) for metric in metrics for level in getattr(metric, "levels", ())}
+        wanted = {  # a level may be given by its number
+            "/".join(names.get(part, part) for part in key.split("/")): value
+            for key, value in said.items()
+            if key.rpartition("/")[2] in SHOWN.values()
+        }
         assert {key: page.numbers.get(key) for key in wanted} == wanted, name
         searches = measured_searches(metrics)
         assert len(page.titles) == max(1, len(searches)), name
