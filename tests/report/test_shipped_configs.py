@@ -1,4 +1,4 @@
-"""The headline of a report is what the config measures: for every evaluator of every shipped config, to the last digit."""
+"""The headline of a report is what the config measures, to the last digit: for every evaluator of shipped configs."""
 
 import json
 from html.parser import HTMLParser
