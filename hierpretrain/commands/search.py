@@ -148,13 +148,16 @@ def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Cl
 
 def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, queries: Embeddings) -> None:
     from hierpretrain.apis.branches import label_paths
+    from hierpretrain.datasets.copies import fold_copies
     from hierpretrain.visualization import SheetNeighbour, SheetRow, plot_retrieval_sheet
 
     rows = []
     for result, labels in zip(results, queries.labels, strict=True):
         wanted = [path for path in label_paths(queries.taxonomy, labels) if _is_in(index.taxonomy, path)]
         neighbours = []
-        for found in result.neighbours:
+        found_of = result.neighbours
+        for first, *copies in fold_copies([found.path for found in found_of], [found.labels for found in found_of]):
+            found = found_of[first]
             paths = (found.node,) if found.node else found.labels
             # one neighbour a node shares no more than the node's path
             asked = [path[: len(found.node) or None] for path in wanted]
@@ -163,7 +166,7 @@ def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, que
             whole = any(number == len(path) > 0 for number, path in common)
             names = tuple(map(printable, paths[0] if paths else (Path(found.path).stem,)))
             caption = (*names[:-1], f"{names[-1]} {found.score:.3f}")
-            neighbours.append(SheetNeighbour(found.path, caption, shared, whole))
+            neighbours.append(SheetNeighbour(found.path, caption, shared, whole, 1 + len(copies)))
         rows.append(SheetRow(result.query, (printable(Path(result.query).name),), neighbours))
     plot_retrieval_sheet(rows, path, levels=index.taxonomy.level_names)
 
