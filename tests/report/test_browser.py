@@ -1,6 +1,7 @@
 """The page in a real browser: no error, no request, and what a user does has its effect."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -236,9 +237,7 @@ def test_the_colour_of_a_neighbour_is_that_of_its_shared_depth(page):
             mine = NAMES[query % 5]
             for image, _, mark, frame, caption, common in neighbours:
                 path = NAMES[image % 5]
-                shared = next(
-                    (i for i, (a, b) in enumerate(zip(mine, path, strict=False)) if a != b), min(map(len, (mine, path)))
-                )
+                shared = len(os.path.commonprefix([mine, path]))  # of tuples: how many names they share
                 red, green, blue = (int(colours[shared][i : i + 2], 16) for i in (1, 3, 5))
                 assert frame == f"rgb({red}, {green}, {blue})"
                 assert mark == ("\u2713" if shared == len(mine) else "1" if shared else "\u2717")
@@ -248,29 +247,6 @@ def test_the_colour_of_a_neighbour_is_that_of_its_shared_depth(page):
         assert len(seen) > 1
     legend = page.run("return Array.from(document.querySelectorAll('#grades > span')).map((s) => s.textContent)")
     assert legend == ["class", "kind", "nothing in common"]
-
-
-def test_another_search_changes_all_that_is_of_a_search(driver, images, tmp_path):
-    metrics = [
-        RetrievalMetric(["kind"], query="unseen", gallery="seen", prefix="first"),
-        RetrievalMetric(["kind"], query="seen", prefix="second"),
-    ]
-    write_report(images, tmp_path / "two.html", title="Two", metrics=metrics, log=str)
-    page = Page(driver, tmp_path / "two.html")
-    state = (
-        "return [Array.from(document.querySelectorAll('.searched')).map((l) => l.textContent),"
-        "  document.getElementById('recall-plot').data[0].x.length,"
-        "  Array.from(document.querySelectorAll('#tree-table tbody .number')).reduce((n, c) => n + Number(c.textContent), 0),"
-        "  Array.from(new Set(Array.from(document.querySelectorAll('.shot.asked')).map((s) => splits[s.dataset.image])))]"
-    )
-    titles, ks, queries, asked = page.run(state)
-    assert titles == ["first: 20 queries (unseen) in a gallery of 40 images (seen)"] * 4
-    assert (ks, queries, asked) == (40, 20, [0])  # the first image is of the unseen
-    page.choose("search", "1")
-    titles, ks, queries, asked = page.run(state)
-    assert titles == ["second: 40 images (seen), each a query among the others"] * 4
-    assert (ks, queries, asked) == (39, 40, [1])
-    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_training_is_drawn(page):
@@ -316,6 +292,31 @@ def test_nothing_is_wider_than_the_screen(driver, tmp_path, width):
         assert left_out in page.run("return document.getElementById('queries-rows').textContent")
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_another_search_changes_all_that_is_of_a_search(driver, images, tmp_path):
+    metrics = [
+        RetrievalMetric(["kind"], query="unseen", gallery="seen", prefix="first"),
+        RetrievalMetric(["kind"], query="seen", prefix="second"),
+    ]
+    write_report(images, tmp_path / "two.html", title="Two", metrics=metrics, log=str)
+    page = Page(driver, tmp_path / "two.html")
+    state = (
+        "return [Array.from(document.querySelectorAll('.searched')).map((l) => l.textContent),"
+        "  document.getElementById('recall-plot').data[0].x.length,"
+        "  Array.from(document.querySelectorAll('#tree-table tbody .number'))"
+        "    .reduce((sum, cell) => sum + Number(cell.textContent), 0),"
+        "    .reduce((sum, cell) => sum + Number(cell.textContent), 0),"
+        "  Array.from(new Set(Array.from(document.querySelectorAll('.shot.asked')).map((s) => splits[s.dataset.image])))]"
+    )
+    titles, ks, queries, asked = page.run(state)
+    assert titles == ["first: 20 queries (unseen) in a gallery of 40 images (seen)"] * 4
+    assert (ks, queries, asked) == (40, 20, [0])  # the first image is of the unseen
+    page.choose("search", "1")
+    titles, ks, queries, asked = page.run(state)
+    assert titles == ["second: 40 images (seen), each a query among the others"] * 4
+    assert (ks, queries, asked) == (39, 40, [1])
+    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_without_webgl_the_map_is_drawn_as_svg(report, tmp_path):
