@@ -67,7 +67,7 @@ test_dataloader = dict(
     ]),
 )
 train_dataloader = dict(test_dataloader, dataset=dict(test_dataloader["dataset"], split=["train"]))
-train_cfg, optim_wrapper, test_cfg = dict(max_epochs=1), dict(optimizer=dict(type="SGD", lr=0.1)), dict()
+train_cfg, optim_wrapper, test_cfg = dict(by_epoch=True, max_epochs=1), dict(optimizer=dict(type="SGD", lr=0.1)), dict()
 default_scope = "hierpretrain"
 custom_hooks = [dict(type="MetricsFileHook")]
 test_evaluator = [
