@@ -27,14 +27,15 @@ def families(text: str) -> list[str]:
         >>> families("cat") == rcParams["font.family"]
         True
     """
-    return [*rcParams["font.family"], *_others("".join(sorted({letter for letter in text if not letter.isascii()})))]
+    letters = "".join(sorted({letter for letter in text if not letter.isascii()}))
+    return [*rcParams["font.family"], *_others(letters, tuple(rcParams["font.family"]))]
 
 
 @cache
-def _others(letters: str) -> tuple[str, ...]:
-    """Returns the installed families that have what the set ones lack of some letters."""
+def _others(letters: str, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the installed families that have what one's own lack of some letters."""
     missing = {ord(letter) for letter in letters if letter.isprintable()}
-    for family in rcParams["font.family"]:
+    for family in own:
         missing -= _letters(font_manager.findfont(font_manager.FontProperties(family=[family])), missing)
     found = []
     for name, path in _installed() if missing else ():
