@@ -44,7 +44,7 @@ def over_branches(labels: Tensor, order: Tensor) -> Tensor:
     for level in reversed(range(paths.shape[1])):
         # after this level, items of one node stand as the finer levels left them, and nodes take turns; paths that end
         # above it are a node of their own in their parent
-        nodes = paths[:, : level + 1].unique(dim=0, return_inverse=True)[1][order] if len(order) else order
+        nodes = torch.unique(paths[order, : level + 1], dim=0, return_inverse=True)[1] if len(order) else order
         grouped = nodes.argsort(stable=True)
         counts = nodes[grouped].unique_consecutive(return_counts=True)[1]
         turn = torch.empty_like(order)
