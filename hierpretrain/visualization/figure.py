@@ -70,9 +70,9 @@ def fit_path(figure: Figure, names: Sequence[str], width: float, size: float, li
         lines: The most lines.
 
     Example:
-        >>> print(fit_path(Figure(dpi=100), ["animals-nature", "animal-mammal", "cat-face"], 110, 9, lines=2))
-        … / animal-
-        mammal / cat-face
+        >>> print(fit_path(Figure(dpi=100), ["animals-nature", "animal-mammal", "cat-face"], 140, 9, lines=2))
+        … / animal-mammal
+        / cat-face
     """
     for start in range(len(names)):
         joined = " / ".join([*(["…"] if start else []), *names[start:]])
