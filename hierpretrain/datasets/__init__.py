@@ -17,9 +17,10 @@ from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
 from hierpretrain.datasets.inshop import InShop, read_inshop
 from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
 from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl, read_list
-from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
+from hierpretrain.datasets.loading import LoadRGB
 from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
 from hierpretrain.datasets.nabirds import NABirds, read_nabirds
+from hierpretrain.datasets.on_error import UnreadableImage
 from hierpretrain.datasets.openclipart import OpenClipart96
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.sampler import HierarchicalBatchSampler

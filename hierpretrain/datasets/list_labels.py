@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from hierpretrain.datasets.cells import text_of, texts_of
+from hierpretrain.datasets.cells import kinds_of, text_of, texts_of
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.tables import Table
 
@@ -50,12 +50,23 @@ def label_paths(
     columns = [table.columns[name] for name in levels]
     if not columns:
         return [()] * len(next(iter(table.columns.values())))
-    arrays = any(isinstance(value, list | tuple) for column in columns for value in column)
+    kinds = set().union(*map(kinds_of, columns))
+    arrays = any(issubclass(kind, list | tuple) for kind in kinds)
     trim = _Trim(table, levels, on_gap)
     if not (arrays or level_separator or path_separator):
-        rows = list(zip(*(texts_of(table.columns[name], name, table.where) for name in levels), strict=True))
-        known = {row: trim(row, partial(rows.index, row)) for row in dict.fromkeys(rows)}
-        trim.count(rows)
+        if not kinds <= {str, type(None)}:  # 1 and 1.0 would be one key
+            columns = [texts_of(column, name, table.where) for column, name in zip(columns, levels, strict=True)]
+        rows = list(zip(*columns, strict=True))
+        different = list(dict.fromkeys(rows))  # there are far fewer of them
+
+        def where(i: int) -> str:
+            return table.where(rows.index(different[i]))
+
+        cells = zip(levels, zip(*different, strict=True), strict=True)
+        texts = dict(zip(different, zip(*(texts_of(column, name, where) for name, column in cells), strict=True)))
+        known = {row: trim(names, partial(rows.index, row)) for row, names in texts.items()}
+        if trim.gaps:
+            trim.count(list(map(texts.__getitem__, rows)))
         return list(map(known.__getitem__, rows))
     found: list[Path | list[Path]] = []
     for i, cells in enumerate(zip(*columns, strict=True)):

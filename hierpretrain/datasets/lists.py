@@ -175,9 +175,11 @@ class _Rows:
         self, table: Table, columns: ListColumns, images: list[str], labels: Sequence[Path | list[Path]]
     ) -> None:
         self.images = images
-        several = {row: label for row, label in enumerate(labels) if isinstance(label, list)}
-        self.labels = [several[row][0] if row in several else label for row, label in enumerate(labels)]
-        self.more_labels = {row: tuple(paths[1:]) for row, paths in several.items()}
+        self.labels, self.more_labels = list(labels), {}
+        for row, paths in enumerate(labels) if list in set(map(type, labels)) else ():
+            if isinstance(paths, list):
+                self.labels[row], *more = paths
+                self.more_labels[row] = tuple(more)
         self.splits = _needed(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
         self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
         self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []

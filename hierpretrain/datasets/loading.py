@@ -20,6 +20,7 @@ from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.grey import as_eight_bits, checked_range
 from hierpretrain.datasets.image_files import IMAGE_KINDS, image_kind, read_head
 from hierpretrain.datasets.messages import warn
+from hierpretrain.datasets.on_error import UnreadableImage
 from hierpretrain.datasets.png_chunks import pixels_alone
 from hierpretrain.registry import TRANSFORMS
 
@@ -34,10 +35,6 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
 }
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
 _LIMIT_IS_SET = threading.Lock()
-
-
-class UnreadableImage(ValueError):
-    """An image file that cannot be read; the message names it."""
 
 
 def open_rgb(
