@@ -79,10 +79,49 @@ def read_list(
         >>> annotations.labels, annotations.metadata
         ([('cat', 'tabby'), ('tool',)], {'price': ['3,50', '4,00']})
     """
-    check_one_of("on_gap", on_gap, ("error", "cut"))
     path, root = os.fspath(path), os.fspath(root)
-    source = f"the list {path!r}"
     table = read_table(path, kind=kind, delimiter=delimiter, encoding=encoding, image=image_column)
+    return annotations_of(
+        table,
+        root,
+        source=f"the list {path!r}",
+        image_column=image_column,
+        levels=levels,
+        key_column=key_column,
+        split_column=split_column,
+        extra_labels=extra_labels,
+        level_separator=level_separator,
+        path_separator=path_separator,
+        on_gap=on_gap,
+        need_labels=need_labels,
+    )
+
+
+def annotations_of(
+    table: Table,
+    root: str,
+    *,
+    source: str,
+    image_column: str = "image",
+    levels: Sequence[str] | str | None = None,
+    key_column: str = "",
+    split_column: str = "split",
+    extra_labels: Sequence[str] | str = (),
+    level_separator: str = "",
+    path_separator: str = "",
+    on_gap: str = "error",
+    need_labels: bool = True,
+    found: bool = False,
+) -> Annotations:
+    """Returns the annotations that a table holds, of whatever it was read; the options are those of :func:`read_list`.
+
+    Args:
+        table: The table.
+        root: The folder that the images are relative to.
+        source: What the table was read from, for messages.
+        found: As for :class:`Annotations`.
+    """
+    check_one_of("on_gap", on_gap, ("error", "cut"))
     if not table.columns or not len(next(iter(table.columns.values()))):
         raise ValueError(f"{source} lists no image; a data set needs at least one")
     columns = choose_columns(
@@ -116,6 +155,7 @@ def read_list(
         keys=rows.keys,
         metadata=rows.metadata,
         need_labels=need_labels,
+        found=found,
     )
 
 

@@ -32,6 +32,9 @@ class SkippedFilesHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Lists what was skipped when the data sets were opened; of a new run, an older list goes."""
+        if not runner._resume and is_main_process():
+            (Path(runner.work_dir) / self.filename).unlink(missing_ok=True)
+            self._listed = {}
         self._list(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -58,10 +61,7 @@ class SkippedFilesHook(Hook):
             return
         path = Path(runner.work_dir) / self.filename
         if self._listed is None:
-            new = runner.iter == 0 and not runner._resume
-            self._listed = {} if new or not path.exists() else _read(path)
-            if new:
-                path.unlink(missing_ok=True)
+            self._listed = _read(path) if path.exists() else {}
         if skipped.keys() - self._listed.keys():
             self._listed = {**skipped, **self._listed}
             write_skipped(path, self._listed)
