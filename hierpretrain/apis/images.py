@@ -25,6 +25,7 @@ from hierpretrain.datasets.grey import checked_range
 from hierpretrain.datasets.joined import JoinedDataset, join_known, join_labels
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.datasets.on_error import check_on_error
+from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.datasets.tables import READERS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -50,6 +51,7 @@ class ImageSet:
         keys: N texts by which people know the images, empty for none; or nothing at all.
         metadata: What else is known of the images: name -> N texts, empty for none.
         skipped: Files and links that cannot be read and were left out: path -> reason.
+        stores: What gives the images that are no files; processes that read images need it.
     """
 
     sources: Sequence[Picture]
@@ -63,6 +65,7 @@ class ImageSet:
     keys: Sequence[str] = ()
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    stores: Sequence[ImageStore] = ()
 
 
 def gather_images(images: Images, *, on_error: str = "error", **list_options: Any) -> ImageSet:
@@ -200,6 +203,7 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
             keys=one.keys,
             metadata=one.metadata,
             skipped=one.skipped,
+            stores=one.image_stores,
         )
     if isinstance(one, Image.Image):
         if 0 in one.size:
@@ -268,4 +272,7 @@ def _joined(parts: Sequence[ImageSet]) -> ImageSet:
     paths = [path for part in parts for path in part.paths]
     keys, metadata = join_known([(len(part.paths), part.keys, part.metadata) for part in parts])
     skipped = {path: reason for part in parts for path, reason in part.skipped.items()}
-    return replace(_image_set(sources, paths, tree, labels), keys=keys, metadata=metadata, skipped=skipped)
+    stores = [store for part in parts for store in part.stores]
+    return replace(
+        _image_set(sources, paths, tree, labels), keys=keys, metadata=metadata, skipped=skipped, stores=stores
+    )

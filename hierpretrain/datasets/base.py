@@ -22,6 +22,7 @@ from hierpretrain.datasets.messages import first, log, warn
 from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.splits import with_split
+from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.registry import TRANSFORMS
 from hierpretrain.taxonomy import PAD, Taxonomy
 
@@ -69,6 +70,9 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             too many or too few, the ``taxonomy`` file lacks a label, ``split_file`` does not list the same images, or
             files are missing.
     """
+
+    image_stores: Sequence[ImageStore] = ()
+    """What gives the images of a subclass that has no files; workers need it too."""
 
     def __init__(
         self,

@@ -24,9 +24,10 @@ def read_folder(
     """Reads a tree of folders: the folders from below ``root`` down to an image are the image's label path.
 
     Images may be on inner folders, and branches may differ in depth. A file whose name ends as an image's does counts
-    as one, and is not opened before it is used; of any other the content tells. Hidden files and folders are skipped, and so is what programs leave, such as ``Thumbs.db`` and ``@eaDir``.
-    Other files that are no image are counted in the log, and so are links to folders inside ``root``, whose images are
-    found where they really are. Images come in the order of their names.
+    as one, and is not opened before it is used; of any other the content tells. Hidden files and folders are skipped,
+    and so is what programs leave, such as ``Thumbs.db`` and ``@eaDir``. Other files that are no image are counted in
+    the log, and so are links to folders inside ``root``, whose images are found where they really are. Images come in
+    the order of their names.
 
     Args:
         root: The folder.
@@ -111,14 +112,15 @@ def walk_folder(root: str, *, on_error: str = "error") -> Walk:
     while stack:
         path = stack.pop()
         prefix = "".join(f"{name}/" for name in path)
-        images, folders = [], []
+        images, folders, rest = [], [], []
         for entry in _entries(os.path.join(root, *path), prefix, found, on_error):
             name = entry.name
             if entry.is_file(follow_symlinks=False) and name[0] != "." and _ending(name) in _ENDINGS:
                 images.append(name)  # as most entries are
-                continue
-            if is_clutter(name):
-                continue
+            elif not is_clutter(name):
+                rest.append(entry)
+        for entry in sorted(rest, key=lambda entry: entry.name):
+            name = entry.name
             try:
                 if (kind := _kind(entry, real_root)) == "image":
                     images.append(name)
@@ -132,7 +134,6 @@ def walk_folder(root: str, *, on_error: str = "error") -> Walk:
                 found.skipped[prefix + name] = str(error)
         found.images += [prefix + name for name in sorted(images)]
         found.labels += [path] * len(images)
-        found.others.sort()
         stack.extend(sorted(folders, reverse=True))
     return found
 

@@ -102,6 +102,11 @@ class JoinedDataset(Dataset):
         return join_known([(len(part), part.keys, part.metadata) for part in self.datasets])[1]
 
     @property
+    def image_stores(self) -> list[Any]:
+        """What gives the images that are no files."""
+        return [store for part in parts_of(self) for store in part.image_stores]
+
+    @property
     def skipped(self) -> dict[str, str]:
         """What was skipped so far as unreadable, and why, by path."""
         return {path: reason for part in parts_of(self) for path, reason in part.skipped.items()}

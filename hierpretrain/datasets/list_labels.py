@@ -62,9 +62,10 @@ def label_paths(
         def where(i: int) -> str:
             return table.where(rows.index(different[i]))
 
-        cells = zip(levels, zip(*different, strict=True), strict=True)
-        texts = dict(zip(different, zip(*(texts_of(column, name, where) for name, column in cells), strict=True)))
-        known = {row: trim(names, partial(rows.index, row)) for row, names in texts.items()}
+        cells = zip(zip(*different, strict=True), levels, strict=True)
+        names = zip(*(texts_of(column, name, where) for column, name in cells), strict=True)
+        texts = dict(zip(different, names, strict=True))
+        known = {row: trim(texts[row], partial(rows.index, row)) for row in different}
         if trim.gaps:
             trim.count(list(map(texts.__getitem__, rows)))
         return list(map(known.__getitem__, rows))

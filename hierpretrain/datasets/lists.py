@@ -113,13 +113,13 @@ def annotations_of(
     need_labels: bool = True,
     found: bool = False,
 ) -> Annotations:
-    """Returns the annotations that a table holds, of whatever it was read; the options are those of :func:`read_list`.
+    """Returns the annotations that a table holds, of whatever it was read.
 
-    Args:
-        table: The table.
-        root: The folder that the images are relative to.
-        source: What the table was read from, for messages.
-        found: As for :class:`Annotations`.
+    Its options are those of :func:`read_list`, ``source`` is what the table was read from, for messages, and ``found``
+    is as for :class:`Annotations`.
+
+    Raises:
+        ValueError: As :func:`read_list`.
     """
     check_one_of("on_gap", on_gap, ("error", "cut"))
     if not table.columns or not len(next(iter(table.columns.values()))):

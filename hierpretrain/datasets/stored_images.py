@@ -16,16 +16,13 @@ class ImageStore:
     """Gives the images below a root that is no folder, in this process and in its workers.
 
     Args:
-        root: What stands before the slash of the images' paths, such as ``'data/pets.parquet'``. It is made unlike that
-            of any other store of the process.
-        get: Returns the image of a name below the root; a ``ValueError`` or an ``OSError`` says that it cannot be read.
-
-    Attributes:
-        root: The root, as paths have it.
+        root: What stands before a slash in the images' paths and is no folder, such as ``'data/pets.tar'``. Stores of
+            one root must have the same images.
+        get: Returns the image of a name below the root; an error says that it cannot be read.
 
     Example:
         >>> store = ImageStore("memory", {"a.png": b"bytes"}.__getitem__)
-        >>> stored_image(f"{store.root}/a.png")
+        >>> stored_image("memory/a.png")
         b'bytes'
         >>> stored_image("folder/a.png") is None
         True
@@ -33,21 +30,13 @@ class ImageStore:
 
     def __init__(self, root: str, get: Callable[[str], Stored]) -> None:
         self.root, self.get = root, get
-        number = 1
-        while self.root in _STORES:
-            number += 1
-            self.root = f"{root}#{number}"
-        self._register()
+        _STORES.setdefault(root, weakref.WeakSet()).add(self)
 
-    def _register(self) -> None:
-        _STORES[self.root] = self
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = state
-        self._register()
+    def __reduce__(self) -> tuple[type[ImageStore], tuple[Any, ...]]:
+        return ImageStore, (self.root, self.get)  # a worker that is spawned makes the store anew
 
 
-_STORES: weakref.WeakValueDictionary[str, ImageStore] = weakref.WeakValueDictionary()
+_STORES: dict[str, weakref.WeakSet[ImageStore]] = {}
 
 
 def stored_image(path: str) -> Stored | None:
@@ -56,9 +45,11 @@ def stored_image(path: str) -> Stored | None:
     Raises:
         ValueError: If the store cannot read it.
     """
-    for root, store in _STORES.items() if _STORES else ():
-        if path.startswith(root) and path[len(root) : len(root) + 1] == "/":
-            return store.get(path[len(root) + 1 :])
+    slash = path.rfind("/") if _STORES else -1
+    while slash > 0:
+        for store in _STORES.get(path[:slash], ()):
+            return store.get(path[slash + 1 :])
+        slash = path.rfind("/", 0, slash)
     return None
 
 
@@ -76,5 +67,3 @@ def bytes_of(value: Any, where: str) -> Stored:
     if isinstance(value, bytes | Image.Image):
         return value
     raise ValueError(f"{where}: there is no image but {type(value).__name__}; name the column that holds the images")
-
-

@@ -1,6 +1,7 @@
 """``skipped.json`` in the work directory, of a training whose data set skips what cannot be read."""
 
 import json
+
 import pytest
 
 from hierpretrain.commands import train as train_command
