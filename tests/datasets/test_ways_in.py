@@ -79,7 +79,9 @@ class Pairs(list):
         self.targets = [target for _, target in self]
 
 
-@pytest.mark.parametrize(("num_workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(
+    ("num_workers", "context"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)]
+)
 def test_items_of_pictures_and_classes(num_workers, context):
     data = TorchvisionDataset(dataset=Pairs(), class_paths=PATHS, pipeline=PIPELINE)
     check(data, num_workers, context)
@@ -161,7 +163,9 @@ def table(**columns):
     )
 
 
-@pytest.mark.parametrize(("num_workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(
+    ("num_workers", "context"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)]
+)
 def test_images_and_class_labels(num_workers, context):
     data = HuggingFaceDataset(dataset=table(), class_paths=PATHS, pipeline=PIPELINE)
     check(data, num_workers, context)
@@ -269,7 +273,7 @@ def test_embedded_as_files_are(tmp_path, num_workers, inferencer):
     index = inferencer.build_index(made[2], tmp_path / "pets.index")
     assert index.paths == made[2].image_paths
     assert inferencer.load_index(tmp_path / "pets.index").paths == index.paths
-    assert inferencer.search(made[1].image_paths[1])[0].neighbours[0].labels == (("animal", "dog"),)
+    assert inferencer.search(made[1])[1].neighbours[0].labels == (("animal", "dog"),)
 
 
 # ---------------------------------------------------------------- WebDataset
@@ -299,7 +303,9 @@ def samples_of(numbers, folders=False):
         yield f"{key}.pyd", pickle.dumps(Bomb())
 
 
-@pytest.mark.parametrize(("num_workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(
+    ("num_workers", "context"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)]
+)
 def test_shards(tmp_path, num_workers, context):
     write_shard(tmp_path / "a-0.tar", samples_of(range(6)))
     write_shard(tmp_path / "a-1.tar", samples_of(range(6, 12)))
