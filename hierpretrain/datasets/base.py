@@ -328,7 +328,9 @@ def _encode(
 ) -> Tensor:
     """Returns the labels of some images, (N, L), or (N, P, L) for the largest number P of paths of any image."""
     # Equal paths are encoded once, because there are far fewer different ones than images.
-    chosen: list[Any] = list(map(annotations.labels.__getitem__, indices))
+    chosen: Sequence[Any] = annotations.labels
+    if len(indices) < len(chosen):
+        chosen = list(map(chosen.__getitem__, indices))
     different: Any = annotations.different_paths
     if several:
         chosen = [several.get(index, (label,)) for index, label in zip(indices, chosen, strict=True)]

@@ -56,19 +56,21 @@ def label_paths(
     if not (arrays or level_separator or path_separator):
         if not kinds <= {str, type(None)}:  # 1 and 1.0 would be one key
             columns = [texts_of(column, name, table.where) for column, name in zip(columns, levels, strict=True)]
-        rows = list(zip(*columns, strict=True))
-        different = list(dict.fromkeys(rows))  # there are far fewer of them
+        different = list(dict.fromkeys(zip(*columns, strict=True)))  # there are far fewer of them than rows
+
+        def row_of(i: int) -> int:
+            return list(zip(*columns, strict=True)).index(different[i])
 
         def where(i: int) -> str:
-            return table.where(rows.index(different[i]))
+            return table.where(row_of(i))
 
         cells = zip(zip(*different, strict=True), levels, strict=True)
         names = zip(*(texts_of(column, name, where) for column, name in cells), strict=True)
         texts = dict(zip(different, names, strict=True))
-        known = {row: trim(texts[row], partial(rows.index, row)) for row in different}
+        known = {row: trim(texts[row], partial(row_of, i)) for i, row in enumerate(different)}
         if trim.gaps:
-            trim.count(list(map(texts.__getitem__, rows)))
-        return list(map(known.__getitem__, rows))
+            trim.count(list(map(texts.__getitem__, zip(*columns, strict=True))))
+        return list(map(known.__getitem__, zip(*columns, strict=True)))
     found: list[Path | list[Path]] = []
     for i, cells in enumerate(zip(*columns, strict=True)):
         several = [

@@ -21,6 +21,7 @@ from hierpretrain.datasets.text_files import parse_json, read_bytes
 
 _DELIMITERS = (",", ";", "\t")
 _REMEDY = "correct the list"
+_HEADER = 1 << 18  # characters, in which a header ends
 _AT_A_TIME = 1000  # rows, which then stay near the processor
 _SEP = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # what Excel takes for the first line's meaning
 
@@ -107,9 +108,9 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
 
     lines = reader()
 
-    def rows() -> Iterator[list[str]]:
+    def rows(number: int) -> list[list[str]]:
         try:
-            yield from lines
+            return list(itertools.islice(lines, number))
         except csv.Error as error:
             raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
 
@@ -118,13 +119,14 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
         kept = (lines.line_num for row in lines if any(row))
         return f"{path}:{next(itertools.islice(kept, index + 1, None)) + first - 1}"
 
-    filled = rows()
-    header = next((row for row in filled if any(row)), None)
-    if header is None:
-        return Table(path, {}, where)
+    header: list[str] = []
+    while not any(header):
+        if not (top := rows(1)):
+            return Table(path, {}, where)
+        header = top[0]
     columns: list[list[str]] = [[] for _ in header]
     known: list[dict[str, str] | None] = [{} for _ in header]
-    while part := list(itertools.islice(filled, _AT_A_TIME)):
+    while part := rows(_AT_A_TIME):
         wrong = _add_rows(part, columns, known)
         if wrong is not None:
             name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
@@ -162,6 +164,7 @@ def _add_rows(rows: list[list[str]], columns: list[list[str]], known: list[dict[
 def _delimiter(text: str, image: str) -> str:
     """Returns what separates the fields: that by which the header has the column of the images, or the most fields."""
     headers = {}
+    text = text[:_HEADER]
     for delimiter in _DELIMITERS:
         try:
             header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
