@@ -11,6 +11,7 @@ What comes out:
                     several label paths; L is 0 for images without labels
     images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why; of
                     a list also the keys (--key-column) and, where --levels are named, the other columns as metadata
+    skipped.json    the files and links that could not be read: path -> why; {} if all could
     taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
 
 In Python: rows = numpy.load("embedded/embeddings.npy"). To search among them, make an index instead (index, search).
@@ -70,5 +71,8 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
         about["keys"] = list(embedded.keys)
     if embedded.metadata:
         about["metadata"] = {name: list(column) for name, column in embedded.metadata.items()}
+    from hierpretrain.datasets.on_error import SKIPPED, write_skipped
+
     write_json(folder / "images.json", about)
+    write_skipped(folder / SKIPPED, embedded.skipped)
     embedded.taxonomy.save(folder / "taxonomy.json")

@@ -131,9 +131,11 @@ def _doubt(table: Table, image: str, name: str) -> str:
 
 def _is_key(images: Sequence[Any], column: Sequence[Any], num_values: int) -> bool:
     """Returns whether most images have a value, and each another one."""
-    num_images = len(set(map(str, images)))
-    filled = len(column) - column.count("") - column.count(None)
-    if filled * 2 < len(column) or num_values * 2 < num_images:
+    pairs = ((str(i), str(v)) for i, v in zip(images, column, strict=True) if v not in (None, ""))
+    image_of: dict[str, str] = {}
+    if any(image_of.setdefault(value, image) != image for image, value in pairs):  # usually in the first rows
         return False
-    pairs = {(str(i), str(v)) for i, v in zip(images, column, strict=True) if v not in (None, "")}
-    return len(pairs) == num_values == len({i for i, _ in pairs})  # an image may have several rows
+    filled = len(column) - column.count("") - column.count(None)
+    if filled * 2 < len(column) or num_values * 2 < len(set(map(str, images))):
+        return False
+    return len(image_of) == num_values == len(set(image_of.values()))  # an image may have several rows

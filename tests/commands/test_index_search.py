@@ -61,6 +61,25 @@ def expected(made, folder):
     return inferencer, str(made / "photos/animal/cat/1.png")
 
 
+def test_links_are_skipped_or_end_a_command(made, folder, run, tmp_path, capsys):
+    (tmp_path / "mine/cat").mkdir(parents=True)
+    shutil.copy(made / "photos/animal/cat/1.png", tmp_path / "mine/cat")
+    gone = tmp_path / "mine/cat/gone.png"
+    gone.symlink_to("nowhere.png")
+    for command, words in ((index_command, ["--out", tmp_path / "index"]), (search_command, [])):
+        first = [folder] if command is search_command else []
+        run(command, *first, tmp_path / "mine", *words, "--skipped", tmp_path / "skipped.json")
+        assert list(json.loads((tmp_path / "skipped.json").read_text())) == [str(gone)]
+        assert f"{gone} is a broken link" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            run(command, *first, tmp_path / "mine", *words, "--on-error", "error")
+        assert f"error: {gone} is a broken link; remove it" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            run(command, *first, tmp_path / "mine", *words, "--on-error", "replace")
+        assert "invalid choice: 'replace' (choose from" in capsys.readouterr().err
+    assert list(EmbeddingIndex.load(tmp_path / "index").skipped) == [str(gone)]
+
+
 def test_the_index_is_that_of_the_inferencer(made, folder, run, tmp_path, capsys):
     run(index_command, made / "photos", "--out", tmp_path / "index")
     ours, theirs = EmbeddingIndex.load(tmp_path / "index"), EmbeddingIndex.load(folder)
