@@ -1,0 +1,21 @@
+"""Checks of a data set: files, pictures, duplicates, names, the tree, columns, and labels by a trained model."""
+
+from hierpretrain.data_checks.check import DataCheck, check_sources
+from hierpretrain.data_checks.config_source import config_sources
+from hierpretrain.data_checks.folder_source import folder_source
+from hierpretrain.data_checks.list_source import list_source
+from hierpretrain.data_checks.problems import KINDS, Kind, Problem, write_problems
+from hierpretrain.data_checks.sources import Source
+
+__all__ = [
+    "KINDS",
+    "DataCheck",
+    "Kind",
+    "Problem",
+    "Source",
+    "check_sources",
+    "config_sources",
+    "folder_source",
+    "list_source",
+    "write_problems",
+]
