@@ -31,7 +31,7 @@ from hierpretrain.files import check_writable
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from hierpretrain.data_checks import Source
+    from hierpretrain.data_checks import DataCheck, Problem, Source
 
 
 def main() -> None:
@@ -41,14 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), or a config")
     add_list_arguments(parser)
-    parser.add_argument("--out", default="check.csv", help="the file of all problems, CSV or .json (default: check.csv)")
+    parser.add_argument(
+        "--out", default="check.csv", help="the file of all problems, CSV or .json (default: check.csv)"
+    )
     parser.add_argument("--most", type=int, default=3, help="problems of a kind that are printed (default: 3)")
     parser.add_argument("--workers", type=int, default=2, help="processes that open images (default: 2)")
     parser.add_argument("--quick", action="store_true", help="open no image: neither pictures nor duplicates")
     parser.add_argument("--strict", action="store_true", help="let warnings make the exit status 1, too")
     group = parser.add_argument_group("a config, if one is given")
     group.add_argument("--data-root", help="where its data set is")
-    group.add_argument("--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ...")
+    group.add_argument(
+        "--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ..."
+    )
     group = parser.add_argument_group("a trained model, to check the labels by")
     group.add_argument("--checkpoint", help="its checkpoint")
     group.add_argument("--config", help="its config, unless that is what is checked")
@@ -61,12 +65,16 @@ def main() -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
+    if args.config and args.checkpoint is None:
+        raise ValueError("--config says how a model embeds; give its weights too: --checkpoint FILE, or '' for none")
     check_writable(args.out)  # not after the work
     from hierpretrain.data_checks import check_sources, write_problems
     from hierpretrain.data_checks.problems import count_severities, listing
 
     sources, config = _sources(args)
     found = check_sources(sources, open_images=not args.quick, workers=args.workers, opening=_opening(config))
+    if args.checkpoint is not None:
+        found.problems += _label_problems(args, found)
     print("\n".join(map(printable, str(found).splitlines())))
     if found.problems:
         print("\n" + "\n".join(map(printable, listing(found.problems, args.most).splitlines())))
@@ -76,15 +84,39 @@ def _check(args: argparse.Namespace) -> int:
     return int(bool(counts["error"] or (args.strict and counts["warning"])))
 
 
+def _label_problems(args: argparse.Namespace, found: DataCheck) -> list[Problem]:
+    """Embeds the images that can be read, and returns what a trained model says about their labels."""
+    from hierpretrain.commands import build_inferencer
+    from hierpretrain.data_checks.labels import CheckedImages, label_problems
+
+    if args.config is None and (os.path.isdir(args.data) or _is_list(args.data)):
+        raise ValueError("a checkpoint needs its config: give --config FILE")
+    if not found.nodes:
+        raise ValueError(
+            "labels are checked by the neighbours of labelled images; there is no label: leave --checkpoint"
+        )
+    args.config, args.on_error = args.config or args.data, "skip"
+    readable = found.pictures.readable if found.pictures else [True] * len(found.files)
+    kept = [(file, paths) for file, paths, good in zip(found.files, found.paths, readable, strict=True) if good]
+    levels = max((source.level_names for source in found.sources), key=len)
+    images = CheckedImages([file for file, _ in kept], [paths for _, paths in kept], levels)
+    return label_problems(build_inferencer(args).embed(images), args.k)
+
+
+def _is_list(path: str) -> bool:
+    from hierpretrain.datasets.tables import READERS
+
+    return os.path.isfile(path) and path.lower().endswith(tuple(READERS))
+
+
 def _sources(args: argparse.Namespace) -> tuple[list[Source], Config | None]:
     """Returns what is checked, and the config if it is one."""
     from hierpretrain.apis import load_config
     from hierpretrain.data_checks import config_sources, folder_source, list_source
-    from hierpretrain.datasets.tables import READERS
 
     data = os.path.expanduser(args.data)
     options = list_options(args)
-    is_list = os.path.isfile(data) and data.lower().endswith(tuple(READERS))
+    is_list = _is_list(data)
     if options and not is_list:
         raise ValueError(f"{', '.join(options)} say how a list is read, and {args.data} is none: leave them out")
     if is_list or os.path.isdir(data):

@@ -65,7 +65,9 @@ def _source(options: Mapping[str, Any]) -> Source:
         source.copies_are_merged = bool(options.get("merge_copies"))
     elif kind == "ListDataset" and not split_file:
         root = os.path.expanduser(options["data_root"])
-        own = {key: value for key, value in options.items() if key not in ("type", "data_root", "ann_file", "level_names")}
+        own = {
+            key: value for key, value in options.items() if key not in ("type", "data_root", "ann_file", "level_names")
+        }
         own["extra_labels"] = own.pop("extra_labels", ()) or own.pop("flat_labels", ())
         own.pop("flat_labels", None)
         own.pop("need_labels", None)

@@ -77,7 +77,9 @@ def _problems(
         found.append((f"{what} across splits", "in " + ", ".join(several)))
     if not may_contradict and contradict(paths):
         labels = sorted({class_name(path) for one in paths for path in one})
-        found.append((f"{what} across classes", "labelled " + ", ".join(labels[:4]) + (", ..." if len(labels) > 4 else "")))
+        found.append(
+            (f"{what} across classes", "labelled " + ", ".join(labels[:4]) + (", ..." if len(labels) > 4 else ""))
+        )
     if not found and not (may_contradict and len({tuple(one) for one in paths}) > 1):
         found.append((what, ""))
     subject, *others = (files[i] for i in group)

@@ -9,7 +9,9 @@ from hierpretrain.datasets.annotations import check_inside, nfc
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.image_files import ENDINGS, image_kind, is_clutter, read_head
 
-SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "query", "gallery"})
+SPLIT_FOLDERS = frozenset(
+    {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "query", "gallery"}
+)
 """Names of folders that are splits where all folders at the top are called so."""
 
 

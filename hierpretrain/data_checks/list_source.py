@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from hierpretrain.data_checks.listed_files import keep_found
 from hierpretrain.data_checks.sources import Path, Source
 from hierpretrain.datasets.annotations import UNTIDY, nfc, unsafe_reason
-from hierpretrain.datasets.cells import text_of
+from hierpretrain.datasets.cells import distinct, text_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, choose_columns, column_doubts
 from hierpretrain.datasets.list_labels import label_paths
 from hierpretrain.datasets.tables import Table, read_table
+
+_NEARLY = 0.9  # values a row, from which on a column is nearly a key
+_FEWEST_VALUES = 10
 
 
 def list_source(
@@ -92,10 +95,21 @@ def _columns(
             source.add("odd level", name, why=doubt)
         return columns
     columns = choose_columns(table, levels=(), **given)
-    doubts = column_doubts(table, image, columns.metadata)
+    doubts = _nearly_keys(table, columns.metadata) | column_doubts(table, image, columns.metadata)
     for name, doubt in doubts.items():
         source.add("doubtful level", name, why=doubt)
     return choose_columns(table, levels=[name for name in columns.metadata if name not in doubts], **given)
+
+
+def _nearly_keys(table: Table, names: Sequence[str]) -> dict[str, str]:
+    """Returns the columns in which nearly every value is there once, as in a key with a few mistakes."""
+    found = {}
+    for name in names:
+        filled = [value for value in table.columns[name] if value not in (None, "")]
+        number = len(distinct(filled))
+        if number >= _FEWEST_VALUES and number >= _NEARLY * len(filled):
+            found[name] = f"has {number:,} values in {len(filled):,} rows, nearly as a key has"
+    return found
 
 
 def _texts(source: Source, table: Table, name: str, *, needed: bool = False, as_written: bool = False) -> list[str]:
@@ -103,7 +117,9 @@ def _texts(source: Source, table: Table, name: str, *, needed: bool = False, as_
     texts = []
     for i, value in enumerate(table.columns[name]):
         try:
-            texts.append(text_of(value, name, table.where(i) if not isinstance(value, str) else "", as_written=as_written))
+            texts.append(
+                text_of(value, name, table.where(i) if not isinstance(value, str) else "", as_written=as_written)
+            )
         except ValueError as error:
             source.add("bad row", table.where(i), why=str(error).removeprefix(f"{table.where(i)}: ").lstrip(": "))
             texts.append("")

@@ -49,7 +49,5 @@ def name_problems(nodes: Counter[Path], splits: Sequence[str] = ()) -> list[Prob
     tags: dict[str, list[str]] = {}
     for split in sorted(set(splits)):
         tags.setdefault(spelling_key(split), []).append(split)
-    problems += [
-        Problem("two spellings", first, tuple(others), "splits") for first, *others in tags.values() if others
-    ]
+    problems += [Problem("two spellings", first, tuple(others), "splits") for first, *others in tags.values() if others]
     return problems

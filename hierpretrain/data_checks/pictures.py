@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import warnings
 from collections import Counter
@@ -30,6 +31,7 @@ HUGE = Image.MAX_IMAGE_PIXELS or 89_478_485
 TINY = 8
 """Pixels of a side below which an image is tiny."""
 
+_MEMORY = re.compile(r" <_io\.BytesIO object at 0x\w+>")  # in Pillow's messages
 _CHUNK = 64  # files that a process takes at a time
 _MIN_SIDE = 64  # a JPEG is decoded at an eighth of its size if no side is shorter then: all of it is read all the same
 
@@ -213,7 +215,7 @@ def look_at_one(file: str, opening: Mapping[str, Any] | None = None, *, but_huge
         try:
             image = open_rgb(file, _MIN_SIDE, **(opening or {}))
         except UnreadableImage as error:
-            return Picture(digest, problem=str(error).removeprefix(f"cannot read the image {file}: "))
+            return Picture(digest, problem=_MEMORY.sub("", str(error).removeprefix(f"cannot read the image {file}: ")))
     extrema = image.getextrema()
     blank = all(low == high for low, high in extrema)
     return Picture(digest, size if size[0] else image.size, mode, kind, thumbnail(image), blank)

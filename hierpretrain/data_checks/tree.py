@@ -41,7 +41,9 @@ def tree_problems(paths: Sequence[Sequence[Path]], nodes: Counter[Path], level_n
     children: dict[Path, list[Path]] = {}
     for node in sorted(nodes):
         children.setdefault(node[:-1], []).append(node)
-    problems = [Problem("one image", class_name(node)) for node in sorted(nodes) if nodes[node] == 1 and node not in children]
+    problems = [
+        Problem("one image", class_name(node)) for node in sorted(nodes) if nodes[node] == 1 and node not in children
+    ]
     problems += _chains(children)
     problems += _two_parents(paths, nodes, level_names)
     return problems

@@ -25,7 +25,14 @@ def write(path, seed, size=(24, 24), **options):
 
 def write_clean(root, first=0):
     """Writes three classes of two images each below two others, and one beside them; nothing is wrong with them."""
-    names = ("animal/cat/a.png", "animal/cat/b.jpg", "animal/dog/a.png", "animal/dog/b.png", "tool/a.png", "tool/b.webp")
+    names = (
+        "animal/cat/a.png",
+        "animal/cat/b.jpg",
+        "animal/dog/a.png",
+        "animal/dog/b.png",
+        "tool/a.png",
+        "tool/b.webp",
+    )
     for i, name in enumerate(names):
         write(root / name, first + i)
     return names

@@ -45,3 +45,87 @@ def test_every_planted_fault_of_a_folder_is_found_and_nothing_else(root, tmp_pat
     found = check_sources([folder_source(str(root))], workers=0)
     assert set(told(found, root)) ^ planted == set()
     assert len(found.problems) == len(planted)
+
+
+def write_list(path, header, lines):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *lines])
+
+
+def test_of_a_clean_list_nothing_is_said(root, tmp_path):
+    names = write_clean(root)
+    lines = [[name, "test" if name[-5] == "b" else "train", *name.split("/")[:-1][:2]] for name in names]
+    write_list(tmp_path / "list.csv", ["image", "split", "kingdom", "kind"], [[*line, ""][:4] for line in lines])
+    found = check_sources([list_source(tmp_path / "list.csv", root)], workers=0)
+    assert told(found, root) == []
+    assert found.sources[0].level_names == ("kingdom", "kind")
+    assert found.paths[:2] == [(("animal", "cat"),)] * 2
+
+
+def test_every_planted_fault_of_a_list_is_found_and_nothing_else(root, tmp_path):
+    """Among them are leaks between splits, by bytes and by look, and labels that contradict each other."""
+    names = write_clean(root)
+    list_file = tmp_path / "list.csv"
+    header = ["image", "split", "kingdom", "kind", "sku", "price"]
+    lines = [[name, "train", *[*name.split("/")[:-1], ""][:2], f"A{i}", f"{i}.5"] for i, name in enumerate(names)]
+    planted = set()
+
+    def plant_row(kind, subject, image, split="train", kingdom="tool", what="", others=(), write_it=True):
+        if write_it and not (root / image).exists():
+            write(root / image, 500 + len(lines))
+        lines.append([image, split, kingdom, what, f"A{len(lines)}", f"{len(lines)}.5"])
+        if kind:
+            planted.add((kind, subject, tuple(others)))
+
+    plant_row("missing file", "gone.png", "gone.png", write_it=False)
+    plant_row("unsafe path", "../secret.png", "../secret.png", write_it=False)
+    plant_row("bad row", f"{list_file}:{len(lines) + 2}", "gap.png", kingdom="", what="saw")
+    plant_row("bad row", f"{list_file}:{len(lines) + 2}", "", write_it=False)
+    (root / "link.png").symlink_to("nowhere.png")
+    plant_row("broken link", "link.png", "link.png", write_it=False)
+    (root / "page.png").write_text("<html>")
+    plant_row("broken image", "page.png", "page.png", write_it=False)
+    plant_row("no label", "lost.png", "lost.png", kingdom="")
+    plant_row("contradicting rows", "tool/a.png", "tool/a.png", split="test")
+    write(root / "leak.png", 0)
+    plant_row("copies across splits", "animal/cat/a.png", "leak.png", "test", "animal", "cat", ["leak.png"])
+    noise(2).save(root / "look.jpg", quality=95, subsampling=0)
+    plant_row("look-alikes across splits", "animal/dog/a.png", "look.jpg", "test", "animal", "dog", ["look.jpg"])
+    write(root / "other.png", 3)
+    plant_row("copies across classes", "animal/dog/b.png", "other.png", kingdom="tool", others=["other.png"])
+    for i in range(2):
+        plant_row(None, "", f"spelt{i}.png", kingdom="Tool")
+    planted.add(("two spellings", "tool", ("Tool",)))
+    write(root / "unlisted.png", 800)
+    planted.add(("not listed", "unlisted.png", ()))
+    planted |= {("doubtful level", "sku", ()), ("doubtful level", "price", ())}
+    write_list(list_file, header, lines)
+    found = check_sources([list_source(list_file, root)], workers=0)
+    assert set(told(found, root)) ^ planted == set()
+    assert len(found.problems) == len(planted)
+
+
+def test_folders_called_as_splits_are_splits(root):
+    write_clean(root / "train")
+    write_clean(root / "val", first=30)
+    (root / "val/tool/leak.png").write_bytes((root / "train/tool/a.png").read_bytes())
+    found = check_sources([folder_source(str(root))], workers=0)
+    assert told(found, root) == [("copies across splits", "train/tool/a.png", ("val/tool/leak.png",))]
+    assert found.sources[0].level_names == ("level1", "level2")
+    assert "taken for splits" in str(found)
+
+
+def test_workers_find_what_one_process_finds(root, tmp_path):
+    write_clean(root)
+    plant(root, tmp_path / "outside")
+    sources = [folder_source(str(root))]
+    alone, together = (check_sources(sources, workers=workers) for workers in (0, 2))
+    assert alone.problems == together.problems
+    assert (alone.pictures.digests == together.pictures.digests).all()
+    assert str(alone) == str(together)
+
+
+def test_every_kind_can_be_planted_or_is_tested_elsewhere():
+    elsewhere = {"unreadable file", "perhaps mislabelled", "perhaps one class", "perhaps two classes", "odd level"}
+    text = __import__("pathlib").Path(__file__).with_name("plant.py").read_text() + open(__file__).read()
+    assert [kind for kind in KINDS if f'"{kind}"' not in text and kind not in elsewhere] == []
