@@ -79,7 +79,8 @@ def check_sources(
         ValueError: As :func:`~hierpretrain.data_checks.pictures.look_at`.
 
     Example:
-        >>> found = check_sources([Source("pets", "pets", ["a.jpg"], [(("cat",),)], [""], ("kind",))], open_images=False)
+        >>> pets = Source("pets", "pets", ["a.jpg"], [(("cat",),)], [""], ("kind",))
+        >>> found = check_sources([pets], open_images=False)
         >>> [(problem.kind, problem.subject) for problem in found.problems]
         [('one image', 'cat'), ('one child', '(the root)')]
     """

@@ -1,4 +1,4 @@
-"""Images that are there several times, by their bytes or by their look: across splits, across classes, or inside one."""
+"""Images that are there several times, by their bytes or by their look, in several splits, several classes, or one."""
 
 from __future__ import annotations
 

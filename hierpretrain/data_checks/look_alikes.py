@@ -14,15 +14,15 @@ THUMBNAIL = (8, 9, 3)
 _BITS = 3  # of 64 that the hashes of look-alikes may differ in
 _PARTS = 6  # of the bits of a hash; look-alikes agree in _PARTS - _BITS of them at least
 _RISE = 2  # of 255, from which on a step is no noise
-_MEAN, _MOST = 5.0, 40  # of 255, by which the thumbnails of look-alikes may differ, on the mean and at one place
+_MEAN, _MOST = 4.0, 24  # of 255, by which the thumbnails of look-alikes may differ, on the mean and at one place
 _WINDOW = 64  # hashes that one is compared with, where very many share a key
 _BLOCK = 1 << 14  # pairs of thumbnails in memory at a time
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """Returns an RGB image at 9 x 8 pixels, each the mean of what it stands for: 216 bytes, row by row."""
+    """Returns an RGB image at 9 x 8 pixels, smoothed so that another size changes little: 216 bytes, row by row."""
     height, width, _ = THUMBNAIL
-    return image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0).tobytes()
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0).tobytes()
 
 
 def look_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -23,8 +23,8 @@ def neighbour_votes(
         temperature: Above 0; a small one leaves the vote to the nearest.
 
     Returns:
-        (N, K) int64 classes that get votes, each once, ``PAD`` in the rest of a row; and (N, K) float64, the fraction of
-        the votes that each gets, 0 in the rest.
+        (N, K) int64 classes that get votes, each once, ``PAD`` in the rest of a row; and (N, K) float64, the fraction
+        of the votes that each gets, 0 in the rest.
 
     Example:
         >>> found, fractions = neighbour_votes(torch.ones(1, 3), torch.tensor([[0, 1, 2]]), torch.tensor([5, 7, 5]))
@@ -54,9 +54,9 @@ def label_errors(classes: Tensor, candidates: Tensor, fractions: Tensor) -> tupl
 
     A class's threshold is the mean probability that items labelled with it have for it. An item counts for the most
     probable of the classes whose threshold it reaches; where that is another than its label, the label is probably
-    wrong (Northcutt, Jiang and Chuang, *Confident Learning*, JAIR 2021, eq. 1 and 2), unless its own is as probable. Here
-    an item's probability for a class is the fraction of its neighbours' votes, so memory is O(N K), whatever the number
-    of classes.
+    wrong (Northcutt, Jiang and Chuang, *Confident Learning*, JAIR 2021, eq. 1 and 2), unless its own is as probable.
+    Here an item's probability for a class is the fraction of its neighbours' votes, so memory is O(N K), whatever the
+    number of classes.
 
     Args:
         classes: (N,) int64 labels, ``PAD`` for none; an item without a label is no error.

@@ -111,8 +111,7 @@ def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
             Image.open(path).point(lambda value, base=base: base + value // 9).save(path)
     (tmp_path / "photos/dark/0.png").rename(tmp_path / "photos/light/wrong.png")
     words = ("photos", "--config", "tiny.py", "--checkpoint", "epoch_1.pth", "--device", "cpu", "-k", "4")
-    status, printed = run(*words)
-    assert status == 0
+    assert run(*words)[0] == 0
     told = [row for row in rows("check.csv") if row[1] == "perhaps mislabelled"]
     assert told == [("warning", "perhaps mislabelled", str(tmp_path / "photos/light/wrong.png"))]
 

@@ -1,11 +1,11 @@
 """All faults that are planted are found, and nothing else; of clean data nothing is said."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
-from hierpretrain.data_checks import KINDS, check_sources, folder_source, list_source
-from hierpretrain.data_checks import pictures
+from hierpretrain.data_checks import KINDS, check_sources, folder_source, list_source, pictures
 from hierpretrain.datasets import FolderDataset
 from tests.data_checks.plant import HUGE, noise, plant, write, write_clean
 
@@ -127,5 +127,5 @@ def test_workers_find_what_one_process_finds(root, tmp_path):
 
 def test_every_kind_can_be_planted_or_is_tested_elsewhere():
     elsewhere = {"unreadable file", "perhaps mislabelled", "perhaps one class", "perhaps two classes", "odd level"}
-    text = __import__("pathlib").Path(__file__).with_name("plant.py").read_text() + open(__file__).read()
+    text = Path(__file__).with_name("plant.py").read_text() + Path(__file__).read_text()
     assert [kind for kind in KINDS if f'"{kind}"' not in text and kind not in elsewhere] == []

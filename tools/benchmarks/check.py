@@ -63,7 +63,7 @@ def write_images(root: Path, images: int) -> None:
 
 
 def run(root: Path, out: Path, workers: int) -> tuple[float, float, int, str]:
-    """Runs the command; returns its seconds, the CPU seconds and the most bytes of all its processes, and its output."""
+    """Runs the command; returns its seconds, the CPU seconds and most bytes of all its processes, and its output."""
     words = [sys.executable, "-m", "hierpretrain", "check", str(root), "--out", str(out), "--workers", str(workers)]
     before = os.times()
     start = time.perf_counter()
