@@ -4,6 +4,7 @@ Examples:
     hierpretrain check photos
     hierpretrain check catalogue.csv --image-column photo --levels category type --out problems.json
     hierpretrain check configs/finetune_emoji.py
+    hierpretrain check photos.index
     hierpretrain check photos --config configs/finetune_emoji.py --checkpoint work_dirs/finetune_emoji/epoch_4.pth
 
 What comes out: what is there (images, levels, splits, sizes, modes), every kind of problem with its number, what it
@@ -13,7 +14,7 @@ means and the first few, and a file with all of them. docs/checking.md lists the
     note     good to know: files that are left out, classes of one child, ...
 
 With --checkpoint, a trained model also says which images are perhaps mislabelled, the surest first, and which classes
-are perhaps one or two.
+are perhaps one or two. Of an index, that is all that is checked, with names and the tree: it has the embeddings.
 
 Exit status: 0 if there is no error (with --strict: no warning either), 1 if there is one, 2 if the data cannot be
 checked at all.
@@ -39,7 +40,9 @@ def main() -> None:
     from hierpretrain._options import OptionsAction
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), or a config")
+    parser.add_argument(
+        "data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), a config, or an index"
+    )
     add_list_arguments(parser)
     parser.add_argument(
         "--out", default="check.csv", help="the file of all problems, CSV or .json (default: check.csv)"
@@ -68,13 +71,10 @@ def _check(args: argparse.Namespace) -> int:
     if args.config and args.checkpoint is None:
         raise ValueError("--config says how a model embeds; give its weights too: --checkpoint FILE, or '' for none")
     check_writable(args.out)  # not after the work
-    from hierpretrain.data_checks import check_sources, write_problems
+    from hierpretrain.data_checks import write_problems
     from hierpretrain.data_checks.problems import count_severities, listing
 
-    sources, config = _sources(args)
-    found = check_sources(sources, open_images=not args.quick, workers=args.workers, opening=_opening(config))
-    if args.checkpoint is not None:
-        found.problems += _label_problems(args, found)
+    found = _found(args)
     print("\n".join(map(printable, str(found).splitlines())))
     if found.problems:
         print("\n" + "\n".join(map(printable, listing(found.problems, args.most).splitlines())))
@@ -82,6 +82,23 @@ def _check(args: argparse.Namespace) -> int:
     counts = count_severities(found.problems)
     print(f"\n{', '.join(f'{number:,} {severity}s' for severity, number in counts.items())}: all are in {args.out}")
     return int(bool(counts["error"] or (args.strict and counts["warning"])))
+
+
+def _found(args: argparse.Namespace) -> DataCheck:
+    from hierpretrain.data_checks import check_sources, index_source, is_index, label_problems
+
+    if is_index(data := os.path.expanduser(args.data)):
+        if args.checkpoint is not None or list_options(args):
+            raise ValueError(f"{args.data} is an index, which has embeddings and labels: leave the other options out")
+        source, images = index_source(data)
+        found = check_sources([source], open_images=False)
+        found.problems += label_problems(images, args.k)
+        return found
+    sources, config = _sources(args)
+    found = check_sources(sources, open_images=not args.quick, workers=args.workers, opening=_opening(config))
+    if args.checkpoint is not None:
+        found.problems += _label_problems(args, found)
+    return found
 
 
 def _label_problems(args: argparse.Namespace, found: DataCheck) -> list[Problem]:

@@ -3,6 +3,8 @@
 from hierpretrain.data_checks.check import DataCheck, check_sources
 from hierpretrain.data_checks.config_source import config_sources
 from hierpretrain.data_checks.folder_source import folder_source
+from hierpretrain.data_checks.index_source import index_source, is_index
+from hierpretrain.data_checks.labels import label_problems
 from hierpretrain.data_checks.list_source import list_source
 from hierpretrain.data_checks.problems import KINDS, Kind, Problem, write_problems
 from hierpretrain.data_checks.sources import Source
@@ -16,6 +18,9 @@ __all__ = [
     "check_sources",
     "config_sources",
     "folder_source",
+    "index_source",
+    "is_index",
+    "label_problems",
     "list_source",
     "write_problems",
 ]

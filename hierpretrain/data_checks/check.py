@@ -85,6 +85,7 @@ def check_sources(
         [('one image', 'cat'), ('one child', '(the root)')]
     """
     found = DataCheck(sources, [problem for source in sources for problem in source.problems])
+    found.problems += [Problem("no images", source.name) for source in sources if not source.images]
     paths, splits = found.paths, found.splits
     found.nodes = nodes = count_nodes(paths)
     levels = max((source.level_names for source in sources), key=len)

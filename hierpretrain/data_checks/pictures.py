@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from hierpretrain.data_checks.look_alikes import THUMBNAIL, thumbnail
 from hierpretrain.data_checks.problems import Problem
@@ -129,7 +131,9 @@ def look_at(files: Sequence[str], *, workers: int = 2, opening: Mapping[str, Any
     )
     opening = dict(opening or {})
     huge = []
-    for i, picture in _each(files, range(number), workers, opening):
+    console = Console(stderr=True)
+    looked = _each(files, range(number), workers, opening)
+    for i, picture in track(looked, "opening", number, console=console, disable=not console.is_terminal):
         if picture is None:
             huge.append(i)
         else:

@@ -10,6 +10,7 @@ from hierpretrain.functional.happier import happier_loss
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
 from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
 from hierpretrain.functional.joint import level_cross_entropies
+from hierpretrain.functional.label_errors import label_errors, neighbour_votes
 from hierpretrain.functional.level_triplet import level_triplet_loss
 from hierpretrain.functional.mistakes import class_distances, mistake_metrics
 from hierpretrain.functional.power import power_normalize
@@ -37,12 +38,14 @@ __all__ = [
     "hierarchy_aware_frame",
     "hierarchy_violations",
     "knn_classify",
+    "label_errors",
     "level_cross_entropies",
     "level_losses",
     "level_triplet_loss",
     "linear_probe",
     "linear_scores",
     "mistake_metrics",
+    "neighbour_votes",
     "pairwise_distances",
     "power_normalize",
     "proxy_anchor_losses",

@@ -35,7 +35,7 @@ def neighbour_votes(
     block = max(1, _ENTRIES // max(1, indices.shape[1] ** 2))
     found = [
         _votes(some.double() / temperature, classes[which.clamp(min=0)].masked_fill(which == PAD, PAD))
-        for some, which in zip(similarities.split(block), indices.split(block), strict=True)
+        for some, which in zip(torch.split(similarities, block), torch.split(indices, block), strict=True)
     ]
     return torch.cat([candidates for candidates, _ in found]), torch.cat([fractions for _, fractions in found])
 

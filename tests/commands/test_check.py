@@ -6,9 +6,11 @@ import json
 import pytest
 from PIL import Image
 
+from hierpretrain.apis import EmbeddingIndex
 from hierpretrain.commands.check import main
 from tests.commands.places import write_model
 from tests.data_checks.plant import write, write_clean
+from tests.data_checks.test_labels import clean, embedded
 
 
 @pytest.fixture
@@ -114,6 +116,15 @@ def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
     assert run(*words)[0] == 0
     told = [row for row in rows("check.csv") if row[1] == "perhaps mislabelled"]
     assert told == [("warning", "perhaps mislabelled", str(tmp_path / "photos/light/wrong.png"))]
+
+
+def test_the_labels_of_an_index_are_checked_by_its_embeddings(tmp_path, run):
+    labels, centres = clean()
+    labels[0] = ("tool", "saw")
+    images = embedded(labels, centres)
+    EmbeddingIndex.build(images, model="m", fingerprint="0", kind="ivf").save(tmp_path / "photos.index")
+    assert run("photos.index")[0] == 0
+    assert rows("check.csv") == [("warning", "perhaps mislabelled", "0.jpg")]
 
 
 @pytest.mark.parametrize(

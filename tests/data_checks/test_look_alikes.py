@@ -21,10 +21,7 @@ def test_near_hashes_against_all_pairs(seed, distance):
             flipped[i] ^= np.uint64(1 << int(bit))
     hashes = generator.permutation(np.concatenate([first, flipped]))
     expected = [
-        [a, b]
-        for a in range(120)
-        for b in range(a + 1, 120)
-        if int(hashes[a] ^ hashes[b]).bit_count() <= distance
+        [a, b] for a in range(120) for b in range(a + 1, 120) if int(hashes[a] ^ hashes[b]).bit_count() <= distance
     ]
     assert near_hashes(hashes, distance).tolist() == expected
     assert len(expected) >= 10 * (distance + 1)
