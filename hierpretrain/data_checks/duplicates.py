@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,19 +38,37 @@ def duplicates(
     firsts = np.array([group[0] for group in groups], np.int64)
     problems = []
     for group in groups:
-        if len(group) > 1 and pictures.readable[group[0]]:
-            problems += _problems(
-                "copies", group, files, [paths[i] for i in group], splits, may_contradict=copies_are_merged
-            )
-    # copies look alike: one of them stands for all, with the labels and the splits of all
+        if len(group) == 1 or not pictures.readable[group[0]]:
+            continue
+        of_group = [paths[i] for i in group]
+        kinds = ["copies across splits"] if len({splits[i] for i in group}) > 1 else []
+        if not copies_are_merged:
+            kinds += ["copies across classes"] if contradict(of_group) else []
+            kinds = kinds or ["copies"]
+        elif len(set(map(tuple, of_group))) == 1:
+            kinds = kinds or ["copies"]
+        problems += [_problem(kind, group, files, paths, splits) for kind in kinds]
+    # of copies, the first stands for all
     shown = firsts[pictures.readable[firsts] & ~pictures.blank[firsts]]
-    pairs = look_alikes(pictures.thumbnails[shown])
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(shown), len(shown)))
-    components = connected_components(graph, directed=False)[1]
-    for group in _groups(components, shown.tolist()):
-        if len(group) > 1:
-            problems += _problems("look-alikes", group, files, [paths[i] for i in group], splits)
+    pairs = shown[look_alikes(pictures.thumbnails[shown])]
+    in_two_splits = np.array([splits[a] != splits[b] for a, b in pairs.tolist()], bool)
+    in_two_classes = np.array([contradict([paths[a], paths[b]]) for a, b in pairs.tolist()], bool)
+    # a chain of look-alikes leads far: each image of a group is like one of another split, or of another class, itself
+    for what, chosen in (
+        ("look-alikes across splits", in_two_splits),
+        ("look-alikes across classes", in_two_classes),
+        ("look-alikes", ~(in_two_splits | in_two_classes)),
+    ):
+        problems += [_problem(what, group, files, paths, splits) for group in _components(pairs[chosen])]
     return problems
+
+
+def _components(pairs: NDArray[np.int64]) -> list[list[int]]:
+    """Returns the items that pairs lead to from one another, each group in ascending order, by the first of each."""
+    items, numbers = np.unique(pairs, return_inverse=True)
+    numbers = numbers.reshape(-1, 2)
+    graph = coo_array((np.ones(len(numbers), bool), (numbers[:, 0], numbers[:, 1])), shape=(len(items), len(items)))
+    return _groups(connected_components(graph, directed=False)[1], items.tolist()) if len(items) else []
 
 
 def _groups(numbers: NDArray[Any], items: Iterable[int]) -> list[list[int]]:
@@ -61,29 +79,21 @@ def _groups(numbers: NDArray[Any], items: Iterable[int]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _problems(
-    what: str,
-    group: Sequence[int],
-    files: Sequence[str],
-    paths: Sequence[Sequence[Path]],
-    splits: Sequence[str],
-    *,
-    may_contradict: bool = False,
-) -> list[Problem]:
-    """Returns what is wrong with images of one look: one problem, or two where both labels and splits differ."""
-    found = []
-    several = sorted({splits[i] for i in group})
-    if len(several) > 1:
-        found.append((f"{what} across splits", "in " + ", ".join(several)))
-    if not may_contradict and contradict(paths):
-        labels = sorted({class_name(path) for one in paths for path in one})
-        found.append(
-            (f"{what} across classes", "labelled " + ", ".join(labels[:4]) + (", ..." if len(labels) > 4 else ""))
-        )
-    if not found and not (may_contradict and len({tuple(one) for one in paths}) > 1):
-        found.append((what, ""))
+def _problem(
+    kind: str, group: Sequence[int], files: Sequence[str], paths: Sequence[Sequence[Path]], splits: Sequence[str]
+) -> Problem:
+    """Returns the problem of images of one look; it says which splits or labels they have."""
+    why = ""
+    if kind.endswith("splits"):
+        why = "in " + _some({splits[i] or "(none)" for i in group})
+    elif kind.endswith("classes"):
+        why = "labelled " + _some({class_name(path) for i in group for path in paths[i]})
     subject, *others = (files[i] for i in group)
-    return [Problem(kind, subject, tuple(others), why) for kind, why in found]
+    return Problem(kind, subject, tuple(others), why)
+
+
+def _some(names: Collection[str], most: int = 4) -> str:
+    return ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")
 
 
 def contradict(paths: Sequence[Sequence[Path]]) -> bool:

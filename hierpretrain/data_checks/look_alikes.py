@@ -15,6 +15,8 @@ _BITS = 3  # of 64 that the hashes of look-alikes may differ in
 _PARTS = 6  # of the bits of a hash; look-alikes agree in _PARTS - _BITS of them at least
 _RISE = 2  # of 255, from which on a step is no noise
 _MEAN, _MOST = 4.0, 24  # of 255, by which the thumbnails of look-alikes may differ, on the mean and at one place
+_OF_CONTRAST = 0.1  # of what a thumbnail differs from its mean colour, which they may differ from each other
+_PALE = 1.0  # of 255: a thumbnail that differs less from its mean colour shows too little to be like another
 _WINDOW = 64  # hashes that one is compared with, where very many share a key
 _BLOCK = 1 << 14  # pairs of thumbnails in memory at a time
 
@@ -93,6 +95,8 @@ def near_hashes(hashes: NDArray[np.uint64], distance: int = _BITS) -> NDArray[np
 def look_alikes(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Finds pairs of pictures that look alike: their hashes are near, and so are the colours of their thumbnails.
 
+    How much colours may differ grows with the contrast, so that pale drawings are not all alike.
+
     Args:
         thumbnails: (N, 8, 9, 3) uint8.
 
@@ -109,10 +113,14 @@ def look_alikes(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     # of very many with one hash, those of one brightness stand together
     order = np.lexsort((thumbnails.sum((1, 2, 3), dtype=np.int64), hashes))
     pairs = order[near_hashes(hashes[order])]
+    colours = thumbnails.reshape(len(thumbnails), THUMBNAIL[0] * THUMBNAIL[1], 3)
+    contrasts = np.abs(colours - colours.mean(1, keepdims=True, dtype=np.float32)).mean((1, 2))  # (N,)
+    pairs = pairs[contrasts[pairs].min(1, initial=np.inf) >= _PALE]
     alike = [np.empty(0, bool)]
     for start in range(0, len(pairs), _BLOCK):
         one, other = (thumbnails[side].astype(np.int16) for side in pairs[start : start + _BLOCK].T)
         difference = np.abs(one - other).reshape(len(one), -1)
-        alike.append((difference.mean(1) <= _MEAN) & (difference.max(1) <= _MOST))
+        allowed = np.minimum(_MEAN, _OF_CONTRAST * contrasts[pairs[start : start + _BLOCK]].min(1))
+        alike.append((difference.mean(1) <= allowed) & (difference.max(1) <= _MOST))
     pairs = np.sort(pairs[np.concatenate(alike)], axis=1)
     return pairs[np.lexsort(pairs.T[::-1])]

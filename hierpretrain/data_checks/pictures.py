@@ -34,6 +34,7 @@ TINY = 8
 """Pixels of a side below which an image is tiny."""
 
 _MEMORY = re.compile(r" <_io\.BytesIO object at 0x\w+>")  # in Pillow's messages
+_BLANK = 4  # of 255, which the pixels of an image of one colour differ by
 _CHUNK = 64  # files that a process takes at a time
 _MIN_SIDE = 64  # a JPEG is decoded at an eighth of its size if no side is shorter then: all of it is read all the same
 
@@ -47,7 +48,7 @@ class Picture(NamedTuple):
         mode: Pillow's name for its kind of pixels, before they were made RGB.
         format: Pillow's name for its format.
         thumbnail: Its bytes as :func:`~hierpretrain.data_checks.look_alikes.thumbnail` makes them.
-        is_blank: Whether all pixels are equal.
+        is_blank: Whether all pixels are equal, but for the noise of a compression.
         problem: Why it cannot be read; empty if it can.
     """
 
@@ -220,8 +221,8 @@ def look_at_one(file: str, opening: Mapping[str, Any] | None = None, *, but_huge
             image = open_rgb(file, _MIN_SIDE, **(opening or {}))
         except UnreadableImage as error:
             return Picture(digest, problem=_MEMORY.sub("", str(error).removeprefix(f"cannot read the image {file}: ")))
-    extrema = image.getextrema()
-    blank = all(low == high for low, high in extrema)
+    extrema: Any = image.getextrema()
+    blank = all(high - low <= _BLANK for low, high in extrema)
     return Picture(digest, size if size[0] else image.size, mode, kind, thumbnail(image), blank)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hierpretrain.data_checks import KINDS, check_sources, folder_source, list_source, pictures
+from hierpretrain.data_checks.tree import count_nodes, tree_problems
 from hierpretrain.datasets import FolderDataset
 from tests.data_checks.plant import HUGE, noise, plant, write, write_clean
 
@@ -113,6 +114,56 @@ def test_folders_called_as_splits_are_splits(root):
     assert told(found, root) == [("copies across splits", "train/tool/a.png", ("val/tool/leak.png",))]
     assert found.sources[0].level_names == ("level1", "level2")
     assert "taken for splits" in str(found)
+
+
+def test_a_folder_without_images(root):
+    (root / "cat").mkdir(parents=True)
+    found = check_sources([folder_source(str(root))], workers=0)
+    assert told(found, root) == [("empty folder", "cat", ()), ("no images", str(root), ())]
+    with pytest.raises(ValueError, match="there is no folder .*nowhere' to check"):
+        folder_source(str(root / "nowhere"))
+
+
+def test_look_alikes_of_two_splits_are_told_without_the_chain_inside_one(root):
+    """A series of pictures, each like the next: of the second split, the last alone is like one of the first."""
+    for i in range(4):
+        write_tone(root / f"{'val' if i == 3 else 'train'}/tool/{i}.png", i)
+    write_clean(root / "train", first=40)
+    write_clean(root / "val", first=60)
+    found = told(check_sources([folder_source(str(root))], workers=0), root)
+    assert found == [
+        ("look-alikes", "train/tool/0.png", ("train/tool/1.png", "train/tool/2.png")),
+        ("look-alikes across splits", "train/tool/2.png", ("val/tool/3.png",)),
+    ]
+
+
+def write_tone(path, step):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise(200, (60, 60)).point(lambda value: min(value + 3 * step, 255)).save(path)
+
+
+def test_copies_that_are_merged_contradict_nothing(root):
+    write_clean(root)
+    (root / "tool/too.png").write_bytes((root / "animal/cat/a.png").read_bytes())
+    (root / "animal/cat/again.png").write_bytes((root / "animal/cat/a.png").read_bytes())
+    (root / "animal/dog/again.png").write_bytes((root / "animal/dog/a.png").read_bytes())
+    source = folder_source(str(root))
+    source.copies_are_merged = True
+    found = check_sources([source], workers=0)
+    assert told(found, root) == [("copies", "animal/dog/a.png", ("animal/dog/again.png",))]
+
+
+def test_ids_below_two_parents_are_told_however_many_and_names_only_if_few(tmp_path):
+    def parents(names):
+        rows = [((top, name),) for top in ("a", "b") for name in names for _ in range(2)]
+        nodes = count_nodes(rows)
+        return [problem.subject for problem in tree_problems(rows, nodes, ("top", "name"))]
+
+    assert parents(["101", "102"]) == ["a/101", "a/102"]
+    assert parents(["denim", "silk"]) == []
+    several = [(("fruit", "tomato"), ("vegetable", "tomato"))] * 2 + [(("fruit", "apple"),)] * 2
+    several += [(("vegetable", "leek"),)] * 2
+    assert tree_problems(several, count_nodes(several), ("kind", "crop")) == []
 
 
 def test_workers_find_what_one_process_finds(root, tmp_path):

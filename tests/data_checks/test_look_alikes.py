@@ -68,3 +68,10 @@ def test_look_alikes_are_the_same_picture_in_another_size_or_compression_alone()
     ]
     found = look_alikes(np.stack([as_array(image) for image in pictures + changed]))
     assert found.tolist() == [[0, 12], [1, 13], [2, 14]]
+
+
+def test_pale_pictures_are_not_all_alike():
+    pale = [noise(seed, (90, 80)).point(lambda value: 235 + value // 16) for seed in range(6)]
+    alike = compressed(pale[0], 95)
+    found = look_alikes(np.stack([as_array(image) for image in [*pale, alike]]))
+    assert found.tolist() == [[0, 6]]
