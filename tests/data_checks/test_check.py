@@ -120,7 +120,7 @@ def test_a_folder_without_images(root):
     (root / "cat").mkdir(parents=True)
     found = check_sources([folder_source(str(root))], workers=0)
     assert told(found, root) == [("empty folder", "cat", ()), ("no images", str(root), ())]
-    with pytest.raises(ValueError, match="there is no folder .*nowhere' to check"):
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere' to check"):
         folder_source(str(root / "nowhere"))
 
 
