@@ -77,7 +77,7 @@ def _check(args: argparse.Namespace) -> int:
     found = _found(args)
     print("\n".join(map(printable, str(found).splitlines())))
     if found.problems:
-        print("\n" + "\n".join(map(printable, listing(found.problems, args.most).splitlines())))
+        print("\n" + "\n".join(map(printable, listing(found.problems, args.most))))
     write_problems(found.problems, args.out)
     counts = count_severities(found.problems)
     print(f"\n{', '.join(f'{number:,} {severity}s' for severity, number in counts.items())}: all are in {args.out}")

@@ -77,7 +77,9 @@ def _source(options: Mapping[str, Any]) -> Source:
             dataset = DATASETS.build(
                 {"_scope_": "hierpretrain", **options, "check_files": False, "keep_annotations": True}
             )
-        return _of_annotations(dataset.annotations, kind, dataset.taxonomy.level_names)
+        if not isinstance(annotations := getattr(dataset, "annotations", None), Annotations):
+            raise ValueError(f"a check is of image files, and {kind} has no list of such: give a folder or a list")
+        return _of_annotations(annotations, kind, dataset.taxonomy.level_names)
     if names:
         source.level_names = tuple(names)[: len(source.level_names)]
     return source

@@ -40,6 +40,8 @@ def keep_found(source: Source, *, tell_unlisted: bool = True) -> None:
                 source.add("link out of the folder", path, why=f"to {os.path.realpath(path)}")
             elif files[name] and not os.path.exists(path):
                 source.add("broken link", path, why=f"to {os.readlink(path)}")
+            elif not os.path.isfile(path):  # a pipe would be waited for
+                source.add("unreadable file", path, why="it is no file")
             else:
                 kept[i] = posixpath.join(folder, name)
         for name in sorted(set(files) - listed) if tell_unlisted else ():

@@ -22,6 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from hierpretrain.checks import check_not_below_0
 from hierpretrain.data_checks.look_alikes import THUMBNAIL, thumbnail
 from hierpretrain.data_checks.problems import Problem
 from hierpretrain.datasets.image_files import IMAGE_KINDS
@@ -130,6 +131,7 @@ def look_at(files: Sequence[str], *, workers: int = 2, opening: Mapping[str, Any
         np.zeros(number, bool),
         np.zeros((number, 2), np.int64),
     )
+    check_not_below_0(workers=workers)
     opening = dict(opening or {})
     huge = []
     console = Console(stderr=True)

@@ -121,15 +121,15 @@ def count_severities(problems: Sequence[Problem]) -> dict[str, int]:
     return counts
 
 
-def listing(problems: Sequence[Problem], most: int = 3) -> str:
-    """Returns problems as lines for people: every kind with its number, what it means, and the first few.
+def listing(problems: Sequence[Problem], most: int = 3) -> list[str]:
+    r"""Returns problems as lines for people: every kind with its number, what it means, and the first few.
 
     Args:
         problems: The problems.
         most: How many of each kind are shown.
 
     Example:
-        >>> print(listing([Problem("broken image", "a.jpg", why="no PNG chunk")]))
+        >>> print("\n".join(listing([Problem("broken image", "a.jpg", why="no PNG chunk")])))
         error: 1 x broken image (cannot be decoded; get it anew)
             a.jpg: no PNG chunk
     """
@@ -142,7 +142,7 @@ def listing(problems: Sequence[Problem], most: int = 3) -> str:
         lines += [f"    {_line(problem)}" for problem in found[:most]]
         if len(found) > most:
             lines.append(f"    and {len(found) - most:,} more")
-    return "\n".join(lines)
+    return lines
 
 
 def _line(problem: Problem, most: int = 3) -> str:

@@ -1,11 +1,13 @@
 """All faults that are planted are found, and nothing else; of clean data nothing is said."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 
-from hierpretrain.data_checks import KINDS, check_sources, folder_source, list_source, pictures
+from hierpretrain.data_checks import KINDS, check_sources, folder_source, list_source, pictures, write_problems
+from hierpretrain.data_checks.problems import listing
 from hierpretrain.data_checks.tree import count_nodes, tree_problems
 from hierpretrain.datasets import FolderDataset
 from tests.data_checks.plant import HUGE, noise, plant, write, write_clean
@@ -180,3 +182,45 @@ def test_every_kind_can_be_planted_or_is_tested_elsewhere():
     elsewhere = {"unreadable file", "perhaps mislabelled", "perhaps one class", "perhaps two classes", "odd level"}
     text = Path(__file__).with_name("plant.py").read_text() + Path(__file__).read_text()
     assert [kind for kind in KINDS if f'"{kind}"' not in text and kind not in elsewhere] == []
+
+
+def test_a_pipe_that_is_listed_is_not_waited_for(root, tmp_path):
+    write_clean(root)
+    os.mkfifo(root / "pipe.jpg")
+    write_list(
+        tmp_path / "list.csv",
+        ["image", "kind"],
+        [["pipe.jpg", "cat"], *[[f"tool/{n}", "tool"] for n in ("a.png", "b.webp")]],
+    )
+    found = check_sources([list_source(tmp_path / "list.csv", root)], workers=0)
+    assert ("unreadable file", "pipe.jpg", ()) in told(found, root)
+    (root / "pipe.jpg").rename(root / "tool/pipe.jpg")
+    found = check_sources([folder_source(str(root))], workers=0)
+    assert told(found, root) == [("left out", "tool/pipe.jpg", ())]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_large_jpeg_that_is_cut_anywhere_is_truncated(root, options):
+    """Also where it is decoded at an eighth of its size."""
+    write_clean(root)
+    whole = write(root / "tool/large.jpg", 950, size=(1200, 900), **options).read_bytes()
+    for part in (0.2, 0.6, 0.95):
+        (root / "tool/large.jpg").write_bytes(whole[: int(part * len(whole))])
+        found = check_sources([folder_source(str(root))], workers=0)
+        assert ("truncated image", "tool/large.jpg", ()) in told(found, root)
+
+
+def test_bad_options(root):
+    write_clean(root)
+    with pytest.raises(ValueError, match="workers must be finite and not below 0; it is -1"):
+        check_sources([folder_source(str(root))], workers=-1)
+
+
+def test_names_that_upset_a_terminal_or_a_file_are_written_whole(root, tmp_path):
+    write_clean(root)
+    odd = write(root / "tool/new\nline\x1b[2J.png", 960, size=(5, 5))
+    found = check_sources([folder_source(str(root))], workers=0)
+    write_problems(found.problems, tmp_path / "all.csv")
+    with open(tmp_path / "all.csv", newline="", encoding="utf-8") as file:
+        assert [row["what"] for row in csv.DictReader(file)] == [str(odd)]
+    assert len(listing(found.problems)) == 2
