@@ -27,7 +27,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import psutil
 from measure import ROOT, Report, command, parse
 from PIL import Image
 
@@ -68,9 +67,9 @@ def run(root: Path, out: Path, workers: int) -> tuple[float, float, int, str]:
     before = os.times()
     start = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    watched, peak = psutil.Process(process.pid), 0
+    peak = 0
     while process.poll() is None:
-        peak = max(peak, _memory(watched))
+        peak = max(peak, _memory(process.pid))
         time.sleep(0.2)
     seconds = time.perf_counter() - start
     after = os.times()
@@ -81,14 +80,15 @@ def run(root: Path, out: Path, workers: int) -> tuple[float, float, int, str]:
     return seconds, cpu, peak, text
 
 
-def _memory(process: psutil.Process) -> int:
-    total = 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_full_info().pss
-        except psutil.Error:  # it has just ended
-            continue
-    return total
+def _memory(process: int) -> int:
+    """Returns the bytes of a process and of all that it has started; what they share counts once."""
+    try:
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text("ascii")
+        children = Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()
+    except OSError:  # it has just ended
+        return 0
+    size = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    return (int(size[1]) * 1024 if size else 0) + sum(_memory(int(child)) for child in children)
 
 
 def found(text: str, kind: str) -> int:
