@@ -26,7 +26,13 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from hierpretrain.commands import add_list_arguments, errors_in_one_line, list_options, printable
+from hierpretrain.commands import (
+    add_list_arguments,
+    errors_in_one_line,
+    list_options,
+    log_to_standard_error,
+    printable,
+)
 from hierpretrain.files import check_writable
 
 if TYPE_CHECKING:
@@ -74,6 +80,7 @@ def _check(args: argparse.Namespace) -> int:
     from hierpretrain.data_checks import write_problems
     from hierpretrain.data_checks.problems import count_severities, listing
 
+    log_to_standard_error()
     found = _found(args)
     print("\n".join(map(printable, str(found).splitlines())))
     if found.problems:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
 
+from hierpretrain._names import did_you_mean
 from hierpretrain.apis import nearest_names
 from hierpretrain.apis.config import DATALOADERS
 from hierpretrain.data_checks.folder_source import folder_source
@@ -18,6 +20,8 @@ from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.registry import DATASETS
 
 _NOT_OF_THE_FILES = ("pipeline", "split", "on_error", "seed", "check_files", "keep_annotations", "taxonomy", "paths")
+_NOT_OF_THE_LIST = ("type", "data_root", "ann_file", "level_names", "split_file", "flat_labels", "need_labels")
+_NEEDED = {"FolderDataset": ("type", "data_root"), "ListDataset": ("type", "data_root", "ann_file")}
 
 
 def config_sources(config: Config) -> list[Source]:
@@ -41,6 +45,9 @@ def config_sources(config: Config) -> list[Source]:
     if len(sources) > 1:
         for loader, _, source in found:
             source.splits = [f"{loader} {split}".rstrip() for split in source.splits]
+        listed = {file for source in sources for file in source.files}
+        for source in sources:  # what one list leaves out, another may have
+            source.problems = [one for one in source.problems if one.kind != "not listed" or one.subject not in listed]
     return sources
 
 
@@ -56,6 +63,9 @@ def _datasets(options: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def _source(options: Mapping[str, Any]) -> Source:
+    kind = options.get("type", "")
+    if wrong := [name for name in _NEEDED.get(kind, ("type",)) if name not in options]:
+        raise ValueError(f"a data set of the config has no {wrong[0]!r}; it has {', '.join(options)}: add it")
     kind = options["type"] if isinstance(options["type"], str) else options["type"].__name__
     kind = kind.rpartition(".")[2]
     names = options.get("level_names")
@@ -65,13 +75,8 @@ def _source(options: Mapping[str, Any]) -> Source:
         source.copies_are_merged = bool(options.get("merge_copies"))
     elif kind == "ListDataset" and not split_file:
         root = os.path.expanduser(options["data_root"])
-        own = {
-            key: value for key, value in options.items() if key not in ("type", "data_root", "ann_file", "level_names")
-        }
-        own["extra_labels"] = own.pop("extra_labels", ()) or own.pop("flat_labels", ())
-        own.pop("flat_labels", None)
-        own.pop("need_labels", None)
-        source = list_source(os.path.join(root, os.path.expanduser(options["ann_file"])), root, **own)
+        path = os.path.join(root, os.path.expanduser(options["ann_file"]))
+        source = list_source(path, root, **_list_options(options))
     else:
         with nearest_names():
             dataset = DATASETS.build(
@@ -83,6 +88,16 @@ def _source(options: Mapping[str, Any]) -> Source:
     if names:
         source.level_names = tuple(names)[: len(source.level_names)]
     return source
+
+
+def _list_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a ``ListDataset`` that say how the list is read."""
+    own = {key: value for key, value in options.items() if key not in _NOT_OF_THE_LIST}
+    own["extra_labels"] = options.get("extra_labels") or options.get("flat_labels") or ()
+    known = inspect.signature(list_source).parameters
+    if unknown := [name for name in own if name not in known]:
+        raise ValueError(f"ListDataset has no option {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+    return own
 
 
 def _of_annotations(annotations: Annotations, name: str, level_names: tuple[str, ...]) -> Source:

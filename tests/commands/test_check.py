@@ -11,6 +11,7 @@ from hierpretrain.commands.check import main
 from tests.commands.places import write_model
 from tests.data_checks.plant import write, write_clean
 from tests.data_checks.test_labels import clean, embedded
+from tests.datasets.trees import write_inshop
 
 
 @pytest.fixture
@@ -105,6 +106,50 @@ def test_a_config_s_data_sets_and_leaks_between_them(tmp_path, run):
     assert "splits: train 6, val 7" in printed.out
 
 
+def test_two_lists_of_one_folder_and_an_image_that_is_in_both(tmp_path, run):
+    names = write_clean(tmp_path / "photos")
+    for split, some in (("train", names), ("val", names[-1:])):
+        lines = [f"{name},{name.split('/')[0]}" for name in some]
+        (tmp_path / f"photos/{split}.csv").write_text("\n".join(["image,kind", *lines]) + "\n")
+    (tmp_path / "lists.py").write_text(
+        "_list = dict(type='ListDataset', data_root='photos', levels=['kind'])\n"
+        "train_dataloader = dict(dataset=dict(ann_file='train.csv', **_list, pipeline=[], split=None))\n"
+        "_val = dict(ann_file='val.csv', **_list)\n"
+        "val_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=_val))\n"
+    )
+    assert run("lists.py")[0] == 1
+    assert rows("check.csv") == [("error", "copies across splits", "photos/tool/b.webp")] * 2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("dict(type='FolderDataset')", "a data set of the config has no 'data_root'"),
+        (
+            "dict(type='ListDataset', data_root='.', ann_file='a.csv', level=[])",
+            "no option 'level'; did you mean 'levels'",
+        ),
+        ("dict(type='ListDataset', data_root='.', ann_file='a.csv')", "cannot read the list"),
+    ],
+)
+def test_a_data_set_of_a_config_that_cannot_be_read(dataset, message, tmp_path, run):
+    (tmp_path / "wrong.py").write_text(f"train_dataloader = dict(dataset={dataset})\n")
+    status, printed = run("wrong.py")
+    assert status == 2
+    assert message in printed.err
+
+
+def test_a_published_data_set_is_read_by_its_own_reader(tmp_path, run):
+    write_inshop(tmp_path / "inshop", num_products=4)
+    config = "dict(type='InShop', data_root='inshop')"
+    (tmp_path / "inshop.py").write_text(f"train_dataloader = dict(dataset={config})\n")
+    assert run("inshop.py")[0] == 0
+    assert "levels: category" in run("inshop.py")[1].out
+    (next((tmp_path / "inshop").rglob("*.jpg"))).unlink()
+    assert run("inshop.py")[0] == 1
+    assert [row[1] for row in rows("check.csv") if row[0] == "error"] == ["missing file"]
+
+
 def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
     write_model(tmp_path)
     for i in range(6):
@@ -113,7 +158,8 @@ def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
             Image.open(path).point(lambda value, base=base: base + value // 9).save(path)
     (tmp_path / "photos/dark/0.png").rename(tmp_path / "photos/light/wrong.png")
     words = ("photos", "--config", "tiny.py", "--checkpoint", "epoch_1.pth", "--device", "cpu", "-k", "4")
-    assert run(*words)[0] == 0
+    status, printed = run(*words)
+    assert status == 0, printed.err
     told = [row for row in rows("check.csv") if row[1] == "perhaps mislabelled"]
     assert told == [("warning", "perhaps mislabelled", str(tmp_path / "photos/light/wrong.png"))]
 
