@@ -15,7 +15,7 @@ from hierpretrain.data_checks.sources import Path, class_name
 from hierpretrain.datasets import Annotations, HierarchicalDataset
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.functional.label_errors import label_errors, neighbour_votes
+from hierpretrain.functional.confident_learning import label_errors, neighbour_votes
 from hierpretrain.functional.search import nearest, unit_rows
 from hierpretrain.taxonomy import PAD
 

@@ -3,6 +3,7 @@
 from hierpretrain.functional.average_precision import average_precision_metrics
 from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.functional.clustering import clustering_metrics
+from hierpretrain.functional.confident_learning import label_errors, neighbour_votes
 from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, level_losses, supcon_loss
 from hierpretrain.functional.distances import pairwise_distances
 from hierpretrain.functional.frame import haframe_losses, hierarchy_aware_frame
@@ -10,7 +11,6 @@ from hierpretrain.functional.happier import happier_loss
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_metrics
 from hierpretrain.functional.hierarchical_softmax import hierarchical_cross_entropy, soft_label_loss, soft_labels
 from hierpretrain.functional.joint import level_cross_entropies
-from hierpretrain.functional.label_errors import label_errors, neighbour_votes
 from hierpretrain.functional.level_triplet import level_triplet_loss
 from hierpretrain.functional.mistakes import class_distances, mistake_metrics
 from hierpretrain.functional.power import power_normalize

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hierpretrain.data_checks import KINDS, check_sources, folder_source, list_source, pictures, write_problems
-from hierpretrain.data_checks.problems import listing
+from hierpretrain.data_checks import check_sources, folder_source, list_source, pictures, write_problems
+from hierpretrain.data_checks.problems import KINDS, listing
 from hierpretrain.data_checks.tree import count_nodes, tree_problems
 from hierpretrain.datasets import FolderDataset
 from tests.data_checks.plant import HUGE, noise, plant, write, write_clean

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hierpretrain.data_checks import KINDS
+from hierpretrain.data_checks.problems import KINDS
 
 
 def test_the_page_has_every_kind_with_its_severity_and_advice():

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis import nearest_names
 from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.data_checks.folder_source import folder_source
-from hierpretrain.data_checks.list_source import list_source
 from hierpretrain.data_checks.listed_files import keep_found
+from hierpretrain.data_checks.source_folder import folder_source
+from hierpretrain.data_checks.source_list import list_source
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.registry import DATASETS

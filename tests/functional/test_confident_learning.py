@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hierpretrain.functional.label_errors import label_errors, neighbour_votes
+from hierpretrain.functional.confident_learning import label_errors, neighbour_votes
 from hierpretrain.taxonomy import PAD
 
 
