@@ -84,6 +84,7 @@ setup(
             "selenium>=4.20",
             "tensorboard",
             *MLFLOW,
+            "cleanlab>=2.7",  # to compare confident learning with
             "efficientnet-lite-pytorch",  # the network of the demo's weights, to compare with
             *DATASETS,
             *DEMO,

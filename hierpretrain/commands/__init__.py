@@ -150,18 +150,20 @@ class _StandardError:
         sys.stderr.flush()
 
 
-def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
-    """Builds the model that the arguments choose; from here on the log goes to the standard error.
-
-    The standard output is for what a command finds, which a program may read.
-    """
+def log_to_standard_error() -> None:
+    """Sends the log to the standard error: the standard output is for what a command finds, for a program to read."""
     from mmengine.logging import MMLogger
-
-    from hierpretrain.apis import EmbeddingInferencer
 
     for handler in MMLogger.get_current_instance().handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(_StandardError())
+
+
+def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
+    """Builds the model that the arguments choose; from here on the log goes to the standard error."""
+    from hierpretrain.apis import EmbeddingInferencer
+
+    log_to_standard_error()
     return EmbeddingInferencer(
         args.config,
         args.checkpoint,

@@ -102,9 +102,20 @@ def choose_columns(
     return ListColumns(image, levels, split, key, extra, tuple(name for name in rest if name not in levels))
 
 
+def column_doubts(table: Table, image: str, names: Sequence[str]) -> dict[str, str]:
+    """Returns why columns seem to be no levels: name of the column -> what it looks like, without good ones.
+
+    Example:
+        >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
+        >>> column_doubts(table, "image", ["kind", "price"])
+        {'price': "has numbers with decimals, such as '3.50'"}
+    """
+    return {name: doubt for name in names if (doubt := _doubt(table, image, name))}
+
+
 def _check_levels(table: Table, image: str, names: Sequence[str]) -> None:
     """Raises if a column that nobody has called a level does not look like one."""
-    doubts = {name: doubt for name in names if (doubt := _doubt(table, image, name))}
+    doubts = column_doubts(table, image, names)
     if not doubts:
         return
     good = [name for name in names if name not in doubts]

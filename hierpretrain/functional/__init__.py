@@ -3,6 +3,7 @@
 from hierpretrain.functional.average_precision import average_precision_metrics
 from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.functional.clustering import clustering_metrics
+from hierpretrain.functional.confident_learning import label_errors, neighbour_votes
 from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, level_losses, supcon_loss
 from hierpretrain.functional.distances import pairwise_distances
 from hierpretrain.functional.frame import haframe_losses, hierarchy_aware_frame
@@ -37,12 +38,14 @@ __all__ = [
     "hierarchy_aware_frame",
     "hierarchy_violations",
     "knn_classify",
+    "label_errors",
     "level_cross_entropies",
     "level_losses",
     "level_triplet_loss",
     "linear_probe",
     "linear_scores",
     "mistake_metrics",
+    "neighbour_votes",
     "pairwise_distances",
     "power_normalize",
     "proxy_anchor_losses",
