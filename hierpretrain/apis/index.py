@@ -10,10 +10,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain.apis.answers import Answers, right_answers
 from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.index_files import read_index, write_index
 from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.checks import check_at_least_1
+from hierpretrain.datasets.messages import some
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import (
     RECALL_QUERIES,
@@ -24,12 +27,23 @@ from hierpretrain.functional.approximate import (
     set_search_parameters,
     tune,
 )
+from hierpretrain.functional.calibration import log_loss
 from hierpretrain.functional.index_search import search_groups, search_vectors
+from hierpretrain.functional.open_set import answer_metrics, correct_nodes
+from hierpretrain.functional.path_confidence import cross_fitted_confidence, fit_path_confidence, path_evidence
+from hierpretrain.functional.path_thresholds import choose_thresholds, num_named
 from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 _RECALL = "recall@10"
 _ROUNDING = 1e-9  # of a confidence
+_THRESHOLD = 0.5  # of the bare vote
+VOTERS = 20
+"""How many labelled images vote on a class, unless somebody says otherwise."""
+TEMPERATURE = 0.07
+"""Of the votes of an index that was not calibrated."""
+TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
+"""Among which calibration chooses."""
 
 
 class EmbeddingIndex:
@@ -49,6 +63,7 @@ class EmbeddingIndex:
         skipped: Files that could not be read and are not in the index: path -> why.
         keys: N texts by which people know the images, or nothing at all.
         metadata: What else a list said of the images: name of the column -> N texts.
+        calibration: What :meth:`calibrate` learned; ``None``: confidences are fractions of votes.
 
     Example:
         >>> import torch
@@ -96,6 +111,7 @@ class EmbeddingIndex:
         self.taxonomy, self.labels, self.paths = taxonomy, labels, list(paths)
         self.model, self.fingerprint = model, fingerprint
         self.recall, self.skipped = dict(recall), dict(skipped)
+        self.calibration: Calibration | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -320,19 +336,26 @@ class EmbeddingIndex:
         return number, None if within is None else find_branch(self.taxonomy, within)
 
     def classify(
-        self, query: Embeddings, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
+        self,
+        query: Embeddings,
+        *,
+        k: int | None = None,
+        temperature: float | None = None,
+        threshold: float | None = None,
     ) -> list[Classification]:
         """Goes down the tree as far as the labelled neighbours of a query agree.
 
-        See :func:`~hierpretrain.functional.tree_knn.tree_knn`. A query that is itself in the index votes for its own
-        label.
+        An index that was calibrated (:meth:`calibrate`) has confidences that say how often such an answer is right, and
+        names what is sure enough for the precision or the rate of false alarms that was stated. Any of the options
+        asks for the bare vote instead, of :func:`~hierpretrain.functional.tree_knn.tree_knn`, whose confidences are
+        fractions of the votes. A query that is itself in the index votes for its own label.
 
         Args:
             query: The queries, embedded by the index's model.
-            k: How many labelled images vote, from 1; all where there are fewer. Where classes have fewer images than
-                that, the others that vote make the deepest names look less sure than they are.
-            temperature: Above 0; a small one leaves the vote to the nearest.
-            threshold: The fraction of the votes, above 0 and up to 1, that a node needs to be accepted.
+            k: How many labelled images vote, from 1, by default 20; all where there are fewer. Where classes have fewer
+                images than that, the others that vote make the deepest names look less sure than they are.
+            temperature: Above 0, by default 0.07; a small one leaves the vote to the nearest.
+            threshold: The fraction of the votes, above 0 and up to 1, that a node needs to be accepted; by default 0.5.
 
         Returns:
             One answer a query, in their order.
@@ -341,21 +364,114 @@ class EmbeddingIndex:
             ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
                 the index's.
         """
-        labelled = self.check_classify(k, threshold)
-        within = None if labelled.all() else labelled
-        scores, indices = search_vectors(self._index, query.features, k, within=within)
-        nodes, confidences = tree_knn(scores, indices, self.labels, temperature=temperature)
-        accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
+        found = self.answer(query, k=k, temperature=temperature, threshold=threshold)
         answers = []
         for path, number, on_path, sure in zip(
-            query.paths, accepted, nodes.tolist(), confidences.tolist(), strict=True
+            query.paths, found.num_named.tolist(), found.nodes.tolist(), found.confidences.tolist(), strict=True
         ):
             names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
             refused = (names[number], sure[number]) if number < len(names) else None
             answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
         return answers
 
-    def check_classify(self, k: int = 20, threshold: float = 0.5) -> Tensor:
+    def answer(
+        self,
+        query: Embeddings,
+        *,
+        k: int | None = None,
+        temperature: float | None = None,
+        threshold: float | None = None,
+    ) -> Answers:
+        """Returns the same as :meth:`classify`, as tensors: the nodes, their confidences, and how many are named.
+
+        Raises:
+            ValueError: As :meth:`classify`.
+        """
+        options = dict(k=k, temperature=temperature, threshold=threshold)
+        self.check_classify(**{name: options[name] for name in ("k", "threshold") if options[name] is not None})
+        if self.calibration is not None and not any(value is not None for value in options.values()):
+            calibration = self.calibration
+            nodes, _, evidence = self._vote(query, calibration.k, calibration.temperature)
+            confidences = calibration.confidences(evidence, nodes)
+            return Answers(nodes, confidences, calibration.num_named(confidences, nodes))
+        nodes, shares, _ = self._vote(query, VOTERS if k is None else k, TEMPERATURE if temperature is None else temperature)
+        needed = (_THRESHOLD if threshold is None else threshold) - _ROUNDING
+        return Answers(nodes, shares, num_named(shares, nodes, [needed] * nodes.shape[1]))
+
+    def calibrate(
+        self,
+        held_out: Embeddings,
+        *,
+        precision: float | None = None,
+        false_alarms: float | None = None,
+        k: int = VOTERS,
+        temperature: float | None = None,
+    ) -> list[dict[str, float]]:
+        """Learns from labelled images how sure its answers are, and how sure they must be to be given.
+
+        The index keeps what it learns as :attr:`calibration`, and :meth:`classify` goes by it from then on. The images
+        must be none of the index's, and like those that will be classified: if one in ten of these will be of
+        nothing known, then so should one in ten of the held-out ones, with a label that the index does not have.
+        An image without a label is left out.
+
+        Args:
+            held_out: The images, embedded by the index's model, with labels in a tree of their own: nodes are the same
+                if the names on their paths are.
+            precision: What fraction of the names that are given shall be right, at each level.
+            false_alarms: What fraction of the images that the index knows may go without a name, at each level. One
+                of the two.
+            k: How many labelled images vote, from 1.
+            temperature: Of the votes, above 0; by default the one of 0.02 to 0.1 by which confidences are likeliest.
+
+        Returns:
+            For each level what :func:`~hierpretrain.functional.open_set.answer_metrics` measures on the held-out
+            images, each by coefficients that were fitted on the others.
+
+        Raises:
+            ValueError: If not one of ``precision`` and ``false_alarms`` is given, no held-out image has a label, or
+                some are in the index; and as :meth:`classify`.
+        """
+        self.check_classify(k)
+        if (precision is None) == (false_alarms is None):
+            raise ValueError("give either a precision or a rate of false alarms, and not both")
+        labelled = (depth(held_out.labels) > 0).nonzero()[:, 0].tolist()
+        held_out = held_out.select(labelled)
+        truth, depths = right_answers(held_out.taxonomy, held_out.labels, self.taxonomy, self.labels)
+        if inside := sorted(set(held_out.paths) & set(self.paths)):
+            raise ValueError(
+                f"held-out images must not be in the index, where they find themselves; {some(inside)} are; leave them "
+                "out, or make the index without them"
+            )
+        tried = []
+        for one in TEMPERATURES if temperature is None else (temperature,):
+            nodes, _, evidence = self._vote(held_out, k, one)
+            right = correct_nodes(nodes, truth)
+            confidences = cross_fitted_confidence(evidence, nodes, right)
+            tried.append((log_loss(confidences, right), one, nodes, evidence, right, confidences))
+        _, temperature, nodes, evidence, right, confidences = min(tried, key=lambda trial: trial[0])
+        thresholds = choose_thresholds(confidences, nodes, truth, precision=precision, false_alarms=false_alarms)
+        self.calibration = Calibration(
+            level_names=tuple(self.taxonomy.level_names),
+            k=k,
+            temperature=temperature,
+            coefficients=tuple(map(tuple, fit_path_confidence(evidence, nodes, right).tolist())),
+            thresholds=thresholds,
+            goal="precision" if false_alarms is None else "false_alarms",
+            rate=precision if false_alarms is None else false_alarms,
+            num_images=len(nodes),
+            fingerprint=self.fingerprint,
+        )
+        return answer_metrics(nodes, confidences, num_named(confidences, nodes, thresholds), truth, depths)
+
+    def _vote(self, query: Embeddings, k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the (Q, L) nodes that the neighbours vote for, their (Q, L) fractions of the votes and the evidence."""
+        labelled = self.check_classify(k)
+        within = None if labelled.all() else labelled
+        scores, indices = search_vectors(self._index, query.features, k, within=within)
+        nodes, shares = tree_knn(scores, indices, self.labels, temperature=temperature)
+        return nodes, shares, path_evidence(scores, indices, self.labels, nodes, shares)
+
+    def check_classify(self, k: int = VOTERS, threshold: float = _THRESHOLD) -> Tensor:
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
 
         Returns:
