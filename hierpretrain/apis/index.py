@@ -27,11 +27,15 @@ from hierpretrain.functional.approximate import (
     set_search_parameters,
     tune,
 )
-from hierpretrain.functional.calibration import log_loss
 from hierpretrain.functional.index_search import search_groups, search_vectors
-from hierpretrain.functional.open_set import answer_metrics, correct_nodes
-from hierpretrain.functional.path_confidence import cross_fitted_confidence, fit_path_confidence, path_evidence
-from hierpretrain.functional.path_thresholds import choose_thresholds, num_named
+from hierpretrain.functional.open_set import answer_metrics
+from hierpretrain.functional.path_calibration import (
+    TEMPERATURES,
+    answer_paths,
+    calibrate_paths,
+    check_goal,
+    num_named,
+)
 from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
@@ -42,8 +46,6 @@ VOTERS = 20
 """How many labelled images vote on a class, unless somebody says otherwise."""
 TEMPERATURE = 0.07
 """Of the votes of an index that was not calibrated."""
-TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
-"""Among which calibration chooses."""
 
 
 class EmbeddingIndex:
@@ -208,6 +210,7 @@ class EmbeddingIndex:
             skipped=self.skipped,
             keys=self.keys,
             metadata=self.metadata,
+            calibration=self.calibration,
         )
 
     @classmethod
@@ -239,6 +242,7 @@ class EmbeddingIndex:
                 f"the index in {os.fspath(folder)} is {index.kind!r} with half={index.half}, but its index.json says "
                 f"{about['kind']!r} with half={about['half']}; make the index anew (hierpretrain index)"
             )
+        index.calibration = Calibration.beside(folder, fingerprint=index.fingerprint, level_names=taxonomy.level_names)
         return index
 
     def check_model(self, fingerprint: str, model: str, width: int) -> None:
@@ -364,15 +368,7 @@ class EmbeddingIndex:
             ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
                 the index's.
         """
-        found = self.answer(query, k=k, temperature=temperature, threshold=threshold)
-        answers = []
-        for path, number, on_path, sure in zip(
-            query.paths, found.num_named.tolist(), found.nodes.tolist(), found.confidences.tolist(), strict=True
-        ):
-            names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
-            refused = (names[number], sure[number]) if number < len(names) else None
-            answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
-        return answers
+        return self.in_words(query, self.answer(query, k=k, temperature=temperature, threshold=threshold))
 
     def answer(
         self,
@@ -390,13 +386,23 @@ class EmbeddingIndex:
         options = dict(k=k, temperature=temperature, threshold=threshold)
         self.check_classify(**{name: options[name] for name in ("k", "threshold") if options[name] is not None})
         if self.calibration is not None and not any(value is not None for value in options.values()):
-            calibration = self.calibration
-            nodes, _, evidence = self._vote(query, calibration.k, calibration.temperature)
-            confidences = calibration.confidences(evidence, nodes)
-            return Answers(nodes, confidences, calibration.num_named(confidences, nodes))
-        nodes, shares, _ = self._vote(query, VOTERS if k is None else k, TEMPERATURE if temperature is None else temperature)
+            voters = self._voters(query, self.calibration.k)
+            return Answers(*answer_paths(*voters, self.labels, self.calibration.paths))
+        voters = self._voters(query, VOTERS if k is None else k)
+        nodes, shares = tree_knn(*voters, self.labels, temperature=TEMPERATURE if temperature is None else temperature)
         needed = (_THRESHOLD if threshold is None else threshold) - _ROUNDING
         return Answers(nodes, shares, num_named(shares, nodes, [needed] * nodes.shape[1]))
+
+    def in_words(self, query: Embeddings, answers: Answers) -> list[Classification]:
+        """Returns the answers for queries by the names of the nodes."""
+        found = []
+        for path, number, on_path, sure in zip(
+            query.paths, answers.num_named.tolist(), answers.nodes.tolist(), answers.confidences.tolist(), strict=True
+        ):
+            names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
+            refused = (names[number], sure[number]) if number < len(names) else None
+            found.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
+        return found
 
     def calibrate(
         self,
@@ -405,7 +411,7 @@ class EmbeddingIndex:
         precision: float | None = None,
         false_alarms: float | None = None,
         k: int = VOTERS,
-        temperature: float | None = None,
+        temperatures: Sequence[float] = TEMPERATURES,
     ) -> list[dict[str, float]]:
         """Learns from labelled images how sure its answers are, and how sure they must be to be given.
 
@@ -421,7 +427,7 @@ class EmbeddingIndex:
             false_alarms: What fraction of the images that the index knows may go without a name, at each level. One
                 of the two.
             k: How many labelled images vote, from 1.
-            temperature: Of the votes, above 0; by default the one of 0.02 to 0.1 by which confidences are likeliest.
+            temperatures: Of the votes, above 0; the one that fits the held-out images best is chosen.
 
         Returns:
             For each level what :func:`~hierpretrain.functional.open_set.answer_metrics` measures on the held-out
@@ -431,45 +437,39 @@ class EmbeddingIndex:
             ValueError: If not one of ``precision`` and ``false_alarms`` is given, no held-out image has a label, or
                 some are in the index; and as :meth:`classify`.
         """
+        check_goal(precision, false_alarms)
         self.check_classify(k)
-        if (precision is None) == (false_alarms is None):
-            raise ValueError("give either a precision or a rate of false alarms, and not both")
-        labelled = (depth(held_out.labels) > 0).nonzero()[:, 0].tolist()
-        held_out = held_out.select(labelled)
-        truth, depths = right_answers(held_out.taxonomy, held_out.labels, self.taxonomy, self.labels)
         if inside := sorted(set(held_out.paths) & set(self.paths)):
             raise ValueError(
                 f"held-out images must not be in the index, where they find themselves; {some(inside)} are; leave them "
                 "out, or make the index without them"
             )
-        tried = []
-        for one in TEMPERATURES if temperature is None else (temperature,):
-            nodes, _, evidence = self._vote(held_out, k, one)
-            right = correct_nodes(nodes, truth)
-            confidences = cross_fitted_confidence(evidence, nodes, right)
-            tried.append((log_loss(confidences, right), one, nodes, evidence, right, confidences))
-        _, temperature, nodes, evidence, right, confidences = min(tried, key=lambda trial: trial[0])
-        thresholds = choose_thresholds(confidences, nodes, truth, precision=precision, false_alarms=false_alarms)
+        held_out = held_out.select((depth(held_out.labels) > 0).nonzero()[:, 0].tolist())
+        if len(held_out.paths) < 2:
+            raise ValueError(
+                f"to calibrate, at least 2 held-out images need labels; {len(held_out.paths)} has: give a folder with a "
+                "sub-folder a class, or a list"
+            )
+        truth, depths = right_answers(held_out.taxonomy, held_out.labels, self.taxonomy, self.labels)
+        voters = self._voters(held_out, k)
+        paths, nodes, confidences = calibrate_paths(
+            *voters, self.labels, truth, precision=precision, false_alarms=false_alarms, temperatures=temperatures
+        )
         self.calibration = Calibration(
-            level_names=tuple(self.taxonomy.level_names),
+            paths=paths,
             k=k,
-            temperature=temperature,
-            coefficients=tuple(map(tuple, fit_path_confidence(evidence, nodes, right).tolist())),
-            thresholds=thresholds,
             goal="precision" if false_alarms is None else "false_alarms",
             rate=precision if false_alarms is None else false_alarms,
             num_images=len(nodes),
+            level_names=tuple(self.taxonomy.level_names),
             fingerprint=self.fingerprint,
         )
-        return answer_metrics(nodes, confidences, num_named(confidences, nodes, thresholds), truth, depths)
+        return answer_metrics(nodes, confidences, num_named(confidences, nodes, paths.thresholds), truth, depths)
 
-    def _vote(self, query: Embeddings, k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the (Q, L) nodes that the neighbours vote for, their (Q, L) fractions of the votes and the evidence."""
+    def _voters(self, query: Embeddings, k: int) -> tuple[Tensor, Tensor]:
+        """Returns the (Q, k) cosines and indices of the nearest labelled images."""
         labelled = self.check_classify(k)
-        within = None if labelled.all() else labelled
-        scores, indices = search_vectors(self._index, query.features, k, within=within)
-        nodes, shares = tree_knn(scores, indices, self.labels, temperature=temperature)
-        return nodes, shares, path_evidence(scores, indices, self.labels, nodes, shares)
+        return search_vectors(self._index, query.features, k, within=None if labelled.all() else labelled)
 
     def check_classify(self, k: int = VOTERS, threshold: float = _THRESHOLD) -> Tensor:
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.

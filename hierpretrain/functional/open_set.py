@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hierpretrain.functional.calibration import expected_calibration_error
 from hierpretrain.functional.selective import area_under_risk_coverage
-from hierpretrain.taxonomy import PAD, check_labels, depth, paired_depth, path_heights, shared_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, depth, paired_depth, path_heights, shared_depth
 
 _ENTRIES = 2**22  # pairs of paths at a time
 
@@ -163,29 +164,61 @@ def answer_metrics(
     return metrics
 
 
-def mistake_severities(answers: Tensor, truth: Tensor) -> Tensor:
+RIGHT, SHORT, WRONG = 0, 1, 2
+"""Grades of an answer: all of the right path and no more; a part of it; a node that is not on it."""
+
+
+def grade_answers(answers: Tensor, truth: Tensor) -> Tensor:
+    """Grades each answer: ``RIGHT``, ``SHORT`` or ``WRONG``.
+
+    Args:
+        answers: (N, L) int64, the named nodes; ``PAD`` from where nothing more is named.
+        truth: (N, P, L) labels, cut by :func:`known_part`. All of any of the P paths is right, and for an image of
+            nothing known, nothing is.
+
+    Returns:
+        (N,) int64.
+
+    Example:
+        >>> tabby, dog, none = [0, 0, 1], [0, 1, -1], [-1, -1, -1]
+        >>> answers = torch.tensor([dog, none, none, dog])
+        >>> grade_answers(answers, torch.tensor([[dog], [tabby], [none], [none]])).tolist()
+        [0, 1, 0, 2]
+    """
+    depths = depth(answers)
+    ends = (truth != PAD).sum(2)  # (N, P)
+    is_path = (ends > 0) | (ends.amax(1, keepdim=True) == 0)  # a row of PAD beside a path stands for nothing
+    all_of = ((answers[:, None] == truth).all(2) & is_path).any(1)
+    grades = torch.where(all_of, RIGHT, SHORT)
+    return torch.where(depths > paired_depth(answers, truth), WRONG, grades)
+
+
+def mistake_severities(answers: Tensor, truth: Tensor, taxonomy: Taxonomy) -> Tensor:
     """Computes how far each wrong answer is from the truth: the height of their lowest common ancestor.
 
-    An answer is wrong if a node of it is; one that stops early is not. The height is the longest way down from the
-    ancestor in the tree that all answers and truths span (Bertinetto et al., *Making Better Mistakes*, CVPR 2020). Of
-    several paths of the truth the nearest counts.
+    An answer is wrong if a node of it is; one that stops early is not. The height is the longest way from the ancestor
+    down to a leaf of the tree (Bertinetto et al., *Making Better Mistakes*, CVPR 2020). Of several paths of the truth
+    the nearest counts.
 
     Args:
         answers: (N, L) int64, the named nodes; ``PAD`` from where nothing more is named.
         truth: (N, P, L) labels, cut by :func:`known_part`.
+        taxonomy: Their tree.
 
     Returns:
         (W,) int64, for the W wrong answers in their order: 1 for a sibling of the true leaf, L at most.
 
     Example:
-        >>> siamese, tabby, dog = [0, 0, 0], [0, 0, 1], [0, 1, -1]
-        >>> mistake_severities(torch.tensor([siamese, dog, tabby]), torch.tensor([[tabby], [tabby], [tabby]])).tolist()
-        [1, 2]
+        >>> tree = Taxonomy([("cat", "siamese"), ("cat", "tabby"), ("dog",)], ("kind", "breed"))
+        >>> siamese, tabby, dog = [0, 0], [0, 1], [1, -1]
+        >>> mistake_severities(torch.tensor([siamese, dog, tabby]), torch.tensor([[tabby], [tabby], [tabby]]), tree)
+        tensor([1, 2])
     """
     shared = paired_depth(answers, truth)
-    wrong = depth(answers) > shared
-    heights = path_heights(torch.cat([answers, truth.flatten(0, 1)]))[: len(answers)]
-    return heights.gather(1, shared[:, None])[wrong, 0]
+    levels = range(1, taxonomy.num_levels + 1)
+    nodes = [pad(taxonomy.node_labels(level), (0, taxonomy.num_levels - level), value=PAD) for level in levels]
+    heights = path_heights(torch.cat([answers, *nodes]))[: len(answers)]
+    return heights.gather(1, shared[:, None])[depth(answers) > shared, 0]
 
 
 def _fraction(mask: Tensor, among: Tensor) -> float | None:
