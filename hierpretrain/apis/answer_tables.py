@@ -27,7 +27,7 @@ def level_table(
     metrics: Sequence[Mapping[str, float]],
     thresholds: Sequence[float | None] | None = None,
 ) -> list[str]:
-    """Returns the lines of a table, a level a line.
+    r"""Returns the lines of a table, a level a line.
 
     Args:
         level_names: The levels.
@@ -35,9 +35,9 @@ def level_table(
         thresholds: The confidence that a name needs at each; by default not shown.
 
     Example:
-        >>> print("\\n".join(level_table(("kind",), [{"num_known": 40, "num_unknown": 2, "accuracy": 0.9}], (0.7,))))
-        level    known    unknown    best guess    named    of these right    unknown caught    AUROC unknown    ...
-        kind        40          2        90.0 %        -                 -                 -                -    ...
+        >>> print("\n".join(level_table(("kind",), [{"num_known": 40, "num_unknown": 2, "accuracy": 0.9}], (0.7,))))
+        level    known    unknown    best guess    named    of these right ...    calib. error    threshold
+        kind        40          2        90.0 %        -                 - ...               -        0.700
     """
     heads = ["level", *_COLUMNS.values(), *([] if thresholds is None else ["threshold"])]
     rows = []
@@ -59,9 +59,8 @@ def branch_metrics(taxonomy: Taxonomy, answers: Answers, truth: Tensor) -> dict[
 
     Returns:
         Name -> ``num_images``, the fractions ``right``, ``short`` and ``wrong`` of
-        :func:`~hierpretrain.functional.open_set.grade_answers`, and ``mistake_severity``, the mean of
-        :func:`~hierpretrain.functional.open_set.mistake_severities`, where there are mistakes. ``''`` stands for images of
-        nothing known.
+        :func:`~hierpretrain.functional.open_set.grade_answers`, and where there are mistakes ``mistake_severity``, the
+        mean of :func:`~hierpretrain.functional.open_set.mistake_severities`. ``''`` stands for images of nothing known.
 
     Example:
         >>> import torch
@@ -84,13 +83,13 @@ def branch_metrics(taxonomy: Taxonomy, answers: Answers, truth: Tensor) -> dict[
 
 
 def branch_table(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Returns the lines of a table of what :func:`branch_metrics` measured, a branch a line.
+    r"""Returns the lines of a table of what :func:`branch_metrics` measured, a branch a line.
 
     Example:
         >>> found = {"animal": {"num_images": 2, "right": 0.5, "short": 0.5, "wrong": 0.0}}
-        >>> print("\\n".join(branch_table(found)))
-        branch    images     right     short     wrong    severity
-        animal         2    50.0 %    50.0 %     0.0 %           -
+        >>> print("\n".join(branch_table(found)))
+        branch    images     right     short    wrong    severity
+        animal         2    50.0 %    50.0 %    0.0 %           -
     """
     rows = [["branch", "images", "right", "short", "wrong", "severity"]]
     for name, of in metrics.items():

@@ -44,6 +44,8 @@ _ROUNDING = 1e-9  # of a confidence
 _THRESHOLD = 0.5  # of the bare vote
 VOTERS = 20
 """How many labelled images vote on a class, unless somebody says otherwise."""
+CALIBRATED_VOTERS = 50
+"""The same in a calibrated index, whose temperature is chosen: more tell known from unknown better."""
 TEMPERATURE = 0.07
 """Of the votes of an index that was not calibrated."""
 
@@ -410,7 +412,7 @@ class EmbeddingIndex:
         *,
         precision: float | None = None,
         false_alarms: float | None = None,
-        k: int = VOTERS,
+        k: int = CALIBRATED_VOTERS,
         temperatures: Sequence[float] = TEMPERATURES,
     ) -> list[dict[str, float]]:
         """Learns from labelled images how sure its answers are, and how sure they must be to be given.
@@ -424,8 +426,8 @@ class EmbeddingIndex:
             held_out: The images, embedded by the index's model, with labels in a tree of their own: nodes are the same
                 if the names on their paths are.
             precision: What fraction of the names that are given shall be right, at each level.
-            false_alarms: What fraction of the images that the index knows may go without a name, at each level. One
-                of the two.
+            false_alarms: What fraction of the images that the index knows may go without a name, at each level, of
+                those that are named above. One of the two.
             k: How many labelled images vote, from 1.
             temperatures: Of the votes, above 0; the one that fits the held-out images best is chosen.
 
@@ -447,8 +449,8 @@ class EmbeddingIndex:
         held_out = held_out.select((depth(held_out.labels) > 0).nonzero()[:, 0].tolist())
         if len(held_out.paths) < 2:
             raise ValueError(
-                f"to calibrate, at least 2 held-out images need labels; {len(held_out.paths)} has: give a folder with a "
-                "sub-folder a class, or a list"
+                f"to calibrate, at least 2 held-out images need labels, and {len(held_out.paths)} has: give a folder "
+                "with a sub-folder a class, or a list"
             )
         truth, depths = right_answers(held_out.taxonomy, held_out.labels, self.taxonomy, self.labels)
         voters = self._voters(held_out, k)

@@ -53,15 +53,15 @@ def main() -> None:
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument("--precision", type=float, help="what fraction of the names shall be right: 0.95")
     goal.add_argument("--false-alarms", type=float, help="what fraction of known images may go without a name: 0.05")
-    parser.add_argument("--votes", type=int, help="neighbours that vote (default: 20)")
+    parser.add_argument("--votes", type=int, help="neighbours that vote (default: 50)")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
         from hierpretrain.apis.answer_tables import level_table
-        from hierpretrain.apis.index import VOTERS
+        from hierpretrain.apis.index import CALIBRATED_VOTERS
         from hierpretrain.functional.path_calibration import check_goal
 
         check_goal(args.precision, args.false_alarms)
-        votes = VOTERS if args.votes is None else args.votes
+        votes = CALIBRATED_VOTERS if args.votes is None else args.votes
         inferencer = build_inferencer(args)
         index = inferencer.load_index(args.index)
         index.check_classify(votes)

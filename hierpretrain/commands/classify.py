@@ -84,7 +84,6 @@ def _write(args: argparse.Namespace, index: EmbeddingIndex, queries: Embeddings)
     from hierpretrain.apis.answer_tables import branch_metrics, branch_table, level_table
     from hierpretrain.apis.answers import right_answers
     from hierpretrain.functional.open_set import answer_metrics
-    from hierpretrain.taxonomy import depth
 
     answers = index.answer(queries)
     truth, depths = right_answers(queries.taxonomy, queries.labels, index.taxonomy, index.labels)

@@ -1,4 +1,4 @@
-"""From the neighbours of held-out images to calibrated answers down the tree: a path, confidences, and where to stop."""
+"""From the neighbours of images to calibrated answers down the tree: a path, confidences, and where to stop."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def choose_thresholds(
         truth: (N, P, L) the right answers, as far down as the index knows them.
         precision: What fraction of the names shall be right, level by level among the images that are named at the
             level above; see :func:`~hierpretrain.functional.selective.precision_threshold`.
-        false_alarms: What fraction of the images that the index knows at a level, and that are named at the level above,
-            may go without a name; see :func:`~hierpretrain.functional.selective.false_alarm_threshold`. One of the two.
+        false_alarms: What fraction of the images that are known at a level, and named at the level above, may go
+            without a name; see :func:`~hierpretrain.functional.selective.false_alarm_threshold`. One of the two.
 
     Returns:
         L thresholds; ``None`` for a level at which no name is sure enough, and below.
@@ -155,7 +155,7 @@ def choose_thresholds(
         if precision is not None:
             asked = named & (nodes[:, level] != PAD)
             chosen = precision_threshold(sure[asked], right[asked, level], precision) if asked.any() else math.inf
-        else:
+        elif false_alarms is not None:
             asked = named & known[:, level]
             chosen = false_alarm_threshold(sure[asked], false_alarms) if asked.any() else math.inf
         thresholds.append(chosen)
