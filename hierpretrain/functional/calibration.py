@@ -73,6 +73,40 @@ def expected_calibration_error(confidences: Tensor, correct: Tensor, *, num_bins
     return float(((accuracy - confidence).abs() * count).sum() / count.sum())
 
 
+def calibration_noise(confidences: Tensor, *, num_bins: int = 15, draws: int = 200, seed: int = 0) -> float:
+    """Computes the calibration error that these confidences would show in the mean if each of them were true.
+
+    An error of so many answers can be told from none only above this.
+
+    Args:
+        confidences: (N,) confidences in 0 to 1.
+        num_bins: As for :func:`expected_calibration_error`.
+        draws: How often it is drawn who is right, from 1.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: As :func:`reliability`, or if a number is below 1.
+
+    Example:
+        Of 100 fair coins, sqrt(2 / pi) * 0.5 / 10.
+
+        >>> round(calibration_noise(torch.full((100,), 0.5)), 2)
+        0.04
+    """
+    check_at_least_1(draws=draws)
+    confidences, _ = check_answers(confidences, torch.ones(confidences.shape, dtype=torch.bool))
+    generator = torch.Generator().manual_seed(seed)
+    errors = [
+        expected_calibration_error(
+            confidences,
+            torch.rand(len(confidences), generator=generator, dtype=torch.float64) < confidences,
+            num_bins=num_bins,
+        )
+        for _ in range(draws)
+    ]
+    return sum(errors) / draws
+
+
 def log_loss(confidences: Tensor, correct: Tensor) -> float:
     """Computes the mean of -log of the probability that confidences give to what is the case; 0 is the best.
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from hierpretrain.functional.calibration import expected_calibration_error, log_loss, reliability
+from hierpretrain.functional.calibration import calibration_noise, expected_calibration_error, log_loss, reliability
 
 
 def answers(seed, number=500):
@@ -65,6 +65,16 @@ def test_true_probabilities_have_an_error_of_sampling_alone():
     confidences, _ = answers(2, 100_000)
     correct = torch.rand(100_000, generator=torch.Generator().manual_seed(5)) < confidences
     assert expected_calibration_error(confidences, correct) < 2 * math.sqrt(15 / 100_000)
+
+
+@pytest.mark.parametrize(("number", "said"), [(100, 0.5), (1000, 0.9)])
+def test_the_noise_of_one_bin_has_its_closed_form(number, said):
+    expected = math.sqrt(2 / math.pi * said * (1 - said) / number)  # the mean of a normal's absolute value
+    assert calibration_noise(torch.full((number,), said), draws=2000) == pytest.approx(expected, rel=0.06)
+
+
+def test_the_noise_of_certain_answers_is_0():
+    assert calibration_noise(torch.tensor([0.0, 1.0])) == 0
 
 
 def test_edges_are_in_the_lower_bin():
