@@ -441,7 +441,7 @@ class EmbeddingIndex:
         """
         check_goal(precision, false_alarms)
         self.check_classify(k)
-        if inside := sorted(set(held_out.paths) & set(self.paths)):
+        if inside := sorted(set(map(os.path.abspath, self.paths)) & _files(held_out)):
             raise ValueError(
                 f"held-out images must not be in the index, where they find themselves; {some(inside)} are; leave them "
                 "out, or make the index without them"
@@ -499,6 +499,11 @@ class EmbeddingIndex:
         if level is None:
             return self.labels[:0]
         return pad(self.taxonomy.node_labels(level), (0, self.taxonomy.num_levels - level), value=PAD)
+
+
+def _files(images: Embeddings) -> set[str]:
+    """Returns the absolute paths of images; an image that was given as an array has none."""
+    return {os.path.abspath(path) for path in images.paths if not path.startswith("<image ")}
 
 
 def _known(images: EmbeddingIndex | Embeddings, row: int) -> tuple[str, dict[str, str]]:

@@ -98,11 +98,10 @@ def test_calibrate_then_classify(made, run, tmp_path, capsys):
 
 
 def test_keys_of_a_list_come_back(made, run, tmp_path, capsys):
-    files = sorted((made / "new").rglob("*.png"))
-    table = "".join(f"{file},sku {i}\n" for i, file in enumerate(files))
-    (tmp_path / "list.csv").write_text("image,sku\n" + table)
-    words = [tmp_path / "list.csv", "--levels", "--key-column", "sku", "--nearest", "1", "--csv", tmp_path / "out.csv"]
-    run(classify_command, "bare.index", *words)
+    files = sorted(file.relative_to(made / "new") for file in (made / "new").rglob("*.png"))
+    (made / "new/list.csv").write_text("image,sku\n" + "".join(f"{file},sku {i}\n" for i, file in enumerate(files)))
+    words = ["--levels", "--key-column", "sku", "--nearest", "1", "--csv", tmp_path / "out.csv"]
+    run(classify_command, "bare.index", made / "new/list.csv", *words)
     found = rows(tmp_path / "out.csv")
     assert [row["key"] for row in found] == [f"sku {i}" for i in range(12)]
     assert "grade" not in found[0]

@@ -4,7 +4,7 @@ Images of seen classes that the encoder was trained on are the index. Half of th
 images, the other half among the test images; then the halves change places, and numbers are means of the two. So the
 index is calibrated with unknown images, but never with images of the classes that it is tested with.
 
-Run by    python tools/train.py configs/finetune_emoji_seen.py        (and finetune_openclipart_seen.py)
+Run by    python tools/train.py configs/finetune_emoji_known.py        (and finetune_openclipart_known.py)
           python tools/benchmarks/unknown.py emoji openclipart --out docs/unknown.json
 Needs     a minute and a half for each data set on two idle cores, after the trainings
 Writes    a table of each data set to the standard output, and all numbers to --out
@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     found = {}
     for name in args.data:
-        config = f"finetune_{name}_seen"
+        config = f"finetune_{name}_known"
         checkpoint = f"work_dirs/{config}/epoch_8.pth" if args.checkpoint is None else args.checkpoint
         inferencer = EmbeddingInferencer(f"configs/{config}.py", checkpoint, progress=False)
         splits = [f"{part}_{split}" for part in DATA[name] for split in ("train", "val", "test")]

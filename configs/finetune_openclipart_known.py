@@ -3,7 +3,7 @@
 All but the data is finetune_emoji.py. Of the 49 folders of the second level 13 are unseen in training; nobody
 trains on the folder computer.
 
-Command   python tools/train.py configs/finetune_openclipart_seen.py
+Command   python tools/train.py configs/finetune_openclipart_known.py
           python tools/benchmarks/unknown.py openclipart      (calibration, and unknown classes)
 """
 

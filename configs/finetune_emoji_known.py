@@ -2,7 +2,7 @@
 
 All but the data is finetune_emoji.py. Of the 98 subcategories 20 are unseen in training.
 
-Command   python tools/train.py configs/finetune_emoji_seen.py
+Command   python tools/train.py configs/finetune_emoji_known.py
           python tools/benchmarks/unknown.py emoji      (calibration, and unknown classes)
 """
 
