@@ -3,9 +3,10 @@
 Examples:
     hierpretrain calibrate photos.index configs/finetune_emoji.py CHECKPOINT held_out --precision 0.95
     hierpretrain calibrate photos.index configs/finetune_emoji.py CHECKPOINT held_out.csv --false-alarms 0.05
+    hierpretrain calibrate emoji.index configs/finetune_emoji_known.py CHECKPOINT --splits seen_val --precision 0.95
 
-HELD_OUT are images with labels (the sub-folders of a folder, or a list) that are not in the index. Their labels need
-not all be in it: what the index does not know is unknown, and it learns from such images how they look to it. So take
+Held-out images have labels (the sub-folders of a folder, or a list) and are not in the index. Their labels need not all
+be in it: what the index does not know is unknown, and it learns from such images how they look to it. So take
 images as they will come, some of nothing known among them if there will be such: a folder 'other' beside the classes.
 
 What comes out: the file calibration.json in the folder of the index, by which classify and search --classify go from
@@ -32,7 +33,7 @@ from __future__ import annotations
 import argparse
 
 from hierpretrain.commands import (
-    add_list_arguments,
+    add_image_arguments,
     add_model_arguments,
     build_inferencer,
     embed_images,
@@ -45,11 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", help="the folder of an index, as the command index writes it")
     add_model_arguments(parser)
-    parser.add_argument(
-        "images", nargs="+", metavar="HELD_OUT", help="a folder with a sub-folder a class, or a list (.csv, .xlsx ...)"
-    )
-    add_list_arguments(parser)
-    parser.set_defaults(data_root=None, splits=None)
+    add_image_arguments(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument("--precision", type=float, help="what fraction of the names shall be right: 0.95")
     goal.add_argument("--false-alarms", type=float, help="what fraction of known images may go without a name: 0.05")

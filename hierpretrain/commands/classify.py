@@ -35,7 +35,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hierpretrain.commands import (
-    add_list_arguments,
+    add_image_arguments,
     add_model_arguments,
     build_inferencer,
     embed_images,
@@ -57,11 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", help="the folder of an index, as the command index writes it")
     add_model_arguments(parser)
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGES", help="files, folders, quoted patterns or a list (.csv, .xlsx ...)"
-    )
-    add_list_arguments(parser)
-    parser.set_defaults(data_root=None, splits=None)
+    add_image_arguments(parser)
     parser.add_argument("--nearest", type=int, default=3, help="nearest images in the CSV file (default: 3)")
     parser.add_argument("--csv", metavar="FILE.csv", help="write the answers, a row an image")
     parser.add_argument("--json", metavar="FILE.json", help="write what the tables say, for images with labels")
