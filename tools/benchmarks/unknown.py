@@ -5,9 +5,9 @@ images, the other half among the test images; then the halves change places, and
 index is calibrated with unknown images, but never with images of the classes that it is tested with.
 
 Run by    python tools/train.py configs/finetune_emoji_known.py        (and finetune_openclipart_known.py)
-          python tools/benchmarks/unknown.py emoji openclipart --out docs/unknown.json
+          python tools/benchmarks/unknown.py emoji openclipart
 Needs     a minute and a half for each data set on two idle cores, after the trainings
-Writes    a table of each data set to the standard output, and all numbers to --out
+Writes    a table of each data set to the standard output; with --out all numbers, as JSON
 """
 
 import argparse
@@ -31,7 +31,7 @@ from hierpretrain.taxonomy import PAD, depth
 DATA = {"emoji": ("seen", "unseen"), "openclipart": ("seen", "unseen", "catalogue")}
 PRECISION = 0.95
 COVERAGES = (0.5, 0.7, 0.9, 1.0)
-FEWEST = 90  # answers of a level that is shown
+FEWEST = 90  # known images of a level that is shown
 
 
 def main() -> None:
@@ -180,7 +180,7 @@ _ROWS = {
 
 def table(levels: Mapping[str, Mapping[str, float]]) -> str:
     """Returns a Markdown table, a level a column."""
-    shown = {name: of for name, of in levels.items() if of.get("num_answers", 0) >= FEWEST}
+    shown = {name: of for name, of in levels.items() if of["num_known"] >= FEWEST}
     lines = ["| | " + " | ".join(shown) + " |", "| --- |" + " ---: |" * len(shown)]
     for key, title in _ROWS.items():
         if any(key in of for of in shown.values()):
