@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hierpretrain.files import write_json
+from hierpretrain.functional.chain_rule import NUM_EVIDENCE
 from hierpretrain.functional.path_calibration import PathCalibration
-from hierpretrain.functional.path_confidence import NUM_EVIDENCE
 
 FILE = "calibration.json"
 """The file beside an index."""

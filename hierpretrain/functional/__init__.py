@@ -2,6 +2,7 @@
 
 from hierpretrain.functional.average_precision import average_precision_metrics
 from hierpretrain.functional.calibration import calibration_noise, expected_calibration_error, log_loss, reliability
+from hierpretrain.functional.chain_rule import fit_path_confidence, path_confidence, path_evidence
 from hierpretrain.functional.classification import accuracy, knn_classify, linear_probe, linear_scores
 from hierpretrain.functional.clustering import clustering_metrics
 from hierpretrain.functional.contrastive import hierarchical_contrastive_loss, level_losses, supcon_loss
@@ -21,7 +22,6 @@ from hierpretrain.functional.open_set import (
     unknown_auroc,
 )
 from hierpretrain.functional.path_calibration import PathCalibration, answer_paths, calibrate_paths, choose_thresholds
-from hierpretrain.functional.path_confidence import fit_path_confidence, path_confidence, path_evidence
 from hierpretrain.functional.power import power_normalize
 from hierpretrain.functional.prototypes import distortion, distortion_loss, scale_free_distortion
 from hierpretrain.functional.proxies import cross_scale_loss, proxy_anchor_losses

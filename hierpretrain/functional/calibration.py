@@ -46,7 +46,7 @@ def reliability(confidences: Tensor, correct: Tensor, *, num_bins: int = 15) -> 
 def expected_calibration_error(confidences: Tensor, correct: Tensor, *, num_bins: int = 15) -> float:
     """Computes by how much confidence and accuracy differ, in the mean over all answers.
 
-        ECE = sum_m  |B_m| / N  |accuracy(B_m) - confidence(B_m)|
+        ECE = sum_m  N_m / N  abs(accuracy_m - confidence_m),    N_m answers in bin m
 
     Source: Naeini et al., *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, AAAI 2015; Guo et al., ICML
     2017, equation 3. It is biased upwards where bins hold few answers: N perfectly calibrated answers have an error of

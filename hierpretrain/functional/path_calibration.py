@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hierpretrain.functional.calibration import log_loss
-from hierpretrain.functional.open_set import correct_nodes, is_known
-from hierpretrain.functional.path_confidence import (
+from hierpretrain.functional.chain_rule import (
     cross_fitted_confidence,
     fit_path_confidence,
     path_confidence,
     path_evidence,
 )
+from hierpretrain.functional.open_set import correct_nodes, is_known
 from hierpretrain.functional.selective import check_between, false_alarm_threshold, precision_threshold
 from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD
@@ -31,7 +31,7 @@ class PathCalibration:
 
     Attributes:
         temperature: Of the votes.
-        coefficients: L rows of :func:`~hierpretrain.functional.path_confidence.fit_path_confidence`.
+        coefficients: L rows of :func:`~hierpretrain.functional.chain_rule.fit_path_confidence`.
         thresholds: The confidence that a node of each of the L levels needs to be named; ``None``: none is enough.
     """
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from hierpretrain.functional.path_confidence import (
+from hierpretrain.functional.chain_rule import (
     cross_fitted_confidence,
     fit_path_confidence,
     path_confidence,
