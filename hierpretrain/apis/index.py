@@ -10,10 +10,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain.apis.answers import Answers, right_answers
 from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.index_files import read_index, write_index
 from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.checks import check_at_least_1
+from hierpretrain.datasets.messages import some
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import (
     RECALL_QUERIES,
@@ -25,11 +28,26 @@ from hierpretrain.functional.approximate import (
     tune,
 )
 from hierpretrain.functional.index_search import search_groups, search_vectors
+from hierpretrain.functional.open_set import answer_metrics
+from hierpretrain.functional.path_calibration import (
+    TEMPERATURES,
+    answer_paths,
+    calibrate_paths,
+    check_goal,
+    num_named,
+)
 from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 _RECALL = "recall@10"
 _ROUNDING = 1e-9  # of a confidence
+_THRESHOLD = 0.5  # of the bare vote
+VOTERS = 20
+"""How many labelled images vote on a class, unless somebody says otherwise."""
+CALIBRATED_VOTERS = 50
+"""The same in a calibrated index, whose temperature is chosen: more tell known from unknown better."""
+TEMPERATURE = 0.07
+"""Of the votes of an index that was not calibrated."""
 
 
 class EmbeddingIndex:
@@ -49,6 +67,7 @@ class EmbeddingIndex:
         skipped: Files that could not be read and are not in the index: path -> why.
         keys: N texts by which people know the images, or nothing at all.
         metadata: What else a list said of the images: name of the column -> N texts.
+        calibration: What :meth:`calibrate` learned; ``None``: confidences are fractions of votes.
 
     Example:
         >>> import torch
@@ -96,6 +115,7 @@ class EmbeddingIndex:
         self.taxonomy, self.labels, self.paths = taxonomy, labels, list(paths)
         self.model, self.fingerprint = model, fingerprint
         self.recall, self.skipped = dict(recall), dict(skipped)
+        self.calibration: Calibration | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -192,6 +212,7 @@ class EmbeddingIndex:
             skipped=self.skipped,
             keys=self.keys,
             metadata=self.metadata,
+            calibration=self.calibration,
         )
 
     @classmethod
@@ -223,6 +244,7 @@ class EmbeddingIndex:
                 f"the index in {os.fspath(folder)} is {index.kind!r} with half={index.half}, but its index.json says "
                 f"{about['kind']!r} with half={about['half']}; make the index anew (hierpretrain index)"
             )
+        index.calibration = Calibration.beside(folder, fingerprint=index.fingerprint, level_names=taxonomy.level_names)
         return index
 
     def check_model(self, fingerprint: str, model: str, width: int) -> None:
@@ -320,19 +342,26 @@ class EmbeddingIndex:
         return number, None if within is None else find_branch(self.taxonomy, within)
 
     def classify(
-        self, query: Embeddings, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
+        self,
+        query: Embeddings,
+        *,
+        k: int | None = None,
+        temperature: float | None = None,
+        threshold: float | None = None,
     ) -> list[Classification]:
         """Goes down the tree as far as the labelled neighbours of a query agree.
 
-        See :func:`~hierpretrain.functional.tree_knn.tree_knn`. A query that is itself in the index votes for its own
-        label.
+        An index that was calibrated (:meth:`calibrate`) has confidences that say how often such an answer is right, and
+        names what is sure enough for the precision or the rate of false alarms that was stated. Any of the options
+        asks for the bare vote instead, of :func:`~hierpretrain.functional.tree_knn.tree_knn`, whose confidences are
+        fractions of the votes. A query that is itself in the index votes for its own label.
 
         Args:
             query: The queries, embedded by the index's model.
-            k: How many labelled images vote, from 1; all where there are fewer. Where classes have fewer images than
-                that, the others that vote make the deepest names look less sure than they are.
-            temperature: Above 0; a small one leaves the vote to the nearest.
-            threshold: The fraction of the votes, above 0 and up to 1, that a node needs to be accepted.
+            k: How many labelled images vote, from 1, by default 20; all where there are fewer. Where classes have fewer
+                images than that, the others that vote make the deepest names look less sure than they are.
+            temperature: Above 0, by default 0.07; a small one leaves the vote to the nearest.
+            threshold: The fraction of the votes, above 0 and up to 1, that a node needs to be accepted; by default 0.5.
 
         Returns:
             One answer a query, in their order.
@@ -341,21 +370,110 @@ class EmbeddingIndex:
             ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
                 the index's.
         """
-        labelled = self.check_classify(k, threshold)
-        within = None if labelled.all() else labelled
-        scores, indices = search_vectors(self._index, query.features, k, within=within)
-        nodes, confidences = tree_knn(scores, indices, self.labels, temperature=temperature)
-        accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
-        answers = []
+        return self.in_words(query, self.answer(query, k=k, temperature=temperature, threshold=threshold))
+
+    def answer(
+        self,
+        query: Embeddings,
+        *,
+        k: int | None = None,
+        temperature: float | None = None,
+        threshold: float | None = None,
+    ) -> Answers:
+        """Returns the same as :meth:`classify`, as tensors: the nodes, their confidences, and how many are named.
+
+        Raises:
+            ValueError: As :meth:`classify`.
+        """
+        options = dict(k=k, temperature=temperature, threshold=threshold)
+        self.check_classify(**{name: options[name] for name in ("k", "threshold") if options[name] is not None})
+        if self.calibration is not None and not any(value is not None for value in options.values()):
+            voters = self._voters(query, self.calibration.k)
+            return Answers(*answer_paths(*voters, self.labels, self.calibration.paths))
+        voters = self._voters(query, VOTERS if k is None else k)
+        nodes, shares = tree_knn(*voters, self.labels, temperature=TEMPERATURE if temperature is None else temperature)
+        needed = (_THRESHOLD if threshold is None else threshold) - _ROUNDING
+        return Answers(nodes, shares, num_named(shares, nodes, [needed] * nodes.shape[1]))
+
+    def in_words(self, query: Embeddings, answers: Answers) -> list[Classification]:
+        """Returns the answers for queries by the names of the nodes."""
+        found = []
         for path, number, on_path, sure in zip(
-            query.paths, accepted, nodes.tolist(), confidences.tolist(), strict=True
+            query.paths, answers.num_named.tolist(), answers.nodes.tolist(), answers.confidences.tolist(), strict=True
         ):
             names = [self.taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
             refused = (names[number], sure[number]) if number < len(names) else None
-            answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
-        return answers
+            found.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
+        return found
 
-    def check_classify(self, k: int = 20, threshold: float = 0.5) -> Tensor:
+    def calibrate(
+        self,
+        held_out: Embeddings,
+        *,
+        precision: float | None = None,
+        false_alarms: float | None = None,
+        k: int = CALIBRATED_VOTERS,
+        temperatures: Sequence[float] = TEMPERATURES,
+    ) -> list[dict[str, float]]:
+        """Learns from labelled images how sure its answers are, and how sure they must be to be given.
+
+        The index keeps what it learns as :attr:`calibration`, and :meth:`classify` goes by it from then on. The images
+        must be none of the index's, and like those that will be classified: if one in ten of these will be of
+        nothing known, then so should one in ten of the held-out ones, with a label that the index does not have.
+        An image without a label is left out.
+
+        Args:
+            held_out: The images, embedded by the index's model, with labels in a tree of their own: nodes are the same
+                if the names on their paths are.
+            precision: What fraction of the names that are given shall be right, at each level.
+            false_alarms: What fraction of the images that the index knows may go without a name, at each level, of
+                those that are named above. One of the two.
+            k: How many labelled images vote, from 1.
+            temperatures: Of the votes, above 0; the one that fits the held-out images best is chosen.
+
+        Returns:
+            For each level what :func:`~hierpretrain.functional.open_set.answer_metrics` measures on the held-out
+            images, each by coefficients that were fitted on the others.
+
+        Raises:
+            ValueError: If not one of ``precision`` and ``false_alarms`` is given, no held-out image has a label, or
+                some are in the index; and as :meth:`classify`.
+        """
+        check_goal(precision, false_alarms)
+        self.check_classify(k)
+        if inside := sorted(set(map(os.path.abspath, self.paths)) & _files(held_out)):
+            raise ValueError(
+                f"held-out images must not be in the index, where they find themselves; {some(inside)} are; leave them "
+                "out, or make the index without them"
+            )
+        held_out = held_out.select((depth(held_out.labels) > 0).nonzero()[:, 0].tolist())
+        if len(held_out.paths) < 2:
+            raise ValueError(
+                f"to calibrate, at least 2 held-out images need labels, and {len(held_out.paths)} has: give a folder "
+                "with a sub-folder a class, or a list"
+            )
+        truth, depths = right_answers(held_out.taxonomy, held_out.labels, self.taxonomy, self.labels)
+        voters = self._voters(held_out, k)
+        paths, nodes, confidences = calibrate_paths(
+            *voters, self.labels, truth, precision=precision, false_alarms=false_alarms, temperatures=temperatures
+        )
+        self.calibration = Calibration(
+            paths=paths,
+            k=k,
+            goal="precision" if false_alarms is None else "false_alarms",
+            rate=precision if false_alarms is None else false_alarms,
+            num_images=len(nodes),
+            level_names=tuple(self.taxonomy.level_names),
+            fingerprint=self.fingerprint,
+        )
+        return answer_metrics(nodes, confidences, num_named(confidences, nodes, paths.thresholds), truth, depths)
+
+    def _voters(self, query: Embeddings, k: int) -> tuple[Tensor, Tensor]:
+        """Returns the (Q, k) cosines and indices of the nearest labelled images."""
+        labelled = self.check_classify(k)
+        return search_vectors(self._index, query.features, k, within=None if labelled.all() else labelled)
+
+    def check_classify(self, k: int = VOTERS, threshold: float = _THRESHOLD) -> Tensor:
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
 
         Returns:
@@ -381,6 +499,11 @@ class EmbeddingIndex:
         if level is None:
             return self.labels[:0]
         return pad(self.taxonomy.node_labels(level), (0, self.taxonomy.num_levels - level), value=PAD)
+
+
+def _files(images: Embeddings) -> set[str]:
+    """Returns the absolute paths of images; an image that was given as an array has none."""
+    return {os.path.abspath(path) for path in images.paths if not path.startswith("<image ")}
 
 
 def _known(images: EmbeddingIndex | Embeddings, row: int) -> tuple[str, dict[str, str]]:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain.apis.thresholds import FILE as _CALIBRATION
+from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.files import check_writable, sha256, whole_folder, write_json
 from hierpretrain.functional.approximate import check_stored, make_reconstructible
 from hierpretrain.taxonomy import Taxonomy
@@ -22,7 +24,7 @@ from hierpretrain.taxonomy import Taxonomy
 _FORMAT = "hierpretrain.index.v1"
 _ABOUT, _VECTORS, _LABELS, _FILES = "index.json", "index.faiss", "labels.npy", "files.json"
 _TAXONOMY, _SKIPPED, _METADATA = "taxonomy.json", "skipped.json", "metadata.json"
-_OURS = {_ABOUT, _VECTORS, _LABELS, _FILES, _TAXONOMY, _SKIPPED, _METADATA}
+_OURS = {_ABOUT, _VECTORS, _LABELS, _FILES, _TAXONOMY, _SKIPPED, _METADATA, _CALIBRATION}
 _TYPES = {  # of what index.json says
     "model": str,
     "fingerprint": str,
@@ -75,6 +77,7 @@ def write_index(
     skipped: Mapping[str, str],
     keys: Sequence[str] = (),
     metadata: Mapping[str, Sequence[str]] | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Writes the folder of an index, whole or not at all; an older index in it is replaced.
 
@@ -88,6 +91,7 @@ def write_index(
         skipped: The files that could not be read, and why.
         keys: N texts by which people know the images, or nothing at all.
         metadata: What else is known of them: name -> N texts.
+        calibration: What the index learned of its answers, if it did.
 
     Raises:
         ValueError: As :func:`check_target`.
@@ -106,6 +110,8 @@ def write_index(
         if keys or metadata:  # an index of a folder is as it has always been
             columns = {name: list(column) for name, column in (metadata or {}).items()}
             write_json(new / _METADATA, {"keys": list(keys), "metadata": columns})
+        if calibration is not None:
+            calibration.save(new)
         about = {**about, "width": index.d, "count": index.ntotal, "root": root, "sha256": sha256(new / _VECTORS)}
         write_json(new / _ABOUT, {"format": _FORMAT, **{name: about[name] for name in _TYPES}})
 

@@ -14,7 +14,8 @@ There, a neighbour is coloured by the levels that it shares with the query, wher
 (it lies in a folder of that name, or a list gives it one).
 
 --classify goes down the tree as far as the neighbours agree: after every name stands the fraction of the neighbours'
-votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
+votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names. An index that
+was calibrated (hierpretrain calibrate) goes by what it learned instead, unless --votes or --threshold is given.
 
 Common mistakes:
     - CONFIG and CHECKPOINT must be the ones that made the index, or it says that embeddings cannot be compared.

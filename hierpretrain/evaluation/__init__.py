@@ -1,5 +1,6 @@
 """The registered metrics and the set of embedded images that they look at."""
 
+from hierpretrain.evaluation.calibration import CalibrationMetric
 from hierpretrain.evaluation.embeddings import Embeddings, check_levels, check_splits, collect
 from hierpretrain.evaluation.evaluator import EmbeddingEvaluator
 from hierpretrain.evaluation.metrics import (
@@ -14,6 +15,7 @@ from hierpretrain.evaluation.search_sets import SearchSets, measured_searches
 
 __all__ = [
     "AveragePrecisionMetric",
+    "CalibrationMetric",
     "ClusteringMetric",
     "EmbeddingEvaluator",
     "EmbeddingMetric",

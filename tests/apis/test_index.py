@@ -279,7 +279,7 @@ def test_a_query_in_the_index_is_classified_as_itself_by_one_vote():
 
 def test_classification_reads_well():
     assert str(Classification("q", ("a", "b"), (1.0, 0.5))) == "a (1.00) / b (0.50)"
-    assert str(Classification("q", (), ())) == "nothing sure"
+    assert str(Classification("q", (), ())) == "unknown"
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, float("nan")])
@@ -397,7 +397,10 @@ def test_images_that_moved_are_found_by_another_root(tmp_path):
 def test_the_folder_holds_plain_files(tmp_path):
     gallery = images(number=5, skipped={"photos/x.jpg": "cannot read it"})
     build(gallery, kind="hnsw").save(tmp_path / "index")
-    assert {path.name for path in (tmp_path / "index").iterdir()} == index_files._OURS - {"metadata.json"}
+    assert {path.name for path in (tmp_path / "index").iterdir()} == index_files._OURS - {
+        "metadata.json",
+        "calibration.json",
+    }
     assert json.loads((tmp_path / "index/skipped.json").read_text()) == {"photos/x.jpg": "cannot read it"}
     assert json.loads((tmp_path / "index/files.json").read_text()) == [f"{i}.jpg" for i in range(5)]
     assert np.array_equal(np.load(tmp_path / "index/labels.npy", allow_pickle=False), gallery.labels.numpy())
