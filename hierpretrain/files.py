@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -293,3 +294,19 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
         raise ValueError(f"{path} cannot be written: {above} {why}; give another path")
     if not folder and Path(path).is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file")
+
+
+def true_path(path: str) -> str:
+    """Returns a path without links among its folders, so that a file in them has one path.
+
+    Example:
+        >>> true_path("/tmp/../photos/1.jpg")
+        '/photos/1.jpg'
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(_true_folder(folder), name)
+
+
+@cache
+def _true_folder(folder: str) -> str:
+    return os.path.realpath(folder)

@@ -9,6 +9,7 @@ import json
 import pkgutil
 import re
 import runpy
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_a_public_name_of_no_listed_module_would_be_noticed(monkeypatch):
 
 
 def test_a_module_without_public_names_cannot_be_listed():
-    with pytest.raises(ValueError, match=r"nothing public in branches; it has _inheritance, command, config"):
+    with pytest.raises(ValueError, match=r"nothing public in branches; it has _inheritance, answers, command, config"):
         CONF["public"]("hierpretrain.apis", ["branches"])
 
 
@@ -306,6 +307,28 @@ def test_a_catalogue_is_read_as_it_says(own_data):
     assert names_of(dataset) == [("animal", "cat"), ("animal", "dog"), ("tool", "saw"), ("tool",)]
     with pytest.raises(ValueError, match=r"'no\.' has another value for every image, such as '1', as a key has"):
         ListDataset(**{**options, "levels": None})
+
+
+def test_data_of_other_libraries_is_read_as_it_says(own_data):
+    def run(name):
+        return runpy.run_path(str(own_data / f"{name}_data.py"))
+
+    assert names_of(run("torchvision")["data"]) == [("animal", "cat", "siamese")] * 2 + [("animal", "cat", "tabby")]
+    found = run("hugging_face")
+    assert names_of(found["data"]) == names_of(found["again"]) == [("animal",), ("tool",)]
+    (own_data / "my/parquet").mkdir()
+    for split in ("train", "val"):
+        found["pets"].to_parquet(own_data / f"my/parquet/{split}-0.parquet")
+    assert names_of(run("parquet")["data"]) == [("animal",), ("tool",)]
+    (own_data / "my/shards").mkdir()
+    with tarfile.open(own_data / "my/shards/train-0.tar", "w") as tar:
+        for i, photo in enumerate(("animal/cat/4.jpg", "tool/saw/6.jpg")):
+            tar.add(f"my/photos/{photo}", f"{i:04}.jpg")
+            (own_data / "cls").write_text(str(i))
+            tar.add("cls", f"{i:04}.cls")
+    data = run("shards")["data"]
+    assert names_of(data) == [("animal", "cat"), ("tool",)]
+    assert data.image_paths[1] == "my/shards/train-0.tar/0001.jpg"
 
 
 def test_its_errors_are_those_that_it_shows(own_data):

@@ -17,6 +17,7 @@ default_hooks = dict(
     sync_buffers=dict(type="SyncBuffersHook"),
     taxonomy=dict(type="TaxonomyHook"),
     metrics_file=dict(type="MetricsFileHook"),
+    skipped_files=dict(type="SkippedFilesHook"),  # skipped.json, of data sets with on_error="skip"
     tsne=dict(type="TSNEHook", level=1),
     retrieval_sheet=dict(type="RetrievalSheetHook", level=-1),
 )

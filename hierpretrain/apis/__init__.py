@@ -1,5 +1,6 @@
 """The functions behind the commands: configs, runs, trained models, indexes and exports."""
 
+from hierpretrain.apis.answers import Answers
 from hierpretrain.apis.command import read_command, read_level
 from hierpretrain.apis.config import check_config, find_config, list_configs, load_config, nearest_names
 from hierpretrain.apis.embedding_files import read_embeddings, write_embeddings
@@ -11,10 +12,13 @@ from hierpretrain.apis.inferencer import EmbeddingInferencer
 from hierpretrain.apis.launch import build_runner, check_checkpoint, check_start
 from hierpretrain.apis.living import LivingIndex
 from hierpretrain.apis.milvus import MilvusIndex
+from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.apis.watching import watch_with
 from hierpretrain.apis.zoo import find_model, image_retriever, mmpretrain_config, register_zoo
 
 __all__ = [
+    "Answers",
+    "Calibration",
     "Change",
     "Classification",
     "EmbeddingIndex",

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.files import check_writable, sha256, whole_folder, write_json
 from hierpretrain.taxonomy import Taxonomy
 
 _FEATURES, _LABELS, _IMAGES, _TAXONOMY = "embeddings.npy", "labels.npy", "images.json", "taxonomy.json"
-_FILES = (_FEATURES, _LABELS, _IMAGES, _TAXONOMY)
+_FILES = (_FEATURES, _LABELS, _IMAGES, _TAXONOMY, SKIPPED)
 _MANIFEST, _FORMAT = "manifest.json", "hierpretrain.embeddings.v1"
 _REMEDY = "embed the images anew (hierpretrain embed)"
 
@@ -58,6 +59,7 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
         for name, array in ((_FEATURES, embedded.features), (_LABELS, embedded.labels)):
             np.save(new / name, array.numpy(), allow_pickle=False)
         write_json(new / _IMAGES, about)
+        write_skipped(new / SKIPPED, embedded.skipped)
         embedded.taxonomy.save(new / _TAXONOMY)
         write_json(new / _MANIFEST, {"format": _FORMAT, "sha256": {name: sha256(new / name) for name in _FILES}})
 

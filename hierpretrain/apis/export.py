@@ -416,7 +416,7 @@ def _compare(
 def _pictures(inferencer: EmbeddingInferencer, images: Images) -> Sequence[Tensor]:
     """Returns the first images as the test pipeline makes them; which cannot be read, as the inferencer has it."""
     pictures = []
-    for source in gather_images(images).sources:
+    for source in gather_images(images, on_error=inferencer.on_error).sources:
         try:
             pictures.append(inferencer.pipeline(read_picture(source, **inferencer.opening)))
         except UnreadableImage:

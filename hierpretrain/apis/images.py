@@ -22,9 +22,10 @@ from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableIm
 from hierpretrain.datasets.annotations import NO_SPLIT, nfc
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
 from hierpretrain.datasets.grey import checked_range
-from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.joined import JoinedDataset, join_known, join_labels
 from hierpretrain.datasets.loading import as_rgb, open_rgb
+from hierpretrain.datasets.on_error import check_on_error
+from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.datasets.tables import READERS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -49,6 +50,8 @@ class ImageSet:
         extra_values: What the ids of extra labels stand for.
         keys: N texts by which people know the images, empty for none; or nothing at all.
         metadata: What else is known of the images: name -> N texts, empty for none.
+        skipped: Files and links that cannot be read and were left out: path -> reason.
+        stores: What gives the images that are no files; processes that read images need it.
     """
 
     sources: Sequence[Picture]
@@ -61,9 +64,11 @@ class ImageSet:
     extra_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     keys: Sequence[str] = ()
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    stores: Sequence[ImageStore] = ()
 
 
-def gather_images(images: Images, **list_options: Any) -> ImageSet:
+def gather_images(images: Images, *, on_error: str = "error", **list_options: Any) -> ImageSet:
     """Lists the images of a file, a folder, a pattern, a list, a data set or several of these, with their labels.
 
     A folder is searched with all that lies below it, and the folders to an image are its labels, as in
@@ -74,6 +79,8 @@ def gather_images(images: Images, **list_options: Any) -> ImageSet:
 
     Args:
         images: An image, a folder, a pattern, a list, a data set, or a list, a tuple or an iterator of these.
+        on_error: What a file that is missing, a broken link and a link that leads out of its folder do: ``'error'``
+            raises, ``'skip'`` leaves them out and says so. Files are not opened here.
         list_options: How lists are read: options of :class:`~hierpretrain.datasets.ListDataset`, such as ``levels``,
             ``image_column``, ``key_column`` and ``encoding``; and ``data_root``, the folder that their images are
             relative to.
@@ -87,6 +94,7 @@ def gather_images(images: Images, **list_options: Any) -> ImageSet:
         >>> found.paths, found.labels.shape
         (['<image 0>', '<image 1>'], torch.Size([2, 0]))
     """
+    check_on_error(on_error)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = list(images)
     if not isinstance(images, list | tuple | Iterator):
@@ -95,7 +103,7 @@ def gather_images(images: Images, **list_options: Any) -> ImageSet:
     parts: list[ImageSet] = []
     for one in images:
         given.append(one)
-        parts.append(_part(one, sum(len(part.paths) for part in parts), list_options))
+        parts.append(_part(one, sum(len(part.paths) for part in parts), on_error, list_options))
     if not parts:
         raise ValueError("there is no image to embed: the list that was given is empty")
     if list_options and not any(map(_is_list, given)):
@@ -106,7 +114,10 @@ def gather_images(images: Images, **list_options: Any) -> ImageSet:
 
 
 def config_dataset(
-    config: Config, data_root: str | None = None, splits: str | Sequence[str] | None = None
+    config: Config,
+    data_root: str | None = None,
+    splits: str | Sequence[str] | None = None,
+    on_error: str | None = None,
 ) -> HierarchicalDataset:
     """Builds the data set that a config tests on (or validates on, if it has no test), without its transforms.
 
@@ -114,6 +125,7 @@ def config_dataset(
         config: The config.
         data_root: The folder of the data set; by default the config's.
         splits: The splits; by default the config's.
+        on_error: What files and links that cannot be read do; by default as the config has it.
 
     Raises:
         ValueError: If the config has no such data set, and as the data set.
@@ -126,6 +138,8 @@ def config_dataset(
         options["data_root"] = data_root
     if splits is not None:
         options["split"] = splits
+    if on_error is not None:
+        _set_on_error(options, on_error)
     with nearest_names():
         return registry.DATASETS.build({"_scope_": "hierpretrain", **options})
 
@@ -154,6 +168,16 @@ def read_picture(
     return open_rgb(os.fspath(source), min_side, grey_range=grey_range, max_pixels=max_pixels)
 
 
+def _set_on_error(options: dict[str, Any], on_error: str) -> None:
+    """Sets what unreadable files do in the config of a data set, or in its parts'."""
+    check_on_error(on_error)
+    parts = [*options.get("datasets", ()), *([options["dataset"]] if "dataset" in options else ())]
+    for part in parts:
+        _set_on_error(part, on_error)
+    if not parts:
+        options["on_error"] = on_error
+
+
 def _is_list(one: Any) -> bool:
     """Returns whether an entry of what was given is the file of a list."""
     if not isinstance(one, str | os.PathLike):
@@ -162,7 +186,7 @@ def _is_list(one: Any) -> bool:
     return path.lower().endswith(tuple(READERS)) and os.path.isfile(path)
 
 
-def _part(one: Any, number: int, list_options: Mapping[str, Any]) -> ImageSet:
+def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any]) -> ImageSet:
     """Reads one entry of what was given; ``number`` images came before it."""
     if isinstance(one, HierarchicalDataset | JoinedDataset):
         paths = one.image_paths
@@ -178,6 +202,8 @@ def _part(one: Any, number: int, list_options: Mapping[str, Any]) -> ImageSet:
             meta["extra_label_values"],
             keys=one.keys,
             metadata=one.metadata,
+            skipped=one.skipped,
+            stores=one.image_stores,
         )
     if isinstance(one, Image.Image):
         if 0 in one.size:
@@ -192,11 +218,12 @@ def _part(one: Any, number: int, list_options: Mapping[str, Any]) -> ImageSet:
         )
     path = os.path.expanduser(os.fspath(one))
     if os.path.isdir(path):
-        return _folder(path)
+        return _folder(path, on_error)
     if os.path.isfile(path):
         if _is_list(path):
             options = {"data_root": os.path.dirname(path) or ".", "need_labels": False, **list_options}
-            return _part(ListDataset(ann_file=os.path.abspath(path), **options), number, {})
+            listed = ListDataset(ann_file=os.path.abspath(path), on_error=on_error, **options)
+            return _part(listed, number, on_error, {})
         return _unlabelled([path], [path])
     if glob.has_magic(path):
         found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
@@ -215,15 +242,16 @@ def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _folder(root: str) -> ImageSet:
-    # what is called an image counts as one: if it is none, reading it will say so
-    images, labels, _ = walk_folder(root, by_name=ENDINGS)
-    if not images:
+def _folder(root: str, on_error: str) -> ImageSet:
+    found = walk_folder(root, on_error=on_error)
+    found.tell(root)
+    if not found.images:
         raise ValueError(f"the folder {root!r} holds no image, neither do its sub-folders; correct the path")
-    labels = [tuple(map(nfc, label)) for label in labels]
+    labels = [tuple(map(nfc, label)) for label in found.labels]
     tree = Taxonomy(labels, numbered_levels(max(map(len, labels))))
-    paths = [str(Path(root, image)) for image in images]
-    return _image_set(paths, paths, tree, tree.encode(labels))
+    paths = [str(Path(root, image)) for image in found.images]
+    skipped = {str(Path(root, path)): reason for path, reason in found.skipped.items()}
+    return replace(_image_set(paths, paths, tree, tree.encode(labels)), skipped=skipped)
 
 
 def _unlabelled(sources: Sequence[Picture], paths: list[str]) -> ImageSet:
@@ -243,4 +271,8 @@ def _joined(parts: Sequence[ImageSet]) -> ImageSet:
     sources = [source for part in parts for source in part.sources]
     paths = [path for part in parts for path in part.paths]
     keys, metadata = join_known([(len(part.paths), part.keys, part.metadata) for part in parts])
-    return replace(_image_set(sources, paths, tree, labels), keys=keys, metadata=metadata)
+    skipped = {path: reason for part in parts for path, reason in part.skipped.items()}
+    stores = [store for part in parts for store in part.stores]
+    return replace(
+        _image_set(sources, paths, tree, labels), keys=keys, metadata=metadata, skipped=skipped, stores=stores
+    )

@@ -36,9 +36,9 @@ from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
-from hierpretrain.checks import check_one_of
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.datasets.loading import PackInputs
+from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.models import HierarchicalContrastive
@@ -59,8 +59,8 @@ class EmbeddingInferencer:
         device: Such as ``'cpu'`` or ``'cuda:1'``; a GPU if there is one.
         batch_size: Images that are embedded at a time.
         num_workers: Processes that read images; 0 reads them in this one.
-        on_error: What an image that cannot be read does: ``'error'`` raises, ``'skip'`` goes on without it and says so
-            in ``Embeddings.skipped``.
+        on_error: What a file or a link that cannot be read does: ``'error'`` raises, ``'skip'`` goes on without it and
+            says so in ``Embeddings.skipped``.
         progress: Whether a bar on the terminal shows how far it is.
 
     Attributes:
@@ -104,7 +104,7 @@ class EmbeddingInferencer:
         on_error: str = "error",
         progress: bool = True,
     ) -> None:
-        check_one_of("on_error", on_error, ("error", "skip"))
+        check_on_error(on_error)
         if batch_size < 1 or num_workers < 0:
             raise ValueError(
                 f"batch_size must be at least 1 and num_workers at least 0; they are {batch_size} and {num_workers}"
@@ -158,7 +158,7 @@ class EmbeddingInferencer:
                 out of the pipeline in different sizes, a batch does not fit into the GPU, or an embedding is not
                 finite.
         """
-        return self.embed_set(gather_images(images, **list_options))
+        return self.embed_set(gather_images(images, on_error=self.on_error, **list_options))
 
     def embed_set(self, found: ImageSet, *, need_one: bool = True) -> Embeddings:
         """Embeds images that are gathered already; as :meth:`embed`.
@@ -167,14 +167,15 @@ class EmbeddingInferencer:
             found: The images.
             need_one: Whether it is an error if none can be read, with ``on_error='skip'`` too.
         """
-        features, indices, skipped = [], [], {}
+        features, indices, skipped = [], [], dict(found.skipped)
         digests: dict[int, str] = {}
         for batch in self._batches(found):
             read = [(index, picture) for index, picture, _ in batch if isinstance(picture, Tensor)]
-            skipped.update({found.paths[index]: reason for index, reason, _ in batch if isinstance(reason, str)})
+            unread = {found.paths[index]: reason for index, reason, _ in batch if isinstance(reason, str)}
+            skipped.update(unread)
             digests.update({index: digest for index, _, digest in batch})
-            if skipped and self.on_error == "error":
-                reason = next(iter(skipped.values()))
+            if unread and self.on_error == "error":
+                reason = next(iter(unread.values()))
                 raise UnreadableImage(
                     f"{reason}; replace the file, or have such files skipped: on_error='skip' (--on-error skip)"
                 )

@@ -227,13 +227,15 @@ class LivingIndex(ABC):
         Raises:
             ValueError: As :meth:`add`; with ``prune`` also if no image is given.
         """
-        found = gather_images(images, **list_options)
+        own = self._inferencer
+        on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
+        found = gather_images(images, on_error=on_error, **list_options)
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
         names, contents = {record.name for record in given}, set(digests) - {""}
         vectors: dict[int, Tensor] = {}  # of the given images that were embedded
-        failed: dict[str, str] = {}
+        failed = dict(found.skipped)
 
         def plan() -> UpdatePlan:
             """Plans, and embeds what no image of the index has a vector for."""

@@ -59,7 +59,7 @@ class Classification:
 
     Attributes:
         query: The query's file.
-        path: The names of the accepted nodes, the coarsest first; empty if not even that is sure.
+        path: The names of the accepted nodes, the coarsest first; empty for an image of nothing known.
         confidences: How sure each of them is, 0 to 1, never rising.
         next: Name and confidence of the child that would have come next and is not sure enough. None where no neighbour
             is further down: at a leaf, or where all of them hang on the last accepted node.
@@ -77,15 +77,15 @@ class Classification:
             >>> print(Classification("a.jpg", ("animal", "cat"), (1.0, 0.82), ("tabby", 0.41)))
             animal (1.00) / cat (0.82), then perhaps tabby (0.41)
             >>> print(Classification("b.jpg", (), (), ("tool", 0.3)))
-            nothing sure, perhaps tool (0.30)
+            unknown, perhaps tool (0.30)
         """
         sure = " / ".join(
             f"{name} ({confidence:.2f})" for name, confidence in zip(self.path, self.confidences, strict=True)
         )
         if self.next is None:
-            return sure or "nothing sure"
+            return sure or "unknown"
         perhaps = f"perhaps {self.next[0]} ({self.next[1]:.2f})"
-        return f"{sure}, then {perhaps}" if sure else f"nothing sure, {perhaps}"
+        return f"{sure}, then {perhaps}" if sure else f"unknown, {perhaps}"
 
 
 def classifications(

@@ -78,7 +78,11 @@ def add_running_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         "--on-error",
         choices=["skip", "error"],
         default="skip",
-        help="what an image that cannot be read does: it is skipped and listed, or ends the command (default: skip)",
+        help="what a file or a link that cannot be read does: it is skipped and listed, or ends the command "
+        "(default: skip)",
+    )
+    group.add_argument(
+        "--skipped", metavar="FILE", help="write what was skipped, each with why, as JSON, here too; {} if all was read"
     )
     return group
 
@@ -190,11 +194,17 @@ def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> E
         ValueError: If images are given together with options of the config's data set, and as the inferencer.
     """
     from hierpretrain.apis import config_dataset
+    from hierpretrain.datasets.on_error import write_skipped
+    from hierpretrain.files import check_writable
 
     if args.images and (args.data_root or args.splits):
         raise ValueError("--data-root and --splits are for the config's own test data; leave them out, or the images")
-    images = args.images or config_dataset(inferencer.config, args.data_root, args.splits)
+    if args.skipped:
+        check_writable(args.skipped)  # not after hours of embedding
+    images = args.images or config_dataset(inferencer.config, args.data_root, args.splits, args.on_error)
     embedded = inferencer.embed(images, **list_options(args))
+    if args.skipped:
+        write_skipped(args.skipped, embedded.skipped)
     print(f"embedded {len(embedded.paths):,} images with {inferencer.name}")
     list_skipped(embedded.skipped)
     return embedded

@@ -12,6 +12,7 @@ What comes out:
     images.json     the N paths and splits, in the order of the rows, and the files that were skipped, each with why; of
                     a list also the keys (--key-column) and, where --levels are named, the other columns as metadata
     taxonomy.json   what the ids stand for: read it with hierpretrain.taxonomy.Taxonomy.load
+    skipped.json    the files and links that could not be read: path -> why; {} if all could
     manifest.json   the SHA-256 of each of these files, which all belong together
 
 In Python: rows = numpy.load("embedded/embeddings.npy"), or hierpretrain.apis.read_embeddings("embedded") for all of it,

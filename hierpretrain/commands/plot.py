@@ -9,6 +9,8 @@ Examples:
 With a config linear_<data set>, any method's checkpoint will do, and its images are embedded once for all pictures.
 
 What comes out: <picture>.png in the work directory, or the file of --out; recall also writes its numbers beside it.
+Neighbours are searched for where the config's test searches for them, and the title says where that is. With --query
+and --gallery you choose others; the title then says whether the config measures them.
 
 Common mistakes:
     A level or a split that the data set does not have: the error says which ones it has.
@@ -19,6 +21,7 @@ import argparse
 
 from hierpretrain.apis import build_runner, check_checkpoint, read_command, read_level
 from hierpretrain.apis.launch import config_errors
+from hierpretrain.apis.measured import unmeasured
 from hierpretrain.commands import errors_in_one_line
 
 HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "RecallCurveHook"}
@@ -31,10 +34,10 @@ def main() -> None:
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument("checkpoint", help="the checkpoint file")
     parser.add_argument("--out", help="file name in the work directory, or a path; <picture>.png if not given")
-    parser.add_argument("--level", help="what colours the map or makes a neighbour right: a level's name or its number")
+    parser.add_argument("--level", help="what colours the map, or the deepest level that counts: its name or number")
     parser.add_argument("--splits", nargs="+", help="tsne: the splits whose images are drawn; all if not given")
-    parser.add_argument("--query", nargs="+", help="retrieval, recall: the queries' splits; 'query' if not given")
-    parser.add_argument("--gallery", nargs="+", help="retrieval, recall: the gallery's splits; 'gallery' if not given")
+    parser.add_argument("--query", nargs="+", help="retrieval, recall: the queries' splits; the test's if not given")
+    parser.add_argument("--gallery", nargs="+", help="retrieval, recall: the gallery's splits; the test's if not given")
     parser.add_argument("--seed", type=int, default=0, help="tsne, retrieval: of what is drawn at random")
     with errors_in_one_line(), config_errors():
         _draw(parser)
@@ -52,7 +55,8 @@ def _draw(parser: argparse.ArgumentParser) -> None:
     if args.picture != "recall":
         hook["seed"] = args.seed
     hook |= {name: getattr(args, name) for name in ("splits", "query", "gallery") if getattr(args, name)}
-    config.default_hooks, config.custom_hooks, config.test_evaluator = {}, [hook], []
+    config.default_hooks, config.custom_hooks = {}, [hook]
+    config.test_evaluator = unmeasured(config.get("test_evaluator"))
     config.load_from, config.resume = args.checkpoint, False
     runner = build_runner(config)
     check_checkpoint(runner.model, args.checkpoint)

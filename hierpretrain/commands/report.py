@@ -9,9 +9,13 @@ What comes out: one file of 6 to 30 MB that loads nothing from anywhere. It has 
 images with thumbnails and nearest neighbours, curves of recall, the quality of each node of the tree, which siblings
 are taken for one another, the best and worst queries, and the curves of the training.
 
-Without IMAGES, the config's test data set is embedded. Images in a folder have the labels of its sub-folders; a list
-has label columns, which --levels names. Of images without labels there are the map and the neighbours. Numbers that
-take long are of a sample, whose size the page says. Of more images than --max-points, a sample is on the map.
+Without IMAGES, the config's test data set is embedded, and the numbers are those of the config's test: the same queries
+in the same gallery, by the same metrics. With IMAGES, --query or --gallery they are others, and the page says so; it
+also says how many of the queries the model was trained on.
+
+Images in a folder have the labels of its sub-folders; a list has label columns, which --levels names. Of images without
+labels there are the map and the neighbours. Numbers that take long and that the config does not measure are of a
+sample, whose size the page says. Of more images than --max-points, a sample is on the map.
 
 Mistakes that are easy to make: photos/*.jpg without quotes, which takes off the folders that are the labels (give the
 folder instead); a --history that is no work directory of a training (the section then says so).
@@ -40,16 +44,18 @@ def main() -> None:
     parser.add_argument("--out", default="report.html", help="the file to write (default: report.html)")
     parser.add_argument("--title", help="the heading; the model's name if not given")
     parser.add_argument("--history", help="the training's work directory; by default the checkpoint's folder")
-    parser.add_argument("--query", nargs="+", help="the queries' splits; 'query' beside 'gallery', or all images")
-    parser.add_argument("--gallery", nargs="+", help="the gallery's splits; the queries themselves if not given")
+    parser.add_argument("--query", nargs="+", help="the queries' splits; by default the config's, or all images")
+    parser.add_argument("--gallery", nargs="+", help="the gallery's splits; by default the config's, or the queries")
     parser.add_argument("--max-points", type=int, default=50_000, help="the most images on the map (default: 50000)")
     parser.add_argument("--seed", type=int, default=0, help="of samples, the map and clusterings (default: 0)")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
         check_writable(args.out)  # not after the work
+        from hierpretrain.apis.measured import config_metrics, trained_images
         from hierpretrain.report import write_report
 
         inferencer = build_inferencer(args)
+        metrics = [] if args.images else config_metrics(inferencer.config, args.splits)
         images = embed_images(args, inferencer)
         write_report(
             images,
@@ -58,6 +64,8 @@ def main() -> None:
             model=inferencer.name,
             query=args.query,
             gallery=args.gallery,
+            metrics=metrics,
+            trained=trained_images(inferencer.config, args.data_root),
             history=args.history or (Path(args.checkpoint).parent if args.checkpoint else None),
             max_points=args.max_points,
             seed=args.seed,

@@ -11,11 +11,12 @@ Examples:
 What comes out: for every query a table of its neighbours, the most similar first: the cosine similarity (1 is the same
 direction, 0 unrelated), the path in the tree, the key (of an index that was made of a list with --key-column) and the
 file. --json writes the same for programs, with the list's other columns as metadata; --sheet a picture: a row a query.
-There, a neighbour is marked right or wrong where the query has a label of the index's tree (it lies in a folder of that
-name, or a list gives it one).
+There, a neighbour is coloured by the levels that it shares with the query, where this has a label of the index's tree
+(it lies in a folder of that name, or a list gives it one).
 
 --classify goes down the tree as far as the neighbours agree: after every name stands the fraction of the neighbours'
-votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names.
+votes, and it stops where that falls below --threshold. A higher threshold gives fewer and surer names. An index that
+was calibrated (hierpretrain calibrate) goes by what it learned instead, unless --votes or --threshold is given.
 
 Common mistakes:
     - An index that was made with --no-model does not carry its model: give CONFIG and CHECKPOINT before the images.
@@ -196,19 +197,33 @@ def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Cl
 
 def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, queries: Embeddings) -> None:
     from hierpretrain.apis.branches import label_paths
-    from hierpretrain.visualization import SheetRow, plot_retrieval_sheet
+    from hierpretrain.datasets.copies import fold_copies
+    from hierpretrain.visualization import SheetNeighbour, SheetRow, plot_retrieval_sheet
 
     rows = []
     for result, labels in zip(results, queries.labels, strict=True):
         wanted = [path for path in label_paths(queries.taxonomy, labels) if _is_in(index.taxonomy, path)]
-        neighbours: list[tuple[str, str, bool | None]] = []
-        for found in result.neighbours:
-            paths_found = (found.node,) if found.node else found.labels
-            right = any(path[: len(found.node) or None] in paths_found for path in wanted) if wanted else None
-            name = paths_found[0][-1] if paths_found else Path(found.path).stem
-            neighbours.append((found.path, f"{printable(name)} {found.score:.3f}", right))
-        rows.append(SheetRow(result.query, printable(Path(result.query).name), neighbours))
-    plot_retrieval_sheet(rows, path)
+        neighbours = []
+        found_of = result.neighbours
+        for first, *copies in fold_copies([found.path for found in found_of], [found.labels for found in found_of]):
+            found = found_of[first]
+            paths = (found.node,) if found.node else found.labels
+            # one neighbour a node shares no more than the node's path
+            asked = [path[: len(found.node) or None] for path in wanted]
+            common = [(_in_common(path, other), path) for path in asked for other in paths]
+            shared = max((number for number, _ in common), default=0) if wanted else None
+            whole = any(number == len(path) > 0 for number, path in common)
+            names = tuple(map(printable, paths[0] if paths else (Path(found.path).stem,)))
+            caption = (*names[:-1], f"{names[-1]} {found.score:.3f}")
+            neighbours.append(SheetNeighbour(found.path, caption, shared, whole, 1 + len(copies)))
+        rows.append(SheetRow(result.query, (printable(Path(result.query).name),), neighbours))
+    plot_retrieval_sheet(rows, path, levels=index.taxonomy.level_names)
+
+
+def _in_common(path: Sequence[str], other: Sequence[str]) -> int:
+    """Returns how many leading names two paths share."""
+    differ = (at for at, (name, others) in enumerate(zip(path, other, strict=False)) if name != others)
+    return next(differ, min(len(path), len(other)))
 
 
 def _is_in(taxonomy: Any, path: tuple[str, ...]) -> bool:

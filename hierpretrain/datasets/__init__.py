@@ -12,21 +12,25 @@ from hierpretrain.datasets.emoji import Emoji64
 from hierpretrain.datasets.folders import read_folder
 from hierpretrain.datasets.generic import FolderDataset, ListDataset
 from hierpretrain.datasets.hierarchy import ClassHierarchy, LeafPaths
+from hierpretrain.datasets.hugging_face import HuggingFaceDataset
 from hierpretrain.datasets.imagenet import ImageNet
 from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
 from hierpretrain.datasets.inshop import InShop, read_inshop
 from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
 from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl, read_list
-from hierpretrain.datasets.loading import LoadRGB, UnreadableImage
+from hierpretrain.datasets.loading import LoadRGB
 from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
 from hierpretrain.datasets.nabirds import NABirds, read_nabirds
+from hierpretrain.datasets.on_error import UnreadableImage
 from hierpretrain.datasets.openclipart import OpenClipart96
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.sampler import HierarchicalBatchSampler
 from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
 from hierpretrain.datasets.splits import Split, seen_unseen_split
+from hierpretrain.datasets.torchvision_objects import TorchvisionDataset
 from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
 from hierpretrain.datasets.views import Views
+from hierpretrain.datasets.web_dataset import WebDataset
 from hierpretrain.datasets.wikiscenes import WikiScenes, read_wikiscenes
 from hierpretrain.datasets.wordnet import read_hierarchy
 
@@ -45,6 +49,7 @@ __all__ = [
     "FolderDataset",
     "HierarchicalBatchSampler",
     "HierarchicalDataset",
+    "HuggingFaceDataset",
     "INaturalist",
     "ImageNet",
     "InShop",
@@ -60,8 +65,10 @@ __all__ = [
     "RepeatDataset",
     "Split",
     "StanfordOnlineProducts",
+    "TorchvisionDataset",
     "UnreadableImage",
     "Views",
+    "WebDataset",
     "WikiScenes",
     "read_aircraft",
     "read_cars",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -22,7 +23,7 @@ UNTIDY = "must have no empty or '.' part"
 
 _UNSAFE = re.compile(r"/|[A-Za-z]:|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
 _UNTIDY = re.compile(r"(?:.*/)?\.?(?:/|\Z)", re.DOTALL)
-_SUSPICIOUS = re.compile(r"[\\:\0]|(?:^|/)\.{0,2}(?:/|$)", re.MULTILINE)  # anywhere in paths joined by line ends
+_SUSPICIOUS = ("\\", ":", "\0", "//", "/.")  # anywhere in paths with a slash before and behind each
 
 
 def nfc(text: str) -> str:
@@ -49,7 +50,8 @@ def unsafe_reason(path: str) -> str:
 
 def suspicious(images: Sequence[str]) -> bool:
     """Returns whether :func:`unsafe_reason` may have a reason for one of many paths; it is told quickly."""
-    return _SUSPICIOUS.search("\n".join(images)) is not None
+    joined = "/".join(("", *images, ""))
+    return any(part in joined for part in _SUSPICIOUS)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Annotations:
         keys: N texts by which people know the images or what they show, empty where there is none; or nothing at all.
         metadata: What else is known of the images: name of the column -> N texts.
         need_labels: Whether one image at least must have a label.
+        found: Whether the images were found below ``root``, links checked, so that nobody needs to look for them again.
+        skipped: Files and links that cannot be read and were left out: path below ``root`` -> reason.
 
     Names on label paths are put into Unicode's composed form (NFC), so that one word is one node however it is spelt.
 
@@ -95,6 +99,8 @@ class Annotations:
     keys: Sequence[str] = ()
     metadata: Mapping[str, list[str]] = field(default_factory=dict)
     need_labels: bool = True
+    found: bool = False
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -121,7 +127,7 @@ class Annotations:
                     f"{self.source} has more_labels of image {index}, which does not exist or has no label; give its "
                     "first path in labels"
                 )
-        different = set(self.all_paths())
+        different = self.different_paths
         for path in different:
             if len(path) > len(self.level_names):
                 raise ValueError(
@@ -134,6 +140,7 @@ class Annotations:
             object.__setattr__(self, "labels", [composed.get(path, path) for path in self.labels])
             more = {i: tuple(composed.get(path, path) for path in paths) for i, paths in self.more_labels.items()}
             object.__setattr__(self, "more_labels", more)
+            del self.__dict__["different_paths"]
         if self.need_labels and not any(different):
             raise ValueError(f"{self.source} has {len(self.images)} images, none with a label; label at least one")
         for name, column in {"split": self.splits, **self.extra_labels}.items():
@@ -175,6 +182,11 @@ class Annotations:
         """Returns the label paths of all images, from ``labels`` and ``more_labels``, with repetitions."""
         return [*self.labels, *(path for paths in self.more_labels.values() for path in paths)]
 
+    @functools.cached_property
+    def different_paths(self) -> tuple[tuple[str, ...], ...]:
+        """The different ones of :meth:`all_paths` in their order; there are far fewer of them than images."""
+        return tuple(dict.fromkeys(self.all_paths() if self.more_labels else self.labels))
+
     def take(self, indices: Sequence[int]) -> Annotations:
         """Returns the annotations of some images, in the order of ``indices``."""
         return replace(
@@ -189,7 +201,7 @@ class Annotations:
         )
 
 
-def find_images(images: Sequence[str], root: str) -> list[str]:
+def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None = None) -> list[str]:
     """Returns images as their files are really called; each folder is listed once, so no file is looked up.
 
     Where there is no file of a name, one whose name is the same text in another Unicode form is taken: Macs write ``é``
@@ -198,6 +210,7 @@ def find_images(images: Sequence[str], root: str) -> list[str]:
     Args:
         images: Paths below ``root``.
         root: The folder; it may itself be a link.
+        skipped: Gets what is missing or leads out of ``root``, index -> reason, which is otherwise an error.
 
     Raises:
         ValueError: If files are missing, with their number and the first of them, if a link leads out of ``root``, or
@@ -209,24 +222,37 @@ def find_images(images: Sequence[str], root: str) -> list[str]:
     real_root = os.path.realpath(root)
     listings = _Listings(root)
     found, missing = list(images), []
+
+    def leads_out(path: str, indices: Sequence[int]) -> bool:
+        try:
+            check_inside(os.path.join(root, path), real_root)
+        except ValueError as error:
+            if skipped is None:
+                raise
+            skipped.update(dict.fromkeys(indices, str(error)))
+            return True
+        return False
+
     for folder, indices in folders.items():
         there = listings.folder(folder)
-        if there is not None:
-            check_inside(os.path.join(root, there), real_root)
+        if there is not None and leads_out(there, indices):
+            continue
         files = {} if there is None else listings.files(there)
         for i in indices:
             name = listings.same(files, images[i].rpartition("/")[2])
             if name is None:
                 missing.append(images[i])
+                if skipped is not None:
+                    skipped[i] = f"there is no file {os.path.join(root, images[i])}"
                 continue
             if there != folder or name != images[i].rpartition("/")[2]:
                 found[i] = posixpath.join(there, name)
             if files[name]:
-                check_inside(os.path.join(root, found[i]), real_root)
-    if missing:
+                leads_out(found[i], [i])
+    if missing and skipped is None:
         raise ValueError(
             f"{len(missing)} of {len(images)} images are missing below {root}: {some(missing)}; put the files there, "
-            "take them off the list, or correct data_root"
+            "take them off the list, correct data_root, or go on without them by on_error='skip' (--on-error skip)"
         )
     if found != list(images) and len(set(found)) < len(found):
         twice = [image for image, count in Counter(found).items() if count > 1]

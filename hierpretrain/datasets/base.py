@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABCMeta, abstractmethod
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import Compose
 from torch import Tensor
@@ -16,10 +18,11 @@ from torch.utils.data import Dataset
 
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations, find_images
-from hierpretrain.datasets.loading import UnreadableImage
-from hierpretrain.datasets.messages import log, warn
+from hierpretrain.datasets.messages import first, log, warn
+from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.splits import with_split
+from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.registry import TRANSFORMS
 from hierpretrain.taxonomy import PAD, Taxonomy
 
@@ -45,8 +48,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             and metrics do not support. ``'first'`` keeps the first path of the annotations, ``'longest'`` the longest
             (of equals, the first), and ``'drop'`` leaves the image out. The number of such images is logged.
         check_files: Whether to check at once that every chosen image exists and no link leads out of its folder.
-        on_error: What happens at an unreadable image. ``'error'`` raises. With ``'skip'``, the next readable item with
-            its own labels is returned instead; the file is logged once and counted in ``num_skipped``.
+        on_error: What a file or a link that cannot be read does. ``'error'`` raises. With ``'skip'``, files that are
+            missing, broken links and links that lead out of the folder are left out; for an image that turns out to be
+            unreadable when it is used, the next readable item with its own labels is returned. Each is logged once and
+            listed in :attr:`skipped`, and by a training in ``skipped.json``.
         seed: The seed of the random transforms, from 0. ``ExactResumeHook`` sets it to the run's seed.
         keep_annotations: Whether to keep the annotations. Training does not use them, and every worker would copy them.
 
@@ -66,6 +71,9 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             files are missing.
     """
 
+    image_stores: Sequence[ImageStore] = ()
+    """What gives the images of a subclass that has no files; workers need it too."""
+
     def __init__(
         self,
         *,
@@ -81,7 +89,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         seed: int = 0,
         keep_annotations: bool = False,
     ) -> None:
-        check_one_of("on_error", on_error, ("error", "skip"))
+        check_on_error(on_error)
         check_one_of("paths", paths, ("all", "first", "longest", "drop"))
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
@@ -93,18 +101,31 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             annotations = with_split(annotations, split_file)
         self.annotations = annotations if keep_annotations else None
         indices, splits = _choose(annotations, split)
-        paths_of = _choose_paths(annotations, paths)
-        indices = [index for index in indices if index in paths_of]
+        several = _choose_paths(annotations, paths)
+        if any(not chosen for chosen in several.values()):
+            indices = [index for index in indices if several.get(index, True)]
         if not indices:
             raise ValueError(
                 f"paths='drop' leaves none of the chosen images of {annotations.source}: all have several paths; take "
                 "'all', 'first' or 'longest'"
             )
         images = [annotations.images[index] for index in indices]
-        if check_files:
-            images = find_images(images, annotations.root)
+        skipped = {os.path.join(annotations.root, path): reason for path, reason in annotations.skipped.items()}
+        if check_files and not annotations.found:
+            unfound: dict[int, str] = {}
+            images = find_images(images, annotations.root, unfound if on_error == "skip" else None)
+            if unfound:
+                skipped |= {os.path.join(annotations.root, images[i]): reason for i, reason in unfound.items()}
+                warn(f"{annotations.source}: skipped {len(unfound)}: {'; '.join(first(unfound.values()))}")
+                if len(unfound) == len(images):
+                    raise UnreadableImage(
+                        f"none of the {len(images)} images of {annotations.source} can be read; the first: "
+                        f"{next(iter(unfound.values()))}"
+                    )
+                indices = [index for i, index in enumerate(indices) if i not in unfound]
+                images = [image for i, image in enumerate(images) if i not in unfound]
         self.taxonomy = _tree(annotations, level_names, taxonomy)
-        self.labels = _encode(self.taxonomy, paths_of, indices)
+        self.labels = _encode(self.taxonomy, annotations, several, indices)
         self.extra_labels, extra_values = _extra_ids(annotations, indices)
         self.metainfo = {
             "taxonomy": self.taxonomy.to_dict(),
@@ -118,9 +139,12 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         self._metadata = {
             name: _PackedStrings([column[index] for index in indices]) for name, column in annotations.metadata.items()
         }
-        self._split_codes = torch.tensor([splits.index(annotations.splits[i]) for i in indices], dtype=torch.int16)
+        code_of = {name: code for code, name in enumerate(splits)}
+        codes = array("h", map(code_of.__getitem__, map(annotations.splits.__getitem__, indices)))
+        self._split_codes = torch.tensor(np.frombuffer(codes, np.int16))
         self._epoch = _Shared(torch.zeros((), dtype=torch.int64))
-        self._skipped = _Shared(torch.zeros(len(indices) if on_error == "skip" else 0, dtype=torch.bool))
+        self._is_skipped = _Shared(torch.zeros(len(indices) if on_error == "skip" else 0, dtype=torch.bool))
+        self._skipped = Skipped(skipped) if on_error == "skip" else None
         self._pipeline = Compose([TRANSFORMS.build(part) if isinstance(part, dict) else part for part in pipeline])
 
     @abstractmethod
@@ -162,9 +186,14 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         return {name: list(column) for name, column in self._metadata.items()}
 
     @property
+    def skipped(self) -> dict[str, str]:
+        """What this process and its workers skipped so far as unreadable, and why, by path."""
+        return {} if self._skipped is None else self._skipped.to_dict()
+
+    @property
     def num_skipped(self) -> int:
-        """The number of different images that this process and its workers skipped so far as unreadable."""
-        return int(self._skipped.tensor.sum())
+        """The number of different files and links that this process and its workers skipped so far as unreadable."""
+        return len(self.skipped)
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """Returns an item before its transforms.
@@ -224,8 +253,9 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         raise UnreadableImage(f"none of the {len(self)} images can be read, {path} the last; repair the files")
 
     def _skip(self, index: int, error: UnreadableImage) -> None:
-        if not self._skipped.tensor[index]:
-            self._skipped.tensor[index] = True
+        if not self._is_skipped.tensor[index]:
+            self._is_skipped.tensor[index] = True
+            self._skipped.add(self._image_path(index), str(error))
             warn(f"skipped: {error}")
 
     def _from_start(self, index: int) -> int:
@@ -265,7 +295,7 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
             f"{annotations.source}, one for one; they are {names!r}"
         )
     if file is None:
-        return Taxonomy(set(annotations.all_paths()), names)
+        return Taxonomy(annotations.different_paths, names)
     tree = Taxonomy.load(file)
     if level_names is not None and names != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")
@@ -273,17 +303,15 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
 
 
 def _choose_paths(annotations: Annotations, policy: str) -> dict[int, tuple[tuple[str, ...], ...]]:
-    """Returns index -> label paths of every image that the policy for several paths keeps, with the paths it keeps."""
-    chosen = {index: (label,) for index, label in enumerate(annotations.labels)}
+    """Returns index -> the label paths that the policy keeps, none to drop the image, for images with more labels."""
+    chosen = {}
     num_several = 0
     for index in annotations.more_labels:
         chosen[index] = paths = tuple(annotations.paths(index))
         if len(paths) > 1:
             num_several += 1
-            if policy == "drop":
-                del chosen[index]
-            else:
-                chosen[index] = {"all": paths, "first": paths[:1], "longest": (max(paths, key=len),)}[policy]
+            kept = {"all": paths, "first": paths[:1], "longest": (max(paths, key=len),), "drop": ()}
+            chosen[index] = kept[policy]
     if num_several:
         log(
             f"{annotations.source}: {num_several} of {len(annotations.images)} images have several label paths; "
@@ -292,16 +320,30 @@ def _choose_paths(annotations: Annotations, policy: str) -> dict[int, tuple[tupl
     return chosen
 
 
-def _encode(tree: Taxonomy, paths_of: Mapping[int, tuple[tuple[str, ...], ...]], indices: list[int]) -> Tensor:
+def _encode(
+    tree: Taxonomy,
+    annotations: Annotations,
+    several: Mapping[int, tuple[tuple[str, ...], ...]],
+    indices: list[int],
+) -> Tensor:
     """Returns the labels of some images, (N, L), or (N, P, L) for the largest number P of paths of any image."""
     # Equal paths are encoded once, because there are far fewer different ones than images.
-    unique = {paths: i for i, paths in enumerate(dict.fromkeys(paths_of[index] for index in indices))}
-    encoded = tree.encode(unique)
+    chosen: Sequence[Any] = annotations.labels
+    if len(indices) < len(chosen):
+        chosen = list(map(chosen.__getitem__, indices))
+    different: Any = annotations.different_paths
+    if several:
+        chosen = [several.get(index, (label,)) for index, label in zip(indices, chosen, strict=True)]
+        different = dict.fromkeys(chosen)
+    elif len(indices) < len(annotations.labels):  # a tree of a file need not have the others
+        different = dict.fromkeys(chosen)
+    unique = {paths: i for i, paths in enumerate(different)}
+    encoded = tree.encode(unique if several else [(label,) for label in unique])
     # P is the same for all splits, so that their labels have the same shape.
-    if (most := max(map(len, paths_of.values()))) > 1:
+    if (most := max(map(len, several.values()), default=1)) > 1:
         encoded = encoded.reshape(len(unique), -1, tree.num_levels)
         encoded = pad(encoded, (0, 0, 0, most - encoded.shape[1]), value=PAD)
-    return encoded[torch.tensor([unique[paths_of[index]] for index in indices], dtype=torch.int64)]
+    return encoded[torch.tensor(np.fromiter(map(unique.__getitem__, chosen), np.int64, len(chosen)))]
 
 
 def _extra_ids(annotations: Annotations, indices: list[int]) -> tuple[Tensor, dict[str, tuple[str, ...]]]:
@@ -325,9 +367,13 @@ class _PackedStrings:
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
-        encoded = [os.fsencode(string) for string in strings]
-        self._buffer = b"".join(encoded)
-        self._ends = torch.tensor([0, *map(len, encoded)], dtype=torch.int64).cumsum(0)
+        self._buffer = os.fsencode("".join(strings))
+        if len(self._buffer) == sum(map(len, strings)):  # a byte each letter
+            lengths = map(len, strings)
+        else:
+            lengths = map(len, map(os.fsencode, strings))
+        self._ends = torch.zeros(len(strings) + 1, dtype=torch.int64)
+        self._ends[1:] = torch.tensor(np.fromiter(lengths, np.int64, len(strings)).cumsum())
 
     def __iter__(self) -> Iterator[str]:
         ends = self._ends.tolist()

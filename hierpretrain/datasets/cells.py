@@ -14,6 +14,15 @@ from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import has_surrogate
 
 
+class Texts(tuple[str, ...]):
+    """A column of which every cell is known to be a text."""
+
+
+def kinds_of(column: Sequence[Any]) -> set[type]:
+    """Returns the types of a column's cells."""
+    return {str} if isinstance(column, Texts) else set(map(type, column))
+
+
 def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> str:
     """Returns a cell as text: without space around it, in one Unicode form; a number's digits, a day's date.
 
@@ -52,7 +61,7 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
 
 def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, as_written: bool = False) -> list[str]:
     """Returns a column as texts; see :func:`text_of`."""
-    kinds = set(map(type, column))
+    kinds = kinds_of(column)
     if kinds == {str} and as_written:
         texts = list(map(str.strip, column))
         if not has_surrogate("".join(texts)):
@@ -60,7 +69,8 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
     elif kinds <= {str, type(None)}:  # there are far fewer texts than rows
         with suppress(ValueError):  # whose row is told below
             known = {value: text_of(value, name, "") for value in set(column)}
-            return list(map(known.__getitem__, column))
+            as_is = all(value == text for value, text in known.items())
+            return list(column if as_is else map(known.__getitem__, column))
     texts = []
     for i, value in enumerate(column):
         try:

@@ -1,9 +1,10 @@
-"""Copies of one image in several folders, merged into one image with several label paths."""
+"""Copies of one image: found by their bytes, and merged into one image with several label paths."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hierpretrain.datasets.annotations import Annotations
@@ -17,6 +18,59 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         return sha256(path)
     except OSError as error:
         raise ValueError(f"cannot open {path}: {error.strerror}; make it readable or remove it") from error
+
+
+def content_keys(paths: Sequence[str]) -> list[str]:
+    """Returns a text for each file that is the same for files of the same bytes, and for these alone.
+
+    Only files of equal size are read. What cannot be read, such as the name of an image without a file, is like nothing
+    but itself.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     files = [f"{root}/{name}.png" for name in "abc"]
+        ...     for file, data in zip(files, (b"tomato", b"tomato", b"carrot")):
+        ...         with open(file, "wb") as opened:
+        ...             _ = opened.write(data)
+        ...     first, second, third = content_keys(files)
+        >>> first == second, first == third
+        (True, False)
+    """
+    sizes: dict[str, int | None] = {}
+    for path in paths:
+        try:
+            sizes[path] = os.path.getsize(path)
+        except OSError:
+            sizes[path] = None
+    of_size = Counter(sizes.values())
+    keys = {}
+    for path, size in sizes.items():
+        try:
+            keys[path] = sha256(path) if size is not None and of_size[size] > 1 else path
+        except OSError:
+            keys[path] = path
+    return [keys[path] for path in paths]
+
+
+def fold_copies(paths: Sequence[str], about: Sequence[object]) -> list[list[int]]:
+    """Puts together the positions of files of the same bytes about which the same is known, such as their labels.
+
+    Args:
+        paths: N files, see :func:`content_keys`.
+        about: N things of which the ``repr`` is compared.
+
+    Returns:
+        Lists of positions, each ascending, in the order of their first.
+
+    Example:
+        >>> fold_copies(["<image 0>", "<image 1>", "<image 0>", "<image 0>"], ["cat", "cat", "cat", "dog"])
+        [[0, 2], [1], [3]]
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for position, key in enumerate(zip(content_keys(paths), map(repr, about), strict=True)):
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
 
 
 def merge_copies(annotations: Annotations) -> Annotations:

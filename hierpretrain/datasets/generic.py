@@ -46,7 +46,7 @@ class FolderDataset(HierarchicalDataset):
 
     def read(self) -> Annotations:
         """Reads the folder tree."""
-        annotations = read_folder(self.data_root)
+        annotations = read_folder(self.data_root, on_error=self.on_error)
         return merge_copies(annotations) if self.merge_copies else annotations
 
 

@@ -11,7 +11,9 @@ ENDINGS = (
 )
 """File endings of images, where a name counts as much as the content."""
 
-_HEAD = 64  # bytes: the brands of AVIF and HEIC stand after one another from byte 8 on
+HEAD = 64
+"""How many bytes tell the kind: the brands of AVIF and HEIC stand after one another from byte 8 on."""
+
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -43,7 +45,7 @@ def read_head(path: str) -> bytes:
     """Returns the first bytes of a file, for :func:`image_kind`; a ValueError if it cannot be opened."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read(_HEAD)
+            return file.read(HEAD)
     except OSError as error:
         raise ValueError(f"cannot open {path}: {error.strerror}; make it readable or remove it") from error
 

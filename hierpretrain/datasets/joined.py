@@ -102,9 +102,19 @@ class JoinedDataset(Dataset):
         return join_known([(len(part), part.keys, part.metadata) for part in self.datasets])[1]
 
     @property
+    def image_stores(self) -> list[Any]:
+        """What gives the images that are no files."""
+        return [store for part in parts_of(self) for store in part.image_stores]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What was skipped so far as unreadable, and why, by path."""
+        return {path: reason for part in parts_of(self) for path, reason in part.skipped.items()}
+
+    @property
     def num_skipped(self) -> int:
-        """The number of different images that were skipped so far as unreadable."""
-        return sum({id(part): part.num_skipped for part in self.datasets}.values())
+        """The number of different files and links that were skipped so far as unreadable."""
+        return len(self.skipped)
 
     @property
     def _pipeline(self) -> list[Any]:

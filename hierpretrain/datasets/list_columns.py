@@ -102,9 +102,20 @@ def choose_columns(
     return ListColumns(image, levels, split, key, extra, tuple(name for name in rest if name not in levels))
 
 
+def column_doubts(table: Table, image: str, names: Sequence[str]) -> dict[str, str]:
+    """Returns why columns seem to be no levels: name of the column -> what it looks like, without good ones.
+
+    Example:
+        >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
+        >>> column_doubts(table, "image", ["kind", "price"])
+        {'price': "has numbers with decimals, such as '3.50'"}
+    """
+    return {name: doubt for name in names if (doubt := _doubt(table, image, name))}
+
+
 def _check_levels(table: Table, image: str, names: Sequence[str]) -> None:
     """Raises if a column that nobody has called a level does not look like one."""
-    doubts = {name: doubt for name in names if (doubt := _doubt(table, image, name))}
+    doubts = column_doubts(table, image, names)
     if not doubts:
         return
     good = [name for name in names if name not in doubts]
@@ -131,9 +142,11 @@ def _doubt(table: Table, image: str, name: str) -> str:
 
 def _is_key(images: Sequence[Any], column: Sequence[Any], num_values: int) -> bool:
     """Returns whether most images have a value, and each another one."""
-    num_images = len(set(map(str, images)))
-    filled = len(column) - column.count("") - column.count(None)
-    if filled * 2 < len(column) or num_values * 2 < num_images:
+    pairs = ((str(i), str(v)) for i, v in zip(images, column, strict=True) if v not in (None, ""))
+    image_of: dict[str, str] = {}
+    if any(image_of.setdefault(value, image) != image for image, value in pairs):  # usually in the first rows
         return False
-    pairs = {(str(i), str(v)) for i, v in zip(images, column, strict=True) if v not in (None, "")}
-    return len(pairs) == num_values == len({i for i, _ in pairs})  # an image may have several rows
+    filled = len(column) - column.count("") - column.count(None)
+    if filled * 2 < len(column) or num_values * 2 < len(set(map(str, images))):
+        return False
+    return len(image_of) == num_values == len(set(image_of.values()))  # an image may have several rows

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from hierpretrain.datasets.cells import text_of, texts_of
+from hierpretrain.datasets.cells import kinds_of, text_of, texts_of
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.tables import Table
 
@@ -50,13 +50,27 @@ def label_paths(
     columns = [table.columns[name] for name in levels]
     if not columns:
         return [()] * len(next(iter(table.columns.values())))
-    arrays = any(isinstance(value, list | tuple) for column in columns for value in column)
+    kinds = set().union(*map(kinds_of, columns))
+    arrays = any(issubclass(kind, list | tuple) for kind in kinds)
     trim = _Trim(table, levels, on_gap)
     if not (arrays or level_separator or path_separator):
-        rows = list(zip(*(texts_of(table.columns[name], name, table.where) for name in levels), strict=True))
-        known = {row: trim(row, partial(rows.index, row)) for row in dict.fromkeys(rows)}
-        trim.count(rows)
-        return list(map(known.__getitem__, rows))
+        if not kinds <= {str, type(None)}:  # 1 and 1.0 would be one key
+            columns = [texts_of(column, name, table.where) for column, name in zip(columns, levels, strict=True)]
+        different = list(dict.fromkeys(zip(*columns, strict=True)))  # there are far fewer of them than rows
+
+        def row_of(i: int) -> int:
+            return list(zip(*columns, strict=True)).index(different[i])
+
+        def where(i: int) -> str:
+            return table.where(row_of(i))
+
+        cells = zip(zip(*different, strict=True), levels, strict=True)
+        names = zip(*(texts_of(column, name, where) for column, name in cells), strict=True)
+        texts = dict(zip(different, names, strict=True))
+        known = {row: trim(texts[row], partial(row_of, i)) for i, row in enumerate(different)}
+        if trim.gaps:
+            trim.count(list(map(texts.__getitem__, zip(*columns, strict=True))))
+        return list(map(known.__getitem__, zip(*columns, strict=True)))
     found: list[Path | list[Path]] = []
     for i, cells in enumerate(zip(*columns, strict=True)):
         several = [

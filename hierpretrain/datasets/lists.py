@@ -79,10 +79,49 @@ def read_list(
         >>> annotations.labels, annotations.metadata
         ([('cat', 'tabby'), ('tool',)], {'price': ['3,50', '4,00']})
     """
-    check_one_of("on_gap", on_gap, ("error", "cut"))
     path, root = os.fspath(path), os.fspath(root)
-    source = f"the list {path!r}"
     table = read_table(path, kind=kind, delimiter=delimiter, encoding=encoding, image=image_column)
+    return annotations_of(
+        table,
+        root,
+        source=f"the list {path!r}",
+        image_column=image_column,
+        levels=levels,
+        key_column=key_column,
+        split_column=split_column,
+        extra_labels=extra_labels,
+        level_separator=level_separator,
+        path_separator=path_separator,
+        on_gap=on_gap,
+        need_labels=need_labels,
+    )
+
+
+def annotations_of(
+    table: Table,
+    root: str,
+    *,
+    source: str,
+    image_column: str = "image",
+    levels: Sequence[str] | str | None = None,
+    key_column: str = "",
+    split_column: str = "split",
+    extra_labels: Sequence[str] | str = (),
+    level_separator: str = "",
+    path_separator: str = "",
+    on_gap: str = "error",
+    need_labels: bool = True,
+    found: bool = False,
+) -> Annotations:
+    """Returns the annotations that a table holds, of whatever it was read.
+
+    Its options are those of :func:`read_list`, ``source`` is what the table was read from, for messages, and ``found``
+    is as for :class:`Annotations`.
+
+    Raises:
+        ValueError: As :func:`read_list`.
+    """
+    check_one_of("on_gap", on_gap, ("error", "cut"))
     if not table.columns or not len(next(iter(table.columns.values()))):
         raise ValueError(f"{source} lists no image; a data set needs at least one")
     columns = choose_columns(
@@ -116,6 +155,7 @@ def read_list(
         keys=rows.keys,
         metadata=rows.metadata,
         need_labels=need_labels,
+        found=found,
     )
 
 
@@ -175,9 +215,11 @@ class _Rows:
         self, table: Table, columns: ListColumns, images: list[str], labels: Sequence[Path | list[Path]]
     ) -> None:
         self.images = images
-        several = {row: label for row, label in enumerate(labels) if isinstance(label, list)}
-        self.labels = [several[row][0] if row in several else label for row, label in enumerate(labels)]
-        self.more_labels = {row: tuple(paths[1:]) for row, paths in several.items()}
+        self.labels, self.more_labels = list(labels), {}
+        for row, paths in enumerate(labels) if list in set(map(type, labels)) else ():
+            if isinstance(paths, list):
+                self.labels[row], *more = paths
+                self.more_labels[row] = tuple(more)
         self.splits = _needed(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
         self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
         self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []

@@ -18,9 +18,11 @@ from PIL import Image
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.grey import as_eight_bits, checked_range
-from hierpretrain.datasets.image_files import IMAGE_KINDS, image_kind, read_head
+from hierpretrain.datasets.image_files import HEAD, IMAGE_KINDS, image_kind, read_head
 from hierpretrain.datasets.messages import warn
+from hierpretrain.datasets.on_error import UnreadableImage
 from hierpretrain.datasets.png_chunks import pixels_alone
+from hierpretrain.datasets.stored_images import stored_image
 from hierpretrain.registry import TRANSFORMS
 
 _TURNS = {  # what makes an image of each EXIF orientation upright
@@ -34,10 +36,6 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
 }
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
 _LIMIT_IS_SET = threading.Lock()
-
-
-class UnreadableImage(ValueError):
-    """An image file that cannot be read; the message names it."""
 
 
 def open_rgb(
@@ -56,7 +54,8 @@ def open_rgb(
     is taken.
 
     Args:
-        path: The file; a JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF or JPEG 2000, and with the extra ``heif`` a HEIC.
+        path: The file; a JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF or JPEG 2000, and with the extra ``heif`` a HEIC. It may
+            be the path of a stored image, see :mod:`~hierpretrain.datasets.stored_images`.
         min_side: Allows a JPEG to be decoded at a half, a quarter or an eighth of its size: the smallest at which no
             side is shorter than this many pixels. Half the size takes about half the time. ``None`` decodes the full
             size.
@@ -73,21 +72,33 @@ def open_rgb(
             the limit), or if its grey values have no range.
     """
     try:
+        source = stored_image(path)
+        if isinstance(source, Image.Image):
+            return as_rgb(source, grey_range, name=path)
+        source = path if source is None else source
         try:
-            with Image.open(path, formats=IMAGE_KINDS) as image:
+            with Image.open(_file(source), formats=IMAGE_KINDS) as image:
                 return _drawn(image, path, min_side, grey_range)
         except FileNotFoundError:
             raise
         except Image.DecompressionBombError:
-            with _open_large(path, min_side, max_pixels) as image:
+            with _open_large(source, min_side, max_pixels) as image:
                 return _drawn(image, path, min_side, grey_range)
         except Exception:
-            if (again := _open_otherwise(path, min_side, max_pixels)) is None:
+            if (again := _open_otherwise(source, min_side, max_pixels)) is None:
                 raise
             with again as image:
                 return _drawn(image, path, min_side, grey_range)
     except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
         raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
+
+
+def _file(source: str | bytes) -> str | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _head(source: str | bytes) -> bytes:
+    return source[:HEAD] if isinstance(source, bytes) else read_head(source)
 
 
 def _drawn(image: Image.Image, path: str, min_side: int | None, grey_range: tuple[float, float] | None) -> Image.Image:
@@ -97,15 +108,15 @@ def _drawn(image: Image.Image, path: str, min_side: int | None, grey_range: tupl
     return as_rgb(image, grey_range, name=path)
 
 
-def _open_otherwise(path: str, min_side: int | None, max_pixels: int | None) -> Image.Image | None:
+def _open_otherwise(source: str | bytes, min_side: int | None, max_pixels: int | None) -> Image.Image | None:
     """Opens a HEIC, or a PNG with a damaged or large remark, which Pillow alone does not; ``None`` for other files."""
-    kind = image_kind(read_head(path))
+    kind = image_kind(_head(source))
     if kind == "PNG":
-        source = io.BytesIO(pixels_alone(Path(path).read_bytes()))
+        source = pixels_alone(source if isinstance(source, bytes) else Path(source).read_bytes())
         try:
-            return Image.open(source, formats=[kind])
+            return Image.open(_file(source), formats=[kind])
         except Image.DecompressionBombError:
-            return _open_large(path, min_side, max_pixels, source)
+            return _open_large(source, min_side, max_pixels)
     if kind == "HEIF":
         try:
             from pillow_heif import register_heif_opener
@@ -113,23 +124,19 @@ def _open_otherwise(path: str, min_side: int | None, max_pixels: int | None) -> 
             raise ValueError("it is a HEIC; install what reads it: pip install 'hierpretrain[heif]'") from error
         register_heif_opener()
         try:
-            return Image.open(path, formats=[kind])
+            return Image.open(_file(source), formats=[kind])
         except Image.DecompressionBombError:
-            return _open_large(path, min_side, max_pixels)
+            return _open_large(source, min_side, max_pixels)
     return None
 
 
-def _open_large(
-    path: str, min_side: int | None, max_pixels: int | None, source: io.BytesIO | None = None
-) -> Image.Image:
+def _open_large(source: str | bytes, min_side: int | None, max_pixels: int | None) -> Image.Image:
     """Opens an image of more pixels than Pillow's limit: a JPEG at a part of its size, others if they are allowed."""
-    kind = image_kind(read_head(path))
+    kind = image_kind(_head(source))
     limit = max(2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels or 0)
-    if source is not None:
-        source.seek(0)
     try:
         with _limit_of_pixels(limit):
-            image: Image.Image = Image.OPEN[kind][0](source or path, path)
+            image: Image.Image = Image.OPEN[kind][0](_file(source), "" if isinstance(source, bytes) else source)
             width, height = image.size
             if width * height <= limit:
                 if min_side is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -20,6 +20,17 @@ def some(names: Sequence[str]) -> str:
         'a', 'b', 'c', 'd', 'e', ...
     """
     return ", ".join(map(repr, names[:_NUM_EXAMPLES])) + (", ..." if len(names) > _NUM_EXAMPLES else "")
+
+
+def first(texts: Iterable[str]) -> list[str]:
+    """Returns the first five texts, and dots where there are more.
+
+    Example:
+        >>> first("abcdefgh")
+        ['a', 'b', 'c', 'd', 'e', '...']
+    """
+    texts = list(texts)
+    return texts[:_NUM_EXAMPLES] + ["..."] * (len(texts) > _NUM_EXAMPLES)
 
 
 def short(value: Any) -> str:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hierpretrain.datasets.cells import Texts
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import parse_json, read_bytes
 
 _DELIMITERS = (",", ";", "\t")
 _REMEDY = "correct the list"
+_HEADER = 1 << 18  # characters, in which a header ends
+_AT_A_TIME = 1000  # rows, which then stay near the processor
 _SEP = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # what Excel takes for the first line's meaning
 
 NAMELESS = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__", re.IGNORECASE)
@@ -104,33 +107,64 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
         return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
     lines = reader()
-    try:
-        rows = [row for row in lines if row and (row[0] or any(row))]
-    except csv.Error as error:
-        raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
+
+    def rows(number: int) -> list[list[str]]:
+        try:
+            return list(itertools.islice(lines, number))
+        except csv.Error as error:
+            raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
 
     def where(index: int) -> str:
         lines = reader()
         kept = (lines.line_num for row in lines if any(row))
         return f"{path}:{next(itertools.islice(kept, index + 1, None)) + first - 1}"
 
-    if not rows:
-        return Table(path, {}, where)
-    header, width = rows[0], len(rows[0])
-    if set(map(len, rows)) != {width}:
-        index, row = next((i, row) for i, row in enumerate(rows) if len(row) != width)
-        name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
-        raise ValueError(
-            f"{where(index - 1)}: the line has {len(row)} fields and the header {width}; quote fields that hold {name}"
-        )
-    del rows[0]
-    columns = list(zip(*rows, strict=True)) or [()] * width
-    return Table(path, _named([name.strip() for name in header], columns, where(-1)), where)
+    header: list[str] = []
+    while not any(header):
+        if not (top := rows(1)):
+            return Table(path, {}, where)
+        header = top[0]
+    columns: list[list[str]] = [[] for _ in header]
+    known: list[dict[str, str] | None] = [{} for _ in header]
+    while part := rows(_AT_A_TIME):
+        wrong = _add_rows(part, columns, known)
+        if wrong is not None:
+            name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
+            raise ValueError(
+                f"{where(len(columns[0]) + wrong)}: the line has {len(part[wrong])} fields and the header "
+                f"{len(header)}; quote fields that hold {name}"
+            )
+    return Table(path, _named([name.strip() for name in header], list(map(Texts, columns)), where(-1)), where)
+
+
+def _add_rows(rows: list[list[str]], columns: list[list[str]], known: list[dict[str, str] | None]) -> int | None:
+    """Adds rows to columns, without blank ones, which are taken off; returns the index of one of another width.
+
+    Equal texts of a column become one object, unless most differ: a million rows then take little memory and, what
+    counts more, little time.
+    """
+    width = len(columns)
+    cells = list(itertools.chain.from_iterable(rows))
+    if set(map(len, rows)) != {width} or "" in cells[::width]:
+        rows[:] = filter(any, rows)
+        if wrong := [i for i, row in enumerate(rows) if len(row) != width]:
+            return wrong[0]
+        cells = list(itertools.chain.from_iterable(rows))
+    for i, column in enumerate(columns):
+        texts, same = cells[i::width], known[i]
+        if same is None:
+            column += texts
+            continue
+        column += map(same.setdefault, texts, texts)
+        if len(same) * 2 > len(column):
+            known[i] = None
+    return None
 
 
 def _delimiter(text: str, image: str) -> str:
     """Returns what separates the fields: that by which the header has the column of the images, or the most fields."""
     headers = {}
+    text = text[:_HEADER]
     for delimiter in _DELIMITERS:
         try:
             header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])

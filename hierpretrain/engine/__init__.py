@@ -12,6 +12,7 @@ from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TS
 from hierpretrain.engine.precise_bn import PreciseBNHook
 from hierpretrain.engine.results import MetricsFileHook
 from hierpretrain.engine.resume import ExactResumeHook
+from hierpretrain.engine.skipped_files import SkippedFilesHook
 from hierpretrain.engine.taxonomy import TaxonomyHook
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "RecallCurveHook",
     "RetrievalSheetHook",
     "ShortLogProcessor",
+    "SkippedFilesHook",
     "TSNEHook",
     "TaxonomyHook",
     "newest_checkpoint",

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.engine.embedding_loop import evaluator_of
-from hierpretrain.evaluation import Embeddings, check_levels, check_splits
+from hierpretrain.evaluation import Embeddings, SearchSets, check_levels, check_splits
 from hierpretrain.evaluation.embeddings import Splits, as_tags
 from hierpretrain.evaluation.metrics import scores_at_level
+from hierpretrain.evaluation.search_sets import chosen_search
 from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.registry import HOOKS
 from hierpretrain.visualization import (
@@ -53,8 +55,14 @@ class _PictureHook(Hook):
         self._named_levels, self._named_splits = list(levels), list(splits)
 
     @abstractmethod
-    def draw(self, embedded: Embeddings, path: Path) -> None:
-        """Writes the picture."""
+    def draw(self, embedded: Embeddings, path: Path, measured: Sequence[SearchSets] = ()) -> None:
+        """Writes the picture.
+
+        Args:
+            embedded: All images that were evaluated.
+            path: The file.
+            measured: The searches that the evaluator measures.
+        """
 
     def before_train(self, runner: Runner) -> None:
         """Checks levels, splits and the evaluator, so that a wrong one is no error at the end of training."""
@@ -110,10 +118,11 @@ class _PictureHook(Hook):
         return self.interval is not None and _progress(runner) // runner.val_interval % self.interval == 0
 
     def _draw(self, runner: Runner, loop: BaseLoop) -> None:
-        embedded = evaluator_of(loop).embeddings()
+        evaluator = evaluator_of(loop)
+        embedded = evaluator.embeddings()
         if is_main_process():
             path = Path(runner.work_dir) / self.filename
-            self.draw(embedded, path)
+            self.draw(embedded, path, evaluator.searches)
             runner.logger.info(f"drew {path}")
 
 
@@ -157,7 +166,7 @@ class TSNEHook(_PictureHook):
         self.level, self.splits, self.max_points, self.seed = level, splits, max_points, seed
         self._last: NDArray[np.float32] | None = None
 
-    def draw(self, embedded: Embeddings, path: Path) -> None:
+    def draw(self, embedded: Embeddings, path: Path, measured: Sequence[SearchSets] = ()) -> None:
         """Writes the picture."""
         images = embedded.of(self.splits)
         shown = min(len(images.features), self.max_points)
@@ -165,20 +174,26 @@ class TSNEHook(_PictureHook):
         points, indices = tsne_map(images.features, seed=self.seed, max_points=self.max_points, start=start)
         self._last = points
         names = images.names(self.level)
-        title = f"t-SNE of {len(indices)} images, by {images.level_name(self.level)}"
+        shown = list(dict.fromkeys(images.splits[index] for index in indices))
+        of = "" if shown == [NO_SPLIT] else f" ({', '.join(shown)})"
+        title = f"t-SNE of {len(indices):,} images{of}, by {images.level_name(self.level)}"
         plot_tsne(points, [names[index] for index in indices], path, title=title)
 
 
 @HOOKS.register_module()
 class RetrievalSheetHook(_PictureHook):
-    """Draws some queries with their nearest neighbours, right and wrong ones marked: ``retrieval.png``.
+    """Draws some queries with their nearest neighbours, coloured by what they have in common: ``retrieval.png``.
+
+    The queries are drawn over the branches of the tree, see :func:`hierpretrain.visualization.choose_rows`. Query and
+    gallery are, unless they are given, the ones of the first metric of the evaluator that measures a search; the title
+    says which they are, and whether the evaluator measures them.
 
     Args:
-        level: The level, by name or number, or an extra label column, at which a neighbour is right; -1 for the finest.
-            Of images that hang at several nodes of the level, one in common makes it right.
-        query: Splits of the queries, see :meth:`Embeddings.search`.
+        level: The deepest level that counts, by name or number; -1 for the finest. Or an extra label column, by whose
+            values neighbours are then right or wrong. Of images of several paths, the one that shares most counts.
+        query: Splits of the queries, see :meth:`Embeddings.search`; ``None`` beside ``gallery=None``: the evaluator's.
         gallery: Splits of the gallery.
-        num_queries: How many queries are drawn, at random among those that have a right neighbour to be found.
+        num_queries: How many queries are drawn, of those that share a node with an image of the gallery.
         num_neighbours: How many neighbours of each query are drawn.
         seed: Draws the queries.
         interval: Draws after every so many validations; ``None`` after the last alone.
@@ -201,18 +216,25 @@ class RetrievalSheetHook(_PictureHook):
         self.level, self.query, self.gallery = level, query, gallery
         self.num_queries, self.num_neighbours, self.seed = num_queries, num_neighbours, seed
 
-    def draw(self, embedded: Embeddings, path: Path) -> None:
+    def draw(self, embedded: Embeddings, path: Path, measured: Sequence[SearchSets] = ()) -> None:
         """Writes the picture."""
-        query, gallery, same_set = embedded.search(self.query, self.gallery)
+        sets = chosen_search(self.query, self.gallery, measured, set(embedded.splits))
+        query, gallery, same_set = embedded.search(sets.query, sets.gallery)
+        graded = [embedded.level_name(self.level)]
+        if self.level not in embedded.extra_names:
+            graded = list(embedded.taxonomy.level_names[: embedded.taxonomy.level(self.level)])
 
         def labels(images: Embeddings) -> Tensor:
-            nodes = images.nodes(self.level)
-            return nodes if nodes.ndim == 1 else nodes[..., None]
+            if self.level in images.extra_names:
+                return images.nodes(self.level)
+            return images.labels[..., : len(graded)]
 
-        def captions(images: Embeddings) -> list[str]:
+        def captions(images: Embeddings) -> list[tuple[str, ...]]:
             paths = images.labels.reshape(len(images.labels), -1, images.taxonomy.num_levels).tolist()
-            names = [[images.taxonomy.decode(path)[-2:] for path in item] for item in paths]
-            return ["; ".join(" / ".join(path) for path in item if path) for item in names]
+            names = [[images.taxonomy.decode(path) for path in item] for item in paths]
+            return [
+                item[0] if len(item) == 1 else ("; ".join(" / ".join(path) for path in item if path),) for item in names
+            ]
 
         rows = choose_rows(
             query.features,
@@ -228,9 +250,8 @@ class RetrievalSheetHook(_PictureHook):
             seed=self.seed,
             same_set=same_set,
         )
-        plot_retrieval_sheet(
-            rows, path, title=f"Nearest neighbours; a right one is of the query's {embedded.level_name(self.level)}"
-        )
+        title = f"Nearest neighbours. {sets.title(query, gallery, same_set)}"
+        plot_retrieval_sheet(rows, path, title=title, levels=graded)
 
 
 @HOOKS.register_module()
@@ -238,11 +259,13 @@ class RecallCurveHook(_PictureHook):
     """Draws recall@k against k, one curve a level, and writes the numbers beside it: ``recall.png``, ``recall.csv``.
 
     The CSV file has the column ``k`` and one column a level, as fractions. As for :class:`RetrievalMetric`, images that
-    hang at several nodes of a level are left out there.
+    hang at several nodes of a level are left out there. Query and gallery are, unless they are given, the ones of the
+    first metric of the evaluator that measures a search; the title says which they are, and whether the evaluator
+    measures them.
 
     Args:
         levels: Levels, by name or number, and extra label columns, by name.
-        query: Splits of the queries, see :meth:`Embeddings.search`.
+        query: Splits of the queries, see :meth:`Embeddings.search`; ``None`` beside ``gallery=None``: the evaluator's.
         gallery: Splits of the gallery.
         max_k: The largest k; a gallery that is smaller ends the curve.
         interval: Draws after every so many validations; ``None`` after the last alone.
@@ -262,9 +285,10 @@ class RecallCurveHook(_PictureHook):
         super().__init__(levels, [*as_tags(query), *as_tags(gallery)], filename, interval)
         self.levels, self.query, self.gallery, self.max_k = levels, query, gallery, max_k
 
-    def draw(self, embedded: Embeddings, path: Path) -> None:
+    def draw(self, embedded: Embeddings, path: Path, measured: Sequence[SearchSets] = ()) -> None:
         """Writes the picture and the numbers."""
-        query, gallery, same_set = embedded.search(self.query, self.gallery)
+        sets = chosen_search(self.query, self.gallery, measured, set(embedded.splits))
+        query, gallery, same_set = embedded.search(sets.query, sets.gallery)
         most = min(self.max_k, len(gallery.paths) - same_set)
         ks, curves = torch.arange(1, most + 1), {}
         for level in self.levels:
@@ -272,5 +296,4 @@ class RecallCurveHook(_PictureHook):
             scores = scores_at_level(query, gallery, level, **options)
             curves[embedded.level_name(level)] = recall_at(scores["first_rank"], ks)
         write_curves(curves, path.with_suffix(".csv"))
-        title = f"Recall of {len(query.paths):,} queries in a gallery of {len(gallery.paths):,}"
-        plot_recall_curves(curves, path, title=title)
+        plot_recall_curves(curves, path, title=f"Recall. {sets.title(query, gallery, same_set)}")

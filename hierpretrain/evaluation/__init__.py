@@ -1,5 +1,6 @@
 """The registered metrics and the set of embedded images that they look at."""
 
+from hierpretrain.evaluation.calibration import CalibrationMetric
 from hierpretrain.evaluation.embeddings import Embeddings, check_levels, check_splits, collect
 from hierpretrain.evaluation.evaluator import EmbeddingEvaluator
 from hierpretrain.evaluation.metrics import (
@@ -10,9 +11,11 @@ from hierpretrain.evaluation.metrics import (
     ViolationMetric,
 )
 from hierpretrain.evaluation.probes import AveragePrecisionMetric, KNNMetric, LinearProbeMetric
+from hierpretrain.evaluation.search_sets import SearchSets, measured_searches
 
 __all__ = [
     "AveragePrecisionMetric",
+    "CalibrationMetric",
     "ClusteringMetric",
     "EmbeddingEvaluator",
     "EmbeddingMetric",
@@ -21,8 +24,10 @@ __all__ = [
     "KNNMetric",
     "LinearProbeMetric",
     "RetrievalMetric",
+    "SearchSets",
     "ViolationMetric",
     "check_levels",
     "check_splits",
     "collect",
+    "measured_searches",
 ]

@@ -90,9 +90,11 @@ class Embeddings:
             return self
         chosen = as_tags(splits)
         check_splits(chosen, {"splits": tuple(dict.fromkeys(self.splits))})
-        return self._select([i for i, split in enumerate(self.splits) if split in chosen])
+        return self.select([i for i, split in enumerate(self.splits) if split in chosen])
 
-    def _select(self, chosen: list[int]) -> Embeddings:
+    def select(self, chosen: Sequence[int]) -> Embeddings:
+        """Returns the images of some indices, in their order."""
+        chosen = list(chosen)
         return replace(
             self,
             features=self.features[chosen],

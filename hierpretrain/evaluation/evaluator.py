@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from hierpretrain.evaluation.embeddings import Embeddings, collect, columns
 from hierpretrain.evaluation.exchange import gather, on_all
 from hierpretrain.evaluation.metrics import EmbeddingMetric
+from hierpretrain.evaluation.search_sets import measured_searches
 from hierpretrain.registry import EVALUATORS
 
 
@@ -24,15 +25,22 @@ class EmbeddingEvaluator(Evaluator):
 
     Args:
         metrics: A metric or its config, or a list of them.
+        measure: ``False`` measures nothing: pictures then know what the metrics would look at, and cost no more than
+            themselves.
 
     Attributes:
         keep: Whether the embeddings are collected even if no metric looks at them, and kept after :meth:`evaluate`
             until :meth:`release`.
+        searches: The searches that the metrics measure, see :func:`measured_searches`.
     """
 
-    def __init__(self, metrics: dict[str, Any] | BaseMetric | Sequence[dict[str, Any] | BaseMetric]) -> None:
+    def __init__(
+        self, metrics: dict[str, Any] | BaseMetric | Sequence[dict[str, Any] | BaseMetric], measure: bool = True
+    ) -> None:
         super().__init__(metrics)
-        self.keep = False
+        self.measure, self.keep = measure, False
+        self.searches = measured_searches(self.metrics)
+        self.metrics = self.metrics if measure else []
         self._others = [metric for metric in self.metrics if not isinstance(metric, EmbeddingMetric)]
         self._samples: list[dict[str, Any]] = []
         self._embeddings: Embeddings | None = None

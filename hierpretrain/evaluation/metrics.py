@@ -45,7 +45,7 @@ class EmbeddingMetric(BaseMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self._named_levels, self._named_splits = list(levels), list(splits)
+        self._named_levels, self.named_splits = list(levels), list(splits)
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
         """Returns the results, by name, of all collected images."""
@@ -71,7 +71,7 @@ class EmbeddingMetric(BaseMetric):
     def dataset_meta(self, dataset_meta: dict[str, Any]) -> None:
         """Takes the data set's ``metainfo``, before training: what the data set lacks is an error then."""
         check_levels(self._named_levels, dataset_meta)
-        check_splits(self._named_splits, dataset_meta)
+        check_splits(self.named_splits, dataset_meta)
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:

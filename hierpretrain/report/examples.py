@@ -1,21 +1,36 @@
-"""The queries that are answered best and worst."""
+"""The queries that are answered best and worst, over the branches of the tree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from hierpretrain.datasets.copies import fold_copies
+from hierpretrain.functional.sampling import over_branches
+from hierpretrain.report.image_nodes import deepest_nodes
 from hierpretrain.report.search import Searched
+from hierpretrain.report.tree_quality import first_node
+
+ALL_LEVELS = 0
+"""Stands for all levels together, where a level has a number from 1."""
+
+_SPARE = 4  # so many times the queries are considered, since copies of one image are one query
 
 
 def best_and_worst(searched: Searched, level: int, number: int = 6) -> tuple[list[int], list[int]]:
-    """Picks the queries of highest and of lowest average precision at a level, no two of one node.
+    """Picks queries of high and of low precision, spread over the branches of the tree, no two of one node.
 
-    Of equally good ones those with more to find come first, then those that stand first. A query with nothing to find
-    is in neither list, one whose ranking is perfect is not among the worst, and none is in both.
+    Of a level, the precision is the average precision there; of all levels together the hierarchical one (H-AP). The
+    best are the best of each node of the first level, then the next best of these, of other children, and so on; see
+    :func:`~hierpretrain.functional.sampling.over_branches`. Of equally good ones those with more to find come first,
+    then those that stand first. A query with nothing to find is in neither list, one whose ranking is perfect is not
+    among the worst, and none is in both. Copies of one file are one query.
 
     Args:
         searched: Queries in a gallery.
-        level: A number from 1, the coarsest.
+        level: A number from 1, the coarsest, or ``ALL_LEVELS``.
         number: How many of each.
 
     Returns:
@@ -33,15 +48,35 @@ def best_and_worst(searched: Searched, level: int, number: int = 6) -> tuple[lis
         >>> best_and_worst(search(pets), 1)
         ([0, 3], [2, 1])
     """
-    nodes = searched.query.classes(level)[searched.drawn].tolist()
-    scores = searched.of_levels[level - 1]
-    precision, relevant = scores["map"].tolist(), scores["num_relevant"].tolist()
+    labels = searched.query.labels[searched.drawn]
+    if level == ALL_LEVELS:
+        nodes = first_node(deepest_nodes(labels, searched.query.taxonomy)).tolist()
+    else:
+        labels, nodes = labels[..., :level], searched.query.classes(level)[searched.drawn].tolist()
+    scores, num_relevant = _scores(searched, level)
+    precision, relevant = scores.tolist(), num_relevant.tolist()
     there = [i for i in range(len(nodes)) if relevant[i] > 0]
-    there.sort(key=lambda i: (-precision[i], -relevant[i], i))
-    best = _one_a_node(there, nodes)[:number]
-    there = [i for i in there if precision[i] < 1 and i not in best]
-    there.sort(key=lambda i: (precision[i], -relevant[i], i))
-    return best, _one_a_node(there, nodes)[:number]
+
+    def picked(candidates: list[int], sign: int) -> list[int]:
+        order = sorted(candidates, key=lambda i: (sign * precision[i], -relevant[i], i))
+        if not order:
+            return []
+        turns = over_branches(labels[order], torch.arange(len(order))).tolist()
+        apart = _one_a_node([order[turn] for turn in turns], nodes)[: _SPARE * number]
+        paths = [searched.query.paths[int(searched.drawn[i])] for i in apart]
+        chosen = [apart[first] for first, *_ in fold_copies(paths, [nodes[i] for i in apart])[:number]]
+        return [i for i in order if i in chosen]
+
+    best = picked(there, -1)
+    return best, picked([i for i in there if precision[i] < 1 and i not in best], 1)
+
+
+def _scores(searched: Searched, level: int) -> tuple[Tensor, Tensor]:
+    """Returns the precision of the scored queries and how much they have to find."""
+    if level == ALL_LEVELS:
+        return searched.of_tree["h_ap"], searched.of_tree["num_relevant"]
+    scores = searched.of_levels[level - 1]
+    return scores["map"], scores["num_relevant"]
 
 
 def _one_a_node(ordered: list[int], nodes: list[int]) -> list[int]:
@@ -53,26 +88,42 @@ def _one_a_node(ordered: list[int], nodes: list[int]) -> list[int]:
 
 
 @dataclass(frozen=True)
+class ExampleNeighbour:
+    """An image that was found.
+
+    Attributes:
+        index: Among all images of the report.
+        shared: How many levels of the tree it shares with the query.
+        whole: Whether these are a whole path of the query.
+        copies: How many files of the same bytes and labels were found; it stands for all of them.
+    """
+
+    index: int
+    shared: int
+    whole: bool
+    copies: int = 1
+
+
+@dataclass(frozen=True)
 class Example:
     """A query with its nearest neighbours.
 
     Attributes:
         index: The query's, among all images of the report.
-        average_precision: Of its ranking, in [0, 1].
-        num_relevant: How many images of its node there are to find.
-        neighbours: Their indices, the nearest first, and whether each is of its node; ``None`` for one that hangs on
-            several nodes of the level and is left out of the precision.
+        precision: Of its ranking, in [0, 1]: average precision at the level, or H-AP.
+        num_relevant: How many images there are to find.
+        neighbours: The nearest first.
     """
 
     index: int
-    average_precision: float
+    precision: float
     num_relevant: int
-    neighbours: list[tuple[int, bool | None]]
+    neighbours: list[ExampleNeighbour]
 
 
 @dataclass(frozen=True)
 class LevelExamples:
-    """The best and the worst queries at a level (a number from 1)."""
+    """The best and the worst queries at a level, a number from 1, or at ``ALL_LEVELS``."""
 
     level: int
     best: list[Example]
@@ -81,26 +132,35 @@ class LevelExamples:
     def indices(self) -> list[int]:
         """Returns the indices of all images that are shown."""
         examples = [*self.best, *self.worst]
-        return [i for example in examples for i in (example.index, *(i for i, _ in example.neighbours))]
+        return [i for example in examples for i in (example.index, *(found.index for found in example.neighbours))]
 
 
-def level_examples(searched: Searched, level: int, number: int = 6) -> LevelExamples:
-    """Picks ``number`` best and worst queries at a level, see :func:`best_and_worst`, and shows what they found."""
-    scores = searched.of_levels[level - 1]
-    several = searched.gallery.in_several(level)
-    query_indices, gallery_indices = searched.query.indices.tolist(), searched.gallery.indices.tolist()
+def level_examples(searched: Searched, level: int, number: int = 6, num_neighbours: int = 8) -> LevelExamples:
+    """Picks ``number`` best and worst queries at a level, see :func:`best_and_worst`, and shows what they found.
+
+    Args:
+        searched: Queries in a gallery.
+        level: A number from 1, or ``ALL_LEVELS``.
+        number: How many of each.
+        num_neighbours: The most neighbours of each.
+    """
+    scores, num_relevant = _scores(searched, level)
+    indices, paths = searched.gallery.indices.tolist(), searched.gallery.paths
 
     def example(i: int) -> Example:
-        columns, shared = searched.neighbours[i].tolist(), searched.shared[i].tolist()
-        return Example(
-            query_indices[int(searched.drawn[i])],
-            float(scores["map"][i]),
-            int(scores["num_relevant"][i]),
-            [
-                (gallery_indices[column], None if several[column] else number >= level)
-                for column, number in zip(columns, shared, strict=True)
-            ],
-        )
+        query = int(searched.drawn[i])
+        columns = searched.neighbours[query].tolist()
+        groups = fold_copies([paths[column] for column in columns], searched.gallery.labels[columns].tolist())
+        neighbours = [
+            ExampleNeighbour(
+                indices[columns[first]],
+                int(searched.shared[i, first]),
+                bool(searched.whole[i, first]),
+                1 + len(copies),
+            )
+            for first, *copies in groups[:num_neighbours]
+        ]
+        return Example(int(searched.query.indices[query]), float(scores[i]), int(num_relevant[i]), neighbours)
 
     best, worst = best_and_worst(searched, level, number)
     return LevelExamples(level, [example(i) for i in best], [example(i) for i in worst])

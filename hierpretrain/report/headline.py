@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.clustering import best_clustering
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.violations import hierarchy_violations
+from hierpretrain.report.measured import Measured
 from hierpretrain.report.search import Searched
 from hierpretrain.taxonomy import PAD
 
 MOST_CLUSTERED = 10_000
 MOST_CLUSTERS = 2000
+
+_SHOWN = {"recall@1": "recall@1", "map@r": "MAP@R"}  # names of metrics and how the page calls them
 
 
 @dataclass(frozen=True)
@@ -34,37 +39,54 @@ class Number:
     higher_is_better: bool = True
 
 
-def level_numbers(images: Embeddings, level: int, searched: Searched | None, *, seed: int = 0) -> list[Number]:
-    """Measures one level.
+def level_numbers(searched: Searched, level: int, measured: Measured, *, seed: int = 0) -> list[Number]:
+    """Returns the numbers of one level of a search: the config's own, and where it has none those measured here.
 
     Args:
-        images: All images, which are clustered.
+        searched: The queries in the gallery.
         level: A number from 1, the coarsest.
-        searched: The queries in the gallery; ``None`` if there is no other image.
+        measured: What the config's metrics found.
         seed: Of k-means and of the sample that is clustered.
 
     Returns:
         recall@1, MAP@R and NMI.
     """
-    recall = map_at_r = None
-    note = "there is no other image to find"
-    if searched is not None:
-        there = len(searched.scores(level, "map@r"))
-        note = f"no query has an image of its {images.level_name(level)} to find"
-        if there:
-            recall, map_at_r = (float(searched.scores(level, name).mean()) for name in ("recall@1", "map@r"))
-            several = int((searched.of_levels[level - 1]["num_relevant"] == PAD).sum())
-            note = _of(there, len(searched.drawn), len(searched.query.features), several)
-    return [
-        Number("recall@1", recall, "The fraction of queries whose nearest neighbour is of the same node.", note),
-        Number(
-            "MAP@R",
-            map_at_r,
-            "How well the R images of a query's node fill the first R ranks; 100 % is a perfect one.",
-            note,
-        ),
-        _nmi(images, level, seed),
-    ]
+    name = searched.query.level_name(level)
+    there = len(searched.scores(level, "map@r"))
+    several = int((searched.of_levels[level - 1]["num_relevant"] == PAD).sum())
+    note = f"no query has an image of its {name} to find"
+    if there:
+        note = _of(there, len(searched.drawn), len(searched.query.features), several)
+    sides = {key: float(searched.scores(level, key).mean()) if there else None for key in ("recall@1", "map@r")}
+    return [*_retrieval(searched, name, sides, note, measured), _nmi(name, measured, seed)]
+
+
+def extra_numbers(searched: Searched, name: str, measured: Measured, *, seed: int = 0) -> list[Number]:
+    """Returns the numbers that the config measures in an extra label column; nothing if it measures none there."""
+    numbers = _retrieval(searched, name, {"recall@1": None, "map@r": None}, "", measured)
+    if f"{name}/nmi" in measured.values:
+        numbers.append(_nmi(name, measured, seed))
+    return [number for number in numbers if number.value is not None]
+
+
+def _retrieval(
+    searched: Searched, name: str, here: Mapping[str, float | None], note: str, measured: Measured
+) -> list[Number]:
+    """Returns recall@1 and MAP@R: the config's, or those measured here with their note."""
+    meanings = {
+        "recall@1": "The fraction of queries whose nearest neighbour is of the same node.",
+        "map@r": "How well the R images of a query's node fill the first R ranks; 100 % is a perfect one.",
+    }
+    found = []
+    for key, meaning in meanings.items():
+        value, of = measured.values.get(f"{name}/{key}"), note
+        if value is None:
+            value = here[key]
+        else:
+            number, several = len(searched.query.features), int(searched.query.in_several(name).sum())
+            of = _of(int(measured.values[f"{name}/num_queries"]), number, number, several)
+        found.append(Number(_SHOWN[key], value, meaning, of))
+    return found
 
 
 def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
@@ -84,16 +106,19 @@ def count(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
-def _nmi(images: Embeddings, level: int, seed: int) -> Number:
+def _nmi(name: str, measured: Measured, seed: int) -> Number:
     meaning = (
         "How well the nodes agree with as many clusters that k-means finds in the embedding. It grows with the number "
         "of nodes."
     )
-    classes = images.classes(level)
+    images = measured.clustered
+    classes = images.classes(name)
     known = (classes != PAD).nonzero()[:, 0]
-    note = count(len(known), "image", "images")
+    note = count(len(known), "image", "images") + _splits_of(images)
+    if (value := measured.values.get(f"{name}/nmi")) is not None:
+        return Number("NMI", value, meaning, note)
     if len(known) > MOST_CLUSTERED:
-        note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}"
+        note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}{_splits_of(images)}"
     known = known[sample_indices(len(known), MOST_CLUSTERED, seed=seed)]
     number = len(classes[known].unique())
     if number < 2:
@@ -104,41 +129,48 @@ def _nmi(images: Embeddings, level: int, seed: int) -> Number:
     return Number("NMI", metrics["nmi"], meaning, note)
 
 
-def tree_numbers(images: Embeddings, searched: Searched | None, *, seed: int = 0) -> list[Number]:
-    """Measures H-AP and the fraction of hierarchy violations, all levels together; nothing without labels."""
-    if not images.taxonomy.num_levels:
-        return []
-    return [_h_ap(searched), _violations(images, seed)]
+def _splits_of(images: Embeddings) -> str:
+    """Returns the splits of images in words, if they have any."""
+    names = list(dict.fromkeys(images.splits))
+    return "" if names == [NO_SPLIT] else f" ({', '.join(names)})"
 
 
-def _h_ap(searched: Searched | None) -> Number:
+def tree_numbers(searched: Searched, measured: Measured, *, seed: int = 0) -> list[Number]:
+    """Returns H-AP and the fraction of hierarchy violations, all levels together."""
+    return [_h_ap(searched, measured), _violations(measured, seed)]
+
+
+def _h_ap(searched: Searched, measured: Measured) -> Number:
     meaning = (
         "Hierarchical average precision (Ramzi et al. 2022): average precision in which a neighbour counts the more, "
         "the more levels it shares with the query; 100 % is a ranking sorted by closeness in the tree."
     )
-    if searched is None:
-        return Number("H-AP", None, meaning, "there is no other image to find")
+    number = len(searched.query.features)
+    if "h_ap" in measured.values:
+        note = _of(int(measured.values["num_queries"]), number, number)
+        return Number("H-AP", measured.values["h_ap"], meaning, note)
     scores = searched.of_tree["h_ap"][searched.of_tree["num_relevant"] > 0]
     if not len(scores):
         return Number("H-AP", None, meaning, "no query has a relative to find")
-    note = _of(len(scores), len(searched.drawn), len(searched.query.features))
-    return Number("H-AP", float(scores.mean()), meaning, note)
+    return Number("H-AP", float(scores.mean()), meaning, _of(len(scores), len(searched.drawn), number))
 
 
-def _violations(images: Embeddings, seed: int) -> Number:
+def _violations(measured: Measured, seed: int) -> Number:
     meaning = (
         "Of two relatives of an image, how often the one that is closer in the tree is the less similar one; 0 % is an "
         "order that the tree agrees with, 50 % a random one."
     )
-    try:
-        found = hierarchy_violations(images.features, images.labels, seed=seed)
-    except ValueError:  # no triple at all
-        found = {}
+    images, found = measured.compared, measured.values
+    if "violations" not in found:
+        try:
+            found = hierarchy_violations(images.features, images.labels, seed=seed)
+        except ValueError:  # no triple at all
+            found = {}
     if "violations" not in found:
         note = "it takes two relatives of an image of which one is closer in the tree"
         return Number("violations", None, meaning, note, higher_is_better=False)
     number, labelled = int(found["num_anchors"]), int((images.labels != PAD).flatten(1).any(1).sum())
     note = f"{found['num_triples']:,} triples around {count(number, 'image', 'images')}"
-    if number < labelled:
-        note += f" drawn from {labelled:,}"
+    note += f" drawn from {labelled:,}" if number < labelled else ""
+    note += _splits_of(images)
     return Number("violations", found["violations"], meaning, note, higher_is_better=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
@@ -54,19 +55,34 @@ def facts(images: Embeddings) -> str:
     return f'<dl class="facts">{listed}</dl>{skipped}'
 
 
-def headline(tree: Taxonomy, cards: Sequence[Sequence[Number]], overall: Sequence[Number]) -> str:
-    """Returns a card for each level and one for the whole tree."""
-    if not cards:
+@dataclass(frozen=True)
+class Headline:
+    """The numbers of one search.
+
+    Attributes:
+        title: What is searched for where.
+        warnings: What else must be known before the numbers are believed.
+        cards: Title, size and numbers of each card.
+    """
+
+    title: str
+    warnings: Sequence[str]
+    cards: Sequence[tuple[str, str, Sequence[Number]]]
+
+
+def headline(headlines: Sequence[Headline]) -> str:
+    """Returns the cards of every search below what it searches for."""
+    if not headlines:
         return _missing(f"There are no numbers. {_NO_LABELS}")
-    titles = [(name, count(tree.num_nodes(name), "node", "nodes")) for name in tree.level_names]
-    made = [_card(*title, numbers) for title, numbers in zip(titles, cards, strict=True)]
-    made.append(_card("The whole tree", "all levels together", overall))
-    meanings = {number.name: number.meaning for numbers in (*cards, overall) for number in numbers}
+    made = []
+    for found in headlines:
+        made.append(f'<h3 class="search-title">{text(found.title)}</h3>')
+        made += [f'<p class="warning">{text(warning)}</p>' for warning in found.warnings]
+        made.append(f'<div class="levels">{"".join(_card(*card) for card in found.cards)}</div>')
+    numbers = [number for found in headlines for _, _, of_card in found.cards for number in of_card]
+    meanings = {number.name: number.meaning for number in numbers}
     listed = "".join(f"<dt>{text(name)}</dt><dd>{text(meaning)}</dd>" for name, meaning in meanings.items())
-    return (
-        f'<div class="levels">{"".join(made)}</div>'
-        f'<details id="meanings"><summary>What the numbers say</summary><dl>{listed}</dl></details>'
-    )
+    return f'{"".join(made)}<details id="meanings"><summary>What the numbers say</summary><dl>{listed}</dl></details>'
 
 
 def _card(title: str, size: str, numbers: Sequence[Number]) -> str:
@@ -80,12 +96,13 @@ def _card(title: str, size: str, numbers: Sequence[Number]) -> str:
 
 def _figure(number: Number) -> str:
     name = text(number.name) + ("" if number.higher_is_better else " <small>lower is better</small>")
-    value, width = "-", 0.0
+    value, width, exact = "-", 0.0, ""
     if number.value is not None:
+        exact = f' data-value="{number.value!r}"'
         value, width = f"{100 * number.value:.1f} %", 100 * min(max(number.value, 0), 1)
     return (
         f'<div class="figure" title="{text(number.meaning)}"><span class="name">{name}</span>'
-        f'<span class="value">{value}</span><span class="meter"><i style="width:{width:.1f}%"></i></span></div>'
+        f'<span class="value"{exact}>{value}</span><span class="meter"><i style="width:{width:.1f}%"></i></span></div>'
     )
 
 
@@ -108,7 +125,7 @@ def map_note(how: str, number: int, shown: int, pictures: Thumbnails) -> str:
 def missing(
     tree: Taxonomy,
     number: int,
-    searched: Searched | None,
+    searched: Sequence[Searched],
     confusion: Sequence[Confusion],
     curves: Mapping[str, object],
     history: str | os.PathLike[str] | None,
@@ -117,9 +134,10 @@ def missing(
     no_labels = _NO_LABELS if not tree.num_levels else ""
     alone = "There is no other image." if number < 2 else ""
     nothing = ""
-    if searched is not None and not any((of_level["num_relevant"] > 0).any() for of_level in searched.of_levels):
+    of_levels = [scores for found in searched for scores in found.of_levels]
+    if of_levels and not any((scores["num_relevant"] > 0).any() for scores in of_levels):
         nothing = "No query shares a node with any image of the gallery."
-    no_search = "" if searched is not None else "There is no other image to find."
+    no_search = "" if searched else "There is no other image to find."
     siblings = "" if confusion else "No node has two children with images."
     wanted = "Give the work directory of the training, in which MMEngine writes &lt;date&gt;/vis_data/scalars.json."
     if history is not None:
@@ -128,8 +146,8 @@ def missing(
         )
     return {
         "recall_missing": _missing(no_labels or no_search or nothing),
-        "tree_missing": _missing(no_labels or alone),
-        "siblings_missing": _missing(no_labels or alone or siblings),
+        "tree_missing": _missing(no_labels or alone or no_search),
+        "siblings_missing": _missing(no_labels or alone or no_search or siblings),
         "queries_missing": _missing(no_labels or no_search or nothing),
         "training_missing": (
             '<p class="lead">What was logged: of the training by iteration, of validation by epoch.</p>'

@@ -27,36 +27,43 @@ def nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return nearest(features, features, k, own_indices=torch.arange(len(features)))
 
 
-def nearest_inside(features: Tensor, indices: Tensor, neighbours: Tensor) -> Tensor:
-    """Finds the nearest other image of each image among the images of one part of the tree.
+def nearest_inside(
+    query: Tensor, gallery: Tensor, asked: Tensor, offered: Tensor, neighbours: Tensor, *, same_set: bool
+) -> Tensor:
+    """Finds the nearest gallery image of some queries among the images of one part of the tree.
 
     Most have one among the neighbours that are known already; only the others are searched for.
 
     Args:
-        features: (N, D) embeddings.
-        indices: (R,) different indices of the part's images.
-        neighbours: (N, K) indices of the nearest other images of each image, the nearest first.
+        query: (Q, D) embeddings.
+        gallery: (G, D) embeddings.
+        asked: (R,) different indices of the part's queries.
+        offered: (M,) different indices of the part's gallery images.
+        neighbours: (Q, K) indices of the nearest gallery images of each query, the nearest first, never itself.
+        same_set: Query and gallery are the same images, and so are ``asked`` and ``offered``.
 
     Returns:
-        (R,) int64: the index of the nearest of the others in ``indices``; ``PAD`` if there is no other.
+        (R,) int64: the index of the nearest in ``offered``, never the query itself; ``PAD`` if there is none.
 
     Example:
         >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0]])
-        >>> neighbours = nearest_others(features, 1)[1]
-        >>> nearest_inside(features, torch.tensor([0, 2, 3]), neighbours).tolist()
+        >>> neighbours, part = nearest_others(features, 1)[1], torch.tensor([0, 2, 3])
+        >>> nearest_inside(features, features, part, part, neighbours, same_set=True).tolist()
         [2, 0, 2]
     """
-    if len(indices) < 2:
-        return torch.full_like(indices, PAD)
-    is_inside = torch.zeros(len(features), dtype=torch.bool)
-    is_inside[indices] = True
-    inside = is_inside[neighbours[indices]]  # (R, K)
+    found = torch.full_like(asked, PAD)
+    if len(offered) < 1 + same_set:
+        return found
+    is_inside = torch.zeros(len(gallery), dtype=torch.bool)
+    is_inside[offered] = True
+    inside = is_inside[neighbours[asked]]  # (R, K)
     known = inside.any(1)
-    nearest_known = inside.int().argmax(1, keepdim=True) if inside.shape[1] else None
-    found = indices.clone() if nearest_known is None else neighbours[indices].gather(1, nearest_known)[:, 0]
+    if known.any():
+        first = inside[known].int().argmax(1, keepdim=True)
+        found[known] = neighbours[asked[known]].gather(1, first)[:, 0]
     if not known.all():
-        asked = indices[~known]
-        _, columns = nearest(features[asked], features[indices], 2)
-        two = indices[columns]  # one of them may be the image itself
-        found[~known] = torch.where(two[:, 0] == asked, two[:, 1], two[:, 0])
+        lacking = asked[~known]
+        _, columns = nearest(query[lacking], gallery[offered], 1 + same_set)
+        near = offered[columns]  # one of two may be the query itself
+        found[~known] = torch.where(near[:, 0] == lacking, near[:, 1], near[:, 0]) if same_set else near[:, 0]
     return found

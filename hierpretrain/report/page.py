@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 from string import Template
 
+from torch import Tensor
+
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.evaluation import Embeddings
+from hierpretrain.evaluation import EmbeddingMetric, Embeddings, measured_searches
 from hierpretrain.evaluation.embeddings import Splits
-from hierpretrain.files import write_whole
+from hierpretrain.evaluation.search_sets import chosen_search
+from hierpretrain.files import true_path, write_whole
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.report import markup, page_data
 from hierpretrain.report.embed_data import as_json, sheet_elements
 from hierpretrain.report.examples import level_examples
-from hierpretrain.report.headline import level_numbers, tree_numbers
+from hierpretrain.report.headline import Number, count, extra_numbers, level_numbers, tree_numbers
 from hierpretrain.report.history import panels, read_history
 from hierpretrain.report.layout import positions
+from hierpretrain.report.markup import Headline
+from hierpretrain.report.measured import Measured, measure, measured_of
 from hierpretrain.report.nearest_images import nearest_others
-from hierpretrain.report.search import search
+from hierpretrain.report.search import Searched, search
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.report.thumbnails import thumbnails
 from hierpretrain.report.tree_quality import tree_quality
@@ -30,6 +35,7 @@ MOST_BYTES = 29_000_000
 """The size that thumbnails are made to fit."""
 
 _NEIGHBOURS = 8
+_SPARE = 3  # so many times the neighbours are searched for, since copies of one image take one place
 _LARGE = 112  # side of the thumbnails of queries
 _FOLDER = Path(__file__).parent
 
@@ -42,6 +48,8 @@ def write_report(
     model: str = "",
     query: Splits | None = None,
     gallery: Splits | None = None,
+    metrics: Sequence[EmbeddingMetric] = (),
+    trained: Collection[str] | None = None,
     history: str | os.PathLike[str] | None = None,
     max_points: int = 50_000,
     thumbnail: int = 64,
@@ -52,16 +60,21 @@ def write_report(
     """Writes all that is worth knowing of embedded images as one HTML file, which opens offline in any browser.
 
     It has the numbers of each level, curves of recall, a map with thumbnails, the quality of every node of the tree,
-    the confusion of siblings, the best and worst queries, and the curves of the training. Numbers are of all images,
-    those that take long of a sample, whose size stands beside them.
+    the confusion of siblings, the best and worst queries, and the curves of the training. All of them are of the
+    searches that the metrics measure, each query in its gallery; numbers that the metrics have are theirs. What they do
+    not measure is measured here, of a sample where it takes long; its size stands beside it.
 
     Args:
         images: N images, one at least. Of images without labels (a tree of no level) there are the map and neighbours.
         path: The file to write; it is replaced whole or not at all.
         title: The heading.
         model: What embedded them, for people.
-        query: Splits of the queries, as for :meth:`Embeddings.search`.
+        query: Splits of the queries, as for :meth:`Embeddings.search`; ``None`` beside ``gallery=None``: those of the
+            metrics. The page says whether others are what the metrics measure.
         gallery: Splits of the gallery.
+        metrics: What is measured of these images, such as the metrics of a config's evaluator.
+        trained: The files that the model was trained on, as :func:`~hierpretrain.files.true_path` writes them: the page
+            says how many of the queries are among them. ``None``: not known, which it says, too.
         history: The work directory of the training, for its curves.
         max_points: The most images on the map, 1 at least; of more, a uniform sample.
         thumbnail: The largest side of a thumbnail in pixels, 16 to 256; of many images they are smaller.
@@ -92,31 +105,37 @@ def write_report(
         log(f"[{time.monotonic() - started:6.1f} s] {text}")
 
     tree, number = images.taxonomy, len(images.features)
+    splits = set(images.splits)
+    of_config = searches = measured_searches(metrics)
+    if (query, gallery) != (None, None) or not of_config:
+        searches = [chosen_search(query, gallery, of_config, splits)]
     step("searching for what is of the queries' nodes")  # first, for it finds wrong splits at once
-    searched = search(images, query, gallery, k=_NEIGHBOURS, seed=seed)
-    step(f"searching for the nearest neighbours of {number:,} images")
-    similarities, neighbours = nearest_others(images.features, _NEIGHBOURS)
-    levels = range(1, tree.num_levels + 1)
-    cards = []
-    for level in levels:
-        step(f"measuring the level {tree.level_names[level - 1]}")
-        cards.append(level_numbers(images, level, searched, seed=seed))
-    step("measuring the tree and each of its nodes")
-    overall = tree_numbers(images, searched, seed=seed)
-    quality = tree_quality(images, neighbours[:, 0]) if levels and number > 1 else None
-    confusion = sibling_confusion(images, neighbours)
-    examples = [level_examples(searched, level) for level in levels] if searched else []
+    searched = [found for sets in searches if (found := search(images, sets, k=_SPARE * _NEIGHBOURS, seed=seed))]
+    results = []
+    if searched and metrics:
+        step("measuring what the config measures")
+        results = measure(images, metrics, step)
+    parts_of_search, headlines = [], []
+    for found in searched:
+        step(f"measuring: {found.title}")
+        measured = measured_of(images, results, found.sets, of_config)
+        headlines.append(Headline(found.title, _warnings(found, trained), _cards(found, measured, seed)))
+        sides = found.query, found.gallery
+        quality = tree_quality(*sides, found.neighbours[:, 0])
+        confusion = sibling_confusion(*sides, found.neighbours[:, :_NEIGHBOURS], same_set=found.same_set)
+        examples = [level_examples(found, level) for level in range(tree.num_levels + 1)]
+        parts_of_search.append((found, quality, confusion, examples))
 
     shown = sample_indices(number, max_points, seed=seed)
     step(f"laying {len(shown):,} images out on a map")
-    if len(shown) < number:
-        similarities, neighbours = nearest_others(images.features[shown], _NEIGHBOURS)
+    similarities, neighbours = _on_map(images, shown, searched)
     coordinates, how = positions(images.features[shown], seed=seed)
 
     # the page numbers the images on the map first, then others that are examples
-    indices = list(dict.fromkeys([*shown.tolist(), *(i for level in examples for i in level.indices())]))
+    of_examples = [i for *_, examples in parts_of_search for level in examples for i in level.indices()]
+    indices = list(dict.fromkeys([*shown.tolist(), *of_examples]))
     numbers = {index: i for i, index in enumerate(indices)}
-    in_examples = sorted({numbers[i] for level in examples for i in level.indices()})
+    in_examples = sorted({numbers[i] for i in of_examples})
     step("reading the images for their thumbnails")
     paths = [images.paths[index] for index in indices]
     large = thumbnails([paths[i] for i in in_examples], largest=_LARGE, budget=max_bytes // 10)
@@ -125,10 +144,18 @@ def write_report(
         "map": page_data.of_map(coordinates),
         "neighbours": page_data.of_neighbours(similarities, neighbours),
         "flat": page_data.of_extra_labels(images, indices),
-        "tree": page_data.of_tree(tree, quality),
-        "confusion": page_data.of_confusion(tree, confusion),
-        "recall": page_data.of_recall(tree, searched),
-        "examples": page_data.of_examples(tree, examples, numbers),
+        "tree": page_data.of_tree(tree),
+        "searches": [
+            {
+                "title": found.title,
+                "same_set": found.same_set,
+                "recall": page_data.of_recall(tree, found),
+                "quality": page_data.of_quality(tree, quality),
+                "confusion": page_data.of_confusion(tree, confusion),
+                "examples": page_data.of_examples(tree, examples, numbers),
+            }
+            for found, quality, confusion, examples in parts_of_search
+        ],
         "history": curves,
         "palette": page_data.PALETTE_OF_PAGE,
     }
@@ -150,10 +177,17 @@ def write_report(
         "title": markup.text(title),
         "subtitle": markup.subtitle(model),
         "facts": markup.facts(images),
-        "headline": markup.headline(tree, cards, overall),
+        "headline": markup.headline(headlines),
         "map_note": markup.map_note(how, number, len(shown), small),
         "footer": markup.footer(),
-        **markup.missing(tree, number, searched, confusion, curves, history),
+        **markup.missing(
+            tree,
+            number,
+            searched,
+            [one for _, _, confusion, _ in parts_of_search for one in confusion],
+            curves,
+            history,
+        ),
     }
     template = Template((_FOLDER / "report.html").read_text(encoding="utf-8"))
     page = _bytes(template.substitute(parts, data=as_json(data)))
@@ -161,6 +195,39 @@ def write_report(
     if small.unread:
         step(f"could not be read for a thumbnail, which is grey: {len(small.unread):,} of {len(shown):,}")
     step(f"wrote {os.fspath(path)}: {len(page) / 1e6:.1f} MB, with thumbnails of {small.side} pixels")
+
+
+def _cards(found: Searched, measured: Measured, seed: int) -> list[tuple[str, str, list[Number]]]:
+    """Returns title, size and numbers of the cards of a search: a level each, extra label columns, the whole tree."""
+    tree, images = found.query.taxonomy, found.query
+    cards = []
+    for level, name in enumerate(tree.level_names, start=1):
+        size = count(tree.num_nodes(name), "node", "nodes")
+        cards.append((name, size, level_numbers(found, level, measured, seed=seed)))
+    for name in images.extra_names:
+        if numbers := extra_numbers(found, name, measured, seed=seed):
+            cards.append((name, "a label beside the tree", numbers))
+    return [*cards, ("The whole tree", "all levels together", tree_numbers(found, measured, seed=seed))]
+
+
+def _warnings(found: Searched, trained: Collection[str] | None) -> list[str]:
+    """Says how many of the queries are training images."""
+    if trained is None:
+        return ["Whether the model was trained on some of the queries is not known."]
+    number, known = len(found.query.paths), sum(true_path(path) in trained for path in found.query.paths)
+    if not known:
+        return []
+    of = "All" if known == number else f"{known:,} of the {number:,}"
+    return [f"{of} queries are training images, which a model finds more easily than new ones."]
+
+
+def _on_map(images: Embeddings, shown: Tensor, searched: Sequence[Searched]) -> tuple[Tensor, Tensor]:
+    """Returns the nearest others, on the map, of each image on the map; those that a search has found, if it has."""
+    number = len(images.features)
+    for found in searched:
+        if found.same_set and len(found.query.features) == number == len(shown):
+            return found.similarities[:, :_NEIGHBOURS], found.neighbours[:, :_NEIGHBOURS]
+    return nearest_others(images.features[shown], _NEIGHBOURS)
 
 
 def _bytes(text: str) -> bytes:

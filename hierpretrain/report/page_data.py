@@ -18,6 +18,7 @@ from hierpretrain.report.search import Searched
 from hierpretrain.report.siblings import Confusion
 from hierpretrain.report.tree_quality import LevelQuality
 from hierpretrain.taxonomy import PAD, Taxonomy
+from hierpretrain.visualization.grades import grade_colours, grade_mark
 from hierpretrain.visualization.tsne import PALETTE
 
 PALETTE_OF_PAGE = {
@@ -68,8 +69,8 @@ def of_extra_labels(images: Embeddings, indices: Sequence[int]) -> list[dict[str
     return found
 
 
-def of_tree(tree: Taxonomy, quality: Sequence[LevelQuality] | None) -> dict[str, Any]:
-    """Returns the nodes of all levels, numbered through, with their quality where it is known."""
+def of_tree(tree: Taxonomy) -> dict[str, Any]:
+    """Returns the nodes of all levels, numbered through."""
     first = node_numbers(tree)
     names: list[str] = []
     parents: list[int] = []
@@ -79,24 +80,26 @@ def of_tree(tree: Taxonomy, quality: Sequence[LevelQuality] | None) -> dict[str,
             names.append(tree.name(level, node))
             parents.append(tree.parent(level, node) + first[level - 2] if level > 1 else PAD)
             level_of.append(level)
-    found: dict[str, Any] = {
+    return {
         "levels": list(tree.level_names),
         "names": names,
         "parents": packed(np.array(parents, np.int32)),
         "level_of": packed(np.array(level_of, np.int32)),
-        "quality": None,
+        "grades": grade_colours(tree.num_levels) if tree.num_levels else [],
     }
-    if quality:
-        mixed = [
-            part.mixed_with + start * (part.mixed_with != PAD) for part, start in zip(quality, first, strict=False)
-        ]
-        found["quality"] = {
-            "images": _int32(torch.cat([part.num_images for part in quality])),
-            "right": _int32(torch.cat([part.num_right for part in quality])),
-            "mixed_with": _int32(torch.cat(mixed)),
-            "mixed": _int32(torch.cat([part.num_mixed for part in quality])),
-        }
-    return found
+
+
+def of_quality(tree: Taxonomy, quality: Sequence[LevelQuality]) -> dict[str, Any]:
+    """Returns the quality of the nodes of all levels, numbered through."""
+    first = node_numbers(tree)
+    mixed = [part.mixed_with + start * (part.mixed_with != PAD) for part, start in zip(quality, first, strict=False)]
+    return {
+        "images": _int32(torch.cat([part.num_images for part in quality])),
+        "offered": _int32(torch.cat([part.num_offered for part in quality])),
+        "right": _int32(torch.cat([part.num_right for part in quality])),
+        "mixed_with": _int32(torch.cat(mixed)),
+        "mixed": _int32(torch.cat([part.num_mixed for part in quality])),
+    }
 
 
 def of_confusion(tree: Taxonomy, confusion: Sequence[Confusion]) -> list[dict[str, Any]]:
@@ -115,10 +118,8 @@ def of_confusion(tree: Taxonomy, confusion: Sequence[Confusion]) -> list[dict[st
     ]
 
 
-def of_recall(tree: Taxonomy, searched: Searched | None) -> list[dict[str, Any]]:
+def of_recall(tree: Taxonomy, searched: Searched) -> list[dict[str, Any]]:
     """Returns a curve of recall@k for each level at which a query has something to find."""
-    if searched is None:
-        return []
     last = min(_LAST_K, len(searched.gallery.features) - searched.same_set)
     # every k up to 100, then forty to a factor of ten
     ks = sorted(
@@ -141,14 +142,23 @@ def of_examples(tree: Taxonomy, examples: Sequence[LevelExamples], numbers: Mapp
     def of(example: Example) -> dict[str, Any]:
         return {
             "image": numbers[example.index],
-            "average_precision": example.average_precision,
+            "precision": example.precision,
             "num_relevant": example.num_relevant,
-            "neighbours": [[numbers[i], right] for i, right in example.neighbours],
+            "neighbours": [
+                {
+                    "image": numbers[found.index],
+                    "shared": found.shared,
+                    "mark": grade_mark(found.shared, found.whole),
+                    "copies": found.copies,
+                }
+                for found in example.neighbours
+            ],
         }
 
     return [
         {
-            "name": tree.level_names[found.level - 1],
+            "name": tree.level_names[found.level - 1] if found.level else "all levels",
+            "score": "AP" if found.level else "H-AP",
             "best": [of(example) for example in found.best],
             "worst": [of(example) for example in found.worst],
         }

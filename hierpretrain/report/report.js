@@ -23,13 +23,37 @@ function ancestorAt(node, level) {
   return at !== NONE && levelOf[at] === level ? at : NONE;
 }
 
+// ---------------------------------------------------------------- the searches that were measured
+const NO_SEARCH = { title: "", recall: [], quality: null, confusion: [], examples: [] };
+let current = NO_SEARCH; // the search that recall, tree, siblings and queries are of
+let quality = null;
+
+function showSearch(at) {
+  current = data.searches[at] || NO_SEARCH;
+  quality = current.quality && Object.fromEntries(Object.entries(current.quality).map(([name, packed]) => [name, unpacked(packed)]));
+  document.querySelectorAll(".searched").forEach((line) => { line.textContent = current.title; });
+  drawRecall();
+  showTree();
+  showSiblings();
+  showQueries();
+}
+
+function setUpSearches() {
+  fillSelect(byId("search"), data.searches.map((search, at) => [String(at), shortened(search.title, 60)]));
+  byId("search-label").hidden = data.searches.length < 2;
+  byId("search").addEventListener("change", () => showSearch(Number(byId("search").value)));
+  setUpTree();
+  byId("siblings-node").addEventListener("change", drawSiblings);
+  byId("queries-level").addEventListener("change", drawQueries);
+  showSearch(0);
+}
+
 // ---------------------------------------------------------------- the images
 const leaves = unpacked(data.images.leaves);
 const pathsPerImage = data.images.paths_per_image;
 const splits = unpacked(data.images.splits);
 const leavesOf = (image) => Array.from(leaves.subarray(image * pathsPerImage, (image + 1) * pathsPerImage)).filter((leaf) => leaf !== NONE);
 const labelOf = (image) => leavesOf(image).map((leaf) => pathOf(leaf).join(" › ")).join(" · ") || "";
-const shortLabelOf = (image) => leavesOf(image).map((leaf) => tree.names[leaf]).join(" · ") || "";
 const isOn = (image, node) => leavesOf(image).some((leaf) => ancestorAt(leaf, levelOf[node]) === node);
 const nodesAt = (image, level) => new Set(leavesOf(image).map((leaf) => ancestorAt(leaf, level)).filter((node) => node !== NONE));
 
@@ -233,10 +257,12 @@ function showOnMap(node) {
 
 // ---------------------------------------------------------------- recall
 function drawRecall() {
-  if (!data.recall.length) return;
+  byId("recall-plot").hidden = !current.recall.length;
+  const none = data.searches.length > 1 ? "No query shares a node with any image of the gallery." : "";
+  byId("recall-note").textContent = current.recall.length ? (pathsPerImage > 1 ? LEFT_OUT : "") : none;
+  if (!current.recall.length) return;
   byId("recall-plot").style.height = "400px";
-  byId("recall-note").textContent = pathsPerImage > 1 ? `${LEFT_OUT}.` : "";
-  const traces = data.recall.map((curve, at) => ({
+  const traces = current.recall.map((curve, at) => ({
     x: curve.ks,
     y: curve.values.map((value) => 100 * value),
     mode: curve.ks.length > 1 ? "lines" : "markers",
@@ -255,8 +281,7 @@ function drawRecall() {
 }
 
 // ---------------------------------------------------------------- the tree's table
-const quality = tree.quality && Object.fromEntries(Object.entries(tree.quality).map(([name, packed]) => [name, unpacked(packed)]));
-const shareOf = (node) => (quality.images[node] > 1 ? quality.right[node] / quality.images[node] : null);
+const shareOf = (node) => (quality.offered[node] > Number(current.same_set) ? quality.right[node] / quality.images[node] : null);
 const opened = new Set();
 const ROWS = 200;
 let rowLimit = ROWS;
@@ -302,7 +327,7 @@ function treeRow([node, depth], inTree) {
   const first = element("td", {}, element("div", { class: "name" }, inTree ? fold : null, name));
   first.firstChild.style.marginLeft = Math.min(1.3 * depth, 10) + "rem";
   const cell = element("td");
-  if (share === null) cell.append(element("span", { class: "of" }, "a single image: nothing to find"));
+  if (share === null) cell.append(element("span", { class: "of" }, "nothing to find"));
   else {
     const bar = element("i");
     bar.style.width = 100 * share + "%";
@@ -329,13 +354,16 @@ function drawTree() {
 }
 
 function setUpTree() {
-  byId("tree-body").hidden = !quality;
-  if (!quality) return;
   fillSelect(byId("tree-view"), [["tree", "the tree"], ...tree.levels.map((name, at) => [String(at + 1), `all nodes of ${name}`])]);
   for (const id of ["tree-view", "tree-sort", "tree-least", "tree-find"]) {
     byId(id).addEventListener("input", () => { rowLimit = ROWS; drawTree(); });
   }
   byId("tree-more").addEventListener("click", () => { rowLimit += ROWS; drawTree(); });
+}
+
+function showTree() {
+  byId("tree-body").hidden = !quality;
+  if (!quality) return;
   const top = sorted(children.get(NONE));
   if (top.length === 1) opened.add(top[0]);
   drawTree();
@@ -343,7 +371,7 @@ function setUpTree() {
 
 // ---------------------------------------------------------------- siblings
 function drawSiblings() {
-  const found = data.confusion[Number(byId("siblings-node").value)];
+  const found = current.confusion[Number(byId("siblings-node").value)];
   if (!found) return;
   const names = found.children.map((node) => tree.names[node]);
   const width = names.length;
@@ -352,7 +380,7 @@ function drawSiblings() {
   const totals = found.counts.map((row) => row.reduce((sum, count) => sum + count, 0));
   const shares = found.counts.map((row, a) => columns.map((_, b) => (totals[a] ? row[b] / totals[a] : null)));
   const hover = found.counts.map((row, a) => columns.map((name, b) =>
-    `${plain(names[a])} → ${plain(name)}<br>${number(row[b])} of ${number(totals[a])} images`));
+    `${plain(names[a])} → ${plain(name)}<br>${number(row[b])} of ${number(totals[a])} queries`));
   const ticks = columns.map((_, at) => at);
   const labels = columns.map((name) => plain(shortened(name, 22)));
   const few = columns.length <= 14;
@@ -372,59 +400,86 @@ function drawSiblings() {
   }), config).then(() => Plotly.Plots.resize("siblings-plot"));
   const parent = found.parent === NONE ? "the root" : pathOf(found.parent).join(" › ");
   byId("siblings-note").textContent =
-    `${number(found.num_wrong)} of ${number(found.num_images)} images in ${parent} have a nearest neighbour of another child.` +
+    `${number(found.num_wrong)} of ${number(found.num_images)} queries in ${parent} have a nearest neighbour of another child.` +
     (rest ? ` Shown are the ${width} of ${number(found.num_children)} children that most errors are of or lead to.` : "");
 }
 
-function setUpSiblings() {
-  byId("siblings-body").hidden = !data.confusion.length;
-  if (!data.confusion.length) return;
+function showSiblings() {
+  byId("siblings-body").hidden = !current.confusion.length;
+  if (!current.confusion.length) return;
   const share = (found) => found.num_wrong / found.num_images;
   const enough = (found) => found.num_images >= 20;
-  const order = data.confusion.map((_, at) => at);
-  order.sort((a, b) => enough(data.confusion[b]) - enough(data.confusion[a]) || share(data.confusion[b]) - share(data.confusion[a]) || a - b);
+  const order = current.confusion.map((_, at) => at);
+  order.sort((a, b) => enough(current.confusion[b]) - enough(current.confusion[a]) || share(current.confusion[b]) - share(current.confusion[a]) || a - b);
   fillSelect(byId("siblings-node"), order.map((at) => {
-    const found = data.confusion[at];
+    const found = current.confusion[at];
     const name = found.parent === NONE ? "(root)" : pathOf(found.parent).join(" › ");
     return [String(at), `${shortened(name, 60)}: ${percent(share(found))} of ${number(found.num_images)} wrong`];
   }));
-  byId("siblings-node").addEventListener("change", drawSiblings);
   drawSiblings();
 }
 
 // ---------------------------------------------------------------- best and worst queries
-function shot(image, kind) {
+// The paths of an image; of the one that shares most with the query, the shared names stand out.
+function captionOf(image, asked) {
+  const paths = leavesOf(image).map(pathOf);
+  const inCommon = (path) => Math.max(0, ...asked.map((other) => {
+    const differ = path.findIndex((name, at) => name !== other[at]);
+    return differ === NONE ? path.length : differ;
+  }));
+  const caption = element("div", { class: "path" });
+  paths.forEach((path, at) => {
+    const common = inCommon(path);
+    if (at) caption.append(" · ");
+    if (common) caption.append(element("span", { class: "common" }, path.slice(0, common).join(" › ")));
+    caption.append((common && common < path.length ? " › " : "") + path.slice(common).join(" › "));
+  });
+  return caption;
+}
+
+function shot(image, asked, found) {
   const frame = element("div", { class: "frame" }, thumbnail(image));
-  if (kind === "right") frame.append(element("span", { class: "mark" }, "✓"));
-  if (kind === "wrong") frame.append(element("span", { class: "mark" }, "✗"));
-  const made = element("div", { class: `shot ${kind}`, title: `${labelOf(image)}\n${data.images.paths[image]}` }, frame, shortened(shortLabelOf(image), 44));
+  if (found) {
+    const mark = element("span", { class: "mark" }, found.mark);
+    frame.style.borderColor = mark.style.background = tree.grades[found.shared];
+    frame.append(mark);
+    if (found.copies > 1) frame.append(element("span", { class: "copies", title: `${found.copies} files of the same content` }, `×${found.copies}`));
+  }
+  const title = `${labelOf(image)}\n${data.images.paths[image]}`;
+  const made = element("div", { class: found ? "shot" : "shot asked", title }, frame, captionOf(image, asked));
   made.dataset.image = image;
+  if (found) made.dataset.shared = found.shared;
   return made;
 }
 
-const LEFT_OUT = "An image on several nodes of the level is left out";
+const LEFT_OUT = "An image on several nodes of a level is left out of its recall and of its average precision.";
 function drawQueries() {
-  const found = data.examples[Number(byId("queries-level").value)];
+  const found = current.examples[Number(byId("queries-level").value)];
   const rows = [];
   for (const [title, queries, none] of [["Worst", found.worst, "No query has an error at this level."], ["Best", found.best, ""]]) {
     rows.push(element("h3", {}, title));
     if (!queries.length) rows.push(element("p", { class: "missing" }, none));
     for (const query of queries) {
-      const asked = shot(query.image, "asked");
-      asked.append(element("div", { class: "of" }, `AP ${(100 * query.average_precision).toFixed(1)} %, ${number(query.num_relevant)} to find`));
-      rows.push(element("div", { class: "query" }, asked, ...query.neighbours.map(([image, right]) => shot(image, right === null ? "neither" : right ? "right" : "wrong"))));
+      const paths = leavesOf(query.image).map(pathOf);
+      const asked = shot(query.image, paths, null);
+      asked.append(element("div", { class: "of" }, `${found.score} ${(100 * query.precision).toFixed(1)} %, ${number(query.num_relevant)} to find`));
+      rows.push(element("div", { class: "query" }, asked, ...query.neighbours.map((neighbour) => shot(neighbour.image, paths, neighbour))));
     }
   }
-  if (pathsPerImage > 1) rows.push(element("p", { class: "note" }, `${LEFT_OUT}: it has no mark.`));
+  if (pathsPerImage > 1) rows.push(element("p", { class: "note" }, LEFT_OUT));
   byId("queries-rows").replaceChildren(...rows);
 }
 
-function setUpQueries() {
-  byId("queries-body").hidden = !data.examples.length;
-  if (!data.examples.length) return;
-  fillSelect(byId("queries-level"), data.examples.map((found, at) => [String(at), found.name]));
-  byId("queries-level").value = String(data.examples.length - 1);
-  byId("queries-level").addEventListener("change", drawQueries);
+function showQueries() {
+  byId("queries-body").hidden = !current.examples.length;
+  if (!current.examples.length) return;
+  const names = ["nothing in common", ...tree.levels];
+  byId("grades").replaceChildren(...names.map((name, at) => {
+    const key = element("span", { class: "key" });
+    key.style.background = tree.grades[at];
+    return element("span", {}, key, name);
+  }).reverse());
+  fillSelect(byId("queries-level"), current.examples.map((found, at) => [String(at), found.name]));
   drawQueries();
 }
 
@@ -468,10 +523,7 @@ function drawTraining() {
 // ---------------------------------------------------------------- all of it
 setUpMap();
 setTimeout(() => { // the map comes first
-  drawRecall();
-  setUpTree();
-  setUpSiblings();
-  setUpQueries();
+  setUpSearches();
   drawTraining();
   document.body.dataset.ready = "yes";
 });

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.evaluation.embeddings import Splits
 from hierpretrain.evaluation.metrics import scores_at_level
+from hierpretrain.evaluation.search_sets import SearchSets
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.search import nearest
-from hierpretrain.taxonomy import PAD, paired_depth
+from hierpretrain.taxonomy import PAD, depth, paired_depth
 
 MOST_PAIRS = 10**8
 """The most pairs of query and gallery item: 10,000 images are all queries, of 50,000 only 2,000 are."""
 
+_BY_DEFAULT = SearchSets()
 _SCORES = ("recall@1", "map@r", "map", "num_relevant", "first_rank")  # that the report has
 
 
@@ -38,6 +39,7 @@ class Searched:
     """A search among the images of a report, of which S of Q queries are scored.
 
     Attributes:
+        sets: The splits of the two sides, and whether the config measures them.
         query: Q images that are searched with; their ``indices`` are among all images of the report.
         gallery: G images that are searched for; their ``indices`` likewise.
         same_set: Query and gallery are the same images, and none is an answer to itself.
@@ -45,18 +47,28 @@ class Searched:
         of_levels: The scores of the S queries at each level, the coarsest first, as
             :func:`hierpretrain.evaluation.metrics.scores_at_level` returns them.
         of_tree: The scores of the S queries over all levels, as ``hierarchical_retrieval_scores`` returns them.
-        neighbours: (S, K) int64, the nearest images of the gallery, the nearest first.
-        shared: (S, K) int64, how many levels they share with the query.
+        similarities: (Q, K) cosine similarities of each query with its nearest images of the gallery.
+        neighbours: (Q, K) int64, these images, the nearest first.
+        shared: (S, K) int64, how many levels they share with each scored query.
+        whole: (S, K) bool, whether that is a whole path of the query.
     """
 
+    sets: SearchSets
     query: Embeddings
     gallery: Embeddings
     same_set: bool
     drawn: Tensor
     of_levels: Sequence[Mapping[str, Tensor]]
     of_tree: Mapping[str, Tensor]
+    similarities: Tensor
     neighbours: Tensor
     shared: Tensor
+    whole: Tensor
+
+    @property
+    def title(self) -> str:
+        """What is searched for where, in a line."""
+        return self.sets.title(self.query, self.gallery, self.same_set)
 
     def scores(self, level: int, name: str) -> Tensor:
         """Returns a score at a level (a number from 1) of each of the S queries that has a relevant item."""
@@ -70,8 +82,7 @@ class Searched:
 
 def search(
     images: Embeddings,
-    query: Splits | None = None,
-    gallery: Splits | None = None,
+    sets: SearchSets = _BY_DEFAULT,
     *,
     k: int = 8,
     max_queries: int | None = None,
@@ -81,8 +92,7 @@ def search(
 
     Args:
         images: All images.
-        query: Splits of the queries, as for :meth:`Embeddings.search`.
-        gallery: Splits of the gallery.
+        sets: The splits of the queries and of the gallery.
         k: How many neighbours of each query to keep; all, if there are fewer.
         max_queries: Of more queries, so many are drawn; by default :func:`most_queries`.
         seed: Draws the queries.
@@ -104,7 +114,7 @@ def search(
         ([1, 2], [0.5, 1.0])
     """
     numbered = replace(images, indices=torch.arange(len(images.features)))
-    asked, offered, same_set = numbered.search(query, gallery)
+    asked, offered, same_set = numbered.search(sets.query, sets.gallery)
     number, available = len(asked.features), len(offered.features) - same_set
     if not images.taxonomy.num_levels or not available:
         return None
@@ -117,17 +127,34 @@ def search(
         else:
             of_levels.append(scores_at_level(asked, offered, level, ks=(1,), same_set=same_set, queries=drawn))
     sides = asked.features, asked.labels, offered.features, offered.labels
-    own = drawn if same_set else None
-    neighbours = nearest(asked.features[drawn], offered.features, min(k, available), own_indices=own)[1]
-    near = offered.labels[neighbours]  # (S, K, L) or (S, K, P, L)
-    repeated = asked.labels[drawn].repeat_interleave(neighbours.shape[1], 0)
+    own = torch.arange(number) if same_set else None
+    similarities, neighbours = nearest(asked.features, offered.features, min(k, available), own_indices=own)
+    shared, whole = _in_common(asked.labels[drawn], offered.labels[neighbours[drawn]])
     return Searched(
+        sets=sets,
         query=asked,
         gallery=offered,
         same_set=same_set,
         drawn=drawn,
         of_levels=of_levels,
         of_tree=hierarchical_retrieval_scores(*sides, ks=(), same_set=same_set, queries=drawn),
+        similarities=similarities,
         neighbours=neighbours,
-        shared=paired_depth(repeated, near.flatten(0, 1)).view_as(neighbours),
+        shared=shared,
+        whole=whole,
     )
+
+
+def _in_common(labels: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    """Compares (S, L) or (S, P, L) labels with those of (S, K, ...) neighbours.
+
+    Returns:
+        (S, K) int64, the levels in common, and (S, K) bool, whether these are a whole path of the query.
+    """
+    paths = labels if labels.ndim == 3 else labels[:, None]  # (S, P, L)
+    shape = paths.shape[0], paths.shape[1], near.shape[1]
+    mine = paths[:, :, None].expand(*shape, -1).flatten(0, 2)
+    theirs = near[:, None].expand(shape[0], shape[1], *near.shape[1:]).flatten(0, 2)
+    common = paired_depth(mine, theirs).view(shape)  # (S, P, K)
+    whole = (common > 0) & (common == depth(paths.flatten(0, 1)).view(shape[:2])[..., None])
+    return common.amax(1), whole.any(1)

@@ -24,10 +24,10 @@ class Confusion:
         level: The parent's level; 0 for the root.
         node: The parent's id at that level; ``PAD`` for the root.
         children: C ids, one level down, of children with images.
-        counts: (C, C + 1) int64: of the images of child a, those whose nearest neighbour inside the parent is of child
+        counts: (C, C + 1) int64: of the queries of child a, those whose nearest neighbour inside the parent is of child
             b; the last column is of children that are not among the C.
         num_children: How many children have images.
-        num_images: How many images have a neighbour inside the parent.
+        num_images: How many queries have a neighbour inside the parent.
         num_wrong: Of these, those whose neighbour is of another child.
     """
 
@@ -40,20 +40,30 @@ class Confusion:
     num_wrong: int
 
 
-def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_children: int = MOST_CHILDREN) -> list[Confusion]:
-    """Counts, for each node with several children, which child the nearest neighbour of each image is of.
+def sibling_confusion(
+    query: Embeddings,
+    gallery: Embeddings,
+    neighbours: Tensor,
+    *,
+    same_set: bool,
+    most_children: int = MOST_CHILDREN,
+) -> list[Confusion]:
+    """Counts, for each node with several children, which child the nearest neighbour of each query is of.
 
-    Only images on the children or below them take part, and the neighbour is searched for among these. An image of
-    several children counts at each; its neighbour is of the same child if it hangs there too, and of its own first
-    child otherwise.
+    Only images on the children or below them take part, and the neighbour is searched for among these. A query of
+    several children counts at each; its neighbour is of the same child if it hangs there too, and of the first child of
+    its own otherwise.
 
     Args:
-        images: N images.
-        neighbours: (N, K) indices of the nearest other images of each image, the nearest first.
+        query: Q images.
+        gallery: G images of the same tree.
+        neighbours: (Q, K) indices of the nearest gallery images of each query, the nearest first, never itself.
+        same_set: Query and gallery are the same images.
         most_children: Of more children, those are shown that most errors are of or lead to.
 
     Returns:
-        One for each node of which at least two children have images, by level and then id, the root's first.
+        One for each node of which at least two children have images, by level and then id, the root's first; none of a
+        node without a query that has something to find.
 
     Example:
         >>> from hierpretrain.report.nearest_images import nearest_others
@@ -62,20 +72,28 @@ def sibling_confusion(images: Embeddings, neighbours: Tensor, *, most_children: 
         >>> labels = tree.encode([("cat",), ("cat",), ("dog",)])
         >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.5], [1.0, 0.6]])
         >>> pets = Embeddings(features, labels, labels[:, :0], ["all"] * 3, ["a", "b", "c"], tree, ())
-        >>> confusion, = sibling_confusion(pets, nearest_others(features, 1)[1])
+        >>> confusion, = sibling_confusion(pets, pets, nearest_others(features, 1)[1], same_set=True)
         >>> confusion.children, confusion.counts.tolist(), confusion.num_wrong
         ([0, 1], [[1, 1, 0], [1, 0, 0]], 2)
     """
     found = []
-    for level in range(images.taxonomy.num_levels):
-        indices, children = image_nodes(images, level + 1)
-        table = images.taxonomy.node_labels(level + 1)
-        parents = table[children, level - 1] if level else torch.zeros_like(children)
-        for parent, at in _groups(parents):
-            confusion = _confusion(images, neighbours, indices[at], children[at], most_children)
+    for level in range(query.taxonomy.num_levels):
+        parts = [_children(images, level) for images in (query, gallery)]
+        for parent in sorted(parts[0].keys() & parts[1].keys()):
+            confusion = _confusion(
+                query, gallery, parts[0][parent], parts[1][parent], neighbours, same_set, most_children
+            )
             if confusion is not None:
                 found.append(Confusion(level, parent if level else PAD, *confusion))
     return found
+
+
+def _children(images: Embeddings, level: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """Returns, for each node of a level (0 for the root, whose id is 0), its (M,) pairs of image and child."""
+    indices, children = image_nodes(images, level + 1)
+    table = images.taxonomy.node_labels(level + 1)
+    parents = table[children, level - 1] if level else torch.zeros_like(children)
+    return {parent: (indices[at], children[at]) for parent, at in _groups(parents)}
 
 
 def _groups(ids: Tensor) -> list[tuple[int, Tensor]]:
@@ -86,21 +104,29 @@ def _groups(ids: Tensor) -> list[tuple[int, Tensor]]:
 
 
 def _confusion(
-    images: Embeddings, neighbours: Tensor, indices: Tensor, children: Tensor, most_children: int
+    query: Embeddings,
+    gallery: Embeddings,
+    asked: tuple[Tensor, Tensor],
+    offered: tuple[Tensor, Tensor],
+    neighbours: Tensor,
+    same_set: bool,
+    most_children: int,
 ) -> tuple[list[int], Tensor, int, int, int] | None:
-    """Counts for one parent, whose (M,) pairs of image and child these are; nothing if there is one child alone."""
-    ids, child = children.unique(return_inverse=True)
+    """Counts for one parent, whose pairs of image and child these are; nothing if there is one child alone."""
+    indices, children = asked
+    ids = torch.cat([children, offered[1]]).unique()
     if len(ids) < 2:
         return None
+    width, child, child_offered = len(ids), torch.searchsorted(ids, children), torch.searchsorted(ids, offered[1])
     members, member = indices.unique(return_inverse=True)
-    nearest = nearest_inside(images.features, members, neighbours)[member]  # (M,)
+    sides = query.features, gallery.features, members, offered[0].unique()
+    nearest = nearest_inside(*sides, neighbours, same_set=same_set)[member]  # (M,)
     some = nearest != PAD  # one image may hang on both of two children
     if not some.any():
         return None
-    first = torch.full((len(images.features),), PAD)
-    first[indices.flip(0)] = child.flip(0)  # what is assigned last stays: the first child
-    width = len(ids)
-    there = torch.isin(nearest * width + child, indices * width + child)
+    first = torch.full((len(gallery.features),), PAD)
+    first[offered[0].flip(0)] = child_offered.flip(0)  # what is assigned last stays: the first child
+    there = torch.isin(nearest * width + child, offered[0] * width + child_offered)
     other = torch.where(there, child, first[nearest])
     counts = (child[some] * width + other[some]).bincount(minlength=width * width).view(width, width)
     right, total = int(counts.diagonal().sum()), int(counts.sum())

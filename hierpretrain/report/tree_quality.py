@@ -14,10 +14,11 @@ from hierpretrain.taxonomy import PAD
 
 @dataclass(frozen=True)
 class LevelQuality:
-    """The quality of the n nodes of a level, by the nearest neighbours of their images.
+    """The quality of the n nodes of a level, by the nearest neighbours of the queries on them.
 
     Attributes:
-        num_images: (n,) images on the node or below it.
+        num_images: (n,) queries on the node or below it.
+        num_offered: (n,) images of the gallery on the node or below it, queries too where these are the gallery.
         num_right: (n,) of these, those whose nearest neighbour is on the node or below it, too.
         mixed_with: (n,) the other node of the level that the nearest neighbours of most of the rest are on, the first
             of several; ``PAD`` if none is.
@@ -25,21 +26,23 @@ class LevelQuality:
     """
 
     num_images: Tensor
+    num_offered: Tensor
     num_right: Tensor
     mixed_with: Tensor
     num_mixed: Tensor
 
 
-def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
-    """Measures every node of the tree by the nearest neighbours of its images.
+def tree_quality(query: Embeddings, gallery: Embeddings, nearest: Tensor) -> list[LevelQuality]:
+    """Measures every node of the tree by the nearest neighbours of the queries on it.
 
     An image of several paths counts on each of its nodes, and its neighbour is right where it shares the node by any
     of its own paths. A wrong neighbour of several nodes counts as mixed up with its first; one whose paths end above
     the level is wrong, and mixes the node up with none.
 
     Args:
-        images: N images, two at least, with a tree of L levels.
-        nearest: (N,) the index of each image's nearest neighbour, which is not itself.
+        query: Q images, with a tree of L levels.
+        gallery: G images of the same tree; they may be the queries themselves.
+        nearest: (Q,) the index of each query's nearest neighbour in the gallery, which is not itself.
 
     Returns:
         L levels, the coarsest first.
@@ -49,17 +52,17 @@ def tree_quality(images: Embeddings, nearest: Tensor) -> list[LevelQuality]:
         >>> tree = Taxonomy([("cat",), ("dog",)], ("kind",))
         >>> labels = tree.encode([("cat",), ("cat",), ("dog",)])
         >>> pets = Embeddings(torch.eye(3), labels, labels[:, :0], ["all"] * 3, ["a", "b", "c"], tree, ())
-        >>> quality, = tree_quality(pets, torch.tensor([1, 2, 1]))
+        >>> quality, = tree_quality(pets, pets, torch.tensor([1, 2, 1]))
         >>> quality.num_images.tolist(), quality.num_right.tolist(), quality.mixed_with.tolist()
         ([2, 1], [1, 0], [1, 0])
     """
-    return [_level_quality(images, nearest, level) for level in range(1, images.taxonomy.num_levels + 1)]
+    return [_level_quality(query, gallery, nearest, level) for level in range(1, query.taxonomy.num_levels + 1)]
 
 
-def _level_quality(images: Embeddings, nearest: Tensor, level: int) -> LevelQuality:
-    num_nodes = images.taxonomy.num_nodes(level)
-    indices, nodes = image_nodes(images, level)
-    found = images.nodes(level).reshape(len(images.labels), -1)[nearest[indices]]  # (M, P)
+def _level_quality(query: Embeddings, gallery: Embeddings, nearest: Tensor, level: int) -> LevelQuality:
+    num_nodes = query.taxonomy.num_nodes(level)
+    indices, nodes = image_nodes(query, level)
+    found = gallery.nodes(level).reshape(len(gallery.labels), -1)[nearest[indices]]  # (M, P)
     right = (found == nodes[:, None]).any(1)
     other = first_node(found)
     mixed_with = torch.full((num_nodes,), PAD)
@@ -69,9 +72,8 @@ def _level_quality(images: Embeddings, nearest: Tensor, level: int) -> LevelQual
     order = counts.argsort(stable=True, descending=True).flip(0)  # what is assigned last stays: the first of the most
     mixed_with[pairs[order, 0]] = pairs[order, 1]
     num_mixed[pairs[order, 0]] = counts[order]
-    return LevelQuality(
-        nodes.bincount(minlength=num_nodes), nodes[right].bincount(minlength=num_nodes), mixed_with, num_mixed
-    )
+    counts = [of.bincount(minlength=num_nodes) for of in (nodes, image_nodes(gallery, level)[1], nodes[right])]
+    return LevelQuality(*counts, mixed_with, num_mixed)
 
 
 def first_node(nodes: Tensor) -> Tensor:

@@ -1,13 +1,17 @@
 from hierpretrain.visualization.ablation import plot_ablations
-from hierpretrain.visualization.figure import fit_text, save_figure
+from hierpretrain.visualization.figure import fit_path, fit_text, save_figure
+from hierpretrain.visualization.grades import grade_colours
 from hierpretrain.visualization.recall import plot_recall_curves, write_curves
-from hierpretrain.visualization.retrieval_sheet import SheetRow, choose_rows, plot_retrieval_sheet
+from hierpretrain.visualization.retrieval_sheet import SheetNeighbour, SheetRow, choose_rows, plot_retrieval_sheet
 from hierpretrain.visualization.tsne import plot_tsne, tsne_map
 
 __all__ = [
+    "SheetNeighbour",
     "SheetRow",
     "choose_rows",
+    "fit_path",
     "fit_text",
+    "grade_colours",
     "plot_ablations",
     "plot_recall_curves",
     "plot_retrieval_sheet",

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 
 from hierpretrain.files import write_whole
+from hierpretrain.visualization.fonts import families
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG whatever the suffix, replacing a file whole; dpi and size give the pixels."""
+    """Writes a figure as PNG whatever the suffix, replacing a file whole; dpi and size give the pixels.
+
+    Text gets a font of every script that is installed, see :func:`~hierpretrain.visualization.fonts.families`.
+    """
+    for text in figure.findobj(Text):
+        if (fonts := families(text.get_text())) != families(""):
+            text.set_fontfamily(fonts)
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(png)  # not figure.savefig: rcParams such as savefig.bbox would change the size
     write_whole(path, png.getvalue())
@@ -35,6 +44,42 @@ def add_title(figure: Figure, text: str, width: float, size: float = 15) -> None
 def plain_label(text: str) -> str:
     """Returns a label that a legend neither typesets nor drops."""
     return f" {text}".replace("$", r"\$")
+
+
+def text_measure(figure: Figure, text: str, size: float) -> Callable[[str], float]:
+    """Returns a function that measures parts of a text in pixels, in the fonts that the text is drawn with.
+
+    Args:
+        figure: The figure the text is for: its dpi turns points into pixels.
+        text: The whole text.
+        size: Font size in points.
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    font = FontProperties(family=families(f"{text}…"), size=size)
+    return lambda part: renderer.get_text_width_height_descent(part, font, ismath=False)[0]
+
+
+def fit_path(figure: Figure, names: Sequence[str], width: float, size: float, lines: int = 1) -> str:
+    """Fits a path of names, joined by slashes, into lines: where there is no room, its first names become an ellipsis.
+
+    Args:
+        figure: As for :func:`fit_text`, and so are the other three.
+        names: The names from below the root to the node; the last stays longest.
+        width: In pixels.
+        size: In points.
+        lines: The most lines.
+
+    Example:
+        >>> print(fit_path(Figure(dpi=100), ["animals-nature", "animal-mammal", "cat-face"], 140, 9, lines=2))
+        … / animal-mammal
+        / cat-face
+    """
+    for start in range(len(names)):
+        joined = " / ".join([*(["…"] if start else []), *names[start:]])
+        fitted = fit_text(figure, joined, width, size, lines)
+        if not fitted.endswith("…") or start == len(names) - 1:
+            return fitted
+    return ""
 
 
 def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 1) -> str:
@@ -60,11 +105,10 @@ def fit_text(figure: Figure, text: str, width: float, size: float, lines: int = 
         >>> fit_text(Figure(dpi=100), "short", 100, 9)
         'short'
     """
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    font = FontProperties(size=size)
+    measure = text_measure(figure, text, size)
 
     def fits(line: str) -> bool:
-        return renderer.get_text_width_height_descent(line, font, ismath=False)[0] <= width
+        return measure(line) <= width
 
     def longest(line: str) -> int:
         """The number of leading characters that fit."""

@@ -119,7 +119,7 @@ def plot_tsne(
 
     The legend lists the groups, the most frequent first (equals by name), with their numbers of points. Groups past
     ``max_groups`` are grey, drawn below the others. Names are drawn as they are: ``$`` and a leading ``_`` are nothing
-    special. A character that matplotlib's font lacks shows as a box (set ``font.family`` for, say, Chinese names).
+    special, and Chinese names, say, need nothing but an installed font that has their characters.
 
     Args:
         points: (M, 2) positions, M >= 1.

@@ -268,7 +268,7 @@ def test_a_query_in_the_index_is_classified_as_itself_by_one_vote():
 
 def test_classification_reads_well():
     assert str(Classification("q", ("a", "b"), (1.0, 0.5))) == "a (1.00) / b (0.50)"
-    assert str(Classification("q", (), ())) == "nothing sure"
+    assert str(Classification("q", (), ())) == "unknown"
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, float("nan")])

@@ -221,7 +221,8 @@ def hooks_of(name, work_dir, **options):
 
 EVERY_RUN = [
     *("RuntimeInfoHook", "ExactResumeHook", "IterTimerHook", "DistSamplerSeedHook", "BatchViolationsHook"),
-    *("SyncBuffersHook", "TaxonomyHook", "LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
+    *("SyncBuffersHook", "TaxonomyHook", "SkippedFilesHook"),
+    *("LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
 ]
 
 
@@ -256,7 +257,7 @@ def test_hooks_run_in_their_order(tmp_path):
     pictures = ["TSNEHook", "RetrievalSheetHook"]
     assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
     assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, "CheckpointHook"]
-    with_level = [*EVERY_RUN[:7], "LevelCurriculumHook", *EVERY_RUN[7:]]
+    with_level = [*EVERY_RUN[:8], "LevelCurriculumHook", *EVERY_RUN[8:]]
     assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, "CheckpointHook"]
     assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
 

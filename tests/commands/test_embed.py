@@ -47,6 +47,7 @@ def test_the_files_hold_what_the_inferencer_gives(place, run, capsys):
     images = json.loads((place / "out/images.json").read_text())
     assert images["paths"] == [str(place / "photos" / name) for name in ("cat/1.png", "cat/2.png", "dog/1.png")]
     assert list(images["skipped"]) == [str(place / "photos/cat/broken.png")]
+    assert json.loads((place / "out/skipped.json").read_text()) == images["skipped"]
     inferencer = EmbeddingInferencer(place / "tiny.py", place / "epoch_1.pth", device="cpu", progress=False)
     np.testing.assert_allclose(np.load(place / "out/embeddings.npy"), inferencer(images["paths"]), atol=1e-6)
     tree = Taxonomy.load(place / "out/taxonomy.json")
@@ -130,6 +131,15 @@ def test_keys_and_metadata_of_a_list_are_written(place, run):
 def test_the_configs_own_test_data(place, run):
     run("--data-root", place / "photos", "--out", place / "out", "--splits", "all")
     assert len(np.load(place / "out/embeddings.npy")) == 3
+
+
+def test_links_are_skipped_and_listed_too(place, run):
+    (place / "photos/cat/gone.png").symlink_to("nowhere.png")
+    run(place / "photos", "--out", place / "out", "--skipped", place / "mine.json")
+    listed = json.loads((place / "mine.json").read_text())
+    assert sorted(listed) == [str(place / "photos/cat/broken.png"), str(place / "photos/cat/gone.png")]
+    assert "is a broken link" in listed[str(place / "photos/cat/gone.png")]
+    assert json.loads((place / "out/skipped.json").read_text()) == listed
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,25 @@ def expected(made, folder):
     return inferencer, str(made / "photos/animal/cat/1.png")
 
 
+def test_links_are_skipped_or_end_a_command(made, folder, run, tmp_path, capsys):
+    (tmp_path / "mine/cat").mkdir(parents=True)
+    shutil.copy(made / "photos/animal/cat/1.png", tmp_path / "mine/cat")
+    gone = tmp_path / "mine/cat/gone.png"
+    gone.symlink_to("nowhere.png")
+    for command, words in ((index_command, ["--out", tmp_path / "index"]), (search_command, [])):
+        first = [folder] if command is search_command else []
+        run(command, *first, tmp_path / "mine", *words, "--skipped", tmp_path / "skipped.json")
+        assert list(json.loads((tmp_path / "skipped.json").read_text())) == [str(gone)]
+        assert f"{gone} is a broken link" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            run(command, *first, tmp_path / "mine", *words, "--on-error", "error")
+        assert f"error: {gone} is a broken link; remove it" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            run(command, *first, tmp_path / "mine", *words, "--on-error", "replace")
+        assert "invalid choice: 'replace' (choose from" in capsys.readouterr().err
+    assert list(EmbeddingIndex.load(tmp_path / "index").skipped) == [str(gone)]
+
+
 def test_the_index_is_that_of_the_inferencer(made, folder, run, tmp_path, capsys):
     run(index_command, made / "photos", "--out", tmp_path / "index")
     ours, theirs = EmbeddingIndex.load(tmp_path / "index"), EmbeddingIndex.load(folder)
@@ -140,31 +159,40 @@ def test_classes_are_printed_and_written(run, folder, expected, tmp_path, capsys
     assert f"\n{query}: {one}\n" in capsys.readouterr().out
 
 
-def test_the_sheet_marks_what_is_known_to_be_right(run, made, folder, tmp_path, monkeypatch):
+def test_the_sheet_grades_neighbours_by_what_is_known_of_the_query(run, made, folder, tmp_path, monkeypatch):
     sheets = []
     monkeypatch.setattr(
-        "hierpretrain.visualization.plot_retrieval_sheet", lambda rows, path: sheets.append((rows, path))
+        "hierpretrain.visualization.plot_retrieval_sheet",
+        lambda rows, path, levels: sheets.append((rows, path, levels)),
     )
+
+    def in_common(path, other):
+        names, others = path.split("/")[:-1], other.split("photos/")[1].split("/")[:-1]
+        return next((i for i, (a, b) in enumerate(zip(names, others, strict=True)) if a != b), len(names))
+
     run(search_command, folder, made / "photos/animal/cat/1.png", "-k", "6", "--sheet", tmp_path / "a.png")
-    ((row,), path) = sheets.pop()
+    ((row,), path, levels) = sheets.pop()
     assert path == str(tmp_path / "a.png")
+    assert levels == ("level1", "level2")
     assert row.query == str(made / "photos/animal/cat/1.png")
-    assert [right for _, _, right in row.neighbours] == [None] * 6  # one file has no label
+    assert [found.shared for found in row.neighbours] == [None] * 6  # one file has no label
     run(search_command, folder, made / "photos", "-k", "6", "--sheet", "b.png")
     for row, name in zip(sheets.pop()[0], PHOTOS, strict=True):
-        own = name.rsplit("/", 1)[0]
-        assert [right for _, _, right in row.neighbours] == [f"/{own}/" in path for path, _, _ in row.neighbours]
-        assert all(caption.split()[0] == path.split("/")[-2] for path, caption, _ in row.neighbours)
+        for found in row.neighbours:
+            assert found.shared == in_common(name, found.path)
+            assert found.whole == (found.shared == 2)
+            names = tuple(found.path.split("photos/")[1].split("/")[:-1])
+            assert (*found.caption[:-1], found.caption[-1].split()[0]) == names
     run(search_command, folder, made / "photos", "--level", "1", "--sheet", "c.png")
     for row, name in zip(sheets.pop()[0], PHOTOS, strict=True):
         top = name.split("/")[0]
-        assert {caption.split()[0]: right for _, caption, right in row.neighbours} == {
-            "animal": top == "animal",
-            "tool": top == "tool",
+        assert {found.caption[0].split()[0]: (found.shared, found.whole) for found in row.neighbours} == {
+            "animal": (int(top == "animal"), top == "animal"),
+            "tool": (int(top == "tool"), top == "tool"),
         }
     shutil.copytree(made / "photos/animal", tmp_path / "new/others")  # folders that the index's tree does not have
     run(search_command, folder, tmp_path / "new", "--sheet", "d.png")
-    assert {right for row in sheets.pop()[0] for _, _, right in row.neighbours} == {None}
+    assert {found.shared for row in sheets.pop()[0] for found in row.neighbours} == {None}
 
 
 def test_the_sheet_is_a_picture(run, made, folder, tmp_path):

@@ -132,14 +132,14 @@ def test_ragged_folder_tree(tmp_path, logged):
         write_image(tmp_path / name, "red", format="PNG")
     write_image(tmp_path / "animal/._cat.png", "red")
     write_image(tmp_path / ".hidden/x.png", "red")
-    (tmp_path / "animal/notes.jpg").write_text("no image")
+    (tmp_path / "animal/notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
     rows = read_folder(tmp_path)
     assert rows.images == ["Top.png", "animal/cat/a.png", "animal/cat/b.jpg", "animal/cat/tabby/2.txt", "tool/1.png"]
     assert rows.labels == [(), ("animal", "cat"), ("animal", "cat"), ("animal", "cat", "tabby"), ("tool",)]
     assert rows.level_names == ("level1", "level2", "level3")
     assert rows.splits == ["all"] * 5
-    assert logged == [f"{tmp_path}: left out 1 files that are no image and links to folders: 'animal/notes.jpg'"]
+    assert logged == [f"{tmp_path}: left out 1 files that are no image and links to folders: 'animal/notes.txt'"]
     assert read_folder(tmp_path, level_names=("a", "b", "c")).level_names == ("a", "b", "c")
     with pytest.raises(ValueError, match="more than the 2 level_names"):
         read_folder(tmp_path, level_names=("a", "b"))

@@ -171,7 +171,7 @@ def test_the_class_of_an_image_of_several_paths_is_the_one_that_they_agree_on():
     assert embedded.classes("name").tolist() == embedded.nodes("name").tolist() == [0] * 6
     assert embedded.in_several("coarse").tolist() == [False, True, True, False, False, False]
     assert not embedded.in_several("name").any()
-    only_forked = embedded._select([1, 2])
+    only_forked = embedded.select([1, 2])
     assert only_forked.indices.tolist() == [1, 2]
     with pytest.raises(ValueError, match="every image is in several classes of 'coarse'; measure another level or all"):
         RetrievalMetric([1]).map(only_forked, (0, 1))

@@ -16,14 +16,15 @@ def nearest_among(images, row, rows):
     return next(j for j in ranking(images.features[row].double(), images.features.double(), row) if j in rows)
 
 
-def tree_quality(images):
-    """(level, node) -> images, right ones, {other node: how often taken for}."""
-    every = range(len(images.features))
-    nearest = {i: nearest_among(images, i, every) for i in every}
+def tree_quality(images, queries=None, gallery=None):
+    """(level, node) -> queries, gallery images, right ones, {other node: how often taken for}; by default of all."""
+    queries, gallery = (range(len(images.features)) if rows is None else rows for rows in (queries, gallery))
+    nearest = {i: nearest_among(images, i, gallery) for i in queries}
     found = {}
     for level in range(1, images.taxonomy.num_levels + 1):
         for node in range(images.taxonomy.num_nodes(level)):
-            members = [i for i in every if node in nodes_of(images, i, level)]
+            members = [i for i in queries if node in nodes_of(images, i, level)]
+            offered = [i for i in gallery if node in nodes_of(images, i, level)]
             right, mixed = 0, {}
             for i in members:
                 others = nodes_of(images, nearest[i], level)
@@ -31,13 +32,14 @@ def tree_quality(images):
                     right += 1
                 elif others:
                     mixed[others[0]] = mixed.get(others[0], 0) + 1
-            found[level, node] = len(members), right, mixed
+            found[level, node] = len(members), len(offered), right, mixed
     return found
 
 
-def sibling_confusion(images):
-    """(level, parent) -> {(child, child of the nearest neighbour): images}; (0, PAD) is the root."""
-    tree, every = images.taxonomy, range(len(images.features))
+def sibling_confusion(images, queries=None, gallery=None):
+    """(level, parent) -> {(child, child of the nearest neighbour): queries}; (0, PAD) is the root."""
+    tree = images.taxonomy
+    queries, gallery = (range(len(images.features)) if rows is None else rows for rows in (queries, gallery))
     parents = [(0, PAD)]
     parents += [(level, node) for level in range(1, tree.num_levels) for node in range(tree.num_nodes(level))]
     found = {}
@@ -47,16 +49,19 @@ def sibling_confusion(images):
             below = sorted(set(nodes_of(images, i, level + 1)))
             return [node for node in below if tree.parent(level + 1, node) == parent]
 
-        members = [i for i in every if children(i)]
-        if len({child for i in members for child in children(i)}) < 2 or len(members) < 2:
+        asked, offered = [i for i in queries if children(i)], [i for i in gallery if children(i)]
+        if len({child for i in [*asked, *offered] for child in children(i)}) < 2:
             continue
         counts = {}
-        for i in members:
-            nearest = children(nearest_among(images, i, members))
+        for i in asked:
+            if not set(offered) - {i}:
+                continue
+            nearest = children(nearest_among(images, i, offered))
             for child in children(i):
                 other = child if child in nearest else nearest[0]
                 counts[child, other] = counts.get((child, other), 0) + 1
-        found[level, parent] = counts
+        if counts:
+            found[level, parent] = counts
     return found
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hierpretrain.evaluation import RetrievalMetric
 from hierpretrain.report import write_report
 from hierpretrain.report.nearest_images import nearest_others
+from hierpretrain.visualization.grades import grade_colours
 from tests.report.browser import CHROMIUM, DRIVER, Page, open_browser
 from tests.report.sets import embedded
 
@@ -216,18 +218,35 @@ def test_another_node_changes_the_heat_map(page):
     assert len(shown) == 3
 
 
-def test_queries_are_framed_right_and_wrong(page, images):
-    page.choose("queries-level", "0")
-    shots = page.run(
-        "return Array.from(document.querySelectorAll('.query')).map((row) =>"
-        "  Array.from(row.querySelectorAll('.shot')).map((s) => [Number(s.dataset.image), s.className]))"
-    )
-    assert shots
-    for (query, asked), *neighbours in shots:
-        assert asked == "shot asked"
-        for image, kind in neighbours:
-            same = NAMES[query % 5][0] == NAMES[image % 5][0]
-            assert kind == ("shot right" if same else "shot wrong")
+def test_the_colour_of_a_neighbour_is_that_of_its_shared_depth(page):
+    colours = grade_colours(2)
+    for level in ("0", "1", "2"):
+        page.choose("queries-level", level)
+        rows = page.run(
+            "return Array.from(document.querySelectorAll('.query')).map((row) =>"
+            "  Array.from(row.querySelectorAll('.shot')).map((s) => [Number(s.dataset.image), s.className,"
+            "    s.querySelector('.mark')?.textContent, s.querySelector('.frame').style.borderColor,"
+            "    s.querySelector('.path').textContent,"
+            "    Array.from(s.querySelectorAll('.common')).map((c) => c.textContent).join()]))"
+        )
+        assert rows
+        seen = set()
+        for (query, asked, *_), *neighbours in rows:
+            assert asked == "shot asked"
+            mine = NAMES[query % 5]
+            for image, _, mark, frame, caption, common in neighbours:
+                path = NAMES[image % 5]
+                same = [a == b for a, b in zip(mine, path, strict=False)]
+                shared = same.index(False) if False in same else len(same)
+                red, green, blue = (int(colours[shared][i : i + 2], 16) for i in (1, 3, 5))
+                assert frame == f"rgb({red}, {green}, {blue})"
+                assert mark == ("\u2713" if shared == len(mine) else "1" if shared else "\u2717")
+                assert caption == " \u203a ".join(path)
+                assert common == " \u203a ".join(path[:shared])
+                seen.add(shared)
+        assert len(seen) > 1
+    legend = page.run("return Array.from(document.querySelectorAll('#grades > span')).map((s) => s.textContent)")
+    assert legend == ["class", "kind", "nothing in common"]
 
 
 def test_training_is_drawn(page):
@@ -267,13 +286,35 @@ def test_nothing_is_wider_than_the_screen(driver, tmp_path, width):
         taken = page.run("return Array.from(document.querySelectorAll('td bdi')).map((e) => e.textContent)")
         assert {"a b " * 60, backwards * 150, long}.issuperset(taken)
         assert taken
-        # a neighbour of several nodes has no mark, others have
-        assert page.run("return document.querySelectorAll('.shot.neither .mark').length") == 0
-        page.choose("queries-level", "0")
-        assert page.run("return document.querySelectorAll('.shot.neither').length") > 0
-        assert "is left out: it has no mark." in page.run("return document.getElementById('queries-rows').textContent")
+        page.choose("queries-level", "1")
+        assert page.run("return document.querySelectorAll('.shot .mark').length") > 0
+        left_out = "An image on several nodes of a level is left out of its recall and of its average precision."
+        assert left_out in page.run("return document.getElementById('queries-rows').textContent")
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_another_search_changes_all_that_is_of_a_search(driver, images, tmp_path):
+    metrics = [
+        RetrievalMetric(["kind"], query="unseen", gallery="seen", prefix="first"),
+        RetrievalMetric(["kind"], query="seen", prefix="second"),
+    ]
+    write_report(images, tmp_path / "two.html", title="Two", metrics=metrics, log=str)
+    page = Page(driver, tmp_path / "two.html")
+    state = (
+        "return [Array.from(document.querySelectorAll('.searched')).map((l) => l.textContent),"
+        "  document.getElementById('recall-plot').data[0].x.length,"
+        "  Array.from(document.querySelectorAll('#tree-table tbody .number')).map((cell) => Number(cell.textContent)),"
+        "  Array.from(document.querySelectorAll('.shot.asked')).map((shot) => splits[shot.dataset.image])]"
+    )
+    titles, ks, queries, asked = page.run(state)
+    assert titles == ["first: 20 queries (unseen) in a gallery of 40 images (seen)"] * 4
+    assert (ks, sum(queries), set(asked)) == (40, 20, {0})  # the first image is of the unseen
+    page.choose("search", "1")
+    titles, ks, queries, asked = page.run(state)
+    assert titles == ["second: 40 images (seen), each a query among the others"] * 4
+    assert (ks, sum(queries), set(asked)) == (39, 40, {1})
+    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_without_webgl_the_map_is_drawn_as_svg(report, tmp_path):

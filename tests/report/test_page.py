@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hierpretrain.evaluation import HierarchicalRetrievalMetric, RetrievalMetric, SearchSets
 from hierpretrain.report import page as page_module
 from hierpretrain.report import write_report
 from hierpretrain.report.nearest_images import nearest_others
@@ -73,9 +74,10 @@ def test_the_page_holds_the_numbers_of_its_parts(tmp_path):
         unpacked(data["neighbours"]["similarities"]) / 32767 - 1, similarities.flatten(), atol=2e-5
     )
 
-    quality = tree_quality(images, neighbours[:, 0])
-    assert unpacked(data["tree"]["quality"]["images"]).tolist() == torch.cat([q.num_images for q in quality]).tolist()
-    assert unpacked(data["tree"]["quality"]["right"]).tolist() == torch.cat([q.num_right for q in quality]).tolist()
+    (told,) = data["searches"]
+    quality = tree_quality(images, images, neighbours[:, 0])
+    assert unpacked(told["quality"]["images"]).tolist() == torch.cat([q.num_images for q in quality]).tolist()
+    assert unpacked(told["quality"]["right"]).tolist() == torch.cat([q.num_right for q in quality]).tolist()
 
     names, parents = data["tree"]["names"], unpacked(data["tree"]["parents"])
 
@@ -88,15 +90,15 @@ def test_the_page_holds_the_numbers_of_its_parts(tmp_path):
         expected = {images.taxonomy.decode(row) for row in label} - {()}
         assert {path_of(leaf) for leaf in leaves[i] if leaf >= 0} == expected
 
-    confusion = sibling_confusion(images, neighbours)
-    assert [found["counts"] for found in data["confusion"]] == [found.counts.tolist() for found in confusion]
-    for told, found in zip(data["confusion"], confusion, strict=True):
-        parent = path_of(told["parent"]) if told["parent"] >= 0 else ()
-        assert all(path_of(child)[:-1] == parent for child in told["children"])
+    confusion = sibling_confusion(images, images, neighbours, same_set=True)
+    assert [found["counts"] for found in told["confusion"]] == [found.counts.tolist() for found in confusion]
+    for of_parent, found in zip(told["confusion"], confusion, strict=True):
+        parent = path_of(of_parent["parent"]) if of_parent["parent"] >= 0 else ()
+        assert all(path_of(child)[:-1] == parent for child in of_parent["children"])
         assert len(parent) == found.level
 
     searched = search(images)
-    for level, curve in enumerate(data["recall"], start=1):
+    for level, curve in enumerate(told["recall"], start=1):
         assert curve["name"] == LEVELS[level - 1]
         assert curve["ks"] == list(range(1, 40))
         assert curve["values"] == pytest.approx(searched.recall(level, torch.arange(1, 40)).tolist(), abs=1e-5)
@@ -122,9 +124,9 @@ def test_the_head_says_of_how_many_images_each_number_is_and_what_it_means(tmp_p
 def test_mixed_up_nodes_are_numbered_through(tmp_path):
     images = random_set(3)
     _, data = written(images, tmp_path)
-    quality = tree_quality(images, nearest_others(images.features, 1)[1][:, 0])
+    quality = tree_quality(images, images, nearest_others(images.features, 1)[1][:, 0])
     first = 0
-    mixed = unpacked(data["tree"]["quality"]["mixed_with"]).tolist()
+    mixed = unpacked(data["searches"][0]["quality"]["mixed_with"]).tolist()
     for level, part in enumerate(quality, start=1):
         number = images.taxonomy.num_nodes(level)
         expected = [node + first if node >= 0 else -1 for node in part.mixed_with.tolist()]
@@ -134,7 +136,7 @@ def test_mixed_up_nodes_are_numbered_through(tmp_path):
 
 def test_long_curves_are_thinned_and_end_at_the_last_rank(tmp_path, no_map):
     _, data = written(random_set(0, number=400), tmp_path)
-    ks = data["recall"][0]["ks"]
+    ks = data["searches"][0]["recall"][0]["ks"]
     assert ks[:100] == list(range(1, 101))
     assert ks[-1] == 399
     assert len(ks) < 130
@@ -150,7 +152,7 @@ def test_a_sample_is_on_the_map_and_its_neighbours_are_of_it(tmp_path):
     assert unpacked(data["neighbours"]["rows"]).reshape(20, 8).tolist() == neighbours.tolist()
     assert "Shown are 20 of 60 images, drawn at random" in page.texts["map"]
     # examples are of all images, and those that are not on the map follow
-    numbers = {example["image"] for level in data["examples"] for example in level["worst"]}
+    numbers = {example["image"] for level in data["searches"][0]["examples"] for example in level["worst"]}
     assert max(numbers) >= 20
     assert len(set(data["images"]["paths"])) == len(data["images"]["paths"])
 
@@ -196,8 +198,7 @@ def test_images_without_labels_have_a_map_and_neighbours(tmp_path):
     page, data = written(unlabelled(12), tmp_path)
     assert len(unpacked(data["map"]["x"])) == 12
     assert data["neighbours"]["k"] == 8
-    assert data["tree"]["quality"] is None
-    assert data["recall"] == data["examples"] == data["confusion"] == []
+    assert data["searches"] == []
     for section in ("overview", "recall", "tree", "siblings", "queries"):
         assert "The images have no labels" in missing(page, section)
 
@@ -210,7 +211,7 @@ def test_one_image_and_two(tmp_path, number):
     assert data["neighbours"]["k"] == number - 1
     assert ("There is no other image" in missing(page, "tree")) == (number == 1)
     if number == 2:
-        assert [curve["name"] for curve in data["recall"]] == ["kingdom"]
+        assert [curve["name"] for curve in data["searches"][0]["recall"]] == ["kingdom"]
         assert "no query has an image of its kind to find" in page.texts["overview"]
 
 
@@ -237,6 +238,72 @@ def test_the_thumbnails_make_the_file_fit(tmp_path, no_map):
     page, data = written(images, tmp_path, max_bytes=5_000_000)  # plotly alone takes most of that
     assert data["pictures"]["small"]["side"] == 0
     assert "There are no thumbnails: they would make the file too large." in page.texts["map"]
+
+
+# ---------------------------------------------------------------- what is searched for where
+def test_each_search_of_the_config_has_its_own_numbers_below_its_title(tmp_path, no_map):
+    images = random_set(0, number=60, splits=["train", "a", "b"] * 20)
+    metrics = [
+        RetrievalMetric([1], query="a", gallery="train", prefix="one"),
+        RetrievalMetric(["kingdom"], query="b", prefix="two"),
+        HierarchicalRetrievalMetric(query="b", prefix="two"),
+    ]
+    page, data = written(images, tmp_path, metrics=metrics)
+    titles = [
+        "one: 20 queries (a) in a gallery of 20 images (train)",
+        "two: 20 images (b), each a query among the others",
+    ]
+    assert [search["title"] for search in data["searches"]] == titles
+    assert all(title in page.texts["overview"] for title in titles)
+    assert "not what the config measures" not in page.texts["overview"]
+    first, second = data["searches"]
+    of_first = search(images, SearchSets("a", "train"))
+    recall = of_first.recall(1, torch.tensor(first["recall"][0]["ks"])).tolist()
+    assert first["recall"][0]["values"] == pytest.approx(recall, abs=1e-5)
+    assert (first["same_set"], second["same_set"]) == (False, True)
+    asked = {example["image"] for level in first["examples"] for example in [*level["best"], *level["worst"]]}
+    found = {
+        neighbour["image"]
+        for level in first["examples"]
+        for example in [*level["best"], *level["worst"]]
+        for neighbour in example["neighbours"]
+    }
+    assert {images.splits[i] for i in asked} == {"a"}
+    assert {images.splits[i] for i in found} == {"train"}
+    assert unpacked(first["quality"]["images"]).sum() == (images.of("a").labels >= 0).sum()
+
+
+def test_a_search_that_the_config_does_not_measure_is_labelled(tmp_path, no_map):
+    images = random_set(0, splits=["train", "test"] * 20)
+    metrics = [RetrievalMetric([1], query="test", gallery="train", prefix="new")]
+    page, _ = written(images, tmp_path, metrics=metrics, query="train", gallery="test")
+    title = "20 queries (train) in a gallery of 20 images (test) (not what the config measures)"
+    assert title in page.texts["overview"]
+    page, _ = written(images, tmp_path, metrics=metrics, query=["test"], gallery=["train"])
+    assert "new: 20 queries (test) in a gallery of 20 images (train)" in page.texts["overview"]
+    assert "not what the config measures" not in page.texts["overview"]
+    page, _ = written(images, tmp_path)
+    title = "40 images (train, test), each a query among the others (not what the config measures)"
+    assert title in page.texts["overview"]
+
+
+def test_training_images_among_the_queries_are_told(tmp_path, no_map):
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    files = [str(tmp_path / "link" / f"{i}.png") for i in range(40)]
+    images = random_set(0, files=files, splits=["test", "train"] * 20)
+    metrics = [RetrievalMetric([1], query="test", gallery="train")]
+
+    def told(trained, **options):
+        return written(images, tmp_path, trained=trained, **options)[0].texts["overview"]
+
+    trained = {str(folder / f"{i}.png") for i in (1, 3, 4)}
+    assert "1 of the 20 queries are training images" in told(trained, metrics=metrics)
+    assert "3 of the 40 queries are training images" in told(trained)
+    assert "All queries are training images" in told({str(folder / f"{i}.png") for i in range(40)})
+    assert "training images" not in told({str(folder / "other.png")})
+    assert "Whether the model was trained on some of the queries is not known." in told(None)
 
 
 # ---------------------------------------------------------------- safety

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hierpretrain.evaluation import SearchSets
 from hierpretrain.functional import recall_curve, retrieval_metrics
 from hierpretrain.report import search as search_module
 from hierpretrain.report.search import search
@@ -30,6 +31,12 @@ def test_every_query_as_scored_by_loops(seed, places):
         assert searched.neighbours[i].tolist() == order
         labels = images.labels
         assert searched.shared[i].tolist() == [int(shared_depth(labels[[i]], labels[[j]])) for j in order]
+        paths = labels[i] if labels.ndim == 3 else labels[[i]]
+        for j, whole in zip(order, searched.whole[i].tolist(), strict=True):
+            common = [int(shared_depth(path[None], labels[[j]])) for path in paths]
+            assert whole == any(
+                0 < number == int((path >= 0).sum()) for number, path in zip(common, paths, strict=True)
+            )
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -66,7 +73,7 @@ def test_a_sample_of_queries_is_drawn_and_scored_in_the_whole_gallery(places):
     images = random_set(2, places=places)
     every, some = search(images), search(images, max_queries=7, seed=3)
     assert len(some.drawn) == len(set(some.drawn.tolist())) == 7
-    assert some.neighbours.tolist() == every.neighbours[some.drawn].tolist()
+    assert some.neighbours.tolist() == every.neighbours.tolist()
     assert some.shared.tolist() == every.shared[some.drawn].tolist()
     of_some, of_every = [*some.of_levels, some.of_tree], [*every.of_levels, every.of_tree]
     for scores, of_all in zip(of_some, of_every, strict=True):
@@ -100,4 +107,4 @@ def test_there_is_no_search_without_labels_or_with_one_image():
 
 def test_a_split_without_images_is_an_error():
     with pytest.raises(ValueError, match="no evaluated image is of the split 'unseen'"):
-        search(random_set(0), query="unseen", gallery="all")
+        search(random_set(0), SearchSets("unseen", "all"))

@@ -2,10 +2,16 @@ import pytest
 import torch
 
 from hierpretrain.report.nearest_images import nearest_others
+from hierpretrain.report.search import search
 from hierpretrain.report.siblings import sibling_confusion
 from hierpretrain.taxonomy import PAD
 from tests.reference.report import sibling_confusion as oracle
 from tests.report.sets import embedded, random_set, unlabelled
+
+
+def among_all(images, k, **options):
+    """The confusion of all images among themselves."""
+    return sibling_confusion(images, images, nearest_others(images.features, k)[1], same_set=True, **options)
 
 
 def counted(confusion):
@@ -17,12 +23,14 @@ def counted(confusion):
     }
 
 
+@pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("places", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_every_parent_as_counted_by_loops(seed, places):
-    images = random_set(seed, places=places)
-    found = sibling_confusion(images, nearest_others(images.features, 2)[1])
-    expected = oracle(images)
+def test_every_parent_as_counted_by_loops(seed, places, separate):
+    images = random_set(seed, places=places, splits=["query", "gallery"] * 20 if separate else None)
+    searched = search(images, k=2)
+    found = sibling_confusion(searched.query, searched.gallery, searched.neighbours, same_set=not separate)
+    expected = oracle(images, searched.query.indices.tolist(), searched.gallery.indices.tolist())
     assert [(confusion.level, confusion.node) for confusion in found] == list(expected)
     for confusion, counts in zip(found, expected.values(), strict=True):
         assert counted(confusion) == counts
@@ -38,26 +46,25 @@ def test_of_many_children_the_most_confused_are_shown_and_the_rest_is_one_column
     names = [name for name, of_child in angles.items() for _ in of_child]
     radians = torch.deg2rad(torch.tensor([angle for of_child in angles.values() for angle in of_child]).float())
     images = embedded(torch.stack([radians.cos(), radians.sin()], 1), [(name,) for name in names], levels=("kind",))
-    neighbours = nearest_others(images.features, 3)[1]
-    (root,) = sibling_confusion(images, neighbours, most_children=3)
+    (root,) = among_all(images, 3, most_children=3)
     assert root.node == PAD
     assert root.children == [0, 1, 2]
     assert root.num_children == 5
     assert root.counts.sum(1).tolist() == [3, 3, 3]
     assert root.counts[2].tolist() == [0, 0, 2, 1]  # the last is taken for c3, which is not shown
     assert root.num_images == 13
-    (whole,) = sibling_confusion(images, neighbours)
+    (whole,) = among_all(images, 3)
     assert whole.children == [0, 1, 2, 3, 4]
     assert root.num_wrong == whole.num_wrong == whole.counts.sum() - whole.counts.diagonal().sum()
 
 
 def test_a_parent_of_one_child_and_one_image_on_two_children_have_nothing_to_confuse():
     one_child = embedded(torch.eye(2), [("a", "x"), ("a", "x")], levels=("kingdom", "kind"))
-    assert sibling_confusion(one_child, nearest_others(one_child.features, 1)[1]) == []
+    assert among_all(one_child, 1) == []
     tomato = embedded(torch.eye(2), [[("a",), ("b",)], [()]], levels=("kind",))
-    assert sibling_confusion(tomato, nearest_others(tomato.features, 1)[1]) == []
+    assert among_all(tomato, 1) == []
 
 
 def test_without_labels_there_is_no_parent():
     images = unlabelled(5)
-    assert sibling_confusion(images, nearest_others(images.features, 2)[1]) == []
+    assert among_all(images, 2) == []

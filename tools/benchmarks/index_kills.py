@@ -41,7 +41,7 @@ _FORK = multiprocessing.get_context("fork")
 class Pixels:
     """Embeds pictures of one value without a network: what an index needs of an inferencer, and no more."""
 
-    name, fingerprint, width = "pixels", "0", WIDTH
+    name, fingerprint, width, on_error = "pixels", "0", WIDTH, "error"
 
     def embed_set(self, found: ImageSet, *, need_one: bool = True) -> Embeddings:
         """Returns a random direction for each value."""

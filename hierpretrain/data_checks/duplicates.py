@@ -1,0 +1,107 @@
+"""Images that are there several times, by their bytes or by their look, in several splits, several classes, or one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from hierpretrain.data_checks.look_alikes import look_alikes
+from hierpretrain.data_checks.pictures import Pictures
+from hierpretrain.data_checks.problems import Problem
+from hierpretrain.data_checks.sources import Path, class_name
+from hierpretrain.taxonomy import longest_paths
+
+
+def duplicates(
+    files: Sequence[str],
+    paths: Sequence[Sequence[Path]],
+    splits: Sequence[str],
+    pictures: Pictures,
+    *,
+    copies_are_merged: bool = False,
+) -> list[Problem]:
+    """Finds copies and look-alikes.
+
+    Args:
+        files: N files.
+        paths: The label paths of each.
+        splits: The split of each.
+        pictures: What they are.
+        copies_are_merged: Whether copies are one image of several label paths, so that they contradict nothing.
+    """
+    groups = _groups(np.unique(pictures.digests, axis=0, return_inverse=True)[1].reshape(-1), range(len(files)))
+    firsts = np.array([group[0] for group in groups], np.int64)
+    problems = []
+    for group in groups:
+        if len(group) == 1 or not pictures.readable[group[0]]:
+            continue
+        of_group = [paths[i] for i in group]
+        kinds = ["copies across splits"] if len({splits[i] for i in group}) > 1 else []
+        if not copies_are_merged:
+            kinds += ["copies across classes"] if contradict(of_group) else []
+            kinds = kinds or ["copies"]
+        elif len(set(map(tuple, of_group))) == 1:
+            kinds = kinds or ["copies"]
+        problems += [_problem(kind, group, files, paths, splits) for kind in kinds]
+    # of copies, the first stands for all
+    shown = firsts[pictures.readable[firsts] & ~pictures.blank[firsts]]
+    pairs = shown[look_alikes(pictures.thumbnails[shown])]
+    in_two_splits = np.array([splits[a] != splits[b] for a, b in pairs.tolist()], bool)
+    in_two_classes = np.array([contradict([paths[a], paths[b]]) for a, b in pairs.tolist()], bool)
+    # a chain of look-alikes leads far: each image of a group is like one of another split, or of another class, itself
+    for what, chosen in (
+        ("look-alikes across splits", in_two_splits),
+        ("look-alikes across classes", in_two_classes),
+        ("look-alikes", ~(in_two_splits | in_two_classes)),
+    ):
+        problems += [_problem(what, group, files, paths, splits) for group in _components(pairs[chosen])]
+    return problems
+
+
+def _components(pairs: NDArray[np.int64]) -> list[list[int]]:
+    """Returns the items that pairs lead to from one another, each group in ascending order, by the first of each."""
+    items, numbers = np.unique(pairs, return_inverse=True)
+    numbers = numbers.reshape(-1, 2)
+    graph = coo_array((np.ones(len(numbers), bool), (numbers[:, 0], numbers[:, 1])), shape=(len(items), len(items)))
+    return _groups(connected_components(graph, directed=False)[1], items.tolist()) if len(items) else []
+
+
+def _groups(numbers: NDArray[Any], items: Iterable[int]) -> list[list[int]]:
+    """Returns the items of each number, in their order, by the first of each."""
+    groups: dict[int, list[int]] = {}
+    for number, item in zip(numbers.tolist(), items, strict=True):
+        groups.setdefault(number, []).append(item)
+    return list(groups.values())
+
+
+def _problem(
+    kind: str, group: Sequence[int], files: Sequence[str], paths: Sequence[Sequence[Path]], splits: Sequence[str]
+) -> Problem:
+    """Returns the problem of images of one look; it says which splits or labels they have."""
+    why = ""
+    if kind.endswith("splits"):
+        why = "in " + _some({splits[i] or "(none)" for i in group})
+    elif kind.endswith("classes"):
+        why = "labelled " + _some({class_name(path) for i in group for path in paths[i]})
+    subject, *others = (files[i] for i in group)
+    return Problem(kind, subject, tuple(others), why)
+
+
+def _some(names: Collection[str], most: int = 4) -> str:
+    return ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")
+
+
+def contradict(paths: Sequence[Sequence[Path]]) -> bool:
+    """Returns whether images of one look have labels of which none says all that the others say.
+
+    Example:
+        >>> contradict([[("animal", "cat")], [("animal",)], []]), contradict([[("animal", "cat")], [("animal", "dog")]])
+        (False, True)
+    """
+    together = set(longest_paths([path for one in paths for path in one]))
+    return all(set(longest_paths(one)) != together for one in paths)

@@ -1,0 +1,41 @@
+"""The images of a saved index, whose labels are checked by the embeddings that it holds."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+
+from hierpretrain.apis.index_files import read_index
+from hierpretrain.data_checks.sources import Source
+from hierpretrain.evaluation import Embeddings
+
+
+def is_index(folder: str) -> bool:
+    """Tells whether a folder holds a saved index."""
+    return os.path.isfile(os.path.join(folder, "index.json"))
+
+
+def index_source(folder: str) -> tuple[Source, Embeddings]:
+    """Returns the images of a saved index with their labels, and their embeddings.
+
+    Raises:
+        ValueError: If the index is damaged.
+    """
+    _, index, taxonomy, labels, paths, *_ = read_index(folder)
+    features = torch.from_numpy(np.array(index.reconstruct_n(0, index.ntotal)))
+    splits = ["all"] * len(paths)
+    images = Embeddings(features, labels, torch.empty(len(paths), 0, dtype=torch.int64), splits, paths, taxonomy, ())
+    of_images = labels if labels.ndim == 3 else labels[:, None]  # (N, P, L)
+    names = [tuple(filter(None, map(taxonomy.decode, rows))) for rows in of_images] if taxonomy.num_levels else []
+    source = Source(
+        name=folder,
+        root="",
+        images=list(paths),
+        paths=names or [()] * len(paths),
+        splits=[""] * len(paths),
+        level_names=taxonomy.level_names,
+    )
+    source.tell_unlabelled()
+    return source, images

@@ -1,0 +1,45 @@
+"""From the name of a class to its path in the label tree, for data that knows flat classes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+ClassPaths = Mapping[str, str | Sequence[str]] | Callable[[str], str | Sequence[str]] | None
+"""A mapping or a function from class to path, names separated by '/' or in a sequence; None: a path of one name."""
+
+
+def class_path(name: str, paths: ClassPaths, source: str) -> tuple[str, ...]:
+    """Returns the label path of a class.
+
+    Args:
+        name: The name of the class.
+        paths: From class to path.
+        source: Where the class is from, for messages.
+
+    Raises:
+        ValueError: If the mapping lacks the class, or gives no path.
+
+    Example:
+        >>> class_path("tabby", {"tabby": "animal/cat/tabby"}, "pets"), class_path("saw", None, "pets")
+        (('animal', 'cat', 'tabby'), ('saw',))
+    """
+    if paths is None:
+        return (name,)
+    if isinstance(paths, Mapping) and name not in paths:
+        raise ValueError(f"{source} has the class {name!r}, which class_paths lack; give its path in the tree")
+    path = paths[name] if isinstance(paths, Mapping) else paths(name)
+    path = path.split("/") if isinstance(path, str) else path
+    if not isinstance(path, Sequence) or any(not isinstance(part, str) or not part.strip() for part in path):
+        raise ValueError(
+            f"class_paths must give a path of names for the class {name!r} of {source}, such as 'animal/cat'; it is "
+            f"{path!r}"
+        )
+    return tuple(part.strip() for part in path)
+
+
+def level_names_of(labels: Sequence[tuple[str, ...]], names: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns names for the levels of label paths: those given, or ``class`` for one and ``level1`` on for several."""
+    depth = max(map(len, labels), default=0)
+    if names is not None:
+        return tuple(names)
+    return ("class",) if depth == 1 else tuple(f"level{i}" for i in range(1, depth + 1))

@@ -1,0 +1,229 @@
+"""Data sets of Hugging Face's library ``datasets``, and Parquet files that hold the images themselves."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
+from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.class_paths import ClassPaths
+from hierpretrain.datasets.lists import annotations_of
+from hierpretrain.datasets.stored_images import ImageStore, Stored, bytes_of
+from hierpretrain.datasets.tables import Table
+from hierpretrain.datasets.web_dataset import matching_files, pathed
+from hierpretrain.registry import DATASETS
+
+_PLAIN = ("string", "large_string", "int", "uint", "float", "bool", "date", "timestamp")  # how their types begin
+
+
+@DATASETS.register_module()
+class HuggingFaceDataset(HierarchicalDataset):
+    """A data set of Hugging Face's library ``datasets``; of Parquet files with images, too.
+
+    The library keeps what it reads in a memory-mapped file, so that millions of images take no memory. It reads what is
+    on this machine: nothing is downloaded, and no code of a data set is run. It comes with
+    ``pip install 'hierpretrain[datasets]'``.
+
+    Args:
+        data_root: A folder that ``save_to_disk`` wrote; or, with ``files``, the folder of these.
+        files: Parquet files with a column of images, as a pattern such as ``'train-*.parquet'``, several patterns, or
+            split -> patterns. The library writes a copy of them into its cache.
+        dataset: In place of ``data_root``, a ``datasets.Dataset``, or a ``DatasetDict`` of several splits.
+        image_column: The column of the images: a feature ``Image``, bytes, or objects with ``bytes`` or ``path``.
+        levels: The columns of the labels, the coarsest first; by default those of the type ``ClassLabel``. A list in
+            a cell holds several places, and a list of lists several paths.
+        class_paths: From the value of the one column in ``levels`` to its path in the tree: a mapping, or a function of
+            it, to a sequence of names or a text with slashes.
+        key_column, extra_labels, level_separator, path_separator, on_gap, need_labels: As for
+            :class:`~hierpretrain.datasets.ListDataset`. Other columns of texts and numbers are metadata.
+        cache_dir: Where the copy of ``files`` goes; by default where the library has it.
+        options: The options of :class:`HierarchicalDataset`. Splits are those of the library, ``'all'`` if there is
+            none.
+
+    Raises:
+        ImportError: If ``datasets`` is not installed.
+        ValueError: If there is no such data set, a column is missing, and as
+            :class:`~hierpretrain.datasets.ListDataset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str | None = None,
+        files: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        dataset: Any = None,
+        image_column: str = "image",
+        levels: Sequence[str] | str | None = None,
+        class_paths: ClassPaths = None,
+        key_column: str = "",
+        extra_labels: Sequence[str] | str = (),
+        level_separator: str = "",
+        path_separator: str = "",
+        on_gap: str = "error",
+        need_labels: bool = True,
+        cache_dir: str | None = None,
+        **options: Any,
+    ) -> None:
+        if (dataset is None) == (data_root is None):
+            raise ValueError("give either data_root, a folder, or dataset, an object of the library datasets")
+        self.files, self.image_column, self.cache_dir = files, image_column, cache_dir
+        self.class_paths, self._levels, self._given = class_paths, levels, dataset
+        self._table_options = {
+            "key_column": key_column,
+            "extra_labels": extra_labels,
+            "level_separator": level_separator,
+            "path_separator": path_separator,
+            "on_gap": on_gap,
+            "need_labels": need_labels,
+        }
+        super().__init__(data_root=data_root or ".", **options)
+        self._given = self.class_paths = None  # a worker that is spawned gets none of them
+
+    def read(self) -> Annotations:
+        """Reads all columns but the images."""
+        library = _library()
+        parts, source = self._parts(library)
+        features = next(iter(parts.values())).features
+        if self.image_column not in features:
+            raise ValueError(
+                f"{source} has no column {self.image_column!r}; the columns are {list(features)}: say which holds the "
+                "images, image_column='...'"
+            )
+        whole = library.concatenate_datasets(list(parts.values())) if len(parts) > 1 else next(iter(parts.values()))
+        if isinstance(features[self.image_column], library.Image):
+            whole = whole.cast_column(self.image_column, library.Image(decode=False))
+        splits = [split for split, part in parts.items() for _ in range(len(part))]
+        names = [
+            name for name, feature in features.items() if name != self.image_column and _is_plain(feature, library)
+        ]
+        texts = whole.select_columns(names).with_format(None)
+        columns = {name: _named(texts[name][:], features[name], library) for name in names}
+        levels = self._levels
+        if levels is None:
+            levels = [name for name in names if isinstance(_inner(features[name]), library.ClassLabel)] or None
+        levels = [levels] if isinstance(levels, str) else levels
+        if self.class_paths is not None:
+            columns |= pathed(columns, levels or (), self.class_paths, source)
+        split_column = "split" if "split" not in columns else "its split"
+        columns = {
+            self.image_column: [f"{row:08d}" for row in range(len(whole))],
+            split_column: splits,
+            **columns,
+        }
+        store = ImageStore(self._root(whole), _Rows(whole.select_columns([self.image_column]), source))
+        self.image_stores = [store]
+        table = Table(source, columns, lambda row: f"{source}: row {row + 1}")
+        return annotations_of(
+            table,
+            store.root,
+            source=source,
+            image_column=self.image_column,
+            levels=levels,
+            split_column=split_column,
+            found=True,
+            **self._table_options,
+        )
+
+    def _root(self, whole: Any) -> str:
+        if self._given is not None:
+            return f"datasets:{whole._fingerprint}"
+        return self.data_root if self.files is None else f"{self.data_root}/parquet-{whole._fingerprint}"
+
+    def _parts(self, library: Any) -> tuple[dict[str, Any], str]:
+        """Returns the data set as split -> data set, and what to call it."""
+        if self._given is not None:
+            found, source = self._given, f"the {type(self._given).__name__}"
+        elif self.files is not None:
+            found, source = self._of_parquet(library), f"the Parquet files in {self.data_root!r}"
+        else:
+            source = f"the data set {self.data_root!r}"
+            if not os.path.isdir(self.data_root):
+                raise ValueError(f"there is no folder {self.data_root!r} to read a data set from; correct data_root")
+            try:
+                found = library.load_from_disk(self.data_root)
+            except Exception as error:  # nearly anything at a damaged folder
+                raise ValueError(
+                    f"{self.data_root} holds no data set as save_to_disk writes it, or a damaged one: {error}; correct "
+                    "data_root, or name files='*.parquet'"
+                ) from error
+        if isinstance(found, dict):
+            parts = {str(split): part for split, part in found.items()}
+        elif isinstance(found, library.Dataset):
+            parts = {str(found.split or NO_SPLIT): found}
+        else:
+            raise ValueError(
+                f"dataset must be a datasets.Dataset or DatasetDict, not {type(found).__name__}; load it without "
+                "streaming"
+            )
+        if not any(map(len, parts.values())):
+            raise ValueError(f"{source} has no image; a data set needs at least one")
+        return parts, source
+
+    def _of_parquet(self, library: Any) -> dict[str, Any]:
+        by_split: dict[str, list[str]] = {}
+        for split, name in matching_files(self.data_root, self.files or (), "files"):
+            by_split.setdefault(split, []).append(os.path.abspath(os.path.join(self.data_root, name)))
+        try:
+            return {
+                split: library.load_dataset("parquet", data_files=names, split="train", cache_dir=self.cache_dir)
+                for split, names in by_split.items()
+            }
+        except Exception as error:
+            reason = error.__cause__ or error
+            raise ValueError(
+                f"the Parquet files below {self.data_root!r} cannot be read: {reason}; correct files, or write them "
+                "anew"
+            ) from error
+
+
+class _Rows:
+    """Gives the images of a table by the numbers of their rows."""
+
+    def __init__(self, table: Any, source: str) -> None:
+        self.table, self.source = table, source
+
+    def __call__(self, name: str) -> Stored:
+        ((_, value),) = self.table[int(name)].items()
+        return bytes_of(value, f"{self.source}: row {int(name) + 1}")
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("datasets")
+    except ImportError as error:
+        raise ImportError(
+            "to read data sets of Hugging Face and Parquet with images, install: pip install 'hierpretrain[datasets]'"
+        ) from error
+
+
+def _inner(feature: Any) -> Any:
+    """Returns the feature of a list's entries, of a list of lists too; of any other the feature itself."""
+    while (inner := getattr(feature, "feature", None)) is not None or isinstance(feature, list):
+        feature = feature[0] if isinstance(feature, list) else inner
+    return feature
+
+
+def _is_plain(feature: Any, library: Any) -> bool:
+    """Returns whether a column holds texts, numbers or classes, or lists of texts or classes."""
+    inner = _inner(feature)
+    if isinstance(inner, library.ClassLabel):
+        return True
+    kinds = _PLAIN if inner is feature else _PLAIN[:2]
+    return isinstance(inner, library.Value) and inner.dtype.startswith(kinds)
+
+
+def _named(column: Sequence[Any], feature: Any, library: Any) -> list[Any]:
+    """Returns a column with the names of classes in place of their numbers; -1 is none."""
+    inner = _inner(feature)
+    if not isinstance(inner, library.ClassLabel):
+        return list(column)
+
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(one) for one in value]
+        return None if value is None or value < 0 else inner.names[value]
+
+    return [name(value) for value in column]

@@ -1,0 +1,191 @@
+"""``hierpretrain check``: what it prints and writes, its exit status, folders, lists, configs and trained models."""
+
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from hierpretrain.apis import EmbeddingIndex
+from hierpretrain.commands.check import main
+from tests.commands.places import write_model
+from tests.data_checks.plant import write, write_clean
+from tests.data_checks.test_labels import clean, embedded
+from tests.datasets.trees import write_inshop
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Returns a function that runs the command in a folder of its own and returns its status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["check", "--workers", "0", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr()
+
+    return run
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return [(row["severity"], row["kind"], row["what"]) for row in csv.DictReader(file)]
+
+
+def test_a_clean_folder(tmp_path, run):
+    write_clean(tmp_path / "photos")
+    status, printed = run("photos")
+    assert status == 0
+    assert printed.out.splitlines() == [
+        "6 images in photos",
+        "levels: level1 (2), level2 (2)",
+        "size 24 x 24; modes RGB 6; formats PNG 4, JPEG 1, WEBP 1",
+        "",
+        "0 errors, 0 warnings, 0 notes: all are in check.csv",
+    ]
+    assert rows("check.csv") == []
+
+
+def test_errors_and_warnings_make_the_status(tmp_path, run):
+    write_clean(tmp_path / "photos")
+    write(tmp_path / "photos/tool/tiny.png", 50, size=(4, 9))
+    assert run("photos")[0] == 0
+    status, printed = run("photos", "--strict")
+    assert status == 1
+    assert (
+        "warning: 1 x tiny image (has a side of less than 8 pixels)\n    photos/tool/tiny.png: 4 x 9 pixels"
+        in printed.out
+    )
+    for i in range(5):
+        (tmp_path / f"photos/tool/{i}.jpg").touch()
+    status, printed = run("photos", "--out", "all.json", "--most", "2")
+    assert status == 1
+    assert "error: 5 x empty file" in printed.out
+    assert "    photos/tool/1.jpg\n    and 3 more" in printed.out
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert written["counts"] == {"error": 5, "warning": 1, "note": 0}
+    assert [problem["subject"] for problem in written["problems"][:5]] == [f"photos/tool/{i}.jpg" for i in range(5)]
+    assert run("photos", "--quick", "--strict")[0] == 1  # the empty files are told without opening
+
+
+def test_a_list_with_its_options(tmp_path, run):
+    write_clean(tmp_path / "photos")
+    (tmp_path / "shop.csv").write_text(
+        "photo;kind;price\nanimal/cat/a.png;cat;1,50\nanimal/cat/b.jpg;cat;2,50\nanimal/dog/a.png;dog;3,5\n"
+        "animal/dog/b.png;dog;4,5\ngone.png;dog;5,5\n"
+    )
+    words = ("shop.csv", "--image-column", "photo", "--image-root", "photos")
+    status, printed = run(*words, "--levels", "kind")
+    assert status == 1
+    assert rows("check.csv") == [("error", "missing file", "photos/gone.png")]
+    assert run(*words)[0] == 1
+    assert ("error", "doubtful level", "price") in rows("check.csv")
+    status, printed = run("shop.csv", "--levels", "kind")
+    assert status == 2
+    assert "there is no column 'image'" in printed.err
+
+
+def test_a_config_s_data_sets_and_leaks_between_them(tmp_path, run):
+    write_clean(tmp_path / "a")
+    write_clean(tmp_path / "b", first=20)
+    (tmp_path / "both.py").write_text(
+        "train_dataloader = dict(dataset=dict(type='FolderDataset', data_root='a'))\n"
+        "val_dataloader = dict(dataset=dict(type='FolderDataset', data_root='b'))\n"
+        "test_dataloader = val_dataloader\n"
+    )
+    assert run("both.py")[0] == 0
+    assert rows("check.csv") == []
+    (tmp_path / "b/tool/leak.png").write_bytes((tmp_path / "a/tool/a.png").read_bytes())
+    status, printed = run("both.py")
+    assert status == 1
+    assert rows("check.csv") == [
+        ("error", "copies across splits", "a/tool/a.png"),
+        ("error", "copies across splits", "b/tool/leak.png"),
+    ]
+    assert "splits: train 6, val 7" in printed.out
+
+
+def test_two_lists_of_one_folder_and_an_image_that_is_in_both(tmp_path, run):
+    names = write_clean(tmp_path / "photos")
+    for split, some in (("train", names), ("val", names[-1:])):
+        lines = [f"{name},{name.split('/')[0]}" for name in some]
+        (tmp_path / f"photos/{split}.csv").write_text("\n".join(["image,kind", *lines]) + "\n")
+    (tmp_path / "lists.py").write_text(
+        "_list = dict(type='ListDataset', data_root='photos', levels=['kind'])\n"
+        "train_dataloader = dict(dataset=dict(ann_file='train.csv', **_list, pipeline=[], split=None))\n"
+        "_val = dict(ann_file='val.csv', **_list)\n"
+        "val_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=_val))\n"
+    )
+    assert run("lists.py")[0] == 1
+    assert rows("check.csv") == [("error", "copies across splits", "photos/tool/b.webp")] * 2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("dict(type='FolderDataset')", "a data set of the config has no 'data_root'"),
+        (
+            "dict(type='ListDataset', data_root='.', ann_file='a.csv', level=[])",
+            "no option 'level'; did you mean 'levels'",
+        ),
+        ("dict(type='ListDataset', data_root='.', ann_file='a.csv')", "cannot read the list"),
+    ],
+)
+def test_a_data_set_of_a_config_that_cannot_be_read(dataset, message, tmp_path, run):
+    (tmp_path / "wrong.py").write_text(f"train_dataloader = dict(dataset={dataset})\n")
+    status, printed = run("wrong.py")
+    assert status == 2
+    assert message in printed.err
+
+
+def test_a_published_data_set_is_read_by_its_own_reader(tmp_path, run):
+    write_inshop(tmp_path / "inshop", num_products=4)
+    config = "dict(type='InShop', data_root='inshop')"
+    (tmp_path / "inshop.py").write_text(f"train_dataloader = dict(dataset={config})\n")
+    assert run("inshop.py")[0] == 0
+    assert "levels: category" in run("inshop.py")[1].out
+    (next((tmp_path / "inshop").rglob("*.jpg"))).unlink()
+    assert run("inshop.py")[0] == 1
+    assert [row[1] for row in rows("check.csv") if row[0] == "error"] == ["missing file"]
+
+
+def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
+    write_model(tmp_path)
+    for i in range(6):
+        for name, base in (("dark", 0), ("light", 225)):
+            path = write(tmp_path / f"photos/{name}/{i}.png", 60 + i)
+            Image.open(path).point(lambda value, base=base: base + value // 9).save(path)
+    (tmp_path / "photos/dark/0.png").rename(tmp_path / "photos/light/wrong.png")
+    words = ("photos", "--config", "tiny.py", "--checkpoint", "epoch_1.pth", "--device", "cpu", "-k", "4")
+    status, printed = run(*words)
+    assert status == 0, printed.err
+    told = [row for row in rows("check.csv") if row[1] == "perhaps mislabelled"]
+    assert told == [("warning", "perhaps mislabelled", str(tmp_path / "photos/light/wrong.png"))]
+
+
+def test_the_labels_of_an_index_are_checked_by_its_embeddings(tmp_path, run):
+    labels, centres = clean()
+    labels[0] = ("tool", "saw")
+    images = embedded(labels, centres)
+    EmbeddingIndex.build(images, model="m", fingerprint="0", kind="ivf").save(tmp_path / "photos.index")
+    assert run("photos.index")[0] == 0
+    assert rows("check.csv") == [("warning", "perhaps mislabelled", "0.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photos", "--levels", "kind"], "levels say how a list is read, and photos is none"),
+        (["photos", "--data-root", "x"], "are for a config's data sets"),
+        (["photos", "--checkpoint", "a.pth"], "a checkpoint needs its config"),
+        (["photos", "--config", "tiny.py"], "give its weights too"),
+        (["nothing_of_that_name"], "nothing_of_that_name"),
+        (["photos", "--out", "photos"], "it is a folder"),
+    ],
+)
+def test_mistakes(words, message, tmp_path, run):
+    write_clean(tmp_path / "photos")
+    status, printed = run(*words)
+    assert status == 2
+    assert message in printed.err
