@@ -30,7 +30,7 @@ def kills():
 
 def some(embedded, rows):
     """Some of the images."""
-    return embedded._select(list(rows))
+    return embedded.select(list(rows))
 
 
 def joined(parts):
