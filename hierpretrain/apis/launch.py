@@ -339,17 +339,18 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
-        found = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
+        found = dict(loaded["state_dict"].items())
     except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
     model = unwrapped(model)
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
-    found = {name: shape for name, shape in found.items() if not name.startswith(left_out)}
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(left_out)}
+    wanted = model.state_dict()
     if not whole:
         parts = {name.split(".")[0] for name in wanted}
-        found = {name: shape for name, shape in found.items() if name.split(".")[0] in parts}
-    return differences(wanted, found), sum(found.get(name) == shape for name, shape in wanted.items())
+        found = {name: tensor for name, tensor in found.items() if name.split(".")[0] in parts}
+    wrong = differences(wanted, found)
+    return wrong, len(wanted) - len(wrong.missing) - len(wrong.reshaped) - len(wrong.unusable)
 
 
 def _start_processes_on_cpu(config: Config) -> None:

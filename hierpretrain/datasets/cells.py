@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 from hierpretrain.datasets.annotations import nfc
@@ -78,6 +80,47 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
         except ValueError:
             text_of(value, name, where(i))
     return texts
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
+"""The texts that are numbers."""
+
+
+def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -> None:
+    """Raises if a number was there in another spelling, as 1 and 1.0 are: they would be two classes.
+
+    Digits alone that begin with 0 are a code, not a number: 01 is not 1.
+
+    Args:
+        name: The number, a text that :data:`NUMBER` fits.
+        known: Number -> its first spelling; the text is added.
+        where: Says where the text stands and of what column, for the message.
+
+    Raises:
+        ValueError: With the place and both spellings.
+
+    Example:
+        >>> known = {}
+        >>> for name in ("1", "01", "1.0"):
+        ...     check_spelling(name, known, lambda: "list.csv:4: 'kind'")
+        Traceback (most recent call last):
+        ValueError: list.csv:4: 'kind' has one number in two spellings, '1' and '1.0', which would be two nodes; ...
+    """
+    code = name.isdecimal() and len(name) > 1 and int(name[0]) == 0
+    other = known.setdefault(name if code else str(Decimal(name).normalize() + 0), name)
+    if other != name:
+        raise ValueError(
+            f"{where()} has one number in two spellings, {other!r} and {name!r}, which would be two nodes; write it in "
+            "one"
+        )
+
+
+def check_spellings(names: Sequence[str], column: str, where: Callable[[int], str]) -> None:
+    """Raises as :func:`check_spelling` if two of the names of a column are one number."""
+    known: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if NUMBER.fullmatch(name):
+            check_spelling(name, known, lambda name=name: f"{where(names.index(name))}: {column!r}")
 
 
 def free_text(value: Any) -> str:

@@ -168,7 +168,7 @@ def _csv_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _json_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yields where a class stands, the class, and level -> name."""
-    data = read_json_file(path, "correct the file", unique_keys=True)
+    data = read_json_file(path, "correct the file")
     if not isinstance(data, dict) or not all(isinstance(nodes, dict) for nodes in data.values()):
         raise ValueError(f"{path} must be an object of class -> object of level -> name, the coarsest level first")
     for name, nodes in data.items():

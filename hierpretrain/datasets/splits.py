@@ -82,7 +82,7 @@ class Split:
                 wrong type, or lists an image twice.
         """
         path = os.fspath(path)
-        data = read_json_file(path, "it may be edited: make it anew with tools/make_split.py")
+        data = read_json_file(path, "it may be edited: make it anew with tools/make_split.py", any_text=True)
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
