@@ -302,7 +302,7 @@ def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
     """Checks that the checkpoint which a training starts from fits its model.
 
     With ``resume`` it must fit whole. With ``load_from`` alone it must too, unless ``load_from_partly=True``: then at
-    least one weight must.
+    least one weight must, and none may have values that cannot be taken.
 
     Args:
         config: The config with ``load_from``, ``resume`` and ``load_from_partly``.
@@ -323,6 +323,8 @@ def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
     wrong, fitting = _compare(model, file)
     if not wrong:
         return None
+    if wrong.unusable:  # which MMEngine would take, or take for loaded
+        raise ValueError(f"load_from={file} is damaged: {wrong}. Take another checkpoint, or mend this one")
     if not config.get("load_from_partly"):
         raise ValueError(
             f"load_from={file} does not fit the config's model: {wrong}. Give the config that it was trained with, "

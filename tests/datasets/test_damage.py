@@ -234,3 +234,34 @@ def test_a_key_that_a_config_has_twice_is_told(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}.*the key 'type' is there twice"):
         load_config(tmp_path / name)
+
+
+# ---------------------------------------------------------------- counts of files that must agree
+def test_a_list_of_nothing_but_a_header_is_told(tmp_path):
+    for kind, names in {"StanfordOnlineProducts": ("Ebay_test.txt",), "DyML": ("train/label.csv",)}.items():
+        root = tmp_path / FOLDERS.get(kind, kind)
+        WRITERS[kind](root)
+        for name in names:
+            path = next(root.rglob(Path(name).name))
+            text = path.read_text()
+            header = re.match(r"[^0-9]*", text)[0] if kind == "DyML" else text.partition("\n")[0]
+            path.write_text(header)
+            with pytest.raises(ValueError, match=rf"{path.name} lists nothing below its header"):
+                read(kind, root)
+
+
+def test_annotations_without_an_image_are_told(tmp_path):
+    WRITERS["INaturalist"](tmp_path)
+    path = next(tmp_path.rglob("val2017.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": [], "annotations": []}))
+    with pytest.raises(ValueError, match=r"val2017\.json: the list 'images' is empty"):
+        read("INaturalist", tmp_path)
+
+
+def test_a_list_of_our_own_that_lost_a_line_is_told(tmp_path):
+    root = tmp_path / "CIFAR100"
+    WRITERS["CIFAR100"](root)
+    path = root / "images/list.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match=r"list\.csv is not the list that was written: it is damaged; remove"):
+        read("CIFAR100", root)
