@@ -177,6 +177,9 @@ def _devkit_ids(path: str) -> dict[int, str]:
             f"{path} must have a list 'synsets' whose entries have the integers ILSVRC2012_ID and num_children and the "
             "text WNID: unpack ILSVRC2012_devkit_t12.tar.gz anew"
         )
+    for key in ("ILSVRC2012_ID", "WNID"):
+        if len({one[key] for one in synsets}) < len(synsets):
+            raise ValueError(f"{path} has an {key} twice: unpack ILSVRC2012_devkit_t12.tar.gz anew")
     return {int(one["ILSVRC2012_ID"]): one["WNID"] for one in synsets if one["num_children"] == 0}
 
 

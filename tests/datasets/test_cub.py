@@ -145,6 +145,7 @@ def test_columns_in_any_order(tmp_path):
             "class,order,family\nGadwall,A,B\nRock_Wren,C,B\n",
             "birds.csv:3: the family 'B' hangs below 'C', but before that below 'A'; a node of a tree has one parent",
         ),
+        ("class,order\nGadwall,1\nRock_Wren,1.0\n", "birds.csv:3: 'order' has one number in two spellings, '1' and"),
         ("class,order,family\nGadwall,A,\n", "birds.csv:2: the class 'Gadwall' has ['A', ''] above it; name its node"),
         ("class,order,family\nGadwall,A\n", "birds.csv:2: the line has 2 fields and the header 3"),
         ("class\nGadwall\nRock_Wren\n", "must name a level or more above 'species', which is added; it names []"),

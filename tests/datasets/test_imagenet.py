@@ -273,7 +273,8 @@ def test_damaged_devkit(tree, tmp_path):
 def test_the_whole_ground_truth_has_as_many_images_of_every_class(twice, tmp_path):
     """A line that is there twice, in place of the last one, moves the classes of all others."""
     names = [f"n{i:08d}" for i in range(1000)]
-    synsets = [{"ILSVRC2012_ID": i, "WNID": name, "num_children": 0} for i, name in enumerate(names, start=1)]
+    synsets = np.zeros((1000, 1), dtype=[(kind, object) for kind in ("ILSVRC2012_ID", "WNID", "num_children")])
+    synsets[:, 0] = [(float(i), name, 0.0) for i, name in enumerate(names, start=1)]
     savemat(tmp_path / "meta.mat", {"synsets": synsets})
     numbers = [str(i % 1000 + 1) for i in range(50_000)]
     numbers = numbers[:1] * twice + numbers[: len(numbers) - twice]
