@@ -76,7 +76,7 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
     :class:`~hierpretrain.datasets.FolderDataset`. A list (CSV, JSON, JSON Lines, Excel or Parquet) is read
     as by :class:`~hierpretrain.datasets.ListDataset`, with images relative to the list's folder, and need not have
     labels. A pattern such as ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and
-    pictures; its links are treated as in folders, see :func:`~hierpretrain.apis.patterns.find_files`.
+    pictures; a pattern follows links as a folder does.
 
     Args:
         images: An image, a folder, a pattern, a list, a data set, or a list, a tuple or an iterator of these.

@@ -142,7 +142,9 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
             raise ValueError(f"{where}: the class {name!r} has {list(above)!r} above it; name its node at every level")
         for level, node in zip(levels, above, strict=True):
             if NUMBER.fullmatch(node):
-                check_spelling(node, spelt.setdefault(level, {}), lambda where=where, level=level: f"{where}: {level!r}")
+                check_spelling(
+                    node, spelt.setdefault(level, {}), lambda where=where, level=level: f"{where}: {level!r}"
+                )
         for i, level in enumerate(levels[1:], start=1):
             check_parent(parents, level, above[i], above[i - 1], where)
         paths[species] = above
