@@ -13,7 +13,7 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import has_surrogate
+from hierpretrain.datasets.text_files import no_character
 
 
 class Texts(tuple[str, ...]):
@@ -37,16 +37,18 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         as_written: Whether a text stays in the Unicode form that it has, as the name of a file must.
 
     Raises:
-        ValueError: If the cell holds something else, a number that is not finite, or half a surrogate pair.
+        ValueError: If the cell holds something else, a number that is not finite, a control character or half a surrogate
+            pair.
 
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
         ('cat', '3', '0.5')
     """
     if isinstance(value, str):
-        if has_surrogate(value):
+        if wrong := no_character(value):
             raise ValueError(
-                f"{where}: the field {name!r} holds half a surrogate pair: {short(value)}; write it as UTF-8"
+                f"{where}: the field {name!r} holds {wrong!r}, which is no character of a name: {short(value)}; "
+                "correct it"
             )
         return value.strip() if as_written else nfc(value.strip())
     if value is None:
@@ -66,7 +68,7 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
     kinds = kinds_of(column)
     if kinds == {str} and as_written:
         texts = list(map(str.strip, column))
-        if not has_surrogate("".join(texts)):
+        if not no_character("".join(texts)):
             return texts
     elif kinds <= {str, type(None)}:  # there are far fewer texts than rows
         with suppress(ValueError):  # whose row is told below

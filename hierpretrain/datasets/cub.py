@@ -9,8 +9,8 @@ from typing import Any
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.cells import NUMBER, check_spelling
+from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
 from hierpretrain.datasets.text_files import csv_rows, read_json_file
 from hierpretrain.registry import DATASETS

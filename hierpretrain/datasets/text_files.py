@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hierpretrain._json import parse_json
 from hierpretrain.datasets.encodings import decode
+
+_NO_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -98,9 +101,17 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"the list {path} is empty; get it anew")
 
 
-def has_surrogate(text: str) -> bool:
-    """Returns whether a text holds half a surrogate pair, which JSON can express and UTF-8 cannot."""
-    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+def no_character(text: str) -> str:
+    r"""Returns what a text holds that no name does: a control character or half a surrogate pair; else nothing.
+
+    Lists in UTF-8 cannot hold them, and spreadsheets and Parquet can.
+
+    Example:
+        >>> no_character("caf\u00e9\tcr\u00e8me"), no_character("d\x02")
+        ('', '\x02')
+    """
+    found = _NO_CHARACTER.search(text)
+    return found[0] if found else ""
 
 
 def read_json_file(path: str | os.PathLike[str], remedy: str, *, any_text: bool = False) -> Any:
