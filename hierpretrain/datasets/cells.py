@@ -37,8 +37,8 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         as_written: Whether a text stays in the Unicode form that it has, as the name of a file must.
 
     Raises:
-        ValueError: If the cell holds something else, a number that is not finite, a control character or half a surrogate
-            pair.
+        ValueError: If the cell holds something else, a number that is not finite, a control character or half a
+            surrogate pair.
 
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")

@@ -265,3 +265,13 @@ def test_a_list_of_our_own_that_lost_a_line_is_told(tmp_path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(ValueError, match=r"list\.csv is not the list that was written: it is damaged; remove"):
         read("CIFAR100", root)
+
+
+def test_cells_of_parquet_hold_no_control_characters(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for column in ("image", "kind"):
+        columns = {"image": ["a.png", "b.png"], "kind": ["cat", "dog"]}
+        columns[column][1] += "\0\0"
+        parquet.write_table(arrow.table(columns), tmp_path / "list.parquet")
+        with pytest.raises(ValueError, match=rf"list\.parquet: row 2: the field '{column}' holds '\\x00'"):
+            read_list(tmp_path / "list.parquet", tmp_path)
