@@ -22,7 +22,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
@@ -344,6 +344,8 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
         found = dict(loaded["state_dict"].items())
     except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
+    if not any(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: its state_dict holds no weights")
     model = unwrapped(model)
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
     found = {name: tensor for name, tensor in found.items() if not name.startswith(left_out)}
