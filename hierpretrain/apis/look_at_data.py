@@ -9,12 +9,13 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import Annotations, find_images
 from hierpretrain.datasets.cells import free_text
-from hierpretrain.datasets.column_kinds import SPLIT_NAMES, TRAIN, ColumnKind, column_kinds
+from hierpretrain.datasets.column_kinds import ColumnKind, column_kinds
 from hierpretrain.datasets.folders import read_folder
 from hierpretrain.datasets.image_files import image_kind, is_clutter, read_head
 from hierpretrain.datasets.level_order import level_chains
 from hierpretrain.datasets.lists import read_list
 from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.split_names import are_splits
 from hierpretrain.datasets.tables import READERS, Table, read_table
 
 Choose = Callable[[str, Sequence[str], str], str]
@@ -113,7 +114,7 @@ def _folder(name: str, root: str, options: Mapping[str, Any]) -> FoundData:
     top = [entry.name for entry in _visible(root) if entry.is_dir()]
     names = options.get("levels")
     dataset: dict[str, Any] = dict(type="FolderDataset", data_root=root)
-    if _are_splits(top):
+    if are_splits(top):
         read = read_folder(root, need_labels=False)
         keep = [i for i, label in enumerate(read.labels) if label]
         read = read.take(keep)
@@ -153,11 +154,6 @@ def _only_folder(root: str) -> str | None:
 
 def _has_image(folder: str) -> bool:
     return any(entry.is_file() and image_kind(read_head(entry.path)) for entry in _visible(folder))
-
-
-def _are_splits(folders: Sequence[str]) -> bool:
-    lowered = {folder.lower() for folder in folders}
-    return len(lowered) > 1 and lowered <= SPLIT_NAMES and not lowered.isdisjoint(TRAIN)
 
 
 # ---------------------------------------------------------------- lists

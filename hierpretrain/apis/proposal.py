@@ -15,8 +15,8 @@ from PIL import Image
 
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
-from hierpretrain.datasets.column_kinds import GALLERY, QUERY, TEST, TRAIN, VAL
 from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.split_names import GALLERY, QUERY, TEST, TRAIN, VAL
 from hierpretrain.datasets.splits import UNUSED, Split, seen_unseen_split, share_split
 
 SPLIT_KINDS = ("own", "share", "class", "both")

@@ -12,12 +12,8 @@ from typing import Any
 from hierpretrain.datasets.cells import distinct, free_text
 from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.list_columns import DECIMALS, FEWEST, is_key
+from hierpretrain.datasets.split_names import SPLIT_NAMES
 from hierpretrain.datasets.tables import NAMELESS, Table
-
-TRAIN, VAL, TEST = ("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing", "eval")
-QUERY, GALLERY = ("query", "probe"), ("gallery", "index")
-SPLIT_NAMES = frozenset((*TRAIN, *VAL, *TEST, *QUERY, *GALLERY))
-"""What splits are called, in lower case."""
 
 _MOST = 0.9  # of the cells must look alike
 _LONG = 8  # words, from which on a cell is a sentence
