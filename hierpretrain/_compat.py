@@ -1,12 +1,15 @@
 """Repairs of the host packages that our own use needs; each does nothing where the host is repaired."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
+from mmengine.fileio import YamlHandler, register_handler
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, checkpoint
 from numpy._core import multiarray
 
 _STATISTICS = ("min", "max", "mean", "current")
@@ -18,6 +21,37 @@ def apply() -> None:
     warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
     allow_checkpoints_to_load()
     CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
+    # what is downloaded is loaded as local files are; torch's default for an address is still False
+    register_handler(["yaml", "yml"])(SafeYamlHandler)
+    checkpoint.load_url = partial(torch.hub.load_state_dict_from_url, weights_only=True)
+
+
+class SafeYamlHandler(YamlHandler):
+    """Reads YAML as data: no tag of it runs code, and a key that stands twice is an error.
+
+    MMEngine's handler takes PyYAML's unsafe loader, with which ``!!python/object/apply`` calls any function.
+    """
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        """Returns what a file holds."""
+        return yaml.load(file, Loader=_DataLoader)
+
+
+class _DataLoader(yaml.SafeLoader):
+    """PyYAML's loader of plain data, with tuples, which ``Config.dump`` writes, and without repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Returns a mapping; an error if it has a key twice."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_DataLoader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
+)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

@@ -121,6 +121,31 @@ def check_finite(features: Tensor, name: str = "features") -> None:
         )
 
 
+def check_logits(logits: Tensor, name: str = "logits") -> None:
+    """Raises a ValueError unless logits are floating-point.
+
+    Example:
+        >>> check_logits(torch.tensor([[1, 2]]))
+        Traceback (most recent call last):
+        ValueError: logits must be floating-point; they are torch.int64; convert them with .float()
+    """
+    if not logits.is_floating_point():
+        raise ValueError(f"{name} must be floating-point; they are {logits.dtype}; convert them with .float()")
+
+
+def check_losses(losses: Tensor) -> None:
+    """Raises a ValueError that names the first of the losses of items that is NaN or infinite, if there is one.
+
+    Finite logits and features may overflow where they are subtracted or added up.
+
+    Example:
+        >>> check_losses(torch.tensor([0.5, torch.inf]))
+        Traceback (most recent call last):
+        ValueError: losses must be finite; row 1 is not. Lower the learning rate, clip gradients, ...
+    """
+    check_finite(losses.detach().reshape(-1, 1), "losses")
+
+
 def check_one_width(first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
     """Raises a ValueError if two sets of features differ in D."""
     if first.shape[1] != second.shape[1]:

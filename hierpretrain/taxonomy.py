@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain._json import parse_json
 from hierpretrain._names import did_you_mean
 from hierpretrain.files import write_whole
 
@@ -351,6 +352,11 @@ class Taxonomy:
             raise ValueError(f"no taxonomy: expected a dict with 'format': {_FORMAT!r}, as Taxonomy.to_dict writes")
         if missing := {"level_names", "names", "parents"} - data.keys():
             raise ValueError(f"the taxonomy lacks {sorted(missing)}; write it anew with Taxonomy.save")
+        lists = [data["names"], data["parents"]]
+        if any(not isinstance(of_all, list) or not all(isinstance(one, list) for one in of_all) for of_all in lists):
+            raise ValueError("the taxonomy's names and parents must be a list for each level; write it anew")
+        if not isinstance(data["level_names"], list):
+            raise ValueError("the taxonomy's level_names must be a list; write it anew with Taxonomy.save")
         tree = cls.__new__(cls)
         tree.level_names = _checked_level_names(data["level_names"])
         if not len(data["names"]) == len(data["parents"]) == tree.num_levels:
@@ -366,7 +372,7 @@ class Taxonomy:
             for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
                 if not isinstance(name, str) or not name:
                     raise ValueError(f"node {i} of level {level} has the name {name!r}; names are non-empty strings")
-                if not isinstance(parent, int) or parent not in above:
+                if type(parent) is not int or parent not in above:
                     raise ValueError(
                         f"node {i} ({name!r}) of level {level} has the parent {parent!r}, which does not exist"
                     )
@@ -392,10 +398,13 @@ class Taxonomy:
             ValueError: If the file is no JSON or no taxonomy.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            data = parse_json(Path(path).read_text(encoding="utf-8"), path, "write it anew with Taxonomy.save")
+        except ValueError as error:
             raise ValueError(f"{os.fspath(path)} is no JSON file of a taxonomy: {error}") from error
-        return cls.from_dict(data)
+        try:
+            return cls.from_dict(data)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Taxonomy) and self.to_dict() == other.to_dict()

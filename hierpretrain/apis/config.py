@@ -18,6 +18,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
+from hierpretrain._json import parse_json
 from hierpretrain._names import close_names, did_you_mean
 from hierpretrain.apis.pure_python import name_types
 
@@ -152,6 +153,10 @@ def load_config(
     import paths, and only settings are left. Such a config may give its own intermediate values any name that does not
     resemble a known key.
 
+    A config in Python is a program, and is run. One in YAML or JSON is data: reading it runs nothing, unless it names a
+    base in Python or modules in ``custom_imports``. Whatever its language, what is built from a config is what its
+    ``type`` entries name, which may be any function that can be imported: take configs from people you trust.
+
     Args:
         path: The config file, or its name in the model zoo: see :func:`find_config`.
         options: Dotted keys and their values, as ``--cfg-options`` gives them.
@@ -163,6 +168,10 @@ def load_config(
     """
     path = find_config(path)
     try:
+        if path.suffix == ".json":
+            parse_json(
+                path.read_text(encoding="utf-8"), path, "correct the config"
+            )  # MMEngine takes the last of equal keys
         config = Config.fromfile(path)
         if Config._is_lazy_import(os.fspath(path)):
             _settle_pure_python(config)

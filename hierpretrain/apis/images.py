@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
+from hierpretrain.apis.patterns import find_files
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT, nfc
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
@@ -75,7 +76,7 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
     :class:`~hierpretrain.datasets.FolderDataset`. A list (CSV, JSON, JSON Lines, Excel or Parquet) is read
     as by :class:`~hierpretrain.datasets.ListDataset`, with images relative to the list's folder, and need not have
     labels. A pattern such as ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and
-    pictures.
+    pictures; a pattern follows links as a folder does.
 
     Args:
         images: An image, a folder, a pattern, a list, a data set, or a list, a tuple or an iterator of these.
@@ -86,8 +87,8 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
             relative to.
 
     Raises:
-        ValueError: If there is no such file, a folder or a pattern has no image, an array is no image, parts of a
-            sequence name their levels differently, or there are options of lists and no list.
+        ValueError: If there is no such file, a folder or a pattern has no image, a link leads out of either, an array
+            is no image, parts of a sequence name their levels differently, or there are options of lists and no list.
 
     Example:
         >>> found = gather_images([np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))])
@@ -226,7 +227,7 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
             return _part(listed, number, on_error, {})
         return _unlabelled([path], [path])
     if glob.has_magic(path):
-        found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
+        found = find_files(path)
         if not found:
             raise ValueError(f"no file matches the pattern {path!r}; '**' stands for any folders")
         return _unlabelled(found, found)

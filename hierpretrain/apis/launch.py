@@ -22,7 +22,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
@@ -302,7 +302,7 @@ def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
     """Checks that the checkpoint which a training starts from fits its model.
 
     With ``resume`` it must fit whole. With ``load_from`` alone it must too, unless ``load_from_partly=True``: then at
-    least one weight must.
+    least one weight must, and none may have values that cannot be taken.
 
     Args:
         config: The config with ``load_from``, ``resume`` and ``load_from_partly``.
@@ -323,6 +323,8 @@ def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
     wrong, fitting = _compare(model, file)
     if not wrong:
         return None
+    if wrong.unusable:  # which MMEngine would take, or take for loaded
+        raise ValueError(f"load_from={file} is damaged: {wrong}. Take another checkpoint, or mend this one")
     if not config.get("load_from_partly"):
         raise ValueError(
             f"load_from={file} does not fit the config's model: {wrong}. Give the config that it was trained with, "
@@ -339,17 +341,20 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
-        found = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
+        found = dict(loaded["state_dict"].items())
     except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
+    if not any(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: its state_dict holds no weights")
     model = unwrapped(model)
     left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
-    found = {name: shape for name, shape in found.items() if not name.startswith(left_out)}
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(left_out)}
+    wanted = model.state_dict()
     if not whole:
         parts = {name.split(".")[0] for name in wanted}
-        found = {name: shape for name, shape in found.items() if name.split(".")[0] in parts}
-    return differences(wanted, found), sum(found.get(name) == shape for name, shape in wanted.items())
+        found = {name: tensor for name, tensor in found.items() if name.split(".")[0] in parts}
+    wrong = differences(wanted, found)
+    return wrong, len(wanted) - len(wrong.missing) - len(wrong.reshaped) - len(wrong.unusable)
 
 
 def _start_processes_on_cpu(config: Config) -> None:

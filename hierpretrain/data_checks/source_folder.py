@@ -8,11 +8,7 @@ from hierpretrain.data_checks.sources import Path, Source
 from hierpretrain.datasets.annotations import check_inside, nfc
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.image_files import ENDINGS, image_kind, is_clutter, read_head
-
-SPLIT_FOLDERS = frozenset(
-    {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "query", "gallery"}
-)
-"""Names of folders that are splits where all folders at the top are called so."""
+from hierpretrain.datasets.split_names import are_splits
 
 
 def folder_source(root: str) -> Source:
@@ -151,7 +147,7 @@ def _is_utf8(name: str) -> bool:
 def _take_splits(source: Source) -> None:
     """Makes splits of the folders at the top, if that is what all of them are called."""
     tops = {path[0] for paths in source.paths for path in paths}
-    if len(tops) < 2 or not {name.casefold() for name in tops} <= SPLIT_FOLDERS:
+    if not are_splits(tops):
         return
     source.splits = [paths[0][0] if paths else "" for paths in source.paths]
     source.paths = [tuple(path[1:] for path in paths if path[1:]) for paths in source.paths]

@@ -26,7 +26,7 @@ from hierpretrain.datasets.openclipart import OpenClipart96
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.sampler import HierarchicalBatchSampler
 from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
-from hierpretrain.datasets.splits import Split, seen_unseen_split
+from hierpretrain.datasets.splits import Split, seen_unseen_split, share_split
 from hierpretrain.datasets.torchvision_objects import TorchvisionDataset
 from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
 from hierpretrain.datasets.views import Views
@@ -89,4 +89,5 @@ __all__ = [
     "read_wikiscenes",
     "seeded",
     "seen_unseen_split",
+    "share_split",
 ]

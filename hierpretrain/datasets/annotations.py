@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import posixpath
 import re
@@ -136,6 +137,9 @@ class Annotations:
                 )
             if any(not isinstance(name, str) or not name for name in path):
                 raise ValueError(f"{self.source} has the label {path!r}; names must be non-empty strings")
+        _check_unicode("labels", itertools.chain(*different), self.source)
+        for name, column in {"split": set(self.splits), **self.extra_labels, **self.metadata, "key": self.keys}.items():
+            _check_unicode(name, column, self.source)
         if composed := {path: new for path in different if (new := tuple(map(nfc, path))) != path}:
             object.__setattr__(self, "labels", [composed.get(path, path) for path in self.labels])
             more = {i: tuple(composed.get(path, path) for path in paths) for i, paths in self.more_labels.items()}
@@ -199,6 +203,18 @@ class Annotations:
             keys=[self.keys[index] for index in indices] if self.keys else (),
             metadata={name: [column[index] for index in indices] for name, column in self.metadata.items()},
         )
+
+
+def _check_unicode(column: str, names: Iterable[Any], source: str) -> None:
+    text = "".join(name for name in names if isinstance(name, str))
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 20) : error.end]
+        raise ValueError(
+            f"{source} has a name in {column!r} that no file in UTF-8 can hold, near {near!r}: half a surrogate pair, "
+            "or a file's name in another encoding; rename it"
+        ) from error
 
 
 def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None = None) -> list[str]:

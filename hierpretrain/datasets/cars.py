@@ -201,6 +201,8 @@ def _records(path: str, variables: Mapping[str, Any], fields: Sequence[str]) -> 
     annotations = _variable(path, variables, "annotations")
     if not isinstance(annotations, list) or not all(isinstance(record, dict) for record in annotations):
         raise ValueError(f"{path}: 'annotations' must be an array of structs; get the file anew")
+    if not annotations:
+        raise ValueError(f"{path}: 'annotations' has no record; get the file anew")
     for number, record in enumerate(annotations, start=1):
         if missing := [field for field in fields if field not in record]:
             raise ValueError(

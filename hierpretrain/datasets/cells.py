@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import has_surrogate
+from hierpretrain.datasets.text_files import no_character
 
 
 class Texts(tuple[str, ...]):
@@ -35,16 +37,18 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         as_written: Whether a text stays in the Unicode form that it has, as the name of a file must.
 
     Raises:
-        ValueError: If the cell holds something else, a number that is not finite, or half a surrogate pair.
+        ValueError: If the cell holds something else, a number that is not finite, a control character or half a
+            surrogate pair.
 
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
         ('cat', '3', '0.5')
     """
     if isinstance(value, str):
-        if has_surrogate(value):
+        if wrong := no_character(value):
             raise ValueError(
-                f"{where}: the field {name!r} holds half a surrogate pair: {short(value)}; write it as UTF-8"
+                f"{where}: the field {name!r} holds {wrong!r}, which is no character of a name: {short(value)}; "
+                "correct it"
             )
         return value.strip() if as_written else nfc(value.strip())
     if value is None:
@@ -64,7 +68,7 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
     kinds = kinds_of(column)
     if kinds == {str} and as_written:
         texts = list(map(str.strip, column))
-        if not has_surrogate("".join(texts)):
+        if not no_character("".join(texts)):
             return texts
     elif kinds <= {str, type(None)}:  # there are far fewer texts than rows
         with suppress(ValueError):  # whose row is told below
@@ -78,6 +82,47 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
         except ValueError:
             text_of(value, name, where(i))
     return texts
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
+"""The texts that are numbers."""
+
+
+def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -> None:
+    """Raises if a number was there in another spelling, as 1 and 1.0 are: they would be two classes.
+
+    Digits alone that begin with 0 are a code, not a number: 01 is not 1.
+
+    Args:
+        name: The number, a text that :data:`NUMBER` fits.
+        known: Number -> its first spelling; the text is added.
+        where: Says where the text stands and of what column, for the message.
+
+    Raises:
+        ValueError: With the place and both spellings.
+
+    Example:
+        >>> known = {}
+        >>> for name in ("1", "01", "1.0"):
+        ...     check_spelling(name, known, lambda: "list.csv:4: 'kind'")
+        Traceback (most recent call last):
+        ValueError: list.csv:4: 'kind' has one number in two spellings, '1' and '1.0', which would be two nodes; ...
+    """
+    code = name.isdecimal() and len(name) > 1 and int(name[0]) == 0
+    other = known.setdefault(name if code else str(Decimal(name).normalize() + 0), name)
+    if other != name:
+        raise ValueError(
+            f"{where()} has one number in two spellings, {other!r} and {name!r}, which would be two nodes; write it in "
+            "one"
+        )
+
+
+def check_spellings(names: Sequence[str], column: str, where: Callable[[int], str]) -> None:
+    """Raises as :func:`check_spelling` if two of the names of a column are one number."""
+    known: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if NUMBER.fullmatch(name):
+            check_spelling(name, known, lambda name=name: f"{where(names.index(name))}: {column!r}")
 
 
 def free_text(value: Any) -> str:

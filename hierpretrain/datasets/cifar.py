@@ -17,12 +17,13 @@ from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.lists import read_csv
 from hierpretrain.datasets.published import find_home
-from hierpretrain.files import whole_folder
+from hierpretrain.files import sha256, whole_folder
 from hierpretrain.registry import DATASETS
 
 _LEVELS = ("coarse", "fine")
 _SPLITS = ("train", "test")
 _LIST = "list.csv"
+_DIGEST = "list.csv.sha256"
 _FOLDER = Published.base_folder
 _ARCHIVE = Published.filename
 # of the published files, the only ones that are unpickled; no other file can be made to have one of them
@@ -54,6 +55,11 @@ def read_cifar100(root: str, images: str | None = None) -> Annotations:
     path = os.path.join(images, _LIST)
     if not os.path.isfile(path):
         raise ValueError(f"{images} holds no {_LIST}: it is no folder of CIFAR-100's image files; move it away")
+    digest = Path(images, _DIGEST)  # which folders of older versions have not
+    if digest.is_file() and digest.read_bytes().strip() != sha256(path).encode():
+        raise ValueError(
+            f"{path} is not the list that was written: it is damaged; remove {images} to have it written anew"
+        )
     return read_csv(path, images, _LEVELS)
 
 
@@ -80,6 +86,8 @@ def _write_images(root: str, images: str) -> None:
                 pixels = planes.reshape(3, 32, 32).transpose(1, 2, 0)  # red, green and blue are planes
                 Image.fromarray(pixels).save(folder / image, format="PNG")
                 rows.writerow((image.as_posix(), split, *label))
+        file.flush()
+        (folder / _DIGEST).write_text(sha256(folder / _LIST) + "\n", encoding="ascii")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.cells import NUMBER, check_spelling
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
 from hierpretrain.datasets.text_files import csv_rows, read_json_file
@@ -126,6 +127,7 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
     levels: tuple[str, ...] = ()
     paths: dict[str, tuple[str, ...]] = {}
     parents: dict[tuple[str, str], str] = {}
+    spelt: dict[str, dict[str, str]] = {}
     for where, name, nodes in records:
         levels = levels or tuple(nodes)
         if set(nodes) != set(levels):
@@ -138,6 +140,11 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
         above = tuple(nodes[level] for level in levels)
         if not all(isinstance(node, str) and node for node in above):
             raise ValueError(f"{where}: the class {name!r} has {list(above)!r} above it; name its node at every level")
+        for level, node in zip(levels, above, strict=True):
+            if NUMBER.fullmatch(node):
+                check_spelling(
+                    node, spelt.setdefault(level, {}), lambda where=where, level=level: f"{where}: {level!r}"
+                )
         for i, level in enumerate(levels[1:], start=1):
             check_parent(parents, level, above[i], above[i - 1], where)
         paths[species] = above
@@ -168,7 +175,7 @@ def _csv_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _json_records(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yields where a class stands, the class, and level -> name."""
-    data = read_json_file(path, "correct the file", unique_keys=True)
+    data = read_json_file(path, "correct the file")
     if not isinstance(data, dict) or not all(isinstance(nodes, dict) for nodes in data.values()):
         raise ValueError(f"{path} must be an object of class -> object of level -> name, the coarsest level first")
     for name, nodes in data.items():

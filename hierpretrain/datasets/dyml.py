@@ -10,7 +10,7 @@ from typing import Any
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.published import find_home, report_second_parents
+from hierpretrain.datasets.published import check_any, find_home, report_second_parents
 from hierpretrain.datasets.text_files import read_text
 from hierpretrain.registry import DATASETS
 
@@ -61,11 +61,18 @@ def read_dyml(root: str, subset: str, benchmark: str | None = None) -> Annotatio
     records = [
         (f"{folder}/{name}", tuple(ids), tag)
         for tag, (file, folder, columns) in lists.items()
-        for name, *ids in _read_list(os.path.join(home, file), columns)
+        for name, *ids in _records(os.path.join(home, file), columns)
     ]
     annotations = Annotations.from_records(records, levels, home, source=f"DyML-{subset} at {home!r}")
     report_second_parents(annotations)
     return annotations
+
+
+def _records(path: str, columns: tuple[str, ...]) -> list[list[str]]:
+    """Returns the file name and the ids of every record, of which there must be one at least."""
+    records = list(_read_list(path, columns))
+    check_any(records, path)
+    return records
 
 
 def _read_list(path: str, columns: tuple[str, ...]) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.text_files import read_text
+from hierpretrain.datasets.text_files import numbered_lines
 from hierpretrain.registry import DATASETS
 
 _SPLITS = ("train", "query", "gallery")
@@ -39,10 +39,10 @@ def read_emoji64(root: str, development: bool = False) -> Annotations:
         path = os.path.join(root, "meta", f"{split}.txt")
         if not os.path.isfile(path):
             raise ValueError(f"{path} is missing; remove the folder {root} to have it unpacked anew")
-        for number, name in enumerate(read_text(path).splitlines(), start=1):
+        for where, name in numbered_lines(path):
             if name.count("/") != len(_LEVELS):
                 raise ValueError(
-                    f"{path}:{number}: a line is <category>/<subcategory>/<emoji>/<design>.webp, not {name!r}; remove "
+                    f"{where}: a line is <category>/<subcategory>/<emoji>/<design>.webp, not {name!r}; remove "
                     f"the folder {root} to have it unpacked anew"
                 )
             images.append(name)

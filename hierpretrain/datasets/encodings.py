@@ -19,12 +19,14 @@ _MARKS = {  # the longer ones first: UTF-32's begins as UTF-16's does
 }
 _FOREIGN = re.compile(r"[^\W\d_]*[^\x00-\x7f][\w\x80-\U0010ffff]*")  # a word with a letter that is not ASCII
 _BYTE_WORDS = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
+# what no program writes into a list; tabs, line ends and page breaks are not among them
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
 _AS_GOOD = 0.06  # of the disorder that charset-normalizer finds in a reading, 0 to 1
 _READINGS = 4
 
 
-def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = None) -> str:
-    r"""Returns the text of a file, without a byte order mark.
+def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = None, *, keep: str = "") -> str:
+    r"""Returns the text of a file, without a byte order mark, its lines ending in ``\n`` alone.
 
     UTF-8 is tried first, and UTF-16 and UTF-32 where the file begins with their byte order mark. Then bytes that make
     words of a Western language are read as Windows-1252, and others as charset-normalizer finds; either is a guess,
@@ -34,10 +36,12 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
         data: The content of the file.
         path: The file, for messages.
         encoding: The encoding, such as ``'utf-8'`` or ``'cp1252'``; by default it is found out.
+        keep: A control character that the text may hold, such as a delimiter.
 
     Raises:
         ValueError: If there is no such encoding, the bytes are not of it, several encodings make equally good sense of
-            them, or the text holds a zero byte, as damaged files do.
+            them, or the text holds a control character, as damaged files do, or a byte order mark inside, as files do
+            that were put together.
 
     Example:
         >>> decode("größe".encode("utf-16"), "list.csv")
@@ -53,9 +57,19 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
         text = _decoded_as(data, path, _MARKS[mark])
     else:
         text = _found_out(data, path)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"{path}:{line}: the file holds zero bytes, as after a power loss: it is damaged; get it anew")
+    if "\r" in text:  # of Windows, and of old Macs
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for found in _CONTROLS.finditer(text):
+        if found[0] == keep != "\0":
+            continue
+        line = text.count("\n", 0, found.start()) + 1
+        if found[0] == "\0":
+            why = "zero bytes, as after a power loss: it is damaged; get it anew"
+        elif found[0] == "\ufeff":
+            why = "a byte order mark inside, as where files are put together; remove it"
+        else:
+            why = f"the control character U+{ord(found[0]):04X}: it is damaged or no text; get it anew"
+        raise ValueError(f"{path}:{line}: the file holds {why}")
     return text
 
 

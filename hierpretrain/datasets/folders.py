@@ -20,6 +20,7 @@ def read_folder(
     *,
     expected: Sequence[str] = (),
     on_error: str = "error",
+    need_labels: bool = True,
 ) -> Annotations:
     """Reads a tree of folders: the folders from below ``root`` down to an image are the image's label path.
 
@@ -34,10 +35,11 @@ def read_folder(
         level_names: A name for every level; by default ``level1`` (coarsest) to ``levelL``.
         expected: Paths below ``root`` of files that are known to be no images and need not be in the log.
         on_error: What links and files that cannot be read do, see :func:`walk_folder`.
+        need_labels: Whether it is an error if no image is in a sub-folder, and so has a label.
 
     Raises:
-        ValueError: If ``root`` is no folder or holds no image in a sub-folder; unless they are skipped, if a link is
-            broken or leads out of ``root``, if a file cannot be opened, or if a folder's name is not UTF-8.
+        ValueError: If ``root`` is no folder or holds no image, or none in a sub-folder; unless they are skipped, if a
+            link is broken or leads out of ``root``, if a file cannot be opened, or if a folder's name is not UTF-8.
     """
     root = os.fspath(root)
     found = walk_folder(root, on_error=on_error)
@@ -54,6 +56,7 @@ def read_folder(
         source=f"the folder {root!r}",
         found=True,
         skipped=found.skipped,
+        need_labels=need_labels,
     )
 
 

@@ -24,6 +24,7 @@ class FolderDataset(HierarchicalDataset):
         data_root: The folder.
         merge_copies: Whether files with the same bytes are one image with the label paths of all their folders, see
             :func:`hierpretrain.datasets.copies.merge_copies`. Files of equal size are then read once, at load.
+        need_labels: Whether it is an error if no image is in a sub-folder, and so has a label.
         options: The options of :class:`HierarchicalDataset`; ``level_names`` are ``level1`` (coarsest) to ``levelL`` by
             default.
 
@@ -40,13 +41,13 @@ class FolderDataset(HierarchicalDataset):
         (FolderDataset(3 images of all; Taxonomy(kind: 2, animal: 1)), [[0, -1], [0, 0], [1, -1]], (8, 8))
     """
 
-    def __init__(self, *, data_root: str, merge_copies: bool = False, **options: Any) -> None:
-        self.merge_copies = merge_copies
+    def __init__(self, *, data_root: str, merge_copies: bool = False, need_labels: bool = True, **options: Any) -> None:
+        self.merge_copies, self.need_labels = merge_copies, need_labels
         super().__init__(data_root=data_root, **options)
 
     def read(self) -> Annotations:
         """Reads the folder tree."""
-        annotations = read_folder(self.data_root, on_error=self.on_error)
+        annotations = read_folder(self.data_root, on_error=self.on_error, need_labels=self.need_labels)
         return merge_copies(annotations) if self.merge_copies else annotations
 
 

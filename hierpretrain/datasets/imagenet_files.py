@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.matlab import read_mat
@@ -17,6 +18,7 @@ _VAL_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.[A-Za-z]+")
 _DEVKIT = ("ILSVRC2012_devkit_t12", "devkit", "")
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
+_NUM_VAL, _NUM_CLASSES = 50_000, 1_000  # of every class equally many
 
 
 def list_imagenet(root: str) -> list[str]:
@@ -145,7 +147,23 @@ def _devkit_classes(folder: str) -> dict[str, str]:
                 f"{path}:{number}: a line is the number of a class of {_META}, not {line!r}; unpack the devkit anew"
             )
         classes[f"ILSVRC2012_val_{number:08d}"] = names[int(line)]
+    if len(classes) == _NUM_VAL and len(names) == _NUM_CLASSES:
+        counts = Counter(classes.values())
+        if odd := sorted(name for name in names.values() if counts[name] != _NUM_VAL // _NUM_CLASSES):
+            raise ValueError(
+                f"{path} has {counts[odd[0]]} images of the class {odd[0]!r}, and {_NUM_VAL // _NUM_CLASSES} are of "
+                "every class; unpack the devkit anew"
+            )
     return classes
+
+
+def _check_number(source: str, known: Mapping[str, str], images: Sequence[str]) -> None:
+    """Raises if the devkit's classes, which go by the number of their line alone, are more or fewer than images."""
+    if os.path.isdir(source) and len(known) != _NUM_VAL and len(known) != len(images):
+        raise ValueError(
+            f"{source}: {_TRUTH} has {len(known):,} lines, and there are {len(images):,} images in val; a line lost or "
+            "added moves the classes of all images behind it: unpack the devkit anew"
+        )
 
 
 def _devkit_ids(path: str) -> dict[int, str]:
@@ -159,6 +177,9 @@ def _devkit_ids(path: str) -> dict[int, str]:
             f"{path} must have a list 'synsets' whose entries have the integers ILSVRC2012_ID and num_children and the "
             "text WNID: unpack ILSVRC2012_devkit_t12.tar.gz anew"
         )
+    for key in ("ILSVRC2012_ID", "WNID"):
+        if len({one[key] for one in synsets}) < len(synsets):
+            raise ValueError(f"{path} has an {key} twice: unpack ILSVRC2012_devkit_t12.tar.gz anew")
     return {int(one["ILSVRC2012_ID"]): one["WNID"] for one in synsets if one["num_children"] == 0}
 
 
@@ -180,7 +201,7 @@ def _find_val_classes(root: str) -> str:
     )
 
 
-def classes_of(images: Iterable[str], val_classes: str | None, root: str) -> list[str]:
+def classes_of(images: Sequence[str], val_classes: str | None, root: str) -> list[str]:
     """Returns the class of each image: the name of its folder, or for ``val/<name>`` the class that a list gives.
 
     Args:
@@ -190,7 +211,8 @@ def classes_of(images: Iterable[str], val_classes: str | None, root: str) -> lis
         root: The folder that the images are in.
 
     Raises:
-        ValueError: If the class of an image is not known; and as :func:`read_val_classes`.
+        ValueError: If the class of an image is not known, or the devkit's list has another number of lines than there
+            are images; and as :func:`read_val_classes`.
     """
     known: Mapping[str, str] | None = None
     one: dict[str, str] = {}
@@ -203,6 +225,7 @@ def classes_of(images: Iterable[str], val_classes: str | None, root: str) -> lis
             if known is None:
                 source = val_classes or _find_val_classes(root)
                 known = read_val_classes(source)
+                _check_number(source, known, [image for image in images if image.count("/") == 1])
             stem = os.path.splitext(parts[1])[0]
             if stem not in known:
                 raise ValueError(f"{source} has no class for the image {root}/{image}; remove the image or add a line")

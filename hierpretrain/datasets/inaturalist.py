@@ -160,6 +160,8 @@ def _read(path: str, year: str) -> _File:
     real = os.path.join(os.path.dirname(path), "categories.json")
     if year in _OBFUSCATED and os.path.isfile(real):
         taxa = _real_taxa(real, taxa, path)
+    if not data["images"]:
+        raise ValueError(f"{path}: the list 'images' is empty; {_ANEW}")
     ids = _column(data["images"], "id", int, f"{path}: images")
     images = _column(data["images"], "file_name", str, f"{path}: images")
     _refuse_repeated(ids, f"{path}: images", "has the id {}, as an earlier one; every image must have its own")

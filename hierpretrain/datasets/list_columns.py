@@ -10,8 +10,11 @@ from typing import Any
 from hierpretrain.datasets.cells import distinct
 from hierpretrain.datasets.tables import NAMELESS, Table
 
-_FEWEST = 4  # values that must all differ before a column is taken for a key
-_DECIMALS = re.compile(r"[€$£¥]?\s*[+-]?\d*([.,]\d{3})*[.,]\d+(e[+-]?\d+)?\s*[€$£¥%]?", re.IGNORECASE)
+FEWEST = 4
+"""How many values must all differ before a column is taken for a key."""
+
+DECIMALS = re.compile(r"[€$£¥]?\s*[+-]?\d*([.,]\d{3})*[.,]\d+(e[+-]?\d+)?\s*[€$£¥%]?", re.IGNORECASE)
+"""A number with decimals, perhaps with a currency."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,15 @@ def _doubt(table: Table, image: str, name: str) -> str:
     if NAMELESS.fullmatch(name):
         return "has no name"
     values = [value for value in distinct(table.columns[name]) if value]
-    if decimal := next((value for value in values if _DECIMALS.fullmatch(value)), None):
+    if decimal := next((value for value in values if DECIMALS.fullmatch(value)), None):
         return f"has numbers with decimals, such as {decimal!r}"
-    if len(values) >= _FEWEST and _is_key(table.columns[image], table.columns[name], len(values)):
+    if len(values) >= FEWEST and is_key(table.columns[image], table.columns[name], len(values)):
         return f"has another value for every image, such as {values[0]!r}, as a key has"
     return ""
 
 
-def _is_key(images: Sequence[Any], column: Sequence[Any], num_values: int) -> bool:
-    """Returns whether most images have a value, and each another one."""
+def is_key(images: Sequence[Any], column: Sequence[Any], num_values: int) -> bool:
+    """Returns whether most images have a value of a column, and each another one of its ``num_values``."""
     pairs = ((str(i), str(v)) for i, v in zip(images, column, strict=True) if v not in (None, ""))
     image_of: dict[str, str] = {}
     if any(image_of.setdefault(value, image) != image for image, value in pairs):  # usually in the first rows

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from hierpretrain.datasets.cells import kinds_of, text_of, texts_of
+from hierpretrain.datasets.cells import NUMBER, check_spelling, kinds_of, text_of, texts_of
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.tables import Table
 
 Path = tuple[str, ...]
-_DECIMAL = re.compile(r"[+-]?\d*\.\d+")
 
 
 def label_paths(
@@ -107,8 +105,11 @@ class _Trim:
             self.gaps.add(names)
             self.num_gaps += 1
         for level, name in enumerate(names[:depth]):
-            if _DECIMAL.fullmatch(name) or name.isdecimal():
-                self._check_spelling(level, name, row)
+            if NUMBER.fullmatch(name):
+                while len(self.spelt) <= level:
+                    self.spelt.append({})
+                column = self._level(level)
+                check_spelling(name, self.spelt[level], lambda column=column: f"{self.table.where(row())}: {column}")
         return names[:depth]
 
     def count(self, rows: Sequence[Path]) -> None:
@@ -116,18 +117,6 @@ class _Trim:
         if self.gaps:
             number = sum(row in self.gaps for row in rows) or self.num_gaps
             warn(f"{self.table.path}: {number} rows have a gap in their label, which ends above it: on_gap='cut'")
-
-    def _check_spelling(self, level: int, name: str, row: Callable[[], int]) -> None:
-        while len(self.spelt) <= level:
-            self.spelt.append({})
-        number = name.lstrip("+")
-        number = number.rstrip("0").rstrip(".") if "." in number else number
-        other = self.spelt[level].setdefault(number, name)
-        if other != name:
-            raise ValueError(
-                f"{self.table.where(row())}: {self._level(level)} has one number in two spellings, {other!r} and "
-                f"{name!r}, which would be two nodes; write it in one"
-            )
 
     def _level(self, depth: int) -> str:
         return repr(self.levels[depth]) if depth < len(self.levels) else f"level {depth + 1}"

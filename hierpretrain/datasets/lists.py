@@ -10,7 +10,7 @@ from typing import Any
 
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, nfc, suspicious, unsafe_reason
-from hierpretrain.datasets.cells import free_text, texts_of
+from hierpretrain.datasets.cells import check_spellings, free_text, texts_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, choose_columns
 from hierpretrain.datasets.list_labels import Path, label_paths
@@ -222,6 +222,8 @@ class _Rows:
                 self.more_labels[row] = tuple(more)
         self.splits = _needed(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
         self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
+        for name, column in self.extra_labels.items():
+            check_spellings(column, name, table.where)
         self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []
         self.metadata = {name: list(map(free_text, table.columns[name])) for name in columns.metadata}
         if len(set(images)) < len(images):

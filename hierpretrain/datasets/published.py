@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.messages import some, warn
@@ -80,6 +80,18 @@ def read_pairs(path: str) -> dict[str, tuple[str, str]]:
             raise ValueError(f"{where}: the id {key!r} was already at {pairs[key][1]}; list every id once")
         pairs[key] = (value.strip(), where)
     return pairs
+
+
+def check_any(records: Sized, path: str) -> None:
+    """Raises a ValueError if a list has no record: a split would vanish without a word.
+
+    Example:
+        >>> check_any([], "test.txt")
+        Traceback (most recent call last):
+        ValueError: test.txt lists nothing below its header; get the file anew
+    """
+    if not len(records):
+        raise ValueError(f"{path} lists nothing below its header; get the file anew")
 
 
 def check_same_ids(path: str, pairs: Mapping[str, object], other_path: str, other: Mapping[str, object]) -> None:

@@ -6,7 +6,7 @@ import os
 
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.published import find_home, find_images, report_second_parents
+from hierpretrain.datasets.published import check_any, find_home, find_images, report_second_parents
 from hierpretrain.datasets.text_files import numbered_lines
 from hierpretrain.registry import DATASETS
 
@@ -46,6 +46,7 @@ def read_sop(root: str) -> Annotations:
         _, header = next(lines, ("", ""))
         if header.split() != _HEADER:
             raise ValueError(f"{path}:1: the first line must be {' '.join(_HEADER)!r}; it is {header!r}")
+        before = len(records)
         for where, line in lines:
             fields = line.split()
             if len(fields) != len(_HEADER):
@@ -68,6 +69,7 @@ def read_sop(root: str) -> Annotations:
                     "download them anew"
                 )
             records.append((image, (folder.removesuffix("_final"), product), split))
+        check_any(records[before:], path)
     image_root = find_images((home, os.path.join(home, "images")), [image for image, _, _ in records[:1]])
     source = f"Stanford Online Products at {home!r}"
     annotations = Annotations.from_records(records, ("super", "product"), image_root, source=source)

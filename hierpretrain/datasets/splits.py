@@ -1,4 +1,4 @@
-"""Splits into seen classes and classes that training never sees, with train, val and test in both; kept as files."""
+"""Splits into train, val and test, also of seen classes and of classes that training never sees; kept as files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Split:
 
     Args:
         tags: Image, as the annotations name it -> split tag.
-        level: The name of the level whose nodes are the classes.
+        level: The name of the level whose nodes are the classes, or in whose nodes images were dealt; None for neither.
         unseen: The paths of the unseen classes, sorted.
         seed: The seed of all draws.
         shares: The fractions of train, val and test; None if the annotations' own splits were kept.
@@ -52,7 +52,7 @@ class Split:
     """
 
     tags: Mapping[str, str]
-    level: str
+    level: str | None
     unseen: tuple[tuple[str, ...], ...]
     seed: int
     shares: tuple[float, float, float] | None
@@ -82,7 +82,7 @@ class Split:
                 wrong type, or lists an image twice.
         """
         path = os.fspath(path)
-        data = read_json_file(path, "it may be edited: make it anew with tools/make_split.py")
+        data = read_json_file(path, "it may be edited: make it anew with tools/make_split.py", any_text=True)
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
@@ -166,8 +166,7 @@ def seen_unseen_split(
         >>> [image for image, tag in split.tags.items() if tag == "unseen_test"], split.tags["cat/1.jpg"]
         (['dog/3.jpg'], 'seen_train')
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
+    _check_seed(seed)
     tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = tree.level(level)
     unit_number = None if unit is None else tree.level(unit)
@@ -231,6 +230,62 @@ def seen_unseen_split(
         source=annotations.source,
         held_out=branches,
     )
+
+
+def share_split(
+    annotations: Annotations,
+    *,
+    level: int | str | None = None,
+    shares: Sequence[float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
+) -> Split:
+    """Divides the images of every class into train, val and test.
+
+    Images are dealt in every node of a level as :func:`seen_unseen_split` deals those of a finest node: train gets one
+    at least, and the totals of the nodes so far are as near to the fractions as can be.
+
+    Args:
+        annotations: The annotations of all images; their order does not matter. An image with several paths goes by the
+            first of them.
+        level: The level in whose nodes images are dealt, by name or by number (1 is the coarsest). A path that ends
+            above it is a node of its own. With None, all images are dealt together.
+        shares: The fractions of train, val and test, which sum to 1; the first is above 0. They are the tags, too.
+        seed: The seed of the draw, from 0.
+
+    Raises:
+        ValueError: If there is no such level, or a fraction or the seed is out of range.
+
+    Example:
+        >>> records = [(f"{kind}/{i}.jpg", (kind,), "all") for kind in ("cat", "dog") for i in range(5)]
+        >>> split = share_split(Annotations.from_records(records, ["kind"], "pets"), level="kind")
+        >>> [image for image, tag in split.tags.items() if tag == "test"]
+        ['cat/2.jpg', 'dog/0.jpg']
+    """
+    _check_seed(seed)
+    tree = Taxonomy(annotations.all_paths(), annotations.level_names)
+    number = 0 if level is None else tree.level(level)
+    parts = _parts(annotations, shares, None)[""]
+    nodes: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for image, label in sorted(zip(annotations.images, annotations.labels, strict=True)):
+        nodes.setdefault(label[:number], []).append((image,))
+    tags: dict[str, str] = dict.fromkeys(annotations.images, UNUSED)
+    dealt = _deal({node: nodes[node] for node in sorted(nodes)}, parts, np.random.default_rng((seed, 1)))
+    tags.update({image: part for _, images in dealt for (image,), part in images.items()})
+    return Split(
+        tags=tags,
+        level=tree.level_names[number - 1] if number else None,
+        unseen=(),
+        seed=seed,
+        shares=tuple(map(float, shares)),
+        val_share=None,
+        unit=None,
+        source=annotations.source,
+    )
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
 
 
 def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
@@ -399,7 +454,7 @@ def _is_texts(value: Any) -> bool:
 
 _KEYS = {
     "source": (_is_text, "a string"),
-    "level": (_is_text, "the name of a level"),
+    "level": (lambda value: value is None or _is_text(value), "null or the name of a level"),
     "unseen": (lambda value: isinstance(value, list) and all(map(_is_texts, value)), "a list of paths of names"),
     "seed": (lambda value: isinstance(value, int) and not isinstance(value, bool), "an integer"),
     "shares": (

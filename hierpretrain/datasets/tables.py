@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hierpretrain._json import parse_json
 from hierpretrain.datasets.cells import Texts
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import parse_json, read_bytes
+from hierpretrain.datasets.text_files import read_bytes
 
 _DELIMITERS = (",", ";", "\t")
 _REMEDY = "correct the list"
@@ -81,7 +82,7 @@ def read_table(
         raise ValueError(f"a list must end in {', '.join(READERS)}; it is {path!r}{hint}")
     if kind in _TEXTS:
         delimiter = "\t" if delimiter is None and kind == ".tsv" else delimiter
-        return _from_csv(path, decode(read_bytes(path), path, encoding), delimiter, image)
+        return _from_csv(path, decode(read_bytes(path), path, encoding, keep=delimiter or ""), delimiter, image)
     if delimiter is not None:
         raise ValueError(f"a delimiter is of CSV alone; {path} has none: leave it out")
     if kind in (".json", ".jsonl"):
@@ -189,7 +190,7 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -
 
 # ---------------------------------------------------------------- JSON
 def _from_json(path: str, text: str) -> Table:
-    data = parse_json(text, path, _REMEDY, unique_keys=True)
+    data = parse_json(text, path, _REMEDY)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
     return _of_records(path, data, lambda index: f"{path}: record {index + 1}")
@@ -198,7 +199,7 @@ def _from_json(path: str, text: str) -> Table:
 def _from_json_lines(path: str, text: str) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     numbers = [number for number, _ in lines]
-    records = [parse_json(line, path, _REMEDY, line=number, unique_keys=True) for number, line in lines]
+    records = [parse_json(line, path, _REMEDY, line=number) for number, line in lines]
     return _of_records(path, records, lambda index: f"{path}:{numbers[index]}")
 
 

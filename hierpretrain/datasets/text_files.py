@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
-import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hierpretrain._json import parse_json
 from hierpretrain.datasets.encodings import decode
+
+_NO_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -26,16 +28,20 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """Returns the text of a UTF-8 file, without a byte order mark.
 
     Raises:
-        ValueError: If the file cannot be read, or with the line, if it is not UTF-8 or holds a zero byte.
+        ValueError: If the file cannot be read, or with the line, if it is not UTF-8 or holds a control character.
     """
     return decode(read_bytes(path), path, "utf-8")
 
 
-def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+def text_lines(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> Iterator[tuple[int, str]]:
     r"""Yields the lines of a UTF-8 file that are not blank, each with its number and without its ending.
 
+    Args:
+        path: The file. Lines end as on Linux, Windows or old Macs.
+        may_be_empty: Whether a file without any line is no error.
+
     Raises:
-        ValueError: If the file cannot be read or is not UTF-8.
+        ValueError: If the file cannot be read, is not UTF-8 or is empty.
 
     Example:
         >>> import tempfile
@@ -44,14 +50,18 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         ...     list(text_lines(f"{folder}/a.txt"))
         [(1, 'one'), (3, ' two')]
     """
+    empty = not may_be_empty
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
-            yield number, line.removesuffix("\r")
+            empty = False
+            yield number, line
+    if empty:
+        raise ValueError(f"the list {path} is empty; get it anew")
 
 
-def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+def numbered_lines(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> Iterator[tuple[str, str]]:
     r"""Yields the lines of :func:`text_lines`, each with its ``'path:line'`` and without space around it."""
-    for number, line in text_lines(path):
+    for number, line in text_lines(path, may_be_empty=may_be_empty):
         yield f"{path}:{number}", line.strip()
 
 
@@ -87,66 +97,27 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num}: no well-formed CSV: {error}") from error
+    if not width:
+        raise ValueError(f"the list {path} is empty; get it anew")
 
 
-def has_surrogate(text: str) -> bool:
-    """Returns whether a text holds half a surrogate pair, which JSON can express and UTF-8 cannot."""
-    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+def no_character(text: str) -> str:
+    r"""Returns what a text holds that no name does: a control character or half a surrogate pair; else nothing.
+
+    Lists in UTF-8 cannot hold them, and spreadsheets and Parquet can.
+
+    Example:
+        >>> no_character("caf\u00e9\tcr\u00e8me"), no_character("d\x02")
+        ('', '\x02')
+    """
+    found = _NO_CHARACTER.search(text)
+    return found[0] if found else ""
 
 
-def read_json_file(path: str | os.PathLike[str], remedy: str, *, unique_keys: bool = False) -> Any:
+def read_json_file(path: str | os.PathLike[str], remedy: str, *, any_text: bool = False) -> Any:
     """Returns what a JSON file in UTF-8 holds; see :func:`parse_json`.
 
     Raises:
         ValueError: If the file cannot be read or is not UTF-8; with the line, if it is no JSON.
     """
-    return parse_json(read_text(path), path, remedy, unique_keys=unique_keys)
-
-
-def parse_json(
-    text: str, path: str | os.PathLike[str], remedy: str, *, line: int | None = None, unique_keys: bool = False
-) -> Any:
-    """Returns what a JSON text holds.
-
-    Args:
-        text: The text.
-        path: The file that it is from, for messages.
-        remedy: What to do if it is no JSON, for the message.
-        line: The line that the text is, where a file has a text on each line.
-        unique_keys: Whether a key that an object has twice is an error; otherwise the last one counts.
-
-    Raises:
-        ValueError: With file and line, if the text is no JSON. The message says so if it ends too early.
-
-    Example:
-        >>> parse_json('["cat", "do', "list.json", "get it anew")
-        Traceback (most recent call last):
-        ValueError: list.json:1: no JSON: Unterminated string starting at column 9; the file is truncated; get it anew
-    """
-    where = os.fspath(path) if line is None else f"{path}:{line}"
-    try:
-        return json.loads(text, object_pairs_hook=_unique(itertools.count(1)) if unique_keys else None)
-    except json.JSONDecodeError as error:
-        truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        raise ValueError(
-            f"{path}:{line or error.lineno}: no JSON: {error.msg.removesuffix(' at')} at column {error.colno}; "
-            f"{'the file is truncated; ' if truncated else ''}{remedy}"
-        ) from error
-    except RecursionError as error:
-        raise ValueError(f"{where}: no JSON: it is nested too deeply; {remedy}") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: no JSON: {error}; {remedy}") from error
-
-
-def _unique(numbers: Iterator[int]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """Returns what makes an object of its pairs and counts the objects, for the message about a repeated key."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        number, data = next(numbers), dict(pairs)
-        if len(data) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the key {twice!r} is there twice in object {number}")
-        return data
-
-    return unique
+    return parse_json(read_text(path), path, remedy, any_text=any_text)

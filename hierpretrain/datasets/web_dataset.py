@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hierpretrain._json import parse_json
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path
@@ -18,7 +19,6 @@ from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.datasets.tables import Table
-from hierpretrain.datasets.text_files import parse_json
 from hierpretrain.registry import DATASETS
 
 _LARGEST = 1 << 24  # bytes of what describes one image
@@ -237,7 +237,7 @@ def _add_text(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member:
     if ending != ".json":
         sample[ending[1:]] = text.strip()
         return
-    fields = parse_json(text, where, _REMEDY, unique_keys=True)
+    fields = parse_json(text, where, _REMEDY)
     if not isinstance(fields, dict):
         fields = {"json": fields}
     if taken := fields.keys() & {"image", "split", "folder"}:

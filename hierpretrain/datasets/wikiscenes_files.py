@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.image_files import image_kind, read_head
 from hierpretrain.datasets.messages import short, some, warn
-from hierpretrain.datasets.text_files import has_surrogate, numbered_lines, read_json_file
+from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.datasets.wikiscenes_names import tidy_name
 
 CONCEPTS = ("facade", "window", "chapel", "organ", "nave", "tower", "choir", "portal", "altar", "statue")
@@ -118,7 +118,7 @@ def _read_category(path: str, *, at_root: bool) -> tuple[dict[str, str], list[st
                 f"{path}: 'pairs' must give the name of a folder beside the file, as '0'; for {short(name)} it is "
                 f"{short(part)}"
             )
-        if not tidy_name(name) or has_surrogate(name):
+        if not tidy_name(name):
             raise ValueError(f"{path}: a category must have a name in Unicode; folder {part!r} has {short(name)}")
         if part in parts.values() or tidy_name(name) in parts:
             raise ValueError(
@@ -127,7 +127,7 @@ def _read_category(path: str, *, at_root: bool) -> tuple[dict[str, str], list[st
             )
         parts[tidy_name(name)] = part
     for name in listed:
-        if "/" in name or unsafe_reason(name) or has_surrogate(name):
+        if "/" in name or unsafe_reason(name):
             raise ValueError(f"{path}: 'pictures' must hold names of files, without a folder; one is {short(name)}")
     return parts, list(listed)
 

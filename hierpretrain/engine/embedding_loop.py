@@ -18,6 +18,7 @@ from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import write_whole
+from hierpretrain.models.checkpoints import check_values
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import LOOPS
 
@@ -133,6 +134,7 @@ def _save(path: Path, embedded: Embeddings) -> None:
 def _load(path: Path) -> dict[int, Tensor]:
     try:
         kept = torch.load(path, map_location="cpu", weights_only=True)
+        check_values(kept, "what was kept")
         return dict(zip(kept["rows"].tolist(), kept["embeddings"], strict=True))
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"the kept embeddings {path} are damaged: {error}; delete the file") from error

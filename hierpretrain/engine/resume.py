@@ -14,6 +14,7 @@ from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from hierpretrain.models.checkpoints import check_values
 from hierpretrain.registry import HOOKS
 
 
@@ -53,8 +54,12 @@ class ExactResumeHook(Hook):
         """Keeps the position of the sampler for the start of training, unless only weights are loaded.
 
         Raises:
-            ValueError: If epochs have another number of batches than the checkpoint's, and the schedule cannot follow.
+            ValueError: If epochs have another number of batches than the checkpoint's, and the schedule cannot follow;
+                or if the optimizer's state or averaged weights have no values or some that are not finite.
         """
+        if runner._resume:
+            for part in ("optimizer", "ema_state_dict"):
+                check_values(checkpoint.get(part), f"{part!r} of the checkpoint that the run resumes from")
         self._loaded = checkpoint.get("batch_sampler") if runner._resume else None
         if self._loaded and not self._loaded["position"] and isinstance(runner.train_loop, EpochBasedTrainLoop):
             if self._loaded["batches"] != len(runner.train_dataloader):

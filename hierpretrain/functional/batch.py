@@ -126,12 +126,23 @@ def sum_over_processes(own: Tensor, gather: Gather | None) -> Tensor:
     return (gather or one_process)(own[None], 1)[0].sum(0)
 
 
-def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tensor:
-    """Returns the labels, with a level of instances if there are any, after checking that they fit the features."""
+def check_rows(features: Tensor) -> None:
+    """Raises a ValueError unless features are (M, D) and floating-point.
+
+    Example:
+        >>> check_rows(torch.eye(2, dtype=torch.int64))
+        Traceback (most recent call last):
+        ValueError: features must be (M, D) floating point; they are (2, 2) of torch.int64
+    """
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
         )
+
+
+def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tensor:
+    """Returns the labels, with a level of instances if there are any, after checking that they fit the features."""
+    check_rows(features)
     labels = as_labels(labels)
     if labels.ndim != 1:
         check_labels(labels, several_paths=True)

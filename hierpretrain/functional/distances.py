@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
@@ -50,8 +52,13 @@ def check_squares(features: Tensor, name: str = "features") -> None:
     """
     longest = features.detach().square().sum(1).amax() if len(features) else features.new_zeros(())
     if not (4 * len(features) * longest).isfinite():
-        norm = features.detach().double().norm(dim=1).amax()
-        raise ValueError(
-            f"{name} must be shorter, or their squared distances overflow {features.dtype}; the norm of the longest is "
-            f"{norm:.3g}. Normalize them, or lower the learning rate"
-        )
+        raise_too_long(features, name)
+
+
+def raise_too_long(features: Tensor, name: str = "features") -> NoReturn:
+    """Raises the ValueError about features whose distances overflow."""
+    norm = features.detach().double().norm(dim=1).amax()
+    raise ValueError(
+        f"{name} must be shorter, or their squared distances overflow {features.dtype}; the norm of the longest is "
+        f"{norm:.3g}. Normalize them, or lower the learning rate"
+    )

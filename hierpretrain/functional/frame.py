@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from hierpretrain.checks import check_above_0
+from hierpretrain.checks import check_above_0, check_finite, check_logits, check_losses
+from hierpretrain.functional.distances import check_squares
 from hierpretrain.taxonomy import as_labels
 
 
@@ -81,7 +82,8 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
         (N,) cross entropies, whose logits are the products of item and directions, and (N,) cosine losses.
 
     Raises:
-        ValueError: If shapes do not match.
+        ValueError: If shapes do not match, a class does not exist, or items are not finite or so long that their
+            squares are not.
 
     Example:
         >>> frame = hierarchy_aware_frame(torch.tensor([[0, 1], [1, 0]]))  # two opposite directions
@@ -95,6 +97,15 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
             f"transformed must be (N, C), labels (N,) and frame (C, C); they are {tuple(transformed.shape)}, "
             f"{tuple(labels.shape)} and {tuple(frame.shape)}"
         )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(frame):
+        raise ValueError(
+            f"labels must be classes from 0 to {len(frame) - 1}; they go from {int(labels.min())} to "
+            f"{int(labels.max())}. Leave out items without a class"
+        )
+    check_logits(transformed, "transformed")
+    check_finite(transformed.detach(), "transformed")
+    check_squares(transformed, "transformed")
     entropies = cross_entropy(transformed @ frame.T, labels, reduction="none")
+    check_losses(entropies)
     gaps = normalize(transformed, dim=1) - frame[labels]
     return entropies, (gaps @ frame.T).square().sum(1)

@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hierpretrain.checks import check_above_0, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
+from hierpretrain.functional.contrastive import check_range
 from hierpretrain.taxonomy import shared_depth
 
 _BLOCK = 1 << 20  # triples (query, k, j) held at a time
@@ -70,7 +71,8 @@ def happier_loss(
         long as U is not below 1[t >= 0]. Memory is O(M^2), and time O(M) for each pair that shares a level.
 
     Raises:
-        ValueError: If shapes do not match, labels are malformed, features are not finite or an option is out of range.
+        ValueError: If shapes do not match, labels are malformed, features are not finite or so long that their
+            products are not, or an option is out of range.
 
     Example:
         >>> features = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])  # the third is nearest to both others
@@ -86,6 +88,7 @@ def happier_loss(
         shared = shared_depth(item_labels[first : first + len(queries)], item_labels)  # (m, M)
         shared.diagonal(first).fill_(_ITSELF)
         relevances = relevance(shared.clamp(min=0), item_labels.shape[-1], alpha).to(queries)
+        check_range(items.detach(), min(temperature, 1 / max(slope, 1.0)))
         similarities = queries @ items.T
         # of no query there is nothing to rank, but the zeros are of the graph
         precisions = smooth_h_ap(similarities, shared, relevances, step) if len(queries) else similarities.sum(1)

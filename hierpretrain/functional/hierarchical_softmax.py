@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.checks import check_not_below_0
+from hierpretrain.checks import check_logits, check_losses, check_not_below_0
 from hierpretrain.taxonomy import as_labels, prefix_ids
 
 
@@ -38,7 +38,8 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
         (N,) losses.
 
     Raises:
-        ValueError: If shapes do not match, a class does not exist, two classes are one node or alpha is not finite.
+        ValueError: If shapes do not match, a class does not exist, two classes are one node, or alpha or a loss is not
+            finite.
 
     Example:
         >>> tree = torch.tensor([[0, 0], [0, 1], [1, 2]])  # p = 1/3 each: 2/3 for the first two's parent, 1/2 below it
@@ -56,7 +57,9 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
         raise ValueError("class_labels must be a different label row for every class; take Taxonomy.node_labels(level)")
     steps = _conditional_losses(logits, nodes, labels)
     lambdas = levels * torch.softmax(-alpha * torch.arange(1, levels + 1, dtype=steps.dtype, device=steps.device), 0)
-    return steps @ lambdas
+    losses = steps @ lambdas
+    check_losses(losses)
+    return losses
 
 
 def soft_labels(distances: Tensor, *, beta: float, max_distance: float | None = None) -> Tensor:
@@ -99,7 +102,7 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
         (N,) losses, each a sum over the classes. (The released code divides by C as well.)
 
     Raises:
-        ValueError: If shapes differ.
+        ValueError: If shapes differ, or a loss is not finite.
 
     Example:
         >>> round(soft_label_loss(torch.zeros(1, 4), torch.tensor([[0.7, 0.1, 0.1, 0.1]])).item(), 4)  # log 4
@@ -109,10 +112,14 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(
             f"logits and targets must both be (N, C); they are {tuple(logits.shape)} and {tuple(targets.shape)}"
         )
-    return cross_entropy(logits, targets, reduction="none")
+    check_logits(logits)
+    losses = cross_entropy(logits, targets, reduction="none")
+    check_losses(losses)
+    return losses
 
 
 def _check_classes(logits: Tensor, labels: Tensor, num_classes: int) -> None:
+    check_logits(logits)
     if logits.ndim != 2 or logits.shape[1] != num_classes or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (N, C), class_labels (C, l) and labels (N,); logits are {tuple(logits.shape)}, there are "

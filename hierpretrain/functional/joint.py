@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_finite, check_fraction, check_not_below_0
+from hierpretrain.checks import check_finite, check_fraction, check_logits, check_losses, check_not_below_0
 from hierpretrain.functional.batch import Gather, one_process
 from hierpretrain.taxonomy import PAD, as_labels, check_labels
 
@@ -70,6 +70,7 @@ def level_cross_entropies(
     paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
     losses, taking_part = [], []
     for level, scores in enumerate(logits):
+        check_logits(scores)
         nodes, scores = paths[..., level].to(scores.device), _in_full_precision(scores)
         known = None if counts is None else counts[level].to(scores.device) > 0
         weights = node_weights(nodes, known, scores.dtype)
@@ -83,7 +84,9 @@ def level_cross_entropies(
     items, _ = gather(torch.cat([torch.stack(losses, 1), taken.to(losses[0])], 1))
     means, numbers = items.chunk(2, 1)
     check_finite(means, "the cross entropy of every item")  # of all processes, so that none waits for another
-    return means.sum(0) / numbers.sum(0).detach().clamp(min=1)
+    losses_of_levels: Tensor = means.sum(0) / numbers.sum(0).detach().clamp(min=1)
+    check_losses(losses_of_levels)
+    return losses_of_levels
 
 
 def node_weights(nodes: Tensor, known: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hierpretrain.functional.distances import pairwise_distances
+from hierpretrain.checks import check_finite, check_logits
+from hierpretrain.functional.distances import check_squares, pairwise_distances
 
 _BLOCK = 1 << 20  # distances at a time
 
@@ -101,6 +102,9 @@ def distortion_loss(prototypes: Tensor, metric: Tensor, *, scale_free: bool = Tr
         raise ValueError(
             f"prototypes must be (K, D) and metric (K, K); they are {tuple(prototypes.shape)} and {tuple(metric.shape)}"
         )
+    check_logits(prototypes, "prototypes")
+    check_finite(prototypes.detach(), "prototypes")
+    check_squares(prototypes, "prototypes")
     step = max(1, _BLOCK // max(size, 1))
     blocks = [(start, min(start + step, size)) for start in range(0, size, step)]
     scale = prototypes.new_ones(())

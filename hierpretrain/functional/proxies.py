@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from hierpretrain.checks import check_above_0, check_not_below_0
+from hierpretrain.checks import check_above_0, check_finite, check_logits, check_losses, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes
+from hierpretrain.functional.contrastive import check_range
+from hierpretrain.functional.distances import check_squares
 from hierpretrain.functional.levels import numbers_of_levels
 from hierpretrain.functional.log_sums import masked_logsumexp
 from hierpretrain.taxonomy import PAD, as_labels, check_labels, shared_depth
@@ -51,7 +53,7 @@ def cross_scale_loss(
         (N,) losses. A level of one node alone adds 0.
 
     Raises:
-        ValueError: If shapes do not match, a class does not exist or an option is out of range.
+        ValueError: If shapes do not match, a class does not exist, a loss is not finite or an option is out of range.
 
     Example:
         >>> cosines, tree = torch.tensor([[1.0, 0.5, 0.0]]), torch.tensor([[0, 0], [0, 1], [1, 2]])
@@ -62,6 +64,9 @@ def cross_scale_loss(
     check_above_0(scale=scale)
     for margin in margins:
         check_not_below_0(margins=margin)
+    check_logits(cosines, "cosines")
+    if cosines.ndim == 2:
+        check_finite(cosines.detach(), "cosines")
     labels, class_labels = as_labels(labels).to(cosines.device), as_labels(class_labels).to(cosines.device)
     if cosines.shape != (len(labels), len(class_labels)) or class_labels.ndim != 2:
         raise ValueError(
@@ -78,6 +83,7 @@ def cross_scale_loss(
     losses = torch.zeros_like(gaps[:, 0])
     for level, margin in enumerate(numbers_of_levels(margins, class_labels.shape[1], "margins"), start=1):
         losses = losses + softplus(masked_logsumexp(gaps, shared < level, 1) + scale * margin)
+    check_losses(losses)
     return losses
 
 
@@ -131,6 +137,7 @@ def proxy_anchor_losses(
     check_above_0(scale=scale)
     with torch.autocast(features.device.type, enabled=False):
         _, keys, _, labels = join_processes(features, labels, gather)
+        check_range(keys.detach(), 1 / scale)
         _check_nodes(labels, proxies, nodes)
         paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
         losses = [
@@ -167,6 +174,9 @@ def _check_nodes(labels: Tensor, proxies: Sequence[Tensor], nodes: Sequence[Tens
             f"labels have {labels.shape[-1]} levels, and nodes are {found}"
         )
     for level, of_level in enumerate(proxies, start=1):
+        check_logits(of_level, "proxies")
+        check_finite(of_level.detach(), "proxies")
+        check_squares(of_level, "proxies")
         column = labels[..., level - 1]
         if column.numel() and (largest := int(column.max())) >= len(of_level):
             raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.checks import check_one_of
+from hierpretrain.functional.batch import check_rows
 from hierpretrain.functional.contrastive import supcon_loss, weighted_mean
 from hierpretrain.taxonomy import PAD, check_labels, prefix_ids
 
@@ -104,6 +105,7 @@ def released_level_losses(
         tensor([1.8321, 1.1654])
     """
     check_one_of("loss_type", loss_type, ("hmc", "hce", "hmce"))
+    check_rows(features)
     labels = check_labels(labels)
     _check_views(features, labels, num_views)
     columns = labels.shape[1]

@@ -14,7 +14,7 @@ from torch.nn.functional import relu, softplus
 
 from hierpretrain.checks import check_not_below_0, check_one_of
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
-from hierpretrain.functional.distances import check_squares, pairwise_distances, square_root
+from hierpretrain.functional.distances import check_squares, pairwise_distances, raise_too_long, square_root
 from hierpretrain.taxonomy import PAD, as_labels
 
 Mining = Literal["hard", "all"]
@@ -50,7 +50,8 @@ def triplet_loss(
         0-dim tensor; 0 if there is no triplet. Time is O(M^2 log M) and memory O(M^2) for both ways of mining.
 
     Raises:
-        ValueError: If shapes do not match, features are not finite or an option is unknown.
+        ValueError: If shapes do not match, features are not finite or so long that sums of their distances are not, or
+            an option is unknown.
 
     Example:
         >>> features = torch.tensor([[0.0], [1.0], [1.5], [4.0]])  # 0 and 1 are of one class, 1.5 and 4 of another
@@ -87,6 +88,8 @@ def triplet_loss(
         else:
             total, count = _sum_of_violated(anchors, keys, positive, negative, distance, margin)
         total, count = sum_over_processes(torch.stack([total, count]), gather)
+        if not total.isfinite():
+            raise_too_long(keys)
         loss: Tensor = total / count.detach().clamp(min=1)
         return loss
 

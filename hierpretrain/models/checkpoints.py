@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
@@ -56,38 +57,135 @@ class Differences:
         missing: Names that the network alone has.
         unexpected: Names that the file alone has.
         reshaped: Names of both, with what differs: ``'name is (4,) in the file and (5,) in the model'``.
+        unusable: Names of both whose values cannot be taken, with the reason: ``'name is not finite'``.
     """
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     reshaped: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.reshaped)
+        return bool(self.missing or self.unexpected or self.reshaped or self.unusable)
 
     def __str__(self) -> str:
         lists = [(self.missing, "missing in the file"), (self.unexpected, "in the file alone")]
-        lists.append((self.reshaped, "of another shape"))
+        lists += [(self.reshaped, "of another shape"), (self.unusable, "unusable")]
         return "; ".join(f"{len(names)} weights are {what}: {first_of(names)}" for names, what in lists if names)
 
 
-def differences(wanted: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> Differences:
-    """Compares the shapes of the weights that a network wants with those that were found in a file.
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> Differences:
+    """Compares the weights that a network wants with what was found in a file: names, shapes and usable values.
+
+    Args:
+        wanted: The network's ``state_dict()``.
+        found: What the file has by name.
 
     Example:
-        >>> print(differences({"a": (2,), "b": (3,)}, {"a": (2,), "c": (4,)}))
+        >>> a, b = torch.zeros(2), torch.zeros(3)
+        >>> print(differences({"a": a, "b": b}, {"a": a, "c": a}))
         1 weights are missing in the file: b; 1 weights are in the file alone: c
+        >>> print(differences({"a": a, "b": b}, {"a": torch.zeros(4), "b": b.to("meta")}))  # doctest: +ELLIPSIS
+        1 weights are of another shape: a is (4,) in the file and (2,) in the model; 1 weights are unusable: b has ...
     """
-    wanted, found = ({name: tuple(shape) for name, shape in shapes.items()} for shapes in (wanted, found))
+    reshaped, unusable = [], []
+    for name, own in wanted.items():
+        if name not in found:
+            continue
+        if not isinstance(found[name], Tensor):
+            unusable.append(f"{name} is no tensor but {type(found[name]).__name__}")
+        elif (shape := tuple(found[name].shape)) != tuple(own.shape):
+            reshaped.append(f"{name} is {shape} in the file and {tuple(own.shape)} in the model")
+        elif reason := why_unusable(found[name], own):
+            unusable.append(f"{name} {reason}")
     return Differences(
         tuple(name for name in wanted if name not in found),
         tuple(name for name in found if name not in wanted),
-        tuple(
-            f"{name} is {found[name]} in the file and {shape} in the model"
-            for name, shape in wanted.items()
-            if found.get(name, shape) != shape
-        ),
+        tuple(reshaped),
+        tuple(unusable),
     )
+
+
+def why_unusable(found: Tensor, wanted: Tensor) -> str:
+    """Returns why the values of a weight cannot be taken for a network's, which has the same shape.
+
+    ``load_state_dict`` copies without a word from a tensor that has no values, and casts whatever can be cast:
+    integers, the real parts of complex numbers, numbers too large for the network's type. What a network itself has
+    that is not finite, as the mask of an attention, may be so in the file.
+
+    Args:
+        found: The tensor in the file.
+        wanted: The network's own.
+
+    Returns:
+        The reason; an empty string if there is none.
+
+    Example:
+        >>> why_unusable(torch.tensor([1, 2]), torch.zeros(2))
+        'is of torch.int64, and torch.float32 in the model'
+        >>> why_unusable(torch.tensor([1.0, torch.nan]), torch.zeros(2)), why_unusable(torch.ones(2), torch.zeros(2))
+        ('is not finite: 1 of 2 values', '')
+    """
+    if found.is_meta:
+        return "has no values: it was saved from the device 'meta'"
+    if found.is_quantized or found.layout != torch.strided or found.is_nested:
+        kind = "quantized" if found.is_quantized else "nested" if found.is_nested else found.layout
+        return f"is {kind}, and dense in the model: convert it before it is saved"
+    if _kind_of(found.dtype) != _kind_of(wanted.dtype):
+        return f"is of {found.dtype}, and {wanted.dtype} in the model"
+    if not found.is_floating_point():
+        return ""
+    found, wanted = found.detach(), wanted.detach()
+    values = found.to(wanted.dtype)  # in which a large one may be infinite
+    if float(values.abs().sum()) < torch.inf:  # a first look that takes no time
+        return ""
+    same = values == wanted.to(values.device) if not wanted.is_meta else torch.zeros_like(values, dtype=torch.bool)
+    wrong = int((~values.isfinite() & ~same).sum())
+    if not wrong:
+        return ""
+    cast = f" in {wanted.dtype}, the model's type" if bool(found.isfinite().all()) else ""
+    return f"is not finite{cast}: {wrong:,} of {found.numel():,} values"
+
+
+def check_values(state: Any, source: str) -> None:
+    """Raises unless every tensor of a state, however deep in dicts and lists, has finite values that can be copied.
+
+    Args:
+        state: What a file has, such as the state of an optimizer.
+        source: What a message shall call it.
+
+    Raises:
+        ValueError: With the path of each tensor that has not.
+
+    Example:
+        >>> check_values({"exp_avg": [torch.zeros(2), torch.full((2,), torch.nan)]}, "the optimizer's state")
+        Traceback (most recent call last):
+        ValueError: the optimizer's state cannot be used: exp_avg.1 is not finite: 2 of 2 values; take another file
+    """
+    wrong, stack = [], [("", state)]
+    while stack:
+        path, part = stack.pop()
+        if isinstance(part, Tensor):
+            kind = "" if _kind_of(part.dtype) in ("real", "integer", torch.bool) else f"is of {part.dtype}"
+            if reason := kind or why_unusable(part, part):
+                wrong.append(f"{path or 'it'} {reason}")
+        elif isinstance(part, Mapping | list | tuple):
+            inner = part.items() if isinstance(part, Mapping) else enumerate(part)
+            stack.extend((f"{path}.{key}".lstrip("."), value) for key, value in inner)
+    if wrong:
+        raise ValueError(f"{source} cannot be used: {first_of(wrong[::-1])}; take another file")
+
+
+def _kind_of(dtype: torch.dtype) -> object:
+    """Returns what types that can stand for one another share: the four of weights, and integers."""
+    if dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return "real"
+    return dtype if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool else "integer"
+
+
+def may_be_missing(name: str, found: Collection[str]) -> bool:
+    """Returns whether a file may lack a weight: old files lack the counts of batches, which nothing here reads."""
+    return name.endswith("num_batches_tracked") and name not in found
 
 
 def first_of(names: Sequence[str], most: int = 10) -> str:
@@ -116,26 +214,27 @@ class StrictPretrained(PretrainedInit):
         map_location: Device to load to, as for ``torch.load``.
 
     Raises:
-        ValueError: If the file is missing or damaged, or a weight of the module is missing in it or has another shape.
+        ValueError: If the file is missing or damaged, or a weight of the module is missing in it, has another shape
+            or kind, or is not finite.
     """
 
     def __call__(self, module: nn.Module) -> None:
         """Loads the weights into a module."""
         weights = _load(self.checkpoint, self.map_location)
-        names = module.state_dict().keys()
-        found = select_weights(weights, names, self.prefix)
-        try:
-            missing = module.load_state_dict(found, strict=False).missing_keys
-        except RuntimeError as error:  # torch names the weight and both shapes
-            raise ValueError(f"{self.checkpoint} is no checkpoint of this {type(module).__name__}: {error}") from error
-        if missing := [name for name in missing if not name.endswith("num_batches_tracked")]:  # which old files lack
+        wanted = module.state_dict()
+        found = select_weights(weights, wanted.keys(), self.prefix)
+        wrong = differences({name: own for name, own in wanted.items() if not may_be_missing(name, found)}, found)
+        if wrong.missing:
             under = "" if self.prefix is None else f" under {self.prefix!r}"
             raise ValueError(
-                f"{self.checkpoint} lacks {len(missing)} of the {len(names)} weights of this "
-                f"{type(module).__name__}{under}, the first of them {missing[0]}; the file has "
+                f"{self.checkpoint} lacks {len(wrong.missing)} of the {len(wanted)} weights of this "
+                f"{type(module).__name__}{under}, the first of them {wrong.missing[0]}; the file has "
                 f"{', '.join(list(weights.get('state_dict', weights))[:3])}, ... Give the options of the network that "
                 "was saved, or the prefix of its names"
             )
+        if wrong:
+            raise ValueError(f"{self.checkpoint} is no checkpoint of this {type(module).__name__}: {wrong}")
+        module.load_state_dict(found, strict=False)
         print_log(
             f"{len(found)} weights of {type(module).__name__} are from {self.checkpoint}, which has "
             f"{len(weights.get('state_dict', weights)) - len(found)} others",

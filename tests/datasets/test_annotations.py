@@ -317,7 +317,7 @@ def test_json_labels(tmp_path):
         ('{"image": "b.jpg", "kind": [true]}', "the field 'kind' must be a string or a number; it is True"),
         ('{"image": "b.jpg", "kind": {"a": 1}}', "the field 'kind' must be a string or a number; it is {'a': 1}"),
         ('{"image": "b.jpg", "kind": "cat", "kind": "dog"}', "the key 'kind' is there twice in object"),
-        ('{"image": "b.jpg", "kind": "\\ud800"}', "the field 'kind' holds half a surrogate pair"),
+        ('{"image": "b.jpg", "kind": "\\ud800"}', r"a text holds '\\ud800', which is half a surrogate pair"),
         ('{"image": ["b.jpg"], "kind": "cat"}', "the field 'image' must be a string"),
         ('{"kind": "cat"}', "the field 'image' is missing or empty"),
         ('{"image": "b.jpg", "ki', "no JSON: Unterminated string"),

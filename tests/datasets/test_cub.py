@@ -135,7 +135,7 @@ def test_columns_in_any_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "birds.csv:1: the columns must be 'class' and one for every level, by different names; they are []"),
+        ("", "birds.csv is empty; get it anew"),
         ("bird,order\nGadwall,A\n", "birds.csv:1: the columns must be 'class'"),
         ("class,order,order\n", "birds.csv:1: the columns must be 'class'"),
         ("class,order,family\nGadwall,A,B\n", "lacks 1 of the data set's 2 classes: 'Rock_Wren'; give every class"),
@@ -145,6 +145,7 @@ def test_columns_in_any_order(tmp_path):
             "class,order,family\nGadwall,A,B\nRock_Wren,C,B\n",
             "birds.csv:3: the family 'B' hangs below 'C', but before that below 'A'; a node of a tree has one parent",
         ),
+        ("class,order\nGadwall,1\nRock_Wren,1.0\n", "birds.csv:3: 'order' has one number in two spellings, '1' and"),
         ("class,order,family\nGadwall,A,\n", "birds.csv:2: the class 'Gadwall' has ['A', ''] above it; name its node"),
         ("class,order,family\nGadwall,A\n", "birds.csv:2: the line has 2 fields and the header 3"),
         ("class\nGadwall\nRock_Wren\n", "must name a level or more above 'species', which is added; it names []"),

@@ -81,7 +81,7 @@ def test_options(tmp_path):
         (f"{TREE_HEADER}0.jpg, 1, 2, 3\n1.jpg, 1, 2, \n", ":2: a record is"),
         (f"{TREE_HEADER}../0.jpg, 1, 2, 3\n", "'..'"),
         (f"{TREE_HEADER}0.jpg, 1, 2, 3\n0.jpg, 1, 2, 3\n", "more than once"),
-        (TREE_HEADER, "lists no image"),
+        (TREE_HEADER, "label.csv lists nothing below its header; get the file anew"),
     ],
 )
 def test_wrong_list(tmp_path, text, message):

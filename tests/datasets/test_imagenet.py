@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from hierpretrain.datasets import ImageNet
 from hierpretrain.datasets import imagenet as shell
+from hierpretrain.datasets.imagenet_files import read_val_classes
 from hierpretrain.registry import DATASETS
 from tests.datasets.write_imagenet import (
     CLASSES,
@@ -246,6 +247,13 @@ def test_damaged_devkit(tree, tmp_path):
         truth.write_text(good.replace("\n", f"\n{line}\n", 1))
         with pytest.raises(ValueError, match=rf"ground_truth.txt:2: a line is the number of a class .*, not '{line}'"):
             ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
+    lines = good.splitlines(keepends=True)
+    for text in (good.replace(lines[0], lines[0] * 2, 1), "".join(lines[1:]), "".join(lines[:-1])):
+        truth.write_text(text)
+        with pytest.raises(
+            ValueError, match=rf"has {text.count(chr(10))} lines, and there are 16 images in val; a line"
+        ):
+            ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
     truth.write_text(good)
     meta = tmp_path / "devkit/meta.mat"
     for data in (meta.read_bytes()[:300], b"", b"no MATLAB file" * 20):
@@ -259,6 +267,23 @@ def test_damaged_devkit(tree, tmp_path):
     meta.unlink()
     with pytest.raises(ValueError, match=r"cannot read the MATLAB file .*meta.mat: No such file .*: unpack ILSVRC2012"):
         ImageNet(data_root=str(tmp_path), hierarchy=tree[2])
+
+
+@pytest.mark.parametrize("twice", [0, 1])
+def test_the_whole_ground_truth_has_as_many_images_of_every_class(twice, tmp_path):
+    """A line that is there twice, in place of the last one, moves the classes of all others."""
+    names = [f"n{i:08d}" for i in range(1000)]
+    synsets = np.zeros((1000, 1), dtype=[(kind, object) for kind in ("ILSVRC2012_ID", "WNID", "num_children")])
+    synsets[:, 0] = [(float(i), name, 0.0) for i, name in enumerate(names, start=1)]
+    savemat(tmp_path / "meta.mat", {"synsets": synsets})
+    numbers = [str(i % 1000 + 1) for i in range(50_000)]
+    numbers = numbers[:1] * twice + numbers[: len(numbers) - twice]
+    (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_text("\n".join(numbers))
+    if twice:
+        with pytest.raises(ValueError, match="has 51 images of the class 'n00000000', and 50 are of every class"):
+            read_val_classes(tmp_path)
+    else:
+        assert read_val_classes(tmp_path)["ILSVRC2012_val_00001001"] == names[0]
 
 
 def test_ids_do_not_depend_on_the_file_systems_order(tree, logged, monkeypatch):

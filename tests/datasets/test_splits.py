@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hierpretrain.datasets import Annotations, Emoji64, ListDataset, Split, seen_unseen_split
+from hierpretrain.datasets import Annotations, Emoji64, ListDataset, Split, seen_unseen_split, share_split
 from hierpretrain.datasets.splits import with_split
 
 LEVELS = ("kind", "animal", "breed")
@@ -334,7 +334,7 @@ GOOD = dict(
         (dict(shares=[0.6, 0.4]), "'shares' must be null or three numbers; it is [0.6, 0.4]"),
         (dict(val_share="x"), "'val_share' must be null or a number; it is 'x'"),
         (dict(unit=2), "'unit' must be null or the name of a level; it is 2"),
-        (dict(level=""), "'level' must be the name of a level; it is ''"),
+        (dict(level=""), "'level' must be null or the name of a level; it is ''"),
         (dict(source=None), "'source' must be a string; it is None"),
     ],
 )
@@ -510,3 +510,50 @@ def test_a_file_with_wrong_branches(tmp_path):
     path.write_text(path.read_text().replace('"held_out": [["c"]]', '"held_out": ["c"]'))
     with pytest.raises(ValueError, match=r"split\.json: 'held_out' must be a list of paths of names"):
         Split.load(path)
+
+
+# ---------------------------------------------------------------- by share alone
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("level", [None, 1, "animal", 3])
+@pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.8, 0.1, 0.1), (0.5, 0.0, 0.5), (1 / 3, 1 / 3, 1 / 3)])
+def test_promises_of_a_split_by_share(seed, level, shares):
+    rows = annotate(random_labels(seed))
+    split = share_split(rows, level=level, shares=shares, seed=seed)
+    assert list(split.tags) == rows.images
+    number = {None: 0, "animal": 2}.get(level, level)
+    assert (split.level, split.unseen) == (LEVELS[number - 1] if number else None, ())
+    counts = defaultdict(Counter)
+    for image, label in zip(rows.images, rows.labels, strict=True):
+        counts[label[:number]][split.tags[image]] += 1
+    for node in counts.values():
+        for tag, share in zip(("train", "val", "test"), shares, strict=True):
+            assert abs(node[tag] - share * node.total()) < 2
+        assert node["train"] > 0
+    for tag, share in zip(("train", "val", "test"), shares, strict=True):
+        assert abs(sum(node[tag] for node in counts.values()) - share * 400) <= 0.1 * 400
+
+
+def test_a_split_by_share_is_the_same_in_any_order_and_in_its_file(tmp_path):
+    labels = random_labels(0)
+    split = share_split(annotate(labels), level=2, seed=3)
+    order = np.random.default_rng(1).permutation(len(labels)).tolist()
+    assert share_split(annotate(labels, order=order), level=2, seed=3).tags == split.tags
+    assert share_split(annotate(labels), level=2, seed=4).tags != split.tags
+    for one in (share_split(annotate(labels)), split):
+        one.save(tmp_path / "split.json")
+        assert Split.load(tmp_path / "split.json") == one
+    tagged = with_split(annotate(labels), tmp_path / "split.json")
+    assert tagged.splits == [split.tags[image] for image in tagged.images]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(level="sort"), "sort"),
+        (dict(shares=(0, 0.5, 0.5)), "shares must be three numbers from 0 to 1"),
+        (dict(seed=-1), "seed must be an integer from 0; it is -1"),
+    ],
+)
+def test_wrong_options_of_a_split_by_share(options, message):
+    with pytest.raises(ValueError, match=message):
+        share_split(annotate(random_labels(0)), **options)

@@ -42,7 +42,7 @@ def test_edges(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "f.txt has no edge; a hierarchy needs at least one"),
+        (b"", "f.txt is empty; get it anew"),
         (b"a b\n\nb\n", "f.txt:3: a line is 'parent child', with one space, not 'b'; the file may be truncated"),
         (b"a b\na b c\n", "f.txt:2: a line is 'parent child'"),
         (b"a  b\n", "f.txt:1: a line is 'parent child'"),

@@ -183,6 +183,15 @@ def write_lists(folder, records):
             caption = ("", "Vue, l'aube", "12:30: a view")[number % 3]
             line = f"WikiScenes/cathedrals/{file}:{list(concepts)}:{caption}:{', '.join(parts)}, Paris\n"
             lines[split].setdefault(file.rpartition("/")[2], line)
+    for split, of_split in lines.items():
+        if not of_split:  # as of few landmarks none is held out; a list must not be empty
+            largest = max(lines.values(), key=len)
+            gone = f"Gone_{split}.jpg"
+            lines[split] = dict(
+                [largest.popitem()]
+                if len(largest) > 1
+                else [(gone, f"WikiScenes/cathedrals/0/pictures/{gone}:['nave']::\n")]
+            )
     Path(folder).mkdir(parents=True, exist_ok=True)
     for split, of_split in lines.items():
         text = "".join(of_split.values())

@@ -90,7 +90,7 @@ def test_images_are_embedded_once_for_one_encoder_and_once_more_for_another(insh
 
 def test_metrics_pictures_and_the_file_get_one_object(inshop, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(RecallCurveHook, "draw", lambda hook, embedded, path: seen.append(embedded))
+    monkeypatch.setattr(RecallCurveHook, "draw", lambda hook, embedded, path, measured: seen.append(embedded))
     monkeypatch.setattr(embedding_loop, "_save", lambda path, embedded: seen.append(embedded))
     for metric in (RetrievalMetric, KNNMetric):
 

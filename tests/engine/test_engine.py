@@ -1,4 +1,5 @@
 import os
+import pickle
 import random
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from mmengine.optim import (
     OptimWrapperDict,
     ReduceOnPlateauLR,
 )
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, checkpoint
 
 from hierpretrain import _compat
 from hierpretrain.engine import BF16OptimWrapper, ExactResumeHook, newest_checkpoint
@@ -85,6 +86,17 @@ def test_a_crafted_checkpoint_runs_nothing(tmp_path, monkeypatch, attack):
     with pytest.raises(Exception, match=r"Weights only load failed|do not trust it"):
         torch.load("x.pth", weights_only=True)
     assert not os.path.exists("pwned")
+
+
+def test_what_is_downloaded_is_loaded_as_weights_only(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"state_dict": Attack()}, tmp_path / "x.pth")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        checkpoint.load_url(f"file://{tmp_path}/x.pth", model_dir=str(tmp_path / "cache"), progress=False)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_only_the_statistics_of_a_history_are_looked_up():

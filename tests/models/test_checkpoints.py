@@ -144,7 +144,7 @@ def test_an_incomplete_or_misshapen_checkpoint_is_named(towers, tmp_path):
     with pytest.raises(ValueError, match=r"x\.pth lacks 1 of the 120 weights of this ResNet, the first of them layer3"):
         load(path)
     torch.save(weights | {"layer2.0.conv1.weight": torch.zeros(128, 64, 1, 1)}, path)
-    wrong = r"x\.pth is no checkpoint of this ResNet: .*\n.*size mismatch for layer2\.0\.conv1\.weight"
+    wrong = r"x\.pth is no checkpoint of this ResNet: 1 weights are of another shape: layer2\.0\.conv1\.weight is \(128"
     with pytest.raises(ValueError, match=wrong):
         load(path)
     torch.save(weights, path)

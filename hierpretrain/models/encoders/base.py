@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from hierpretrain.models.checkpoints import differences, first_of
+from hierpretrain.models.checkpoints import differences, first_of, may_be_missing
 from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
 
@@ -97,17 +97,15 @@ def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     """Loads weights that must have all names and shapes of a network; others that the file has are passed over.
 
     Raises:
-        ValueError: If some are missing or have another shape; the message lists the first ten.
+        ValueError: If some are missing, have another shape or kind or are not finite; the message lists the first ten.
     """
-    # old files lack the counts of batches, which nothing here reads
-    wanted = {name: t.shape for name, t in network.state_dict().items() if "num_batches_tracked" not in name}
-    if wrong := differences(wanted, {name: t.shape for name, t in weights.items() if name in wanted}):
+    wanted = {name: own for name, own in network.state_dict().items() if not may_be_missing(name, weights)}
+    if wrong := differences(wanted, {name: weights[name] for name in wanted if name in weights}):
         raise ValueError(
             f"{source} does not fit this network: {wrong}. The file has {first_of(list(weights), 3)}: give the file of "
             "this network, or the network of the file"
         )
-    names = network.state_dict().keys() & weights.keys()
-    network.load_state_dict({name: weights[name] for name in names}, strict=False)
+    network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
 
 
 @contextmanager

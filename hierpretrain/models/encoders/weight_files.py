@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpretrain.models.checkpoints import check_values, first_of
+
 _UNDER = ("state_dict", "model", "teacher", "module")  # where training programs keep the weights in their checkpoints
+
+_PACKED = (torch.int8, torch.uint8)  # which some libraries cast to weights without a word
 
 
 def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -21,7 +25,8 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
             them under ``state_dict``, ``model``, ``teacher`` or ``module``. A ``module.`` before all names is removed.
 
     Raises:
-        ValueError: If the file is missing, damaged, holds more than weights, or holds none.
+        ValueError: If the file is missing, damaged, holds more than weights, holds none, or holds some without
+            values, quantized, complex or not numbers.
     """
     if not os.path.isfile(file):
         raise ValueError(f"there is no file of weights {file}; weights must be True, False or a file")
@@ -33,6 +38,9 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"{file} holds no weights by name, neither at its top nor under {', '.join(_UNDER)}")
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    if packed := [f"{name} is of {t.dtype}" for name, t in weights.items() if t.dtype in _PACKED]:
+        raise ValueError(f"{file} holds weights that are quantized: {first_of(packed)}; convert them to floating point")
+    check_values(weights, str(file))
     return weights
 
 

@@ -1,0 +1,87 @@
+"""Strict JSON: what is no JSON, has a key twice or hides characters behind escapes is an error with file and line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def parse_json(
+    text: str, path: str | os.PathLike[str], remedy: str, *, line: int | None = None, any_text: bool = False
+) -> Any:
+    r"""Returns what a JSON text holds.
+
+    Args:
+        text: The text.
+        path: The file that it is from, for messages.
+        remedy: What to do if it is no JSON, for the message.
+        line: The line that the text is, where a file has a text on each line.
+        any_text: Whether texts may have control characters and halves of surrogate pairs, as names of files may.
+
+    Raises:
+        ValueError: With file and line, if the text is no JSON (the message says so if it ends too early), an object has
+            a key twice, or a text has a control character or half a surrogate pair by an escape.
+
+    Example:
+        >>> parse_json('["cat", "do', "list.json", "get it anew")
+        Traceback (most recent call last):
+        ValueError: list.json:1: no JSON: Unterminated string starting at column 9; the file is truncated; get it anew
+        >>> parse_json(r'["cat", "d\u0000"]', "list.json", "get it anew")
+        Traceback (most recent call last):
+        ValueError: list.json:1: no JSON: a text holds '\\u0000', which is no character of a name; get it anew
+    """
+    where = os.fspath(path) if line is None else f"{path}:{line}"
+    if not any_text and (escape := _bad_escape(text)):
+        number = line or text.count("\n", 0, escape.start()) + 1
+        what = "half a surrogate pair" if escape[1][2] in "dD" else "no character of a name"
+        raise ValueError(f"{path}:{number}: no JSON: a text holds {escape[1]!r}, which is {what}; {remedy}")
+    try:
+        return json.loads(text, object_pairs_hook=_unique(itertools.count(1)))
+    except json.JSONDecodeError as error:
+        truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        raise ValueError(
+            f"{path}:{line or error.lineno}: no JSON: {error.msg.removesuffix(' at')} at column {error.colno}; "
+            f"{'the file is truncated; ' if truncated else ''}{remedy}"
+        ) from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: no JSON: it is nested too deeply; {remedy}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: no JSON: {error}; {remedy}") from error
+
+
+# a whole pair, which is a character; else half of one, or a control character other than tabs and line ends
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u(?:[dD][89a-fA-F][0-9a-fA-F]{2}|00(?:0[0-8efEF]|1[0-9a-fA-F]|7[fF])))"
+)
+
+
+def _bad_escape(text: str) -> re.Match[str] | None:
+    """Returns the first escape of a JSON text that stands for no character of a name."""
+    if "\\u" not in text:
+        return None
+    for found in _ESCAPE.finditer(text):
+        start = found.start()
+        before = text[max(0, start - 64) : start]
+        escaped = (len(before) - len(before.rstrip("\\"))) % 2  # a backslash, and then the letter u
+        if found[1] and not escaped:
+            return found
+    return None
+
+
+def _unique(numbers: Iterator[int]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Returns what makes an object of its pairs and counts the objects, for the message about a repeated key."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        number, data = next(numbers), dict(pairs)
+        if len(data) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the key {twice!r} is there twice in object {number}")
+        return data
+
+    return unique

@@ -1,0 +1,21 @@
+"""What people call the parts of their data: train, val, test, query, gallery, and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+TRAIN, VAL, TEST = ("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing", "eval")
+QUERY, GALLERY = ("query", "probe"), ("gallery", "index")
+SPLIT_NAMES = frozenset((*TRAIN, *VAL, *TEST, *QUERY, *GALLERY))
+"""What splits are called, in lower case."""
+
+
+def are_splits(names: Iterable[str]) -> bool:
+    """Tells whether two names or more, such as those of folders, are all names of splits, one of them of training.
+
+    Example:
+        >>> are_splits(["Train", "val"]), are_splits(["train", "bus"]), are_splits(["test", "index"])
+        (True, False, False)
+    """
+    lowered = {name.lower() for name in names}
+    return len(lowered) > 1 and lowered <= SPLIT_NAMES and not lowered.isdisjoint(TRAIN)
