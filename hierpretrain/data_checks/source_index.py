@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-import torch
-
-from hierpretrain.apis.index_files import read_index
+from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.evaluation import Embeddings
 
@@ -23,10 +20,8 @@ def index_source(folder: str) -> tuple[Source, Embeddings]:
     Raises:
         ValueError: If the index is damaged.
     """
-    _, index, taxonomy, labels, paths, *_ = read_index(folder)
-    features = torch.from_numpy(np.array(index.reconstruct_n(0, index.ntotal)))
-    splits = ["all"] * len(paths)
-    images = Embeddings(features, labels, torch.empty(len(paths), 0, dtype=torch.int64), splits, paths, taxonomy, ())
+    images = EmbeddingIndex.open(folder).embeddings()
+    taxonomy, labels, paths = images.taxonomy, images.labels, images.paths
     of_images = labels if labels.ndim == 3 else labels[:, None]  # (N, P, L)
     names = [tuple(filter(None, map(taxonomy.decode, rows))) for rows in of_images] if taxonomy.num_levels else []
     source = Source(
