@@ -11,16 +11,11 @@ Vary      train_cfg.max_epochs; default_hooks.frozen_features.num_views; model.b
 _base_ = [
     "_base_/datasets/emoji64.py",
     "_base_/pipelines/emoji96.py",
-    "_base_/models/efficientnet_lite0.py",
+    "_base_/models/finetuned_lite0.py",
     "_base_/schedules/finetune.py",
     "_base_/default_runtime.py",
 ]
-model = dict(
-    backbone=dict(frozen_stages=5, image_size=96),
-    projection=None,
-    loss=dict(type="HierarchicalJointLoss", weight=3.0),
-    power=0.5,
-)
+model = dict(backbone=dict(image_size=96))
 train_dataloader = dict(
     batch_sampler=dict(type="HierarchicalBatchSampler"), dataset=dict(pipeline={{_base_.train_pipeline96}})
 )

@@ -9,15 +9,11 @@ Command   python tools/train.py configs/finetune_emoji_known.py
 _base_ = [
     "_base_/datasets/emoji64_seen.py",
     "_base_/pipelines/emoji96.py",
-    "_base_/models/efficientnet_lite0.py",
+    "_base_/models/finetuned_lite0.py",
     "_base_/schedules/finetune.py",
     "_base_/default_runtime.py",
 ]
-model = dict(
-    backbone=dict(frozen_stages=5, image_size=96),
-    projection=None,
-    loss=dict(type="HierarchicalJointLoss", weight=3.0),
-)
+model = dict(backbone=dict(image_size=96))
 train_dataloader = dict(
     batch_sampler=dict(type="HierarchicalBatchSampler"), dataset=dict(pipeline={{_base_.train_pipeline96}})
 )

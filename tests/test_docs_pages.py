@@ -332,7 +332,7 @@ def test_data_of_other_libraries_is_read_as_it_says(own_data):
 
 
 def test_its_errors_are_those_that_it_shows(own_data):
-    gap, fields, missing, split = blocks(DATA, "console")[0].splitlines()
+    gap, fields, missing, split = blocks(DATA, "console")[-1].splitlines()
     lines = blocks(DATA, "csv")[0].splitlines()
     options = {"data_root": "my/photos", "ann_file": "images.csv", "extra_labels": ["photographer"]}
     changes = {gap: (3, lines[3].replace(",cat,", ",,")), fields: (2, lines[2].rpartition(",")[0])}

@@ -1,17 +1,11 @@
 # The recommended recipe for photographs of your own, all but the images: a pretrained encoder, fine-tuned, as in
 # configs/finetune_emoji.py. A config on top of it says where the images are, and what is measured: docs/your_data.md.
 _base_ = [
-    "models/efficientnet_lite0.py",
+    "models/finetuned_lite0.py",
     "pipelines/encoder.py",
     "schedules/finetune.py",
     "default_runtime.py",
 ]
-model = dict(
-    backbone=dict(frozen_stages=5),
-    projection=None,
-    loss=dict(type="HierarchicalJointLoss", weight=3.0),
-    power=0.5,
-)
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hierpretrain.apis.addresses import MilvusAddress
+from hierpretrain.engine.log_files import open_log_files_again
 
 LONGEST = 65_535  # bytes of a text, the most that Milvus has
 _CHUNK = 45_000  # bytes of a part in a row, as base64 below LONGEST
@@ -50,6 +51,7 @@ class Tables:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with self.told():
             self.client = pymilvus.MilvusClient(address.uri, token=os.environ.get("MILVUS_TOKEN", ""))
+        open_log_files_again()
 
     @contextmanager
     def told(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -11,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from mmengine.logging import MMLogger
 from mmengine.visualization import MLflowVisBackend as _MMEngineBackend
 from mmengine.visualization.vis_backend import force_init_env
 
+from hierpretrain.engine.log_files import open_log_files_again
 from hierpretrain.registry import VISBACKENDS
 
 
@@ -67,10 +66,6 @@ class MLflowVisBackend(_MMEngineBackend):
         except ImportError as error:
             raise ImportError("to watch a run with mlflow, install it: pip install 'hierpretrain[mlflow]'") from error
         self._mlflow = mlflow
-        # MLflow closes all log files when it is imported, and Python does not open those again that it had begun anew
-        for handler in MMLogger.get_current_instance().handlers:
-            if isinstance(handler, logging.FileHandler) and (handler.stream is None or handler.stream.closed):
-                handler.stream = open(handler.baseFilename, "a", encoding=handler.encoding)
         folder = Path(self._save_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         uri = self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
@@ -91,6 +86,7 @@ class MLflowVisBackend(_MMEngineBackend):
             mlflow.set_tags(self._tags)
         if self._params is not None:
             mlflow.log_params(self._params)
+        open_log_files_again()
 
     def _flatten(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Returns the settings of a config by dotted keys."""

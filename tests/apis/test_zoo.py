@@ -188,10 +188,9 @@ def test_the_retrieval_inferencer_ranks_by_cosine(zoo, checkpoint, photos):
 def test_without_weights_mmpretrain_says_so(zoo):
     with pytest.warns(UserWarning, match="Unable to find pre-defined checkpoint of the model"):
         mmpretrain.get_model("himulcone_emoji", pretrained=True)
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'prototype'"):
-        mmpretrain.inference_model("himulcone_emoji", "photo.png")
-    with pytest.raises(NotImplementedError, match="No available inferencer for the model"):
-        mmpretrain.inference_model("himulcone_deepfashion", "photo.png")
+    for name in ("himulcone_emoji", "himulcone_deepfashion"):  # one that was measured, and one that was not
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'prototype'"):
+            mmpretrain.inference_model(name, "photo.png")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -23,7 +23,7 @@ def test_it_runs(code, tmp_path, monkeypatch, capsys):
     exec(code, found)
     if "features" in found:
         assert found["features"].shape == (1280,)
-        assert "['finetune_emoji']" in capsys.readouterr().out
+        assert "['finetune_emoji', 'finetune_emoji_known']" in capsys.readouterr().out
     else:
         assert found["config"].model.backbone.depth == 50
         assert found["weights"].startswith("https://")

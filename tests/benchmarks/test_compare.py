@@ -46,7 +46,7 @@ def metrics_of(protocol, score):
 @pytest.fixture
 def runs(tools, monkeypatch):
     """The runs that were started; a run's score is drawn by its key, or by ``runs.score`` if a test sets it."""
-    monkeypatch.setattr("hierpretrain.files._flush", lambda path: None)  # hundreds of files
+    monkeypatch.setattr("hierpretrain.files.flush", lambda path: None)  # hundreds of files
     started = SimpleNamespace(list=[], score=lambda run: zlib.crc32(run.key.encode()) % 1000 / 1000)
     protocol = tools.comparison.PROTOCOLS["emoji_scratch"]
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from hierpretrain.apis import watch_with
+from hierpretrain.engine.log_files import open_log_files_again
 from hierpretrain.engine.mlflow_backend import mlflow_name
 from hierpretrain.registry import VISBACKENDS
 
@@ -35,6 +36,7 @@ def mlflow(monkeypatch):
     while mlflow.active_run() is not None:
         mlflow.end_run("FAILED")
     mlflow.set_tracking_uri(None)
+    open_log_files_again()  # which reading a store has closed, for the tests that follow
 
 
 def watched(folder, **options):

@@ -215,7 +215,7 @@ def test_the_tree_must_be_known(name):
         ),
         (
             lambda: call(build("HXELoss"), features() * torch.nan),
-            "the loss of every item must be finite; row 0 is not",
+            "losses must be finite; row 0 is not",
         ),
     ],
 )
