@@ -200,7 +200,7 @@ def test_every_task_is_measured_on_a_frozen_encoder(path, trees, tmp_path):
     tables = COLUMNS.get(data, {})  # not every test is of a table
     missing = {key for columns in tables.values() for key in columns.values() if key not in metrics}
     assert missing == UNMEASURABLE.get(data, set())
-    pictures = {hook.filename for hook in runner.hooks if hasattr(hook, "filename")}
+    pictures = {hook.filename for hook in runner.hooks if hasattr(hook, "filename")} - {"skipped.json"}  # none was
     assert pictures
     assert pictures <= {file.name for file in tmp_path.iterdir()}
 

@@ -93,7 +93,7 @@ def kinds(trees):
 @pytest.mark.slow
 def test_the_headline_is_what_metrics_json_says(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(page_module, "positions", lambda features, seed: (np.zeros((len(features), 2), np.float32), ""))
-    monkeypatch.setattr(page_module, "_plotly", str)
+    monkeypatch.setattr(page_module, "plotly_source", str)
     seen = set()
     for name, config in kinds(tmp_path_factory.mktemp("trees")):
         images = embedded(config)
