@@ -5,8 +5,8 @@ Each kind of data set is written in the real form, without pictures, at several 
 - iNaturalist's JSON files: our data set; the index of all images, annotations and categories that the COCO API makes;
   the limit, ``json.load`` alone;
 - a tree of folders of tiny files: our ``FolderDataset``, with and without looking for missing files; torchvision's
-  ``ImageFolder`` and mmpretrain's ``CustomDataset``, which take a file for an image by its extension, while ours opens
-  it; the limit, ``os.walk``;
+  ``ImageFolder`` and mmpretrain's ``CustomDataset``, all of which take a file for an image by its extension; the limit,
+  ``os.walk``;
 - a CSV list: our ``ListDataset``; the limit, ``csv.reader`` alone.
 
 Ours end with checked paths, a label tree and a label matrix; the others do not check. At iNaturalist 2017's size, a
