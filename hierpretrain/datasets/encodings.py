@@ -21,6 +21,7 @@ _FOREIGN = re.compile(r"[^\W\d_]*[^\x00-\x7f][\w\x80-\U0010ffff]*")  # a word wi
 _BYTE_WORDS = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
 # what no program writes into a list; tabs, line ends and page breaks are not among them
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
+_ASCII_CONTROLS = bytes(i for i in range(128) if _CONTROLS.match(chr(i)))
 _AS_GOOD = 0.06  # of the disorder that charset-normalizer finds in a reading, 0 to 1
 _READINGS = 4
 
@@ -59,7 +60,7 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
         text = _found_out(data, path)
     if "\r" in text:  # of Windows, and of old Macs
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    for found in _CONTROLS.finditer(text):
+    for found in _CONTROLS.finditer(text) if _may_have_controls(text) else ():
         if found[0] == keep != "\0":
             continue
         line = text.count("\n", 0, found.start()) + 1
@@ -71,6 +72,11 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
             why = f"the control character U+{ord(found[0]):04X}: it is damaged or no text; get it anew"
         raise ValueError(f"{path}:{line}: the file holds {why}")
     return text
+
+
+def _may_have_controls(text: str) -> bool:
+    """Returns whether a text may hold control characters: quickly, if it is ASCII, as most lists are."""
+    return not text.isascii() or len(text.encode().translate(None, _ASCII_CONTROLS)) < len(text)
 
 
 def _decoded_as(data: bytes, path: str | os.PathLike[str], encoding: str) -> str:

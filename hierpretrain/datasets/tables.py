@@ -125,6 +125,7 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
         if not (top := rows(1)):
             return Table(path, {}, where)
         header = top[0]
+    top_line = f"{path}:{lines.line_num + first - 1}"
     columns: list[list[str]] = [[] for _ in header]
     known: list[dict[str, str] | None] = [{} for _ in header]
     while part := rows(_AT_A_TIME):
@@ -135,7 +136,7 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
                 f"{where(len(columns[0]) + wrong)}: the line has {len(part[wrong])} fields and the header "
                 f"{len(header)}; quote fields that hold {name}"
             )
-    return Table(path, _named([name.strip() for name in header], list(map(Texts, columns)), where(-1)), where)
+    return Table(path, _named([name.strip() for name in header], list(map(Texts, columns)), top_line), where)
 
 
 def _add_rows(rows: list[list[str]], columns: list[list[str]], known: list[dict[str, str] | None]) -> int | None:
