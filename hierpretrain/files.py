@@ -300,7 +300,7 @@ def true_path(path: str) -> str:
     """Returns a path without links among its folders, so that a file in them has one path.
 
     Example:
-        >>> true_path("/tmp/../photos/1.jpg")
+        >>> true_path("/a/../photos/1.jpg")
         '/photos/1.jpg'
     """
     folder, name = os.path.split(os.path.abspath(path))

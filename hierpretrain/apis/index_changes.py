@@ -84,7 +84,7 @@ class UpdatePlan:
 
 
 def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) -> UpdatePlan:
-    """Compares given images with those of an index, by what they are called and by their content.
+    """Compares given images with an index's images, by what they are called and by their content.
 
     The images of a name become the given ones of that name. One that is the same in all respects stays as it is.
 
@@ -152,7 +152,7 @@ def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
 
 
 def check_known(names: Iterable[str], known: Collection[str]) -> None:
-    """Raises unless all keys or files that shall be removed are those of images of an index.
+    """Raises unless an index has images of all keys or files that shall be removed.
 
     Args:
         names: What shall be removed.

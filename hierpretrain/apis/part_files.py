@@ -83,7 +83,7 @@ def check_part(folder: Path, name: object, remedy: str) -> Path:
     """Returns the path of a part, after checking that it holds what its name says.
 
     Raises:
-        ValueError: If it is not there or holds something else, or the name is that of no part.
+        ValueError: If it is not there or holds something else, or no part has the name.
     """
     found = _PART.fullmatch(name) if isinstance(name, str) else None
     if not found:

@@ -9,7 +9,7 @@ What comes out: one file of 6 to 30 MB that loads nothing from anywhere. It has 
 images with thumbnails and nearest neighbours, curves of recall, the quality of each node of the tree, which siblings
 are taken for one another, the best and worst queries, and the curves of the training.
 
-Without IMAGES, the config's test data set is embedded, and the numbers are those of the config's test: the same queries
+Without IMAGES, the config's test data set is embedded, and the numbers are what its test gives: the same queries
 in the same gallery, by the same metrics. With IMAGES, --query or --gallery they are others, and the page says so; it
 also says how many of the queries the model was trained on.
 

@@ -110,7 +110,7 @@ def look_alikes(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
         [[0, 2]]
     """
     hashes = look_hashes(thumbnails)
-    # of very many with one hash, those of one brightness stand together
+    # of very many with one hash, images of one brightness stand together
     order = np.lexsort((thumbnails.sum((1, 2, 3), dtype=np.int64), hashes))
     pairs = order[near_hashes(hashes[order])]
     colours = thumbnails.reshape(len(thumbnails), THUMBNAIL[0] * THUMBNAIL[1], 3)

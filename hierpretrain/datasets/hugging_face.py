@@ -33,7 +33,7 @@ class HuggingFaceDataset(HierarchicalDataset):
             split -> patterns. The library writes a copy of them into its cache.
         dataset: In place of ``data_root``, a ``datasets.Dataset``, or a ``DatasetDict`` of several splits.
         image_column: The column of the images: a feature ``Image``, bytes, or objects with ``bytes`` or ``path``.
-        levels: The columns of the labels, the coarsest first; by default those of the type ``ClassLabel``. A list in
+        levels: The columns of the labels, the coarsest first; by default all of the type ``ClassLabel``. A list in
             a cell holds several places, and a list of lists several paths.
         class_paths: From the value of the one column in ``levels`` to its path in the tree: a mapping, or a function of
             it, to a sequence of names or a text with slashes.

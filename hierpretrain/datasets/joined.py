@@ -243,7 +243,7 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
 
 
 def recode(labels: Tensor, tree: Taxonomy, other: Taxonomy) -> Tensor:
-    """Turns labels of one tree into those of another that has all of its nodes, found by their paths of names.
+    """Turns labels of one tree into labels of another that has all of its nodes, found by their paths of names.
 
     Args:
         labels: (N, L) or (N, P, L) labels of ``tree``.

@@ -11,7 +11,7 @@ _RANKS = ("domain", "kingdom", "phylum", "class", "order", "family", "subfamily"
 
 
 def agreement(above: Sequence[str], below: Sequence[str]) -> float:
-    """Measures how surely a value of one column tells that of another, beyond chance.
+    """Measures how surely a value of one column tells the value of another, beyond chance.
 
     It is the probability that another row with the same value ``below`` has the same value ``above``, with 0 for the
     probability that any two rows have it, and 1 for certainty. So it is Goodman and Kruskal's tau, but that a row is no
@@ -52,7 +52,7 @@ def level_chains(columns: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
         columns: Name of the column -> N values, empty for none; columns of names alone.
 
     Returns:
-        The chains, the coarsest column first; those of columns that are first in the list come first.
+        The chains, the coarsest column first; chains of columns that are first in the list come first.
 
     Example:
         >>> level_chains({"colour": ["red", "blue"] * 4, "kind": ["a"] * 4 + ["b"] * 4, "breed": list("ccddeeff")})

@@ -11,7 +11,7 @@ SPLIT_NAMES = frozenset((*TRAIN, *VAL, *TEST, *QUERY, *GALLERY))
 
 
 def are_splits(names: Iterable[str]) -> bool:
-    """Tells whether two names or more, such as those of folders, are all names of splits, one of them of training.
+    """Tells whether two names or more, of folders for instance, are all names of splits, one of them of training.
 
     Example:
         >>> are_splits(["Train", "val"]), are_splits(["train", "bus"]), are_splits(["test", "index"])

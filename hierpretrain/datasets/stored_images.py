@@ -40,7 +40,7 @@ _STORES: dict[str, weakref.WeakSet[ImageStore]] = {}
 
 
 def stored_image(path: str) -> Stored | None:
-    """Returns what a store of this process has at a path; None if the path is that of a file.
+    """Returns what a store of this process has at a path; None if the path is a file's.
 
     Raises:
         ValueError: If the store cannot read it.

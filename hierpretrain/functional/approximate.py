@@ -115,7 +115,7 @@ def flat_index(vectors: Tensor, *, half: bool = False) -> Any:
     """Makes an exact index of vectors that have length 1, to rounding, and stay as they are, bit for bit.
 
     Args:
-        vectors: (N, D) float32, such as those of other indexes; those of a float16 index are kept exactly.
+        vectors: (N, D) float32, from other indexes for instance; a float16 index's vectors are kept exactly.
         half: Whether to store float16.
 
     Example:

@@ -9,7 +9,7 @@ def power_normalize(features: Tensor, power: float = 0.5) -> Tensor:
     r"""Raises the size of every value to a power and keeps its sign: :math:`\operatorname{sign}(x) |x|^p`.
 
     Values behind a ReLU are skewed: a few large ones decide the cosine of two images. Their square roots are spread
-    more evenly. The cosine of the square roots of values that are not negative is that of the Hellinger kernel.
+    more evenly. The cosine of the square roots is the Hellinger kernel, if no value is negative.
 
     Args:
         features: (N, D) features of any length.

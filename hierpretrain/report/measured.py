@@ -28,8 +28,8 @@ class Measured:
 
     Attributes:
         values: Numbers by the names that ``metrics.json`` has without the prefix, levels by name: ``kind/recall@1``.
-        clustered: The images that the config clusters, or those of both sides of the search if it clusters none.
-        compared: The images whose order it compares with the tree, or those of both sides.
+        clustered: The images that the config clusters, or both sides of the search if it clusters none.
+        compared: The images whose order it compares with the tree, or both sides.
     """
 
     values: Mapping[str, float]

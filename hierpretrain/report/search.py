@@ -146,7 +146,7 @@ def search(
 
 
 def _in_common(labels: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """Compares (S, L) or (S, P, L) labels with those of (S, K, ...) neighbours.
+    """Compares (S, L) or (S, P, L) labels with the labels of (S, K, ...) neighbours.
 
     Returns:
         (S, K) int64, the levels in common, and (S, K) bool, whether these are a whole path of the query.

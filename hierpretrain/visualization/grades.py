@@ -12,7 +12,7 @@ UNKNOWN = "#888888"
 def grade_colours(num_levels: int) -> list[str]:
     """Returns the colour of every number of shared levels, from red for none to green for all.
 
-    White text can be read on each. The colours are those of sheets and of the report.
+    White text can be read on each. Sheets and the report share the colours.
 
     Args:
         num_levels: How many levels there are, 1 at least.

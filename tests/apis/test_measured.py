@@ -19,7 +19,7 @@ def test_the_metrics_are_those_of_the_images_that_are_tested_on():
         "ClusteringMetric",
         "ViolationMetric",
     ]
-    config.test_dataloader = None  # then the images are those of the validation
+    config.test_dataloader = None  # then the images are the validation's
     assert [type(metric).__name__ for metric in config_metrics(config)] == ["ClusteringMetric"]
     assert config_metrics(Config({})) == []
 
