@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from hierpretrain.models.encoders.base import Encoder, load_exactly, needed
+from hierpretrain.models.encoders.depthwise import quick_depthwise
 from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.models.encoders.weight_files import read_weights
 from hierpretrain.registry import MODELS
@@ -59,6 +60,7 @@ class EfficientNetLite0(Encoder):
     ) -> None:
         timm = needed("timm", type(self).__name__)
         network = timm.create_model("tf_efficientnet_lite0", num_classes=0, **options)
+        quick_depthwise(network)
         super().__init__(network, self.data_settings(image_size=image_size), frozen_stages, init_cfg)
         self.weights = weights
 
