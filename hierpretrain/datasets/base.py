@@ -109,7 +109,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
                 f"paths='drop' leaves none of the chosen images of {annotations.source}: all have several paths; take "
                 "'all', 'first' or 'longest'"
             )
-        images = [annotations.images[index] for index in indices]
+        images = list(map(annotations.images.__getitem__, indices))
         skipped = {os.path.join(annotations.root, path): reason for path, reason in annotations.skipped.items()}
         if check_files and not annotations.found:
             unfound: dict[int, str] = {}
@@ -368,12 +368,11 @@ class _PackedStrings:
 
     def __init__(self, strings: Sequence[str]) -> None:
         self._buffer = os.fsencode("".join(strings))
-        if len(self._buffer) == sum(map(len, strings)):  # a byte each letter
-            lengths = map(len, strings)
-        else:
-            lengths = map(len, map(os.fsencode, strings))
+        lengths = np.fromiter(map(len, strings), np.int64, len(strings))
+        if len(self._buffer) > lengths.sum():  # not a byte each letter
+            lengths = np.fromiter(map(len, map(os.fsencode, strings)), np.int64, len(strings))
         self._ends = torch.zeros(len(strings) + 1, dtype=torch.int64)
-        self._ends[1:] = torch.tensor(np.fromiter(lengths, np.int64, len(strings)).cumsum())
+        self._ends[1:] = torch.tensor(lengths.cumsum())
 
     def __iter__(self) -> Iterator[str]:
         ends = self._ends.tolist()

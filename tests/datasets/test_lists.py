@@ -1,12 +1,16 @@
 """Lists as people have them: separators, encodings, formats, names of columns, several places, damage."""
 
+import csv
 import datetime
+import io
 import json
+import random
 import unicodedata
 
 import pytest
 
 from hierpretrain.datasets import ListDataset, read_list
+from hierpretrain.datasets.tables import read_table
 from tests.datasets.trees import write_image
 
 WESTERN = "image,kind\na.jpg,Müller\nb.jpg,café\nc.jpg,Straße\n"
@@ -337,3 +341,31 @@ def test_parquet_arrays_and_the_index_of_pandas(tmp_path):
 def test_other_files_are_told_what_to_become(read):
     with pytest.raises(ValueError, match=r"must end in \.csv, .*; it is '.*list\.xls'; save the sheet as \.xlsx"):
         read("", "list.xls")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_lines_without_quotes_are_what_a_parser_says(tmp_path, delimiter, end):
+    draw = random.Random(f"{delimiter}{end}")
+    for number in range(40):
+        width = draw.randint(1, 4)
+        rows = [[f"c{i}" for i in range(width)]]
+        for _ in range(draw.choice([1, 5, 2500])):
+            fields = width if draw.random() < 0.9999 else draw.randint(1, 5)
+            rows.append([draw.choice(["", " ", "a", "b c", "é", "x" * 9]) for _ in range(fields)])
+            if draw.random() < 0.1:
+                rows.append([])
+        text = end.join(delimiter.join(row) for row in rows) + draw.choice(["", end])
+        path = tmp_path / f"{number}.csv"
+        path.write_text(text, encoding="utf-8", newline="")
+        read = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+        lines = [i for i, row in enumerate(rows, start=1) if any(row)]
+        wrong = next((i for i, row in enumerate(read) if len(row) != width), None)
+        if wrong is None:
+            table = read_table(path, delimiter=delimiter)
+            assert list(zip(*table.columns.values(), strict=True)) == list(map(tuple, read[1:]))
+        else:
+            with pytest.raises(
+                ValueError, match=rf"{number}\.csv:{lines[wrong]}: the line has {len(read[wrong])} fiel"
+            ):
+                read_table(path, delimiter=delimiter)
