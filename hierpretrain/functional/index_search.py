@@ -272,7 +272,8 @@ def vectors_of(index: Any, indices: Tensor) -> Tensor:
 
     Example:
         >>> from hierpretrain.functional.approximate import build_index
-        >>> vectors_of(build_index(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), torch.tensor([1])).tolist()
+        >>> index = build_index(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        >>> vectors_of(index, torch.tensor([1])).tolist()
         [[0.0, 1.0]]
     """
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
