@@ -267,21 +267,28 @@ def vectors_of(index: Any, indices: Tensor) -> Tensor:
     """Returns the (n, D) float32 vectors of an index, without a copy where they are next to each other.
 
     Args:
-        index: What :func:`~hierpretrain.functional.approximate.build_index` made; it has to live as long as the result.
+        index: What :func:`~hierpretrain.functional.approximate.build_index` made; it lives as long as the result.
         indices: (n,) int64 numbers of vectors.
 
     Example:
         >>> from hierpretrain.functional.approximate import build_index
-        >>> index = build_index(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
-        >>> vectors_of(index, torch.tensor([1])).tolist()
+        >>> vectors_of(build_index(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), torch.tensor([1])).tolist()
         [[0.0, 1.0]]
     """
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
     if not isinstance(stored, faiss.IndexFlat):
         return torch.from_numpy(index.reconstruct_batch(indices.numpy()))
-    matrix = torch.from_numpy(faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d)).view(-1, index.d)
+    memory = faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d).view(_MemoryOf)
+    memory.owner = index
+    matrix = torch.from_numpy(memory).view(-1, index.d)
     in_a_run = len(indices) > 0 and bool((indices.diff() == 1).all())
     return matrix[indices[0] : indices[-1] + 1] if in_a_run else matrix[indices]
+
+
+class _MemoryOf(np.ndarray):
+    """Memory that belongs to an object, which it keeps alive."""
+
+    owner: Any
 
 
 class _Options(NamedTuple):

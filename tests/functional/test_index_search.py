@@ -1,5 +1,7 @@
+import gc
 import subprocess
 import sys
+import weakref
 
 import faiss
 import pytest
@@ -264,3 +266,18 @@ def test_a_search_within_some_rows_compares_all_of_them_on_every_kind(kind, half
 def test_a_search_within_no_row(kind):
     for found in search_vectors(build_index(points(0, 90), kind), points(1, 3), 4, within=torch.zeros(90) > 0):
         assert found.shape == (3, 0)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_vectors_keep_the_index_whose_memory_they_are(kind):
+    rows = unit_rows(torch.randn(50, 8))
+    index = build_index(rows, kind=kind)
+    alive = weakref.ref(index)
+    vectors = module.vectors_of(index, torch.arange(10, 20))
+    del index
+    gc.collect()
+    assert alive() is not None
+    torch.testing.assert_close(vectors, rows[10:20])
+    del vectors
+    gc.collect()
+    assert alive() is None
