@@ -128,56 +128,50 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
     top_line = f"{path}:{lines.line_num + first - 1}"
     columns: list[list[str]] = [[] for _ in header]
     known: list[dict[str, str] | None] = [{} for _ in header]
-    plain = _plain_lines(text)
-    parts = iter(lambda: rows(_AT_A_TIME), []) if plain is None else _in_parts(plain, lines.line_num)
+    parts = iter(lambda: rows(_AT_A_TIME), [])
+    if (plain := _plain_lines(text)) is not None:
+        parts = _split_lines(plain, delimiter, first=lines.line_num)
     for part in parts:
-        wrong = _add_rows(part, delimiter, columns, known)
+        wrong = _add_rows(part, columns, known)
         if wrong is not None:
-            index, number = wrong
             name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
             raise ValueError(
-                f"{where(len(columns[0]) + index)}: the line has {number} fields and the header {len(header)}; quote "
-                f"fields that hold {name}"
+                f"{where(len(columns[0]) + wrong)}: the line has {len(part[wrong])} fields and the header "
+                f"{len(header)}; quote fields that hold {name}"
             )
     return Table(path, _named([name.strip() for name in header], list(map(Texts, columns)), top_line), where)
 
 
 def _plain_lines(text: str) -> list[str] | None:
-    """Returns the lines of CSV, or ``None`` if a field is quoted, too long, or holds half a line end.
+    """Returns the lines of CSV, or ``None`` if a field is quoted or too long.
 
     Where none is, a line is split at its delimiters, which takes a fraction of the time of a parser.
     """
-    if "\r" in text:
-        text = text.replace("\r\n", "\n")
-    if '"' in text or "\r" in text:
+    if '"' in text:
         return None
     lines = text.split("\n")
     return lines if max(map(len, lines)) < csv.field_size_limit() else None
 
 
-def _in_parts(lines: list[str], first: int) -> Iterator[list[str]]:
-    return (lines[i : i + _AT_A_TIME] for i in range(first, len(lines), _AT_A_TIME))
+def _split_lines(lines: list[str], delimiter: str, first: int) -> Iterator[list[list[str]]]:
+    """Yields the fields of lines, from the first on, some lines at a time; a blank line has one empty field."""
+    for i in range(first, len(lines), _AT_A_TIME):
+        yield [line.split(delimiter) for line in lines[i : i + _AT_A_TIME]]
 
 
-def _add_rows(
-    rows: list[list[str]] | list[str], delimiter: str, columns: list[list[str]], known: list[dict[str, str] | None]
-) -> tuple[int, int] | None:
-    """Adds rows, or plain lines, to columns, without blank ones; returns index and number of fields of a wrong one.
+def _add_rows(rows: list[list[str]], columns: list[list[str]], known: list[dict[str, str] | None]) -> int | None:
+    """Adds rows to columns, without blank ones, which are taken off; returns the index of one of another width.
 
     Equal texts of a column become one object, unless most differ: a million rows then take little memory and, what
     counts more, little time.
     """
-    width, cells = len(columns), None
-    if isinstance(rows[0], list):
-        cells = list(itertools.chain.from_iterable(rows)) if set(map(len, rows)) == {width} else None
-    elif {line.count(delimiter) for line in rows} == {width - 1}:
-        cells = delimiter.join(rows).split(delimiter)
-    if cells is None or "" in cells[::width]:
-        fields = [row if isinstance(row, list) else row.split(delimiter) for row in rows]
-        fields = list(filter(any, fields))
-        if wrong := [(i, len(row)) for i, row in enumerate(fields) if len(row) != width]:
+    width = len(columns)
+    cells = list(itertools.chain.from_iterable(rows))
+    if set(map(len, rows)) != {width} or "" in cells[::width]:
+        rows[:] = filter(any, rows)
+        if wrong := [i for i, row in enumerate(rows) if len(row) != width]:
             return wrong[0]
-        cells = list(itertools.chain.from_iterable(fields))
+        cells = list(itertools.chain.from_iterable(rows))
     for i, column in enumerate(columns):
         texts, same = cells[i::width], known[i]
         if same is None:
