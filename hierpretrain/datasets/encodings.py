@@ -60,7 +60,7 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
         text = _found_out(data, path)
     if "\r" in text:  # of Windows, and of old Macs
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    for found in _CONTROLS.finditer(text) if _may_have_controls(text) else ():
+    for found in _CONTROLS.finditer(text) if may_have_controls(text) else ():
         if found[0] == keep != "\0":
             continue
         line = text.count("\n", 0, found.start()) + 1
@@ -74,8 +74,13 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
     return text
 
 
-def _may_have_controls(text: str) -> bool:
-    """Returns whether a text may hold control characters: quickly, if it is ASCII, as most lists are."""
+def may_have_controls(text: str) -> bool:
+    r"""Returns whether a text may hold control characters: quickly, if it is ASCII, as most lists are.
+
+    Example:
+        >>> may_have_controls("a,b\n"), may_have_controls("a\0b"), may_have_controls("café")
+        (False, True, True)
+    """
     return not text.isascii() or len(text.encode().translate(None, _ASCII_CONTROLS)) < len(text)
 
 

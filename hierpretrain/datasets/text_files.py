@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hierpretrain._json import parse_json
-from hierpretrain.datasets.encodings import decode
+from hierpretrain.datasets.encodings import decode, may_have_controls
 
 _NO_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -110,7 +110,7 @@ def no_character(text: str) -> str:
         >>> no_character("caf\u00e9\tcr\u00e8me"), no_character("d\x02")
         ('', '\x02')
     """
-    found = _NO_CHARACTER.search(text)
+    found = _NO_CHARACTER.search(text) if may_have_controls(text) else None  # which are the same in ASCII
     return found[0] if found else ""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from hierpretrain.datasets import ListDataset, read_list
 from hierpretrain.datasets.tables import read_table
+from hierpretrain.datasets.text_files import no_character
 from tests.datasets.trees import write_image
 
 WESTERN = "image,kind\na.jpg,Müller\nb.jpg,café\nc.jpg,Straße\n"
@@ -369,3 +370,9 @@ def test_lines_without_quotes_are_what_a_parser_says(tmp_path, delimiter, end):
                 ValueError, match=rf"{number}\.csv:{lines[wrong]}: the line has {len(read[wrong])} fiel"
             ):
                 read_table(path, delimiter=delimiter)
+
+
+def test_control_characters_and_half_surrogates_are_told_from_all_others():
+    controls = {*range(9), *range(14, 32), 127, *range(0xD800, 0xE000)}
+    found = {code for code in range(0x11000) if no_character(f"a{chr(code)}b")}
+    assert found == controls
