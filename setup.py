@@ -13,6 +13,7 @@ ENCODERS = ["timm>=1.0.15", "transformers>=5", "open_clip_torch>=3"]
 MLFLOW = ["mlflow-skinny>=2.14", "sqlalchemy>=2", "alembic>=1.10"]  # without the server and its page
 MILVUS = ["pymilvus>=2.6", "milvus-lite>=3; sys_platform != 'win32'"]
 HEIF = ["pillow-heif>=1"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 TABLES = ["openpyxl>=3.1", "pyarrow>=15"]
 DOCS = ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-copybutton>=0.5"]
 
@@ -42,6 +43,7 @@ setup(
             "report/*.html",
             "report/*.css",
             "report/*.js",
+            "serve/page/*",
         ]
     },
     entry_points={"console_scripts": ["hierpretrain = hierpretrain.__main__:main"]},
@@ -73,6 +75,7 @@ setup(
         "heif": HEIF,
         "mlflow": ["mlflow"],
         "milvus": MILVUS,  # indexes past one machine, and in a file
+        "serve": SERVE,  # a service beside an index
         "tables": TABLES,  # lists in Excel's format and Parquet
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
@@ -94,6 +97,8 @@ setup(
             *EXPORT,
             *HEIF,
             *MILVUS,
+            *SERVE,
+            "httpx2",  # what starlette tests with
             *TABLES,
             *DOCS,
         ],

@@ -341,6 +341,10 @@ class EmbeddingIndex(LivingIndex):
         return load_model(config.read_bytes(), weights, now.model, now.fingerprint, **self._model_options)
 
     # ---------------------------------------------------------------- changing
+    def has_file(self, path: str) -> bool:
+        """Returns whether an image of the index is a file."""
+        return path in self._now.files
+
     def embeddings(self) -> Embeddings:
         """Returns all images with their embeddings and what is known of them."""
         return self._now.embeddings()

@@ -72,6 +72,14 @@ class LivingIndex(ABC):
         """The tree of the labels; of no level for images without labels."""
 
     @abstractmethod
+    def has_file(self, path: str) -> bool:
+        """Returns whether an image of the index is a file."""
+
+    def has_key(self, key: str) -> bool:
+        """Returns whether an image of the index has a key."""
+        return any(record.key == key for record in self._records({key}, set()).values())
+
+    @abstractmethod
     def embeddings(self) -> Embeddings:
         """Returns all images with their embeddings and what is known of them."""
 

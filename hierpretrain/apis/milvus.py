@@ -214,6 +214,11 @@ class MilvusIndex(LivingIndex):
             config = self._tables.read_part(CONFIG)
             return load_model(config, weights, self.model, self.fingerprint, **self._model_options)
 
+    def has_file(self, path: str) -> bool:
+        """Returns whether an image of the index is a file."""
+        rows = self._tables.images_of({path}, set(), ["path"])
+        return any(row["path"] == path for row in rows.values())
+
     def embeddings(self) -> Embeddings:
         """Returns all images with their embeddings, which are read from Milvus."""
         return self._as_embeddings(self._tables.rows(self._tables.images, "id >= 0", [*_FIELDS, "vector"]))

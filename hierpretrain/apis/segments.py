@@ -137,6 +137,11 @@ class Generation:
         return [path for segment in self.segments for path in segment.kept(segment.paths)]
 
     @cached_property
+    def files(self) -> frozenset[str]:
+        """The files, to look one up."""
+        return frozenset(self.paths)
+
+    @cached_property
     def digests(self) -> list[str]:
         """N texts that tell whether an image is still the same."""
         return [digest for segment in self.segments for digest in segment.kept(segment.digests)]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmpretrain.datasets.transforms import PackInputs as _PackInputs
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.grey import as_eight_bits, checked_range
@@ -75,22 +75,68 @@ def open_rgb(
         source = stored_image(path)
         if isinstance(source, Image.Image):
             return as_rgb(source, grey_range, name=path)
-        source = path if source is None else source
-        try:
-            with Image.open(_file(source), formats=IMAGE_KINDS) as image:
-                return _drawn(image, path, min_side, grey_range)
-        except FileNotFoundError:
-            raise
-        except Image.DecompressionBombError:
-            with _open_large(source, min_side, max_pixels) as image:
-                return _drawn(image, path, min_side, grey_range)
-        except Exception:
-            if (again := _open_otherwise(source, min_side, max_pixels)) is None:
-                raise
-            with again as image:
-                return _drawn(image, path, min_side, grey_range)
+        return _opened(path if source is None else source, path, min_side, grey_range, max_pixels)
     except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
         raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
+
+
+def decode_rgb(
+    data: bytes,
+    name: str,
+    min_side: int | None = None,
+    *,
+    grey_range: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """Decodes the bytes of an image file, as :func:`open_rgb` opens the file.
+
+    Args:
+        data: The bytes.
+        name: What a message shall call the image.
+        min_side: As for :func:`open_rgb`.
+        grey_range: As there.
+        max_pixels: As there.
+
+    Raises:
+        UnreadableImage: As there.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (2, 3), "red").save(file, "PNG")
+        >>> decode_rgb(file.getvalue(), "red.png").size
+        (2, 3)
+        >>> decode_rgb(b"", "empty.png")
+        Traceback (most recent call last):
+        hierpretrain.datasets.on_error.UnreadableImage: cannot read the image empty.png: it is of no known format
+    """
+    try:
+        return _opened(data, name, min_side, grey_range, max_pixels)
+    except UnidentifiedImageError as error:  # which tells of an object, where open_rgb's tells of the file
+        raise UnreadableImage(f"cannot read the image {name}: it is of no known format") from error
+    except Exception as error:
+        raise UnreadableImage(f"cannot read the image {name}: {error or type(error).__name__}") from error
+
+
+def _opened(
+    source: str | bytes,
+    name: str,
+    min_side: int | None,
+    grey_range: tuple[float, float] | None,
+    max_pixels: int | None,
+) -> Image.Image:
+    try:
+        with Image.open(_file(source), formats=IMAGE_KINDS) as image:
+            return _drawn(image, name, min_side, grey_range)
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError:
+        with _open_large(source, min_side, max_pixels) as image:
+            return _drawn(image, name, min_side, grey_range)
+    except Exception:
+        if (again := _open_otherwise(source, min_side, max_pixels)) is None:
+            raise
+        with again as image:
+            return _drawn(image, name, min_side, grey_range)
 
 
 def _file(source: str | bytes) -> str | io.BytesIO:

@@ -1,0 +1,245 @@
+"""The addresses of the service, and what each answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib.resources import files as package_files
+from typing import Annotated, Any
+
+import faiss
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+import hierpretrain
+from hierpretrain.apis.command import read_level
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.serve.batches import Batches
+from hierpretrain.serve.forms import Names, read_branch, read_images, read_where, told
+from hierpretrain.serve.guard import LOOPBACK, Guard
+from hierpretrain.serve.limits import Refusal, size
+from hierpretrain.serve.service import Service
+
+_POLL = 1.0  # seconds between looks at what others have changed
+_PAGES = {
+    "/": ("page.html", "text/html"),
+    "/docs": ("endpoints.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/endpoints.js": ("endpoints.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+_ROUTES = APIRouter(prefix="/api")
+_TOKEN = [Depends(HTTPBearer(auto_error=False, description="The token that the service was started with."))]
+
+Images = Annotated[list[UploadFile], File(description="The images.")]
+Classify = Annotated[bool, Form(description="Whether to say where each image belongs in the tree, too.")]
+Votes = Annotated[int | None, Form(description="Neighbours that vote; by default as the index was calibrated, or 20.")]
+Threshold = Annotated[
+    float | None, Form(gt=0, le=1, description="Votes that a name needs; by default as calibrated, or 0.5.")
+]
+
+
+def create_app(service: Service, hosts: Sequence[str] = LOOPBACK) -> Guard:
+    """Returns the application that answers for a service, for a server of ASGI.
+
+    Args:
+        service: The service.
+        hosts: Names by which it may be reached.
+    """
+    app = FastAPI(
+        title="HierPretrain",
+        version=hierpretrain.__version__,
+        summary="Search and classification of images in an index.",
+        docs_url=None,  # these two load scripts from elsewhere
+        redoc_url=None,
+        lifespan=_life,
+    )
+    app.state.service = service
+    app.include_router(_ROUTES)
+    for path, (name, kind) in _PAGES.items():
+        data = package_files("hierpretrain.serve").joinpath("page", name).read_bytes()
+        app.add_api_route(path, partial(_file, data, kind), include_in_schema=False)
+    for kind in (Refusal, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _told)
+    return Guard(app, hosts, service.limits, service)
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """Gives the application its threads, and looks for changes as long as it runs."""
+    service = app.state.service
+    app.state.threads = ThreadPoolExecutor(
+        service.limits.workers, "request", initializer=faiss.omp_set_num_threads, initargs=(1,)
+    )
+    app.state.batches = Batches(service.index.inferencer)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(_POLL)
+            await asyncio.to_thread(service.refresh)
+
+    watching = asyncio.create_task(watch())
+    yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    app.state.batches.close()
+    app.state.threads.shutdown()
+
+
+async def _file(data: bytes, kind: str) -> Response:
+    return Response(data, media_type=kind)
+
+
+async def _told(request: Request, error: Exception) -> JSONResponse:
+    """Answers what went wrong as JSON; the traceback of a fault of ours goes to the log alone."""
+    if isinstance(error, Refusal):
+        return JSONResponse({"error": error.message}, error.status, error.headers)
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, RequestValidationError):
+        return JSONResponse({"error": told(error.errors())}, 422)
+    return JSONResponse({"error": "the service failed; its log says why"}, 500)
+
+
+async def _do(request: Request, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Runs a function in one of the threads for requests."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(request.app.state.threads, partial(function, *args, **options))
+
+
+async def _read(service: Service, images: Sequence[UploadFile]) -> list[tuple[str, bytes]]:
+    """Returns the names and the bytes of images, if they are neither too many nor too large."""
+    limits = service.limits
+    if len(images) > limits.files:
+        raise Refusal(413, f"a request may have {limits.files} images; this one has {len(images)}: send several")
+    found = []
+    for image in images:
+        name = (image.filename or "image")[:200]
+        if (image.size or 0) > limits.file_bytes:
+            raise Refusal(
+                413,
+                f"an image may have {size(limits.file_bytes)}; {name!r} has {size(image.size or 0)}: save it smaller",
+            )
+        found.append((name, await image.read()))
+    return found
+
+
+async def _embed(request: Request, files: Sequence[tuple[str, bytes]]) -> Embeddings:
+    service = request.app.state.service
+    pictures = await _do(request, service.decode, files)
+    try:
+        features = await request.app.state.batches.embed(pictures)
+    except ValueError as error:
+        raise Refusal(400, service.public(error)) from error
+    return service.queries([name for name, _ in files], features)
+
+
+def _votes(votes: int | None, threshold: float | None) -> dict[str, float]:
+    return {name: value for name, value in (("k", votes), ("threshold", threshold)) if value is not None}
+
+
+@_ROUTES.get("/health")
+async def health(request: Request) -> Response:
+    """Says whether all is well: status 200, or 503 if the index cannot be read again."""
+    stale = request.app.state.service.stale
+    return JSONResponse({"status": stale or "ok"}, 503 if stale else 200)
+
+
+@_ROUTES.get("/info")
+async def info(request: Request) -> dict[str, Any]:
+    """Says what is in the index, and what the limits are."""
+    return await _do(request, request.app.state.service.info)
+
+
+@_ROUTES.get("/branches")
+async def branches(request: Request) -> list[list[str]]:
+    """Lists the branches of the tree, each by its path; the first 20,000."""
+    return await _do(request, request.app.state.service.branches)
+
+
+@_ROUTES.get("/thumbnail", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
+async def thumbnail(request: Request, path: Annotated[str, Query(max_length=4096)]) -> Response:
+    """Returns a small picture of an image of the index, by its path as a search answers it."""
+    data = await _do(request, request.app.state.service.thumbnail, path)
+    return Response(data, media_type="image/webp", headers={"Cache-Control": "private, max-age=300"})
+
+
+@_ROUTES.post("/embed")
+async def embed(request: Request, images: Images) -> JSONResponse:
+    """Returns the embeddings of images, of unit length, in their order."""
+    service = request.app.state.service
+    queries = await _embed(request, await _read(service, images))
+    index = service.index
+    return JSONResponse(
+        {"model": index.model, "fingerprint": index.fingerprint, "embeddings": queries.features.tolist()}
+    )
+
+
+@_ROUTES.post("/search")
+async def search(
+    request: Request,
+    images: Images,
+    k: Annotated[int, Form(description="How many neighbours of each image.")] = 10,
+    level: Annotated[str | None, Form(description="A level: one neighbour for each of its nodes.")] = None,
+    within: Annotated[str | None, Form(description="A branch: its path, its name, or a JSON list of names.")] = None,
+    where: Annotated[list[str] | None, Form(description="Metadata that neighbours have: NAME=TEXT.")] = None,
+    classify: Classify = False,
+) -> JSONResponse:
+    """Finds the images of the index that are most like given ones."""
+    service = request.app.state.service
+    options = {
+        "level": read_level(level) if level else None,
+        "within": read_branch(within),
+        "where": read_where([pair for pair in where or () if pair]),
+    }
+    await _do(request, service.check_search, k, **options)  # not after the embedding
+    if classify:
+        await _do(request, service.check_classify, {})
+    queries = await _embed(request, await _read(service, images))
+    results = await _do(request, service.search, queries, k, **options)
+    if classify:
+        for result, found in zip(results, await _do(request, service.classify, queries, {}), strict=True):
+            result["classification"] = {name: value for name, value in found.items() if name != "query"}
+    return JSONResponse({"results": results})
+
+
+@_ROUTES.post("/classify")
+async def classify(request: Request, images: Images, votes: Votes = None, threshold: Threshold = None) -> JSONResponse:
+    """Says where in the tree images belong, and how sure that is."""
+    service, options = request.app.state.service, _votes(votes, threshold)
+    await _do(request, service.check_classify, options)
+    queries = await _embed(request, await _read(service, images))
+    return JSONResponse({"results": await _do(request, service.classify, queries, options)})
+
+
+@_ROUTES.post("/add", dependencies=_TOKEN)
+async def add(
+    request: Request,
+    images: Images,
+    about: Annotated[
+        str,
+        Form(description='A JSON list, an object for each image: {"key": "S7", "labels": ["animal", "cat"]}.'),
+    ],
+) -> JSONResponse:
+    """Adds images to the index, which must be started with a token."""
+    service = request.app.state.service
+    known = read_images(about)
+    if len(known) != len(images):
+        raise Refusal(422, f"about must tell of each image; it tells of {len(known)}, and {len(images)} were sent")
+    files = await _read(service, images)
+    queries = await _embed(request, files)
+    return JSONResponse(await _do(request, service.add, known, files, queries.features))
+
+
+@_ROUTES.post("/remove", dependencies=_TOKEN)
+async def remove(request: Request, names: Names) -> JSONResponse:
+    """Removes images from the index, all of a key or one of a path; their files stay."""
+    service = request.app.state.service
+    return JSONResponse(await _do(request, service.remove, names.names))

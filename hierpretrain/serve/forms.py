@@ -1,0 +1,113 @@
+"""What requests may say beside their images, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from hierpretrain.serve.limits import Refusal
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"must be of letters that can be printed; it is {text!r}")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
+"""A key, a name or a text of the metadata."""
+
+
+class NewImage(BaseModel):
+    """What is known of an image that is added.
+
+    Attributes:
+        key: What people know it by.
+        labels: Its path in the tree, the names from below the root; none for an image without a label.
+        metadata: What else is known of it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Text
+    labels: Annotated[list[Text], Field(max_length=32)] = []
+    metadata: Annotated[dict[Text, Text], Field(max_length=64)] = {}
+
+
+class Names(BaseModel):
+    """Images that are removed, by keys or by paths as a search answers them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    names: Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=10_000)]
+
+
+def read_images(text: str) -> list[NewImage]:
+    """Returns the images that a JSON text tells of.
+
+    Raises:
+        Refusal: If it is another text.
+
+    Example:
+        >>> read_images('[{"key": "S7", "labels": ["animal", "cat"]}]')
+        [NewImage(key='S7', labels=['animal', 'cat'], metadata={})]
+        >>> read_images('[{"kee": "S7"}]')
+        Traceback (most recent call last):
+        hierpretrain.serve.limits.Refusal: images.0.key: Field required; images.0.kee: Extra inputs are not permitted
+    """
+    try:
+        return TypeAdapter(list[NewImage]).validate_json(text)
+    except ValidationError as error:
+        raise Refusal(422, told(error.errors(), "images")) from error
+
+
+def told(errors: Sequence[object], *where: str) -> str:
+    """Returns the errors that pydantic found, as one text."""
+    texts = []
+    for error in errors:
+        place = ".".join(map(str, [*where, *error["loc"]]))  # type: ignore[index]
+        texts.append(f"{place}: {error['msg']}")  # type: ignore[index]
+    return "; ".join(texts[:5])
+
+
+def read_where(pairs: Sequence[str]) -> dict[str, str]:
+    """Returns the texts that metadata must have, from ``NAME=TEXT``.
+
+    Raises:
+        Refusal: If one is of another form.
+
+    Example:
+        >>> read_where(["colour=red", "note=a=b"])
+        {'colour': 'red', 'note': 'a=b'}
+    """
+    found = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not (name and sign):
+            raise Refusal(422, f"where takes NAME=TEXT, such as colour=red; {pair!r} is not like that")
+        found[name] = text
+    return found
+
+
+def read_branch(text: str | None) -> str | tuple[str, ...] | None:
+    """Returns a branch, from its path or name, or from a JSON list of names; of an empty text there is none.
+
+    Raises:
+        Refusal: If it begins as a list and is none of texts.
+
+    Example:
+        >>> read_branch("animal/cat"), read_branch('["a/b", "c"]'), read_branch("")
+        ('animal/cat', ('a/b', 'c'), None)
+    """
+    if not text or not text.startswith("["):
+        return text or None
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise Refusal(422, f"within takes a path, a name, or a JSON list of names; it is {text[:200]!r}")
+    return tuple(names)

@@ -1,0 +1,277 @@
+"""An index with its model kept warm, which requests look into and change."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.apis.neighbours import Classification, Neighbour
+from hierpretrain.datasets.image_files import HEAD, image_kind
+from hierpretrain.datasets.joined import node_paths
+from hierpretrain.datasets.loading import decode_rgb
+from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.on_error import UnreadableImage
+from hierpretrain.evaluation import Embeddings
+from hierpretrain.files import write_whole
+from hierpretrain.serve.forms import NewImage
+from hierpretrain.serve.image_root import ImageRoot, common_folder
+from hierpretrain.serve.limits import Limits, Refusal
+from hierpretrain.taxonomy import Taxonomy
+
+_LOG = logging.getLogger("uvicorn.error")
+_SHORTEST = 16  # letters of a token
+_BRANCHES = 20_000  # that a page is told
+
+
+class Service:
+    """An index with its model kept warm.
+
+    Args:
+        index: The folder of an index that carries its model, or its address in Milvus.
+        image_root: The folder below which images are shown; by default the deepest that has all images of a folder's
+            index, and none for Milvus.
+        uploads: A folder in ``image_root``, relative to it, that keeps the images which are added; without it, an index
+            gets their embeddings alone.
+        token: What a request must know to change the index; without one, nothing is changed.
+        limits: How much is taken.
+        model_options: Options of :class:`~hierpretrain.apis.EmbeddingInferencer`, such as ``device``.
+
+    Raises:
+        ValueError: If there is no such index, it does not carry its model, the token is too short, or ``uploads`` is
+            not below the root.
+    """
+
+    def __init__(
+        self,
+        index: str | os.PathLike[str],
+        *,
+        image_root: str | os.PathLike[str] | None = None,
+        uploads: str | None = None,
+        token: str | None = None,
+        limits: Limits | None = None,
+        **model_options: Any,
+    ) -> None:
+        self.name, self.limits, self.token = os.fspath(index), limits or Limits(), token
+        if token is not None and len(token) < _SHORTEST:
+            raise ValueError(
+                f"a token must have at least {_SHORTEST} letters, so that nobody guesses it; it has {len(token)}: make "
+                "one, as python -c 'import secrets; print(secrets.token_hex())' does"
+            )
+        self.index = EmbeddingIndex.open(self.name, **{"progress": False, **model_options})
+        _ = self.index.inferencer.width  # embeds a picture: the first query shall not wait for what is loaded then
+        self.stale = ""
+        if image_root is None and getattr(self.index, "folder", None) is not None:
+            image_root = common_folder(self.index.paths)
+        self.root = ImageRoot(image_root)
+        self.uploads = None if uploads is None else self._checked_uploads(uploads)
+
+    def _checked_uploads(self, uploads: str) -> str:
+        folder = self.root.path_of(uploads.rstrip("/"))
+        if folder is None or not os.path.realpath(folder).startswith(os.path.realpath(self.root.folder or "") + "/"):
+            raise ValueError(
+                f"the folder of uploads must be below the image root, {self.root.folder!r}, and relative to it, as "
+                f"'added' is; it is {uploads!r}"
+            )
+        return folder
+
+    def refresh(self) -> None:
+        """Reads what another process has changed in the index; where it cannot, the older state answers on."""
+        try:
+            self.index.refresh()
+            self.stale = ""
+        except Exception as error:  # a service that stands still is worse than one that is behind
+            if not self.stale:
+                _LOG.warning("the index cannot be read again, and its older state answers: %s", error)
+            self.stale = "the index cannot be read again, and its older state answers: see the log, and start anew"
+
+    # ---------------------------------------------------------------- asking
+    def decode(self, files: Sequence[tuple[str, bytes]]) -> list[Image.Image]:
+        """Returns the pictures of files that were sent, each with its name.
+
+        Raises:
+            Refusal: If one is no image, or too large.
+        """
+        pictures = []
+        for name, data in files:
+            try:
+                pictures.append(decode_rgb(data, repr(name), **self.index.inferencer.opening))
+            except UnreadableImage as error:
+                reason = str(error).partition("; if you trust")[0]  # which whoever sends it cannot tell us
+                raise Refusal(400, f"{reason}: send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF of usual size") from error
+        return pictures
+
+    def queries(self, names: Sequence[str], features: Tensor) -> Embeddings:
+        """Returns embedded images without labels."""
+        none = torch.empty(len(names), 0, dtype=torch.int64)
+        return Embeddings(features, none, none, ["all"] * len(names), list(names), Taxonomy((), ()), ())
+
+    def check_search(self, k: int, **options: Any) -> None:
+        """Raises a refusal unless the index can be searched so.
+
+        Args:
+            k: How many neighbours.
+            options: ``level``, ``within`` and ``where`` of a search.
+        """
+        self._check_number("k", k)
+        try:
+            self.index.check_search(k, **options)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from error
+
+    def check_classify(self, options: Mapping[str, float]) -> None:
+        """Raises a refusal unless the index can classify with such ``k`` and ``threshold``."""
+        if "k" in options:
+            self._check_number("votes", int(options["k"]))
+        try:
+            self.index.check_classify(**options)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from error
+
+    def _check_number(self, name: str, number: int) -> None:
+        if not 1 <= number <= self.limits.neighbours:
+            raise Refusal(400, f"{name} must be from 1 to {self.limits.neighbours}; it is {number}")
+
+    def search(self, queries: Embeddings, k: int, **options: Any) -> list[dict[str, Any]]:
+        """Returns what a search finds, as JSON has it, with names in place of paths."""
+        return [
+            {"query": result.query, "neighbours": [self._told(found) for found in result.neighbours]}
+            for result in self.index.search(queries, k, **options)
+        ]
+
+    def classify(self, queries: Embeddings, options: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Returns where queries belong, as JSON has it."""
+        calibrated = not options and getattr(self.index, "calibration", None) is not None
+        return [told_class(found, calibrated) for found in self.index.classify(queries, **options)]
+
+    def info(self) -> dict[str, Any]:
+        """Returns what is to be known of the index and of the service."""
+        about = {**self.index.info(), "calibrated": getattr(self.index, "calibration", None) is not None}
+        limits = {name: value for name, value in asdict(self.limits).items() if name != "workers"}
+        return {
+            **about,
+            "writable": self.token is not None,
+            "keeps_uploads": self.uploads is not None,
+            "limits": limits,
+        }
+
+    def branches(self) -> list[list[str]]:
+        """Returns the paths of the nodes of the tree, the broadest first."""
+        paths = [list(path) for level in node_paths(self.index.taxonomy) for path in level]
+        return paths[:_BRANCHES]
+
+    def thumbnail(self, name: str) -> bytes:
+        """Returns a small picture of an image of the index.
+
+        Raises:
+            Refusal: If the index has no such image, or it cannot be shown.
+        """
+        path = self.root.path_of(name)
+        if path is None or not self.index.has_file(path):
+            raise Refusal(404, f"the index has no image {name!r} below its root; give a path as a search answers")
+        try:
+            return self.root.thumbnail(path)
+        except (ValueError, OSError) as error:
+            _LOG.warning("no thumbnail: %s", error)
+            raise Refusal(404, f"the image {name!r} is gone, cannot be read, or leads out of the root") from error
+
+    def _told(self, found: Neighbour) -> dict[str, Any]:
+        name = self.root.name_of(found.path)
+        return {**asdict(found), "path": name, "key": found.key or None}
+
+    # ---------------------------------------------------------------- changing
+    def knows(self, token: str) -> bool:
+        """Returns whether a token is the right one, in a time that tells nothing of it."""
+        return self.token is not None and hmac.compare_digest(token.encode(), self.token.encode())
+
+    def add(self, images: Sequence[NewImage], files: Sequence[tuple[str, bytes]], features: Tensor) -> dict[str, int]:
+        """Adds images that were embedded.
+
+        Args:
+            images: What is known of them.
+            files: Their names and bytes.
+            features: (n, D) their embeddings.
+
+        Raises:
+            Refusal: If the index has one of them, or their labels do not fit its tree.
+        """
+        paths, written = (
+            self._keep([data for _, data in files]) if self.uploads else ([image.key for image in images], [])
+        )
+        columns = sorted({name for image in images for name in image.metadata})
+        try:
+            change = self.index.add(
+                embeddings=features,
+                keys=[image.key for image in images],
+                paths=[tuple(image.labels) for image in images],
+                files=paths,
+                metadata={name: [image.metadata.get(name, "") for image in images] for name in columns},
+            )
+        except BaseException as error:
+            for path in written:
+                os.unlink(path)
+            if isinstance(error, ValueError):
+                raise Refusal(409, self.public(error)) from error
+            raise
+        return asdict(replace(change, embedded=len(images)))
+
+    def remove(self, names: Sequence[str]) -> dict[str, int]:
+        """Removes images by their keys, or by their paths below the root; files stay on the disk.
+
+        Raises:
+            Refusal: If the index has none of a name; then none is removed.
+        """
+        unknown, wanted = [], []
+        for name in dict.fromkeys(names):
+            path = self.root.path_of(name)
+            if path is not None and self.index.has_file(path):
+                wanted.append(path)
+            elif self.index.has_key(name):
+                wanted.append(name)
+            else:
+                unknown.append(name)
+        if unknown:
+            raise Refusal(
+                404,
+                f"the index has no image of the key or path {some(unknown)}; nothing was removed: give keys or paths "
+                "as a search answers",
+            )
+        try:
+            return asdict(self.index.remove(wanted))
+        except ValueError as error:  # another process was faster
+            raise Refusal(409, self.public(error)) from error
+
+    def _keep(self, contents: Sequence[bytes]) -> tuple[list[str], list[str]]:
+        """Writes files, named by their content; returns all paths, and those that are new."""
+        paths, written = [], []
+        for data in contents:
+            digest = hashlib.sha256(data).hexdigest()[:32]
+            path = f"{self.uploads}/{digest}.{(image_kind(data[:HEAD]) or 'image').lower()}"
+            if not os.path.exists(path):
+                write_whole(path, data)
+                written.append(path)
+            paths.append(path)
+        return paths, written
+
+    def public(self, error: ValueError) -> str:
+        """Returns what an error says, unless it tells where on the disk something is."""
+        text = str(error)
+        places = [self.root.folder, getattr(self.index, "folder", None), self.name, self.uploads]
+        if any(place and str(place) in text for place in places):
+            _LOG.warning("refused: %s", text)
+            return "the index cannot be changed so; the log of the service says why"
+        return text
+
+
+def told_class(found: Classification, calibrated: bool) -> dict[str, Any]:
+    """Returns an answer as JSON has it; of a calibrated index, confidences say how often such an answer is right."""
+    return {**asdict(found), "calibrated": calibrated}
