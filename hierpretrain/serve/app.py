@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import faiss
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
@@ -22,7 +22,7 @@ from hierpretrain.apis.command import read_level
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.serve.batches import Batches
 from hierpretrain.serve.forms import Names, read_branch, read_images, read_where, told
-from hierpretrain.serve.guard import LOOPBACK, Guard
+from hierpretrain.serve.guard import LOOPBACK, Guard, Json
 from hierpretrain.serve.limits import Refusal, size
 from hierpretrain.serve.service import Service
 
@@ -77,6 +77,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     app.state.threads = ThreadPoolExecutor(
         service.limits.workers, "request", initializer=faiss.omp_set_num_threads, initargs=(1,)
     )
+    app.state.changes = ThreadPoolExecutor(1, "change")  # which may wait for other writers, while others search
     app.state.batches = Batches(service.index.inferencer)
 
     async def watch() -> None:
@@ -91,27 +92,34 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         await watching
     app.state.batches.close()
     app.state.threads.shutdown()
+    app.state.changes.shutdown()
 
 
 async def _file(data: bytes, kind: str) -> Response:
     return Response(data, media_type=kind)
 
 
-async def _told(request: Request, error: Exception) -> JSONResponse:
+async def _told(request: Request, error: Exception) -> Json:
     """Answers what went wrong as JSON; the traceback of a fault of ours goes to the log alone."""
     if isinstance(error, Refusal):
-        return JSONResponse({"error": error.message}, error.status, error.headers)
+        return Json({"error": error.message}, error.status, error.headers)
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return Json({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, RequestValidationError):
-        return JSONResponse({"error": told(error.errors())}, 422)
-    return JSONResponse({"error": "the service failed; its log says why"}, 500)
+        return Json({"error": told(error.errors())}, 422)
+    return Json({"error": "the service failed; its log says why"}, 500)
 
 
 async def _do(request: Request, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Runs a function in one of the threads for requests."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(request.app.state.threads, partial(function, *args, **options))
+
+
+async def _change(request: Request, function: Callable[..., Any], *args: Any) -> Any:
+    """Runs a function in the thread for changes, one at a time."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(request.app.state.changes, partial(function, *args))
 
 
 async def _read(service: Service, images: Sequence[UploadFile]) -> list[tuple[str, bytes]]:
@@ -149,19 +157,19 @@ def _votes(votes: int | None, threshold: float | None) -> dict[str, float]:
 async def health(request: Request) -> Response:
     """Says whether all is well: status 200, or 503 if the index cannot be read again."""
     stale = request.app.state.service.stale
-    return JSONResponse({"status": stale or "ok"}, 503 if stale else 200)
+    return Json({"status": stale or "ok"}, 503 if stale else 200)
 
 
 @_ROUTES.get("/info")
-async def info(request: Request) -> dict[str, Any]:
+async def info(request: Request) -> Json:
     """Says what is in the index, and what the limits are."""
-    return await _do(request, request.app.state.service.info)
+    return Json(await _do(request, request.app.state.service.info))
 
 
 @_ROUTES.get("/branches")
-async def branches(request: Request) -> list[list[str]]:
+async def branches(request: Request) -> Json:
     """Lists the branches of the tree, each by its path; the first 20,000."""
-    return await _do(request, request.app.state.service.branches)
+    return Json(await _do(request, request.app.state.service.branches))
 
 
 @_ROUTES.get("/thumbnail", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
@@ -172,14 +180,12 @@ async def thumbnail(request: Request, path: Annotated[str, Query(max_length=4096
 
 
 @_ROUTES.post("/embed")
-async def embed(request: Request, images: Images) -> JSONResponse:
+async def embed(request: Request, images: Images) -> Json:
     """Returns the embeddings of images, of unit length, in their order."""
     service = request.app.state.service
     queries = await _embed(request, await _read(service, images))
     index = service.index
-    return JSONResponse(
-        {"model": index.model, "fingerprint": index.fingerprint, "embeddings": queries.features.tolist()}
-    )
+    return Json({"model": index.model, "fingerprint": index.fingerprint, "embeddings": queries.features.tolist()})
 
 
 @_ROUTES.post("/search")
@@ -191,7 +197,7 @@ async def search(
     within: Annotated[str | None, Form(description="A branch: its path, its name, or a JSON list of names.")] = None,
     where: Annotated[list[str] | None, Form(description="Metadata that neighbours have: NAME=TEXT.")] = None,
     classify: Classify = False,
-) -> JSONResponse:
+) -> Json:
     """Finds the images of the index that are most like given ones."""
     service = request.app.state.service
     options = {
@@ -207,16 +213,16 @@ async def search(
     if classify:
         for result, found in zip(results, await _do(request, service.classify, queries, {}), strict=True):
             result["classification"] = {name: value for name, value in found.items() if name != "query"}
-    return JSONResponse({"results": results})
+    return Json({"results": results})
 
 
 @_ROUTES.post("/classify")
-async def classify(request: Request, images: Images, votes: Votes = None, threshold: Threshold = None) -> JSONResponse:
+async def classify(request: Request, images: Images, votes: Votes = None, threshold: Threshold = None) -> Json:
     """Says where in the tree images belong, and how sure that is."""
     service, options = request.app.state.service, _votes(votes, threshold)
     await _do(request, service.check_classify, options)
     queries = await _embed(request, await _read(service, images))
-    return JSONResponse({"results": await _do(request, service.classify, queries, options)})
+    return Json({"results": await _do(request, service.classify, queries, options)})
 
 
 @_ROUTES.post("/add", dependencies=_TOKEN)
@@ -227,7 +233,7 @@ async def add(
         str,
         Form(description='A JSON list, an object for each image: {"key": "S7", "labels": ["animal", "cat"]}.'),
     ],
-) -> JSONResponse:
+) -> Json:
     """Adds images to the index, which must be started with a token."""
     service = request.app.state.service
     known = read_images(about)
@@ -235,11 +241,11 @@ async def add(
         raise Refusal(422, f"about must tell of each image; it tells of {len(known)}, and {len(images)} were sent")
     files = await _read(service, images)
     queries = await _embed(request, files)
-    return JSONResponse(await _do(request, service.add, known, files, queries.features))
+    return Json(await _change(request, service.add, known, files, queries.features))
 
 
 @_ROUTES.post("/remove", dependencies=_TOKEN)
-async def remove(request: Request, names: Names) -> JSONResponse:
+async def remove(request: Request, names: Names) -> Json:
     """Removes images from the index, all of a key or one of a path; their files stay."""
     service = request.app.state.service
-    return JSONResponse(await _do(request, service.remove, names.names))
+    return Json(await _change(request, service.remove, names.names))

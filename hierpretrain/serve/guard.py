@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -27,6 +28,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, since the name of a file may be no text at all."""
+
+    def render(self, content: Any) -> bytes:
+        """Returns the bytes of the answer."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class Tokens(Protocol):
@@ -77,7 +86,7 @@ class Guard:
                     {"Retry-After": "1"},
                 )
         except Refusal as refusal:
-            await JSONResponse({"error": refusal.message}, refusal.status, refusal.headers)(scope, receive, send)
+            await Json({"error": refusal.message}, refusal.status, refusal.headers)(scope, receive, send)
             return
         self.running += works
         try:

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from hierpretrain.datasets.annotations import check_inside
 from hierpretrain.datasets.loading import open_rgb
@@ -81,14 +81,15 @@ def common_folder(paths: Iterable[str]) -> str | None:
 
 
 def _is_plain(name: str) -> bool:
-    """Returns whether a name leads down, and nowhere else on any system."""
+    """Returns whether a name leads down, nowhere else on any system, and is a text that JSON can hold."""
     parts: Sequence[str] = name.split("/")
-    return "\0" not in name and "\\" not in name and not any(part in ("", ".", "..") for part in parts)
+    odd = "\0" in name or "\\" in name or any("\ud800" <= letter <= "\udfff" for letter in name)
+    return not odd and not any(part in ("", ".", "..") for part in parts)
 
 
 @functools.lru_cache(maxsize=2048)  # of some 5 KB each
 def _thumbnail(path: str, changed: int, size: int) -> bytes:
     picture = ImageOps.contain(open_rgb(path, min_side=SIDE), (SIDE, SIDE))
     file = io.BytesIO()
-    Image.Image.save(picture, file, "WEBP", quality=80)
+    picture.save(file, "WEBP", quality=80)
     return file.getvalue()

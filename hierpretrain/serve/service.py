@@ -143,9 +143,13 @@ class Service:
 
     def search(self, queries: Embeddings, k: int, **options: Any) -> list[dict[str, Any]]:
         """Returns what a search finds, as JSON has it, with names in place of paths."""
+        try:
+            results = self.index.search(queries, k, **options)
+        except ValueError as error:
+            raise Refusal(400, self.public(error)) from error
         return [
             {"query": result.query, "neighbours": [self._told(found) for found in result.neighbours]}
-            for result in self.index.search(queries, k, **options)
+            for result in results
         ]
 
     def classify(self, queries: Embeddings, options: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -204,14 +208,13 @@ class Service:
         Raises:
             Refusal: If the index has one of them, or their labels do not fit its tree.
         """
-        paths, written = (
-            self._keep([data for _, data in files]) if self.uploads else ([image.key for image in images], [])
-        )
+        keys = [image.key for image in images]
+        paths, written = self._keep([data for _, data in files]) if self.uploads else (keys, [])
         columns = sorted({name for image in images for name in image.metadata})
         try:
             change = self.index.add(
                 embeddings=features,
-                keys=[image.key for image in images],
+                keys=keys,
                 paths=[tuple(image.labels) for image in images],
                 files=paths,
                 metadata={name: [image.metadata.get(name, "") for image in images] for name in columns},

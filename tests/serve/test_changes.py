@@ -1,0 +1,139 @@
+"""Adding and removing by the service: with the token alone, whole or not at all, and nowhere but where it may."""
+
+import json
+
+import pytest
+
+from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.serve import Service
+from tests.serve.conftest import KNOWN, PHOTOS, TOKEN, sent
+
+
+def add(client, path, *about, headers=KNOWN):
+    return client.post("/api/add", files=sent(*[path] * len(about)), data={"about": json.dumps(about)}, headers=headers)
+
+
+def test_what_is_added_is_found_and_what_is_removed_is_not(own, tmp_path):
+    folder, client = own(uploads="added")
+    query = tmp_path / "photos" / PHOTOS[0]
+    answer = add(client, query, {"key": "N1", "labels": ["animal", "cow"], "metadata": {"colour": "blue"}})
+    assert answer.json() == {"added": 1, "removed": 0, "kept": 0, "embedded": 1}
+    (found,) = client.post("/api/search", files=sent(query), data={"within": "animal/cow"}).json()["results"]
+    (one,) = found["neighbours"]
+    assert one["key"] == "N1"
+    assert one["metadata"] == {"colour": "blue"}
+    assert one["score"] == pytest.approx(1, abs=1e-6)
+    assert (tmp_path / "photos" / one["path"]).read_bytes() == query.read_bytes()
+    assert client.get("/api/thumbnail", params={"path": one["path"]}).status_code == 200
+    index = EmbeddingIndex.open(folder, device="cpu")
+    assert len(index) == 9
+    assert index.search(str(query), within="animal/cow")[0].neighbours[0].key == "N1"
+
+    names = ["N1", PHOTOS[5]]
+    answer = client.post("/api/remove", json={"names": names}, headers=KNOWN)
+    assert answer.json() == {"added": 0, "removed": 2, "kept": 0, "embedded": 0}
+    assert index.refresh()
+    assert len(index) == 7
+    assert (tmp_path / "photos" / PHOTOS[5]).exists()
+
+
+def test_without_a_folder_for_uploads_the_embedding_alone_is_kept(own, tmp_path):
+    folder, client = own()
+    files = sorted((tmp_path / "photos").rglob("*"))
+    query = tmp_path / "photos" / PHOTOS[0]
+    assert add(client, query, {"key": "N1"}, {"key": "N2"}).json()["added"] == 2
+    (found,) = client.post("/api/search", files=sent(query)).json()["results"]
+    assert [one["path"] for one in found["neighbours"] if one["key"] in ("N1", "N2")] == [None, None]
+    assert sorted((tmp_path / "photos").rglob("*")) == files
+    answer = add(client, query, {"key": "N3"}, {"key": "N1"})
+    assert answer.status_code == 409
+    assert "1 of 2 images are in the index already: 'N1'" in answer.json()["error"]
+    assert len(EmbeddingIndex.open(folder)) == 10  # none of the two
+
+
+def test_a_refused_addition_leaves_no_file(own, tmp_path, monkeypatch):
+    _, client = own(uploads="added")
+    service = client.app.app.state.service
+
+    def refuse(**_):
+        raise ValueError(f"something about {service.index.folder}")
+
+    monkeypatch.setattr(service.index, "add", refuse)
+    answer = add(client, tmp_path / "photos" / PHOTOS[0], {"key": "N1"})
+    assert (answer.status_code, answer.json()) == (
+        409,
+        {"error": "the index cannot be changed so; the log of the service says why"},
+    )
+    assert not [*(tmp_path / "photos/added").iterdir()]
+
+
+def test_nothing_is_changed_without_the_token(own, client, tmp_path, folder):
+    _, ours = own()
+    query = tmp_path / "photos" / PHOTOS[0]
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": "Béarer"},
+    ):
+        headers = {name: value.encode() for name, value in headers.items()}
+        for answer in (
+            add(ours, query, {"key": "N1"}, headers=headers),
+            ours.post("/api/remove", json={"names": ["S7"]}, headers=headers),
+        ):
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "send it in the header Authorization: Bearer TOKEN" in answer.json()["error"]
+    answer = client.post("/api/remove", json={"names": ["S7"]}, headers=KNOWN)  # a service without one
+    assert answer.status_code == 403
+    assert "started without a token; start it with --token-file FILE or HIERPRETRAIN_TOKEN" in answer.json()["error"]
+    assert ours.get("/api/info").json()["images"] == client.get("/api/info").json()["images"] == 8
+
+
+@pytest.mark.parametrize(
+    ("about", "status", "message"),
+    [
+        ([], 422, "about must tell of each image; it tells of 0, and 1 were sent"),
+        ([{}], 422, "images.0.key: Field required"),
+        ([{"key": ""}], 422, "images.0.key: String should have at least 1 character"),
+        ([{"key": "a\nb"}], 422, r"must be of letters that can be printed; it is 'a\nb'"),
+        ([{"key": "a", "path": "/etc/passwd"}], 422, "images.0.path: Extra inputs are not permitted"),
+        ([{"key": "a", "labels": "animal"}], 422, "images.0.labels: Input should be a valid"),
+        ([{"key": "a", "labels": ["x"] * 33}], 422, "images.0.labels: List should have at most 32 items"),
+        ("nonsense", 422, "images: Input should be a valid"),
+    ],
+)
+def test_what_is_said_of_images_is_checked(own, tmp_path, about, status, message):
+    _, client = own()
+    answer = client.post(
+        "/api/add", files=sent(tmp_path / "photos" / PHOTOS[0]), data={"about": json.dumps(about)}, headers=KNOWN
+    )
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["../epoch_1.pth", "/etc/passwd", "animal", "nothing", "animal/cat/../cat/1.png"])
+def test_a_name_that_is_none_of_the_index_removes_nothing(own, name):
+    folder, client = own()
+    answer = client.post("/api/remove", json={"names": ["S7", name]}, headers=KNOWN)
+    assert answer.status_code == 404
+    assert f"the index has no image of the key or path '{name}'; nothing was removed" in answer.json()["error"]
+    assert len(EmbeddingIndex.open(folder)) == 8
+
+
+def test_paths_of_the_disk_are_no_names(own, tmp_path):
+    folder, client = own()
+    name = str(tmp_path / "photos" / PHOTOS[0])
+    assert client.post("/api/remove", json={"names": [name]}, headers=KNOWN).status_code == 404
+    assert client.get("/api/thumbnail", params={"path": name}).status_code == 404
+    assert len(EmbeddingIndex.open(folder)) == 8
+
+
+def test_options_that_cannot_be(folder, tmp_path):
+    with pytest.raises(ValueError, match="a token must have at least 16 letters, so that nobody guesses it; it has 3"):
+        Service(folder, token="abc", device="cpu")
+    (folder.parent / "photos/out").symlink_to(tmp_path)
+    for uploads in ("../elsewhere", "/tmp", "out"):
+        with pytest.raises(ValueError, match="the folder of uploads must be below the image root"):
+            Service(folder, image_root=folder.parent / "photos", uploads=uploads, device="cpu")
+    (folder.parent / "photos/out").unlink()
