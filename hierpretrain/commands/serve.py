@@ -80,7 +80,7 @@ def _defaults() -> dict[str, int]:
 def _serve(args: argparse.Namespace) -> None:
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn
     except ImportError as error:
         raise ImportError(f"a service needs {error.name}: pip install 'hierpretrain[serve]'") from error

@@ -7,8 +7,6 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 
-from PIL import ImageOps
-
 from hierpretrain.datasets.annotations import check_inside
 from hierpretrain.datasets.loading import open_rgb
 
@@ -89,7 +87,8 @@ def _is_plain(name: str) -> bool:
 
 @functools.lru_cache(maxsize=2048)  # of some 5 KB each
 def _thumbnail(path: str, changed: int, size: int) -> bytes:
-    picture = ImageOps.contain(open_rgb(path, min_side=SIDE), (SIDE, SIDE))
+    picture = open_rgb(path, min_side=SIDE)
+    picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=80)
     return file.getvalue()
