@@ -146,10 +146,18 @@ def _token(file: str | None) -> str | None:
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ValueError(f"--port must be from 0 to 65535; it is {port}")
+    # asyncio lets answers go at once, and not 40 ms later, only where the protocol is said
+    listening = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=512)
+        if os.name == "posix":  # elsewhere it would let two processes listen
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(512)
+        return listening
     except OSError as error:
+        listening.close()
         raise OSError(f"{host}:{port} cannot be listened at: {error.strerror or error}; give another --port") from error
 
 

@@ -1,7 +1,7 @@
 """Takes a picture of the page with what it finds for images, as docs/serve.md shows it.
 
 Example:
-    python -m tests.serve.screenshot emoji.index docs/images/serve.png data/emoji64/food-drink/food-fruit/lemon/noto.webp
+    python -m tests.serve.screenshot emoji.index serve.png photo.jpg
 """
 
 import argparse
