@@ -1,8 +1,9 @@
 """How well an index knows what it does not know: calibration error, AUROC of unknown classes, accuracy by coverage.
 
-Images of seen classes that the encoder was trained on are the index. Half of the unseen classes are among the held-out
-images, the other half among the test images; then the halves change places, and numbers are means of the two. So the
-index is calibrated with unknown images, but never with images of the classes that it is tested with.
+Images of seen classes that the encoder was trained on are the index. The others are in two halves, the validation and
+the test images, and so are the unseen classes. One half of each is held out and calibrates the index, the others are
+the test; each half takes each place, and numbers are means of the four. So the index is calibrated with unknown images,
+but never with images of the unknown classes that it is tested with.
 
 Run by    python tools/train.py configs/finetune_emoji_known.py        (and finetune_openclipart_known.py)
           python tools/benchmarks/unknown.py emoji openclipart
@@ -12,6 +13,7 @@ Writes    a table of each data set to the standard output; with --out all number
 
 import argparse
 import json
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,17 +56,17 @@ def main() -> None:
 
 
 def measure(images: Embeddings) -> dict[str, dict[str, float]]:
-    """Returns the metrics of each level, means over the two halves of the unseen classes."""
+    """Returns the metrics of each level, means over the halves of the known images and of the unseen classes."""
     index = EmbeddingIndex.build(images.of("seen_train"), model="", fingerprint="", log=lambda line: None)
     unseen = images.of(["unseen_val", "unseen_test"])
-    halves = in_halves(unseen, index)
-    both = [
-        _fold(images, index, unseen.select(held_out), unseen.select(test)) for held_out, test in (halves, halves[::-1])
-    ]
+    unknown = [unseen.select(half) for half in in_halves(unseen, index)]
+    known = [images.of("seen_val"), images.of("seen_test")]
+    apart = images.of("catalogue_test") if "catalogue_test" in images.splits else None
+    folds = [_fold(index, known[i], unknown[j], known[1 - i], unknown[1 - j], apart) for i in (0, 1) for j in (0, 1)]
     levels = {}
     for name in index.taxonomy.level_names:
-        one, other = (fold[name] for fold in both)
-        levels[name] = {key: (one[key] + other[key]) / 2 for key in one if key in other}
+        of = [fold[name] for fold in folds]
+        levels[name] = {key: statistics.mean(one[key] for one in of) for key in of[0] if all(key in one for one in of)}
     return levels
 
 
@@ -86,15 +88,19 @@ def in_halves(unseen: Embeddings, index: EmbeddingIndex) -> tuple[list[int], lis
 
 
 def _fold(
-    images: Embeddings, index: EmbeddingIndex, held_out_unknown: Embeddings, test_unknown: Embeddings
+    index: EmbeddingIndex,
+    held_out: Embeddings,
+    held_out_unknown: Embeddings,
+    known_test: Embeddings,
+    test_unknown: Embeddings,
+    apart: Embeddings | None,
 ) -> dict[str, dict[str, float]]:
-    """Measures with one half of the unseen classes held out and the other half tested."""
-    known_test = images.of("seen_test")
+    """Measures with one half of the images held out and the other half tested, and a branch that neither has."""
     test = joined(known_test, test_unknown)
-    index.calibrate(images.of("seen_val"), precision=PRECISION)
+    index.calibrate(held_out, precision=PRECISION)
     closed = index.answer(known_test)
     votes = index.answer(test, k=20)
-    index.calibrate(joined(images.of("seen_val"), held_out_unknown), precision=PRECISION)
+    index.calibrate(joined(held_out, held_out_unknown), precision=PRECISION)
     answers = index.answer(test)
     cosines = nearest_cosines(index, test)
     truth, depths = right_answers(test.taxonomy, test.labels, index.taxonomy, index.labels)
@@ -120,8 +126,7 @@ def _fold(
             for wanted in COVERAGES:
                 metrics[f"accuracy@{wanted:g}"] = float(accuracy[(coverage >= wanted - 1e-9).nonzero()[0, 0]])
         found[name] = {key: value for key, value in metrics.items() if value is not None}
-    if "catalogue_test" in images.splits:  # a whole branch that neither training nor calibration knows
-        apart = images.of("catalogue_test")
+    if apart is not None:
         both = joined(known_test, apart)
         is_apart = torch.arange(len(both.paths)) >= len(known_test.paths)
         answers = index.answer(both)
