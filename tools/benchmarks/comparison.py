@@ -58,6 +58,30 @@ class Method:
 
 
 OURS = "Joint (recommended)"
+
+
+def _joint(level: int | str, rate: float, *rates: float) -> Method:
+    """Returns the joint loss, which starts from a rate; two of its parts contrast or cluster a level.
+
+    Each part is tried in the batches, and without the head, that suited it in its own search.
+    """
+    parts = [
+        {"model.loss.contrastive": dict(type="HiMulConLoss"), SAMPLER: LEVELWISE},
+        {"model.loss.contrastive": dict(type="SupConLoss", level=level), SAMPLER: LEVELWISE},
+        {"model.loss.contrastive": dict(type="CSLLoss", level=level), SAMPLER: None},
+    ]
+    return Method(
+        "joint",
+        [
+            [{**part, RATE: rate} for part in parts],
+            _try("model.loss.weight", 0.3, 3.0),
+            _try("model.loss.label_smoothing", 0.1),
+            _try(RATE, *rates),
+        ],
+        {"model.power": 0.5, "model.loss.projection": None},
+    )
+
+
 METHODS: dict[str, Method] = {
     "Nothing trained": Method("himulcone", trained=False),
     "SimCLR": Method("simclr", _CONTRASTIVE),
@@ -166,20 +190,7 @@ METHODS: dict[str, Method] = {
             _try(RATE, 0.5, 2, 4),
         ],
     ),
-    OURS: Method(
-        "joint",
-        [
-            [
-                {"model.loss.projection": head, SAMPLER: sampler}
-                for head, sampler in ((None, LEVELWISE), (None, None), (HEAD, LEVELWISE))
-            ],
-            _try("model.loss.weight", 3.0),
-            _try("model.loss.contrastive", dict(type="SupConLoss")),
-            _try("model.loss.label_smoothing", 0.1),
-            _try(RATE, 2, 4),
-        ],
-        {"model.power": 0.5},
-    ),
+    OURS: _joint(-1, 4, 2, 8),
 }
 POWERS = (1.0, 0.5)  # at which the embeddings of every row are measured, beside the row's own
 EIGHT = (  # of paper A and what is closest to ours, for the second data set
@@ -204,16 +215,7 @@ OPENCLIPART = {name: METHODS[name] for name in EIGHT} | {
         ],
     ),
     "SupCon, finest level": Method("supcon", _CONTRASTIVE, {"model.loss.level": "level2"}),
-    OURS: Method(
-        "joint",
-        [
-            _try("model.loss.contrastive", dict(type="SupConLoss", level="level2"))
-            if "model.loss.contrastive" in stage[0]
-            else stage
-            for stage in METHODS[OURS].stages
-        ],
-        METHODS[OURS].options,
-    ),
+    OURS: _joint("level2", 4, 2, 8),
 }
 
 
@@ -273,7 +275,7 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "emoji_scratch": Protocol("emoji_seen", "emoji", "subcategory"),
+    "emoji_scratch": Protocol("emoji_seen", "emoji", "subcategory", METHODS | {OURS: _joint(-1, 1, 0.5, 2)}),
     "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji", rate=1e-3),
     # Classifiers and SupCon take one path of an image, and 2 % of the training images have several.
     "openclipart_pretrained": Protocol(
