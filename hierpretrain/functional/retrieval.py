@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1, check_flat, check_ks
-from hierpretrain.functional.ranking import relevant_ranks
+from hierpretrain.functional.ranking import related_ranks
 from hierpretrain.functional.search import unit_pair
 
 
@@ -39,7 +40,8 @@ def retrieval_metrics(
     is left out and counted.
 
     Only similarities that can stand before a query's last relevant item are kept and sorted (see
-    :func:`relevant_ranks`). Beside both sets scaled to length 1, about 300 MiB are held at most.
+    :func:`hierpretrain.functional.quick_ranks.quick_ranks`). Beside both sets scaled to length 1 and a copy of the
+    gallery, about 400 MiB are held at most.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -135,25 +137,26 @@ def retrieval_scores(
     queries = torch.arange(len(query)) if queries is None else queries
     scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
     scores |= {name: torch.zeros(len(queries), dtype=torch.int64) for name in ("num_relevant", "first_rank")}
-    for block, ranks, found in relevant_ranks(
+    values = {name: of.numpy() for name, of in scores.items()}
+    for block, counts, ranks, _, _ in related_ranks(
         query[queries],
-        query_labels[queries],
+        query_labels[queries, None],
         gallery,
-        gallery_labels,
+        gallery_labels[:, None],
         own_indices=queries if same_set else None,
-        nearest=None if average_precision else max(ks, default=1),
+        asked=None if average_precision else max(ks, default=1),
     ):
-        num_relevant = found.sum(1)
-        precision = torch.arange(1, ranks.shape[1] + 1) / ranks.double() * found  # P@rank of every relevant item
-        in_front = ranks <= num_relevant[:, None]
+        first = counts.cumsum() - counts  # of each query's relevant items
+        in_front = ranks <= np.repeat(counts, counts)
+        precision = (np.arange(1, len(ranks) + 1) - np.repeat(first, counts)) / ranks  # P@rank of each relevant item
         for k in ks:
-            scores[f"recall@{k}"][block] = (ranks[:, 0] <= k).double()
-            scores[f"precision@{k}"][block] = ((ranks <= k) & found).sum(1).double() / k
-        scores["r_precision"][block] = (in_front & found).sum(1) / num_relevant.double()
-        scores["map@r"][block] = (precision * in_front).sum(1) / num_relevant
+            values[f"recall@{k}"][block] = ranks[first] <= k
+            values[f"precision@{k}"][block] = np.add.reduceat(ranks <= k, first, dtype=np.int64) / k
+        values["r_precision"][block] = np.add.reduceat(in_front, first, dtype=np.int64) / counts
+        values["map@r"][block] = np.add.reduceat(precision * in_front, first) / counts
         if average_precision:
-            scores["map"][block] = precision.sum(1) / num_relevant
-        scores["num_relevant"][block], scores["first_rank"][block] = num_relevant, ranks[:, 0]
+            values["map"][block] = np.add.reduceat(precision, first) / counts
+        values["num_relevant"][block], values["first_rank"][block] = counts, ranks[first]
     return scores
 
 

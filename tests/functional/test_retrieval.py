@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from hierpretrain.functional import ranking
+from hierpretrain.functional import quick_ranks, ranking
 from hierpretrain.functional.retrieval import mean_scores, recall_curve, retrieval_metrics, retrieval_scores
 from hierpretrain.taxonomy import PAD
 from tests.reference import metrics as reference
@@ -26,19 +26,19 @@ def assert_same(actual, expected):
     assert actual == pytest.approx(expected, rel=0, abs=1e-9)
 
 
-WAYS = {  # how the ranks are found: constants of the module
+WAYS = {  # how the ranks are found: constants of the modules
+    "all sorted, by the readable form": dict(_QUICK=False),
     "candidates": {},  # all of them, since the gallery is small
     "small tiles": dict(_QUERIES=7, _TILE=50, _SAMPLE=9, _FLOOR=3),
     "both": dict(_FLOOR=3, _FRACTION=4, _SAMPLE=20, _PICKED=40),
-    "counted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1000, _BLOCK=700),
-    "counted and sorted": dict(_FLOOR=1, _FRACTION=4, _MANY=0, _FEW=2, _BLOCK=700),
-    "sorted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1, _BLOCK=1),
+    "sorted": dict(_MANY_FLOOR=0, _FRACTION=1, _BLOCK=700, _CHUNK=130),
+    "sorted one by one": dict(_MANY_FLOOR=0, _FRACTION=1, _BLOCK=1),
 }
 
 
 def choose(monkeypatch, way):
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(ranking, name, value)
+        monkeypatch.setattr(ranking if name == "_QUICK" else quick_ranks, name, value)
 
 
 @pytest.mark.parametrize("ties", [False, True])
