@@ -20,10 +20,12 @@ _QUERIES = 1024  # at a time while candidates are picked
 _TILE = 1 << 19  # similarities at a time while candidates are picked: 2 MiB, which stay in a processor's cache
 _PICKED = 1 << 22  # candidates and related items of a block of queries at most, of about 40 bytes each
 _BLOCK = 1 << 24  # similarities with the whole gallery at a time: 64 MiB
+_ROWS = 256  # queries at a time while all is sorted
 _CHUNK = 1 << 17  # of these at a time while they are sorted: 512 KiB
 _FRACTION = 10  # a query that has more than 1 / 10 of the gallery as candidates has all of it sorted
 _FLOOR = 256  # and so many candidates are never too many
 _SAMPLE = 1024  # gallery items at most that tell how many candidates a query will have
+_GROUP = 32  # queries whose related items are compared together
 _MANY = 512  # one of more related items than 1 / 512 of the gallery surely stands too far behind
 _MANY_FLOOR = 48  # and of so few, none may
 
@@ -39,6 +41,7 @@ class Ranked(NamedTuple):
     ranks: NDArray[np.int64]  # (n,) from 1, ascending in each query
     levels: NDArray[np.int64]  # (n,) match levels from 1
     nearest: NDArray[np.int64] | None = None  # (B,) gallery indices of the first items, where they are known
+    times: int = 1  # how often the B queries count
 
 
 def quick_ranks(
@@ -46,15 +49,15 @@ def quick_ranks(
     query_labels: Tensor,
     gallery: Tensor,
     gallery_labels: Tensor,
-    tied: list[Tensor],
     *,
     own_indices: Tensor | None = None,
     asked: int | None = None,
+    ties: str = "gallery",
 ) -> Iterator[Ranked]:
     """Ranks a gallery for every query that is related to an item of it, with ``nearest`` unknown.
 
-    A key is a similarity, as an integer of the same order, with the match level in its lowest bits. Where sorted keys
-    alone do not tell the ranks, since equal similarities have different levels, the query is left out.
+    A key is a similarity, as an integer of the same order, with the match level in its lowest bits: sorted keys tell
+    the ranks, but of equal similarities of different levels, which are then put in order.
 
     The gallery is put in the order of the tree, in which the items of a node stand side by side. What stands behind a
     query's last related item needs no order: tile by tile, only the similarities that may be before it are kept, and
@@ -67,39 +70,36 @@ def quick_ranks(
         query_labels: (Q, L) int64 labels of at most ``MOST_LEVELS`` levels.
         gallery: (G, D) unit vectors.
         gallery_labels: (G, L) labels.
-        tied: A list that gets the indices of the queries that were left out, once all is yielded.
         own_indices: (Q,) the gallery index of each query itself, which has its labels and is left out of its ranking.
         asked: Only ranks up to this, and up to the number of related items, are asked for; a greater one may be any
             that is greater than both. ``None``: all are.
+        ties: ``'gallery'``: equal similarities rank in the order of the gallery. ``'both'``: by falling and by rising
+            level, so that a query with ties comes twice, and one without ties once, with ``times`` 2.
 
     Example:
         >>> gallery, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[7], [7], [9]])
-        >>> for queries, counts, ranks, levels, _ in quick_ranks(gallery[:1], labels[:1], gallery, labels, []):
-        ...     print(queries.tolist(), counts.tolist(), ranks.tolist(), levels.tolist())
+        >>> for ranked in quick_ranks(gallery[:1], labels[:1], gallery, labels):
+        ...     print(ranked.queries.tolist(), ranked.counts.tolist(), ranked.ranks.tolist(), ranked.levels.tolist())
         [0] [2] [1, 3] [1, 1]
     """
     if len(gallery) == 0 or len(query) == 0:
         return
-    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_indices, asked)
+    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_indices, asked, ties == "both")
     workers = torch.get_num_threads()
     # each thread takes queries of its own: products shared by all threads would leave these waiting for each other
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
         few, far = ranking.few, [ranking.many]
         blocks = ranking.blocks(few, _PICKED // workers, ranking.counts[few] + ranking.most // 2, workers, _QUERIES)
-        for of_tiles in _in_turns(pool, workers, ranking.by_candidates, blocks):
-            ranked, left, equal = of_tiles
+        for ranked, left in _in_turns(pool, workers, ranking.by_candidates, blocks):
             far.append(left)
-            tied.append(torch.from_numpy(equal))
             yield ranked
-        left = np.sort(np.concatenate(far))
+        left = np.concatenate(far)
         left = left[ranking.first[left, 0].argsort(kind="stable")]
-        costs = np.full(len(left), len(gallery)) + 4 * ranking.counts[left]
-        for ranked, equal in _in_turns(
-            pool, workers, ranking.by_sorting, ranking.blocks(left, _BLOCK // workers, costs, workers, _QUERIES)
-        ):
-            tied.append(torch.from_numpy(equal))
-            yield ranked
+        costs = len(gallery) + 4 * ranking.counts[left]
+        blocks = ranking.blocks(left, _BLOCK // workers, costs, workers, _ROWS)
+        for parts in _in_turns(pool, workers, ranking.by_sorting, blocks):
+            yield from parts
     finally:
         pool.shutdown()
         torch.set_num_threads(workers)  # of the library of matrix products, which the threads have set for all
@@ -122,8 +122,9 @@ class _Ranking:
         gallery_labels: Tensor,
         own_indices: Tensor | None,
         asked: int | None,
+        both: bool,
     ) -> None:
-        self.num_levels, self.asked = query_labels.shape[1], asked
+        self.num_levels, self.asked, self.both = query_labels.shape[1], asked, both
         self.bits = self.num_levels.bit_length()  # of a key that hold the level
         labels = torch.cat([gallery_labels, query_labels])
         nodes = prefix_ids(torch.where(labels == PAD, labels.max() + 1, labels)).numpy()  # PAD as a node of its own
@@ -142,7 +143,7 @@ class _Ranking:
             self.own[order] = np.arange(len(order))
             self.own = self.own[own_indices.numpy()]
             self.counts = self.counts - (self.counts > 0)
-        self.query, self.gallery = query, gallery[torch.from_numpy(order)]
+        self.query, self.gallery, self.order = query, gallery[torch.from_numpy(order)], order
 
         by_tree = self.first[:, 0].argsort(kind="stable")
         is_far = self.counts > max(_MANY_FLOOR, len(gallery) // _MANY)
@@ -205,19 +206,23 @@ class _Ranking:
         return limit
 
     def _pairs(self, query: Tensor, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the (n,) products of rows of (B, D) queries and columns."""
-        step = max(1, _TILE // query.shape[1])
+        """Returns the (n,) products of rows of (B, D) queries, in the order of the tree, and columns."""
         found = []
-        for start in range(0, len(row), step):
-            pair = slice(start, start + step)
-            found.append((query[row[pair]] * self.gallery[column[pair]]).sum(1))
+        starts = np.searchsorted(row, np.arange(0, len(query), _GROUP))
+        for group, pair in zip(torch.split(query, _GROUP), np.split(np.arange(len(row)), starts[1:]), strict=True):
+            of, to = row[pair] - row[pair[0]], column[pair]
+            low, high = int(to.min()), int(to.max()) + 1
+            if high - low <= len(pair):  # neighbours in the tree share most of their columns
+                found.append((group @ self.gallery[low:high].T)[of, to - low])
+            else:
+                found.append((group[of] * self.gallery[to]).sum(1))
         return torch.cat(found).numpy()
 
-    def by_candidates(self, queries: NDArray[np.int64]) -> tuple[Ranked, NDArray[np.int64], NDArray[np.int64]]:
-        """Ranks the (B,) queries that have few enough candidates.
+    def by_candidates(self, queries: NDArray[np.int64]) -> tuple[Ranked, NDArray[np.int64]]:
+        """Ranks the (B,) queries that have few enough candidates and no ties.
 
         Returns:
-            Their ranks, the queries that have too many candidates, and the queries that have ties.
+            Their ranks, and the other queries.
         """
         row, column, level = self._related(queries)
         limit = self._limits(queries, row, column)
@@ -241,7 +246,7 @@ class _Ranking:
             distance[at] = np.inf
             here = slice(*np.searchsorted(own, [start, start + width]))
             distance[own_row[here], own[here] - start] = np.inf
-            picked = np.flatnonzero(distance <= limit[:, None])
+            picked = _few_nonzero((distance <= limit[:, None]).reshape(-1))
             at_row = picked // distance.shape[1]
             keys.append(self._wide_keys(at_row, distance.reshape(-1)[picked]))
             number += np.bincount(at_row, minlength=len(queries))
@@ -258,8 +263,20 @@ class _Ranking:
         starts = np.bincount(of_row, minlength=len(queries)).cumsum()
         starts = np.concatenate([np.zeros(1, np.int64), starts[:-1]])[done]
         key.sort()
-        ranked, equal = self._ranked(queries[done], key, starts)
-        return ranked, np.concatenate([left, queries[~done]]), equal
+        queries, left = queries[done], [left, queries[~done]]
+        counts, most = self.counts[queries], (1 << self.bits) - 1
+        at = np.flatnonzero((key & most).astype(bool))
+        level, ranks = key[at] & most, at + 1 - np.repeat(starts, counts)
+        # of equal similarities those of a higher level stand behind, so one has one of a lower level right before it
+        changed = key[at] ^ key[at - 1]
+        ties = np.flatnonzero((changed > 0) & (changed <= most))
+        if len(ties):
+            equal = np.zeros(len(queries), bool)
+            equal[np.searchsorted(counts.cumsum(), ties, "right")] = True
+            there = np.repeat(~equal, counts)
+            left.append(queries[equal])
+            queries, counts, ranks, level = queries[~equal], counts[~equal], ranks[there], level[there]
+        return Ranked(queries, counts, ranks, level, times=1 + self.both), np.concatenate(left)
 
     def _own_columns(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the rows of queries, by the columns of the queries themselves, and these columns."""
@@ -274,53 +291,51 @@ class _Ranking:
         value ^= (value >> 31) & _MAGNITUDE  # floats below 0 count down in their bits
         return ((row << 31) + value) << self.bits
 
-    def _ranked(
-        self, queries: NDArray[np.int64], keys: NDArray[Any], starts: NDArray[np.int64]
-    ) -> tuple[Ranked, NDArray[np.int64]]:
-        """Reads ranks from sorted keys, of which those of each of (B,) queries begin at (B,) ``starts``.
-
-        Returns:
-            The ranks of the queries without ties, and the queries that have ties.
-        """
-        counts, most = self.counts[queries], (1 << self.bits) - 1
-        at = np.flatnonzero(keys & most)
-        level = keys[at] & most
-        # of equal similarities those of a higher level stand behind, so one has one of a lower level right before it
-        changed = keys[at] ^ keys[at - 1]
-        ties = np.flatnonzero((changed > 0) & (changed <= most))
-        ranks = at + 1 - np.repeat(starts, counts)
-        if len(ties) == 0:
-            return Ranked(queries, counts, ranks, level.astype(np.int64)), queries[:0]
-        equal = np.zeros(len(queries), bool)
-        equal[np.searchsorted(counts.cumsum(), ties, "right")] = True
-        there = np.repeat(~equal, counts)
-        return Ranked(queries[~equal], counts[~equal], ranks[there], level[there].astype(np.int64)), queries[equal]
-
     # ---------------------------------------------------------------- the whole gallery
-    def by_sorting(self, queries: NDArray[np.int64]) -> tuple[Ranked, NDArray[np.int64]]:
-        """Ranks (B,) queries by sorting all their similarities.
-
-        Returns:
-            The ranks of the queries without ties, and the queries that have ties.
-        """
+    def by_sorting(self, queries: NDArray[np.int64]) -> list[Ranked]:
+        """Ranks (B,) queries by sorting all their similarities."""
         distance = self._distances(-self.query[queries], self.gallery)
         if self.own is not None:
             distance[np.arange(len(queries)), self.own[queries]] = _BEHIND
-        size = distance.shape[1]
-        parts, step = [], max(1, _CHUNK // size)
-        for start in range(0, len(queries), step):
-            chunk = queries[start : start + step]
-            keys = self._narrow_keys(distance[start : start + step])
-            for row, first, stop in zip(keys, self.first[chunk].tolist(), self.stop[chunk].tolist(), strict=True):
-                for begin, end in zip(first, stop, strict=True):  # each level's items are among the one above
-                    row[begin:end] += 1
-            if self.own is not None:
-                keys[np.arange(len(chunk)), self.own[chunk]] |= (1 << self.bits) - 1
-                keys[np.arange(len(chunk)), self.own[chunk]] ^= (1 << self.bits) - 1
-            keys.sort(axis=1)
-            parts.append(self._ranked(chunk, keys.reshape(-1), np.arange(len(chunk)) * size))
-        ranked = Ranked(*(np.concatenate(column) for column in list(zip(*(part[0] for part in parts), strict=True))[:4]))
-        return ranked, np.concatenate([part[1] for part in parts])
+        step = max(1, _CHUNK // distance.shape[1])
+        found = [
+            part
+            for start in range(0, len(queries), step)
+            for part in self._sorted(queries[start : start + step], distance[start : start + step])
+        ]
+        return [_joined([part for part in found if part.times == times]) for times in {part.times for part in found}]
+
+    def _sorted(self, queries: NDArray[np.int64], distance: NDArray[np.float32]) -> Iterator[Ranked]:
+        most = (1 << self.bits) - 1
+        keys = self._narrow_keys(distance)
+        for row, first, stop in zip(keys, self.first[queries].tolist(), self.stop[queries].tolist(), strict=True):
+            for begin, end in zip(first, stop, strict=True):  # each level's items are among the one above
+                row[begin:end] += 1
+        if self.own is not None:
+            keys[np.arange(len(queries)), self.own[queries]] |= most
+            keys[np.arange(len(queries)), self.own[queries]] ^= most
+        ordered = np.sort(keys, axis=1)
+        changed = ordered[:, 1:] ^ ordered[:, :-1]
+        changed -= 1
+        tied = (changed.view(np.uint32) < most).any(1)
+        if tied.any() and self.both:
+            yield self._read(queries[tied], ordered[tied], 1)
+            keys ^= most
+            yield self._read(queries[tied], np.sort(keys[tied], axis=1) ^ most, 1)
+            yield self._read(queries[~tied], ordered[~tied], 2)
+            return
+        for row in np.flatnonzero(tied):
+            at = (keys[row].astype(np.int64) >> self.bits << 31) | self.order
+            ordered[row] = keys[row, at.argsort()]
+        yield self._read(queries, ordered, 1 + self.both)
+
+    def _read(self, queries: NDArray[np.int64], ordered: NDArray[np.int32], times: int) -> Ranked:
+        """Reads the ranks from (B, G) keys in the order of the ranks."""
+        levels = ordered & ((1 << self.bits) - 1)
+        at, counts = np.flatnonzero(levels.astype(bool)), self.counts[queries]
+        ranks = at + np.repeat(1 - np.arange(len(queries)) * ordered.shape[1], counts)
+        level = np.ones_like(at) if self.num_levels == 1 else levels.reshape(-1)[at].astype(np.int64)
+        return Ranked(queries, counts, ranks, level, times=times)
 
     def _narrow_keys(self, distance: NDArray[np.float32]) -> NDArray[np.int32]:
         """Turns distances, in place, into 32-bit integers of the same order, with zeros in the bits of the level.
@@ -336,3 +351,17 @@ class _Ranking:
         keys ^= (keys >> 31) & _MAGNITUDE
         keys <<= self.bits
         return keys
+
+
+def _joined(parts: list[Ranked]) -> Ranked:
+    columns = list(zip(*(part[:4] for part in parts), strict=True))
+    return Ranked(*map(np.concatenate, columns), times=parts[0].times)
+
+
+def _few_nonzero(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Returns the indices of the entries that are True, if these are few in less time than ``np.flatnonzero``."""
+    whole = len(mask) // 8 * 8
+    words = mask[:whole].view(np.uint64)
+    some = np.flatnonzero(words != 0)
+    word, byte = np.divmod(np.flatnonzero(words[some].view(bool)), 8)
+    return np.concatenate([some[word] * 8 + byte, whole + np.flatnonzero(mask[whole:])])

@@ -52,19 +52,16 @@ def related_ranks(
         ...     print(ranked.queries.tolist(), ranked.counts.tolist(), ranked.ranks.tolist(), ranked.levels.tolist())
         [0] [2] [1, 3] [1, 1]
     """
-    left = [torch.arange(len(query))]
+    sides = query, query_labels, gallery, gallery_labels
     if is_quick(query_labels, gallery_labels):
-        left = []
-        sides = query, query_labels, gallery, gallery_labels
-        yield from quick_ranks(*sides, left, own_indices=own_indices, asked=asked)
-    slow = torch.cat([*left, torch.empty(0, dtype=torch.int64)])
-    own = None if own_indices is None else own_indices[slow]
-    for block, _, items, levels in ranked_levels(query[slow], query_labels[slow], gallery, gallery_labels, own):
+        yield from quick_ranks(*sides, own_indices=own_indices, asked=asked)
+        return
+    for block, _, items, levels in ranked_levels(*sides, own_indices):
         some = (levels > 0).any(1)
         levels = levels[some]
         row, column = levels.nonzero().unbind(1)
         yield Ranked(
-            slow[block[some]].numpy(),
+            block[some].numpy(),
             (levels > 0).sum(1).numpy(),
             (column + 1).numpy(),
             levels[row, column].numpy(),

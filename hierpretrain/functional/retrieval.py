@@ -138,7 +138,7 @@ def retrieval_scores(
     scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
     scores |= {name: torch.zeros(len(queries), dtype=torch.int64) for name in ("num_relevant", "first_rank")}
     values = {name: of.numpy() for name, of in scores.items()}
-    for block, counts, ranks, _, _ in related_ranks(
+    for block, counts, ranks, *_ in related_ranks(
         query[queries],
         query_labels[queries, None],
         gallery,
@@ -147,15 +147,18 @@ def retrieval_scores(
         asked=None if average_precision else max(ks, default=1),
     ):
         first = counts.cumsum() - counts  # of each query's relevant items
-        in_front = ranks <= np.repeat(counts, counts)
         precision = (np.arange(1, len(ranks) + 1) - np.repeat(first, counts)) / ranks  # P@rank of each relevant item
+        base = np.arange(len(block)) * (len(gallery) + 2)
+        rising = ranks + np.repeat(base, counts)
+        in_front = np.searchsorted(rising, base + counts, "right") - first  # relevant items at ranks up to R
         for k in ks:
-            values[f"recall@{k}"][block] = ranks[first] <= k
-            values[f"precision@{k}"][block] = np.add.reduceat(ranks <= k, first, dtype=np.int64) / k
-        values["r_precision"][block] = np.add.reduceat(in_front, first, dtype=np.int64) / counts
-        values["map@r"][block] = np.add.reduceat(precision * in_front, first) / counts
+            found = np.searchsorted(rising, base + min(k, len(gallery)), "right") - first
+            values[f"recall@{k}"][block], values[f"precision@{k}"][block] = found > 0, found / k
+        halves = np.add.reduceat(np.append(precision, 0), np.stack([first, first + in_front], 1).reshape(-1))
+        halves = halves.reshape(-1, 2) * np.stack([in_front > 0, in_front < counts], 1)
+        values["r_precision"][block], values["map@r"][block] = in_front / counts, halves[:, 0] / counts
         if average_precision:
-            values["map"][block] = np.add.reduceat(precision, first) / counts
+            values["map"][block] = halves.sum(1) / counts
         values["num_relevant"][block], values["first_rank"][block] = counts, ranks[first]
     return scores
 
