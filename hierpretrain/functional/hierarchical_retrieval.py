@@ -1,10 +1,10 @@
-"""Retrieval metrics over all levels of the tree at once, and the ranking of a gallery by level they are made from."""
+"""Retrieval metrics over all levels of the tree at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.checks import check_ks
-from hierpretrain.functional.ranking import distance_keys
+from hierpretrain.functional.ranking import Ranked, related_ranks
 from hierpretrain.functional.retrieval import check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
-from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights, shared_depth
-
-_BLOCK = 1 << 20  # similarities at a time; with counts at four levels 100 MiB, 500 if all items are relevant
+from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights
 
 
 def hierarchical_retrieval_metrics(
@@ -170,91 +168,80 @@ def hierarchical_retrieval_scores(
     gallery_paths = gallery_labels.reshape(len(gallery), -1, num_levels)
     heights = path_heights(torch.cat([query_paths.flatten(0, 1), gallery_paths.flatten(0, 1)]))
     heights = heights[: query_paths.shape[:2].numel()].view(*query_paths.shape[:2], -1)  # (Q, P, L + 1)
-    inverse_ranks = 1 / torch.arange(1, len(gallery) + 1, dtype=torch.float64)
-    harmonic = torch.nn.functional.pad(inverse_ranks.cumsum(0), (1, 0))  # H_0 = 0, H_1, ...
-
     names = ["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"]
     queries = torch.arange(len(query)) if queries is None else queries
     scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
     scores["num_relevant"] = torch.zeros(len(queries), dtype=torch.int64)
-    own_indices = queries if same_set else None
-    for block, _, items, levels in ranked_levels(
-        query[queries], query_labels[queries], gallery, gallery_labels, own_indices
-    ):
-        # the relevant items of all queries, one after the other and in the order of their ranks: (n,) each
-        row, column = levels.nonzero().unbind(1)
-        rank, level = column + 1, levels[row, column]
-        so_far, counts = _running_counts(row, level, len(block), num_levels)
-        num_relevant = counts.sum(1)
-        finer = counts.flip(1).cumsum(1).flip(1) - counts
-        best_rank = finer[row, level] + so_far.gather(1, level[:, None])[:, 0]  # items of one level keep their order
-        some = num_relevant > 0
-        scored = block[some]
-        scores["num_relevant"][block] = num_relevant
-
-        def per_query(values: Tensor, row: Tensor = row, some: Tensor = some) -> Tensor:
-            """Sums the items' values over each query, and leaves out the queries without any."""
-            return torch.zeros(len(some), dtype=torch.float64).index_add_(0, row, values.double())[some]
-
-        relevances = relevances_of(counts)  # (B, L + 1)
-        own = relevances[row, level]
-        h_rank = (torch.minimum(own[:, None], relevances[row]) * so_far).sum(1)
-        scores["h_ap"][scored] = per_query(h_rank / rank) / per_query(own)
-        # min(c_l(k), c*_l(k)) counts the m whose m-th item of level l is among the first k in both orders
-        in_both = (harmonic[num_relevant[row]] - harmonic[torch.maximum(rank, best_rank) - 1]).clamp(min=0)
-        scores["asi"][scored] = per_query(in_both) / num_relevant[some]
-        gain, best_gain = ((2.0 ** level.double() - 1) / (at + 1).double().log2() for at in (rank, best_rank))
-        scores["ndcg"][scored] = per_query(gain) / per_query(best_gain)
-        for k in ks:
-            at_k = per_query(gain * (rank <= k)) / per_query(best_gain * (best_rank <= k))
-            scores[f"ndcg@{k}"][scored] = at_k
-        nearest, asked = items[some][:, :1].flatten(), queries[scored]
-        at_first = _lca_heights(query_paths[asked], heights[asked], gallery_paths[nearest])
-        scores["lca_height@1"][scored] = at_first.double()
+    sides = query[queries], query_labels[queries], gallery, gallery_labels
+    scores_of = BlockScores(num_levels, len(gallery), ks, relevances_of)
+    for ranked in related_ranks(*sides, own_indices=queries if same_set else None):
+        block = torch.from_numpy(ranked.queries)
+        for name, values in scores_of(ranked).items():
+            scores[name][block] = torch.from_numpy(values)
+        asked = queries[block]
+        if ranked.nearest is None:
+            first = ranked.counts.cumsum() - ranked.counts
+            shared = np.where(ranked.ranks[first] == 1, ranked.levels[first], 0)
+            at_first = heights[asked, 0, torch.from_numpy(shared)]
+        else:
+            nearest = gallery_paths[torch.from_numpy(ranked.nearest)]
+            at_first = _lca_heights(query_paths[asked], heights[asked], nearest)
+        scores["lca_height@1"][block] = at_first.double()
     return scores
 
 
-def ranked_levels(
-    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_indices: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
+class BlockScores:
+    """Scores blocks of ranked queries by what stands at which rank.
 
     Args:
-        query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
-        query_labels: (Q, L) or (Q, P, L) labels.
-        gallery: (G, D) unit vectors.
-        gallery_labels: (G, L) or (G, P, L) labels.
-        own_indices: (Q,) the gallery index of each query itself, which is left out of its ranking; ``None``: none is.
-
-    Yields:
-        (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
-        meaning otherwise; (B, G) gallery indices and (B, G) int64 match levels in the order of the ranks. G is one less
-        with ``own_indices``.
-
-    Example:
-        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
-        >>> labels, own = torch.tensor([[0, 0], [0, 0], [0, 1]]), torch.tensor([0])
-        >>> for queries, _, items, levels in ranked_levels(features[:1], labels[:1], features, labels, own):
-        ...     print(queries.tolist(), items.tolist(), levels.tolist())
-        [0] [[2, 1]] [[1, 2]]
+        num_levels: L.
+        num_items: The last rank there is.
+        ks: The k of ``ndcg@k``.
+        relevances_of: Turns (B, L + 1) counts per level into (B, L + 1) relevances.
     """
-    workers = torch.get_num_threads()
-    with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread
-        for queries in torch.split(torch.arange(len(query)), max(1, _BLOCK // len(gallery))):
-            distance = -query[queries] @ gallery.T
-            if own_indices is not None:
-                distance[torch.arange(len(queries)), own_indices[queries]] = torch.inf  # the last rank
-            keys = torch.from_numpy(np.concatenate(list(pool.map(_sorted_keys, distance.tensor_split(workers)))))
-            if own_indices is not None:
-                keys = keys[:, :-1]
-            levels, items = shared_depth(query_labels[queries], gallery_labels), keys & 0xFFFFFFFF
-            yield queries, keys >> 32, items, levels.gather(1, items)
 
+    def __init__(
+        self, num_levels: int, num_items: int, ks: Sequence[int], relevances_of: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.ks, self.relevances_of = ks, relevances_of
+        ranks = np.arange(1, num_items + 1)
+        self._harmonic = np.concatenate([np.zeros(1), np.cumsum(1 / ranks)])  # H_0 = 0, H_1, ...
+        self._discount = np.concatenate([np.zeros(1), 1 / np.log2(ranks + 1)])  # of rank 0, which is none, and so on
+        self._discounts = self._discount.cumsum()
+        self._gains = 2.0 ** np.arange(num_levels + 1) - 1
 
-def _sorted_keys(distance: Tensor) -> NDArray[np.int64]:
-    keys = distance_keys(distance.numpy(), np.arange(distance.shape[1]))
-    keys.sort(axis=1)
-    return keys
+    def __call__(self, ranked: Ranked) -> dict[str, NDArray[Any]]:
+        """Returns (B,) ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` and ``num_relevant`` of B queries with related items."""
+        counts, rank, level = ranked.counts, ranked.ranks, ranked.levels
+        first, so_far = counts.cumsum() - counts, []  # of each query's items
+        numbers = np.zeros((len(counts), len(self._gains)), np.int64)
+        for m in range(1, len(self._gains)):
+            up_to = np.concatenate([np.zeros(1, np.int64), np.cumsum(level == m)])
+            numbers[:, m] = up_to[first + counts] - up_to[first]
+            so_far.append(up_to[1:] - np.repeat(up_to[first], counts))
+        relevances = self.relevances_of(torch.from_numpy(numbers)).numpy()
+        at_level = np.repeat(np.arange(len(counts)) * len(self._gains), counts) + level  # of flat (B, L + 1) arrays
+
+        own = relevances.reshape(-1)[at_level]
+        h_rank = np.zeros(len(rank))
+        for m, of_level in enumerate(so_far, 1):
+            h_rank += np.minimum(own, np.repeat(relevances[:, m], counts)) * of_level
+        scores = {"h_ap": np.add.reduceat(h_rank / rank, first) / (relevances * numbers).sum(1), "num_relevant": counts}
+
+        # min(c_l(k), c*_l(k)) counts the m whose m-th item of level l is among the first k in both orders
+        begin = np.flip(np.flip(numbers, 1).cumsum(1), 1) - numbers  # items of each level's finer ones
+        best_rank = begin.reshape(-1)[at_level]
+        for m, of_level in enumerate(so_far, 1):
+            best_rank += np.where(level == m, of_level, 0)  # items of one level keep their order
+        in_both = np.repeat(self._harmonic[counts], counts) - self._harmonic[np.maximum(rank, best_rank) - 1]
+        scores["asi"] = np.add.reduceat(np.maximum(in_both, 0, out=in_both), first) / counts
+
+        gain = self._gains[level] * self._discount[rank]
+        for name, k in {"ndcg": len(self._discount) - 1, **{f"ndcg@{k}": k for k in self.ks}}.items():
+            ends = np.minimum([begin, begin + numbers], min(k, len(self._discount) - 1))
+            best = ((self._discounts[ends[1]] - self._discounts[ends[0]]) * self._gains).sum(1)
+            scores[name] = np.add.reduceat(gain * (rank <= k), first) / best
+        return scores
 
 
 def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:
@@ -283,17 +270,6 @@ def check_label_matrix(labels: Tensor, num_items: int, name: str = "labels") -> 
             f"{name} must be ({num_items}, L), with one level at least; their shape is {tuple(labels.shape)}"
         )
     return check_labels(labels, several_paths=True).detach().cpu()
-
-
-def _running_counts(query: Tensor, level: Tensor, num_queries: int, num_levels: int) -> tuple[Tensor, Tensor]:
-    """Counts, per level 0..L, the items of a query up to and with each of its (n,) items, and all of them.
-
-    Returns:
-        (n, L + 1) int64 and (num_queries, L + 1) int64; level 0 has no item.
-    """
-    counts = (query * (num_levels + 1) + level).bincount(minlength=num_queries * (num_levels + 1)).view(num_queries, -1)
-    one_hot = torch.nn.functional.one_hot(level, num_levels + 1)
-    return one_hot.cumsum(0) - (counts.cumsum(0) - counts)[query], counts
 
 
 def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) -> Callable[[Tensor], Tensor]:

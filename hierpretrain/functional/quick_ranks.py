@@ -26,6 +26,7 @@ _FRACTION = 10  # a query that has more than 1 / 10 of the gallery as candidates
 _FLOOR = 256  # and so many candidates are never too many
 _SAMPLE = 1024  # gallery items at most that tell how many candidates a query will have
 _GROUP = 32  # queries whose related items are compared together
+_FEW_TIES = 16  # similarities that are compared one by one with all, to put their items in order
 _MANY = 512  # one of more related items than 1 / 512 of the gallery surely stands too far behind
 _MANY_FLOOR = 48  # and of so few, none may
 
@@ -93,7 +94,8 @@ def quick_ranks(
         blocks = ranking.blocks(few, _PICKED // workers, ranking.counts[few] + ranking.most // 2, workers, _QUERIES)
         for ranked, left in _in_turns(pool, workers, ranking.by_candidates, blocks):
             far.append(left)
-            yield ranked
+            if len(ranked.queries):
+                yield ranked
         left = np.concatenate(far)
         left = left[ranking.first[left, 0].argsort(kind="stable")]
         costs = len(gallery) + 4 * ranking.counts[left]
@@ -126,8 +128,10 @@ class _Ranking:
     ) -> None:
         self.num_levels, self.asked, self.both = query_labels.shape[1], asked, both
         self.bits = self.num_levels.bit_length()  # of a key that hold the level
-        labels = torch.cat([gallery_labels, query_labels])
-        nodes = prefix_ids(torch.where(labels == PAD, labels.max() + 1, labels)).numpy()  # PAD as a node of its own
+        nodes = prefix_ids(torch.cat([gallery_labels, query_labels]))
+        if (nodes == PAD).any():  # as a node of its own
+            nodes = prefix_ids(nodes.masked_fill(nodes == PAD, int(nodes.max()) + 1))
+        nodes = nodes.numpy()
         order = nodes[: len(gallery), -1].argsort(kind="stable")  # a child's number rises with its parent's
         of_gallery, of_query = nodes[order], nodes[len(gallery) :]
         # the items that share l levels with a query stand from first[:, l - 1] to before stop[:, l - 1]
@@ -251,11 +255,11 @@ class _Ranking:
             keys.append(self._wide_keys(at_row, distance.reshape(-1)[picked]))
             number += np.bincount(at_row, minlength=len(queries))
             limit[number > self.most] = -np.inf
-        done = limit > -np.inf
+        is_ranked = near == self.counts[queries]
         if self.asked is not None:
             available = len(self.gallery) - (self.own is not None)
-            enough = np.minimum(np.maximum(self.asked, self.counts[queries]), available)
-            done &= (near == self.counts[queries]) | (number + near >= enough)
+            is_ranked |= number + near >= np.minimum(np.maximum(self.asked, self.counts[queries]), available)
+        done = is_ranked & (limit > -np.inf)
         key = np.concatenate(keys) if keys else np.empty(0, np.int64)
         of_row = (key + (1 << (30 + self.bits))) >> (31 + self.bits)
         if not done.all():
@@ -267,9 +271,7 @@ class _Ranking:
         counts, most = self.counts[queries], (1 << self.bits) - 1
         at = np.flatnonzero((key & most).astype(bool))
         level, ranks = key[at] & most, at + 1 - np.repeat(starts, counts)
-        # of equal similarities those of a higher level stand behind, so one has one of a lower level right before it
-        changed = key[at] ^ key[at - 1]
-        ties = np.flatnonzero((changed > 0) & (changed <= most))
+        ties = np.flatnonzero(self._are_tied(key, at))
         if len(ties):
             equal = np.zeros(len(queries), bool)
             equal[np.searchsorted(counts.cumsum(), ties, "right")] = True
@@ -312,29 +314,61 @@ class _Ranking:
             for begin, end in zip(first, stop, strict=True):  # each level's items are among the one above
                 row[begin:end] += 1
         if self.own is not None:
-            keys[np.arange(len(queries)), self.own[queries]] |= most
-            keys[np.arange(len(queries)), self.own[queries]] ^= most
+            keys[np.arange(len(queries)), self.own[queries]] &= ~most
         ordered = np.sort(keys, axis=1)
-        changed = ordered[:, 1:] ^ ordered[:, :-1]
-        changed -= 1
-        tied = (changed.view(np.uint32) < most).any(1)
-        if tied.any() and self.both:
-            yield self._read(queries[tied], ordered[tied], 1)
+        there = self._there(ordered)
+        tied = np.unique(there[self._are_tied(ordered, there)] // ordered.shape[1])
+        if len(tied) == 0:
+            yield self._read(queries, ordered, there, 1 + self.both)
+        elif not self.both:
+            for row in tied:
+                at, columns = self._ties(keys[row], ordered[row])
+                ordered[row, at] = keys[row, columns]
+            yield self._read(queries, ordered, self._there(ordered), 1)
+        else:
+            rest = np.setdiff1d(np.arange(len(queries)), tied)
+            if len(rest):
+                yield self._read(queries[rest], ordered[rest], self._there(ordered[rest]), 2)
+            yield self._read(queries[tied], ordered[tied], self._there(ordered[tied]), 1)
             keys ^= most
-            yield self._read(queries[tied], np.sort(keys[tied], axis=1) ^ most, 1)
-            yield self._read(queries[~tied], ordered[~tied], 2)
-            return
-        for row in np.flatnonzero(tied):
-            at = (keys[row].astype(np.int64) >> self.bits << 31) | self.order
-            ordered[row] = keys[row, at.argsort()]
-        yield self._read(queries, ordered, 1 + self.both)
+            ordered = np.sort(keys[tied], axis=1) ^ most
+            yield self._read(queries[tied], ordered, self._there(ordered), 1)
 
-    def _read(self, queries: NDArray[np.int64], ordered: NDArray[np.int32], times: int) -> Ranked:
-        """Reads the ranks from (B, G) keys in the order of the ranks."""
-        levels = ordered & ((1 << self.bits) - 1)
-        at, counts = np.flatnonzero(levels.astype(bool)), self.counts[queries]
-        ranks = at + np.repeat(1 - np.arange(len(queries)) * ordered.shape[1], counts)
-        level = np.ones_like(at) if self.num_levels == 1 else levels.reshape(-1)[at].astype(np.int64)
+    def _there(self, ordered: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Returns the flat indices of the related items in (B, G) keys."""
+        return np.flatnonzero((ordered & ((1 << self.bits) - 1)).astype(bool))
+
+    def _are_tied(self, ordered: NDArray[Any], there: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns whether items at (n,) flat places of sorted keys have the similarity of an item of a lower level.
+
+        Of equal similarities those of a higher level stand behind, so one has one of a lower level right before it.
+        """
+        keys = ordered.reshape(-1)
+        changed = keys[there] ^ keys[there - 1]
+        return (changed > 0) & (changed < 1 << self.bits) & (there % ordered.shape[-1] > 0)  # the first has none before
+
+    def _ties(self, keys: NDArray[np.int32], ordered: NDArray[np.int32]) -> tuple[Any, NDArray[np.int64]]:
+        """Finds the ties of items of different levels in a query's (G,) keys.
+
+        Returns:
+            Where they are in the sorted keys, and the columns that belong there in the order of the gallery.
+        """
+        there = self._there(ordered)
+        values = np.unique(ordered[there[self._are_tied(ordered, there)]] >> self.bits)
+        columns, at = np.arange(len(keys)), slice(None)
+        if len(values) <= _FEW_TIES:
+            of_value = [np.flatnonzero((keys >> self.bits) == value) for value in values]
+            columns = np.concatenate(of_value)
+            begin = np.searchsorted(ordered, values << self.bits)
+            at = np.concatenate([np.arange(len(of)) + start for of, start in zip(of_value, begin, strict=True)])
+        by_gallery = ((keys[columns].astype(np.int64) >> self.bits) << 31) | self.order[columns]
+        return at, columns[by_gallery.argsort()]
+
+    def _read(self, queries: NDArray[np.int64], ordered: NDArray[np.int32], there: Any, times: int) -> Ranked:
+        """Reads the ranks from (B, G) keys in the order of the ranks, in which the related items are ``there``."""
+        counts = self.counts[queries]
+        ranks = there + np.repeat(1 - np.arange(len(queries)) * ordered.shape[1], counts)
+        level = ordered.reshape(-1)[there].astype(np.int64) & ((1 << self.bits) - 1)
         return Ranked(queries, counts, ranks, level, times=times)
 
     def _narrow_keys(self, distance: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -25,11 +25,15 @@ def related_ranks(
     *,
     own_indices: Tensor | None = None,
     asked: int | None = None,
+    ties: str = "gallery",
 ) -> Iterator[Ranked]:
     """Ranks a gallery for every query that is related to an item of it and says at which ranks these items stand.
 
-    A query ranks the gallery by falling similarity, equal ones in the order of the gallery. It is related to the items
-    that share level 1 with it; how many levels they share is their match level.
+    A query ranks the gallery by falling similarity. It is related to the items that share level 1 with it; how many
+    levels they share is their match level.
+
+    This is the readable form. For labels of one path :func:`hierpretrain.functional.quick_ranks.quick_ranks` finds the
+    same in less time.
 
     Args:
         query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
@@ -40,11 +44,14 @@ def related_ranks(
             ``None``: none is.
         asked: Only ranks up to this, and up to the number of related items, are asked for; a greater one may be any
             that is greater than both. ``None``: all are.
+        ties: ``'gallery'``: equal similarities rank in the order of the gallery. ``'both'``: by falling and by rising
+            level, so that a query comes twice, or once with ``times`` 2 where both are the same. The mean of what is
+            counted in the two orders is what equal similarities count half in.
 
     Yields:
         For blocks of the queries that are related to an item, in any order: their indices, how many items each is
-        related to, and the ranks and match levels of these items. Where items have several paths, the nearest items
-        are known as well.
+        related to, and the ranks and match levels of these items. Where items have several paths and ties rank in the
+        order of the gallery, the nearest items are known as well.
 
     Example:
         >>> gallery, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[7], [7], [9]])
@@ -54,19 +61,26 @@ def related_ranks(
     """
     sides = query, query_labels, gallery, gallery_labels
     if is_quick(query_labels, gallery_labels):
-        yield from quick_ranks(*sides, own_indices=own_indices, asked=asked)
+        yield from quick_ranks(*sides, own_indices=own_indices, asked=asked, ties=ties)
         return
-    for block, _, items, levels in ranked_levels(*sides, own_indices):
+    for block, order, items, levels in ranked_levels(*sides, own_indices):
         some = (levels > 0).any(1)
-        levels = levels[some]
-        row, column = levels.nonzero().unbind(1)
-        yield Ranked(
-            block[some].numpy(),
-            (levels > 0).sum(1).numpy(),
-            (column + 1).numpy(),
-            levels[row, column].numpy(),
-            items[some, 0].numpy(),
-        )
+        if not some.any():
+            continue
+        if ties == "gallery":
+            yield _related(block[some], levels[some], items[some, 0])
+            continue
+        for sign in (-1, 1):
+            by_level = (order[some] * (2 * levels.shape[-1] + 2) + sign * levels[some]).argsort(1)
+            yield _related(block[some], levels[some].gather(1, by_level))
+
+
+def _related(queries: Tensor, levels: Tensor, nearest: Tensor | None = None) -> Ranked:
+    """Finds the related items in (B, G) match levels in the order of the ranks."""
+    row, column = levels.nonzero().unbind(1)
+    counts, found = (levels > 0).sum(1), levels[row, column]
+    parts = queries, counts, column + 1, found
+    return Ranked(*(part.numpy() for part in parts), None if nearest is None else nearest.numpy())
 
 
 def is_quick(query_labels: Tensor, gallery_labels: Tensor) -> bool:
@@ -98,7 +112,7 @@ def ranked_levels(
         ...     print(queries.tolist(), items.tolist(), levels.tolist())
         [0] [[2, 1]] [[1, 2]]
     """
-    if len(query) == 0:
+    if len(query) == 0 or len(gallery) == 0:
         return
     workers = torch.get_num_threads()
     with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread

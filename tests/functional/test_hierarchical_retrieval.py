@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from hierpretrain.functional import hierarchical_retrieval, hierarchical_retrieval_metrics, retrieval_metrics
+from hierpretrain.functional import hierarchical_retrieval_metrics, retrieval_metrics
 from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.taxonomy import PAD, prefix_ids
 from tests.conftest import random_labels
+from tests.functional.test_ranking import WAYS, choose
 from tests.functional.test_retrieval import FAN
 from tests.reference import hierarchy as reference
 from tests.reference.paths import other_order, random_paths
@@ -40,9 +41,9 @@ def of_levels(levels, **kwargs):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("same_set", [False, True])
 @pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("block", [1, 150, 1 << 20])  # one query at a time, several blocks, one block
-def test_equals_the_oracle(monkeypatch, relevance, ties, same_set, ragged, block):
-    monkeypatch.setattr(hierarchical_retrieval, "_BLOCK", block)
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_the_oracle(monkeypatch, relevance, ties, same_set, ragged, way):
+    choose(monkeypatch, way)
     gallery = random_set(0, 30, ties, ragged=ragged)
     query = gallery if same_set else random_set(1, 14, ties, ragged=ragged, branching=3)
     options = dict(ks=(1, 3, 100), same_set=same_set, alpha=1.5)
@@ -204,9 +205,9 @@ def test_lca_height_of_ragged_labels_is_the_longest_way_down():
 # ---------------------------------------------------------------- several paths
 @pytest.mark.parametrize("same_set", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("block", [1, 1 << 20])
-def test_several_paths_equal_the_oracle(monkeypatch, same_set, seed, block):
-    monkeypatch.setattr(hierarchical_retrieval, "_BLOCK", block)
+@pytest.mark.parametrize("way", ["all sorted, by the readable form", "all sorted, by the readable form, one by one"])
+def test_several_paths_equal_the_oracle(monkeypatch, same_set, seed, way):
+    choose(monkeypatch, way)
     gallery = random_rows(seed, 20, seed == 0), random_paths(seed, 20, branching=3)
     one_path = seed == 3  # of the queries alone
     labels = random_labels(9, 10, branching=3) if one_path else random_paths(9, 10, most=2, branching=3)
