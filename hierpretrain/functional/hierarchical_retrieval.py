@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.checks import check_ks
-from hierpretrain.functional.ranking import Ranked, related_ranks
+from hierpretrain.functional.quick_ranks import Ranked
+from hierpretrain.functional.ranking import related_ranks
 from hierpretrain.functional.retrieval import check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
 from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights

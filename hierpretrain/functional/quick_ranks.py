@@ -128,10 +128,10 @@ class _Ranking:
     ) -> None:
         self.num_levels, self.asked, self.both = query_labels.shape[1], asked, both
         self.bits = self.num_levels.bit_length()  # of a key that hold the level
-        nodes = prefix_ids(torch.cat([gallery_labels, query_labels]))
-        if (nodes == PAD).any():  # as a node of its own
-            nodes = prefix_ids(nodes.masked_fill(nodes == PAD, int(nodes.max()) + 1))
-        nodes = nodes.numpy()
+        ids = prefix_ids(torch.cat([gallery_labels, query_labels]))
+        if (ids == PAD).any():  # as a node of its own
+            ids = prefix_ids(ids.masked_fill(ids == PAD, int(ids.max()) + 1))
+        nodes = ids.numpy()
         order = nodes[: len(gallery), -1].argsort(kind="stable")  # a child's number rises with its parent's
         of_gallery, of_query = nodes[order], nodes[len(gallery) :]
         # the items that share l levels with a query stand from first[:, l - 1] to before stop[:, l - 1]
@@ -267,18 +267,17 @@ class _Ranking:
         starts = np.bincount(of_row, minlength=len(queries)).cumsum()
         starts = np.concatenate([np.zeros(1, np.int64), starts[:-1]])[done]
         key.sort()
-        queries, left = queries[done], [left, queries[~done]]
-        counts, most = self.counts[queries], (1 << self.bits) - 1
-        at = np.flatnonzero((key & most).astype(bool))
-        level, ranks = key[at] & most, at + 1 - np.repeat(starts, counts)
-        ties = np.flatnonzero(self._are_tied(key, at))
+        queries, far = queries[done], [left, queries[~done]]
+        counts, there = self.counts[queries], self._there(key)
+        level, ranks = key[there] & ((1 << self.bits) - 1), there + 1 - np.repeat(starts, counts)
+        ties = np.flatnonzero(self._are_tied(key, there))
         if len(ties):
             equal = np.zeros(len(queries), bool)
             equal[np.searchsorted(counts.cumsum(), ties, "right")] = True
-            there = np.repeat(~equal, counts)
-            left.append(queries[equal])
-            queries, counts, ranks, level = queries[~equal], counts[~equal], ranks[there], level[there]
-        return Ranked(queries, counts, ranks, level, times=1 + self.both), np.concatenate(left)
+            kept = np.repeat(~equal, counts)
+            far.append(queries[equal])
+            queries, counts, ranks, level = queries[~equal], counts[~equal], ranks[kept], level[kept]
+        return Ranked(queries, counts, ranks, level, times=1 + self.both), np.concatenate(far)
 
     def _own_columns(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the rows of queries, by the columns of the queries themselves, and these columns."""
@@ -334,11 +333,11 @@ class _Ranking:
             ordered = np.sort(keys[tied], axis=1) ^ most
             yield self._read(queries[tied], ordered, self._there(ordered), 1)
 
-    def _there(self, ordered: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Returns the flat indices of the related items in (B, G) keys."""
+    def _there(self, ordered: NDArray[Any]) -> NDArray[np.int64]:
+        """Returns the flat indices of the keys of related items."""
         return np.flatnonzero((ordered & ((1 << self.bits) - 1)).astype(bool))
 
-    def _are_tied(self, ordered: NDArray[Any], there: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _are_tied(self, ordered: NDArray[Any], there: NDArray[np.int64]) -> Any:
         """Returns whether items at (n,) flat places of sorted keys have the similarity of an item of a lower level.
 
         Of equal similarities those of a higher level stand behind, so one has one of a lower level right before it.
@@ -347,7 +346,7 @@ class _Ranking:
         changed = keys[there] ^ keys[there - 1]
         return (changed > 0) & (changed < 1 << self.bits) & (there % ordered.shape[-1] > 0)  # the first has none before
 
-    def _ties(self, keys: NDArray[np.int32], ordered: NDArray[np.int32]) -> tuple[Any, NDArray[np.int64]]:
+    def _ties(self, keys: NDArray[np.int32], ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Finds the ties of items of different levels in a query's (G,) keys.
 
         Returns:
@@ -355,8 +354,10 @@ class _Ranking:
         """
         there = self._there(ordered)
         values = np.unique(ordered[there[self._are_tied(ordered, there)]] >> self.bits)
-        columns, at = np.arange(len(keys)), slice(None)
-        if len(values) <= _FEW_TIES:
+        if len(values) > _FEW_TIES:
+            columns = np.arange(len(keys))
+            at = columns
+        else:
             of_value = [np.flatnonzero((keys >> self.bits) == value) for value in values]
             columns = np.concatenate(of_value)
             begin = np.searchsorted(ordered, values << self.bits)
@@ -388,8 +389,8 @@ class _Ranking:
 
 
 def _joined(parts: list[Ranked]) -> Ranked:
-    columns = list(zip(*(part[:4] for part in parts), strict=True))
-    return Ranked(*map(np.concatenate, columns), times=parts[0].times)
+    queries, counts, ranks, levels = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:4])
+    return Ranked(queries, counts, ranks, levels, times=parts[0].times)
 
 
 def _few_nonzero(mask: NDArray[np.bool_]) -> NDArray[np.int64]:

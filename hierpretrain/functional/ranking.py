@@ -79,8 +79,8 @@ def _related(queries: Tensor, levels: Tensor, nearest: Tensor | None = None) -> 
     """Finds the related items in (B, G) match levels in the order of the ranks."""
     row, column = levels.nonzero().unbind(1)
     counts, found = (levels > 0).sum(1), levels[row, column]
-    parts = queries, counts, column + 1, found
-    return Ranked(*(part.numpy() for part in parts), None if nearest is None else nearest.numpy())
+    first = None if nearest is None else nearest.numpy()
+    return Ranked(queries.numpy(), counts.numpy(), (column + 1).numpy(), found.numpy(), first)
 
 
 def is_quick(query_labels: Tensor, gallery_labels: Tensor) -> bool:
