@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from torch import Tensor
 from hierpretrain.checks import check_ks
 from hierpretrain.functional.quick_ranks import Ranked
 from hierpretrain.functional.ranking import related_ranks
-from hierpretrain.functional.retrieval import check_same_set, mean_scores
+from hierpretrain.functional.retrieval import LevelScores, check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
-from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights
+from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights, prefix_ids
 
 
 def hierarchical_retrieval_metrics(
@@ -151,7 +151,51 @@ def hierarchical_retrieval_scores(
         >>> scores["lca_height@1"].tolist(), scores["num_relevant"].tolist()
         ([1.0, 1.0, 1.0], [2, 2, 2])
     """
-    ks = tuple(dict.fromkeys(ks))
+    tree = dict(ks=ks, relevance=relevance, alpha=alpha)
+    sides = query, query_labels, gallery, gallery_labels
+    return scores_of_one_ranking(*sides, trees=[tree], same_set=same_set, queries=queries)[1][0]
+
+
+def scores_of_one_ranking(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    *,
+    levels: Sequence[tuple[int, Mapping[str, Any]]] = (),
+    trees: Sequence[Mapping[str, Any]] = (),
+    same_set: bool = False,
+    queries: Tensor | None = None,
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Computes scores at several levels, and over all of them, from one ranking of the gallery.
+
+    Args:
+        query: (Q, D) floating-point features on any device, of any length but 0.
+        query_labels: (Q, L) labels, or (Q, P, L) if no single level is asked for.
+        gallery: (G, D) features.
+        gallery_labels: (G, L) or (G, P, L) labels.
+        levels: For each score of one level, the level from 1 and ``ks`` and ``average_precision`` of
+            :func:`hierpretrain.functional.retrieval.retrieval_scores`.
+        trees: For each score over all levels, ``ks``, ``relevance`` and ``alpha``, or some of them, of
+            :func:`hierarchical_retrieval_metrics`.
+        same_set: Query and gallery are the same images, and image ``i`` is no answer to itself.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
+
+    Returns:
+        What ``retrieval_scores`` returns for each of ``levels``, with the nodes of the level as labels, and what
+        :func:`hierarchical_retrieval_scores` returns for each of ``trees``.
+
+    Raises:
+        ValueError: As both, or if items of several paths are to be scored at one level.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+        >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1]])
+        >>> levels = [(level, dict(ks=[1], average_precision=True)) for level in (1, 2)]
+        >>> found, _ = scores_of_one_ranking(features, labels, features, labels, levels=levels, same_set=True)
+        >>> [scores["map"].tolist() for scores in found]
+        [[1.0, 1.0, 1.0], [0.5, 0.5, 0.0]]
+    """
     query, gallery = unit_pair(query, gallery)
     query_labels = check_label_matrix(query_labels, len(query), "query_labels")
     gallery_labels = check_label_matrix(gallery_labels, len(gallery), "gallery_labels")
@@ -161,58 +205,105 @@ def hierarchical_retrieval_scores(
             f"query_labels and gallery_labels must have the same levels; they have {num_levels} and "
             f"{gallery_labels.shape[-1]}"
         )
-    check_ks(ks)
-    relevances_of = _relevance(relevance, alpha, num_levels)
+    if levels and max(query_labels.ndim, gallery_labels.ndim) > 2:
+        raise ValueError("an item of several paths may have several classes at a level; choose one, and (N, L) labels")
+    for level, _ in levels:
+        if not 1 <= level <= num_levels:
+            raise ValueError(f"a level must be 1 to {num_levels}, the levels of the labels; it is {level}")
+    for options in [*trees, *(options for _, options in levels)]:
+        check_ks(options.get("ks", ()))
+    relevances = [_relevance(of.get("relevance", "pop"), of.get("alpha", 1.0), num_levels) for of in trees]
     if same_set:
         check_same_set(query_labels, gallery_labels)
-    query_paths = query_labels.reshape(len(query), -1, num_levels)  # (Q, P, L)
-    gallery_paths = gallery_labels.reshape(len(gallery), -1, num_levels)
-    heights = path_heights(torch.cat([query_paths.flatten(0, 1), gallery_paths.flatten(0, 1)]))
-    heights = heights[: query_paths.shape[:2].numel()].view(*query_paths.shape[:2], -1)  # (Q, P, L + 1)
-    names = ["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"]
     queries = torch.arange(len(query)) if queries is None else queries
-    scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
-    scores["num_relevant"] = torch.zeros(len(queries), dtype=torch.int64)
-    sides = query[queries], query_labels[queries], gallery, gallery_labels
-    scores_of = BlockScores(num_levels, len(gallery), ks, relevances_of)
-    for ranked in related_ranks(*sides, own_indices=queries if same_set else None):
-        block = torch.from_numpy(ranked.queries)
-        for name, values in scores_of(ranked).items():
-            scores[name][block] = torch.from_numpy(values)
-        asked = queries[block]
-        if ranked.nearest is None:
-            first = ranked.counts.cumsum() - ranked.counts
-            shared = np.where(ranked.ranks[first] == 1, ranked.levels[first], 0)
-            at_first = heights[asked, 0, torch.from_numpy(shared)]
-        else:
-            nearest = gallery_paths[torch.from_numpy(ranked.nearest)]
-            at_first = _lca_heights(query_paths[asked], heights[asked], nearest)
-        scores["lca_height@1"][block] = at_first.double()
-    return scores
+    coarsest = 1 if trees else min((level for level, _ in levels), default=1)
+    of_levels = [
+        LevelScores(
+            level - coarsest + 1,
+            len(queries),
+            len(gallery),
+            ks=tuple(dict.fromkeys(options["ks"])),
+            average_precision=options["average_precision"],
+        )
+        for level, options in levels
+    ]
+    of_trees = [
+        TreeScores(query_labels, gallery_labels, queries, tuple(dict.fromkeys(options.get("ks", (1, 10)))), relevance)
+        for options, relevance in zip(trees, relevances, strict=True)
+    ]
+    if coarsest > 1:  # items that share the levels above alone are then unrelated
+        ids = prefix_ids(torch.cat([query_labels, gallery_labels]))[:, coarsest - 1 :]
+        query_labels, gallery_labels = ids[: len(query)], ids[len(query) :]
+    ks = [scores.asked for scores in of_levels if scores.asked is not None]
+    for ranked in related_ranks(
+        query[queries],
+        query_labels[queries],
+        gallery,
+        gallery_labels,
+        own_indices=queries if same_set else None,
+        asked=None if trees or len(ks) < len(levels) else max(ks, default=1),
+    ):
+        for of_level in of_levels:
+            of_level.add(ranked)
+        for of_tree in of_trees:
+            of_tree.add(ranked)
+    return [of.scores for of in of_levels], [of.scores for of in of_trees]
 
 
-class BlockScores:
-    """Scores blocks of ranked queries by what stands at which rank.
+class TreeScores:
+    """What :func:`hierarchical_retrieval_scores` finds.
 
     Args:
-        num_levels: L.
-        num_items: The last rank there is.
-        ks: The k of ``ndcg@k``.
+        query_labels: (Q, L) or (Q, P, L) int64 labels.
+        gallery_labels: (G, L) or (G, P, L) labels.
+        queries: (S,) indices of the queries that are scored.
+        ks: The k of ``ndcg@k``, each once.
         relevances_of: Turns (B, L + 1) counts per level into (B, L + 1) relevances.
+
+    Attributes:
+        scores: (S,) scores by name; 0 for a query until it is added.
     """
 
     def __init__(
-        self, num_levels: int, num_items: int, ks: Sequence[int], relevances_of: Callable[[Tensor], Tensor]
+        self,
+        query_labels: Tensor,
+        gallery_labels: Tensor,
+        queries: Tensor,
+        ks: Sequence[int],
+        relevances_of: Callable[[Tensor], Tensor],
     ) -> None:
         self.ks, self.relevances_of = ks, relevances_of
+        num_levels, num_items = query_labels.shape[-1], len(gallery_labels)
+        query_paths = query_labels.reshape(len(query_labels), -1, num_levels)  # (Q, P, L)
+        self._gallery_paths = gallery_labels.reshape(num_items, -1, num_levels)
+        heights = path_heights(torch.cat([query_paths.flatten(0, 1), self._gallery_paths.flatten(0, 1)]))
+        heights = heights[: query_paths.shape[:2].numel()].view(*query_paths.shape[:2], -1)  # (Q, P, L + 1)
+        self._query_paths, self._heights = query_paths[queries], heights[queries]
         ranks = np.arange(1, num_items + 1)
         self._harmonic = np.concatenate([np.zeros(1), np.cumsum(1 / ranks)])  # H_0 = 0, H_1, ...
         self._discount = np.concatenate([np.zeros(1), 1 / np.log2(ranks + 1)])  # of rank 0, which is none, and so on
         self._discounts = self._discount.cumsum()
         self._gains = 2.0 ** np.arange(num_levels + 1) - 1
+        names = ["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"]
+        self.scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
+        self.scores["num_relevant"] = torch.zeros(len(queries), dtype=torch.int64)
 
-    def __call__(self, ranked: Ranked) -> dict[str, NDArray[Any]]:
-        """Returns (B,) ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` and ``num_relevant`` of B queries with related items."""
+    def add(self, ranked: Ranked) -> None:
+        """Scores the queries of a block."""
+        block = torch.from_numpy(ranked.queries)
+        for name, values in self._by_ranks(ranked).items():
+            self.scores[name][block] = torch.from_numpy(values)
+        if ranked.nearest is None:
+            first = ranked.counts.cumsum() - ranked.counts
+            shared = np.where(ranked.ranks[first] == 1, ranked.levels[first], 0)
+            at_first = self._heights[block, 0, torch.from_numpy(shared)]
+        else:
+            nearest = self._gallery_paths[torch.from_numpy(ranked.nearest)]
+            at_first = _lca_heights(self._query_paths[block], self._heights[block], nearest)
+        self.scores["lca_height@1"][block] = at_first.double()
+
+    def _by_ranks(self, ranked: Ranked) -> dict[str, NDArray[Any]]:
+        """Returns (B,) ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` and ``num_relevant`` of the B queries of a block."""
         counts, rank, level = ranked.counts, ranked.ranks, ranked.levels
         first, so_far = counts.cumsum() - counts, []  # of each query's items
         numbers = np.zeros((len(counts), len(self._gains)), np.int64)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from hierpretrain.functional import hierarchical_retrieval_metrics, retrieval_metrics
-from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores, scores_of_one_ranking
+from hierpretrain.functional.retrieval import retrieval_scores
 from hierpretrain.taxonomy import PAD, prefix_ids
 from tests.conftest import random_labels
 from tests.functional.test_ranking import WAYS, choose
@@ -353,3 +354,44 @@ def test_malformed_input(changes, message):
     )
     with pytest.raises(ValueError, match=message):
         hierarchical_retrieval_metrics(**(arguments | changes))
+
+
+# ---------------------------------------------------------------- one ranking for several scores
+@pytest.mark.parametrize("same_set", [False, True])
+@pytest.mark.parametrize("levels", [(1, 2, 3), (3, 2), (2,), (3, 3)])
+@pytest.mark.parametrize("way", WAYS)
+def test_one_ranking_gives_what_several_give(monkeypatch, way, levels, same_set):
+    choose(monkeypatch, way)
+    gallery = random_set(0, 30, ties=True, branching=3)
+    query = gallery if same_set else random_set(1, 14, ties=True, branching=3)
+    chosen = torch.randperm(len(query[0]))[:11]
+    common = dict(same_set=same_set, queries=chosen)
+    ids = prefix_ids(torch.cat([query[1], gallery[1]]))
+    asked = [dict(ks=(1, 3, 1), average_precision=level != 2) for level in levels]
+    trees = [dict(ks=(2,), relevance="map"), dict()]
+    for wanted in (trees, []):
+        of_levels, of_trees = scores_of_one_ranking(
+            *query, *gallery, levels=list(zip(levels, asked, strict=True)), trees=wanted, **common
+        )
+        for level, options, found in zip(levels, asked, of_levels, strict=True):
+            of_query, of_gallery = ids[: len(query[1]), level - 1], ids[len(query[1]) :, level - 1]
+            expected = retrieval_scores(query[0], of_query, gallery[0], of_gallery, **options, **common)
+            assert list(found) == list(expected)
+            for name, values in expected.items():
+                if name != "first_rank" or options["average_precision"]:
+                    torch.testing.assert_close(found[name], values, rtol=0, atol=1e-12)
+        for options, found in zip(wanted, of_trees, strict=True):
+            expected = hierarchical_retrieval_scores(*query, *gallery, **options, **common)
+            assert list(found) == list(expected)
+            for name, values in expected.items():
+                torch.testing.assert_close(found[name], values, rtol=0, atol=1e-12)
+
+
+def test_what_one_ranking_cannot_give():
+    features, labels = random_set(0, 5)
+    options = dict(ks=(1,), average_precision=True)
+    for level in (0, 4):
+        with pytest.raises(ValueError, match=f"a level must be 1 to 3, the levels of the labels; it is {level}"):
+            scores_of_one_ranking(features, labels, features, labels, levels=[(level, options)])
+    with pytest.raises(ValueError, match="an item of several paths may have several classes at a level"):
+        scores_of_one_ranking(features, labels[:, None], features, labels, levels=[(1, options)])
