@@ -162,3 +162,19 @@ def test_too_small_a_limit_is_noticed(monkeypatch):
 def test_keys_of_both_zeros_tie():
     distance = np.float32([0.5, 0.0, -0.5, -0.0, 0.0, -1.0])
     assert ranking.distance_keys(distance, np.arange(6)).argsort().tolist() == [5, 2, 1, 3, 4, 0]
+
+
+@pytest.mark.parametrize("ties", ["gallery", "both"])
+@pytest.mark.parametrize("top", [2, 300])
+def test_a_gallery_so_large_that_some_queries_are_sorted_and_others_are_not(monkeypatch, top, ties):
+    generator = torch.Generator().manual_seed(0)
+    leaves = torch.randint(900, (6060,), generator=generator)
+    labels = torch.stack([leaves * top // 900, leaves], 1)
+    features = rows(0, 6060, "duplicates")
+    features[::2] = features[leaves[::2]]  # half of the items are what their class looks like
+    sides = features[:60], labels[:60], features[60:], labels[60:]
+    found = related(*sides, ties=ties)
+    monkeypatch.setattr(ranking, "_QUICK", False)
+    expected = [(i, items) for i, items, times in related(*sides, ties=ties) for _ in range(times)]
+    assert [(i, items) for i, items, times in found for _ in range(times)] == expected
+    assert len(expected) >= 50
