@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 
 from hierpretrain.evaluation.embeddings import Embeddings, collect, columns
 from hierpretrain.evaluation.exchange import gather, on_all
-from hierpretrain.evaluation.metrics import EmbeddingMetric
+from hierpretrain.evaluation.metrics import EmbeddingMetric, SearchMetric, map_together
 from hierpretrain.evaluation.search_sets import measured_searches
 from hierpretrain.registry import EVALUATORS
 
@@ -86,10 +86,16 @@ class EmbeddingEvaluator(Evaluator):
             ValueError: If a metric cannot be measured, or two metrics have a result of the same name.
         """
         results: dict[str, float] = {}
+        # a subclass may have a `map` of its own
+        together = [metric for metric in self.metrics if getattr(type(metric), "map", None) is SearchMetric.map]
         try:
+            ranked = on_all(map_together, together, self.embeddings(), get_dist_info()) if together else []
             for metric in self.metrics:
                 if isinstance(metric, EmbeddingMetric):
-                    parts = on_all(metric.map, self.embeddings(), get_dist_info())
+                    if metric in together:
+                        parts = [of_process[together.index(metric)] for of_process in ranked]
+                    else:
+                        parts = on_all(metric.map, self.embeddings(), get_dist_info())
                     found = on_all(metric.reduce, parts)[0]
                     found = {f"{metric.prefix}/{name}" if metric.prefix else name: of for name, of in found.items()}
                 else:

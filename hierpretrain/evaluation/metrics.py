@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect, columns
 from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
-from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
+from hierpretrain.functional.hierarchical_retrieval import scores_of_one_ranking
 from hierpretrain.functional.retrieval import mean_scores, retrieval_scores
 from hierpretrain.functional.violations import violation_counts, violation_fractions
 from hierpretrain.registry import METRICS
@@ -83,8 +83,64 @@ class EmbeddingMetric(BaseMetric):
         return self.reduce([self.map(Embeddings.from_columns(columns(results), self.dataset_meta), (0, 1))])
 
 
+class SearchMetric(EmbeddingMetric):
+    """A metric of how a gallery ranks for each query.
+
+    :class:`EmbeddingEvaluator` ranks once for all such metrics of the same sets, see :func:`map_together`.
+
+    Args:
+        query: Splits of the queries, see :meth:`Embeddings.search`.
+        gallery: Splits of the gallery.
+        levels: See :class:`EmbeddingMetric`.
+        prefix: Stands, with a slash, before the names of the results.
+        collect_device: See :class:`EmbeddingMetric`.
+    """
+
+    def __init__(
+        self,
+        *,
+        query: Splits | None,
+        gallery: Splits | None,
+        levels: Sequence[int | str] = (),
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+    ) -> None:
+        splits = [*as_tags(query), *as_tags(gallery)]
+        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        self.query, self.gallery = query, gallery
+
+    def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
+        """Returns what :func:`scores_of_search` is to compute, and :meth:`reduce` gets of each process."""
+        raise NotImplementedError(f"{type(self).__name__} must define asks")
+
+    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Scores a shard of the queries."""
+        return map_together([self], embedded, shard)[0]
+
+
+def map_together(
+    metrics: Sequence[SearchMetric], embedded: Embeddings, shard: tuple[int, int]
+) -> list[list[dict[str, Tensor]]]:
+    """Returns what :meth:`SearchMetric.map` returns of each metric, from one ranking of each pair of sets."""
+    by_sets: dict[Any, list[int]] = {}
+    for number, metric in enumerate(metrics):
+        sets = tuple(None if tags is None else frozenset(as_tags(tags)) for tags in (metric.query, metric.gallery))
+        by_sets.setdefault(sets, []).append(number)
+    parts: list[list[dict[str, Tensor]]] = [[] for _ in metrics]
+    for numbers in by_sets.values():
+        query, gallery, same_set = embedded.search(metrics[numbers[0]].query, metrics[numbers[0]].gallery)
+        queries = torch.arange(shard[0], len(query.features), shard[1])
+        asks = [(number, *ask) for number in numbers for ask in metrics[number].asks()]
+        found = scores_of_search(query, gallery, [ask[1:] for ask in asks], same_set=same_set, queries=queries)
+        for (number, level, _), scores in zip(asks, found, strict=True):
+            if level is not None and not same_set and shard[0] == 0:
+                scores["ambiguous"] = gallery.in_several(level).nonzero()[:, 0]
+            parts[number].append(scores)
+    return parts
+
+
 @METRICS.register_module()
-class RetrievalMetric(EmbeddingMetric):
+class RetrievalMetric(SearchMetric):
     """Retrieval at chosen levels; see :func:`hierpretrain.functional.retrieval_metrics`.
 
     By default images of the split ``query`` are searched for among the images of the split ``gallery``; if the data set
@@ -114,21 +170,12 @@ class RetrievalMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        splits = [*as_tags(query), *as_tags(gallery)]
-        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
-        self.levels, self.ks, self.query, self.gallery = levels, tuple(ks), query, gallery
-        self.average_precision = average_precision
+        super().__init__(query=query, gallery=gallery, levels=levels, prefix=prefix, collect_device=collect_device)
+        self.levels, self.ks, self.average_precision = levels, tuple(ks), average_precision
 
-    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> list[dict[str, Tensor]]:
-        """Scores a shard of the queries, level by level."""
-        query, gallery, same_set = embedded.search(self.query, self.gallery)
-        options = dict(ks=self.ks, same_set=same_set, average_precision=self.average_precision)
-        queries = torch.arange(shard[0], len(query.features), shard[1])
-        found = [scores_at_level(query, gallery, level, queries=queries, **options) for level in self.levels]
-        if not same_set and shard[0] == 0:
-            for level, scores in zip(self.levels, found, strict=True):
-                scores["ambiguous"] = gallery.in_several(level).nonzero()[:, 0]
-        return found
+    def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
+        """Returns the levels, one by one."""
+        return [(level, dict(ks=self.ks, average_precision=self.average_precision)) for level in self.levels]
 
     def reduce(self, parts: list[list[dict[str, Tensor]]]) -> dict[str, float]:
         """Takes the means over all queries."""
@@ -143,7 +190,7 @@ class RetrievalMetric(EmbeddingMetric):
 
 
 @METRICS.register_module()
-class HierarchicalRetrievalMetric(EmbeddingMetric):
+class HierarchicalRetrievalMetric(SearchMetric):
     """Retrieval over all levels at once; see :func:`hierpretrain.functional.hierarchical_retrieval_metrics`.
 
     Results are named ``h_ap``, ``asi``, ``ndcg`` and so on.
@@ -165,19 +212,16 @@ class HierarchicalRetrievalMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(splits=[*as_tags(query), *as_tags(gallery)], prefix=prefix, collect_device=collect_device)
-        self.ks, self.query, self.gallery = tuple(ks), query, gallery
+        super().__init__(query=query, gallery=gallery, prefix=prefix, collect_device=collect_device)
+        self.ks = tuple(ks)
 
-    def map(self, embedded: Embeddings, shard: tuple[int, int]) -> dict[str, Tensor]:
-        """Scores a shard of the queries."""
-        query, gallery, same_set = embedded.search(self.query, self.gallery)
-        sides = query.features, query.labels, gallery.features, gallery.labels
-        queries = torch.arange(shard[0], len(query.features), shard[1])
-        return hierarchical_retrieval_scores(*sides, ks=self.ks, same_set=same_set, queries=queries)
+    def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
+        """Returns the whole tree."""
+        return [(None, dict(ks=self.ks))]
 
-    def reduce(self, parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    def reduce(self, parts: list[list[dict[str, Tensor]]]) -> dict[str, float]:
         """Takes the means over all queries."""
-        return mean_scores(_joined(parts))
+        return mean_scores(_joined([part[0] for part in parts]))
 
 
 @METRICS.register_module()
@@ -271,6 +315,60 @@ class ViolationMetric(EmbeddingMetric):
     def reduce(self, parts: list[Any]) -> dict[str, float]:
         """Takes the fractions over all anchors."""
         return violation_fractions(*map(sum, zip(*parts, strict=True)))
+
+
+def scores_of_search(
+    query: Embeddings,
+    gallery: Embeddings,
+    asks: Sequence[tuple[int | str | None, Mapping[str, Any]]],
+    *,
+    same_set: bool,
+    queries: Tensor | None = None,
+) -> list[dict[str, Tensor]]:
+    """Scores each query at several levels of the tree, in extra label columns and over the whole tree.
+
+    The gallery is ranked once for the levels and the tree. It is ranked again for each extra label column, and, where
+    images have several paths, for each level, as those that are in several classes are then left out.
+
+    Args:
+        query: Q images.
+        gallery: G images.
+        asks: What to compute: a level, by name or number, or a column, by name, with ``ks`` and ``average_precision``
+            of :func:`scores_at_level`; or ``None`` for the whole tree, with options of
+            :func:`hierpretrain.functional.hierarchical_retrieval.hierarchical_retrieval_scores`.
+        same_set: Query and gallery are the same images, and none is an answer to itself.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
+
+    Returns:
+        For each of ``asks`` the scores of the S queries by name.
+
+    Raises:
+        ValueError: As :func:`scores_at_level`.
+    """
+    options: dict[str, Any] = dict(same_set=same_set, queries=queries)
+    one_path = query.labels.ndim == gallery.labels.ndim == 2
+    of_levels = [i for i, (level, _) in enumerate(asks) if level is not None]
+    if one_path:  # these of the tree are ranked together, the others alone
+        together = [i for i in of_levels if asks[i][0] not in query.extra_names]
+    else:
+        together = []
+    trees = [i for i, (level, _) in enumerate(asks) if level is None]
+    found: dict[int, dict[str, Tensor]] = {}
+    if together or trees:
+        by_level, by_tree = scores_of_one_ranking(
+            query.features,
+            query.labels,
+            gallery.features,
+            gallery.labels,
+            levels=[(query.taxonomy.level(asks[i][0]), asks[i][1]) for i in together],
+            trees=[asks[i][1] for i in trees],
+            **options,
+        )
+        found = dict(zip([*together, *trees], [*by_level, *by_tree], strict=True))
+    for i in of_levels:
+        if i not in found:
+            found[i] = scores_at_level(query, gallery, asks[i][0], **options, **asks[i][1])
+    return [found[i] for i in range(len(asks))]
 
 
 def scores_at_level(

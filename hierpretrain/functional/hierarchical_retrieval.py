@@ -1,23 +1,19 @@
-"""Retrieval metrics over all levels of the tree at once, and the ranking of a gallery by level they are made from."""
+"""Retrieval metrics over all levels of the tree at once."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.checks import check_ks
-from hierpretrain.functional.ranking import distance_keys
-from hierpretrain.functional.retrieval import check_same_set, mean_scores
+from hierpretrain.functional.ranking import related_ranks
+from hierpretrain.functional.retrieval import LevelScores, check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
-from hierpretrain.taxonomy import as_labels, check_labels, paired_depth, path_heights, shared_depth
-
-_BLOCK = 1 << 20  # similarities at a time; with counts at four levels 100 MiB, 500 if all items are relevant
+from hierpretrain.functional.tree_scores import TreeScores, relevance_of
+from hierpretrain.taxonomy import as_labels, check_labels, prefix_ids
 
 
 def hierarchical_retrieval_metrics(
@@ -55,8 +51,9 @@ def hierarchical_retrieval_metrics(
     Equal similarities rank in the order of the gallery, as in :func:`retrieval_metrics`. A query that shares level 1
     with no gallery item is left out and counted.
 
-    The whole gallery is ranked for each query, in O(Q G log G) time and bounded memory. On two cores 4,000 queries in a
-    gallery of 20,000 items of 128 dimensions and three levels take about 3 s.
+    The gallery is ranked for each query as far as its related items reach, in O(Q G log G) time at most and bounded
+    memory. On one core 1,000 queries in a gallery of 100,000 items of 128 dimensions and three levels take about 1 s,
+    three or four times what a search for their nearest takes.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -152,7 +149,51 @@ def hierarchical_retrieval_scores(
         >>> scores["lca_height@1"].tolist(), scores["num_relevant"].tolist()
         ([1.0, 1.0, 1.0], [2, 2, 2])
     """
-    ks = tuple(dict.fromkeys(ks))
+    tree = dict(ks=ks, relevance=relevance, alpha=alpha)
+    sides = query, query_labels, gallery, gallery_labels
+    return scores_of_one_ranking(*sides, trees=[tree], same_set=same_set, queries=queries)[1][0]
+
+
+def scores_of_one_ranking(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    *,
+    levels: Sequence[tuple[int, Mapping[str, Any]]] = (),
+    trees: Sequence[Mapping[str, Any]] = (),
+    same_set: bool = False,
+    queries: Tensor | None = None,
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Computes scores at several levels, and over all of them, from one ranking of the gallery.
+
+    Args:
+        query: (Q, D) floating-point features on any device, of any length but 0.
+        query_labels: (Q, L) labels, or (Q, P, L) if no single level is asked for.
+        gallery: (G, D) features.
+        gallery_labels: (G, L) or (G, P, L) labels.
+        levels: For each score of one level, the level from 1 and ``ks`` and ``average_precision`` of
+            :func:`hierpretrain.functional.retrieval.retrieval_scores`.
+        trees: For each score over all levels, ``ks``, ``relevance`` and ``alpha``, or some of them, of
+            :func:`hierarchical_retrieval_metrics`.
+        same_set: Query and gallery are the same images, and image ``i`` is no answer to itself.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
+
+    Returns:
+        What ``retrieval_scores`` returns for each of ``levels``, with the nodes of the level as labels, and what
+        :func:`hierarchical_retrieval_scores` returns for each of ``trees``.
+
+    Raises:
+        ValueError: As both, or if items of several paths are to be scored at one level.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+        >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1]])
+        >>> levels = [(level, dict(ks=[1], average_precision=True)) for level in (1, 2)]
+        >>> found, _ = scores_of_one_ranking(features, labels, features, labels, levels=levels, same_set=True)
+        >>> [scores["map"].tolist() for scores in found]
+        [[1.0, 1.0, 1.0], [0.5, 0.5, 0.0]]
+    """
     query, gallery = unit_pair(query, gallery)
     query_labels = check_label_matrix(query_labels, len(query), "query_labels")
     gallery_labels = check_label_matrix(gallery_labels, len(gallery), "gallery_labels")
@@ -162,109 +203,49 @@ def hierarchical_retrieval_scores(
             f"query_labels and gallery_labels must have the same levels; they have {num_levels} and "
             f"{gallery_labels.shape[-1]}"
         )
-    check_ks(ks)
-    relevances_of = _relevance(relevance, alpha, num_levels)
+    if levels and max(query_labels.ndim, gallery_labels.ndim) > 2:
+        raise ValueError("an item of several paths may have several classes at a level; choose one, and (N, L) labels")
+    for level, _ in levels:
+        if not 1 <= level <= num_levels:
+            raise ValueError(f"a level must be 1 to {num_levels}, the levels of the labels; it is {level}")
+    for options in [*trees, *(options for _, options in levels)]:
+        check_ks(options.get("ks", ()))
+    relevances = [relevance_of(of.get("relevance", "pop"), of.get("alpha", 1.0), num_levels) for of in trees]
     if same_set:
         check_same_set(query_labels, gallery_labels)
-    query_paths = query_labels.reshape(len(query), -1, num_levels)  # (Q, P, L)
-    gallery_paths = gallery_labels.reshape(len(gallery), -1, num_levels)
-    heights = path_heights(torch.cat([query_paths.flatten(0, 1), gallery_paths.flatten(0, 1)]))
-    heights = heights[: query_paths.shape[:2].numel()].view(*query_paths.shape[:2], -1)  # (Q, P, L + 1)
-    inverse_ranks = 1 / torch.arange(1, len(gallery) + 1, dtype=torch.float64)
-    harmonic = torch.nn.functional.pad(inverse_ranks.cumsum(0), (1, 0))  # H_0 = 0, H_1, ...
-
-    names = ["h_ap", "asi", "ndcg", *(f"ndcg@{k}" for k in ks), "lca_height@1"]
     queries = torch.arange(len(query)) if queries is None else queries
-    scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
-    scores["num_relevant"] = torch.zeros(len(queries), dtype=torch.int64)
-    own_indices = queries if same_set else None
-    for block, _, items, levels in ranked_levels(
-        query[queries], query_labels[queries], gallery, gallery_labels, own_indices
+    coarsest = 1 if trees else min((level for level, _ in levels), default=1)
+    of_levels = [
+        LevelScores(
+            level - coarsest + 1,
+            len(queries),
+            len(gallery),
+            ks=tuple(dict.fromkeys(options["ks"])),
+            average_precision=options["average_precision"],
+        )
+        for level, options in levels
+    ]
+    of_trees = [
+        TreeScores(query_labels, gallery_labels, queries, tuple(dict.fromkeys(options.get("ks", (1, 10)))), relevance)
+        for options, relevance in zip(trees, relevances, strict=True)
+    ]
+    if coarsest > 1:  # items that share the levels above alone are then unrelated
+        ids = prefix_ids(torch.cat([query_labels, gallery_labels]))[:, coarsest - 1 :]
+        query_labels, gallery_labels = ids[: len(query)], ids[len(query) :]
+    ks = [scores.asked for scores in of_levels if scores.asked is not None]
+    for ranked in related_ranks(
+        query[queries],
+        query_labels[queries],
+        gallery,
+        gallery_labels,
+        own_indices=queries if same_set else None,
+        asked=None if trees or len(ks) < len(levels) else max(ks, default=1),
     ):
-        # the relevant items of all queries, one after the other and in the order of their ranks: (n,) each
-        row, column = levels.nonzero().unbind(1)
-        rank, level = column + 1, levels[row, column]
-        so_far, counts = _running_counts(row, level, len(block), num_levels)
-        num_relevant = counts.sum(1)
-        finer = counts.flip(1).cumsum(1).flip(1) - counts
-        best_rank = finer[row, level] + so_far.gather(1, level[:, None])[:, 0]  # items of one level keep their order
-        some = num_relevant > 0
-        scored = block[some]
-        scores["num_relevant"][block] = num_relevant
-
-        def per_query(values: Tensor, row: Tensor = row, some: Tensor = some) -> Tensor:
-            """Sums the items' values over each query, and leaves out the queries without any."""
-            return torch.zeros(len(some), dtype=torch.float64).index_add_(0, row, values.double())[some]
-
-        relevances = relevances_of(counts)  # (B, L + 1)
-        own = relevances[row, level]
-        h_rank = (torch.minimum(own[:, None], relevances[row]) * so_far).sum(1)
-        scores["h_ap"][scored] = per_query(h_rank / rank) / per_query(own)
-        # min(c_l(k), c*_l(k)) counts the m whose m-th item of level l is among the first k in both orders
-        in_both = (harmonic[num_relevant[row]] - harmonic[torch.maximum(rank, best_rank) - 1]).clamp(min=0)
-        scores["asi"][scored] = per_query(in_both) / num_relevant[some]
-        gain, best_gain = ((2.0 ** level.double() - 1) / (at + 1).double().log2() for at in (rank, best_rank))
-        scores["ndcg"][scored] = per_query(gain) / per_query(best_gain)
-        for k in ks:
-            at_k = per_query(gain * (rank <= k)) / per_query(best_gain * (best_rank <= k))
-            scores[f"ndcg@{k}"][scored] = at_k
-        nearest, asked = items[some][:, :1].flatten(), queries[scored]
-        at_first = _lca_heights(query_paths[asked], heights[asked], gallery_paths[nearest])
-        scores["lca_height@1"][scored] = at_first.double()
-    return scores
-
-
-def ranked_levels(
-    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_indices: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
-
-    Args:
-        query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
-        query_labels: (Q, L) or (Q, P, L) labels.
-        gallery: (G, D) unit vectors.
-        gallery_labels: (G, L) or (G, P, L) labels.
-        own_indices: (Q,) the gallery index of each query itself, which is left out of its ranking; ``None``: none is.
-
-    Yields:
-        (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
-        meaning otherwise; (B, G) gallery indices and (B, G) int64 match levels in the order of the ranks. G is one less
-        with ``own_indices``.
-
-    Example:
-        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
-        >>> labels, own = torch.tensor([[0, 0], [0, 0], [0, 1]]), torch.tensor([0])
-        >>> for queries, _, items, levels in ranked_levels(features[:1], labels[:1], features, labels, own):
-        ...     print(queries.tolist(), items.tolist(), levels.tolist())
-        [0] [[2, 1]] [[1, 2]]
-    """
-    workers = torch.get_num_threads()
-    with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread
-        for queries in torch.split(torch.arange(len(query)), max(1, _BLOCK // len(gallery))):
-            distance = -query[queries] @ gallery.T
-            if own_indices is not None:
-                distance[torch.arange(len(queries)), own_indices[queries]] = torch.inf  # the last rank
-            keys = torch.from_numpy(np.concatenate(list(pool.map(_sorted_keys, distance.tensor_split(workers)))))
-            if own_indices is not None:
-                keys = keys[:, :-1]
-            levels, items = shared_depth(query_labels[queries], gallery_labels), keys & 0xFFFFFFFF
-            yield queries, keys >> 32, items, levels.gather(1, items)
-
-
-def _sorted_keys(distance: Tensor) -> NDArray[np.int64]:
-    keys = distance_keys(distance.numpy(), np.arange(distance.shape[1]))
-    keys.sort(axis=1)
-    return keys
-
-
-def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:
-    """Returns the (B,) heights of the lowest common ancestors of (B, P, L) queries and one (B, P', L) item of each.
-
-    ``heights`` are (B, P, L + 1), of the nodes on the queries' paths, the root's first.
-    """
-    shared = torch.stack([paired_depth(path, item_paths) for path in query_paths.unbind(1)], 1)  # (B, P)
-    found = heights.gather(2, shared[..., None])[..., 0]
-    return found.masked_fill(shared < shared.amax(1, keepdim=True), heights.shape[-1]).amin(1)
+        for of_level in of_levels:
+            of_level.add(ranked)
+        for of_tree in of_trees:
+            of_tree.add(ranked)
+    return [of.scores for of in of_levels], [of.scores for of in of_trees]
 
 
 def check_label_matrix(labels: Tensor, num_items: int, name: str = "labels") -> Tensor:
@@ -283,45 +264,3 @@ def check_label_matrix(labels: Tensor, num_items: int, name: str = "labels") -> 
             f"{name} must be ({num_items}, L), with one level at least; their shape is {tuple(labels.shape)}"
         )
     return check_labels(labels, several_paths=True).detach().cpu()
-
-
-def _running_counts(query: Tensor, level: Tensor, num_queries: int, num_levels: int) -> tuple[Tensor, Tensor]:
-    """Counts, per level 0..L, the items of a query up to and with each of its (n,) items, and all of them.
-
-    Returns:
-        (n, L + 1) int64 and (num_queries, L + 1) int64; level 0 has no item.
-    """
-    counts = (query * (num_levels + 1) + level).bincount(minlength=num_queries * (num_levels + 1)).view(num_queries, -1)
-    one_hot = torch.nn.functional.one_hot(level, num_levels + 1)
-    return one_hot.cumsum(0) - (counts.cumsum(0) - counts)[query], counts
-
-
-def _relevance(relevance: str | Sequence[float], alpha: float, num_levels: int) -> Callable[[Tensor], Tensor]:
-    """Returns the function from each query's (B, L + 1) counts per level to (B, L + 1) relevances; 0 where none is."""
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha must be a finite number from 0; it is {alpha}")
-    if isinstance(relevance, str) and relevance not in ("pop", "depth", "map"):
-        raise ValueError(f"relevance must be 'pop', 'depth', 'map' or one number per level; it is {relevance!r}")
-
-    def by_level(counts: Tensor) -> Tensor:
-        level = torch.arange(num_levels + 1, dtype=torch.float64)
-        deepest = (level * (counts > 0)).amax(1, keepdim=True)
-        # of the query's deepest match instead of L: the scale cancels, and no alpha makes all of them underflow
-        value = (level / deepest.clamp(min=1)).clamp(max=1) ** alpha * (counts > 0)
-        return value / counts.clamp(min=1) if relevance == "pop" else value
-
-    if relevance in ("pop", "depth"):
-        return by_level
-    weights = torch.tensor([1.0] * num_levels if relevance == "map" else list(relevance), dtype=torch.float64)
-    if len(weights) != num_levels or not weights.isfinite().all() or (weights < 0).any() or weights[0] == 0:
-        raise ValueError(
-            f"relevance must have one finite weight from 0 for each of {num_levels} levels, and the first, the "
-            f"coarsest level's, above 0, as some queries match at no other; it is {weights.tolist()}"
-        )
-
-    def by_weight(counts: Tensor) -> Tensor:
-        at_least = counts.flip(1).cumsum(1).flip(1)[:, 1:]  # (B, L): N_p
-        gained = weights / at_least.clamp(min=1) * (at_least > 0)
-        return torch.nn.functional.pad(gained.cumsum(1), (1, 0))
-
-    return by_weight

@@ -1,8 +1,7 @@
-"""The ranks of the relevant items in each query's ranking of a gallery, of which no more is sorted than needed."""
+"""The ranks of the items that are related to each query, in its ranking of a gallery."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,229 +10,127 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.taxonomy import PAD
+from hierpretrain.functional.quick_ranks import MOST_LEVELS, Ranked, quick_ranks
+from hierpretrain.taxonomy import shared_depth
 
-_QUERIES = 2048  # at a time; below 2^16
-_TILE = 1 << 21  # similarities at a time while candidates are picked: 8 MiB
-_PICKED = 1 << 22  # candidates of a block of queries at most, of about 30 bytes each
-_BLOCK = 1 << 24  # similarities with the whole gallery at a time: 64 MiB
-_FRACTION = 32  # a query that has more than 1 / 32 of the gallery as candidates has all of it ranked
-_FLOOR = 256  # and so many candidates are never too many
-_SAMPLE = 1024  # gallery items that tell how many candidates a query will have
-_MANY = 64  # of more relevant items than this, one surely stands too far behind
-_FEW = 16  # up to so many items that stand far behind, counting what is before each is faster than sorting all
-_LAST = np.iinfo(np.int64).max
+_BLOCK = 1 << 20  # similarities at a time while all are sorted; with the rest 100 MiB
+_QUICK = True  # whether what no rank depends on stays unsorted
 
 
-def relevant_ranks(
+def related_ranks(
     query: Tensor,
     query_labels: Tensor,
     gallery: Tensor,
     gallery_labels: Tensor,
     *,
     own_indices: Tensor | None = None,
-    nearest: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Ranks a gallery for every query that has a relevant item and says at which ranks the relevant items stand.
+    asked: int | None = None,
+    ties: str = "gallery",
+) -> Iterator[Ranked]:
+    """Ranks a gallery for every query that is related to an item of it and says at which ranks these items stand.
 
-    A relevant item has the query's label. A query ranks the gallery by falling similarity, equal ones in the order of
-    the gallery. What stands behind its last relevant item needs no order, so of each tile of similarities only those
-    that can be before it are kept, and these are sorted. A query that would keep too many has all its similarities
-    computed: then what stands before each relevant item is counted or, where there are many, all are sorted.
+    A query ranks the gallery by falling similarity. It is related to the items that share level 1 with it; how many
+    levels they share is their match level.
 
-    Beside its arguments and (Q,) integers it holds about 300 MiB at most and 8 MiB a thread, however large the gallery.
+    This is the readable form. For labels of one path :func:`hierpretrain.functional.quick_ranks.quick_ranks` finds the
+    same in less time.
 
     Args:
         query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
-        query_labels: (Q,) int64 labels.
+        query_labels: (Q, L) or (Q, P, L) int64 labels.
         gallery: (G, D) unit vectors.
-        gallery_labels: (G,) int64 labels.
-        own_indices: (Q,) the gallery index of each query itself, which has the query's label and is left out of its
-            ranking; ``None``: none is.
-        nearest: Only ranks up to this, and up to the number of relevant items, are asked for; ``None``: all.
+        gallery_labels: (G, L) or (G, P, L) labels.
+        own_indices: (Q,) the gallery index of each query itself, which has its labels and is left out of its ranking;
+            ``None``: none is.
+        asked: Only ranks up to this, and up to the number of related items, are asked for; a greater one may be any
+            that is greater than both. ``None``: all are.
+        ties: ``'gallery'``: equal similarities rank in the order of the gallery. ``'both'``: by falling and by rising
+            level, so that a query comes twice, or once with ``times`` 2 where both are the same. The mean of what is
+            counted in the two orders is what equal similarities count half in.
 
     Yields:
-        For blocks of the queries that have a relevant item, in any order: the (B,) indices of the queries, (B, C) int64
-        ranks from 1, ascending, and the (B, C) mask of the entries that are relevant items. With ``nearest``, the rank
-        of an item behind the last that was asked for may be G + 1.
+        For blocks of the queries that are related to an item, in any order: their indices, how many items each is
+        related to, and the ranks and match levels of these items. Where items have several paths and ties rank in the
+        order of the gallery, the nearest items are known as well.
 
     Example:
-        >>> gallery, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([7, 7, 9])
-        >>> for queries, ranks, found in relevant_ranks(gallery[:1], labels[:1], gallery, labels):
-        ...     print(queries.tolist(), ranks.tolist(), found.tolist())
-        [0] [[1, 3]] [[True, True]]
+        >>> gallery, labels = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]]), torch.tensor([[7], [7], [9]])
+        >>> for ranked in related_ranks(gallery[:1], labels[:1], gallery, labels):
+        ...     print(ranked.queries.tolist(), ranked.counts.tolist(), ranked.ranks.tolist(), ranked.levels.tolist())
+        [0] [2] [1, 3] [1, 1]
     """
-    ranking = _Ranking(query, query_labels, gallery, gallery_labels, own_indices, nearest)
+    sides = query, query_labels, gallery, gallery_labels
+    if is_quick(query_labels, gallery_labels):
+        yield from quick_ranks(*sides, own_indices=own_indices, asked=asked, ties=ties)
+        return
+    for block, order, items, levels in ranked_levels(*sides, own_indices):
+        some = (levels > 0).any(1)
+        if not some.any():
+            continue
+        if ties == "gallery":
+            yield _related(block[some], levels[some], items[some, 0])
+            continue
+        for sign in (-1, 1):
+            by_level = (order[some] * (2 * levels.shape[-1] + 2) + sign * levels[some]).argsort(1)
+            yield _related(block[some], levels[some].gather(1, by_level))
+
+
+def _related(queries: Tensor, levels: Tensor, nearest: Tensor | None = None) -> Ranked:
+    """Finds the related items in (B, G) match levels in the order of the ranks."""
+    row, column = levels.nonzero().unbind(1)
+    counts, found = (levels > 0).sum(1), levels[row, column]
+    first = None if nearest is None else nearest.numpy()
+    return Ranked(queries.numpy(), counts.numpy(), (column + 1).numpy(), found.numpy(), first)
+
+
+def is_quick(query_labels: Tensor, gallery_labels: Tensor) -> bool:
+    """Returns whether :func:`quick_ranks` can rank by these labels: those of one path, of not too many levels."""
+    return _QUICK and query_labels.ndim == gallery_labels.ndim == 2 and query_labels.shape[1] <= MOST_LEVELS
+
+
+def ranked_levels(
+    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, own_indices: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Ranks the whole gallery for blocks of queries and says how much of its path each item shares with the query.
+
+    Args:
+        query: (Q, D) float32 unit vectors on the CPU, as ``unit_rows`` returns.
+        query_labels: (Q, L) or (Q, P, L) labels.
+        gallery: (G, D) unit vectors.
+        gallery_labels: (G, L) or (G, P, L) labels.
+        own_indices: (Q,) the gallery index of each query itself, which is left out of its ranking; ``None``: none is.
+
+    Yields:
+        (B,) the block's queries; (B, G) int64 that rise with the rank and are equal where similarities are, without a
+        meaning otherwise; (B, G) gallery indices and (B, G) int64 match levels in the order of the ranks. G is one less
+        with ``own_indices``.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+        >>> labels, own = torch.tensor([[0, 0], [0, 0], [0, 1]]), torch.tensor([0])
+        >>> for queries, _, items, levels in ranked_levels(features[:1], labels[:1], features, labels, own):
+        ...     print(queries.tolist(), items.tolist(), levels.tolist())
+        [0] [[2, 1]] [[1, 2]]
+    """
+    if len(query) == 0 or len(gallery) == 0:
+        return
     workers = torch.get_num_threads()
-    # each thread takes queries of its own: products shared by all threads would leave these waiting for each other
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        bounds = list(pool.map(ranking.bounds, ranking.blocks(ranking.queries, _QUERIES, workers)))
-        bound = torch.cat([*bounds, torch.empty(0)])
-        near, far = bound > -torch.inf, [ranking.queries[bound == -torch.inf]]
-        blocks = ranking.blocks(ranking.queries[near], min(_QUERIES, _PICKED // ranking.most // workers), workers)
-        limits = torch.split(bound[near], [len(block) for block in blocks]) if blocks else []
-        for start in range(0, len(blocks), workers):  # no more at a time, for they hold memory
-            turn = slice(start, start + workers)
-            for block, (ranks, found, done) in zip(
-                blocks[turn], pool.map(ranking.by_candidates, blocks[turn], limits[turn]), strict=True
-            ):
-                far.append(block[~done])
-                if done.any():
-                    yield block[done], ranks[done], found[done]
-        blocks = ranking.blocks(torch.cat(far), _BLOCK // len(gallery) // workers, workers)
-        for start in range(0, len(blocks), workers):
-            turn = slice(start, start + workers)
-            for block, (ranks, found) in zip(blocks[turn], pool.map(ranking.in_full, blocks[turn]), strict=True):
-                yield block, ranks, found
-    finally:
-        pool.shutdown()
-        torch.set_num_threads(workers)  # of the library of matrix products, which the threads have set for all
+    with ThreadPoolExecutor(workers) as pool:  # numpy sorts far faster than torch, but with one thread
+        for queries in torch.split(torch.arange(len(query)), max(1, _BLOCK // len(gallery))):
+            distance = -query[queries] @ gallery.T
+            if own_indices is not None:
+                distance[torch.arange(len(queries)), own_indices[queries]] = torch.inf  # the last rank
+            keys = torch.from_numpy(np.concatenate(list(pool.map(_sorted_keys, distance.tensor_split(workers)))))
+            if own_indices is not None:
+                keys = keys[:, :-1]
+            levels, items = shared_depth(query_labels[queries], gallery_labels), keys & 0xFFFFFFFF
+            yield queries, keys >> 32, items, levels.gather(1, items)
 
 
-class _Ranking:
-    """The arguments of :func:`relevant_ranks`, and where each label's items are."""
-
-    def __init__(
-        self,
-        query: Tensor,
-        query_labels: Tensor,
-        gallery: Tensor,
-        gallery_labels: Tensor,
-        own_indices: Tensor | None,
-        nearest: int | None,
-    ) -> None:
-        self.query, self.query_labels = query, query_labels
-        self.gallery, self.gallery_labels = gallery, gallery_labels
-        self.own_indices, self.nearest = own_indices, nearest
-        sorted_labels, self.by_label = gallery_labels.sort(stable=True)
-        self.first = torch.searchsorted(sorted_labels, query_labels)
-        num_relevant = torch.searchsorted(sorted_labels, query_labels, right=True) - self.first
-        if own_indices is not None:
-            self.own_slot = self.by_label.argsort()[own_indices] - self.first  # among the items of its label
-            num_relevant -= 1
-        self.num_relevant = num_relevant.masked_fill(query_labels == PAD, 0)
-        order = self.num_relevant.argsort(descending=True, stable=True)  # a block then has about as many of each query
-        self.queries = order[: int((self.num_relevant > 0).sum())]
-        asked = 0 if nearest is None else max(nearest, *self.num_relevant[self.queries[:1]].tolist(), 1)
-        self.most = max(len(gallery) // _FRACTION, 4 * asked, _FLOOR)  # candidates of a query
-        self._held = threading.local()
-
-    def blocks(self, queries: Tensor, size: int, workers: int) -> list[Tensor]:
-        """Splits queries into blocks of at most ``size``.
-
-        They have fewer where some worker would have none, or where the relevant items of a block are many.
-        """
-        blocks, start = [], 0
-        size = min(size, -(-len(queries) // workers))
-        while start < len(queries):
-            by_relevant = _BLOCK // 8 // int(self.num_relevant[queries[start]]) // workers
-            stop = start + max(1, min(size, by_relevant))
-            blocks.append(queries[start:stop])
-            start = stop
-        return blocks
-
-    def _product(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """Returns the (B, G) products of both, in memory that the thread's next call uses again."""
-        size = len(query) * len(gallery)
-        if getattr(self._held, "buffer", torch.empty(0)).numel() < size:
-            self._held.buffer = torch.empty(size)
-        return torch.mm(query, gallery.T, out=self._held.buffer[:size].view(len(query), -1))
-
-    def _relevant(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the (B, C) gallery indices that are relevant to (B,) queries, and the mask of those there are."""
-        slot = torch.arange(int(self.num_relevant[queries].max()))
-        found = slot < self.num_relevant[queries, None]
-        position = self.first[queries, None] + slot
-        if self.own_indices is not None:
-            position += slot >= self.own_slot[queries, None]
-        return self.by_label[position.clamp(max=len(self.gallery) - 1)], found
-
-    # ---------------------------------------------------------------- what can be before the last relevant item
-    def bounds(self, queries: Tensor) -> Tensor:
-        """Returns the (B,) largest distances that matter to queries; -inf where too much of the gallery is as near."""
-        columns, found = self._relevant(queries)
-        query = -self.query[queries]
-        bound = torch.full((len(queries),), -torch.inf)
-        if self.nearest is None and columns.shape[1] > _MANY:
-            return bound
-        gallery = self.gallery[:: max(1, len(self.gallery) // _SAMPLE)]
-        sample = self._product(query, gallery)
-        sampled = len(gallery) / len(self.gallery)
-        if self.nearest is None:
-            for column, there in zip(columns.unbind(1), found.unbind(1), strict=True):
-                distance = (query * self.gallery[column]).sum(1)
-                bound = torch.where(there, bound.maximum(distance), bound)
-            bound += 2 * query.shape[1] * 2.0**-24  # two sums of the D products of unit vectors differ by less
-        else:
-            expected = max(self.nearest, columns.shape[1]) * sampled
-            last = min(int(expected + 4 * expected**0.5 + 4), len(gallery) - 1)  # hardly ever are there fewer
-            bound = torch.from_numpy(np.partition(sample.numpy(), last, axis=1)[:, last])
-        too_many = (sample <= bound[:, None]).sum(1) > self.most * sampled
-        return bound.masked_fill(too_many, -torch.inf)
-
-    def by_candidates(self, queries: Tensor, bound: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks the (B,) queries that have few enough gallery items up to their (B,) bounds.
-
-        Returns:
-            (B, C) ranks, the (B, C) mask of relevant items, and (B,) whether the query was ranked.
-        """
-        columns, found = self._relevant(queries)
-        query, limit = -self.query[queries], bound.numpy()
-        own = None if self.own_indices is None else self.own_indices[queries].numpy()
-        number = np.zeros(len(queries), np.int64)
-        picked: list[tuple[NDArray[np.uint16], NDArray[np.int64]]] = []
-        width = max(1, _TILE // len(queries))
-        for start in range(0, len(self.gallery), width):
-            distance = self._product(query, self.gallery[start : start + width]).numpy()
-            row, column, value = _pick(distance, limit, None if own is None else own - start)
-            number += np.bincount(row, minlength=len(queries))
-            picked.append((row.astype(np.uint16), distance_keys(value, column + start)))
-            limit[number > self.most] = -np.inf
-        done = limit > -np.inf
-        if self.nearest is not None:
-            available = len(self.gallery) - (own is not None)
-            done &= number >= np.minimum(np.maximum(self.nearest, found.sum(1).numpy()), available)
-        row, keys = (np.concatenate(parts) for parts in zip(*picked, strict=True))
-        kept = np.flatnonzero(done[row])
-        kept = kept[row[kept].argsort(kind="stable")]  # of 16 bits, which numpy sorts in linear time
-        number[~done] = 0
-        ordered = np.full((len(queries), number.max()), _LAST)
-        ordered[np.arange(ordered.shape[1]) < number[:, None]] = keys[kept]
-        ordered.sort(axis=1)
-        labels = self.gallery_labels.numpy().take(ordered & 0xFFFFFFFF, mode="clip")
-        relevant = (labels == self.query_labels[queries, None].numpy()) & (ordered != _LAST)
-        ranks = np.full(columns.shape, len(self.gallery) + 1)
-        ranks[np.arange(ranks.shape[1]) < relevant.sum(1)[:, None]] = relevant.nonzero()[1] + 1
-        return torch.from_numpy(ranks), found, torch.from_numpy(done)
-
-    # ---------------------------------------------------------------- the whole gallery
-    def in_full(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Ranks (B,) queries from all their similarities.
-
-        Returns:
-            (B, C) ranks and the (B, C) mask of relevant items.
-        """
-        columns, found = self._relevant(queries)
-        distance = self._product(-self.query[queries], self.gallery)
-        if self.own_indices is not None:
-            distance[torch.arange(len(queries)), self.own_indices[queries]] = torch.inf
-        ranks = torch.full(columns.shape, len(self.gallery) + 1)
-        for row, there in enumerate(found):
-            ranks[row, there] = torch.from_numpy(_rank_columns(distance[row].numpy(), columns[row, there].numpy()))
-        return ranks, found
-
-
-def _pick(
-    distance: NDArray[np.float32], limit: NDArray[np.float32], own: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Returns row, column and value of the (B, T) distances up to each row's (B,) limit, without each row's own."""
-    at = np.flatnonzero(distance <= limit[:, None])
-    row, column = np.divmod(at, distance.shape[1])
-    if own is not None:
-        other = column != own[row]
-        at, row, column = at[other], row[other], column[other]
-    return row, column, distance.reshape(-1)[at]
+def _sorted_keys(distance: Tensor) -> NDArray[np.int64]:
+    keys = distance_keys(distance.numpy(), np.arange(distance.shape[1]))
+    keys.sort(axis=1)
+    return keys
 
 
 def distance_keys(distance: NDArray[np.float32], column: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -253,36 +150,3 @@ def distance_keys(distance: NDArray[np.float32], column: NDArray[np.int64]) -> N
     bits = (distance + np.float32(0)).view(np.int32)  # + 0, for -0.0 equals 0.0 but has other bits
     bits ^= (bits >> 31) & 0x7FFFFFFF  # floats below 0 count down in their bits
     return (bits.astype(np.int64) << 32) | column
-
-
-def _rank_columns(distance: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the ascending ranks from 1, among all (G,) distances, of those in (R,) ascending columns."""
-    wanted = distance[columns]
-    if len(columns) > _FEW:
-        split = np.partition(wanted, len(wanted) - _FEW)[-_FEW]
-        if np.count_nonzero(distance <= split) * _FRACTION > len(distance):
-            return _rank_by_sorting(distance, columns)
-    columns = columns[wanted.argsort(kind="stable")]
-    ranks = np.empty(len(columns), np.int64)
-    before = np.empty(len(distance), bool)
-    for slot in range(len(columns) - 1, -1, -1):
-        column = columns[slot]
-        np.less_equal(distance[:column], distance[column], out=before[:column])
-        np.less(distance[column:], distance[column], out=before[column:])
-        ranks[slot] = 1 + np.count_nonzero(before)
-        if ranks[slot] * _FRACTION <= len(distance):  # the others are among a few
-            items = np.flatnonzero(before)
-            ordered = np.sort(distance_keys(distance[items], items))
-            ranks[:slot] = 1 + ordered.searchsorted(distance_keys(distance[columns[:slot]], columns[:slot]))
-            break
-    return ranks
-
-
-def _rank_by_sorting(distance: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    ordered, wanted = np.sort(distance), np.sort(distance[columns])
-    ranks = ordered.searchsorted(wanted)
-    following = np.minimum(ranks + 1, len(ordered) - 1)
-    if ((ordered[following] == wanted) & (following > ranks)).any():  # ties: the order of the gallery decides
-        ordered = np.sort(distance_keys(distance, np.arange(len(distance))))
-        ranks = ordered.searchsorted(np.sort(distance_keys(distance[columns], columns)))
-    return 1 + ranks

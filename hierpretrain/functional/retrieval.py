@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1, check_flat, check_ks
-from hierpretrain.functional.ranking import relevant_ranks
+from hierpretrain.functional.quick_ranks import Ranked
+from hierpretrain.functional.ranking import related_ranks
 from hierpretrain.functional.search import unit_pair
 
 
@@ -39,7 +41,8 @@ def retrieval_metrics(
     is left out and counted.
 
     Only similarities that can stand before a query's last relevant item are kept and sorted (see
-    :func:`relevant_ranks`). Beside both sets scaled to length 1, about 300 MiB are held at most.
+    :func:`hierpretrain.functional.quick_ranks.quick_ranks`). Beside both sets scaled to length 1 and a copy of the
+    gallery, about 400 MiB are held at most.
 
     Args:
         query: (Q, D) floating-point features on any device, of any length but 0.
@@ -130,31 +133,69 @@ def retrieval_scores(
     if same_set:
         check_same_set(query_labels, gallery_labels)
 
-    names = [f"{name}@{k}" for k in ks for name in ("recall", "precision")] + ["r_precision", "map@r"]
-    names += ["map"] if average_precision else []
     queries = torch.arange(len(query)) if queries is None else queries
-    scores = {name: torch.zeros(len(queries), dtype=torch.float64) for name in names}
-    scores |= {name: torch.zeros(len(queries), dtype=torch.int64) for name in ("num_relevant", "first_rank")}
-    for block, ranks, found in relevant_ranks(
+    scores = LevelScores(1, len(queries), len(gallery), ks=ks, average_precision=average_precision)
+    for ranked in related_ranks(
         query[queries],
-        query_labels[queries],
+        query_labels[queries, None],
         gallery,
-        gallery_labels,
+        gallery_labels[:, None],
         own_indices=queries if same_set else None,
-        nearest=None if average_precision else max(ks, default=1),
+        asked=scores.asked,
     ):
-        num_relevant = found.sum(1)
-        precision = torch.arange(1, ranks.shape[1] + 1) / ranks.double() * found  # P@rank of every relevant item
-        in_front = ranks <= num_relevant[:, None]
-        for k in ks:
-            scores[f"recall@{k}"][block] = (ranks[:, 0] <= k).double()
-            scores[f"precision@{k}"][block] = ((ranks <= k) & found).sum(1).double() / k
-        scores["r_precision"][block] = (in_front & found).sum(1) / num_relevant.double()
-        scores["map@r"][block] = (precision * in_front).sum(1) / num_relevant
-        if average_precision:
-            scores["map"][block] = precision.sum(1) / num_relevant
-        scores["num_relevant"][block], scores["first_rank"][block] = num_relevant, ranks[:, 0]
-    return scores
+        scores.add(ranked)
+    return scores.scores
+
+
+class LevelScores:
+    """What :func:`retrieval_scores` finds at one level of the labels that the queries were ranked by.
+
+    Args:
+        level: The match level from which on an item is relevant.
+        num_queries: Q.
+        num_items: The last rank there is.
+        ks: The k of ``recall@k`` and ``precision@k``, each once.
+        average_precision: Whether ``map`` is measured.
+
+    Attributes:
+        scores: (Q,) scores by name; 0 for a query until it is added.
+        asked: The ranks that are looked at, see :func:`hierpretrain.functional.ranking.related_ranks`.
+    """
+
+    def __init__(
+        self, level: int, num_queries: int, num_items: int, *, ks: Sequence[int], average_precision: bool
+    ) -> None:
+        self.level, self.ks, self.num_items, self.average_precision = level, ks, num_items, average_precision
+        self.asked = None if average_precision else max(ks, default=1)
+        names = [f"{name}@{k}" for k in ks for name in ("recall", "precision")] + ["r_precision", "map@r"]
+        names += ["map"] if average_precision else []
+        self.scores = {name: torch.zeros(num_queries, dtype=torch.float64) for name in names}
+        self.scores |= {name: torch.zeros(num_queries, dtype=torch.int64) for name in ("num_relevant", "first_rank")}
+
+    def add(self, ranked: Ranked) -> None:
+        """Scores the queries of a block that have a relevant item."""
+        block, counts, ranks = ranked.queries, ranked.counts, ranked.ranks
+        if self.level > 1:
+            is_relevant = ranked.levels >= self.level
+            counts = np.add.reduceat(is_relevant, counts.cumsum() - counts, dtype=np.int64)
+            block, counts, ranks = block[counts > 0], counts[counts > 0], ranks[is_relevant]
+            if len(block) == 0:
+                return
+        values = {name: of.numpy() for name, of in self.scores.items()}
+        first = counts.cumsum() - counts  # of each query's relevant items
+        precision = (np.arange(1, len(ranks) + 1) - np.repeat(first, counts)) / ranks  # P@rank of each relevant item
+        base = np.arange(len(block)) * (self.num_items + 2)
+        rising = ranks + np.repeat(base, counts)
+        in_front = np.searchsorted(rising, base + counts, "right") - first  # relevant items at ranks up to R
+        for k in self.ks:
+            found = np.searchsorted(rising, base + min(k, self.num_items), "right") - first
+            values[f"recall@{k}"][block], values[f"precision@{k}"][block] = found > 0, found / k
+        halves = np.add.reduceat(np.append(precision, 0), np.stack([first, first + in_front], 1).reshape(-1))
+        halves = halves.reshape(-1, 2) * np.stack([in_front > 0, in_front < counts], 1)
+        values["r_precision"][block], values["map@r"][block] = in_front / counts, halves[:, 0] / counts
+        if self.average_precision:
+            values["map"][block] = halves.sum(1) / counts
+        values["num_relevant"][block], values["first_rank"][block] = counts, ranks[first]
 
 
 def mean_scores(scores: Mapping[str, Tensor]) -> dict[str, float]:

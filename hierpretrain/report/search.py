@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.evaluation.metrics import scores_at_level
+from hierpretrain.evaluation.metrics import scores_of_search
 from hierpretrain.evaluation.search_sets import SearchSets
-from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
 from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.search import nearest
@@ -120,13 +119,11 @@ def search(
         return None
     max_queries = most_queries(len(offered.features)) if max_queries is None else max_queries
     drawn = sample_indices(number, max_queries, seed=seed)
-    of_levels = []
-    for level in range(1, images.taxonomy.num_levels + 1):
-        if asked.in_several(level).all() or offered.in_several(level).all():
-            of_levels.append(dict.fromkeys(_SCORES, torch.full((len(drawn),), PAD)))
-        else:
-            of_levels.append(scores_at_level(asked, offered, level, ks=(1,), same_set=same_set, queries=drawn))
-    sides = asked.features, asked.labels, offered.features, offered.labels
+    levels = range(1, images.taxonomy.num_levels + 1)
+    known = [i for i in levels if not (asked.in_several(i).all() or offered.in_several(i).all())]
+    asks = [(level, dict(ks=(1,), average_precision=True)) for level in known]
+    *found, of_tree = scores_of_search(asked, offered, [*asks, (None, dict(ks=()))], same_set=same_set, queries=drawn)
+    unknown = dict.fromkeys(_SCORES, torch.full((len(drawn),), PAD))
     own = torch.arange(number) if same_set else None
     similarities, neighbours = nearest(asked.features, offered.features, min(k, available), own_indices=own)
     shared, whole = _in_common(asked.labels[drawn], offered.labels[neighbours[drawn]])
@@ -136,8 +133,8 @@ def search(
         gallery=offered,
         same_set=same_set,
         drawn=drawn,
-        of_levels=of_levels,
-        of_tree=hierarchical_retrieval_scores(*sides, ks=(), same_set=same_set, queries=drawn),
+        of_levels=[found[known.index(level)] if level in known else unknown for level in levels],
+        of_tree=of_tree,
         similarities=similarities,
         neighbours=neighbours,
         shared=shared,

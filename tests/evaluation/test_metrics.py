@@ -21,11 +21,13 @@ from hierpretrain.functional import (
     accuracy,
     class_distances,
     clustering_metrics,
+    hierarchical_retrieval,
     hierarchical_retrieval_metrics,
     hierarchy_violations,
     knn_classify,
     linear_probe,
     mistake_metrics,
+    retrieval,
     retrieval_metrics,
 )
 from hierpretrain.taxonomy import PAD, Taxonomy
@@ -74,6 +76,25 @@ def test_without_a_gallery_every_image_is_a_query_among_the_others():
     classes = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 0, 1])
     expected = retrieval_metrics(FEATURES, classes, FEATURES, classes, same_set=True)
     assert metrics == {f"1/{key}": value for key, value in expected.items()}
+
+
+@pytest.mark.parametrize("splits", [SEPARATE, ["test"] * 10])
+def test_metrics_of_the_same_sets_share_one_ranking(monkeypatch, splits):
+    made = samples(splits)
+    own = [
+        RetrievalMetric(["fine", 1, "name"], prefix="flat"),
+        HierarchicalRetrievalMetric(ks=(2,)),
+        RetrievalMetric(["coarse"], ks=(3,), average_precision=False, prefix="more"),
+    ]
+    alone = [evaluate(metric, made) for metric in own]
+    ranked, rank = [], hierarchical_retrieval.related_ranks
+    for module in (hierarchical_retrieval, retrieval):
+        monkeypatch.setattr(
+            module, "related_ranks", lambda *args, **kw: ranked.append(args[1].shape[1]) or rank(*args, **kw)
+        )
+    found = evaluate(own, made)
+    assert found == pytest.approx({name: value for of_one in alone for name, value in of_one.items()})
+    assert ranked == [2, 1]  # the tree with its levels, and the flat column
 
 
 def test_clusters_are_compared_at_levels_and_inside_parents():

@@ -1,14 +1,19 @@
+import itertools
+
 import pytest
 import torch
 
-from hierpretrain.functional import hierarchical_retrieval, hierarchical_retrieval_metrics, retrieval_metrics
-from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores
+from hierpretrain.functional import hierarchical_retrieval_metrics, retrieval_metrics
+from hierpretrain.functional.hierarchical_retrieval import hierarchical_retrieval_scores, scores_of_one_ranking
+from hierpretrain.functional.retrieval import retrieval_scores
 from hierpretrain.taxonomy import PAD, prefix_ids
 from tests.conftest import random_labels
+from tests.functional.test_ranking import WAYS, choose
 from tests.functional.test_retrieval import FAN
 from tests.reference import hierarchy as reference
 from tests.reference.paths import other_order, random_paths
 
+FURTHER_WAYS = [("pop", way) for way in list(WAYS)[1:]]
 FRACTIONS = ("h_ap", "asi", "ndcg", "ndcg@1", "ndcg@3", "ndcg@100")
 
 
@@ -36,13 +41,14 @@ def of_levels(levels, **kwargs):
     return hierarchical_retrieval_metrics(gallery[:1], torch.tensor([[0, 0, 0]]), gallery, labels, **kwargs)
 
 
-@pytest.mark.parametrize("relevance", ["pop", "depth", "map", (0.5, 0.0, 2.0)])
+@pytest.mark.parametrize(
+    ("relevance", "way"), [*itertools.product(["pop", "depth", "map", (0.5, 0.0, 2.0)], list(WAYS)[:1]), *FURTHER_WAYS]
+)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("same_set", [False, True])
 @pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("block", [1, 150, 1 << 20])  # one query at a time, several blocks, one block
-def test_equals_the_oracle(monkeypatch, relevance, ties, same_set, ragged, block):
-    monkeypatch.setattr(hierarchical_retrieval, "_BLOCK", block)
+def test_equals_the_oracle(monkeypatch, relevance, ties, same_set, ragged, way):
+    choose(monkeypatch, way)
     gallery = random_set(0, 30, ties, ragged=ragged)
     query = gallery if same_set else random_set(1, 14, ties, ragged=ragged, branching=3)
     options = dict(ks=(1, 3, 100), same_set=same_set, alpha=1.5)
@@ -204,9 +210,9 @@ def test_lca_height_of_ragged_labels_is_the_longest_way_down():
 # ---------------------------------------------------------------- several paths
 @pytest.mark.parametrize("same_set", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("block", [1, 1 << 20])
-def test_several_paths_equal_the_oracle(monkeypatch, same_set, seed, block):
-    monkeypatch.setattr(hierarchical_retrieval, "_BLOCK", block)
+@pytest.mark.parametrize("way", ["all sorted, by the readable form", "all sorted, by the readable form, one by one"])
+def test_several_paths_equal_the_oracle(monkeypatch, same_set, seed, way):
+    choose(monkeypatch, way)
     gallery = random_rows(seed, 20, seed == 0), random_paths(seed, 20, branching=3)
     one_path = seed == 3  # of the queries alone
     labels = random_labels(9, 10, branching=3) if one_path else random_paths(9, 10, most=2, branching=3)
@@ -352,3 +358,44 @@ def test_malformed_input(changes, message):
     )
     with pytest.raises(ValueError, match=message):
         hierarchical_retrieval_metrics(**(arguments | changes))
+
+
+# ---------------------------------------------------------------- one ranking for several scores
+@pytest.mark.parametrize("same_set", [False, True])
+@pytest.mark.parametrize("levels", [(1, 2, 3), (3, 2), (2,), (3, 3)])
+@pytest.mark.parametrize("way", WAYS)
+def test_one_ranking_gives_what_several_give(monkeypatch, way, levels, same_set):
+    choose(monkeypatch, way)
+    gallery = random_set(0, 30, ties=True, branching=3)
+    query = gallery if same_set else random_set(1, 14, ties=True, branching=3)
+    chosen = torch.randperm(len(query[0]))[:11]
+    common = dict(same_set=same_set, queries=chosen)
+    ids = prefix_ids(torch.cat([query[1], gallery[1]]))
+    asked = [dict(ks=(1, 3, 1), average_precision=level != 2) for level in levels]
+    trees = [dict(ks=(2,), relevance="map"), dict()]
+    for wanted in (trees, []):
+        of_levels, of_trees = scores_of_one_ranking(
+            *query, *gallery, levels=list(zip(levels, asked, strict=True)), trees=wanted, **common
+        )
+        for level, options, found in zip(levels, asked, of_levels, strict=True):
+            of_query, of_gallery = ids[: len(query[1]), level - 1], ids[len(query[1]) :, level - 1]
+            expected = retrieval_scores(query[0], of_query, gallery[0], of_gallery, **options, **common)
+            assert list(found) == list(expected)
+            for name, values in expected.items():
+                if name != "first_rank" or options["average_precision"]:
+                    torch.testing.assert_close(found[name], values, rtol=0, atol=1e-12)
+        for options, found in zip(wanted, of_trees, strict=True):
+            expected = hierarchical_retrieval_scores(*query, *gallery, **options, **common)
+            assert list(found) == list(expected)
+            for name, values in expected.items():
+                torch.testing.assert_close(found[name], values, rtol=0, atol=1e-12)
+
+
+def test_what_one_ranking_cannot_give():
+    features, labels = random_set(0, 5)
+    options = dict(ks=(1,), average_precision=True)
+    for level in (0, 4):
+        with pytest.raises(ValueError, match=f"a level must be 1 to 3, the levels of the labels; it is {level}"):
+            scores_of_one_ranking(features, labels, features, labels, levels=[(level, options)])
+    with pytest.raises(ValueError, match="an item of several paths may have several classes at a level"):
+        scores_of_one_ranking(features, labels[:, None], features, labels, levels=[(1, options)])

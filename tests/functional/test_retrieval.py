@@ -1,11 +1,10 @@
-import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from hierpretrain.functional import ranking
 from hierpretrain.functional.retrieval import mean_scores, recall_curve, retrieval_metrics, retrieval_scores
 from hierpretrain.taxonomy import PAD
+from tests.functional.test_ranking import WAYS, choose
 from tests.reference import metrics as reference
 
 
@@ -24,21 +23,6 @@ def random_set(seed, rows, classes, dim=8, ties=False):
 def assert_same(actual, expected):
     assert list(actual) == list(expected)
     assert actual == pytest.approx(expected, rel=0, abs=1e-9)
-
-
-WAYS = {  # how the ranks are found: constants of the module
-    "candidates": {},  # all of them, since the gallery is small
-    "small tiles": dict(_QUERIES=7, _TILE=50, _SAMPLE=9, _FLOOR=3),
-    "both": dict(_FLOOR=3, _FRACTION=4, _SAMPLE=20, _PICKED=40),
-    "counted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1000, _BLOCK=700),
-    "counted and sorted": dict(_FLOOR=1, _FRACTION=4, _MANY=0, _FEW=2, _BLOCK=700),
-    "sorted": dict(_FLOOR=1, _FRACTION=10**9, _FEW=1, _BLOCK=1),
-}
-
-
-def choose(monkeypatch, way):
-    for name, value in WAYS[way].items():
-        monkeypatch.setattr(ranking, name, value)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -191,11 +175,6 @@ def test_ties_rank_in_the_order_of_the_gallery(monkeypatch, way):
     for relevant in ([0, 1, 0, 0], [0, 0, 1, 0]):
         metrics = retrieval_metrics(same, torch.tensor([1]), gallery, torch.tensor(relevant))
         assert metrics["map"] == pytest.approx(1 / (relevant.index(1) + 1))
-
-
-def test_keys_of_both_zeros_tie():
-    distance = np.float32([0.5, 0.0, -0.5, -0.0, 0.0, -1.0])
-    assert ranking.distance_keys(distance, np.arange(6)).argsort().tolist() == [5, 2, 1, 3, 4, 0]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,10 +2,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from hierpretrain.functional import hierarchical_retrieval, hierarchy_violations
+from hierpretrain.functional import hierarchy_violations
 from hierpretrain.taxonomy import PAD, shared_depth
 from tests.conftest import random_labels
 from tests.functional.test_hierarchical_retrieval import random_rows
+from tests.functional.test_ranking import WAYS, choose
 from tests.functional.test_retrieval import FAN
 from tests.reference import hierarchy as reference
 from tests.reference.paths import other_order, random_paths
@@ -14,9 +15,9 @@ from tests.reference.paths import other_order, random_paths
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("levels", [1, 2, 4])
-@pytest.mark.parametrize("block", [1, 50, 1 << 20])
-def test_equals_the_oracle(monkeypatch, ties, ragged, levels, block):
-    monkeypatch.setattr(hierarchical_retrieval, "_BLOCK", block)
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_the_oracle(monkeypatch, ties, ragged, levels, way):
+    choose(monkeypatch, way)
     embeddings, labels = random_rows(levels, 18, ties), random_labels(levels, 18, levels, ragged=ragged)
     metrics = hierarchy_violations(embeddings, labels)
     expected = reference.hierarchy_violations(embeddings, labels)
