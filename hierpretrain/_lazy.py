@@ -54,10 +54,10 @@ def import_all(package: str) -> None:
 
 
 def _sources(code: str) -> dict[str, str]:
-    """Returns the modules of the names that a package imports below ``if TYPE_CHECKING:``.
+    r"""Returns the modules of the names that a package imports below ``if TYPE_CHECKING:``.
 
     Example:
-        >>> _sources("if TYPE_CHECKING:\\n    from shop.fruit import Apple, Pear")
+        >>> _sources("if TYPE_CHECKING:\n    from shop.fruit import Apple, Pear")
         {'Apple': 'shop.fruit', 'Pear': 'shop.fruit'}
     """
     blocks = [

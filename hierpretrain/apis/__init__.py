@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from hierpretrain.apis.embedding_files import read_embeddings, write_embeddings
     from hierpretrain.apis.export import export_onnx, export_program
     from hierpretrain.apis.images import config_dataset, gather_images
-    from hierpretrain.apis.index import Classification, EmbeddingIndex, Neighbour, SearchResult
+    from hierpretrain.apis.index import EmbeddingIndex
     from hierpretrain.apis.index_changes import Change
     from hierpretrain.apis.inferencer import EmbeddingInferencer
     from hierpretrain.apis.launch import build_runner, check_checkpoint, check_start
     from hierpretrain.apis.living import LivingIndex
     from hierpretrain.apis.milvus import MilvusIndex
+    from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
     from hierpretrain.apis.thresholds import Calibration
     from hierpretrain.apis.watching import watch_with
     from hierpretrain.apis.zoo import find_model, image_retriever, mmpretrain_config, register_zoo

@@ -36,16 +36,9 @@ Common mistakes:
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from hierpretrain.commands import (
-    add_image_arguments,
-    add_model_arguments,
-    build_inferencer,
-    embed_images,
-    errors_in_one_line,
-)
+from hierpretrain.commands import build_inferencer, embed_images, errors_in_one_line, model_parser
 from hierpretrain.commands._index_changes import CHANGES
 
 
@@ -59,9 +52,7 @@ def main() -> None:
 
 def _make() -> None:
     """Embeds the images and writes the index."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser)
-    add_image_arguments(parser)
+    parser = model_parser(__doc__)
     parser.add_argument(
         "--out",
         required=True,
