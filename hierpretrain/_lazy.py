@@ -15,7 +15,7 @@ def imported_on_demand(package: str) -> Callable[[str], Any]:
     """Returns the ``__getattr__`` of a package, which imports a name the first time that it is asked for.
 
     Where a name is from, the package says once, in imports below ``if TYPE_CHECKING:``, which type checkers and editors
-    read too. Modules of the package can be asked for as well.
+    read too. Modules of the package can be asked for as well. It serves a module as it does a package.
 
     Args:
         package: The package, ``__name__`` in its ``__init__.py``.
@@ -36,7 +36,7 @@ def imported_on_demand(package: str) -> Callable[[str], Any]:
             found.update(_sources(Path(str(module.__file__)).read_text(encoding="utf-8")))
         if name in found:
             value = getattr(import_module(found[name]), name)
-        elif not name.startswith("__") and find_spec(f"{package}.{name}"):
+        elif "__path__" in vars(module) and not name.startswith("__") and find_spec(f"{package}.{name}"):
             return import_module(f"{package}.{name}")
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -38,7 +38,7 @@ from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
 from hierpretrain.datasets import UnreadableImage
-from hierpretrain.datasets.loading import PackInputs
+from hierpretrain.datasets.loading_transforms import PackInputs
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hierpretrain.datasets.inshop import InShop, read_inshop
     from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
     from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl, read_list
-    from hierpretrain.datasets.loading import LoadRGB
+    from hierpretrain.datasets.loading_transforms import LoadRGB
     from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
     from hierpretrain.datasets.nabirds import NABirds, read_nabirds
     from hierpretrain.datasets.on_error import UnreadableImage
