@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from hierpretrain._lazy import imported_on_demand
 
 if TYPE_CHECKING:
+    from hierpretrain.apis.answering import AnsweringIndex
     from hierpretrain.apis.answers import Answers
     from hierpretrain.apis.command import read_command, read_level
     from hierpretrain.apis.config import check_config, find_config, list_configs, load_config, nearest_names
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hierpretrain.apis.zoo import find_model, image_retriever, mmpretrain_config, register_zoo
 
 __all__ = [
+    "AnsweringIndex",
     "Answers",
     "Calibration",
     "Change",

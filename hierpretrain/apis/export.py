@@ -343,7 +343,10 @@ def _about(
             "range": [0, 255],
         },
         "preprocessing": describe_steps(
-            inferencer.pipeline.transforms.transforms, inferencer.min_side, inferencer.opening.get("grey_range")
+            inferencer.pipeline.transforms.transforms,
+            inferencer.min_side,
+            inferencer.opening.get("grey_range"),
+            inferencer.opening.get("max_pixels"),
         ),
         "normalisation": {
             "inside_the_graph": True,

@@ -28,7 +28,8 @@ from hierpretrain.apis.index_files import (
     read_generation,
     write_generation,
 )
-from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model, no_model
+from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
+from hierpretrain.apis.index_model import load_model, no_model, onnx_part
 from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
@@ -273,6 +274,7 @@ class EmbeddingIndex(AnsweringIndex):
             "model": now.model,
             "fingerprint": now.fingerprint,
             "carries_model": {CONFIG, WEIGHTS} <= now.parts.keys(),
+            "carries_onnx": ENCODER in now.parts,
             "levels": levels,
             "labelled": int((depth(now.labels) > 0).sum()) if levels and len(now) else 0,
             "keys": len(set(now.keys) - {""}),
@@ -280,7 +282,7 @@ class EmbeddingIndex(AnsweringIndex):
             "recall": self.recall,
             "skipped": len(now.skipped),
             "segments": [len(segment.rows) for segment in now.segments],
-            "parts": sorted(now.parts.keys() - {CONFIG, WEIGHTS}),
+            "parts": sorted(now.parts.keys() - MODEL_PARTS),
         }
         if self.folder is not None:
             told["bytes"] = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
@@ -291,6 +293,15 @@ class EmbeddingIndex(AnsweringIndex):
         """Takes up the model that embeds images, as :func:`~hierpretrain.apis.index_model.model_parts` gives it."""
         with self._changing() as now:
             self._put(replace(now, parts={**now.parts, **parts}))
+
+    def carry_onnx(self) -> None:
+        """Takes up the encoder in ONNX too, by which ``hierpretrain search`` answers without torch, in half a second.
+
+        Raises:
+            ValueError: If the index has no model, and as :func:`~hierpretrain.apis.index_model.onnx_part`.
+            ImportError: As there.
+        """
+        self.carry({ENCODER: onnx_part(self.inferencer)})
 
     def _load_model(self) -> EmbeddingInferencer:
         now, folder = self._now, self.folder
@@ -457,7 +468,7 @@ class _Parts(MutableMapping[str, Any]):
         self._index = index
 
     def _names(self) -> list[str]:
-        return sorted(self._index._now.parts.keys() - {CONFIG, WEIGHTS})
+        return sorted(self._index._now.parts.keys() - MODEL_PARTS)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names():

@@ -20,7 +20,8 @@ from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord, records_of
-from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model, no_model
+from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
+from hierpretrain.apis.index_model import load_model, no_model
 from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
@@ -201,7 +202,7 @@ class MilvusIndex(AnsweringIndex):
             "keys": self._tables.count(self._tables.images, 'key != ""'),
             "metadata": sorted(self._tables.facts("column")),
             "skipped": len(self.skipped),
-            "parts": sorted(parts - {CONFIG, WEIGHTS}),
+            "parts": sorted(parts - MODEL_PARTS),
         }
 
     # ---------------------------------------------------------------- changing
@@ -507,7 +508,7 @@ class _Parts(MutableMapping[str, Any]):
         self._tables.remove_part(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._tables.facts("part").keys() - {CONFIG, WEIGHTS}))
+        return iter(sorted(self._tables.facts("part").keys() - MODEL_PARTS))
 
     def __len__(self) -> int:
         return len(list(iter(self)))

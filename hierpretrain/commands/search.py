@@ -36,7 +36,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierpretrain.commands import embed_images, errors_in_one_line, printable
+from hierpretrain.apis.addresses import is_address
+from hierpretrain.apis.quick_search import quick_search
+from hierpretrain.commands import embed_images, errors_in_one_line, list_options, printable
 from hierpretrain.commands._index_options import index_parser, open_index
 from hierpretrain.files import check_writable, write_json
 
@@ -68,7 +70,8 @@ def main() -> None:
     with errors_in_one_line():
         talk = sys.stderr if args.json == "-" else sys.stdout
         with contextlib.redirect_stdout(talk):
-            results, classes, index, queries = _find(args)
+            quick = _find_quickly(args)
+            results, classes, index, queries = (quick, [], None, None) if quick is not None else _find(args)
             for i, result in enumerate(results):
                 print(f"\n{printable(result.query)}{f': {printable(str(classes[i]))}' if classes else ''}")
                 print("\n".join(table(result)))
@@ -100,6 +103,20 @@ def table(result: SearchResult) -> list[str]:
     for rank, (found, label, key) in enumerate(zip(result.neighbours, labels, keys, strict=True), start=1):
         lines.append(f"  {rank:4}  {found.score:6.3f}  {label:<{width}}    {key:<{wide}}{printable(found.path)}")
     return lines
+
+
+def _find_quickly(args: argparse.Namespace) -> list[SearchResult] | None:
+    """Searches without torch, if nothing is asked for that needs it and the index has its encoder in ONNX."""
+    asks = ("classify", "sheet", "level", "within", "where", "votes", "threshold", "cfg_options", "skipped", "device")
+    if any(getattr(args, name) for name in asks) or list_options(args) or is_address(args.index):
+        return None
+    if args.json not in (None, "-"):
+        check_writable(args.json)
+    found = quick_search(args.index, args.images, args.k)
+    if found is None:
+        return None
+    print(f"embedded {len(found.results):,} images with {found.model}")
+    return found.results
 
 
 def _find(
