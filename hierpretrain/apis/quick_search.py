@@ -131,7 +131,8 @@ class _Segment:
 
         paths = {name: check_part(folder, part, "") for name, part in entry["parts"].items()}
         index = faiss.read_index(str(paths["vectors"]))
-        vectors = index.reconstruct_n(0, index.ntotal)
+        vectors = np.empty((index.ntotal, index.d), np.float32)
+        index.reconstruct_n(0, index.ntotal, vectors)  # into an array: faiss.contrib.torch_utils would make a tensor
         removed = np.load(paths["removed"], allow_pickle=False) if "removed" in paths else np.zeros(len(vectors), bool)
         labels = np.load(paths["labels"], allow_pickle=False)
         images, tree = (json.loads(paths[name].read_bytes()) for name in ("images", "taxonomy"))

@@ -83,6 +83,14 @@ def test_equal_images_stand_in_their_order(made, folder):
     assert_same(folder, [str(made / "photos" / NAMES[2])], 2)
 
 
+def test_it_answers_where_faiss_has_been_taught_tensors(made, folder):
+    code = (
+        "import sys, faiss.contrib.torch_utils; from hierpretrain.apis.quick_search import quick_search\n"
+        "assert len(quick_search(sys.argv[1], [sys.argv[2]], 2).results[0].neighbours) == 2"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder), str(made / "photos" / NAMES[0])], check=True)
+
+
 def test_half_precision(made, tmp_path):
     index = EmbeddingIndex.open(made / "index", device="cpu")
     half = EmbeddingIndex.build(
