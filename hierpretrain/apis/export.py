@@ -36,6 +36,7 @@ from hierpretrain.files import write_json, write_whole
 from hierpretrain.models import HierarchicalContrastive
 
 if TYPE_CHECKING:
+    from hierpretrain.apis.answering import AnsweringIndex
     from hierpretrain.apis.inferencer import EmbeddingInferencer
 
 FORMAT = "hierpretrain.encoder.v1"
@@ -61,6 +62,7 @@ def export_onnx(
     opset: int = 18,
     dynamic_size: bool = False,
     images: Images | None = None,
+    index: AnsweringIndex | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Writes an encoder as one ONNX file, and what a program must know of it as JSON beside it.
@@ -78,6 +80,7 @@ def export_onnx(
         dynamic_size: Whether images may have any height and width, for backbones that can; by default they have those
             that the test pipeline gives.
         images: Images on which the file is compared with the model, beside random ones; the first 64 are taken.
+        index: An index of the model's embeddings, whose tree and calibration, if it has one, go into the description.
         log: What lines about the export go to.
 
     Returns:
@@ -86,8 +89,8 @@ def export_onnx(
     Raises:
         ImportError: If onnx, onnxscript or onnxruntime is missing.
         ValueError: If the name does not end in ``.onnx``, the pipeline gives images of different sizes, the backbone
-            cannot be traced or converted, ``opset`` is none that can be made, weights exceed 2 GiB, or the file's
-            embeddings differ from the model's.
+            cannot be traced or converted, ``opset`` is none that can be made, weights exceed 2 GiB, the file's
+            embeddings differ from the model's, or the index is of another model.
     """
     path = _checked_path(path, ".onnx")
     if opset < _FIRST_OPSET:
@@ -106,7 +109,7 @@ def export_onnx(
     exported = _converted(program, encoder, opset)
     if half:
         _halve(exported.model)
-    about = _about(inferencer, example, encoder, dynamic_size, "float16" if half else "float32")
+    about = _about(inferencer, example, encoder, dynamic_size, "float16" if half else "float32", index)
     about["versions"] |= {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": opset}
 
     proto = exported.model_proto
@@ -131,6 +134,7 @@ def export_program(
     *,
     dynamic_size: bool = False,
     images: Images | None = None,
+    index: AnsweringIndex | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Writes an encoder as a program of ``torch.export``, which PyTorch runs without this toolbox.
@@ -144,6 +148,7 @@ def export_program(
         path: The file, ``<name>.pt2``; the description goes to ``<name>.json``.
         dynamic_size: As in :func:`export_onnx`.
         images: As in :func:`export_onnx`.
+        index: As in :func:`export_onnx`.
         log: What lines about the export go to.
 
     Returns:
@@ -170,7 +175,7 @@ def export_program(
     encoder = _Encoder(inferencer.module)
     example = _example(inferencer, dynamic_size)
     program = _traced(encoder, example, dynamic_size)
-    about = _about(inferencer, example, encoder, dynamic_size, "float32")
+    about = _about(inferencer, example, encoder, dynamic_size, "float32", index)
     loaded = torch.export.load(io.BytesIO(_saved(program, {}))).module()
     about["checked"] = _compare(loaded, inferencer, encoder, example, about, images, dynamic_size, log)
     _write(path, _saved(program, {"description.json": json.dumps(about, indent=1)}), about, log)
@@ -326,10 +331,16 @@ def _name_axes(proto: Any, shape: Sequence[str | int]) -> None:
 
 
 def _about(
-    inferencer: EmbeddingInferencer, example: Tensor, encoder: _Encoder, dynamic_size: bool, weights: str
+    inferencer: EmbeddingInferencer,
+    example: Tensor,
+    encoder: _Encoder,
+    dynamic_size: bool,
+    weights: str,
+    index: AnsweringIndex | None,
 ) -> dict[str, Any]:
     """Returns all that a program must know of the file."""
     channels, height, width = example.shape[1:]
+    size = _width(encoder, example)
     return {
         "format": FORMAT,
         "model": inferencer.name,
@@ -343,7 +354,10 @@ def _about(
             "range": [0, 255],
         },
         "preprocessing": describe_steps(
-            inferencer.pipeline.transforms.transforms, inferencer.min_side, inferencer.opening.get("grey_range")
+            inferencer.pipeline.transforms.transforms,
+            inferencer.min_side,
+            inferencer.opening.get("grey_range"),
+            inferencer.opening.get("max_pixels"),
         ),
         "normalisation": {
             "inside_the_graph": True,
@@ -354,15 +368,29 @@ def _about(
         "output": {
             "name": OUTPUT,
             "dtype": "float32",
-            "shape": ["batch", _width(encoder, example)],
+            "shape": ["batch", size],
+            "width": size,
             "unit_length": True,
             "metric": "cosine",
         },
+        **({} if index is None else _learned(index, inferencer)),
         "weights": weights,
         "versions": {
             module.__name__: str(module.__version__) for module in (hierpretrain, torch, mmengine, mmpretrain)
         },
     }
+
+
+def _learned(index: AnsweringIndex, inferencer: EmbeddingInferencer) -> dict[str, Any]:
+    """Returns the tree of an index, and how sure its answers must be, as JSON has them."""
+    if index.fingerprint != inferencer.fingerprint:
+        raise ValueError(
+            f"the index is of {index.model}, and not of {inferencer.name}, which is exported: give an index of this "
+            "model, or none"
+        )
+    calibration = index.calibration
+    told = {"taxonomy": index.taxonomy.to_dict()}
+    return told if calibration is None else told | {"calibration": json.loads(json.dumps(calibration.to_dict()))}
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis.addresses import is_address
-from hierpretrain.apis.answers import Answers, right_answers
+from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, in_branch, label_paths
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord
@@ -28,41 +28,21 @@ from hierpretrain.apis.index_files import (
     read_generation,
     write_generation,
 )
-from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model, no_model
-from hierpretrain.apis.living import LivingIndex, check_counts, checked_name
-from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
+from hierpretrain.apis.index_model import load_model, no_model, onnx_part
+from hierpretrain.apis.living import check_counts, checked_name
+from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
-from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.datasets.messages import some
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS, kind_of
-from hierpretrain.functional.open_set import answer_metrics
-from hierpretrain.functional.path_calibration import (
-    TEMPERATURES,
-    answer_paths,
-    calibrate_paths,
-    check_goal,
-    num_named,
-)
-from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
 
-_ROUNDING = 1e-9  # of a confidence
-_THRESHOLD = 0.5  # of the bare vote
-VOTERS = 20
-"""How many labelled images vote on a class, unless somebody says otherwise."""
-CALIBRATED_VOTERS = 50
-"""The same in a calibrated index, whose temperature is chosen: more tell known from unknown better."""
-TEMPERATURE = 0.07
-"""Of the votes of an index that was not calibrated."""
-_CALIBRATION = "calibration"  # the part that holds it
 
-
-class EmbeddingIndex(LivingIndex):
+class EmbeddingIndex(AnsweringIndex):
     """Embedded images that can be searched by cosine similarity, with their files, labels and tree.
 
     Made by :meth:`build` or :meth:`open`. Where it lies in a folder, every change is in the folder, whole, when the
@@ -165,26 +145,6 @@ class EmbeddingIndex(LivingIndex):
         """How many of the ten nearest images a search of the largest part finds, if that is not exact."""
         largest = self._now.largest
         return {} if largest is None else dict(largest.recall)
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What :meth:`calibrate` learned, which is kept with the index; ``None`` where confidences are votes.
-
-        Raises:
-            ValueError: If it is damaged, or the index has other levels since.
-        """
-        if _CALIBRATION not in self.parts:
-            return None
-        place = f"the calibration of the index{'' if self.folder is None else f' in {self.folder}'}"
-        names = self.taxonomy.level_names
-        return Calibration.of(self.parts[_CALIBRATION], place, fingerprint=self.fingerprint, level_names=names)
-
-    @calibration.setter
-    def calibration(self, found: Calibration | None) -> None:
-        if found is not None:
-            self.parts[_CALIBRATION] = found.to_dict()
-        elif _CALIBRATION in self.parts:
-            del self.parts[_CALIBRATION]
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -314,6 +274,7 @@ class EmbeddingIndex(LivingIndex):
             "model": now.model,
             "fingerprint": now.fingerprint,
             "carries_model": {CONFIG, WEIGHTS} <= now.parts.keys(),
+            "carries_onnx": ENCODER in now.parts,
             "levels": levels,
             "labelled": int((depth(now.labels) > 0).sum()) if levels and len(now) else 0,
             "keys": len(set(now.keys) - {""}),
@@ -321,7 +282,7 @@ class EmbeddingIndex(LivingIndex):
             "recall": self.recall,
             "skipped": len(now.skipped),
             "segments": [len(segment.rows) for segment in now.segments],
-            "parts": sorted(now.parts.keys() - {CONFIG, WEIGHTS}),
+            "parts": sorted(now.parts.keys() - MODEL_PARTS),
         }
         if self.folder is not None:
             told["bytes"] = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
@@ -332,6 +293,15 @@ class EmbeddingIndex(LivingIndex):
         """Takes up the model that embeds images, as :func:`~hierpretrain.apis.index_model.model_parts` gives it."""
         with self._changing() as now:
             self._put(replace(now, parts={**now.parts, **parts}))
+
+    def carry_onnx(self) -> None:
+        """Takes up the encoder in ONNX too, by which ``hierpretrain search`` answers without torch, in half a second.
+
+        Raises:
+            ValueError: If the index has no model, and as :func:`~hierpretrain.apis.index_model.onnx_part`.
+            ImportError: As there.
+        """
+        self.carry({ENCODER: onnx_part(self.inferencer)})
 
     def _load_model(self) -> EmbeddingInferencer:
         now, folder = self._now, self.folder
@@ -477,152 +447,18 @@ class EmbeddingIndex(LivingIndex):
         number = None if level is None else now.taxonomy.level(level)
         return number, None if within is None else find_branch(now.taxonomy, within)
 
-    def classify(
-        self,
-        query: Embeddings | Images,
-        *,
-        k: int | None = None,
-        temperature: float | None = None,
-        threshold: float | None = None,
-    ) -> list[Classification]:
-        """Goes down the tree as far as the labelled neighbours of a query agree.
+    def _place(self) -> str:
+        return "" if self.folder is None else f" in {self.folder}"
 
-        An index that was calibrated (:meth:`calibrate`) has confidences that say how often such an answer is right, and
-        names what is sure enough for the precision or the rate of false alarms that was stated. Any of the options
-        asks for the bare vote instead, of :func:`~hierpretrain.functional.tree_knn.tree_knn`, whose confidences are
-        fractions of the votes. A query that is itself in the index votes for its own label.
+    def _moment(self) -> Generation:
+        return self._now
 
-        Args:
-            query: The queries, embedded by the index's model; or images, which are embedded by it.
-            k: How many labelled images vote, from 1, by default 20; all where there are fewer. Where classes have fewer
-                images than that, the others that vote make the deepest names look less sure than they are.
-            temperature: Above 0, by default 0.07; a small one leaves the vote to the nearest.
-            threshold: The fraction of the votes, above 0 and up to 1, that a node needs to be accepted; by default 0.5.
+    def _has_labels(self, now: Generation) -> bool:
+        return bool((depth(now.labels) > 0).any())
 
-        Returns:
-            One answer a query, in their order.
-
-        Raises:
-            ValueError: If no image of the index has a label, a number is out of range, or embeddings are not as long as
-                the index's.
-        """
-        now = self._now
-        options = dict(k=k, temperature=temperature, threshold=threshold)
-        self._check_answer(now, options)
-        query = self._embedded(query)
-        return _in_words(now.taxonomy, query, self._answer(now, query, **options))
-
-    def answer(
-        self,
-        query: Embeddings | Images,
-        *,
-        k: int | None = None,
-        temperature: float | None = None,
-        threshold: float | None = None,
-    ) -> Answers:
-        """Returns the same as :meth:`classify`, as tensors: the nodes, their confidences, and how many are named.
-
-        Raises:
-            ValueError: As :meth:`classify`.
-        """
-        now = self._now
-        options = dict(k=k, temperature=temperature, threshold=threshold)
-        self._check_answer(now, options)
-        return self._answer(now, self._embedded(query), **options)
-
-    def _check_answer(self, now: Generation, options: Mapping[str, Any]) -> None:
-        given = {name: options[name] for name in ("k", "threshold") if options[name] is not None}
-        _check_classify(now, given.get("k", VOTERS), given.get("threshold", _THRESHOLD))
-
-    def _answer(
-        self, now: Generation, query: Embeddings, *, k: int | None, temperature: float | None, threshold: float | None
-    ) -> Answers:
-        calibration = self.calibration if k is temperature is threshold is None else None
-        if calibration is not None:
-            voters = _voters(now, query, calibration.k)
-            return Answers(*answer_paths(*voters, now.labels, calibration.paths))
-        voters = _voters(now, query, VOTERS if k is None else k)
-        nodes, shares = tree_knn(*voters, now.labels, temperature=TEMPERATURE if temperature is None else temperature)
-        needed = (_THRESHOLD if threshold is None else threshold) - _ROUNDING
-        return Answers(nodes, shares, num_named(shares, nodes, [needed] * nodes.shape[1]))
-
-    def in_words(self, query: Embeddings, answers: Answers) -> list[Classification]:
-        """Returns the answers for queries by the names of the nodes."""
-        return _in_words(self.taxonomy, query, answers)
-
-    def calibrate(
-        self,
-        held_out: Embeddings,
-        *,
-        precision: float | None = None,
-        false_alarms: float | None = None,
-        k: int = CALIBRATED_VOTERS,
-        temperatures: Sequence[float] = TEMPERATURES,
-    ) -> list[dict[str, float]]:
-        """Learns from labelled images how sure its answers are, and how sure they must be to be given.
-
-        The index keeps what it learns as :attr:`calibration`, and :meth:`classify` goes by it from then on. The images
-        must be none of the index's, and like those that will be classified: if one in ten of these will be of
-        nothing known, then so should one in ten of the held-out ones, with a label that the index does not have.
-        An image without a label is left out.
-
-        Args:
-            held_out: The images, embedded by the index's model, with labels in a tree of their own: nodes are the same
-                if the names on their paths are.
-            precision: What fraction of the names that are given shall be right, at each level.
-            false_alarms: What fraction of the images that the index knows may go without a name, at each level, of
-                those that are named above. One of the two.
-            k: How many labelled images vote, from 1.
-            temperatures: Of the votes, above 0; the one that fits the held-out images best is chosen.
-
-        Returns:
-            For each level what :func:`~hierpretrain.functional.open_set.answer_metrics` measures on the held-out
-            images, each by coefficients that were fitted on the others.
-
-        Raises:
-            ValueError: If not one of ``precision`` and ``false_alarms`` is given, no held-out image has a label, or
-                some are in the index; and as :meth:`classify`.
-        """
-        check_goal(precision, false_alarms)
-        self.check_classify(k)
-        now = self._now
-        if inside := sorted(set(map(os.path.abspath, now.paths)) & _paths_on_disk(held_out)):
-            raise ValueError(
-                f"held-out images must not be in the index, where they find themselves; {some(inside)} are; leave them "
-                "out, or make the index without them"
-            )
-        held_out = held_out.select((depth(held_out.labels) > 0).nonzero()[:, 0].tolist())
-        if len(held_out.paths) < 2:
-            raise ValueError(
-                f"to calibrate, at least 2 held-out images need labels, and {len(held_out.paths)} has: give a folder "
-                "with a sub-folder a class, or a list"
-            )
-        truth, depths = right_answers(held_out.taxonomy, held_out.labels, now.taxonomy, now.labels)
-        voters = _voters(now, held_out, k)
-        paths, nodes, confidences = calibrate_paths(
-            *voters, now.labels, truth, precision=precision, false_alarms=false_alarms, temperatures=temperatures
-        )
-        self.calibration = Calibration(
-            paths=paths,
-            k=k,
-            goal="precision" if false_alarms is None else "false_alarms",
-            rate=precision if false_alarms is None else false_alarms,
-            num_images=len(nodes),
-            level_names=tuple(now.taxonomy.level_names),
-            fingerprint=now.fingerprint,
-        )
-        return answer_metrics(nodes, confidences, num_named(confidences, nodes, paths.thresholds), truth, depths)
-
-    def check_classify(self, k: int = VOTERS, threshold: float = _THRESHOLD) -> Tensor:
-        """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
-
-        Returns:
-            (N,) bool, the images that can vote.
-
-        Raises:
-            ValueError: As :meth:`classify`, but for the embeddings and the temperature.
-        """
-        return _check_classify(self._now, k, threshold)
+    def _voters(self, now: Generation, query: Embeddings, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        labelled = depth(now.labels) > 0
+        return *now.search(query.features, k, None if labelled.all() else labelled), now.labels
 
 
 class _Parts(MutableMapping[str, Any]):
@@ -632,7 +468,7 @@ class _Parts(MutableMapping[str, Any]):
         self._index = index
 
     def _names(self) -> list[str]:
-        return sorted(self._index._now.parts.keys() - {CONFIG, WEIGHTS})
+        return sorted(self._index._now.parts.keys() - MODEL_PARTS)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names():
@@ -666,43 +502,6 @@ class _Parts(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"{{{', '.join(f'{name!r}: ...' for name in self._names())}}}"
-
-
-def _check_classify(now: Generation, k: int, threshold: float) -> Tensor:
-    """Returns which images can vote, (N,) bool."""
-    if k < 1:
-        raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}")
-    labelled = depth(now.labels) > 0
-    if not labelled.any():
-        raise ValueError(
-            "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
-            "folder with a sub-folder a class, or a list"
-        )
-    return labelled
-
-
-def _voters(now: Generation, query: Embeddings, k: int) -> tuple[Tensor, Tensor]:
-    """Returns the (Q, k) cosines and indices of the nearest labelled images."""
-    labelled = _check_classify(now, k, _THRESHOLD)
-    return now.search(query.features, k, None if labelled.all() else labelled)
-
-
-def _in_words(taxonomy: Taxonomy, query: Embeddings, answers: Answers) -> list[Classification]:
-    found = []
-    for path, number, on_path, sure in zip(
-        query.paths, answers.num_named.tolist(), answers.nodes.tolist(), answers.confidences.tolist(), strict=True
-    ):
-        names = [taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
-        refused = (names[number], sure[number]) if number < len(names) else None
-        found.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
-    return found
-
-
-def _paths_on_disk(images: Embeddings) -> set[str]:
-    """Returns the absolute paths of images; an image that was given as an array has none."""
-    return {os.path.abspath(path) for path in images.paths if not path.startswith("<image ")}
 
 
 def _files(now: Generation) -> dict[str, str]:

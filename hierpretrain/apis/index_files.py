@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
+from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST
 from hierpretrain.apis.part_files import check_part, read_whole, write_manifest, write_part
 from hierpretrain.apis.segments import Generation, Segment
 from hierpretrain.datasets.joined import recode
@@ -29,8 +30,6 @@ from hierpretrain.functional.approximate import (
 )
 from hierpretrain.taxonomy import Taxonomy
 
-FORMAT = "hierpretrain.index.v2"
-MANIFEST = "index.json"
 _OLDER = {"index.faiss", "labels.npy", "files.json", "taxonomy.json", "skipped.json", "metadata.json"}  # of v1
 _TYPES = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": bool, "seed": int, "count": int}
 _TYPES |= {"segments": list, "parts": dict}
@@ -78,7 +77,7 @@ def write_generation(folder: str | os.PathLike[str], index: Generation, *, store
     segments = [_write_segment(folder, segment, tree, stored=stored) for segment in index.segments]
     parts = {}
     for name, data in index.parts.items():
-        parts[name] = _write_bytes(folder, name, _ending(name), data) if isinstance(data, bytes) else data
+        parts[name] = _write_bytes(folder, name, ENDINGS.get(name, ".json"), data) if isinstance(data, bytes) else data
     named = {_TAXONOMY: tree, **parts}
     if index.skipped:
         named[_SKIPPED] = _write_json(folder, _SKIPPED, dict(index.skipped))
@@ -135,10 +134,6 @@ def part_path(folder: str | os.PathLike[str], name: str) -> Path:
         ValueError: If it is missing or damaged.
     """
     return check_part(Path(folder), name, _REMEDY)
-
-
-def _ending(name: str) -> str:
-    return ".pth" if name == "weights" else ".json"
 
 
 def _write_json(folder: Path, kind: str, data: Any) -> str:

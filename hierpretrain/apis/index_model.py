@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import Registry
+from PIL import Image
 
+from hierpretrain.apis.index_format import CONFIG, WEIGHTS
 from hierpretrain.registry import MODELS, TRANSFORMS
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
 
-CONFIG, WEIGHTS = "config", "weights"
 _TUPLE = "__tuple__"  # JSON has lists alone, and what a transform prints has both
 _DROPPED = {"init_cfg", "_scope_"}  # the weights are given, and how they began is nothing to build
 
@@ -44,6 +48,30 @@ def model_parts(inferencer: EmbeddingInferencer) -> dict[str, bytes]:
     weights = io.BytesIO()
     torch.save({"state_dict": {name: value.cpu() for name, value in inferencer.module.state_dict().items()}}, weights)
     return {CONFIG: json.dumps(encoded(kept), indent=1).encode(), WEIGHTS: weights.getvalue()}
+
+
+def onnx_part(inferencer: EmbeddingInferencer) -> bytes:
+    """Returns an encoder in ONNX as a part of an index, once it was seen to embed as the model does.
+
+    Raises:
+        ValueError: If images are not prepared by steps that run without torch, or as
+            :func:`~hierpretrain.apis.export_onnx`.
+        ImportError: If onnx, onnxscript or onnxruntime is missing.
+    """
+    from hierpretrain.apis.export import export_onnx  # which imports much
+    from hierpretrain.apis.onnx_encoder import OnnxEncoder
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "encoder.onnx")
+        export_onnx(inferencer, path, log=lambda line: None)
+        data = path.read_bytes()
+    encoder = OnnxEncoder(data)
+    for number, size in enumerate([(640, 480), (480, 640), (301, 300)]):
+        noise = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), np.uint8)
+        picture = Image.fromarray(noise)
+        if not np.array_equal(encoder.prepare(picture), inferencer.pipeline(picture).numpy()):
+            raise ValueError("the test pipeline makes other pictures with torch than without it")
+    return data
 
 
 def no_model(name: str) -> ValueError:

@@ -30,14 +30,15 @@ from hierpretrain.apis.config import nearest_names, override
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
-from hierpretrain.apis.index import Classification, EmbeddingIndex, SearchResult
+from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
+from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
 from hierpretrain.datasets import UnreadableImage
-from hierpretrain.datasets.loading import PackInputs
+from hierpretrain.datasets.loading_transforms import PackInputs
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings

@@ -26,6 +26,7 @@ from hierpretrain.apis.index_changes import (
     records_of,
     some_of,
 )
+from hierpretrain.apis.index_format import MODEL_PARTS
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
@@ -355,7 +356,7 @@ def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
     yield from ((place,) if not place or isinstance(place[0], str) else place)
 
 
-_PARTS = {"config", "weights", "taxonomy", "skipped", "vectors", "labels", "images", "removed"}  # the index's own
+_PARTS = MODEL_PARTS | {"taxonomy", "skipped", "vectors", "labels", "images", "removed"}  # the index's own
 
 
 def checked_name(name: str) -> str:

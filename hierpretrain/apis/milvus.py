@@ -16,20 +16,21 @@ from torch import Tensor
 
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis.addresses import milvus_address
+from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord, records_of
-from hierpretrain.apis.index_model import CONFIG, WEIGHTS, load_model, no_model
-from hierpretrain.apis.living import LivingIndex, check_counts, checked_name
+from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
+from hierpretrain.apis.index_model import load_model, no_model
+from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
-from hierpretrain.apis.neighbours import Classification, LabelNames, Neighbour, SearchResult, classifications
+from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.joined import node_paths
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS
 from hierpretrain.functional.search import unit_rows
-from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different or
 _QUERIES = 64  # at a time
 
 
-class MilvusIndex(LivingIndex):
+class MilvusIndex(AnsweringIndex):
     """Embedded images in Milvus, with the methods of :class:`~hierpretrain.apis.EmbeddingIndex`.
 
     ``EmbeddingIndex.open`` opens one whose name is an address, and ``EmbeddingInferencer.build_index`` makes one.
@@ -161,6 +162,12 @@ class MilvusIndex(LivingIndex):
         return keys if any(keys) else []
 
     @property
+    def labels(self) -> Tensor:
+        """(N, L) or (N, P, L) labels of all images, which are read from Milvus."""
+        rows = self._tables.rows(self._tables.images, "id >= 0", ["labels"])
+        return self.taxonomy.encode([_places(row) or [()] for row in rows])
+
+    @property
     def skipped(self) -> dict[str, str]:
         """Files that could not be read and are not in the index, each with why."""
         return self._tables.facts("skipped")
@@ -195,7 +202,7 @@ class MilvusIndex(LivingIndex):
             "keys": self._tables.count(self._tables.images, 'key != ""'),
             "metadata": sorted(self._tables.facts("column")),
             "skipped": len(self.skipped),
-            "parts": sorted(parts - {CONFIG, WEIGHTS}),
+            "parts": sorted(parts - MODEL_PARTS),
         }
 
     # ---------------------------------------------------------------- changing
@@ -363,35 +370,23 @@ class MilvusIndex(LivingIndex):
         """Raises unless :meth:`search` can answer; to be called before queries are embedded, not after it."""
         self._checked(k, level, within, where)
 
-    def classify(
-        self, query: Embeddings | Images, *, k: int = 20, temperature: float = 0.07, threshold: float = 0.5
-    ) -> list[Classification]:
-        """Goes down the tree as far as the labelled neighbours of a query agree.
+    def _place(self) -> str:
+        return f" at {self.address}"
 
-        As :meth:`EmbeddingIndex.classify <hierpretrain.apis.EmbeddingIndex.classify>`.
-        """
-        self.check_classify(k, threshold)
-        query = self._embedded(query)
+    def _moment(self) -> MilvusIndex:
+        self.refresh()
+        return self
+
+    def _has_labels(self, now: MilvusIndex) -> bool:
+        return self._tables.count(self._tables.images, "depth > 0") > 0
+
+    def _voters(self, now: MilvusIndex, query: Embeddings, k: int) -> tuple[Tensor, Tensor, Tensor]:
         found = self._nearest(self._unit(query), k, "depth > 0")
         rows = {row["id"]: row for answer in found for _, row in answer}
         number = {key: i for i, key in enumerate(rows)}
         scores = torch.tensor([[score for score, _ in answer] for answer in found], dtype=torch.float64)
         indices = torch.tensor([[number[row["id"]] for _, row in answer] for answer in found])
-        labels = self.taxonomy.encode([_places(row) for row in rows.values()])
-        nodes, confidences = tree_knn(scores, indices, labels, temperature=temperature)
-        return classifications(query.paths, self.taxonomy, nodes, confidences, threshold)
-
-    def check_classify(self, k: int = 20, threshold: float = 0.5) -> None:
-        """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it."""
-        if k < 1:
-            raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}")
-        if not self._tables.count(self._tables.images, "depth > 0"):
-            raise ValueError(
-                "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
-                "folder with a sub-folder a class, or a list"
-            )
+        return scores, indices, self.taxonomy.encode([_places(row) for row in rows.values()])
 
     def _checked(
         self,
@@ -513,7 +508,7 @@ class _Parts(MutableMapping[str, Any]):
         self._tables.remove_part(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._tables.facts("part").keys() - {CONFIG, WEIGHTS}))
+        return iter(sorted(self._tables.facts("part").keys() - MODEL_PARTS))
 
     def __len__(self) -> int:
         return len(list(iter(self)))

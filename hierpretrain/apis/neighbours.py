@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from torch import Tensor
-
-from hierpretrain.taxonomy import PAD, Taxonomy
-
-_ROUNDING = 1e-9  # of a confidence
 
 LabelNames = tuple[str, ...]
 """A path in the tree: the names from below the root to a node."""
@@ -86,24 +80,3 @@ class Classification:
             return sure or "unknown"
         perhaps = f"perhaps {self.next[0]} ({self.next[1]:.2f})"
         return f"{sure}, then {perhaps}" if sure else f"unknown, {perhaps}"
-
-
-def classifications(
-    queries: Sequence[str], taxonomy: Taxonomy, nodes: Tensor, confidences: Tensor, threshold: float
-) -> list[Classification]:
-    """Returns what :func:`~hierpretrain.functional.tree_knn.tree_knn` found as answers with names.
-
-    Args:
-        queries: The Q files.
-        taxonomy: The tree of L levels.
-        nodes: (Q, L) ids of the nodes of the likeliest paths.
-        confidences: (Q, L) how sure they are.
-        threshold: The confidence that a node needs to be accepted.
-    """
-    accepted = ((nodes != PAD) & (confidences >= threshold - _ROUNDING)).sum(1).tolist()
-    answers = []
-    for path, number, on_path, sure in zip(queries, accepted, nodes.tolist(), confidences.tolist(), strict=True):
-        names = [taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
-        refused = (names[number], sure[number]) if number < len(names) else None
-        answers.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
-    return answers

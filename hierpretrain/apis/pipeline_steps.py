@@ -14,13 +14,16 @@ _LIBRARIES = {"cv2": "opencv", "pillow": "pillow"}
 
 
 def describe_steps(
-    transforms: Sequence[Any], min_side: int | None = None, grey_range: Sequence[float] | None = None
+    transforms: Sequence[Any],
+    min_side: int | None = None,
+    grey_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
 ) -> list[dict[str, Any]]:
     """Describes how an image file becomes the input of a model, step by step.
 
     - ``open``: the file becomes an upright picture of 8-bit RGB. ``jpeg_min_side`` allows a JPEG to be decoded at a
       half, a quarter or an eighth of its size if no side falls below that many pixels. ``grey_range`` has the values
-      that become black and white in grey images of more than 8 bits.
+      that become black and white in grey images of more than 8 bits, ``max_pixels`` the pixels that an image may have.
     - ``resize``: to ``height`` and ``width``; or, in proportion, ``shorter_side`` or ``longer_side`` to that many
       pixels, where the other side is ``floor(pixels * other / side)``. ``interpolation`` and ``library`` say how:
       Pillow averages over all the pixels that fall on one when it shrinks a picture, OpenCV does not.
@@ -33,6 +36,7 @@ def describe_steps(
         min_side: The smallest side, in pixels, to which a JPEG may be decoded: the option of
             :class:`~hierpretrain.datasets.loading.LoadRGB`. ``None``: JPEGs are decoded at full size.
         grey_range: The same transform's range of grey values, if it has one.
+        max_pixels: The same transform's limit of pixels, if it has one.
 
     Returns:
         The steps in their order, as values that JSON has.
@@ -50,6 +54,7 @@ def describe_steps(
         "mode": "RGB, 8 bits a channel",
         **({} if min_side is None else {"jpeg_min_side": min_side}),
         **({} if grey_range is None else {"grey_range": list(grey_range)}),
+        **({} if max_pixels is None else {"max_pixels": max_pixels}),
     }
     return [opened, *(_describe(transform) for transform in transforms)]
 

@@ -68,6 +68,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def model_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of ``CONFIG CHECKPOINT [IMAGES ...]``, for the commands that embed images by a model."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    add_image_arguments(parser)
+    return parser
+
+
 def add_running_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Adds how a model is run, and returns the group of these arguments."""
     group = parser.add_argument_group("the model")
@@ -96,6 +104,11 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         ".tsv, .txt, .json, .jsonl, .xlsx, .parquet); without any, the config's test data set",
     )
     add_list_arguments(parser)
+    add_test_data_arguments(parser)
+
+
+def add_test_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what chooses among the config's test data, where no images are given."""
     group = parser.add_argument_group("the config's test data set, if no images are given")
     group.add_argument("--data-root", help="where it is; the folder of the config by default")
     group.add_argument("--splits", nargs="+", help="its splits; the splits of the config by default")

@@ -1,8 +1,8 @@
 """Has an index learn from labelled images how sure its answers are, and when it must rather not give one.
 
 Examples:
-    hierpretrain calibrate photos.index configs/finetune_emoji.py CHECKPOINT held_out --precision 0.95
-    hierpretrain calibrate photos.index configs/finetune_emoji.py CHECKPOINT held_out.csv --false-alarms 0.05
+    hierpretrain calibrate photos.index held_out --precision 0.95
+    hierpretrain calibrate photos.index held_out.csv --false-alarms 0.05
     hierpretrain calibrate emoji.index configs/finetune_emoji_known.py CHECKPOINT --splits seen_val --precision 0.95
 
 Held-out images have labels (the sub-folders of a folder, or a list) and are not in the index. Their labels need not all
@@ -30,23 +30,13 @@ Common mistakes:
 
 from __future__ import annotations
 
-import argparse
-
-from hierpretrain.commands import (
-    add_image_arguments,
-    add_model_arguments,
-    build_inferencer,
-    embed_images,
-    errors_in_one_line,
-)
+from hierpretrain.commands import embed_images, errors_in_one_line
+from hierpretrain.commands._index_options import index_parser, open_index
 
 
 def main() -> None:
     """Embeds the held-out images, calibrates the index and writes what it learned beside it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", help="the folder of an index, as the command index writes it")
-    add_model_arguments(parser)
-    add_image_arguments(parser)
+    parser = index_parser(__doc__, test_data=True)
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument("--precision", type=float, help="what fraction of the names shall be right: 0.95")
     goal.add_argument("--false-alarms", type=float, help="what fraction of known images may go without a name: 0.05")
@@ -54,15 +44,14 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
         from hierpretrain.apis.answer_tables import level_table
-        from hierpretrain.apis.index import CALIBRATED_VOTERS
+        from hierpretrain.apis.answering import CALIBRATED_VOTERS
         from hierpretrain.functional.path_calibration import check_goal
 
         check_goal(args.precision, args.false_alarms)
         votes = CALIBRATED_VOTERS if args.votes is None else args.votes
-        inferencer = build_inferencer(args)
-        index = inferencer.load_index(args.index)
+        index = open_index(args)
         index.check_classify(votes)
-        held_out = embed_images(args, inferencer)
+        held_out = embed_images(args, index.inferencer)
         found = index.calibrate(held_out, precision=args.precision, false_alarms=args.false_alarms, k=votes)
         calibration = index.calibration
         left_out = len(held_out.paths) - calibration.num_images

@@ -1,9 +1,10 @@
 """Says where in the tree of an index images belong, with confidences, and where it does not know.
 
 Examples:
-    hierpretrain classify photos.index configs/finetune_emoji.py CHECKPOINT new --csv out.csv
-    hierpretrain classify photos.index configs/finetune_emoji.py CHECKPOINT new.csv --key-column sku --csv out.csv
-    hierpretrain classify photos.index configs/finetune_emoji.py CHECKPOINT test --json measured.json
+    hierpretrain classify photos.index new --csv out.csv
+    hierpretrain classify photos.index new.csv --key-column sku --csv out.csv
+    hierpretrain classify photos.index test --json measured.json
+    hierpretrain classify emoji.index configs/finetune_emoji_known.py CHECKPOINT --splits seen_test unseen_test
 
 An image gets the names of the nodes that are sure enough, the broadest first: of a known branch but no known leaf, it
 stops at the branch, and of nothing known it is unknown. How sure that is, the index has learned by the command
@@ -34,14 +35,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hierpretrain.commands import (
-    add_image_arguments,
-    add_model_arguments,
-    build_inferencer,
-    embed_images,
-    errors_in_one_line,
-    printable,
-)
+from hierpretrain.commands import embed_images, errors_in_one_line, printable
+from hierpretrain.commands._index_options import index_parser, open_index
 from hierpretrain.files import check_writable, write_json, write_whole
 
 if TYPE_CHECKING:
@@ -54,10 +49,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Classifies the images, and prints and writes the answers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", help="the folder of an index, as the command index writes it")
-    add_model_arguments(parser)
-    add_image_arguments(parser)
+    parser = index_parser(__doc__, test_data=True)
     parser.add_argument("--nearest", type=int, default=3, help="nearest images in the CSV file (default: 3)")
     parser.add_argument("--csv", metavar="FILE.csv", help="write the answers, a row an image")
     parser.add_argument("--json", metavar="FILE.json", help="write what the tables say, for images with labels")
@@ -65,14 +57,13 @@ def main() -> None:
     with errors_in_one_line():
         for path in filter(None, (args.csv, args.json)):
             check_writable(path)
-        inferencer = build_inferencer(args)
-        index = inferencer.load_index(args.index)
+        index = open_index(args)
         index.check_classify()
         index.check_search(args.nearest)
         if index.calibration is None:
             note = "the index was not calibrated: confidences are fractions of votes; see hierpretrain calibrate --help"
             print(note, file=sys.stderr)
-        queries = embed_images(args, inferencer)
+        queries = embed_images(args, index.inferencer)
         _write(args, index, queries)
 
 

@@ -23,22 +23,12 @@ The folder must be new, empty, or hold older embeddings, which are replaced whol
 
 from __future__ import annotations
 
-import argparse
-
-from hierpretrain.commands import (
-    add_image_arguments,
-    add_model_arguments,
-    build_inferencer,
-    embed_images,
-    errors_in_one_line,
-)
+from hierpretrain.commands import build_inferencer, embed_images, errors_in_one_line, model_parser
 
 
 def main() -> None:
     """Embeds the images and writes the folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser)
-    add_image_arguments(parser)
+    parser = model_parser(__doc__)
     parser.add_argument("--out", required=True, help="the folder to write; older embeddings in it are replaced")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():

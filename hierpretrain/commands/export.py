@@ -4,12 +4,14 @@ Examples:
     hierpretrain export configs/finetune_emoji.py work_dirs/finetune_emoji/epoch_4.pth --out encoder.onnx
     hierpretrain export configs/finetune_emoji.py CHECKPOINT photos --out encoder.onnx --half
     hierpretrain export configs/finetune_emoji.py CHECKPOINT --out encoder.pt2
+    hierpretrain export emoji.index --out encoder.onnx      # the model of an index, with its tree and thresholds
 
 What comes out:
     encoder.onnx  (N, 3, H, W) float32 pictures of 0 to 255 in RGB in, (N, D) float32 embeddings of length 1 out;
                   mean and std are inside, so do not normalise
     encoder.json  for the program that uses it: names and shapes, how an image is resized and cropped, the model and its
-                  fingerprint, how closely the file agrees with the model
+                  fingerprint, how closely the file agrees with the model; of an index, its tree and what calibrate
+                  learned: the confidence that a name needs at each level
 
 The ending of --out says which: .onnx for onnxruntime in any language, .pt2 for PyTorch (torch.export.load). The file is
 run beside the model, on random images and on the images given, and is not written if their embeddings differ.
@@ -24,16 +26,37 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hierpretrain.commands import add_model_arguments, build_inferencer, errors_in_one_line
+from hierpretrain._options import OptionsAction
+from hierpretrain.commands import (
+    add_running_arguments,
+    build_inferencer,
+    errors_in_one_line,
+    log_to_standard_error,
+    running_options,
+)
 from hierpretrain.files import check_writable
+
+if TYPE_CHECKING:
+    from hierpretrain.apis import EmbeddingInferencer
+    from hierpretrain.apis.answering import AnsweringIndex
 
 
 def main() -> None:
     """Exports the encoder in the form that the name of the file asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser)
-    parser.add_argument("images", nargs="*", help="images on which the file is compared with the model: files, folders")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="MODEL",
+        help="CONFIG CHECKPOINT, where '' for the latter is the weights that training would start with; or an INDEX "
+        "that carries its model. Behind them images on which the file is compared with the model: files, folders",
+    )
+    group = add_running_arguments(parser)
+    group.add_argument(
+        "--cfg-options", nargs="+", action=OptionsAction, help="override values of CONFIG: key=value ..."
+    )
     parser.add_argument("--out", required=True, help="the file to write: <name>.onnx or <name>.pt2")
     parser.add_argument("--half", action="store_true", help="weights in half precision: half the size (ONNX)")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators, from 18 (default: 18)")
@@ -48,9 +71,28 @@ def main() -> None:
         check_writable(args.out)
         from hierpretrain.apis.export import export_onnx, export_program
 
-        inferencer = build_inferencer(args)
-        options = {"dynamic_size": args.dynamic_size, "images": args.images or None}
+        inferencer, index, images = _model(args)
+        options = {"dynamic_size": args.dynamic_size, "images": images or None, "index": index}
         if kind == ".onnx":
             export_onnx(inferencer, args.out, half=args.half, opset=args.opset, **options)
         else:
             export_program(inferencer, args.out, **options)
+
+
+def _model(args: argparse.Namespace) -> tuple[EmbeddingInferencer, AnsweringIndex | None, list[str]]:
+    """Returns the model that the words name, the index whose model it is, and the images behind."""
+    from hierpretrain.apis.addresses import is_address
+    from hierpretrain.apis.index import EmbeddingIndex
+    from hierpretrain.apis.index_format import MANIFEST
+
+    first, *rest = args.words
+    if is_address(first) or Path(first, MANIFEST).is_file():
+        if args.cfg_options:
+            raise ValueError("--cfg-options are for CONFIG, and an index carries its own: give CONFIG and CHECKPOINT")
+        log_to_standard_error()
+        index = EmbeddingIndex.open(first, **running_options(args))
+        return index.inferencer, index, rest
+    if not rest:
+        raise ValueError(f"{first} is no index: give CONFIG and CHECKPOINT, or an INDEX that carries its model")
+    args.config, args.checkpoint, *images = args.words
+    return build_inferencer(args), None, images

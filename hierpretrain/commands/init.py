@@ -217,5 +217,5 @@ def _next(found: FoundData, proposal: Proposal, config: str, stem: str) -> list[
         lines.append(f"hierpretrain report {config} {checkpoint} --out {shlex.quote(f'{stem}.html')}")
     lines.append(f"hierpretrain index {config} {checkpoint} --out {index}")
     example = Path(found.annotations.root, found.annotations.images[0])
-    lines.append(f"hierpretrain search {index} {config} {checkpoint} {shlex.quote(_shown(example))}")
+    lines.append(f"hierpretrain search {index} {shlex.quote(_shown(example))}")
     return lines

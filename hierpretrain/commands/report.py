@@ -23,24 +23,15 @@ folder instead); a --history that is no work directory of a training (the sectio
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from hierpretrain.commands import (
-    add_image_arguments,
-    add_model_arguments,
-    build_inferencer,
-    embed_images,
-    errors_in_one_line,
-)
+from hierpretrain.commands import build_inferencer, embed_images, errors_in_one_line, model_parser
 from hierpretrain.files import check_writable
 
 
 def main() -> None:
     """Embeds the images and writes the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser)
-    add_image_arguments(parser)
+    parser = model_parser(__doc__)
     parser.add_argument("--out", default="report.html", help="the file to write (default: report.html)")
     parser.add_argument("--title", help="the heading; the model's name if not given")
     parser.add_argument("--history", help="the training's work directory; by default the checkpoint's folder")

@@ -36,17 +36,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierpretrain._options import OptionsAction
-from hierpretrain.commands import (
-    add_list_arguments,
-    add_running_arguments,
-    build_inferencer,
-    embed_images,
-    errors_in_one_line,
-    log_to_standard_error,
-    printable,
-    running_options,
-)
+from hierpretrain.apis.addresses import is_address
+from hierpretrain.apis.quick_search import quick_search
+from hierpretrain.commands import embed_images, errors_in_one_line, list_options, printable
+from hierpretrain.commands._index_options import index_parser, open_index
 from hierpretrain.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -55,26 +48,9 @@ if TYPE_CHECKING:
     from hierpretrain.evaluation import Embeddings
 
 
-_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar")  # no image has such an ending
-
-
 def main() -> None:
     """Searches for the queries, and prints and writes what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", help="an index, as the command index writes it")
-    parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="QUERIES",
-        help="files, folders, quoted patterns or a list (.csv, .xlsx ...); before them CONFIG and CHECKPOINT, if the "
-        "index does not carry its model",
-    )
-    group = add_running_arguments(parser)
-    group.add_argument(
-        "--cfg-options", nargs="+", action=OptionsAction, help="override values of CONFIG: key.key=value ..."
-    )
-    add_list_arguments(parser)
-    parser.set_defaults(data_root=None, splits=None)
+    parser = index_parser(__doc__, "QUERIES")
     parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
     parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
     parser.add_argument("--within", metavar="BRANCH", help="search below a node: its path 'animal/cat', or its name")
@@ -94,7 +70,8 @@ def main() -> None:
     with errors_in_one_line():
         talk = sys.stderr if args.json == "-" else sys.stdout
         with contextlib.redirect_stdout(talk):
-            results, classes, index, queries = _find(args)
+            quick = _find_quickly(args)
+            results, classes, index, queries = (quick, [], None, None) if quick is not None else _find(args)
             for i, result in enumerate(results):
                 print(f"\n{printable(result.query)}{f': {printable(str(classes[i]))}' if classes else ''}")
                 print("\n".join(table(result)))
@@ -128,6 +105,20 @@ def table(result: SearchResult) -> list[str]:
     return lines
 
 
+def _find_quickly(args: argparse.Namespace) -> list[SearchResult] | None:
+    """Searches without torch, if nothing is asked for that needs it and the index has its encoder in ONNX."""
+    asks = ("classify", "sheet", "level", "within", "where", "votes", "threshold", "cfg_options", "skipped", "device")
+    if any(getattr(args, name) for name in asks) or list_options(args) or is_address(args.index):
+        return None
+    if args.json not in (None, "-"):
+        check_writable(args.json)
+    found = quick_search(args.index, args.images, args.k)
+    if found is None:
+        return None
+    print(f"embedded {len(found.results):,} images with {found.model}")
+    return found.results
+
+
 def _find(
     args: argparse.Namespace,
 ) -> tuple[list[SearchResult], list[Classification], EmbeddingIndex, Embeddings]:
@@ -140,21 +131,7 @@ def _find(
     for path in (args.json, args.sheet):
         if path not in (None, "-"):
             check_writable(path)
-    if names_model(args.images):
-        args.config, args.checkpoint, *args.images = args.images
-        if not args.images:
-            raise ValueError(
-                "there is no image to search for: give files, folders, patterns or lists behind CHECKPOINT"
-            )
-        inferencer = build_inferencer(args)
-        index = inferencer.load_index(args.index)
-    else:
-        from hierpretrain.apis.index import EmbeddingIndex
-
-        if args.cfg_options:
-            raise ValueError("--cfg-options are for CONFIG, and the index carries its own: give CONFIG and CHECKPOINT")
-        log_to_standard_error()
-        index = EmbeddingIndex.open(args.index, **running_options(args))
+    index = open_index(args)
     where = _pairs(args.where or ())
     level = None if args.level is None else read_level(args.level)
     index.check_search(args.k, level=level, within=args.within, where=where)  # not after embedding many queries
@@ -164,18 +141,6 @@ def _find(
     results = index.search(queries, args.k, level=level, within=args.within, where=where)
     classes = index.classify(queries, **votes) if args.classify else []
     return results, classes, index, queries
-
-
-def names_model(words: Sequence[str]) -> bool:
-    """Returns whether the words of a command line begin with a config and a checkpoint, and not with images.
-
-    Example:
-        >>> names_model(["emoji.py", "epoch_4.pth", "a.jpg"]), names_model(["a.jpg", "b.jpg"]), names_model(["a.jpg"])
-        (True, False, False)
-        >>> names_model(["finetune_emoji", "", "a.jpg"])
-        True
-    """
-    return words[0].endswith(".py") or (len(words) > 1 and (not words[1] or words[1].endswith(_CHECKPOINTS)))
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:

@@ -1,38 +1,43 @@
 """Data sets, their readers, transforms and samplers."""
 
-from hierpretrain.datasets.aircraft import CropBottom, FGVCAircraft, read_aircraft
-from hierpretrain.datasets.annotations import Annotations
-from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.cars import Cars196, read_cars
-from hierpretrain.datasets.cifar import CIFAR100, read_cifar100
-from hierpretrain.datasets.color import PILColorJitter
-from hierpretrain.datasets.cub import CUB200, read_cub
-from hierpretrain.datasets.dyml import DyML, read_dyml
-from hierpretrain.datasets.emoji import Emoji64
-from hierpretrain.datasets.folders import read_folder
-from hierpretrain.datasets.generic import FolderDataset, ListDataset
-from hierpretrain.datasets.hierarchy import ClassHierarchy, LeafPaths
-from hierpretrain.datasets.hugging_face import HuggingFaceDataset
-from hierpretrain.datasets.imagenet import ImageNet
-from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
-from hierpretrain.datasets.inshop import InShop, read_inshop
-from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
-from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl, read_list
-from hierpretrain.datasets.loading import LoadRGB
-from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
-from hierpretrain.datasets.nabirds import NABirds, read_nabirds
-from hierpretrain.datasets.on_error import UnreadableImage
-from hierpretrain.datasets.openclipart import OpenClipart96
-from hierpretrain.datasets.rng import seeded
-from hierpretrain.datasets.sampler import HierarchicalBatchSampler
-from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
-from hierpretrain.datasets.splits import Split, seen_unseen_split, share_split
-from hierpretrain.datasets.torchvision_objects import TorchvisionDataset
-from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
-from hierpretrain.datasets.views import Views
-from hierpretrain.datasets.web_dataset import WebDataset
-from hierpretrain.datasets.wikiscenes import WikiScenes, read_wikiscenes
-from hierpretrain.datasets.wordnet import read_hierarchy
+from typing import TYPE_CHECKING
+
+from hierpretrain._lazy import imported_on_demand
+
+if TYPE_CHECKING:
+    from hierpretrain.datasets.aircraft import CropBottom, FGVCAircraft, read_aircraft
+    from hierpretrain.datasets.annotations import Annotations
+    from hierpretrain.datasets.base import HierarchicalDataset
+    from hierpretrain.datasets.cars import Cars196, read_cars
+    from hierpretrain.datasets.cifar import CIFAR100, read_cifar100
+    from hierpretrain.datasets.color import PILColorJitter
+    from hierpretrain.datasets.cub import CUB200, read_cub
+    from hierpretrain.datasets.dyml import DyML, read_dyml
+    from hierpretrain.datasets.emoji import Emoji64
+    from hierpretrain.datasets.folders import read_folder
+    from hierpretrain.datasets.generic import FolderDataset, ListDataset
+    from hierpretrain.datasets.hierarchy import ClassHierarchy, LeafPaths
+    from hierpretrain.datasets.hugging_face import HuggingFaceDataset
+    from hierpretrain.datasets.imagenet import ImageNet
+    from hierpretrain.datasets.inaturalist import INaturalist, read_inaturalist
+    from hierpretrain.datasets.inshop import InShop, read_inshop
+    from hierpretrain.datasets.joined import ConcatDataset, RepeatDataset
+    from hierpretrain.datasets.lists import read_csv, read_json, read_jsonl, read_list
+    from hierpretrain.datasets.loading_transforms import LoadRGB
+    from hierpretrain.datasets.modelnet import MODELNET_UNSEEN, ModelNet40, read_modelnet40
+    from hierpretrain.datasets.nabirds import NABirds, read_nabirds
+    from hierpretrain.datasets.on_error import UnreadableImage
+    from hierpretrain.datasets.openclipart import OpenClipart96
+    from hierpretrain.datasets.rng import seeded
+    from hierpretrain.datasets.sampler import HierarchicalBatchSampler
+    from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
+    from hierpretrain.datasets.splits import Split, seen_unseen_split, share_split
+    from hierpretrain.datasets.torchvision_objects import TorchvisionDataset
+    from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
+    from hierpretrain.datasets.views import Views
+    from hierpretrain.datasets.web_dataset import WebDataset
+    from hierpretrain.datasets.wikiscenes import WikiScenes, read_wikiscenes
+    from hierpretrain.datasets.wordnet import read_hierarchy
 
 __all__ = [
     "CIFAR100",
@@ -91,3 +96,5 @@ __all__ = [
     "seen_unseen_split",
     "share_split",
 ]
+
+__getattr__ = imported_on_demand(__name__)

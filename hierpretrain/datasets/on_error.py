@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from hierpretrain.checks import check_one_of
 from hierpretrain.files import write_json
 
 ON_ERROR = ("error", "skip")
@@ -31,6 +30,8 @@ def check_on_error(on_error: str) -> None:
         Traceback (most recent call last):
         ValueError: on_error must be 'error' or 'skip'; it is 'ignore'
     """
+    from hierpretrain.checks import check_one_of  # with torch, which opening an image does without
+
     check_one_of("on_error", on_error, ON_ERROR)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -104,6 +103,8 @@ def fit_path_confidence(evidence: Tensor, nodes: Tensor, correct: Tensor) -> Ten
 
 def _logistic_regression(inputs: Tensor, outputs: Tensor) -> Tensor:
     """Returns the (E + 1,) coefficients, from 0, and the constant that make (S,) outputs of (S, E) inputs likeliest."""
+    from scipy.optimize import minimize  # slow to import, and answers do without
+
     inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
     columns = inputs.shape[1]
 

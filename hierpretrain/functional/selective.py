@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import beta
 from torch import Tensor
 
 from hierpretrain.functional.calibration import check_answers
@@ -98,6 +97,8 @@ def precision_threshold(confidences: Tensor, correct: Tensor, precision: float, 
         >>> precision_threshold(confidences[:20], correct[:20], 0.95)
         inf
     """
+    from scipy.stats import beta  # slow to import, and answers do without
+
     check_between(precision=precision)
     if not 0 <= certainty < 1:
         raise ValueError(f"certainty must be from 0 to below 1; it is {certainty}")

@@ -1,32 +1,37 @@
 """The algorithm, its parts and the registered losses."""
 
-from hierpretrain.models.baselines import HAPPIERLoss, RINCELoss, TripletLoss
-from hierpretrain.models.checkpoints import StrictPretrained, select_weights
-from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
-from hierpretrain.models.contrastive import HierarchicalContrastive
-from hierpretrain.models.encoders import (
-    DataSettings,
-    EfficientNetLite0,
-    OpenCLIPEncoder,
-    TimmEncoder,
-    TorchvisionEncoder,
-    TransformersEncoder,
-)
-from hierpretrain.models.frame import HAFrameLoss
-from hierpretrain.models.joint import HierarchicalJointLoss
-from hierpretrain.models.level_triplet import LevelTripletLoss
-from hierpretrain.models.losses import (
-    HiConELoss,
-    HiMulConELoss,
-    HiMulConLoss,
-    NTXentLoss,
-    ReleasedHMLCLoss,
-    SupConLoss,
-)
-from hierpretrain.models.preprocessor import MultiViewPreprocessor
-from hierpretrain.models.projection import ProjectionHead
-from hierpretrain.models.proxies import CSLLoss, LevelProxyLoss
-from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
+from typing import TYPE_CHECKING
+
+from hierpretrain._lazy import imported_on_demand
+
+if TYPE_CHECKING:
+    from hierpretrain.models.baselines import HAPPIERLoss, RINCELoss, TripletLoss
+    from hierpretrain.models.checkpoints import StrictPretrained, select_weights
+    from hierpretrain.models.classifiers import GuidedLoss, HXELoss, LevelCrossEntropyLoss, SoftLabelLoss
+    from hierpretrain.models.contrastive import HierarchicalContrastive
+    from hierpretrain.models.encoders import (
+        DataSettings,
+        EfficientNetLite0,
+        OpenCLIPEncoder,
+        TimmEncoder,
+        TorchvisionEncoder,
+        TransformersEncoder,
+    )
+    from hierpretrain.models.frame import HAFrameLoss
+    from hierpretrain.models.joint import HierarchicalJointLoss
+    from hierpretrain.models.level_triplet import LevelTripletLoss
+    from hierpretrain.models.losses import (
+        HiConELoss,
+        HiMulConELoss,
+        HiMulConLoss,
+        NTXentLoss,
+        ReleasedHMLCLoss,
+        SupConLoss,
+    )
+    from hierpretrain.models.preprocessor import MultiViewPreprocessor
+    from hierpretrain.models.projection import ProjectionHead
+    from hierpretrain.models.proxies import CSLLoss, LevelProxyLoss
+    from hierpretrain.models.vgg import VGG16Convolutions, VGG16FullyConnected
 
 __all__ = [
     "CSLLoss",
@@ -61,3 +66,5 @@ __all__ = [
     "VGG16FullyConnected",
     "select_weights",
 ]
+
+__getattr__ = imported_on_demand(__name__)

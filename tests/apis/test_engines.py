@@ -88,6 +88,34 @@ def test_answers_are_those_of_brute_force(make, several):
         assert list(map(str, opened.classify(query, k=9))) == list(map(str, wanted))
 
 
+def test_what_it_learns_and_answers_is_the_same(make):
+    there, held_out = known(120, "photos/", several=True), known(90, "held/", seed=1)
+    query = images(2, 9, prefix="new/")
+    folder = build(there)
+    expected = folder.calibrate(held_out, precision=0.6, k=30)
+    index, reopen = make(there)
+    assert index.calibration is None
+    found = index.calibrate(held_out, precision=0.6, k=30)
+    for level, other in zip(found, expected, strict=True):
+        assert level == pytest.approx(other, abs=1e-3, nan_ok=True)
+    for opened in (index, reopen()):
+        learned, wanted = opened.calibration, folder.calibration
+        assert (learned.num_images, learned.k, learned.level_names) == (wanted.num_images, 30, wanted.level_names)
+        assert learned.paths.temperature == wanted.paths.temperature
+        answers, right = opened.answer(query), folder.answer(query)
+        assert answers.nodes.equal(right.nodes)
+        assert answers.num_named.equal(right.num_named)
+        assert answers.confidences.numpy() == pytest.approx(right.confidences.numpy(), abs=1e-4)
+        assert [one.path for one in opened.classify(query)] == [one.path for one in folder.classify(query)]
+    with pytest.raises(ValueError, match="held-out images must not be in the index"):
+        index.calibrate(there, precision=0.6)
+    index.parts["calibration"] = {**index.parts["calibration"], "k": 0}
+    with pytest.raises(ValueError, match=r"the calibration of the index (in|at) \S+.* is damaged: counts"):
+        _ = index.calibration
+    index.calibration = None
+    assert "calibration" not in index.parts
+
+
 def test_all_that_is_known_comes_back(make):
     there = known(12, "photos/", several=True)
     index, reopen = make(there)

@@ -44,3 +44,27 @@ def test_a_training_starts_in_a_fresh_process(startup):
     assert list(parts)[-3:] == ["data set, sampler and hooks", "first batch", "first step"]
     assert min(parts.values()) > 0
     assert sum(parts.values()) == pytest.approx(seconds, abs=1.0)
+
+
+def test_contenders_take_turns(startup):
+    calls = []
+    contenders = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}
+    assert startup.in_turn(contenders, 2) == {"a": [2, 3], "b": [1, 4]}
+    assert calls == ["b", "a", "a", "b"]
+
+
+def test_a_process_is_timed_whole(startup):
+    seconds, of_processors = startup.whole("-c", "import time; time.sleep(0.5)")
+    assert 0.5 <= seconds < 20
+    assert 0 < of_processors < seconds
+    with pytest.raises(RuntimeError, match=r"(?s)the process failed:.*ZeroDivisionError"):
+        startup.whole("-c", "1 / 0")
+
+
+@pytest.mark.slow
+def test_a_search_is_timed_both_ways(startup, tmp_path):
+    contenders = startup.search_contenders(tmp_path)
+    (encoder,) = (tmp_path / "emoji.index").glob("encoder-*.onnx")
+    (_, quick), (_, full) = contenders[startup.QUICK](), contenders[startup.FULL]()
+    assert 2 * quick < full
+    assert encoder.exists()

@@ -46,10 +46,10 @@ def made(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def run(made, monkeypatch):
+@pytest.fixture(params=["the index's model", "a config and a checkpoint"])
+def run(made, monkeypatch, request):
     def run(command, index, *words):
-        model = [made / "tiny.py", made / "epoch_1.pth"]
+        model = [] if request.param == "the index's model" else [made / "tiny.py", made / "epoch_1.pth"]
         words = [made / index, *model, *words, "--device", "cpu", "--workers", "0"]
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
         command.main()
@@ -139,6 +139,18 @@ def test_errors(made, run, capsys, monkeypatch, command, words, message):
         run(command, "bare.index", *words)
     assert message in capsys.readouterr().err
     assert EmbeddingIndex.open(made / "bare.index").calibration is None
+
+
+def test_without_a_config_images_are_needed(made, capsys, monkeypatch):
+    for words, message in (
+        ([], "give images: files, folders, patterns or lists; or CONFIG and CHECKPOINT, for the config's test data"),
+        (["new", "--cfg-options", "a=1"], "--cfg-options are for CONFIG, and the index carries its own"),
+        ([str(made / "new"), "--splits", "test"], "--data-root and --splits are for the config's own test data"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["classify", str(made / "bare.index"), *words])
+        with pytest.raises(SystemExit, match="2"):
+            classify_command.main()
+        assert message in capsys.readouterr().err
 
 
 def test_one_goal_is_needed(made, run, capsys):

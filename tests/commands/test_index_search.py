@@ -37,6 +37,7 @@ def run(made, monkeypatch):
         place = 1 if command is search_command else 0
         model = [made / "tiny.py", made / checkpoint]
         words = [*words[:place], *model, *words[place:], "--device", "cpu", "--workers", "0"]
+        words += ["--no-onnx"] if command is index_command else []
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
         command.main()
 

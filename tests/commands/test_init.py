@@ -79,7 +79,7 @@ def test_a_folder(run, tmp_path):
         "  hierpretrain train my_photos.py",
         "  hierpretrain report my_photos.py work_dirs/my_photos/epoch_60.pth --out my_photos.html",
         "  hierpretrain index my_photos.py work_dirs/my_photos/epoch_60.pth --out my_photos.index",
-        "  hierpretrain search my_photos.index my_photos.py work_dirs/my_photos/epoch_60.pth 'my photos/cat/big/0.png'",
+        "  hierpretrain search my_photos.index 'my photos/cat/big/0.png'",
     ]
 
 
