@@ -29,7 +29,7 @@ from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.pure_python import name_types, type_name
-from hierpretrain.engine import newest_checkpoint, shorten_terminal
+from hierpretrain.engine import WorkDirLockHook, hold_work_dir, newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
 from hierpretrain.models.checkpoints import Differences, differences
@@ -58,18 +58,14 @@ def build_runner(config: Config) -> Runner:
             ``resume=True`` without ``load_from`` takes the newest checkpoint of the work directory, if there is one.
 
     Raises:
-        ValueError: If the launcher did not start this process, processes would start from different checkpoints, a
-            type is a class that no import path leads to, the encoder does not read images of the pipeline's size, or
-            ``save_best="auto"`` would end the training at its first validation.
+        ValueError: If another process runs in ``work_dir``, the launcher did not start this process, processes would
+            start from different checkpoints, a type is a class that no import path leads to, the encoder does not read
+            images of the pipeline's size, or ``save_best="auto"`` would end the training at its first validation.
     """
     name_types(config)
     if config.get("train_cfg"):
         check_save_best(config)
     contradictions = apply_encoder_settings(config)
-    looked_for = config.get("resume") and not config.get("load_from")
-    if looked_for:
-        config.load_from = newest_checkpoint(config.work_dir)
-        config.resume = config.load_from is not None
     for key in DATALOADERS:
         if config.get(key):
             defaults = dict(
@@ -86,12 +82,18 @@ def build_runner(config: Config) -> Runner:
         _check_torchrun_environment()
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
+    lock = hold_work_dir(config.work_dir)
+    looked_for = config.get("resume") and not config.get("load_from")
+    if looked_for:
+        config.load_from = newest_checkpoint(config.work_dir)
+        config.resume = config.load_from is not None
     if "runner_type" in config and loss_that_counts(config.model.get("loss")):
         raise ValueError(
             f"runner_type={config.runner_type!r} builds the model without the training data, which would tell how many "
             f"classes {type_name(config.model.loss.type)} has; set model.loss.num_classes, or leave runner_type out"
         )
     runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+    runner.register_hook(WorkDirLockHook(lock))
     if contradictions:
         runner.logger.warning(told(contradictions))
     if replaced:

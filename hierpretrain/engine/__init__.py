@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hierpretrain.engine.resume import ExactResumeHook
     from hierpretrain.engine.skipped_files import SkippedFilesHook
     from hierpretrain.engine.taxonomy import TaxonomyHook
+    from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 
 __all__ = [
     "AtomicLocalBackend",
@@ -37,6 +38,8 @@ __all__ = [
     "SkippedFilesHook",
     "TSNEHook",
     "TaxonomyHook",
+    "WorkDirLockHook",
+    "hold_work_dir",
     "newest_checkpoint",
     "shorten_terminal",
 ]

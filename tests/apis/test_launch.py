@@ -220,7 +220,14 @@ def hooks_of(name, work_dir, **options):
 
 
 EVERY_RUN = [
-    *("RuntimeInfoHook", "ExactResumeHook", "IterTimerHook", "DistSamplerSeedHook", "BatchViolationsHook"),
+    *(
+        "WorkDirLockHook",
+        "RuntimeInfoHook",
+        "ExactResumeHook",
+        "IterTimerHook",
+        "DistSamplerSeedHook",
+        "BatchViolationsHook",
+    ),
     *("SyncBuffersHook", "TaxonomyHook", "SkippedFilesHook"),
     *("LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
 ]
@@ -257,7 +264,7 @@ def test_hooks_run_in_their_order(tmp_path):
     pictures = ["TSNEHook", "RetrievalSheetHook"]
     assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
     assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, "CheckpointHook"]
-    with_level = [*EVERY_RUN[:8], "LevelCurriculumHook", *EVERY_RUN[8:]]
+    with_level = [*EVERY_RUN[:9], "LevelCurriculumHook", *EVERY_RUN[9:]]
     assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, "CheckpointHook"]
     assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
 
