@@ -96,7 +96,7 @@ class FolderLock:
         self.path, self.owner, self.handles = path, os.getpid(), 0
         self._file, self._record = file, record
         self._taken_by: dict[str, Any] | None = None
-        self._done = threading.Event()
+        self._done, self._open = threading.Event(), threading.Lock()
         threading.Thread(target=self._beat, name="folder lock", daemon=True).start()
 
     def check(self) -> None:
@@ -123,13 +123,16 @@ class FolderLock:
         with suppress(OSError):
             if _read(self._file).get("token") == self._record["token"] and _is_still(self._file, self.path):
                 self.path.unlink()
-        os.close(self._file)
+        with self._open:  # or the heartbeat might find another file under the same number
+            os.close(self._file)
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
-            with suppress(OSError):  # of a network that is away for a while, and of a file that was closed meanwhile
+            with self._open, suppress(OSError):  # of a network that is away for a while
+                if self._done.is_set():
+                    return
                 found = _read(self._file)
-                if found.get("token") != self._record["token"]:
+                if found and found.get("token") != self._record["token"]:  # and not half written
                     self._taken_by = found
                     return
                 os.utime(self._file)

@@ -82,27 +82,32 @@ def build_runner(config: Config) -> Runner:
         _check_torchrun_environment()
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
-    lock = hold_work_dir(config.work_dir)
-    looked_for = config.get("resume") and not config.get("load_from")
-    if looked_for:
-        config.load_from = newest_checkpoint(config.work_dir)
-        config.resume = config.load_from is not None
-    if "runner_type" in config and loss_that_counts(config.model.get("loss")):
-        raise ValueError(
-            f"runner_type={config.runner_type!r} builds the model without the training data, which would tell how many "
-            f"classes {type_name(config.model.loss.type)} has; set model.loss.num_classes, or leave runner_type out"
-        )
-    runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
-    runner.register_hook(WorkDirLockHook(lock))
-    if contradictions:
-        runner.logger.warning(told(contradictions))
-    if replaced:
-        runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
-    _check_same_start(config.get("load_from"))
-    if config.get("resume"):
-        runner.logger.info(f"resuming from {config.load_from}")
-    elif looked_for:
-        runner.logger.info(f"nothing to resume in {config.work_dir}")
+    lock = WorkDirLockHook(hold_work_dir(config.work_dir))
+    try:
+        looked_for = config.get("resume") and not config.get("load_from")
+        if looked_for:
+            config.load_from = newest_checkpoint(config.work_dir)
+            config.resume = config.load_from is not None
+        if "runner_type" in config and loss_that_counts(config.model.get("loss")):
+            raise ValueError(
+                f"runner_type={config.runner_type!r} builds the model without the training data, which would tell "
+                f"how many classes {type_name(config.model.loss.type)} has; set model.loss.num_classes, or leave "
+                "runner_type out"
+            )
+        runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+        runner.register_hook(lock)
+        if contradictions:
+            runner.logger.warning(told(contradictions))
+        if replaced:
+            runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
+        _check_same_start(config.get("load_from"))
+        if config.get("resume"):
+            runner.logger.info(f"resuming from {config.load_from}")
+        elif looked_for:
+            runner.logger.info(f"nothing to resume in {config.work_dir}")
+    except BaseException:
+        lock.after_run(None)  # in a notebook the process goes on
+        raise
     return runner
 
 

@@ -27,7 +27,7 @@ def hold_work_dir(work_dir: str) -> FolderLock | None:
     """
     together = is_distributed()
     lock, refusal = None, None
-    if is_main_process() if together else os.environ.get("RANK", "0") == "0":
+    if is_main_process() if together else _rank_to_be() == 0:
         try:
             lock = hold_folder(work_dir, "running", "give another --work-dir", print_log)
         except (ValueError, OSError) as error:
@@ -42,6 +42,11 @@ def hold_work_dir(work_dir: str) -> FolderLock | None:
         if told[0] is not None:
             raise ValueError(told[0])
     return lock
+
+
+def _rank_to_be() -> int:
+    """Returns the rank that a launcher gave this process, which MMEngine takes over when it builds the runner."""
+    return int(os.environ.get("RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0)
 
 
 class WorkDirLockHook(Hook):

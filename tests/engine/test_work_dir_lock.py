@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -70,3 +71,8 @@ def refused(rank, world_size, folder):
 
 def test_all_ranks_learn_that_a_work_directory_is_in_use(tmp_path, held):
     distributed.run(refused, 2, str(tmp_path / "work"))
+
+
+def test_a_runner_that_cannot_be_built_leaves_the_directory_free(run, tmp_path, capsys):  # noqa: F811
+    fails(run, train_command, "--work-dir", "work", "--cfg-options", "model.loss.type=HiMulConLos", capsys=capsys)
+    assert NAME not in os.listdir(tmp_path / "work")
