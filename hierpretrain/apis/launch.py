@@ -371,15 +371,16 @@ def _start_processes_on_cpu(config: Config) -> None:
             f"without a GPU, launcher must be 'none', 'pytorch' or 'slurm'; it is {config.launcher!r}. "
             "Start the processes with torchrun and --launcher pytorch"
         )
+    patience = config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE)
     if not torch.distributed.is_initialized():
-        timeout = timedelta(seconds=config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE))
+        timeout = timedelta(seconds=patience)
         where: dict[str, Any] = {}
         if (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0":
             # torchrun's store still has the addresses of the processes that were lost, and gloo may wait for those
             store, rank, world_size = next(torch.distributed.rendezvous("env://", timeout=timeout))
             where = dict(store=PrefixStore(f"restart_{restart}", store), rank=rank, world_size=world_size)
         torch.distributed.init_process_group("gloo", timeout=timeout, **where)
-    config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo")}
+    config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo", timeout=patience)}
     config.model_wrapper_cfg = {
         "find_unused_parameters": config.get("find_unused_parameters", False),
         **config.get("model_wrapper_cfg", {}),

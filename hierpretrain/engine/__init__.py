@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hierpretrain.engine.skipped_files import SkippedFilesHook
     from hierpretrain.engine.taxonomy import TaxonomyHook
     from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
+    from hierpretrain.engine.patience import TrainingPatienceHook
 
 __all__ = [
     "AtomicLocalBackend",
@@ -38,6 +39,7 @@ __all__ = [
     "SkippedFilesHook",
     "TSNEHook",
     "TaxonomyHook",
+    "TrainingPatienceHook",
     "WorkDirLockHook",
     "hold_work_dir",
     "newest_checkpoint",
