@@ -19,9 +19,9 @@ class TrainingPatienceHook(Hook):
 
     A process that was stopped, or whose machine is gone without a word, keeps the others waiting in their next exchange
     of gradients. After so many seconds they end with an error, and the launcher ends the rest; ``--resume`` goes on
-    from the last checkpoint. While one process fits classifiers or draws pictures, at the end of an evaluation, the others
-    wait as long as ``env_cfg.dist_cfg.timeout`` says. Without that entry nothing is changed: torch's own patience with
-    NCCL is 10 minutes.
+    from the last checkpoint. While one process fits classifiers or draws pictures, at the end of an evaluation, the
+    others wait as long as ``env_cfg.dist_cfg.timeout`` says. Without that entry nothing is changed: torch's own
+    patience with NCCL is 10 minutes.
 
     Args:
         seconds: How long to wait in training, at least 1. It must be longer than rank 0 takes to write a checkpoint,
