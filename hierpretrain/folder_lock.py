@@ -28,6 +28,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hierpretrain.files import named_errors
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
@@ -153,9 +155,10 @@ def _acquire(path: Path, record: dict[str, Any], remedy: str, log: Callable[[str
                 )
             if _is_still(file, path) and _read(file).get("token") == holder.get("token"):
                 data = json.dumps(record).encode()
-                os.pwrite(file, data, 0)
-                os.ftruncate(file, len(data))
-                os.fsync(file)
+                with named_errors(path):
+                    os.pwrite(file, data, 0)
+                    os.ftruncate(file, len(data))
+                    os.fsync(file)
                 return file
         except BaseException:
             os.close(file)
