@@ -60,9 +60,11 @@ def build_runner(config: Config) -> Runner:
     Raises:
         ValueError: If another process runs in ``work_dir``, the launcher did not start this process, processes would
             start from different checkpoints, a type is a class that no import path leads to, the encoder does not read
-            images of the pipeline's size, or ``save_best="auto"`` would end the training at its first validation.
+            images of the pipeline's size, ``save_best="auto"`` would end the training at its first validation, or a
+            sharded training would write its checkpoints in parts.
     """
     name_types(config)
+    check_strategy(config)
     if config.get("train_cfg"):
         check_save_best(config)
     contradictions = apply_encoder_settings(config)
@@ -168,6 +170,25 @@ def check_save_best(config: Config) -> None:
             "save_best='auto' goes by the first metric of the validation, and MMEngine cannot tell of "
             f"{kind.__name__}'s whether more is better; name one, as in "
             "default_hooks.checkpoint.save_best=LEVEL/recall@1 default_hooks.checkpoint.rule=greater"
+        )
+
+
+def check_strategy(config: Config) -> None:
+    """Raises a ValueError if a sharded training would write checkpoints of which no process has the whole.
+
+    Example:
+        >>> check_strategy(Config(dict(strategy=dict(type="FSDPStrategy"))))
+        Traceback (most recent call last):
+        ValueError: strategy.state_dict_cfg of FSDPStrategy must be 'full': with 'local' every process writes ...
+    """
+    strategy = config.get("strategy")
+    if not isinstance(strategy, dict) or type_name(strategy.get("type", "")) != "FSDPStrategy":
+        return
+    kept = strategy.get("state_dict_cfg", "local")
+    if (kept.get("state_dict_type") if isinstance(kept, dict) else kept) not in ("full", "FULL_STATE_DICT"):
+        raise ValueError(
+            f"strategy.state_dict_cfg of FSDPStrategy must be 'full': with {kept!r} every process writes its part of a "
+            "checkpoint, which resuming, embedding and indexing do not put together"
         )
 
 
