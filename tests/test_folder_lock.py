@@ -2,6 +2,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,6 +11,7 @@ import pytest
 
 from hierpretrain import folder_lock
 from hierpretrain.folder_lock import NAME, hold_folder
+from tests.processes import ROOT
 
 FORK = multiprocessing.get_context("fork")
 
@@ -163,6 +166,46 @@ def test_without_locks_the_start_of_a_process_tells(tmp_path, monkeypatch, missi
 def test_what_a_kill_left_unwritten_holds_nobody(tmp_path, left):
     (tmp_path / NAME).write_text(left)
     hold_folder(tmp_path, "training").release()
+
+
+AS_PROCESS_1 = """
+import os, sys, time
+from hierpretrain.folder_lock import hold_folder
+assert os.getpid() == 1
+try:
+    hold_folder(sys.argv[1], "running")
+except ValueError as error:
+    print(error, flush=True)
+else:
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_processes_that_all_have_the_id_1(tmp_path):
+    """As in containers, of which each has its own ids."""
+    words = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", AS_PROCESS_1, str(tmp_path)]
+
+    def start():
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        return process, process.stdout.readline()
+
+    try:
+        first, told = start()
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if told.startswith("unshare"):
+        pytest.skip(told)
+    assert told == "held\n"
+    second, told = start()
+    second.wait()
+    assert "is in use: process 1 on" in told
+    first.kill()
+    first.communicate()  # until the process in it, which has the other end of the pipe, is gone too
+    third, told = start()
+    third.kill()
+    third.wait()
+    assert told == "held\n"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -104,7 +104,8 @@ class TreeScores:
 
 def _fraction(part: NDArray[np.float64], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Divides each query's sum by its largest possible value, which a sum of rounded numbers may exceed by a bit."""
-    return np.minimum(part / whole, 1)
+    found: NDArray[np.float64] = np.minimum(part / whole, 1)
+    return found
 
 
 def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:
