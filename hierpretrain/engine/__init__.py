@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hierpretrain.engine.frozen_features import FrozenFeaturesHook
     from hierpretrain.engine.log_lines import ShortLogProcessor, shorten_terminal
     from hierpretrain.engine.mlflow_backend import MLflowVisBackend
+    from hierpretrain.engine.patience import TrainingPatienceHook
     from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
     from hierpretrain.engine.precise_bn import PreciseBNHook
     from hierpretrain.engine.results import MetricsFileHook
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hierpretrain.engine.skipped_files import SkippedFilesHook
     from hierpretrain.engine.taxonomy import TaxonomyHook
     from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
-    from hierpretrain.engine.patience import TrainingPatienceHook
 
 __all__ = [
     "AtomicLocalBackend",
