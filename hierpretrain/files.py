@@ -89,7 +89,9 @@ def named_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is None and error.filename is None:  # NumPy's, which says neither why nor where
+            raise OSError(f"{os.fspath(path)} was not written: {error}; make room on its disk") from error
+        if error.filename is None:
             error.filename = os.fspath(path)
         raise
 

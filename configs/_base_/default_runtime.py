@@ -15,6 +15,7 @@ default_hooks = dict(
     exact_resume=dict(type="ExactResumeHook"),
     # on several processes: the statistics of normalisation layers are averaged before evaluation
     sync_buffers=dict(type="SyncBuffersHook"),
+    patience=dict(type="TrainingPatienceHook", seconds=600),  # of processes for one that hangs, outside of evaluation
     taxonomy=dict(type="TaxonomyHook"),
     metrics_file=dict(type="MetricsFileHook"),
     skipped_files=dict(type="SkippedFilesHook"),  # skipped.json, of data sets with on_error="skip"

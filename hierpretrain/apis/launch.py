@@ -29,7 +29,7 @@ from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.pure_python import name_types, type_name
-from hierpretrain.engine import newest_checkpoint, shorten_terminal
+from hierpretrain.engine import WorkDirLockHook, hold_work_dir, newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
 from hierpretrain.models.checkpoints import Differences, differences
@@ -58,18 +58,16 @@ def build_runner(config: Config) -> Runner:
             ``resume=True`` without ``load_from`` takes the newest checkpoint of the work directory, if there is one.
 
     Raises:
-        ValueError: If the launcher did not start this process, processes would start from different checkpoints, a
-            type is a class that no import path leads to, the encoder does not read images of the pipeline's size, or
-            ``save_best="auto"`` would end the training at its first validation.
+        ValueError: If another process runs in ``work_dir``, the launcher did not start this process, processes would
+            start from different checkpoints, a type is a class that no import path leads to, the encoder does not read
+            images of the pipeline's size, ``save_best="auto"`` would end the training at its first validation, or a
+            sharded training would write its checkpoints in parts.
     """
     name_types(config)
+    check_strategy(config)
     if config.get("train_cfg"):
         check_save_best(config)
     contradictions = apply_encoder_settings(config)
-    looked_for = config.get("resume") and not config.get("load_from")
-    if looked_for:
-        config.load_from = newest_checkpoint(config.work_dir)
-        config.resume = config.load_from is not None
     for key in DATALOADERS:
         if config.get(key):
             defaults = dict(
@@ -86,21 +84,32 @@ def build_runner(config: Config) -> Runner:
         _check_torchrun_environment()
     if launcher != "none" and not torch.cuda.is_available():
         _start_processes_on_cpu(config)
-    if "runner_type" in config and loss_that_counts(config.model.get("loss")):
-        raise ValueError(
-            f"runner_type={config.runner_type!r} builds the model without the training data, which would tell how many "
-            f"classes {type_name(config.model.loss.type)} has; set model.loss.num_classes, or leave runner_type out"
-        )
-    runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
-    if contradictions:
-        runner.logger.warning(told(contradictions))
-    if replaced:
-        runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
-    _check_same_start(config.get("load_from"))
-    if config.get("resume"):
-        runner.logger.info(f"resuming from {config.load_from}")
-    elif looked_for:
-        runner.logger.info(f"nothing to resume in {config.work_dir}")
+    lock = WorkDirLockHook(hold_work_dir(config.work_dir))
+    try:
+        looked_for = config.get("resume") and not config.get("load_from")
+        if looked_for:
+            config.load_from = newest_checkpoint(config.work_dir)
+            config.resume = config.load_from is not None
+        if "runner_type" in config and loss_that_counts(config.model.get("loss")):
+            raise ValueError(
+                f"runner_type={config.runner_type!r} builds the model without the training data, which would tell "
+                f"how many classes {type_name(config.model.loss.type)} has; set model.loss.num_classes, or leave "
+                "runner_type out"
+            )
+        runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
+        runner.register_hook(lock)
+        if contradictions:
+            runner.logger.warning(told(contradictions))
+        if replaced:
+            runner.logger.info(f"custom_hooks replace default_hooks.{', .'.join(replaced)}")
+        _check_same_start(config.get("load_from"))
+        if config.get("resume"):
+            runner.logger.info(f"resuming from {config.load_from}")
+        elif looked_for:
+            runner.logger.info(f"nothing to resume in {config.work_dir}")
+    except BaseException:
+        lock.after_run(None)  # in a notebook the process goes on
+        raise
     return runner
 
 
@@ -161,6 +170,25 @@ def check_save_best(config: Config) -> None:
             "save_best='auto' goes by the first metric of the validation, and MMEngine cannot tell of "
             f"{kind.__name__}'s whether more is better; name one, as in "
             "default_hooks.checkpoint.save_best=LEVEL/recall@1 default_hooks.checkpoint.rule=greater"
+        )
+
+
+def check_strategy(config: Config) -> None:
+    """Raises a ValueError if a sharded training would write checkpoints of which no process has the whole.
+
+    Example:
+        >>> check_strategy(Config(dict(strategy=dict(type="FSDPStrategy"))))
+        Traceback (most recent call last):
+        ValueError: strategy.state_dict_cfg of FSDPStrategy must be 'full': with 'local' every process writes ...
+    """
+    strategy = config.get("strategy")
+    if not isinstance(strategy, dict) or type_name(strategy.get("type", "")) != "FSDPStrategy":
+        return
+    kept = strategy.get("state_dict_cfg", "local")
+    if (kept.get("state_dict_type") if isinstance(kept, dict) else kept) not in ("full", "FULL_STATE_DICT"):
+        raise ValueError(
+            f"strategy.state_dict_cfg of FSDPStrategy must be 'full': with {kept!r} every process writes its part of a "
+            "checkpoint, which resuming, embedding and indexing do not put together"
         )
 
 
@@ -364,15 +392,16 @@ def _start_processes_on_cpu(config: Config) -> None:
             f"without a GPU, launcher must be 'none', 'pytorch' or 'slurm'; it is {config.launcher!r}. "
             "Start the processes with torchrun and --launcher pytorch"
         )
+    patience = config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE)
     if not torch.distributed.is_initialized():
-        timeout = timedelta(seconds=config.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", _PATIENCE))
+        timeout = timedelta(seconds=patience)
         where: dict[str, Any] = {}
         if (restart := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0":
             # torchrun's store still has the addresses of the processes that were lost, and gloo may wait for those
             store, rank, world_size = next(torch.distributed.rendezvous("env://", timeout=timeout))
             where = dict(store=PrefixStore(f"restart_{restart}", store), rank=rank, world_size=world_size)
         torch.distributed.init_process_group("gloo", timeout=timeout, **where)
-    config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo")}
+    config.env_cfg = {**config.get("env_cfg", {}), "dist_cfg": dict(backend="gloo", timeout=patience)}
     config.model_wrapper_cfg = {
         "find_unused_parameters": config.get("find_unused_parameters", False),
         **config.get("model_wrapper_cfg", {}),

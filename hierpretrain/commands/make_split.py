@@ -44,7 +44,7 @@ def main() -> None:
     )
     shares.add_argument("--keep-splits", action="store_true", help="keep the data set's own splits in both parts")
     parser.add_argument("--val-share", type=float, help="with --keep-splits: the fraction of train that becomes val")
-    parser.add_argument("--unit", help="a level whose nodes are never divided")
+    parser.add_argument("--unit", help="a level whose nodes are never divided, or an extra label such as product_id")
     parser.add_argument(
         "--hold-out", nargs="+", default=(), metavar="BRANCH", help="branches that are neither seen nor unseen"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hierpretrain.datasets.messages import first, warn
+
 ClassPaths = Mapping[str, str | Sequence[str]] | Callable[[str], str | Sequence[str]] | None
 """A mapping or a function from class to path, names separated by '/' or in a sequence; None: a path of one name."""
 
@@ -35,6 +37,35 @@ def class_path(name: str, paths: ClassPaths, source: str) -> tuple[str, ...]:
             f"{path!r}"
         )
     return tuple(part.strip() for part in path)
+
+
+def warn_of_merged(paths: Mapping[str, tuple[str, ...]], source: str) -> None:
+    """Warns if classes have one path, since they are one node of the tree, and says how many and which.
+
+    Args:
+        paths: From the name of each class to its path.
+        source: Where the classes are from.
+    """
+    if merged := merged_classes(paths):
+        lost = sum(map(len, merged.values())) - len(merged)
+        listed = [f"{' and '.join(map(repr, names[:3]))} are {'/'.join(path)!r}" for path, names in merged.items()]
+        warn(
+            f"{lost} of the {len(paths)} classes of {source} are no nodes of their own, since others have the same "
+            f"path: {'; '.join(first(listed))}; where they shall differ, have class_paths add an id to the name"
+        )
+
+
+def merged_classes(paths: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], list[str]]:
+    """Returns the paths that several classes have, each with the classes.
+
+    Example:
+        >>> merged_classes({"a": ("animal", "cat"), "b": ("animal", "cat"), "c": ("tool",)})
+        {('animal', 'cat'): ['a', 'b']}
+    """
+    by_path: dict[tuple[str, ...], list[str]] = {}
+    for name, path in paths.items():
+        by_path.setdefault(path, []).append(name)
+    return {path: names for path, names in by_path.items() if len(names) > 1}
 
 
 def level_names_of(labels: Sequence[tuple[str, ...]], names: Sequence[str] | None) -> tuple[str, ...]:

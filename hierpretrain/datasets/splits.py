@@ -37,7 +37,8 @@ class Split:
         seed: The seed of all draws.
         shares: The fractions of train, val and test; None if the annotations' own splits were kept.
         val_share: The fraction of the own training split that became val; None if none did.
-        unit: The name of the level whose nodes were kept together; None if images were dealt one by one.
+        unit: The name of the level whose nodes, or of the extra label whose images, were kept together; None if images
+            were dealt one by one.
         source: What the annotations were read from.
         held_out: The paths of the branches that are neither seen nor unseen, sorted.
 
@@ -146,7 +147,10 @@ def seen_unseen_split(
         val_share: The fraction of the own split ``'train'`` that becomes val, above 0 and below 1; only with
             ``shares=None``.
         unit: A level, ``level`` itself or below it, whose nodes are kept together. With ``'model'``, all views of a CAD
-            model get the same tag. These nodes are then dealt within their parent, instead of images.
+            model get the same tag. These nodes are then dealt within their parent, instead of images. Or the name of an
+            extra label, such as ``'product_id'`` of a product that hangs in two categories: all images of one value are
+            kept together, are dealt in the class of the first of them, and are ``'unused'`` if they are both in seen
+            and in unseen classes.
         held_out: Branches of the tree that are neither seen nor unseen, by their paths from the root, such as
             ``'food'`` or ``'food/fruit'``: to be looked at when all settings are chosen. Their images are divided like
             the others, with tags such as ``held_out_train``, also those without a label at ``level``. Images that hang
@@ -169,7 +173,8 @@ def seen_unseen_split(
     _check_seed(seed)
     tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = tree.level(level)
-    unit_number = None if unit is None else tree.level(unit)
+    outside = annotations.extra_labels.get(unit) if isinstance(unit, str) and unit not in tree.level_names else None
+    unit_number = None if unit is None or outside is not None else tree.level(unit)
     if unit_number is not None and unit_number < number:
         raise ValueError(
             f"unit must be the level {tree.level_names[number - 1]!r} of the classes or one below it, or a unit would "
@@ -198,15 +203,29 @@ def seen_unseen_split(
         parts_of = {"apart" if in_branch[path] else path[:number] in chosen for path in paths if len(path) >= number}
         if len(parts_of) > 1 or len({in_branch[path] for path in paths}) > 1:
             both.add(annotations.images[index])
+    side_of = {
+        image: held_out_tag if in_branch.get(label, False) else "unseen" if label[:number] in chosen else "seen"
+        for image, label in zip(annotations.images, labels, strict=True)
+        if (in_branch.get(label, False) or len(label) >= number) and image not in both
+    }
+    # Images of one value of an extra label go together: in the class of the first of them, or nowhere.
+    value_of = {} if outside is None else dict(zip(annotations.images, outside, strict=True))
+    value_of = {image: value for image, value in value_of.items() if value}
+    sides: dict[str, set[str]] = defaultdict(set)
+    home: dict[str, tuple[str, ...]] = {}
+    for image, label in sorted(zip(annotations.images, labels, strict=True)) if value_of else ():
+        if image in value_of and (image in side_of or image in both):
+            sides[value_of[image]].add(side_of.get(image, UNUSED))
+            home.setdefault(value_of[image], label[:number])
     # Group the images: (seen or unseen, own split) -> node -> unit -> images. A unit is an image, or, with `unit`, a
-    # node of that level in its parent.
+    # node of that level in its parent, or a value of an extra label in a class.
     groups: dict[tuple[str, str], dict[tuple[str, ...], dict[tuple[str, ...], list[str]]]] = {}
     for image, label, own in sorted(zip(annotations.images, labels, annotations.splits, strict=True)):
-        apart = in_branch.get(label, False)
-        if (apart or len(label) >= number) and image not in both:
-            seen = held_out_tag if apart else "unseen" if label[:number] in chosen else "seen"
+        if (seen := side_of.get(image)) is not None and len(sides[value_of.get(image, "")]) < 2:
             whole = unit_number is not None and len(label) >= unit_number
             node, name = (label[: unit_number - 1], label[:unit_number]) if whole else (label, (image,))
+            if image in value_of:
+                node, name = home[value_of[image]], (value_of[image],)
             nodes = groups.setdefault((seen, "" if shares is not None else own), {})
             nodes.setdefault(node, {}).setdefault(name, []).append(image)
     # Deal the units of each group. Own splits that are not divided keep their images.
@@ -226,7 +245,7 @@ def seen_unseen_split(
         seed=seed,
         shares=None if shares is None else tuple(map(float, shares)),
         val_share=None if val_share is None else float(val_share),
-        unit=None if unit_number is None else tree.level_names[unit_number - 1],
+        unit=str(unit) if outside is not None else None if unit_number is None else tree.level_names[unit_number - 1],
         source=annotations.source,
         held_out=branches,
     )
@@ -462,7 +481,7 @@ _KEYS = {
         "null or three numbers",
     ),
     "val_share": (lambda value: value is None or _is_number(value), "null or a number"),
-    "unit": (lambda value: value is None or _is_text(value), "null or the name of a level"),
+    "unit": (lambda value: value is None or _is_text(value), "null or the name of a level or an extra label"),
     "images": (
         lambda value: isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_texts, value.values())),
         "an object that gives every tag its list of images",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.class_paths import ClassPaths, class_path, level_names_of
+from hierpretrain.datasets.class_paths import ClassPaths, class_path, level_names_of, warn_of_merged
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.registry import DATASETS
 
@@ -90,6 +90,8 @@ class TorchvisionDataset(HierarchicalDataset):
         paths = {}
         for target in dict.fromkeys(numbers):
             paths[target] = class_path(self._class(target, classes), self.class_paths, self._name)
+        known = {f"{self._class(target, classes)} (target {target})": path for target, path in paths.items()}
+        warn_of_merged(known, self._name)
         labels = [paths[target] for target in numbers]
         names = level_names_of(list(paths.values()), self._level_names)
         return Annotations(

@@ -12,7 +12,7 @@ from typing import Any
 from hierpretrain._json import parse_json
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.class_paths import ClassPaths, class_path
+from hierpretrain.datasets.class_paths import ClassPaths, class_path, warn_of_merged
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.image_files import ENDINGS, is_clutter
 from hierpretrain.datasets.lists import annotations_of
@@ -138,6 +138,7 @@ def pathed(
         if key not in known:
             known[key] = [list(class_path(key, class_paths, source))]
         column.append(known[key])
+    warn_of_merged({key: tuple(paths[0]) for key, paths in known.items() if paths is not None}, source)
     return {levels[0]: column}
 
 

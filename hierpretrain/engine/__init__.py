@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from hierpretrain.engine.frozen_features import FrozenFeaturesHook
     from hierpretrain.engine.log_lines import ShortLogProcessor, shorten_terminal
     from hierpretrain.engine.mlflow_backend import MLflowVisBackend
+    from hierpretrain.engine.patience import TrainingPatienceHook
     from hierpretrain.engine.pictures import RecallCurveHook, RetrievalSheetHook, TSNEHook
     from hierpretrain.engine.precise_bn import PreciseBNHook
     from hierpretrain.engine.results import MetricsFileHook
     from hierpretrain.engine.resume import ExactResumeHook
     from hierpretrain.engine.skipped_files import SkippedFilesHook
     from hierpretrain.engine.taxonomy import TaxonomyHook
+    from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 
 __all__ = [
     "AtomicLocalBackend",
@@ -37,6 +39,9 @@ __all__ = [
     "SkippedFilesHook",
     "TSNEHook",
     "TaxonomyHook",
+    "TrainingPatienceHook",
+    "WorkDirLockHook",
+    "hold_work_dir",
     "newest_checkpoint",
     "shorten_terminal",
 ]

@@ -127,10 +127,33 @@ class Embeddings:
             return images, images, True
         if query is None or (both := set(as_tags(query)) & set(as_tags(gallery))):
             raise ValueError(
-                "queries and gallery must be different splits, or one and the same; "
+                "queries and gallery must be different splits here, or one and the same; "
                 + (f"{sorted(both)} are of both" if query is not None else f"give the queries of gallery={gallery!r}")
             )
         return self.of(query), self.of(gallery), False
+
+    def search_among(
+        self, query: Splits | None = None, gallery: Splits | None = None
+    ) -> tuple[Embeddings, Embeddings, bool, Tensor]:
+        """Returns what :meth:`search` does, where queries may be a part of the gallery, and which images are queries.
+
+        Args:
+            query: Splits of the queries, as for :meth:`search`.
+            gallery: Splits of the gallery, as for :meth:`search`; or the splits of the queries and others.
+
+        Returns:
+            The images of which some are queries, the gallery, whether the two are the same images, so that each query
+            is to be left out of its own list, and the (S,) int64 indices of the queries.
+
+        Raises:
+            ValueError: If a split has no image, or only some splits of the queries are of the gallery.
+        """
+        if inside_gallery(query, gallery):
+            images, tags = self.of(gallery), as_tags(query)
+            self.of(query)  # which raises if a split has no image
+            return images, images, True, torch.tensor([i for i, tag in enumerate(images.splits) if tag in tags])
+        asked, offered, same_set = self.search(query, gallery)
+        return asked, offered, same_set, torch.arange(len(asked.features))
 
     def nodes(self, level: int | str) -> Tensor:
         """Returns the nodes at a level on the paths of each image, or its value in an extra label column.
@@ -186,6 +209,16 @@ class Embeddings:
             known = {value: str(value) for value in ids}
         known[PAD] = "(none)"
         return ["(several)" if more else known[node] for node, more in zip(ids, several, strict=True)]
+
+
+def inside_gallery(query: Splits | None, gallery: Splits | None) -> bool:
+    """Returns whether the splits of the queries are some of the splits of the gallery, and not all of them.
+
+    Example:
+        >>> inside_gallery("test", ["test", "train"]), inside_gallery("test", "test"), inside_gallery("test", "train")
+        (True, False, False)
+    """
+    return query is not None and gallery is not None and set(as_tags(query)) < set(as_tags(gallery))
 
 
 def as_tags(splits: Splits | None) -> tuple[str, ...]:

@@ -128,8 +128,9 @@ def map_together(
         by_sets.setdefault(sets, []).append(number)
     parts: list[list[dict[str, Tensor]]] = [[] for _ in metrics]
     for numbers in by_sets.values():
-        query, gallery, same_set = embedded.search(metrics[numbers[0]].query, metrics[numbers[0]].gallery)
-        queries = torch.arange(shard[0], len(query.features), shard[1])
+        first = metrics[numbers[0]]
+        query, gallery, same_set, queries = embedded.search_among(first.query, first.gallery)
+        queries = queries[shard[0] :: shard[1]]
         asks = [(number, *ask) for number in numbers for ask in metrics[number].asks()]
         found = scores_of_search(query, gallery, [ask[1:] for ask in asks], same_set=same_set, queries=queries)
         for (number, level, _), scores in zip(asks, found, strict=True):
@@ -144,7 +145,9 @@ class RetrievalMetric(SearchMetric):
     """Retrieval at chosen levels; see :func:`hierpretrain.functional.retrieval_metrics`.
 
     By default images of the split ``query`` are searched for among the images of the split ``gallery``; if the data set
-    has not both, every image is a query among all others. Results are named ``<level>/<metric>``.
+    has not both, every image is a query among all others. Queries may also be a part of the gallery, as with
+    ``query="test"`` and ``gallery=["test", "train"]``: each leaves itself out. Pictures and the report do not show such
+    a search. Results are named ``<level>/<metric>``.
 
     An image that hangs at several nodes of a level (see :meth:`Embeddings.classes`) is neither query nor gallery item
     there; if there are such, ``num_ambiguous`` says how many.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierpretrain.datasets.annotations import NO_SPLIT
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
+from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, inside_gallery
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def measured_searches(metrics: Iterable[Any]) -> list[SearchSets]:
 
     Args:
         metrics: :class:`RetrievalMetric`, :class:`HierarchicalRetrievalMetric`, or others with the attributes
-            ``query`` and ``gallery``; what has not both is passed over.
+            ``query`` and ``gallery``; what has not both is passed over, and what searches for queries in a gallery that
+            they are a part of.
 
     Example:
         >>> from hierpretrain.evaluation import HierarchicalRetrievalMetric, RetrievalMetric, ViolationMetric
@@ -81,6 +82,8 @@ def measured_searches(metrics: Iterable[Any]) -> list[SearchSets]:
     found: dict[tuple[Any, ...], SearchSets] = {}
     for metric in metrics:
         if hasattr(metric, "query") and hasattr(metric, "gallery"):
+            if inside_gallery(metric.query, metric.gallery):
+                continue
             sets = SearchSets(metric.query, metric.gallery, metric.prefix or "", measured=True)
             key = (
                 *(None if side is None else frozenset(as_tags(side)) for side in (sets.query, sets.gallery)),

@@ -45,7 +45,8 @@ def linear_probe(
     Features are centred and scaled, by the training mean and deviation of every coordinate, to about length 1, so that
     one learning rate suits any encoder. The layer starts at zero and is trained by stochastic gradient descent with
     momentum 0.9, with a rate that falls along half a cosine. All defaults but the number of epochs are our own: they
-    suit several small sets alike, and come within a point of scikit-learn's logistic regression on its digits.
+    suit several small sets alike. On scikit-learn's digits they are 0.7 points below its logistic regression on average
+    of twelve random splits: at most 1.4 with 900 training images or more, at most 2.3 with 300.
 
     Args:
         train: (N, D) floating-point features of any scale; all is computed on their device.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hierpretrain.checks import check_ks
 from hierpretrain.functional.ranking import related_ranks
-from hierpretrain.functional.retrieval import LevelScores, check_same_set, mean_scores
+from hierpretrain.functional.retrieval import LevelScores, check_queries, check_same_set, mean_scores
 from hierpretrain.functional.search import unit_pair
 from hierpretrain.functional.tree_scores import TreeScores, relevance_of
 from hierpretrain.taxonomy import as_labels, check_labels, prefix_ids
@@ -26,6 +26,7 @@ def hierarchical_retrieval_metrics(
     same_set: bool = False,
     relevance: str | Sequence[float] = "pop",
     alpha: float = 1.0,
+    queries: Tensor | None = None,
 ) -> dict[str, float]:
     """Measures how far each query's gallery, ranked by cosine similarity, is sorted by closeness in the label tree.
 
@@ -35,7 +36,8 @@ def hierarchical_retrieval_metrics(
 
     - ``h_ap``: sum_{i: l_i >= 1} H-rank(i) / i / sum_i rel(l_i), where H-rank(i) = sum_{j <= i} min(rel(l_i), rel(l_j))
       (Ramzi et al., *Hierarchical Average Precision Training for Pertinent Image Retrieval*, ECCV 2022, eq. 2 and 3).
-      With one level it is average precision. ``relevance`` chooses rel;
+      With one level it is average precision. ``relevance`` chooses rel. The query is no item here, and n_l does not
+      count it: with ``same_set`` the published code, which counts it at the finest level, gives other values;
     - ``asi``: 1/R sum_{k <= R} 1/k sum_{l >= 1} min(c_l(k), c*_l(k)), where c_l(k) and c*_l(k) count the items of level
       l among the first k of the ranking and of the best order (average set intersection);
     - ``ndcg``: DCG over the DCG of the best order, where DCG = sum_i (2^l_i - 1) / log2(1 + i); and ``ndcg@k``, the
@@ -74,6 +76,8 @@ def hierarchical_retrieval_metrics(
               precisions of levels 1..L, over the levels at which the query has a relevant item.
             - L numbers w_1..w_L, the coarsest level's first: sum_{p <= l} w_p / N_p, the weighted mean of them.
         alpha: How much more a finer level counts, 0 or above; ``'pop'`` and ``'depth'`` use it.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them. With ``same_set`` they are
+            a query set inside a larger gallery: each is searched for among all items but itself.
 
     Returns:
         ``h_ap``, ``asi``, ``ndcg``, ``ndcg@k`` for every k, ``lca_height@1``, and the integers ``num_queries``
@@ -82,8 +86,8 @@ def hierarchical_retrieval_metrics(
 
     Raises:
         ValueError: If features or labels are malformed (see ``unit_rows`` and ``check_labels``), a k is below 1,
-            ``relevance`` or ``alpha`` is out of range, ``same_set`` is given different sets, or no query has a
-            relevant item.
+            ``relevance`` or ``alpha`` is out of range, ``same_set`` is given different sets, ``queries`` are no
+            indices, or no query has a relevant item.
 
     Example:
         The query is a tabby. Its gallery is ranked dog, tabby, tool: match levels 1, 3, 0.
@@ -105,6 +109,7 @@ def hierarchical_retrieval_metrics(
         same_set=same_set,
         relevance=relevance,
         alpha=alpha,
+        queries=queries,
     )
     return mean_scores(scores)
 
@@ -213,7 +218,7 @@ def scores_of_one_ranking(
     relevances = [relevance_of(of.get("relevance", "pop"), of.get("alpha", 1.0), num_levels) for of in trees]
     if same_set:
         check_same_set(query_labels, gallery_labels)
-    queries = torch.arange(len(query)) if queries is None else queries
+    queries = torch.arange(len(query)) if queries is None else check_queries(queries, len(query))
     coarsest = 1 if trees else min((level for level, _ in levels), default=1)
     of_levels = [
         LevelScores(

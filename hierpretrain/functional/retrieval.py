@@ -12,6 +12,7 @@ from hierpretrain.checks import check_at_least_1, check_flat, check_ks
 from hierpretrain.functional.quick_ranks import Ranked
 from hierpretrain.functional.ranking import related_ranks
 from hierpretrain.functional.search import unit_pair
+from hierpretrain.taxonomy import as_labels
 
 
 def retrieval_metrics(
@@ -23,6 +24,7 @@ def retrieval_metrics(
     ks: Sequence[int] = (1, 10),
     same_set: bool = False,
     average_precision: bool = True,
+    queries: Tensor | None = None,
 ) -> dict[str, float]:
     """Measures how far each query's gallery, ranked by cosine similarity, has the items of the query's label in front.
 
@@ -54,6 +56,8 @@ def retrieval_metrics(
             is.
         average_precision: Whether ``map`` is measured. All else follows from the nearest max(k, R) items; without it
             classes of thousands, or a poor embedding, take half the time or less.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them. With ``same_set`` they are
+            a query set inside a larger gallery: each is searched for among all items but itself.
 
     Returns:
         ``recall@k`` and ``precision@k`` for every k, ``r_precision``, ``map@r`` and ``map`` as fractions in [0, 1], and
@@ -62,7 +66,7 @@ def retrieval_metrics(
 
     Raises:
         ValueError: If features or labels are malformed (see ``unit_rows`` and ``check_flat``), a k is below 1,
-            ``same_set`` is given different sets, or no query has a relevant item.
+            ``same_set`` is given different sets, ``queries`` are no indices, or no query has a relevant item.
 
     Example:
         The first query ranks the gallery 0, 2, 1, 3 and finds its two at ranks 1 and 3; the second has no relevant one.
@@ -83,6 +87,7 @@ def retrieval_metrics(
         ks=ks,
         same_set=same_set,
         average_precision=average_precision,
+        queries=queries,
     )
     return mean_scores(scores)
 
@@ -133,7 +138,7 @@ def retrieval_scores(
     if same_set:
         check_same_set(query_labels, gallery_labels)
 
-    queries = torch.arange(len(query)) if queries is None else queries
+    queries = torch.arange(len(query)) if queries is None else check_queries(queries, len(query))
     scores = LevelScores(1, len(queries), len(gallery), ks=ks, average_precision=average_precision)
     for ranked in related_ranks(
         query[queries],
@@ -232,6 +237,7 @@ def recall_curve(
     *,
     max_k: int = 1000,
     same_set: bool = False,
+    queries: Tensor | None = None,
 ) -> Tensor:
     """Measures ``recall@k`` of :func:`retrieval_metrics` for every k at once, for a plot.
 
@@ -242,6 +248,7 @@ def recall_curve(
         gallery_labels: (G,) labels.
         max_k: The last k, at least 1; beyond the size of the gallery the curve stays at 1.
         same_set: Query and gallery are the same items, and item ``i`` is no answer to itself.
+        queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them.
 
     Returns:
         (max_k,) float64 in [0, 1], never falling: entry ``k - 1`` is the fraction of the queries with a
@@ -259,7 +266,7 @@ def recall_curve(
     """
     check_at_least_1(max_k=max_k)
     sides = query, query_labels, gallery, gallery_labels
-    scores = retrieval_scores(*sides, ks=[max_k], same_set=same_set, average_precision=False)
+    scores = retrieval_scores(*sides, ks=[max_k], same_set=same_set, average_precision=False, queries=queries)
     return recall_at(scores["first_rank"], torch.arange(1, max_k + 1))
 
 
@@ -278,6 +285,28 @@ def recall_at(first_rank: Tensor, ks: Tensor) -> Tensor:
     ranks = first_rank[first_rank > 0].sort().values
     check_some_relevant(len(ranks), len(first_rank))
     return torch.searchsorted(ranks, ks, right=True).double() / len(ranks)
+
+
+def check_queries(queries: Tensor, num_items: int) -> Tensor:
+    """Returns the indices of the queries to evaluate on the CPU, once each is known to be of one of the items.
+
+    Raises:
+        ValueError: If they are no (S,) indices from 0 to the last item.
+
+    Example:
+        >>> check_queries(torch.tensor([2, 0], dtype=torch.int32), 3)
+        tensor([2, 0])
+        >>> check_queries(torch.tensor([1, 3]), 3)
+        Traceback (most recent call last):
+        ValueError: queries must be indices from 0 to 2; these are 1 to 3
+    """
+    queries = as_labels(queries, "queries").cpu()
+    if queries.ndim != 1:
+        raise ValueError(f"queries must be (S,) indices; these have shape {tuple(queries.shape)}")
+    least, greatest = map(int, queries.aminmax()) if len(queries) else (0, 0)
+    if least < 0 or greatest >= max(num_items, 1):
+        raise ValueError(f"queries must be indices from 0 to {num_items - 1}; these are {least} to {greatest}")
+    return queries
 
 
 def check_same_set(query_labels: Tensor, gallery_labels: Tensor) -> None:

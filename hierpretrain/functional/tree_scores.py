@@ -83,7 +83,8 @@ class TreeScores:
         h_rank = np.zeros(len(rank))
         for m, of_level in enumerate(so_far, 1):
             h_rank += np.minimum(own, np.repeat(relevances[:, m], counts)) * of_level
-        scores = {"h_ap": np.add.reduceat(h_rank / rank, first) / (relevances * numbers).sum(1), "num_relevant": counts}
+        h_ap = _fraction(np.add.reduceat(h_rank / rank, first), (relevances * numbers).sum(1))
+        scores = {"h_ap": h_ap, "num_relevant": counts}
 
         # min(c_l(k), c*_l(k)) counts the m whose m-th item of level l is among the first k in both orders
         begin = np.flip(np.flip(numbers, 1).cumsum(1), 1) - numbers  # items of each level's finer ones
@@ -91,14 +92,20 @@ class TreeScores:
         for m, of_level in enumerate(so_far, 1):
             best_rank += np.where(level == m, of_level, 0)  # items of one level keep their order
         in_both = np.repeat(self._harmonic[counts], counts) - self._harmonic[np.maximum(rank, best_rank) - 1]
-        scores["asi"] = np.add.reduceat(np.maximum(in_both, 0, out=in_both), first) / counts
+        scores["asi"] = _fraction(np.add.reduceat(np.maximum(in_both, 0, out=in_both), first), counts)
 
         gain = self._gains[level] * self._discount[rank]
         for name, k in {"ndcg": len(self._discount) - 1, **{f"ndcg@{k}": k for k in self.ks}}.items():
             ends = np.minimum([begin, begin + numbers], min(k, len(self._discount) - 1))
             best = ((self._discounts[ends[1]] - self._discounts[ends[0]]) * self._gains).sum(1)
-            scores[name] = np.add.reduceat(gain * (rank <= k), first) / best
+            scores[name] = _fraction(np.add.reduceat(gain * (rank <= k), first), best)
         return scores
+
+
+def _fraction(part: NDArray[np.float64], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Divides each query's sum by its largest possible value, which a sum of rounded numbers may exceed by a bit."""
+    found: NDArray[np.float64] = np.minimum(part / whole, 1)
+    return found
 
 
 def _lca_heights(query_paths: Tensor, heights: Tensor, item_paths: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from hierpretrain.checks import check_one_of
 from hierpretrain.functional.power import check_power, power_normalize
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
+from hierpretrain.models.narrow_convolutions import step_before_narrow_convolutions
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.stages import layer_depths, stages
 from hierpretrain.models.width import dummy_images, width_of, with_width
@@ -98,6 +99,7 @@ class HierarchicalContrastive(BaseModel):
         """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
+            step_before_narrow_convolutions(self)
 
     def _encoder_width(self, config: dict[str, Any]) -> int:
         """Returns the number of values of an embedding, before the projection."""

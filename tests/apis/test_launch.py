@@ -152,7 +152,7 @@ def launch(frozen_stages, work_dir, launcher="pytorch", **options):
 def _launch_without_a_gpu(rank, world_size, work_dir):
     os.environ["LOCAL_RANK"] = str(rank)  # as torchrun does
     config, runner = launch(-1, work_dir)
-    assert config.env_cfg == dict(dist_cfg=dict(backend="gloo"))
+    assert config.env_cfg == dict(dist_cfg=dict(backend="gloo", timeout=7200))
     assert is_model_wrapper(runner.model)
     assert not runner.model.find_unused_parameters
     config, runner = launch(
@@ -161,7 +161,7 @@ def _launch_without_a_gpu(rank, world_size, work_dir):
         env_cfg=dict(cudnn_benchmark=False, dist_cfg=dict(backend="nccl", timeout=7)),
         model_wrapper_cfg=dict(find_unused_parameters=True),
     )
-    assert config.env_cfg == dict(cudnn_benchmark=False, dist_cfg=dict(backend="gloo"))
+    assert config.env_cfg == dict(cudnn_benchmark=False, dist_cfg=dict(backend="gloo", timeout=7))
     assert runner.model.find_unused_parameters
     _, runner = launch(4, work_dir)  # nothing is trained, and there is nothing to exchange
     assert not is_model_wrapper(runner.model)
@@ -220,10 +220,18 @@ def hooks_of(name, work_dir, **options):
 
 
 EVERY_RUN = [
-    *("RuntimeInfoHook", "ExactResumeHook", "IterTimerHook", "DistSamplerSeedHook", "BatchViolationsHook"),
+    *(
+        "WorkDirLockHook",
+        "RuntimeInfoHook",
+        "ExactResumeHook",
+        "IterTimerHook",
+        "DistSamplerSeedHook",
+        "BatchViolationsHook",
+    ),
     *("SyncBuffersHook", "TaxonomyHook", "SkippedFilesHook"),
     *("LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
 ]
+LAST = ["CheckpointHook", "TrainingPatienceHook"]
 
 
 @pytest.mark.parametrize(
@@ -255,23 +263,23 @@ def test_a_best_that_cannot_be_told_is_refused_before_the_training(hook, evaluat
 def test_hooks_run_in_their_order(tmp_path):
     """What others rely on comes first: the tree and the level before the batches, exact resume before all of that."""
     pictures = ["TSNEHook", "RetrievalSheetHook"]
-    assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
-    assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, "CheckpointHook"]
-    with_level = [*EVERY_RUN[:8], "LevelCurriculumHook", *EVERY_RUN[8:]]
-    assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, "CheckpointHook"]
-    assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, "CheckpointHook"]
+    assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
+    assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, *LAST]
+    with_level = [*EVERY_RUN[:9], "LevelCurriculumHook", *EVERY_RUN[9:]]
+    assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, *LAST]
+    assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
 
 
 def test_one_s_own_hooks_are_added_and_take_the_place_of_those_of_their_type(tmp_path):
     ours = [*EVERY_RUN, "TSNEHook", "RetrievalSheetHook"]
     added = hooks_of("himulcone_emoji", tmp_path, custom_hooks=[dict(type="EarlyStoppingHook", monitor="loss")])
-    assert added == [*ours, "CheckpointHook", "EarlyStoppingHook"]
+    assert added == [*ours, *LAST, "EarlyStoppingHook"]
     listed = ["ExactResumeHook", "hierpretrain.engine.MetricsFileHook", "TSNEHook", "TSNEHook"]
     hooks = [dict(type=kind) for kind in listed]
     config = load_config("himulcone_emoji", {"custom_hooks": hooks, "default_hooks.retrieval_sheet": None})
     config.update(work_dir=str(tmp_path / "listed"), experiment_name=f"hooks_{next(NUMBERS)}")
     found = [type(hook).__name__ for hook in build_runner(config).hooks]
-    assert sorted(found) == sorted([*EVERY_RUN, "TSNEHook", "TSNEHook", "CheckpointHook"])
+    assert sorted(found) == sorted([*EVERY_RUN, "TSNEHook", "TSNEHook", *LAST])
     (log,) = (tmp_path / "listed").glob("*/*.log")
     line = "custom_hooks replace default_hooks.exact_resume, .metrics_file, .tsne"
     assert line in log.read_text()

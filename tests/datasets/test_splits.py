@@ -183,6 +183,60 @@ def test_val_out_of_own_train():
     assert all(split.tags[image].endswith("_test") for image in own)
 
 
+def products(seed=0):
+    """Images of products under categories; every fourth product hangs in two categories, as some of In-Shop's do."""
+    generator = np.random.default_rng(seed)
+    labels, ids = [], []
+    for product in range(60):
+        homes = generator.permutation(4)[: 1 + (product % 4 == 0)]
+        for _ in range(generator.integers(2, 7)):
+            labels.append((f"category{generator.choice(homes)}", f"{product}"))
+            ids.append(f"id{product}")
+    rows = annotate(labels, ["train"] * len(labels), ("category", "product"))
+    return replace(rows, extra_labels={"product_id": ids})
+
+
+@pytest.mark.parametrize("options", [dict(shares=(0.5, 0.2, 0.3)), dict(shares=None, val_share=0.3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_product_in_two_categories_is_dealt_as_one(options, seed):
+    rows = products(seed)
+    ids = dict(zip(rows.images, rows.extra_labels["product_id"], strict=True))
+    split = seen_unseen_split(rows, level="category", unseen=["category0"], unit="product_id", seed=seed, **options)
+    tags = defaultdict(set)
+    for image, tag in split.tags.items():
+        tags[ids[image]].add(tag)
+    assert set(map(len, tags.values())) == {1}  # no product is in two parts
+    assert split.unit == "product_id"
+    both = {
+        product
+        for product in set(ids.values())
+        if len({label[0] == "category0" for label, i in zip(rows.labels, ids.values(), strict=True) if i == product})
+        > 1
+    }
+    assert both
+    assert {product for product, tag in tags.items() if tag == {"unused"}} == both
+    # the nodes of the tree would have left some product in two parts
+    split = seen_unseen_split(rows, level="category", unseen=["category0"], unit="product", seed=seed, **options)
+    nodes = defaultdict(set)
+    for image, tag in split.tags.items():
+        nodes[ids[image]].add(tag)
+    assert any(len(found) > 1 for found in nodes.values())
+
+
+def test_images_without_the_label_of_a_unit_are_dealt_one_by_one():
+    rows = annotate([("cat", "house", "a")] * 40 + [("dog", "wolf", "b")])
+    rows = replace(rows, extra_labels={"product_id": ["one"] * 20 + [""] * 21})
+    split = seen_unseen_split(rows, level=1, unseen=["dog"], unit="product_id", shares=(0.5, 0.25, 0.25))
+    parts = Counter(split.tags[image] for image in rows.images[:20])
+    assert len(parts) == 1
+    assert len({split.tags[image] for image in rows.images[20:40]}) == 3
+
+
+def test_a_unit_that_is_no_level_and_no_label_is_named():
+    with pytest.raises(ValueError, match="product_id"):
+        seen_unseen_split(model_net(), level="category", unseen=["car"], unit="product_id")
+
+
 def test_items_above_the_unit_are_their_own():
     labels = [("cat", "house", "tabby")] * 4 + [("cat", "house")] * 5 + [("dog",)]
     rows = annotate(labels)
@@ -333,7 +387,7 @@ GOOD = dict(
         (dict(seed=True), "'seed' must be an integer; it is True"),
         (dict(shares=[0.6, 0.4]), "'shares' must be null or three numbers; it is [0.6, 0.4]"),
         (dict(val_share="x"), "'val_share' must be null or a number; it is 'x'"),
-        (dict(unit=2), "'unit' must be null or the name of a level; it is 2"),
+        (dict(unit=2), "'unit' must be null or the name of a level or an extra label; it is 2"),
         (dict(level=""), "'level' must be null or the name of a level; it is ''"),
         (dict(source=None), "'source' must be a string; it is None"),
     ],

@@ -117,6 +117,29 @@ def test_an_image_folder_is_read_as_files_are(tmp_path):
     )
 
 
+def test_classes_of_one_path_are_counted(monkeypatch):
+    lines = []
+    monkeypatch.setattr("hierpretrain.datasets.class_paths.warn", lines.append)
+    TorchvisionDataset(dataset=Pairs(), class_paths=PATHS, pipeline=PIPELINE).full_init()
+    assert lines == []
+    TorchvisionDataset(dataset=Pairs(), class_paths={**PATHS, "dog": "tool"}, pipeline=PIPELINE).full_init()
+    twice = Pairs()
+    twice.classes = ("crane", "crane", "saw")  # as ImageNet's, of which one is a bird
+    TorchvisionDataset(dataset=twice, pipeline=PIPELINE).full_init()
+    told = "1 of the 3 classes of Pairs are no nodes of their own, since others have the same path: "
+    remedy = "; where they shall differ, have class_paths add an id to the name"
+    assert lines == [
+        f"{told}'dog (target 1)' and 'saw (target 2)' are 'tool'{remedy}",
+        f"{told}'crane (target 0)' and 'crane (target 1)' are 'crane'{remedy}",
+    ]
+    rows = datasets.Dataset.from_dict({"kind": ["a", "b", "c"], "image": [encoded("dog")] * 3})
+    HuggingFaceDataset(
+        dataset=rows, levels=["kind"], class_paths={"a": "x/y", "b": "x/y", "c": "x/y"}, pipeline=PIPELINE
+    ).full_init()
+    assert lines[-1].startswith("2 of the 3 classes of ")
+    assert "'a' and 'b' and 'c' are 'x/y'" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

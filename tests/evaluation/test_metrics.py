@@ -17,6 +17,7 @@ from hierpretrain.evaluation import (
     collect,
 )
 from hierpretrain.evaluation.embeddings import columns
+from hierpretrain.evaluation.search_sets import measured_searches
 from hierpretrain.functional import (
     accuracy,
     class_distances,
@@ -307,6 +308,22 @@ def test_one_split_is_searched_for_in_itself_without_each_image_s_own():
     assert evaluate(RetrievalMetric(["fine"], **both), part_samples(), PART_META) == found
 
 
+def test_queries_may_be_a_part_of_the_gallery():
+    query, gallery = rows("seen_test"), rows("seen_test", "seen_train")
+    sets = dict(query="seen_test", gallery=["seen_test", "seen_train"])
+    features, labels = PART_FEATURES[gallery], PART_LABELS[gallery]
+    queries = torch.tensor([gallery.index(row) for row in query])
+    found = evaluate(RetrievalMetric(["fine"], **sets), part_samples(), PART_META)
+    expected = retrieval_metrics(features, labels[:, 1], features, labels[:, 1], same_set=True, queries=queries)
+    assert found == {f"fine/{key}": value for key, value in expected.items()}
+    found = evaluate(HierarchicalRetrievalMetric(ks=(2,), **sets), part_samples(), PART_META)
+    sides = features, labels
+    assert found == hierarchical_retrieval_metrics(*sides, *sides, ks=(2,), same_set=True, queries=queries)
+    assert measured_searches([RetrievalMetric(["fine"], **sets)]) == []
+    with pytest.raises(ValueError, match="no evaluated image is of the split 'val'"):
+        evaluate(RetrievalMetric(["fine"], query="val", gallery=["val", "seen_test"]), part_samples(), PART_META)
+
+
 def test_classifiers_learn_from_some_splits_and_are_tested_on_others():
     train, test = rows("seen_train", "unseen_train"), rows("seen_test", "unseen_test")
     options = dict(train=["seen_train", "unseen_train"], test=["seen_test", "unseen_test"], mistakes=True)
@@ -347,7 +364,7 @@ def test_a_split_that_is_not_evaluated_is_an_error_before_training(metric):
 
 def test_splits_on_both_sides_are_an_error():
     embedded = Embeddings.from_columns(columns([collect(sample) for sample in part_samples()]), PART_META)
-    with pytest.raises(ValueError, match=r"different splits, or one and the same; \['seen_test'\] are of both"):
+    with pytest.raises(ValueError, match=r"different splits here, or one and the same; \['seen_test'\] are of both"):
         embedded.search(["seen_test", "seen_train"], ["seen_test"])
     with pytest.raises(ValueError, match="give the queries of gallery='seen_test'"):
         embedded.search(None, "seen_test")

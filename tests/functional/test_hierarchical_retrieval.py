@@ -58,6 +58,16 @@ def test_equals_the_oracle(monkeypatch, relevance, ties, same_set, ragged, way):
     )
 
 
+def test_no_score_exceeds_1():
+    """Not even by a bit, as sums of many rounded numbers did (1.000000000000001)."""
+    levels = [3] * 7 + [2] * 11 + [1] * 23 + [0] * 3
+    for number in range(1, len(levels)):
+        for relevance in ("pop", "depth", "map", (0.3, 0.2, 0.1)):
+            found = of_levels(sorted(levels[-number:], reverse=True), relevance=relevance) if number > 3 else {}
+            assert all(found.get(name, 1) <= 1 for name in ("asi", "ndcg", "ndcg@10"))
+            assert found.get("h_ap", 1) <= 1
+
+
 @pytest.mark.parametrize("same_set", [False, True])
 def test_scores_of_chosen_queries_are_those_of_each_query_alone(same_set):
     gallery = random_set(0, 30, ties=True)

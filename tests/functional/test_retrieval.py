@@ -111,6 +111,44 @@ def test_equals_pytorch_metric_learning(same_set, classes):
     )
 
 
+def test_queries_inside_a_larger_gallery_equal_pytorch_metric_learning():
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+    from pytorch_metric_learning.utils.inference import CustomKNN
+
+    gallery, labels = random_set(6, 200, 12)
+    labels = labels.clamp(min=0)
+    names = ("precision_at_1", "r_precision", "mean_average_precision_at_r", "mean_average_precision")
+    theirs = AccuracyCalculator(
+        include=names, k=199, device=torch.device("cpu"), knn_func=CustomKNN(CosineSimilarity())
+    ).get_accuracy(gallery[:70], labels[:70], gallery, labels, ref_includes_query=True)
+    queries = torch.randperm(70)  # they want the queries in front; here they may be any, in any order
+    ours = retrieval_metrics(gallery, labels, gallery, labels, same_set=True, queries=queries)
+    expected = [theirs[name] for name in names]
+    assert [ours[name] for name in ("precision@1", "r_precision", "map@r", "map")] == pytest.approx(expected, abs=1e-6)
+    assert ours["num_queries"] == 70
+    curve = recall_curve(gallery, labels, gallery, labels, max_k=10, same_set=True, queries=queries)
+    assert curve[[0, 9]].tolist() == pytest.approx([ours["recall@1"], ours["recall@10"]])
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        (torch.tensor([0, 5]), "queries must be indices from 0 to 4; these are 0 to 5"),
+        (torch.tensor([-1, 2]), "these are -1 to 2"),
+        (torch.zeros(2, 1, dtype=int), r"queries must be \(S,\) indices; these have shape \(2, 1\)"),
+        (torch.zeros(2), "queries must be integers"),
+        (torch.empty(0, dtype=int), "must have a relevant gallery item; none of 0 has"),
+    ],
+)
+def test_queries_that_are_no_items(queries, message):
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    for measure in (retrieval_metrics, recall_curve):
+        with pytest.raises(ValueError, match=message):
+            measure(FAN, labels, FAN, labels, same_set=True, queries=queries)
+
+
 # ---------------------------------------------------------------- by hand
 ANGLES = torch.tensor([0.0, 10, 20, 30, 40]).deg2rad()
 FAN = torch.stack([ANGLES.cos(), ANGLES.sin()], 1)  # its first row ranks all of it in order

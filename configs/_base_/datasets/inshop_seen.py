@@ -2,7 +2,7 @@
 # is a file that everyone makes alike, from the seed, inside the benchmark's own train, query and gallery images; a
 # tenth of the training products are for validation:
 #   python tools/make_split.py configs/himulcone_deepfashion.py --data-root path/to/inshop --level category \
-#       --unseen-share 0.3 --keep-splits --val-share 0.1 --unit product --seed 0 --out data/inshop_seen_unseen.json
+#       --unseen-share 0.3 --keep-splits --val-share 0.1 --unit product_id --seed 0 --out data/inshop_seen_unseen.json
 _base_ = "../pipelines/views224.py"
 
 
