@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="print every outcome")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    counts = run(args.target or list(_TARGETS), args.mutations, args.seed, args.only, args.jobs, args.keep, args.verbose)
+    counts = run(
+        args.target or list(_TARGETS), args.mutations, args.seed, args.only, args.jobs, args.keep, args.verbose
+    )
     print(table(counts))
     raise SystemExit(any(count[name] for count in counts.values() for name in FAULTS))
 
@@ -104,7 +106,7 @@ def _fuzzed(chunk: tuple[str, int, range, Path | None]) -> tuple[str, list[Outco
         files = sorted({p for pattern in _TARGETS[name].files for p in folder.glob(pattern) if p.is_file()})
         before = in_child(lambda: _TARGETS[name].read(folder))
         if before.how != "read" or not files:
-            raise SystemExit(f"{name} cannot be read before it is damaged: {before.text}")
+            raise RuntimeError(f"{name} cannot be read before it is damaged: {before.text}")
         _WRITTEN[name] = (folder, files, before.digest)
     return name, [_one(name, seed, number, keep) for number in numbers]
 

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain._json import parse_json_bytes
+from hierpretrain._texts import short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
 from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST
 from hierpretrain.apis.part_files import check_part, read_whole, write_manifest, write_part
 from hierpretrain.apis.segments import Generation, Segment
+from hierpretrain.arrays import read_array
 from hierpretrain.datasets.joined import recode
 from hierpretrain.functional.approximate import (
     check_stored,
@@ -201,7 +204,7 @@ def _read(folder: Path, data: bytes, known: Generation | None) -> Generation:
     about = _json(data, path, dict)
     if about.get("format") != FORMAT:
         raise ValueError(
-            f"{path} must have the format {FORMAT!r}; it has {about.get('format')!r}: it is of another version; "
+            f"{path} must have the format {FORMAT!r}; it has {short(about.get('format'))}: it is of another version; "
             f"{_REMEDY}"
         )
     _check_types(path, about, _TYPES)
@@ -276,7 +279,7 @@ def _read_segment(
     except ValueError as error:
         raise ValueError(f"{folder / names['vectors']} cannot be used: {error}; {_REMEDY}") from error
     if wrong := [recall for recall in entry["recall"].values() if type(recall) is not float]:
-        raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
+        raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {short(wrong[0])}; {_REMEDY}")
     paths = [entry["root"] + path for path in columns["paths"]]
     return Segment(
         index,
@@ -304,7 +307,7 @@ def _check_types(path: Path, data: Any, types: Mapping[str, type]) -> None:
     for name, kind in types.items():
         value = data.get(name) if isinstance(data, dict) else None
         if type(value) is not kind:
-            raise ValueError(f"{path} must have {name!r}, of type {kind.__name__}; it has {value!r}; {_REMEDY}")
+            raise ValueError(f"{path} must have {name!r}, of type {kind.__name__}; it has {short(value)}; {_REMEDY}")
 
 
 def _read_tree(folder: Path, name: object) -> Taxonomy:
@@ -319,7 +322,7 @@ def _read_texts(folder: Path, name: object) -> dict[str, str]:
     path = check_part(folder, name, _REMEDY)
     texts = _json(path.read_bytes(), path, dict)
     if wrong := [text for text in texts.values() if not isinstance(text, str)]:
-        raise ValueError(f"{path} must hold texts; it holds {wrong[0]!r}; {_REMEDY}")
+        raise ValueError(f"{path} must hold texts; it holds {short(wrong[0])}; {_REMEDY}")
     return texts
 
 
@@ -337,21 +340,14 @@ def _read_faiss(path: Path) -> Any:
 
 
 def _read_array(path: Path, dtype: type) -> Any:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
-    if not isinstance(array, np.ndarray) or array.dtype != dtype:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {kind}; {_REMEDY}")
+    array = read_array(path, _REMEDY)
+    if array.dtype != dtype:
+        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {array.dtype}; {_REMEDY}")
     return array
 
 
 def _json(data: bytes, path: Path, kind: type) -> Any:
-    try:
-        found = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
+    found = parse_json_bytes(data, path, _REMEDY, any_text=True)
     if not isinstance(found, kind):
         raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(found).__name__}; {_REMEDY}")
     return found

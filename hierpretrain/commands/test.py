@@ -20,8 +20,8 @@ import argparse
 from mmengine.dist import is_main_process
 
 from hierpretrain.apis import build_runner, check_checkpoint, read_command
-from hierpretrain.apis.launch import config_errors
-from hierpretrain.commands import errors_in_one_line
+from hierpretrain.apis.launch import build_errors, config_errors
+from hierpretrain.commands import errors_in_one_line, interrupts_in_one_line
 from hierpretrain.files import write_json
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         help="the checkpoint file; without it, or with '', the weights that training would start with",
     )
     parser.add_argument("--out", help="also write the metrics to this JSON file")
-    with errors_in_one_line(), config_errors():
+    with errors_in_one_line(), build_errors():
         args, config = read_command(parser)
         config.load_from, config.resume = args.checkpoint or None, False
         runner = build_runner(config)
@@ -45,7 +45,7 @@ def main() -> None:
     if not args.checkpoint:
         runner.logger.info("no checkpoint is given: the model has its initial weights, pretrained or random")
         runner._init_model_weights()  # and the same on all processes
-    with config_errors():
+    with interrupts_in_one_line(), config_errors():
         metrics = runner.test()
     if args.out and is_main_process():
         write_json(args.out, metrics)

@@ -26,9 +26,9 @@ from mmengine.runner import Runner
 
 from hierpretrain.apis import build_runner, check_start, read_command, watch_with
 from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.apis.launch import check_optimizer, config_errors
+from hierpretrain.apis.launch import build_errors, check_optimizer, config_errors
 from hierpretrain.apis.watching import WATCHERS
-from hierpretrain.commands import errors_in_one_line
+from hierpretrain.commands import errors_in_one_line, interrupts_in_one_line
 from hierpretrain.registry import MODELS
 
 
@@ -48,9 +48,9 @@ def main() -> None:
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
-    with errors_in_one_line(), config_errors():
+    with errors_in_one_line(), build_errors():
         runner = _build(parser)
-    with config_errors():
+    with interrupts_in_one_line(), config_errors():
         runner.train()
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hierpretrain.datasets.messages import some
-from hierpretrain.taxonomy import longest_paths
+from hierpretrain.taxonomy import MAX_LEVELS, longest_paths
 
 NO_SPLIT = "all"
 """The split tag of every image where the annotations name none."""
@@ -128,6 +128,11 @@ class Annotations:
                     f"{self.source} has more_labels of image {index}, which does not exist or has no label; give its "
                     "first path in labels"
                 )
+        if len(self.level_names) > MAX_LEVELS:
+            raise ValueError(
+                f"{self.source} has {len(self.level_names)} levels; a tree has at most {MAX_LEVELS}: name the columns "
+                "that are levels"
+            )
         different = self.different_paths
         for path in different:
             if len(path) > len(self.level_names):
@@ -217,7 +222,9 @@ def _check_unicode(column: str, names: Iterable[Any], source: str) -> None:
         ) from error
 
 
-def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None = None) -> list[str]:
+def find_images(
+    images: Sequence[str], root: str, skipped: dict[int, str] | None = None, source: str = "the list"
+) -> list[str]:
     """Returns images as their files are really called; each folder is listed once, so no file is looked up.
 
     Where there is no file of a name, one whose name is the same text in another Unicode form is taken: Macs write ``é``
@@ -227,6 +234,7 @@ def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None
         images: Paths below ``root``.
         root: The folder; it may itself be a link.
         skipped: Gets what is missing or leads out of ``root``, index -> reason, which is otherwise an error.
+        source: What lists them, for the message.
 
     Raises:
         ValueError: If files are missing, with their number and the first of them, if a link leads out of ``root``, or
@@ -268,7 +276,7 @@ def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None
     if missing and skipped is None:
         raise ValueError(
             f"{len(missing)} of {len(images)} images are missing below {root}: {some(missing)}; put the files there, "
-            "take them off the list, correct data_root, or go on without them by on_error='skip' (--on-error skip)"
+            f"take them off {source}, correct data_root, or go on without them by on_error='skip' (--on-error skip)"
         )
     if found != list(images) and len(set(found)) < len(found):
         twice = [image for image, count in Counter(found).items() if count > 1]

@@ -113,7 +113,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         skipped = {os.path.join(annotations.root, path): reason for path, reason in annotations.skipped.items()}
         if check_files and not annotations.found:
             unfound: dict[int, str] = {}
-            images = find_images(images, annotations.root, unfound if on_error == "skip" else None)
+            images = find_images(images, annotations.root, unfound if on_error == "skip" else None, annotations.source)
             if unfound:
                 skipped |= {os.path.join(annotations.root, images[i]): reason for i, reason in unfound.items()}
                 warn(f"{annotations.source}: skipped {len(unfound)}: {'; '.join(first(unfound.values()))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,9 @@ def read_cars(
     images, labels, splits = [], [], []
     for car in cars:
         if not 1 <= car.number <= len(names):
-            raise ValueError(f"{car.where}: the class must be 1 to {len(names)}; it is {car.number}; get the file anew")
+            raise ValueError(
+                f"{car.where}: the class must be 1 to {len(names)}; it is {car.number}; get it and the names of the classes anew"
+            )
         name = names[car.number - 1]
         of_level = {"body": body_type(name), "make": make(name), "car": name}
         in_training = car.number <= _LAST_TRAINING_CLASS if protocol == "retrieval" else car.split == "train"
@@ -124,7 +127,8 @@ def _read_layout(root: str, layout: str) -> tuple[list[str], Iterator[_Car]]:
     for mark, reader in chosen.values():
         if os.path.isfile(os.path.join(root, mark)):
             names, cars = reader(root)
-            if wrong := [name for name in names if not name or names.count(name) > 1]:
+            counts = Counter(names)
+            if wrong := [name for name in names if not name or counts[name] > 1]:
                 raise ValueError(
                     f"{os.path.join(root, mark)}: classes must have different names; {wrong[0]!r} is one; get it anew"
                 )

@@ -66,7 +66,7 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         species = classes[class_id]
         if _species(name.partition("/")[0]) != species:
             raise ValueError(
-                f"{where}: the image {name!r} is in the folder of another class than {class_where} says, {species!r}; "
+                f"{where}: the image {name!r} is in the folder of another class than {class_where} says, {species!r} of classes.txt; "
                 "class ids count from 1: get the files anew"
             )
         in_training, split_where = official[image_id]
@@ -75,17 +75,21 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         if protocol == "retrieval":
             in_training = str(int(int(class_id) <= _LAST_TRAINING_CLASS))
         records.append((f"images/{name}", (*above[species], species), "train" if in_training == "1" else "test"))
-    return Annotations.from_records(records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}")
+    return Annotations.from_records(
+        records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r} (images.txt)"
+    )
 
 
 def _read_classes(path: str) -> dict[str, str]:
     """Returns id -> species."""
     classes: dict[str, str] = {}
+    known: set[str] = set()
     for class_id, (name, where) in read_pairs(path).items():
         if not class_id.isdecimal() or not (species := _species(name)):
             raise ValueError(f"{where}: a class is '<number> <number>.<name>'; this one is {f'{class_id} {name}'!r}")
-        if species in classes.values():
+        if species in known:
             raise ValueError(f"{where}: the class {species!r} is there twice; get the file anew")
+        known.add(species)
         classes[class_id] = species
     return classes
 
@@ -128,12 +132,13 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
     paths: dict[str, tuple[str, ...]] = {}
     parents: dict[tuple[str, str], str] = {}
     spelt: dict[str, dict[str, str]] = {}
+    known = set(classes.values())
     for where, name, nodes in records:
         levels = levels or tuple(nodes)
         if set(nodes) != set(levels):
             raise ValueError(f"{where}: the class {name!r} has the levels {list(nodes)}, others {list(levels)}")
         species = classes.get(name, _species(name) or name)
-        if species not in classes.values():
+        if species not in known:
             raise ValueError(f"{where}: the data set has no class {name!r}; give a name or number of its classes.txt")
         if species in paths:
             raise ValueError(f"{where}: the class {species!r} is there twice; give every class once")

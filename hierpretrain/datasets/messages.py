@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from mmengine.logging import print_log
 
+from hierpretrain._texts import short
+
+__all__ = ["first", "log", "short", "some", "warn"]
+
 _NUM_EXAMPLES = 5
-_LONGEST = 60  # characters
 
 
 def some(names: Sequence[str]) -> str:
@@ -31,17 +33,6 @@ def first(texts: Iterable[str]) -> list[str]:
     """
     texts = list(texts)
     return texts[:_NUM_EXAMPLES] + ["..."] * (len(texts) > _NUM_EXAMPLES)
-
-
-def short(value: Any) -> str:
-    """Returns the ``repr`` of a value, cut after 60 characters.
-
-    Example:
-        >>> short("cat"), len(short("cat" * 100))
-        ("'cat'", 60)
-    """
-    text = repr(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def log(message: str) -> None:

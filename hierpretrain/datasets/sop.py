@@ -71,7 +71,7 @@ def read_sop(root: str) -> Annotations:
             records.append((image, (folder.removesuffix("_final"), product), split))
         check_any(records[before:], path)
     image_root = find_images((home, os.path.join(home, "images")), [image for image, _, _ in records[:1]])
-    source = f"Stanford Online Products at {home!r}"
+    source = f"Stanford Online Products at {home!r} ({', '.join(_LISTS.values())})"
     annotations = Annotations.from_records(records, ("super", "product"), image_root, source=source)
     report_second_parents(annotations)
     return annotations

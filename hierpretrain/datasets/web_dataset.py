@@ -85,14 +85,16 @@ class WebDataset(HierarchicalDataset):
         """Reads the names and the texts of all shards."""
         rows: list[dict[str, Any]] = []
         where: list[str] = []
+        names: list[str] = []
         for split, shard in matching_files(self.data_root, self.shards, "shards"):
+            names.append(shard)
             path = os.path.join(self.data_root, shard)
             places: dict[str, tuple[int, int]] = {}
             for sample in _samples(path, places):
                 rows.append({**sample, "image": f"{shard}/{sample['image']}", "split": split})
                 where.append(f"{path}: sample {sample['key']!r}")
             self.image_stores.append(ImageStore(path, _Shard(path, places)))
-        source = f"the shards in {self.data_root!r}"
+        source = f"the shards in {self.data_root!r}, {some(names)}"
         return annotations_of_rows(
             rows, where, self.data_root, source=source, class_paths=self.class_paths, **self._table_options
         )

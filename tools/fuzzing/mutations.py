@@ -18,7 +18,22 @@ _LONG = "9" * 5000
 _FIELDS = (
     *("", " ", "0", "-1", "1.0", "1e999", "nan", "NaN", "inf", "-0", "0x10", "1_000", "\u0663", "true", "null", "None"),
     *("..", "../../etc/passwd", "/etc/passwd", "a\\b", "C:\\a", ".", "a//b", "~", "*", "caf\u00e9", "cafe\u0301"),
-    *('"', "'", ",", ";", "\t", "{}", "[]", "\u2028", "\u200b", "\x1b[2J", "x" * 100_000, _LONG, "1" * 20, "\U0001f600"),
+    *(
+        '"',
+        "'",
+        ",",
+        ";",
+        "\t",
+        "{}",
+        "[]",
+        "\u2028",
+        "\u200b",
+        "\x1b[2J",
+        "x" * 100_000,
+        _LONG,
+        "1" * 20,
+        "\U0001f600",
+    ),
 )
 _BYTES = (b"\0", b"\0" * 64, b"\xff\xfe", b"\xef\xbb\xbf", b"\x02", b"\r", b"\n", b'"', b"\xed\xa0\x80", b"\x80")
 _VALUES: tuple[Any, ...] = (
@@ -155,7 +170,9 @@ def _strange(draw: random.Random) -> bytes:
             b"[" * 100_000,
             archive.getvalue(),
             b"\x89PNG\r\n\x1a\n" + bytes(60),
-            b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 9), }".ljust(117) + b"\n",
+            b"\x93NUMPY\x01\x00v\x00"
+            + b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 9), }".ljust(117)
+            + b"\n",
             pickle.dumps(nested, protocol=2),
             pickle.dumps({"state_dict": {"0.weight": nested}}, protocol=2),
             b"\x80\x02]q\x00(K\x01K\x02e.",
@@ -253,7 +270,11 @@ def _json(data: bytes, draw: random.Random) -> tuple[bytes, str]:
             raw, how = json.dumps(other), f"twice, as {other!r}"
     else:
         return data, ""
-    text = json.dumps(tree).replace(json.dumps(mark), raw, 1) if raw or mark in (container if isinstance(container, dict) else ()) else json.dumps(tree)
+    text = (
+        json.dumps(tree).replace(json.dumps(mark), raw, 1)
+        if raw or mark in (container if isinstance(container, dict) else ())
+        else json.dumps(tree)
+    )
     if "\\u0001mark" in text:  # a value that is nothing at all
         text = text.replace(json.dumps(mark), "", 1)
     return text.encode(), f"{key!r} {how}"[:100]
@@ -336,6 +357,10 @@ def _npy(data: bytes, draw: random.Random) -> tuple[bytes, str]:
         found = draw.choice(numbers)
         new = draw.choice((b"0", b"1", b"7", b"60", b"99999999", b"-1"))
         header = (header[: found.start()] + new + header[found.end() :]).rstrip().ljust(size - 1) + b"\n"
-        return data[:8] + len(header).to_bytes(2, "little") + header + data[10 + size :], f"{found[0]!r} of the header is {new!r}"
+        return data[:8] + len(header).to_bytes(2, "little") + header + data[
+            10 + size :
+        ], f"{found[0]!r} of the header is {new!r}"
     new = draw.choice(_HEADERS).ljust(size - 1).encode() + b"\n"
-    return data[:8] + len(new).to_bytes(2, "little") + new + data[10 + size :], f"the header is {new.strip().decode()[:80]}"
+    return data[:8] + len(new).to_bytes(2, "little") + new + data[
+        10 + size :
+    ], f"the header is {new.strip().decode()[:80]}"

@@ -45,7 +45,7 @@ def judge(
         return Outcome(number, ended.how, f"{text}; {ended.text} ({ended.peak >> 20} MiB)")
     if ended.how == "crash":
         return Outcome(number, "traceback", f"{text}; {ended.text}")
-    named = (target.names(file) if target.names else (file.name, file.name.partition("-")[0] + "-"))
+    named = target.names(file) if target.names else (file.name, file.name.partition("-")[0] + "-")
     if ended.how == "message":
         kind = "message" if any(name in ended.text for name in named) else "other message"
         return Outcome(number, kind, f"{text}; {ended.text}")
@@ -53,7 +53,13 @@ def judge(
         return Outcome(number, "same", text)
     if any(name in ended.warned for name in named):
         return Outcome(number, "message", f"{text}; {ended.warned}")
-    why = "its digest is another" if target.sealed else telltale(data or b"", file.suffix) if data is not None else "it is not there"
+    why = (
+        "its digest is another"
+        if target.sealed
+        else telltale(data or b"", file.suffix)
+        if data is not None
+        else "it is not there"
+    )
     if not why and same_text(before, data or b"") and file.suffix != ".py":
         why = "only space, line ends or a mark differ"
     return Outcome(number, "detectable" if why else "undetectable", f"{text}; {why}")

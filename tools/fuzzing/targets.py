@@ -116,7 +116,9 @@ def _of_imagenet(name: str, write: Callable[[Path], Any]) -> Target:
         write_imagenet.write_images(root)
         write(root / name)
 
-    return Target(make, lambda root: annotations_of("ImageNet", root, hierarchy=str(root / name)), (f"{name}*/**/*", name))
+    return Target(
+        make, lambda root: annotations_of("ImageNet", root, hierarchy=str(root / name)), (f"{name}*/**/*", name)
+    )
 
 
 def _imagenet_devkit(root: Path) -> None:
@@ -131,7 +133,13 @@ _CUB_CLASSES = {"1": "Gadwall", "2": "Rock_Wren", "3": "Goldfinch"}
 
 # ---------------------------------------------------------------- lists
 ROWS = [
-    {"image": f"{kind}/{i}.png", "split": "val" if i % 3 == 0 else "train", "sku": f"A{i}", "kind": kind, "breed": breed}
+    {
+        "image": f"{kind}/{i}.png",
+        "split": "val" if i % 3 == 0 else "train",
+        "sku": f"A{i}",
+        "kind": kind,
+        "breed": breed,
+    }
     for i, (kind, breed) in enumerate([("cat", "tabby"), ("cat", "lion"), ("dog", "pug"), ("tool", "")] * 5)
 ]
 
@@ -234,14 +242,18 @@ def _hugging_face(root: Path) -> None:
 
 
 def _read_hugging_face(root: Path) -> Any:
-    data = datasets.HuggingFaceDataset(data_root=str(root / "pets"), levels="kind", key_column="sku", keep_annotations=True)
+    data = datasets.HuggingFaceDataset(
+        data_root=str(root / "pets"), levels="kind", key_column="sku", keep_annotations=True
+    )
     found = data.annotations
     return found.labels, found.keys, found.images, [open_rgb(path) for path in data.image_paths]
 
 
 # ---------------------------------------------------------------- what we write
 def _index(root: Path) -> None:
-    gallery = images(0, 60, skipped={"photos/x.jpg": "broken"}, keys=[f"A{i}" for i in range(60)], metadata={"x": ["y"] * 60})
+    gallery = images(
+        0, 60, skipped={"photos/x.jpg": "broken"}, keys=[f"A{i}" for i in range(60)], metadata={"x": ["y"] * 60}
+    )
     index = build(gallery, kind="flat")
     index.calibrate(images(1, 30, prefix="other/"), precision=0.9, k=5)
     index.save(root / "index")
@@ -251,7 +263,9 @@ def _read_index(root: Path) -> Any:
     index = EmbeddingIndex.load(root / "index")
     query = images(2, 5)
     found = [(n.path, n.score, n.labels) for answer in index.search(query, 5) for n in answer.neighbours]
-    facts = {name: getattr(index, name) for name in ("taxonomy", "paths", "model", "kind", "skipped", "metadata", "keys")}
+    facts = {
+        name: getattr(index, name) for name in ("taxonomy", "paths", "model", "kind", "skipped", "metadata", "keys")
+    }
     return found, facts, index.labels, index.calibration, index.classify(query)
 
 
@@ -290,7 +304,9 @@ def _read_features(root: Path) -> Any:
     return [kept({"sample_idx": i, "img_path": "x"})["features"] for i in range(12)]
 
 
-_LINES = [{"loss": 2.5 - i / 4, "lr": 0.5, "epoch": 1, "iter": i, "step": i} for i in range(1, 6)] + [{"kind/recall@1": 0.5, "step": 2}]
+_LINES = [{"loss": 2.5 - i / 4, "lr": 0.5, "epoch": 1, "iter": i, "step": i} for i in range(1, 6)] + [
+    {"kind/recall@1": 0.5, "step": 2}
+]
 
 
 def _run(root: Path) -> None:
@@ -304,7 +320,9 @@ def _skipped(root: Path) -> None:
 def _config(name: str) -> Target:
     def write(root: Path) -> None:
         small = dict(
-            model=dict(type="HierarchicalContrastive", backbone=dict(type="ResNet", depth=18), loss=dict(type="SupConLoss")),
+            model=dict(
+                type="HierarchicalContrastive", backbone=dict(type="ResNet", depth=18), loss=dict(type="SupConLoss")
+            ),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.5)),
             randomness=dict(seed=0),
@@ -329,7 +347,11 @@ def _archive(root: Path) -> None:
     _picture(0).save(file, "PNG")
     importlib.import_module("zipfile")
     with importlib.import_module("zipfile").ZipFile(root / "pets.zip", "w") as archive:
-        for name, data in (("pets/a.png", file.getvalue()), ("pets/meta/train.txt", b"a.png\n"), ("pets/b/c.txt", b"x")):
+        for name, data in (
+            ("pets/a.png", file.getvalue()),
+            ("pets/meta/train.txt", b"a.png\n"),
+            ("pets/b/c.txt", b"x"),
+        ):
             archive.writestr(name, data)
 
 
@@ -349,9 +371,14 @@ def _unpacked(root: Path) -> Any:
 
 def targets() -> dict[str, Target]:
     """Returns all targets by name."""
-    lists = {f"list{end}": _list(f"list{end}", lambda root, end=end, by=by: _csv(root, f"list{end}", by)) for end, by in ((".csv", ","), (".tsv", "\t"), (".txt", ";"))}
+    lists = {
+        f"list{end}": _list(f"list{end}", lambda root, end=end, by=by: _csv(root, f"list{end}", by))
+        for end, by in ((".csv", ","), (".tsv", "\t"), (".txt", ";"))
+    }
     lists["list.json"] = _list("list.json", lambda root: (root / "list.json").write_text(json.dumps(ROWS, indent=1)))
-    lists["list.jsonl"] = _list("list.jsonl", lambda root: (root / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS)))
+    lists["list.jsonl"] = _list(
+        "list.jsonl", lambda root: (root / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    )
     lists["list.xlsx"] = _list("list.xlsx", _excel)
     lists["list.parquet"] = _list("list.parquet", _parquet)
     kinds = sorted(set(config_trees.WRITERS) - {"ModelNet40", "OpenClipart96", "Cars196"})  # names of folders, or below
@@ -361,11 +388,29 @@ def targets() -> dict[str, Target]:
         **lists,
         "split file": Target(_tagged, _with_split, ("split.json",)),
         **{kind: _dataset(kind) for kind in kinds},
-        "Cars196 (mat)": Target(lambda root: write_cars.write_cars(root, "single"), lambda root: annotations_of("Cars196", root), ("*.mat",), share=0.3),
-        "Cars196 (csv)": Target(lambda root: write_cars.write_cars(root, "csv"), lambda root: annotations_of("Cars196", root), ("*.csv",)),
-        "CUB levels (csv)": Target(lambda root: (root / "birds.csv").write_text(_CUB_TREE), lambda root: read_levels_above(str(root / "birds.csv"), _CUB_CLASSES)),
+        "Cars196 (mat)": Target(
+            lambda root: write_cars.write_cars(root, "single"),
+            lambda root: annotations_of("Cars196", root),
+            ("*.mat",),
+            share=0.3,
+        ),
+        "Cars196 (csv)": Target(
+            lambda root: write_cars.write_cars(root, "csv"), lambda root: annotations_of("Cars196", root), ("*.csv",)
+        ),
+        "CUB levels (csv)": Target(
+            lambda root: (root / "birds.csv").write_text(_CUB_TREE),
+            lambda root: read_levels_above(str(root / "birds.csv"), _CUB_CLASSES),
+        ),
         "CUB levels (json)": Target(
-            lambda root: (root / "birds.json").write_text(json.dumps({"1": {"order": "A", "family": "B"}, "2": {"order": "P", "family": "W"}, "3": {"order": "P", "family": "F"}})),
+            lambda root: (root / "birds.json").write_text(
+                json.dumps(
+                    {
+                        "1": {"order": "A", "family": "B"},
+                        "2": {"order": "P", "family": "W"},
+                        "3": {"order": "P", "family": "F"},
+                    }
+                )
+            ),
             lambda root: read_levels_above(str(root / "birds.json"), _CUB_CLASSES),
         ),
         "ImageNet is_a": _of_imagenet("is_a.txt", write_imagenet.write_edges),
@@ -373,7 +418,9 @@ def targets() -> dict[str, Target]:
         "ImageNet robustness": _of_imagenet("info", write_imagenet.write_robustness),
         "ImageNet devkit": Target(
             _imagenet_devkit,
-            lambda root: annotations_of("ImageNet", root, hierarchy=str(root / "is_a.txt"), val_classes=str(root / "devkit")),
+            lambda root: annotations_of(
+                "ImageNet", root, hierarchy=str(root / "is_a.txt"), val_classes=str(root / "devkit")
+            ),
             ("devkit/**/*",),
             share=0.3,
         ),
@@ -382,7 +429,9 @@ def targets() -> dict[str, Target]:
         "index": Target(_index, _read_index, sealed=True),
         "index, sealed anew": Target(_index, _read_index, seal=seals.index, files=("index/*",)),
         "embeddings": Target(_embeddings, lambda root: read_embeddings(root / "embeddings"), sealed=True),
-        "embeddings, sealed anew": Target(_embeddings, lambda root: read_embeddings(root / "embeddings"), seal=seals.embeddings),
+        "embeddings, sealed anew": Target(
+            _embeddings, lambda root: read_embeddings(root / "embeddings"), seal=seals.embeddings
+        ),
         "checkpoint": Target(_checkpoint, _read_checkpoint),
         "safetensors": Target(_safetensors, lambda root: read_weights(root / "x.safetensors")),
         "frozen features": Target(_features, _read_features),

@@ -1,0 +1,52 @@
+"""Reading what ``torch.save`` wrote: as data, and with no more memory than the file is long."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import torch
+
+_ZIP = b"PK\x03\x04"
+_LONGEST = 300  # characters of torch's reason
+
+
+def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
+    """Loads a file of weights with ``weights_only=True``.
+
+    The older format is a bare pickle, which may announce a text of any length: it is read from memory, where no more
+    comes than there is, and takes its size once more.
+
+    Args:
+        path: The file.
+        map_location: As for ``torch.load``.
+
+    Raises:
+        ValueError: If the file is damaged, or holds more than data.
+        OSError: If it cannot be opened.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"weight": torch.ones(2)}, f"{folder}/a.pth")
+        ...     load_pickled(f"{folder}/a.pth")
+        {'weight': tensor([1., 1.])}
+    """
+    with open(path, "rb") as file:
+        source = None if file.read(len(_ZIP)) == _ZIP else io.BytesIO(_rewound(file))
+    try:
+        return torch.load(os.fspath(path) if source is None else source, map_location=map_location, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a pickle that is damaged makes torch raise nearly anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
+        raise ValueError(
+            f"{os.fspath(path)} is damaged or holds more than weights: {reason}; take another file"
+        ) from error
+
+
+def _rewound(file: Any) -> bytes:
+    file.seek(0)
+    return file.read()
