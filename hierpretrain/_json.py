@@ -133,7 +133,10 @@ def parse_json_bytes(data: bytes, path: str | os.PathLike[str], remedy: str, **o
         raise ValueError(
             f"{os.fspath(path)} is damaged: it holds the control character {bad[0]!r} at byte {bad.start()}; {remedy}"
         )
-    return parse_json(text, path, remedy, **options)
+    try:
+        return parse_json(text, "", remedy, **options)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: {str(error).removeprefix(':')}") from error
 
 
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")

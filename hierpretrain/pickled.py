@@ -40,7 +40,7 @@ def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any
     except OSError:
         raise
     except Exception as error:  # a pickle that is damaged makes torch raise nearly anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = " ".join(str(error).split()) or type(error).__name__
         reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
         raise ValueError(
             f"{os.fspath(path)} is damaged or holds more than weights: {reason}; take another file"

@@ -41,7 +41,7 @@ from hierpretrain.files import write_whole
 PAD = -1
 """The entry of a label row below the end of the item's path. It equals nothing, not even another ``PAD``."""
 
-MAX_LEVELS = 256
+MAX_LEVELS = 1000
 """How many levels a tree may have. Real ones have up to thirty; what costs levels times levels stays small."""
 
 LabelsLike = Tensor | NDArray[Any] | Sequence[Any]

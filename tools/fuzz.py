@@ -1,8 +1,8 @@
 """Damages files at random and reads them: what is told, what is taken for good, what hangs or eats memory?
 
 For every reader and every file that the toolbox writes, small files are written and mutated: bits and bytes, spans,
-lines, encodings, nodes of JSON, members of archives, headers of arrays, files of another kind. Each is read in a process
-of its own, with limits on memory and time, and the outcomes are counted:
+lines, encodings, nodes of JSON, members of archives, headers of arrays, files of another kind. Each is read in a
+process of its own, with limits on memory and time, and the outcomes are counted:
 
     same                    what is read is as before
     undetectable            it is another, and nothing in the file tells: a letter for another, a line less
@@ -25,20 +25,18 @@ It runs in a clone, on Linux: the files are written by the tests' own writers.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-
-for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")  # a process with threads is not to be forked
-
 import logging
 import multiprocessing
+import os
 import random
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # before NumPy is imported: a process with threads is not to be forked
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 

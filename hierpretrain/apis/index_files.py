@@ -297,8 +297,9 @@ def _read_segment(
 
 def _read_labels(folder: Path, names: Mapping[str, Any], tree: Taxonomy) -> Tensor:
     path = check_part(folder, names.get("labels"), _REMEDY)
+    labels = torch.from_numpy(_read_array(path, np.int64))
     try:
-        return tree.check_own(torch.from_numpy(_read_array(path, np.int64)), several_paths=True)
+        return tree.check_own(labels, several_paths=True)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}; {_REMEDY}") from error
 

@@ -411,7 +411,7 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
-        found = dict(loaded["state_dict"].items())
+        found = dict((loaded if isinstance(loaded, Mapping) else {})["state_dict"].items())
     except ValueError as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
     except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:

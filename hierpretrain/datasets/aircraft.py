@@ -50,10 +50,13 @@ def read_aircraft(root: str) -> Annotations:
                     level,
                     label[i],
                     label[i - 1],
-                    f"{names[level][number][1]} and {names[_LEVELS[i - 1]][number][1]}",
+                    names[level][number][1],
+                    names[_LEVELS[i - 1]][number][1],
                 )
             records.append((f"images/{number}.jpg", label, split))
-    return Annotations.from_records(records, _LEVELS, home, source=f"FGVC-Aircraft at {home!r} (images_variant_*.txt)")
+    return Annotations.from_records(
+        records, _LEVELS, home, source=f"FGVC-Aircraft at {home!r}", lists="images_variant_*.txt"
+    )
 
 
 @DATASETS.register_module()

@@ -55,4 +55,5 @@ def unpack_own(root: str, name: str) -> None:
     except OSError as error:
         if error.errno not in _OF_DAMAGE:  # of the disk, which is no fault of the archive
             raise
-        raise ValueError(f"the archive {archive} cannot be unpacked: {error.strerror}; get it anew") from error
+        what = error.strerror if error.filename is None else f"{error.strerror}: {os.path.basename(error.filename)}"
+        raise ValueError(f"the archive {archive} cannot be unpacked: {what}; get it anew") from error

@@ -113,7 +113,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         skipped = {os.path.join(annotations.root, path): reason for path, reason in annotations.skipped.items()}
         if check_files and not annotations.found:
             unfound: dict[int, str] = {}
-            images = find_images(images, annotations.root, unfound if on_error == "skip" else None, annotations.source)
+            images = find_images(images, annotations.root, unfound if on_error == "skip" else None, annotations.told)
             if unfound:
                 skipped |= {os.path.join(annotations.root, images[i]): reason for i, reason in unfound.items()}
                 warn(f"{annotations.source}: skipped {len(unfound)}: {'; '.join(first(unfound.values()))}")
@@ -125,7 +125,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
                 indices = [index for i, index in enumerate(indices) if i not in unfound]
                 images = [image for i, image in enumerate(images) if i not in unfound]
         self.taxonomy = _tree(annotations, level_names, taxonomy)
-        self.labels = _encode(self.taxonomy, annotations, several, indices)
+        try:
+            self.labels = _encode(self.taxonomy, annotations, several, indices)
+        except ValueError as error:
+            raise ValueError(f"{taxonomy or annotations.source} does not fit: {error}") from error
         self.extra_labels, extra_values = _extra_ids(annotations, indices)
         self.metainfo = {
             "taxonomy": self.taxonomy.to_dict(),

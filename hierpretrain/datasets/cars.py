@@ -21,6 +21,7 @@ _BODIES = {
     "Cab": "Pickup",
 }
 _MAKES_OF_TWO_WORDS = ("AM General", "Aston Martin", "Land Rover")
+_LISTS = "anno_train.csv and anno_test.csv, or cars_annos.mat, or the devkit's cars_*_annos*.mat"
 _LEVELS = ("body", "make", "car")
 _REMEDY = (
     "the official site is gone; get a copy in one of these layouts: cars_annos.mat and car_ims/; or devkit/, "
@@ -94,7 +95,8 @@ def read_cars(
     for car in cars:
         if not 1 <= car.number <= len(names):
             raise ValueError(
-                f"{car.where}: the class must be 1 to {len(names)}; it is {car.number}; get it and the names of the classes anew"
+                f"{car.where}: the class must be 1 to {len(names)}; it is {car.number}; get the file anew, "
+                f"or the names of the classes, names.csv or cars_meta.mat"
             )
         name = names[car.number - 1]
         of_level = {"body": body_type(name), "make": make(name), "car": name}
@@ -102,7 +104,7 @@ def read_cars(
         images.append(car.image)
         labels.append(tuple(of_level[level] for level in levels))
         splits.append("train" if in_training else "test")
-    return Annotations(images, labels, splits, levels, root, source=f"Cars-196 at {root!r}")
+    return Annotations(images, labels, splits, levels, root, source=f"Cars-196 at {root!r}", lists=_LISTS)
 
 
 @dataclass(frozen=True)

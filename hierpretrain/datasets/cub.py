@@ -66,8 +66,8 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         species = classes[class_id]
         if _species(name.partition("/")[0]) != species:
             raise ValueError(
-                f"{where}: the image {name!r} is in the folder of another class than {class_where} says, {species!r} of classes.txt; "
-                "class ids count from 1: get the files anew"
+                f"{where}: the image {name!r} is in the folder of another class than {class_where} says, {species!r} "
+                "of classes.txt; class ids count from 1: get the files anew"
             )
         in_training, split_where = official[image_id]
         if in_training not in ("0", "1"):
@@ -76,7 +76,7 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
             in_training = str(int(int(class_id) <= _LAST_TRAINING_CLASS))
         records.append((f"images/{name}", (*above[species], species), "train" if in_training == "1" else "test"))
     return Annotations.from_records(
-        records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r} (images.txt)"
+        records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}", lists="images.txt"
     )
 
 

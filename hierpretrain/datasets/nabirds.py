@@ -49,7 +49,7 @@ def read_nabirds(root: str) -> Annotations:
         if tag not in _SPLITS:
             raise ValueError(f"{tag_where}: the split must be 1 (train) or 0 (test); it is {tag!r}")
         records.append((f"images/{image}", paths[label], _SPLITS[tag]))
-    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r} (images.txt, classes.txt)")
+    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r}", lists="images.txt")
 
 
 def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -71,9 +71,10 @@ def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[s
         node = start
         while node not in paths:
             if node in chain:
+                cycle = " > ".join([*list(chain)[-_NUM_SHOWN:], node])
                 raise ValueError(
-                    f"{parents[node][1]}: the class {node} hangs below itself: {' > '.join([*list(chain)[-_NUM_SHOWN:], node])}; remove "
-                    "the cycle, or download the file anew"
+                    f"{parents[node][1]}: the class {node} hangs below itself: {cycle}; remove the cycle, or download "
+                    "the file anew"
                 )
             chain[node] = None
             node = parents[node][0]
@@ -82,8 +83,8 @@ def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[s
             name = names[child]
             if len(paths[parent]) == len(_LEVELS):
                 raise ValueError(
-                    f"{parents[child][1]}: the class {child} hangs {len(_LEVELS) + 1} levels below the root; NABirds has "
-                    f"{len(_LEVELS)} levels: download the file anew"
+                    f"{parents[child][1]}: the class {child} hangs {len(_LEVELS) + 1} levels below the root, and "
+                    f"NABirds has {len(_LEVELS)}: download the file anew"
                 )
             paths[child] = (*paths[parent], name if siblings[parent, name] == 1 else f"{name} [{child}]")
     return paths

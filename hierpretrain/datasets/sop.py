@@ -71,8 +71,10 @@ def read_sop(root: str) -> Annotations:
             records.append((image, (folder.removesuffix("_final"), product), split))
         check_any(records[before:], path)
     image_root = find_images((home, os.path.join(home, "images")), [image for image, _, _ in records[:1]])
-    source = f"Stanford Online Products at {home!r} ({', '.join(_LISTS.values())})"
-    annotations = Annotations.from_records(records, ("super", "product"), image_root, source=source)
+    source = f"Stanford Online Products at {home!r}"
+    annotations = Annotations.from_records(
+        records, ("super", "product"), image_root, source=source, lists=", ".join(_LISTS.values())
+    )
     report_second_parents(annotations)
     return annotations
 

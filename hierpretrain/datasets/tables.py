@@ -211,7 +211,7 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -
 
 # ---------------------------------------------------------------- JSON
 def _from_json(path: str, text: str) -> Table:
-    data = parse_json(text, path, _REMEDY)
+    data = parse_json(text, path, _REMEDY, any_number=True)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
     return _of_records(path, data, lambda index: f"{path}: record {index + 1}")
@@ -220,7 +220,7 @@ def _from_json(path: str, text: str) -> Table:
 def _from_json_lines(path: str, text: str) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     numbers = [number for number, _ in lines]
-    records = [parse_json(line, path, _REMEDY, line=number) for number, line in lines]
+    records = [parse_json(line, path, _REMEDY, line=number, any_number=True) for number, line in lines]
     return _of_records(path, records, lambda index: f"{path}:{numbers[index]}")
 
 

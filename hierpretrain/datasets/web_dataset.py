@@ -239,7 +239,7 @@ def _add_text(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member:
     if ending != ".json":
         sample[ending[1:]] = text.strip()
         return
-    fields = parse_json(text, where, _REMEDY)
+    fields = parse_json(text, where, _REMEDY, any_number=True)
     if not isinstance(fields, dict):
         fields = {"json": fields}
     if taken := fields.keys() & {"image", "split", "folder"}:

@@ -72,7 +72,9 @@ def _lines(path: Path) -> list[dict[str, object]]:
         if not line.strip():
             continue
         try:
-            values = parse_json_bytes(line, f"{path}:{number}", "remove the line", any_number=True)
+            values = parse_json_bytes(
+                line, f"{path}:{number}", "a line must be a JSON object: remove it", any_number=True
+            )
         except ValueError:
             if number == len(lines) and line.isascii() and not _CONTROLS.search(line):
                 continue  # the run was killed while it wrote

@@ -56,7 +56,7 @@ def judge(
     why = (
         "its digest is another"
         if target.sealed
-        else telltale(data or b"", file.suffix)
+        else telltale(data or b"", file.name)
         if data is not None
         else "it is not there"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import pickle
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class Target:
         files: Patterns of the files that are mutated.
         sealed: Whether digests tell every change.
         seal: Puts digests right after a file was changed, so that what stands behind them is tried.
-        names: What a message may name in place of the file, from the folder, the file and its content.
+        names: What a message may name in place of the file.
         share: Of the mutations, where a target takes long.
     """
 
@@ -117,7 +117,9 @@ def _of_imagenet(name: str, write: Callable[[Path], Any]) -> Target:
         write(root / name)
 
     return Target(
-        make, lambda root: annotations_of("ImageNet", root, hierarchy=str(root / name)), (f"{name}*/**/*", name)
+        make,
+        lambda root: annotations_of("ImageNet", root, hierarchy=str(root / name), policy="longest"),
+        (f"{name}*/**/*", name),
     )
 
 
@@ -345,8 +347,7 @@ def _image(name: str, mode: str = "RGB", **options: Any) -> Target:
 def _archive(root: Path) -> None:
     file = io.BytesIO()
     _picture(0).save(file, "PNG")
-    importlib.import_module("zipfile")
-    with importlib.import_module("zipfile").ZipFile(root / "pets.zip", "w") as archive:
+    with zipfile.ZipFile(root / "pets.zip", "w") as archive:
         for name, data in (
             ("pets/a.png", file.getvalue()),
             ("pets/meta/train.txt", b"a.png\n"),
@@ -419,13 +420,13 @@ def targets() -> dict[str, Target]:
         "ImageNet devkit": Target(
             _imagenet_devkit,
             lambda root: annotations_of(
-                "ImageNet", root, hierarchy=str(root / "is_a.txt"), val_classes=str(root / "devkit")
+                "ImageNet", root, hierarchy=str(root / "is_a.txt"), policy="longest", val_classes=str(root / "devkit")
             ),
             ("devkit/**/*",),
             share=0.3,
         ),
         "WebDataset": Target(_shards, _read_shards),
-        "Hugging Face": Target(_hugging_face, _read_hugging_face, share=0.5),
+        "Hugging Face": Target(_hugging_face, _read_hugging_face, names=lambda file: ["/pets"], share=0.5),
         "index": Target(_index, _read_index, sealed=True),
         "index, sealed anew": Target(_index, _read_index, seal=seals.index, files=("index/*",)),
         "embeddings": Target(_embeddings, lambda root: read_embeddings(root / "embeddings"), sealed=True),
@@ -452,6 +453,3 @@ def targets() -> dict[str, Target]:
         "jpeg2000": _image("a.jp2"),
     }
     return found
-
-
-_ = pickle

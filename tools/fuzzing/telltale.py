@@ -1,4 +1,4 @@
-"""What in a file could have told that it was changed: a checksum, a count or a rule, looked for apart from the readers."""
+"""What in a file could have told that it was changed: a checksum, a count or a rule, apart from the readers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from typing import Any
 _TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".noun", ".yaml", ".py")
 
 
-def telltale(data: bytes, suffix: str) -> str:
+def telltale(data: bytes, name: str) -> str:
     """Returns what in a file tells that it is damaged; an empty string if nothing does.
 
     Args:
         data: The content.
-        suffix: Of the file's name.
+        name: Of the file.
     """
+    suffix = name[name.rfind(".") :]
+    if name == "scalars.json":  # of which the last line may be cut off
+        whole = [line for line in data.splitlines()[:-1] if line.strip()]
+        return next((told for line in whole if (told := _of_text(line, ".numbers"))), "") or _of_text(data, "")
+    if name in ("metrics.json", "config.json", "list.json") and b"\0" not in data:
+        return _of_text(data, ".numbers")  # Python writes NaN
     if suffix in _TEXTS:
         return _of_text(data, suffix)
     if data.startswith(b"PK\x03\x04"):
@@ -38,14 +44,16 @@ def _of_text(data: bytes, suffix: str) -> str:
         return "it is not UTF-8"
     if bad := re.search(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]", text):
         return f"it holds {bad[0]!r}"
-    if suffix == ".json":
-        return _of_json(text)
+    if suffix in (".json", ".numbers"):
+        return _of_json(text, any_number=suffix == ".numbers")
     if suffix == ".jsonl":
-        return next((told for line in text.splitlines() if line.strip() and (told := _of_json(line))), "")
+        return next(
+            (told for line in text.splitlines() if line.strip() and (told := _of_json(line, any_number=True))), ""
+        )
     return ""
 
 
-def _of_json(text: str) -> str:
+def _of_json(text: str, *, any_number: bool = False) -> str:
     found: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -54,12 +62,13 @@ def _of_json(text: str) -> str:
         return dict(items)
 
     def constant(name: str) -> float:
-        found.append(f"{name} is no JSON")
+        if not any_number:
+            found.append(f"{name} is no JSON")
         return 0.0
 
     def number(digits: str) -> float:
         value = float(digits)
-        if value in (float("inf"), float("-inf")):
+        if not any_number and value in (float("inf"), float("-inf")):
             found.append("a number is too large")
         return value
 
