@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ _LONGEST = 300  # characters of torch's reason
 def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
     """Loads a file of weights with ``weights_only=True``.
 
-    The older format is a bare pickle, which may announce a text of any length: it is read from memory, where no more
-    comes than there is, and takes its size once more.
+    A zip file has a checksum for each of its members, which torch does not look at: a bit of a weight that flipped on
+    the disk is an error here. The older format is a bare pickle, which may announce a text of any length: it is read
+    from memory, where no more comes than there is, and takes its size once more.
 
     Args:
         path: The file.
@@ -36,6 +38,8 @@ def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any
     with open(path, "rb") as file:
         source = None if file.read(len(_ZIP)) == _ZIP else io.BytesIO(_rewound(file))
     try:
+        if source is None:
+            _check_members(path)
         return torch.load(os.fspath(path) if source is None else source, map_location=map_location, weights_only=True)
     except OSError:
         raise
@@ -45,6 +49,21 @@ def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any
         raise ValueError(
             f"{os.fspath(path)} is damaged or holds more than weights: {reason}; take another file"
         ) from error
+
+
+def _check_members(path: str | os.PathLike[str]) -> None:
+    """Raises a ValueError unless a zip file's members are stored as torch stores them, with the right checksums."""
+    with zipfile.ZipFile(path) as file:
+        members = file.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed, which torch.save does not do")
+        if sum(member.file_size for member in members) > os.path.getsize(path):
+            raise ValueError("its members are longer than the file: they overlap")
+        if wrong := file.testzip():
+            raise ValueError(
+                f"the checksum of its member {wrong!r} is wrong, as after a fault of a disk or a transfer (or it was "
+                "written without checksums: torch.serialization.set_crc32_options)"
+            )
 
 
 def _rewound(file: Any) -> bytes:

@@ -128,7 +128,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         try:
             self.labels = _encode(self.taxonomy, annotations, several, indices)
         except ValueError as error:
-            raise ValueError(f"{taxonomy or annotations.source} does not fit: {error}") from error
+            raise ValueError(f"{taxonomy or annotations.told} does not fit: {error}") from error
         self.extra_labels, extra_values = _extra_ids(annotations, indices)
         self.metainfo = {
             "taxonomy": self.taxonomy.to_dict(),
@@ -298,7 +298,10 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
             f"{annotations.source}, one for one; they are {names!r}"
         )
     if file is None:
-        return Taxonomy(annotations.different_paths, names)
+        try:
+            return Taxonomy(annotations.different_paths, names)
+        except ValueError as error:
+            raise ValueError(f"{annotations.told} makes no label tree: {error}") from error
     tree = Taxonomy.load(file)
     if level_names is not None and names != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")

@@ -21,7 +21,7 @@ _BODIES = {
     "Cab": "Pickup",
 }
 _MAKES_OF_TWO_WORDS = ("AM General", "Aston Martin", "Land Rover")
-_LISTS = "anno_train.csv and anno_test.csv, or cars_annos.mat, or the devkit's cars_*_annos*.mat"
+_LISTS = "names.csv, anno_train.csv and anno_test.csv, or cars_annos.mat, or cars_meta.mat and cars_*_annos*.mat"
 _LEVELS = ("body", "make", "car")
 _REMEDY = (
     "the official site is gone; get a copy in one of these layouts: cars_annos.mat and car_ims/; or devkit/, "

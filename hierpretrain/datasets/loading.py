@@ -37,6 +37,9 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
 }
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
 _BAND = 1 << 20  # pixels
+_PREVIEW = 1 << 26  # pixels of an image of which a small picture is wanted
+_MANY = 1 << 22  # pixels from which on these are decoded one after the other
+_ONE_AT_A_TIME = threading.Lock()
 _LIMIT_IS_SET = threading.Lock()
 
 
@@ -140,9 +143,6 @@ def _opened(
         with again as image:
             return _drawn(image, name, min_side, grey_range)
 
-_PREVIEW = 1 << 26  # pixels
-_ONE_AT_A_TIME, _MANY = threading.Lock(), 1 << 22  # pixels from which on pictures are decoded one after the other
-
 
 def open_small(path: str, min_side: int) -> Image.Image:
     """Opens an image for a small picture of it, in a page or a sheet, within a limit on memory.
@@ -170,10 +170,7 @@ def open_small(path: str, min_side: int) -> Image.Image:
     except Exception:  # open_rgb reads it in another way, or says why not
         return open_rgb(path, min_side)
     if pixels > _PREVIEW and kind != "JPEG":
-        raise UnreadableImage(
-            f"cannot read the image {path}: {_too_large(pixels, _PREVIEW)}".partition("; if you")[0]
-            + "; it is too large for a small picture of it"
-        )
+        raise UnreadableImage(f"{path} has {pixels:,} pixels: too many for a small picture of it, {_PREVIEW:,} at most")
     if pixels < _MANY:
         return open_rgb(path, min_side)
     with _ONE_AT_A_TIME:

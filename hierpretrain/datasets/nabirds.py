@@ -49,7 +49,7 @@ def read_nabirds(root: str) -> Annotations:
         if tag not in _SPLITS:
             raise ValueError(f"{tag_where}: the split must be 1 (train) or 0 (test); it is {tag!r}")
         records.append((f"images/{image}", paths[label], _SPLITS[tag]))
-    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r}", lists="images.txt")
+    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r}", lists=", ".join(_LISTS))
 
 
 def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[str, tuple[str, ...]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzing.children import Ended
 from fuzzing.targets import Target
 from fuzzing.telltale import same_text, telltale
+from hierpretrain.apis.part_files import sealed
 
 CLASSES = ("same", "undetectable", "message", "detectable", "other message", "traceback", "hang", "memory")
 FAULTS = CLASSES[3:]
@@ -53,13 +55,21 @@ def judge(
         return Outcome(number, "same", text)
     if any(name in ended.warned for name in named):
         return Outcome(number, "message", f"{text}; {ended.warned}")
-    why = (
-        "its digest is another"
-        if target.sealed
-        else telltale(data or b"", file.name)
-        if data is not None
-        else "it is not there"
-    )
+    if data is None:
+        why = "it is not there"
+    elif target.sealed and not (file.name == "index.json" and _same_digest(before, data)):
+        why = "its digest is another"
+    else:
+        why = telltale(data, file.name)
     if not why and same_text(before, data or b"") and file.suffix != ".py":
         why = "only space, line ends or a mark differ"
     return Outcome(number, "detectable" if why else "undetectable", f"{text}; {why}")
+
+
+def _same_digest(before: bytes, data: bytes) -> bool:
+    """Returns whether two manifests of an index differ in the roots alone, which people may change."""
+    try:
+        one, other = (json.loads(part) for part in (before, data))
+        return one["sha256"] == sealed(other)["sha256"] == other["sha256"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
+
+from hierpretrain.apis.part_files import sealed
 
 
 def index(folder: Path, file: Path) -> None:
     """Renames a changed part of an index by its new digest, in the manifest too."""
-    if not file.exists() or file.name == "index.json":
-        return
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    name = f"{file.name.partition('-')[0]}-{digest}{file.suffix}"
     manifest = file.parent / "index.json"
-    manifest.write_text(manifest.read_text().replace(file.name, name))
-    file.rename(file.parent / name)
+    if file != manifest and file.exists():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        name = f"{file.name.partition('-')[0]}-{digest}{file.suffix}"
+        manifest.write_text(manifest.read_text().replace(file.name, name))
+        file.rename(file.parent / name)
+    with suppress(OSError, ValueError, RecursionError, AttributeError):  # of a manifest that is none any more
+        manifest.write_text(json.dumps(sealed(json.loads(manifest.read_text()))))
 
 
 def embeddings(folder: Path, file: Path) -> None:
