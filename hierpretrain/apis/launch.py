@@ -30,6 +30,7 @@ from hierpretrain import registry
 from hierpretrain._texts import short
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
+from hierpretrain.apis.mistyped import nearest_argument
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
@@ -119,7 +120,7 @@ def config_errors() -> Iterator[None]:
         >>> with config_errors():
         ...     registry.MODELS.build(dict(type="HiMulConLoss", temprature=0.1, _scope_="hierpretrain"))
         Traceback (most recent call last):
-        ValueError: the config has an option that does not fit: HiMulConLoss.__init__() got an unexpected keyword ...
+        ValueError: the config has an option that does not fit: HiMulConLoss... did you mean 'temperature'?
     """
     with nearest_names():
         try:
@@ -127,7 +128,10 @@ def config_errors() -> Iterator[None]:
         except TypeError as error:
             if not re.search(r"__init__\(\) (got an unexpected keyword argument|missing \d+ required)", str(error)):
                 raise
-            raise ValueError(f"the config has an option that does not fit: {error}") from error
+            guess = nearest_argument(error)
+            raise ValueError(
+                f"the config has an option that does not fit: {error}{f'; {guess}' if guess else ''}"
+            ) from error
 
 
 @contextmanager

@@ -46,23 +46,6 @@ def errors_in_one_line() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-@contextmanager
-def interrupts_in_one_line() -> Iterator[None]:
-    """Ends the program with ``interrupted`` and status 130 at Ctrl-C; what else is raised keeps its traceback.
-
-    Example:
-        >>> with interrupts_in_one_line():
-        ...     raise KeyboardInterrupt
-        Traceback (most recent call last):
-        SystemExit: 130
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def printable(text: str) -> str:
     r"""Returns a text, such as the name of a file, with escapes for what would break a line or upset a terminal.
 
@@ -166,7 +149,7 @@ def list_options(args: argparse.Namespace) -> dict[str, Any]:
     r"""Returns the options of :class:`~hierpretrain.datasets.ListDataset` that a command line gives.
 
     Example:
-        >>> parser = argparse.ArgumentParser()
+        >>> parser = Parser()
         >>> add_list_arguments(parser)
         >>> list_options(parser.parse_args(["--levels", "kind", "breed", "--delimiter", r"\t"]))
         {'levels': ['kind', 'breed'], 'delimiter': '\t'}

@@ -19,15 +19,16 @@ import argparse
 
 from mmengine.dist import is_main_process
 
+from hierpretrain._parser import Parser
 from hierpretrain.apis import build_runner, check_checkpoint, read_command
 from hierpretrain.apis.launch import build_errors, config_errors
-from hierpretrain.commands import errors_in_one_line, interrupts_in_one_line
+from hierpretrain.commands import errors_in_one_line
 from hierpretrain.files import write_json
 
 
 def main() -> None:
     """Builds the runner and tests."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument(
         "checkpoint",
@@ -45,7 +46,7 @@ def main() -> None:
     if not args.checkpoint:
         runner.logger.info("no checkpoint is given: the model has its initial weights, pretrained or random")
         runner._init_model_weights()  # and the same on all processes
-    with interrupts_in_one_line(), config_errors():
+    with config_errors():
         metrics = runner.test()
     if args.out and is_main_process():
         write_json(args.out, metrics)

@@ -24,17 +24,18 @@ import argparse
 import torch
 from mmengine.runner import Runner
 
+from hierpretrain._parser import Parser
 from hierpretrain.apis import build_runner, check_start, read_command, watch_with
 from hierpretrain.apis.config import DATALOADERS
 from hierpretrain.apis.launch import build_errors, check_optimizer, config_errors
 from hierpretrain.apis.watching import WATCHERS
-from hierpretrain.commands import errors_in_one_line, interrupts_in_one_line
+from hierpretrain.commands import errors_in_one_line
 from hierpretrain.registry import MODELS
 
 
 def main() -> None:
     """Builds the runner and trains."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument(
         "--resume",
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
     with errors_in_one_line(), build_errors():
         runner = _build(parser)
-    with interrupts_in_one_line(), config_errors():
+    with config_errors():
         runner.train()
 
 
