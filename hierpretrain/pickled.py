@@ -41,9 +41,9 @@ def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any
         if source is None:
             _check_members(path)
         return torch.load(os.fspath(path) if source is None else source, map_location=map_location, weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # a pickle that is damaged makes torch raise nearly anything
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the disk; one without a name is of a place in the file that does not exist
         reason = " ".join(str(error).split()) or type(error).__name__
         reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
         raise ValueError(

@@ -1,8 +1,8 @@
 """Damages files at random and reads them: what is told, what is taken for good, what hangs or eats memory?
 
 For every reader and every file that the toolbox writes, small files are written and mutated: bits and bytes, spans,
-lines, encodings, nodes of JSON, members of archives, headers of arrays, files of another kind. Each is read in a
-process of its own, with limits on memory and time, and the outcomes are counted:
+lines, encodings, nodes of JSON, members of archives, headers of arrays, files of another kind. They are read
+in processes of their own, with limits on memory and time, and the outcomes are counted:
 
     same                    what is read is as before
     undetectable            it is another, and nothing in the file tells: a letter for another, a line less
@@ -33,6 +33,8 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -40,14 +42,14 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from fuzzing.children import in_child  # noqa: E402
+from fuzzing.children import Child  # noqa: E402
 from fuzzing.mutations import mutate  # noqa: E402
 from fuzzing.outcomes import CLASSES, FAULTS, Outcome, judge  # noqa: E402
 from fuzzing.targets import Target, targets  # noqa: E402
 
 _AT_A_TIME = 25
 _TARGETS: dict[str, Target] = {}
-_WRITTEN: dict[str, tuple[Path, list[Path], str]] = {}  # of this process
+_WRITTEN: dict[str, tuple[Path, list[Path], str, Child]] = {}  # of this process
 
 
 def main() -> None:
@@ -80,15 +82,18 @@ def run(
     verbose: bool = False,
 ) -> dict[str, Counter[str]]:
     """Fuzzes targets, prints the faults, and returns the outcomes: target -> class -> number."""
-    _TARGETS.update(targets()) if not _TARGETS else None
     whole = sum(_TARGETS[name].share for name in names)
     chunks = []
     for name in names:
         numbers = only or range(max(1, round(mutations * _TARGETS[name].share / whole)))
         chunks += [(name, seed, numbers[i : i + _AT_A_TIME], keep) for i in range(0, len(numbers), _AT_A_TIME)]
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        for name, outcomes in pool.imap_unordered(_fuzzed, chunks) if jobs > 1 else map(_fuzzed, chunks):
+    with ExitStack() as stack:
+        tempfile.tempdir = stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz."))  # of the processes too
+        each: Callable[..., Iterable[tuple[str, list[Outcome]]]] = map
+        if jobs > 1:
+            each = stack.enter_context(multiprocessing.get_context("fork").Pool(jobs)).imap_unordered
+        for name, outcomes in each(_fuzzed, chunks):
             for outcome in outcomes:
                 counts[name][outcome.kind] += 1
                 if outcome.kind in FAULTS or verbose or only:
@@ -102,16 +107,19 @@ def _fuzzed(chunk: tuple[str, int, range, Path | None]) -> tuple[str, list[Outco
         folder = Path(tempfile.mkdtemp(prefix="fuzz."))
         _TARGETS[name].write(folder)
         files = sorted({p for pattern in _TARGETS[name].files for p in folder.glob(pattern) if p.is_file()})
-        before = in_child(lambda: _TARGETS[name].read(folder))
+        child = Child(lambda: _TARGETS[name].read(folder))
+        before = child.ask()
         if before.how != "read" or not files:
             raise RuntimeError(f"{name} cannot be read before it is damaged: {before.text}")
-        _WRITTEN[name] = (folder, files, before.digest)
-    return name, [_one(name, seed, number, keep) for number in numbers]
+        _WRITTEN[name] = (folder, files, before.digest, child)
+    outcomes = [_one(name, seed, number, keep) for number in numbers]
+    _WRITTEN[name][-1].close()
+    return name, outcomes
 
 
 def _one(name: str, seed: int, number: int, keep: Path | None) -> Outcome:
     """Damages one file, reads, and puts the file back."""
-    target, (folder, files, digest) = _TARGETS[name], _WRITTEN[name]
+    target, (folder, files, digest, child) = _TARGETS[name], _WRITTEN[name]
     draw = random.Random(f"{name}/{seed}/{number}")
     file = draw.choice(files)
     before = {path: path.read_bytes() for path in files}
@@ -124,7 +132,7 @@ def _one(name: str, seed: int, number: int, keep: Path | None) -> Outcome:
         target.seal(folder, file)
     if keep:
         shutil.copytree(folder, keep / f"{name}.{number}", symlinks=True, dirs_exist_ok=True)
-    ended = in_child(lambda: target.read(folder))
+    ended = child.ask()
     for path in set(folder.rglob("*")) - set(files) if target.seal is not None else ():
         if path.is_file() and path.parent in {file.parent for file in files}:
             path.unlink()  # a part under its new name

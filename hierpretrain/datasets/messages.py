@@ -12,16 +12,20 @@ from hierpretrain._texts import short
 __all__ = ["first", "log", "short", "some", "warn"]
 
 _NUM_EXAMPLES = 5
+_LONGEST = 200  # characters of a name: a damaged list may have thousands
 
 
 def some(names: Sequence[str]) -> str:
     """Returns the first five names, quoted and separated by commas, with dots where there are more.
 
+    Of a name longer than 200 characters, the beginning is given.
+
     Example:
         >>> print(some("abcdefgh"))
         'a', 'b', 'c', 'd', 'e', ...
     """
-    return ", ".join(map(repr, names[:_NUM_EXAMPLES])) + (", ..." if len(names) > _NUM_EXAMPLES else "")
+    texts = [repr(name) if len(name) <= _LONGEST else f"{name[:_LONGEST]!r}..." for name in names[:_NUM_EXAMPLES]]
+    return ", ".join(texts) + (", ..." if len(names) > _NUM_EXAMPLES else "")
 
 
 def first(texts: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from PIL import Image
 MEMORY = 1 << 30  # bytes that a reader may take beyond what the process had
 SECONDS = 20  # of a processor
 _ROOM = 3 << 30  # bytes of addresses: what is only reserved is no memory
+_END = b"\nend of an answer\n"
 _WAIT = 180  # seconds of the clock, on a busy machine
 
 
@@ -46,50 +47,89 @@ class Ended:
     peak: int = 0
 
 
-def in_child(read: Callable[[], Any]) -> Ended:
-    """Calls a reader in a child of this process, which has all modules at hand and starts at once."""
-    receive, send = os.pipe()
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
+class Child:
+    """A child of this process, which has all modules at hand and reads as often as it is asked; a new one if it ends.
+
+    Args:
+        read: The reader.
+    """
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        self._read, self._process = read, 0
+
+    def ask(self) -> Ended:
+        """Has the child read once."""
+        if not self._process:
+            self._start()
+        os.write(self._send, b"?")
+        data, deadline = b"", time.monotonic() + _WAIT
+        while not data.endswith(_END) and (left := deadline - time.monotonic()) > 0:
+            ready, _, _ = select.select([self._receive], [], [], left)
+            part = os.read(self._receive, 1 << 16) if ready else b""
+            if not part:
+                break
+            data += part
+        if data.endswith(_END):
+            ended = Ended(**pickle.loads(data))
+            if ended.how in ("memory", "traceback"):
+                self.close()  # the next one is to begin as this one did
+            return ended
+        number = self.close()
+        if number in (signal.SIGXCPU, signal.SIGKILL):
+            return Ended("hang", f"more than {SECONDS} s")
+        return Ended("crash", f"signal {number}")
+
+    def close(self) -> int:
+        """Ends the child, and returns the signal that it ended by."""
+        if not self._process:
+            return 0
+        os.close(self._send)
+        os.close(self._receive)
+        time.sleep(0.01)
+        done, status = os.waitpid(self._process, os.WNOHANG)
+        if not done:
+            os.kill(self._process, signal.SIGKILL)
+            _, status = os.waitpid(self._process, 0)
+        self._process = 0
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def _start(self) -> None:
+        self._receive, send = os.pipe()
+        receive, self._send = os.pipe()
+        sys.stdout.flush()
+        self._process = os.fork()
+        if self._process == 0:
+            os.close(self._receive)
+            os.close(self._send)
+            try:
+                _serve(self._read, receive, send)
+            finally:
+                os._exit(0)
         os.close(receive)
-        try:
-            _serve(read, send)
-        finally:
-            os._exit(0)
-    os.close(send)
-    data, deadline = b"", time.monotonic() + _WAIT
-    while (left := deadline - time.monotonic()) > 0:
-        ready, _, _ = select.select([receive], [], [], left)
-        part = os.read(receive, 1 << 16) if ready else b""
-        if not part:
-            break
-        data += part
-    os.close(receive)
-    if time.monotonic() >= deadline:
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if data:
-        return Ended(**pickle.loads(data))
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    if number in (signal.SIGXCPU, signal.SIGKILL):
-        return Ended("hang", f"more than {SECONDS} s")
-    return Ended("crash", f"signal {number}, status {status}")
+        os.close(send)
 
 
-def _serve(read: Callable[[], Any], send: int) -> None:
+def _serve(read: Callable[[], Any], receive: int, send: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warnings.simplefilter("ignore")
+    logged = _log()
+    while os.read(receive, 1):
+        logged.clear()
+        os.write(send, pickle.dumps(asdict(_ended(read, logged))) + _END)
+
+
+def _ended(read: Callable[[], Any], logged: list[str]) -> Ended:
+    """Reads, and returns how it ended; more than a time of the processor ends the process."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak begins anew
     before = _memory("VmRSS")
+    used = resource.getrusage(resource.RUSAGE_SELF)
     addresses = _memory("VmSize") + _ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logged = _log()
-    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (addresses, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + SECONDS, resource.RLIM_INFINITY))
     try:
         ended = Ended("read", digest=digest_of(read()))
     except MemoryError as error:
@@ -103,13 +143,11 @@ def _serve(read: Callable[[], Any], send: int) -> None:
         ours = [one for one in traceback.extract_tb(error.__traceback__) if "hierpretrain" in one.filename]
         where = f"{ours[-1].filename.rpartition('hierpretrain/')[2]}:{ours[-1].lineno} " if ours else ""
         ended = Ended("traceback", f"{type(error).__name__}: {error} ({where}{frame.name})")
-    ended.warned = "\n".join(logged)
     ended.peak = max(0, _memory("VmHWM") - before)
     if ended.peak > MEMORY:
         ended.how = "memory"
-    ended.text, ended.warned = ended.text[:2000], ended.warned[:2000]
-    with open(send, "wb") as file:
-        file.write(pickle.dumps(asdict(ended)))
+    ended.text, ended.warned = ended.text[:2000], "\n".join(logged)[:2000]
+    return ended
 
 
 def _memory(name: str) -> int:
