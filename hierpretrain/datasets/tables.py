@@ -272,6 +272,8 @@ def _from_parquet(path: str) -> Table:
     parquet = _module("pyarrow.parquet", "a Parquet file")
     try:
         data = parquet.read_table(Path(path))
+        columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
+        names = [name.strip() for name in data.column_names]
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error}; correct its path, or write it anew") from error
     except Exception as error:
@@ -280,8 +282,7 @@ def _from_parquet(path: str) -> Table:
     def where(index: int) -> str:
         return f"{path}: row {index + 1}"
 
-    columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
-    return Table(path, _named([name.strip() for name in data.column_names], columns, f"{path}"), where)
+    return Table(path, _named(names, columns, f"{path}"), where)
 
 
 def _without_nan(values: Sequence[Any]) -> Iterator[Any]:
