@@ -149,7 +149,7 @@ def list_options(args: argparse.Namespace) -> dict[str, Any]:
     r"""Returns the options of :class:`~hierpretrain.datasets.ListDataset` that a command line gives.
 
     Example:
-        >>> parser = Parser()
+        >>> parser = argparse.ArgumentParser()
         >>> add_list_arguments(parser)
         >>> list_options(parser.parse_args(["--levels", "kind", "breed", "--delimiter", r"\t"]))
         {'levels': ['kind', 'breed'], 'delimiter': '\t'}
