@@ -25,6 +25,15 @@ def commands() -> dict[str, str]:
     return {name.replace("_", "-"): doc.partition("\n")[0] for name, doc in docs.items()}
 
 
+def run(command: str) -> None:
+    """Runs a command, given the name of its module; Ctrl-C ends it with one line and status 130, whatever it does."""
+    try:
+        import_module(f"hierpretrain.commands.{command}").main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
 def main() -> None:
     """Runs the command that the command line names, with the rest of the line as its arguments."""
     known = commands()
@@ -38,7 +47,7 @@ def main() -> None:
         print(f"hierpretrain {hierpretrain.__version__}")
     elif name in known:
         sys.argv = [f"hierpretrain {name}", *sys.argv[2:]]
-        import_module(f"hierpretrain.commands.{name.replace('-', '_')}").main()
+        run(name.replace("-", "_"))
     else:
         guess = did_you_mean(name, known, f"there are {', '.join(known)}")
         print(f"error: hierpretrain has no command {name!r}; {guess}", file=sys.stderr)

@@ -12,6 +12,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, checkpoint
 from numpy._core import multiarray
 
+from hierpretrain.pickled import load_pickled
+
 _STATISTICS = ("min", "max", "mean", "current")
 
 
@@ -56,7 +58,7 @@ _DataLoader.add_constructor(
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Loads a local checkpoint with ``weights_only=True``, where a fork of MMEngine would fall back to ``False``."""
-    return torch.load(filename, map_location=map_location, weights_only=True)
+    return load_pickled(filename, map_location)
 
 
 def allow_checkpoints_to_load() -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 
 def parse_json(
-    text: str, path: str | os.PathLike[str], remedy: str, *, line: int | None = None, any_text: bool = False
+    text: str,
+    path: str | os.PathLike[str],
+    remedy: str,
+    *,
+    line: int | None = None,
+    any_text: bool = False,
+    any_number: bool = False,
 ) -> Any:
     r"""Returns what a JSON text holds.
 
@@ -21,6 +29,7 @@ def parse_json(
         remedy: What to do if it is no JSON, for the message.
         line: The line that the text is, where a file has a text on each line.
         any_text: Whether texts may have control characters and halves of surrogate pairs, as names of files may.
+        any_number: Whether numbers may be NaN or infinite, which is no JSON but what Python writes.
 
     Raises:
         ValueError: With file and line, if the text is no JSON (the message says so if it ends too early), an object has
@@ -40,7 +49,8 @@ def parse_json(
         what = "half a surrogate pair" if escape[1][2] in "dD" else "no character of a name"
         raise ValueError(f"{path}:{number}: no JSON: a text holds {escape[1]!r}, which is {what}; {remedy}")
     try:
-        return json.loads(text, object_pairs_hook=_unique(itertools.count(1)))
+        numbers: dict[str, Any] = {} if any_number else {"parse_constant": _no_number, "parse_float": _finite}
+        return json.loads(text, object_pairs_hook=_unique(itertools.count(1)), **numbers)
     except json.JSONDecodeError as error:
         truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
         raise ValueError(
@@ -79,9 +89,54 @@ def _unique(numbers: Iterator[int]) -> Callable[[list[tuple[str, Any]]], dict[st
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         number, data = next(numbers), dict(pairs)
         if len(data) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise ValueError(f"the key {twice!r} is there twice in object {number}")
         return data
 
     return unique
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number
+
+
+def parse_json_bytes(data: bytes, path: str | os.PathLike[str], remedy: str, **options: Any) -> Any:
+    r"""Returns what JSON in UTF-8 holds, as :func:`parse_json`; for files that a program wrote, not people.
+
+    Args:
+        data: The content of the file.
+        path: The file, for messages.
+        remedy: What to do if it is damaged, for the message.
+        options: ``any_text`` and ``any_number``.
+
+    Raises:
+        ValueError: With the file, if the bytes are no UTF-8 or hold a control character, and as :func:`parse_json`.
+
+    Example:
+        >>> parse_json_bytes(b'{"epoch": 1}\0\0', "metrics.json", "test again")
+        Traceback (most recent call last):
+        ValueError: metrics.json is damaged: it holds the control character '\x00' at byte 12; test again
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{os.fspath(path)} is damaged: byte {error.start}, {data[error.start]:#04x}, is not UTF-8; {remedy}"
+        ) from error
+    if bad := _CONTROLS.search(text):
+        raise ValueError(
+            f"{os.fspath(path)} is damaged: it holds the control character {bad[0]!r} at byte {bad.start()}; {remedy}"
+        )
+    try:
+        return parse_json(text, "", remedy, **options)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: {str(error).removeprefix(':')}") from error
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")

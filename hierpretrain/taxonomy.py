@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -32,12 +33,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hierpretrain._json import parse_json
+from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
+from hierpretrain._texts import short
 from hierpretrain.files import write_whole
 
 PAD = -1
 """The entry of a label row below the end of the item's path. It equals nothing, not even another ``PAD``."""
+
+MAX_LEVELS = 1000
+"""How many levels a tree may have. Real ones have up to thirty; what costs levels times levels stays small."""
 
 LabelsLike = Tensor | NDArray[Any] | Sequence[Any]
 """Labels as people have them, of which :func:`as_labels` makes a tensor: integers of any size, signed or not."""
@@ -371,14 +376,16 @@ class Taxonomy:
             above = range(len(tables[-1])) if tables else (PAD,)
             for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
                 if not isinstance(name, str) or not name:
-                    raise ValueError(f"node {i} of level {level} has the name {name!r}; names are non-empty strings")
+                    raise ValueError(
+                        f"node {i} of level {level} has the name {short(name)}; names are non-empty strings"
+                    )
                 if type(parent) is not int or parent not in above:
                     raise ValueError(
-                        f"node {i} ({name!r}) of level {level} has the parent {parent!r}, which does not exist"
+                        f"node {i} ({name!r}) of level {level} has the parent {short(parent)}, which does not exist"
                     )
             table = list(zip(names, parents, strict=True))
             if len(set(table)) < len(table):
-                twice = next(node for i, node in enumerate(table) if node in table[:i])
+                twice = next(node for node, count in Counter(table).items() if count > 1)
                 raise ValueError(
                     f"level {level} of the taxonomy has the node {twice[0]!r} twice below parent {twice[1]}"
                 )
@@ -398,7 +405,7 @@ class Taxonomy:
             ValueError: If the file is no JSON or no taxonomy.
         """
         try:
-            data = parse_json(Path(path).read_text(encoding="utf-8"), path, "write it anew with Taxonomy.save")
+            data = parse_json_bytes(Path(path).read_bytes(), path, "write it anew with Taxonomy.save")
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)} is no JSON file of a taxonomy: {error}") from error
         try:
@@ -421,8 +428,10 @@ def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
     names = (level_names,) if isinstance(level_names, str) else tuple(level_names)
     if any(not isinstance(name, str) or not name for name in names) or len(set(names)) < len(names):
         raise ValueError(
-            f"level_names must be different non-empty strings, the coarsest level first; they are {names!r}"
+            f"level_names must be different non-empty strings, the coarsest level first; they are {short(names)}"
         )
+    if len(names) > MAX_LEVELS:
+        raise ValueError(f"a tree has at most {MAX_LEVELS} levels; here are {len(names)}: name those that are levels")
     return names
 
 

@@ -1,6 +1,6 @@
 """Has an index learn how sure its answers are: see ``hierpretrain/commands/calibrate.py``."""
 
-from hierpretrain.commands.calibrate import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("calibrate")

@@ -1,6 +1,6 @@
 """Checks a data set: see ``hierpretrain/commands/check.py``."""
 
-from hierpretrain.commands.check import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("check")

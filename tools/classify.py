@@ -1,6 +1,6 @@
 """Says where in the tree of an index images belong: see ``hierpretrain/commands/classify.py``."""
 
-from hierpretrain.commands.classify import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("classify")

@@ -1,6 +1,6 @@
 """Compares runs: see ``hierpretrain/commands/compare.py``."""
 
-from hierpretrain.commands.compare import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("compare")

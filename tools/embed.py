@@ -1,6 +1,6 @@
 """Embeds images and writes the embeddings: see ``hierpretrain/commands/embed.py``."""
 
-from hierpretrain.commands.embed import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("embed")

@@ -1,6 +1,6 @@
 """Writes a trained encoder as one file that runs without this toolbox: see ``hierpretrain/commands/export.py``."""
 
-from hierpretrain.commands.export import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("export")

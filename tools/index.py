@@ -1,6 +1,6 @@
 """Embeds images and makes an index of them: see ``hierpretrain/commands/index.py``."""
 
-from hierpretrain.commands.index import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("index")

@@ -1,6 +1,6 @@
 """Writes a config for a folder or a list of images: see ``hierpretrain/commands/init.py``."""
 
-from hierpretrain.commands.init import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("init")

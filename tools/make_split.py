@@ -1,6 +1,6 @@
 """Makes a split file of seen and unseen classes: see ``hierpretrain/commands/make_split.py``."""
 
-from hierpretrain.commands.make_split import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("make_split")

@@ -1,6 +1,6 @@
 """Draws what a checkpoint embeds: see ``hierpretrain/commands/plot.py``."""
 
-from hierpretrain.commands.plot import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("plot")

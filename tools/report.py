@@ -1,6 +1,6 @@
 """Writes a report of a checkpoint and a set of images: see ``hierpretrain/commands/report.py``."""
 
-from hierpretrain.commands.report import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("report")

@@ -1,6 +1,6 @@
 """Keeps a model warm beside an index and answers over HTTP: see ``hierpretrain/commands/serve.py``."""
 
-from hierpretrain.commands.serve import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("serve")

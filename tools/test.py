@@ -1,6 +1,6 @@
 """Evaluates a checkpoint as a config says: see ``hierpretrain/commands/test.py``."""
 
-from hierpretrain.commands.test import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("test")

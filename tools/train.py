@@ -1,6 +1,6 @@
 """Trains a model as a config says: see ``hierpretrain/commands/train.py``."""
 
-from hierpretrain.commands.train import main
+from hierpretrain.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("train")

@@ -18,7 +18,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
-from hierpretrain._json import parse_json
+from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import close_names, did_you_mean
 from hierpretrain.apis.pure_python import name_types
 
@@ -169,9 +169,8 @@ def load_config(
     path = find_config(path)
     try:
         if path.suffix == ".json":
-            parse_json(
-                path.read_text(encoding="utf-8"), path, "correct the config"
-            )  # MMEngine takes the last of equal keys
+            # MMEngine takes the last of equal keys
+            parse_json_bytes(path.read_bytes(), path, "correct the config", any_number=True)
         config = Config.fromfile(path)
         if Config._is_lazy_import(os.fspath(path)):
             _settle_pure_python(config)
@@ -196,7 +195,10 @@ def load_config(
             if config.get(key):
                 config[key].dataset.data_root = data_root
     override(config, options or {}, os.fspath(path))
-    check_config(config)
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return config
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hierpretrain._json import parse_json_bytes
+from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.files import check_writable, sha256, whole_folder, write_json
@@ -114,15 +115,25 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
             )
     images = _json((folder / _IMAGES).read_bytes(), folder / _IMAGES)
     tree = Taxonomy.load(folder / _TAXONOMY)
-    features, labels = (torch.from_numpy(np.load(folder / name, allow_pickle=False)) for name in (_FEATURES, _LABELS))
-    tree.check_own(labels, several_paths=True)
-    columns = {name: images[name] for name in ("paths", "splits")} | images.get("metadata", {})
+    features, labels = _array(folder / _FEATURES, np.float32), _array(folder / _LABELS, np.int64)
+    if features.ndim != 2 or not features.isfinite().all():
+        raise ValueError(f"{folder / _FEATURES} must be finite numbers, (N, D); {_REMEDY}")
+    if len(labels) != len(features):
+        raise ValueError(f"{folder / _LABELS} must be of {len(features)} images; it is of {len(labels)}; {_REMEDY}")
+    try:
+        tree.check_own(labels, several_paths=True)
+    except ValueError as error:
+        raise ValueError(f"{folder / _LABELS} cannot be used: {error}; {_REMEDY}") from error
+    metadata, skipped = images.get("metadata", {}), images.get("skipped")
+    if not isinstance(metadata, dict) or not _are_texts(list(skipped.values()) if isinstance(skipped, dict) else None):
+        raise ValueError(f"{folder / _IMAGES} must hold objects in 'metadata' and 'skipped'; it does not; {_REMEDY}")
+    columns = {name: images.get(name) for name in ("paths", "splits")} | metadata
     if images.get("keys"):
         columns["keys"] = images["keys"]
-    for name, column in {**columns, _LABELS: labels}.items():
-        if len(column) != len(features):
+    for name, column in columns.items():
+        if not _are_texts(column) or len(column) != len(features):
             raise ValueError(
-                f"{folder} must have {len(features)} {name}, one an image; it has {len(column)}; {_REMEDY}"
+                f"{folder / _IMAGES} must hold {len(features)} texts in {name!r}, one an image; it does not; {_REMEDY}"
             )
     return Embeddings(
         features=features,
@@ -132,17 +143,25 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
         paths=images["paths"],
         taxonomy=tree,
         extra_names=(),
-        skipped=images["skipped"],
-        keys=images.get("keys", ()),
-        metadata=images.get("metadata", {}),
+        skipped=skipped,
+        keys=images.get("keys") or (),
+        metadata=metadata,
     )
 
 
+def _array(path: Path, dtype: type) -> torch.Tensor:
+    array = read_array(path, _REMEDY)
+    if array.dtype != dtype:
+        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {array.dtype}; {_REMEDY}")
+    return torch.from_numpy(array)
+
+
+def _are_texts(column: object) -> bool:
+    return isinstance(column, list) and all(isinstance(text, str) for text in column)
+
+
 def _json(data: bytes, path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
+    found = parse_json_bytes(data, path, _REMEDY, any_text=True)
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold a dict; it holds a {type(found).__name__}; {_REMEDY}")
     return found

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
@@ -477,7 +478,10 @@ class _Parts(MutableMapping[str, Any]):
             part = self._index._now.parts[name]
             try:
                 data = part if isinstance(part, bytes) else part_path(str(self._index.folder), part).read_bytes()
-                return json.loads(data)
+                where = (
+                    "a part of the index" if isinstance(part, bytes) else os.path.join(str(self._index.folder), part)
+                )
+                return parse_json_bytes(data, where, "make the index anew (hierpretrain index)", any_text=True)
             except (ValueError, OSError):
                 if not self._index.refresh():  # otherwise another process has written a newer one
                     raise

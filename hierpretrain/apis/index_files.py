@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain._json import parse_json_bytes
+from hierpretrain._texts import short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
 from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST
-from hierpretrain.apis.part_files import check_part, read_whole, write_manifest, write_part
+from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole, write_manifest, write_part
 from hierpretrain.apis.segments import Generation, Segment
+from hierpretrain.arrays import read_array
 from hierpretrain.datasets.joined import recode
 from hierpretrain.functional.approximate import (
     check_stored,
@@ -127,13 +130,13 @@ def read_generation(
         ) from error
 
 
-def part_path(folder: str | os.PathLike[str], name: str) -> Path:
+def part_path(folder: str | os.PathLike[str], name: object) -> Path:
     """Returns where a part lies, after checking its digest.
 
     Raises:
         ValueError: If it is missing or damaged.
     """
-    return check_part(Path(folder), name, _REMEDY)
+    return check_part(Path(folder, MANIFEST), name, _REMEDY)
 
 
 def _write_json(folder: Path, kind: str, data: Any) -> str:
@@ -198,12 +201,7 @@ def _write_faiss(path: Path, index: Any) -> None:
 def _read(folder: Path, data: bytes, known: Generation | None) -> Generation:
     """Reads the parts that a manifest names."""
     path = folder / MANIFEST
-    about = _json(data, path, dict)
-    if about.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} must have the format {FORMAT!r}; it has {about.get('format')!r}: it is of another version; "
-            f"{_REMEDY}"
-        )
+    about = parse_manifest(data, path, FORMAT, _REMEDY)
     _check_types(path, about, _TYPES)
     for entry in about["segments"]:
         _check_types(path, entry, _SEGMENT_TYPES)
@@ -239,12 +237,12 @@ def _read_segment(
     older = {} if known is None else {segment.stored.get("vectors"): segment for segment in known.segments}
     before = older.get(names.get("vectors"))
     if before is None:
-        index = _read_faiss(check_part(folder, names.get("vectors"), _REMEDY))
+        index = _read_faiss(part_path(folder, names.get("vectors")))
     elif before.stored == names and before.root == entry["root"] and tree == known.taxonomy:
         return before
     else:
         index = before.index
-    images = _json((path := check_part(folder, names.get("images"), _REMEDY)).read_bytes(), path, dict)
+    images = _json((path := part_path(folder, names.get("images"))).read_bytes(), path, dict)
     count = entry["count"]
     columns = {name: images.get(name) for name in ("paths", "keys", "digests")}
     metadata = images.get("metadata")
@@ -259,7 +257,7 @@ def _read_segment(
     labels = _read_labels(folder, names, own)
     removed = None
     if "removed" in names:
-        removed = torch.from_numpy(_read_array(check_part(folder, names["removed"], _REMEDY), np.bool_))
+        removed = torch.from_numpy(_read_array(part_path(folder, names["removed"]), np.bool_))
     counts = {"labels": len(labels), "vectors": index.ntotal} | ({} if removed is None else {"removed": len(removed)})
     if wrong := {name: number for name, number in counts.items() if number != count}:
         name, number = next(iter(wrong.items()))
@@ -276,7 +274,7 @@ def _read_segment(
     except ValueError as error:
         raise ValueError(f"{folder / names['vectors']} cannot be used: {error}; {_REMEDY}") from error
     if wrong := [recall for recall in entry["recall"].values() if type(recall) is not float]:
-        raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {wrong[0]!r}; {_REMEDY}")
+        raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {short(wrong[0])}; {_REMEDY}")
     paths = [entry["root"] + path for path in columns["paths"]]
     return Segment(
         index,
@@ -293,9 +291,10 @@ def _read_segment(
 
 
 def _read_labels(folder: Path, names: Mapping[str, Any], tree: Taxonomy) -> Tensor:
-    path = check_part(folder, names.get("labels"), _REMEDY)
+    path = part_path(folder, names.get("labels"))
+    labels = torch.from_numpy(_read_array(path, np.int64))
     try:
-        return tree.check_own(torch.from_numpy(_read_array(path, np.int64)), several_paths=True)
+        return tree.check_own(labels, several_paths=True)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}; {_REMEDY}") from error
 
@@ -304,11 +303,11 @@ def _check_types(path: Path, data: Any, types: Mapping[str, type]) -> None:
     for name, kind in types.items():
         value = data.get(name) if isinstance(data, dict) else None
         if type(value) is not kind:
-            raise ValueError(f"{path} must have {name!r}, of type {kind.__name__}; it has {value!r}; {_REMEDY}")
+            raise ValueError(f"{path} must have {name!r}, of type {kind.__name__}; it has {short(value)}; {_REMEDY}")
 
 
 def _read_tree(folder: Path, name: object) -> Taxonomy:
-    path = check_part(folder, name, _REMEDY)
+    path = part_path(folder, name)
     try:
         return Taxonomy.from_dict(_json(path.read_bytes(), path, dict))
     except (ValueError, TypeError, AttributeError) as error:
@@ -316,10 +315,10 @@ def _read_tree(folder: Path, name: object) -> Taxonomy:
 
 
 def _read_texts(folder: Path, name: object) -> dict[str, str]:
-    path = check_part(folder, name, _REMEDY)
+    path = part_path(folder, name)
     texts = _json(path.read_bytes(), path, dict)
     if wrong := [text for text in texts.values() if not isinstance(text, str)]:
-        raise ValueError(f"{path} must hold texts; it holds {wrong[0]!r}; {_REMEDY}")
+        raise ValueError(f"{path} must hold texts; it holds {short(wrong[0])}; {_REMEDY}")
     return texts
 
 
@@ -337,21 +336,14 @@ def _read_faiss(path: Path) -> Any:
 
 
 def _read_array(path: Path, dtype: type) -> Any:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
-    if not isinstance(array, np.ndarray) or array.dtype != dtype:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {kind}; {_REMEDY}")
+    array = read_array(path, _REMEDY)
+    if array.dtype != dtype:
+        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {array.dtype}; {_REMEDY}")
     return array
 
 
 def _json(data: bytes, path: Path, kind: type) -> Any:
-    try:
-        found = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; {_REMEDY}") from error
+    found = parse_json_bytes(data, path, _REMEDY, any_text=True)
     if not isinstance(found, kind):
         raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(found).__name__}; {_REMEDY}")
     return found

@@ -1,6 +1,6 @@
 """What the files of an index are called."""
 
-FORMAT = "hierpretrain.index.v2"
+FORMAT = "hierpretrain.index.v3"
 MANIFEST = "index.json"
 CONFIG, WEIGHTS, ENCODER = "config", "weights", "encoder"
 """The parts of the model that an index carries: its config as data, its weights, and the encoder in ONNX."""

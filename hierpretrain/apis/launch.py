@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import subprocess
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -26,13 +27,15 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
+from hierpretrain._texts import short
 from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
+from hierpretrain.apis.mistyped import nearest_argument
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.engine import WorkDirLockHook, hold_work_dir, newest_checkpoint, shorten_terminal
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
-from hierpretrain.models.checkpoints import Differences, differences
+from hierpretrain.models.checkpoints import Differences, check_names, differences
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.models.num_classes import loss_that_counts, with_num_classes
 from hierpretrain.taxonomy import Taxonomy
@@ -63,6 +66,7 @@ def build_runner(config: Config) -> Runner:
             images of the pipeline's size, ``save_best="auto"`` would end the training at its first validation, or a
             sharded training would write its checkpoints in parts.
     """
+    check_plain_values(config)
     name_types(config)
     check_strategy(config)
     if config.get("train_cfg"):
@@ -125,7 +129,7 @@ def config_errors() -> Iterator[None]:
         >>> with config_errors():
         ...     registry.MODELS.build(dict(type="HiMulConLoss", temprature=0.1, _scope_="hierpretrain"))
         Traceback (most recent call last):
-        ValueError: the config has an option that does not fit: HiMulConLoss.__init__() got an unexpected keyword ...
+        ValueError: the config has an option that does not fit: HiMulConLoss... did you mean 'temperature'?
     """
     with nearest_names():
         try:
@@ -133,7 +137,77 @@ def config_errors() -> Iterator[None]:
         except TypeError as error:
             if not re.search(r"__init__\(\) (got an unexpected keyword argument|missing \d+ required)", str(error)):
                 raise
-            raise ValueError(f"the config has an option that does not fit: {error}") from error
+            guess = nearest_argument(error)
+            raise ValueError(
+                f"the config has an option that does not fit: {error}{f'; {guess}' if guess else ''}"
+            ) from error
+
+
+@contextmanager
+def build_errors() -> Iterator[None]:
+    """Turns whatever Python raises at a wrong value of a config, while a run is built of it, into one line.
+
+    A config may say ``model=1`` or ``randomness.seed=abc``, and only what it is given to can tell.
+
+    Raises:
+        ValueError: Instead of a ``TypeError``, ``AttributeError``, ``KeyError``, ``OverflowError`` and their like.
+
+    Example:
+        >>> with build_errors():
+        ...     int(float("inf"))
+        Traceback (most recent call last):
+        ValueError: the config has a value that nothing can be built of: OverflowError: cannot convert float ...
+    """
+    with config_errors():
+        try:
+            yield
+        except (ArithmeticError, AssertionError, AttributeError, IndexError, NotImplementedError, TypeError) as error:
+            if isinstance(error, TypeError) and "__init__()" in str(error):
+                raise  # an option too many or too few, of which more is told
+            frames = traceback.extract_tb(error.__traceback__)
+            raise ValueError(
+                f"the config has a value that nothing can be built of: {type(error).__name__}: {error} "
+                f"({frames[-1].filename}:{frames[-1].lineno}, {frames[-1].name}); correct it, or --cfg-options"
+            ) from error
+
+
+def check_plain_values(config: Mapping[str, Any]) -> None:
+    """Raises a ValueError if one of the settings that everybody changes has a value of another kind.
+
+    Example:
+        >>> check_plain_values({"randomness": {"seed": "abc"}})
+        Traceback (most recent call last):
+        ValueError: randomness.seed must be an integer from 0 to 4294967295, or None; it is 'abc'
+        >>> check_plain_values({"train_cfg": {"max_epochs": math.inf}})
+        Traceback (most recent call last):
+        ValueError: train_cfg.max_epochs must be an integer from 1; it is inf
+    """
+    for key in (
+        "model",
+        "train_dataloader",
+        "optim_wrapper",
+        "train_cfg",
+        "val_dataloader",
+        "test_dataloader",
+        "env_cfg",
+    ):
+        value = config.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{key} must be a dict of settings; it is {short(value)}")
+    rules: dict[str, tuple[str, Any]] = {
+        "randomness.seed": ("an integer from 0 to 4294967295, or None", lambda v: v is None or 0 <= v < 2**32),
+        **{f"train_cfg.{name}": ("an integer from 1", lambda v: v >= 1) for name in ("max_epochs", "max_iters")},
+        **{f"{name}.batch_size": ("an integer from 1", lambda v: v >= 1) for name in DATALOADERS},
+        **{f"{name}.num_workers": ("an integer from 0", lambda v: v >= 0) for name in DATALOADERS},
+    }
+    for option, (rule, holds) in rules.items():
+        top, _, key = option.partition(".")
+        part = config.get(top)
+        if not isinstance(part, Mapping) or key not in part:
+            continue
+        value = part[key]
+        if not (value is None or type(value) is int) or not (value is None or holds(value)):
+            raise ValueError(f"{option} must be {rule}; it is {short(value)}")
 
 
 def check_optimizer(config: Config) -> None:
@@ -369,9 +443,13 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
         raise ValueError(f"there is no checkpoint {checkpoint}")
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
-        found = dict(loaded["state_dict"].items())
-    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        found = dict((loaded if isinstance(loaded, Mapping) else {})["state_dict"].items())
+    except ValueError as error:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
+    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        reason = "its state_dict is missing" if isinstance(error, LookupError) else error
+        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {reason}") from error
+    check_names(found, checkpoint)
     if not any(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: its state_dict holds no weights")
     model = unwrapped(model)

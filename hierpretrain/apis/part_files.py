@@ -6,19 +6,23 @@ or, where a writer has removed one meanwhile, a newer manifest.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hierpretrain._json import parse_json_bytes
+from hierpretrain._texts import short
 from hierpretrain.files import check_writable, flush, in_turn, named_errors, sha256, write_whole
 
 _Read = TypeVar("_Read")
 _PART = re.compile(r"[a-z][a-z_]*-([0-9a-f]{64})\.[a-z]+")
+_DIGEST = "sha256"
 _SCRATCH = re.compile(r"\.[a-z][a-z_.]*\.new\.[0-9a-f]{16}")
 
 
@@ -79,16 +83,16 @@ def write_part(folder: Path, kind: str, ending: str, write: Callable[[Path], obj
     return name
 
 
-def check_part(folder: Path, name: object, remedy: str) -> Path:
-    """Returns the path of a part, after checking that it holds what its name says.
+def check_part(manifest: Path, name: object, remedy: str) -> Path:
+    """Returns the path of a part that a manifest names, after checking that it holds what its name says.
 
     Raises:
         ValueError: If it is not there or holds something else, or no part has the name.
     """
     found = _PART.fullmatch(name) if isinstance(name, str) else None
     if not found:
-        raise ValueError(f"{folder} has a manifest that names {name!r}, which is no part; {remedy}")
-    path = folder / found[0]
+        raise ValueError(f"{manifest} names {short(name)}, which is no part; {remedy}")
+    path = manifest.with_name(found[0])
     try:
         digest = sha256(path)
     except FileNotFoundError as error:
@@ -98,23 +102,67 @@ def check_part(folder: Path, name: object, remedy: str) -> Path:
     return path
 
 
-def write_manifest(folder: Path, manifest: str, data: Any, parts: Collection[str], older: Collection[str] = ()) -> None:
+def write_manifest(
+    folder: Path, manifest: str, data: Mapping[str, Any], parts: Collection[str], older: Collection[str] = ()
+) -> None:
     """Swaps a new manifest in, and removes the parts that it does not name with all that killed writers left.
 
     Args:
         folder: The folder; nobody else may write to it, see :func:`only_writer`.
         manifest: The name of the manifest.
-        data: What it shall hold, as JSON has it.
+        data: What it shall hold, as JSON has it. A digest of it comes with it.
         parts: The parts that it names.
         older: Names of files of older formats, which go too.
     """
     _flush_folder(folder)  # the parts, before what names them
-    write_whole(folder / manifest, (json.dumps(data, indent=1) + "\n").encode())
+    write_whole(folder / manifest, (json.dumps(sealed(data), indent=1) + "\n").encode())
     _flush_folder(folder)
     for name in set(os.listdir(folder)) - {manifest, *parts}:
         if name in older or _PART.fullmatch(name) or _SCRATCH.fullmatch(name):
             with suppress(FileNotFoundError):
                 os.unlink(folder / name)
+
+
+def parse_manifest(data: bytes, path: Path, form: str, remedy: str) -> dict[str, Any]:
+    """Returns what :func:`write_manifest` wrote, after checking its format and its digest.
+
+    Args:
+        data: The bytes of the manifest.
+        path: Where they are from, for messages.
+        form: The format that it must have.
+        remedy: What to do if it is damaged, for messages.
+
+    Raises:
+        ValueError: If it is damaged, or of another version.
+    """
+    found = parse_json_bytes(data, path, remedy, any_text=True)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold a dict; it holds a {type(found).__name__}; {remedy}")
+    if found.get("format") != form:
+        raise ValueError(
+            f"{path} must have the format {form!r}; it has {short(found.get('format'))}: it is of another version; "
+            f"{remedy}"
+        )
+    if found != sealed(found):
+        raise ValueError(f"{path} is damaged: its {_DIGEST!r} is not that of what it holds; {remedy}")
+    return found
+
+
+def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a manifest holds with the digest of it, in place of an older one.
+
+    Every ``root``, the folder in which images lie, is left out of it: people change it by hand where images moved.
+
+    Example:
+        >>> sealed({"seed": 0, "root": "a/"})["sha256"] == sealed({"seed": 0, "root": "b/"})["sha256"]
+        True
+    """
+    rest = json.loads(json.dumps(data), object_hook=_without_roots)
+    return {**data, _DIGEST: hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def _without_roots(part: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in ("root", _DIGEST)}
 
 
 def read_whole(folder: Path, manifest: str, read: Callable[[bytes], _Read]) -> _Read:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hierpretrain._texts import short
 from hierpretrain.functional.chain_rule import NUM_EVIDENCE
 from hierpretrain.functional.path_calibration import PathCalibration
 
 _FORMAT = "hierpretrain.calibration.v1"
 _REMEDY = "calibrate the index anew (hierpretrain calibrate)"
+_LARGEST = 1e9  # of anything that was fitted, and of counts
 _GOALS = ("precision", "false_alarms")
 
 
@@ -75,7 +76,7 @@ class Calibration:
         """
         data = _object(data, {*cls.__dataclass_fields__, "format"})
         if data["format"] != _FORMAT:
-            raise ValueError(f"its format must be {_FORMAT!r}; it is {data['format']!r}")
+            raise ValueError(f"its format must be {_FORMAT!r}; it is {short(data['format'])}")
         paths = _object(data["paths"], set(PathCalibration.__dataclass_fields__))
         names, rows, thresholds = data["level_names"], paths["coefficients"], paths["thresholds"]
         if not all(isinstance(values, list) and len(values) == len(rows) for values in (names, rows, thresholds)):
@@ -85,7 +86,7 @@ class Calibration:
         _check("thresholds", thresholds, lambda value: value is None or (_is_number(value) and 0 <= value <= 1))
         _check("texts", [*names, data["fingerprint"]], lambda value: isinstance(value, str))
         _check("goal", [data["goal"]], lambda value: value in _GOALS)
-        _check("counts", [data["k"], data["num_images"]], lambda value: type(value) is int and value >= 1)
+        _check("counts", [data["k"], data["num_images"]], lambda value: type(value) is int and 1 <= value < _LARGEST)
         _check("rate", [data["rate"]], lambda value: _is_number(value) and 0 < value < 1)
         _check("temperature", [paths["temperature"]], lambda value: _is_number(value) and value > 0)
         fitted = PathCalibration(paths["temperature"], tuple(map(tuple, rows)), tuple(thresholds))
@@ -101,8 +102,8 @@ def _object(data: Any, names: set[str]) -> dict[str, Any]:
 
 def _check(name: str, values: Sequence[Any], is_right: Any) -> None:
     if wrong := [value for value in values if not is_right(value)]:
-        raise ValueError(f"{name} must be of another form or range; one is {wrong[0]!r}")
+        raise ValueError(f"{name} must be of another form or range; one is {short(wrong[0])}")
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST

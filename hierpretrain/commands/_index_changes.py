@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_list_arguments,
     add_running_arguments,
@@ -121,7 +122,7 @@ CHANGES: dict[str, Callable[[Sequence[str]], None]] = {
 
 def _parser(name: str, command: Callable[..., None]) -> argparse.ArgumentParser:
     text = "\n".join(line.removeprefix("    ") for line in (command.__doc__ or "").splitlines())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"hierpretrain index {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("index", help="the index: a folder, or an address (milvus://, milvus-lite://)")

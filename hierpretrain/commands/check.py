@@ -26,6 +26,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_list_arguments,
     errors_in_one_line,
@@ -45,7 +46,7 @@ def main() -> None:
     """Checks the data, prints what was found and writes the file."""
     from hierpretrain._options import OptionsAction
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), a config, or an index"
     )

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import argparse
 
+from hierpretrain._parser import Parser
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.files import check_writable
 
 
 def main() -> None:
     """Reads the runs, writes the comparison and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="work directories")
     parser.add_argument("--out", default="comparison", help="the files to write, without suffix (default: comparison)")
     parser.add_argument("--metrics", nargs="+", metavar="PATTERN", help="the metrics that tables have; all by default")

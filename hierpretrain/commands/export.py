@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierpretrain._options import OptionsAction
+from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_running_arguments,
     build_inferencer,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Exports the encoder in the form that the name of the file asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "words",
         nargs="+",

@@ -34,6 +34,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hierpretrain._parser import Parser
 from hierpretrain.commands import add_list_arguments, errors_in_one_line, list_options, printable
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _KINDS = {
 
 def main() -> None:
     """Looks, proposes, and writes the config."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", help="a folder of images, a list, or a folder with a list in it")
     parser.add_argument("--out", metavar="FILE.py", help="the config to write (default: named like DATA, right here)")
     parser.add_argument("--yes", "-y", action="store_true", help="ask nothing, and take the likeliest answer")

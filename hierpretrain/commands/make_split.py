@@ -21,6 +21,7 @@ from collections import Counter
 
 from mmengine.config import Config
 
+from hierpretrain._parser import Parser
 from hierpretrain.apis import load_config, nearest_names, read_level
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.datasets import Annotations, Split, seen_unseen_split
@@ -30,7 +31,7 @@ from hierpretrain.registry import DATASETS
 
 def main() -> None:
     """Reads the annotations of the config's training data set, splits them, shows the counts and writes the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config, whose train_dataloader.dataset is split, with all its splits")
     parser.add_argument("--level", required=True, help="the level of the classes, by name or number (1 is coarsest)")
     which = parser.add_mutually_exclusive_group(required=True)

@@ -19,6 +19,7 @@ Common mistakes:
 
 import argparse
 
+from hierpretrain._parser import Parser
 from hierpretrain.apis import build_runner, check_checkpoint, read_command, read_level
 from hierpretrain.apis.launch import config_errors
 from hierpretrain.apis.measured import unmeasured
@@ -29,7 +30,7 @@ HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "Recal
 
 def main() -> None:
     """Embeds the test images and draws them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", choices=list(HOOKS), help="what to draw, of the config's test images")
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument("checkpoint", help="the checkpoint file")

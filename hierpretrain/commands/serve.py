@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hierpretrain._parser import Parser
 from hierpretrain.commands import errors_in_one_line, log_to_standard_error, printable
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _LIMITS = {
 
 def main() -> None:
     """Serves until it is told to end, by Ctrl-C or SIGTERM; then it finishes what it has begun."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", help="an index that carries its model: a folder, or an address of Milvus")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")

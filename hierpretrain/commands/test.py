@@ -19,15 +19,16 @@ import argparse
 
 from mmengine.dist import is_main_process
 
+from hierpretrain._parser import Parser
 from hierpretrain.apis import build_runner, check_checkpoint, read_command
-from hierpretrain.apis.launch import config_errors
+from hierpretrain.apis.launch import build_errors, config_errors
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.files import write_json
 
 
 def main() -> None:
     """Builds the runner and tests."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument(
         "checkpoint",
@@ -35,7 +36,7 @@ def main() -> None:
         help="the checkpoint file; without it, or with '', the weights that training would start with",
     )
     parser.add_argument("--out", help="also write the metrics to this JSON file")
-    with errors_in_one_line(), config_errors():
+    with errors_in_one_line(), build_errors():
         args, config = read_command(parser)
         config.load_from, config.resume = args.checkpoint or None, False
         runner = build_runner(config)

@@ -24,9 +24,10 @@ import argparse
 import torch
 from mmengine.runner import Runner
 
+from hierpretrain._parser import Parser
 from hierpretrain.apis import build_runner, check_start, read_command, watch_with
 from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.apis.launch import check_optimizer, config_errors
+from hierpretrain.apis.launch import build_errors, check_optimizer, config_errors
 from hierpretrain.apis.watching import WATCHERS
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.registry import MODELS
@@ -34,7 +35,7 @@ from hierpretrain.registry import MODELS
 
 def main() -> None:
     """Builds the runner and trains."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument(
         "--resume",
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
-    with errors_in_one_line(), config_errors():
+    with errors_in_one_line(), build_errors():
         runner = _build(parser)
     with config_errors():
         runner.train()

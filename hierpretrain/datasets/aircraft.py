@@ -45,9 +45,18 @@ def read_aircraft(root: str) -> Annotations:
         for number in names["variant"]:
             label = tuple(names[level][number][0] for level in _LEVELS)
             for i, level in enumerate(_LEVELS[1:], start=1):
-                check_parent(parents, level, label[i], label[i - 1], names[level][number][1])
+                check_parent(
+                    parents,
+                    level,
+                    label[i],
+                    label[i - 1],
+                    names[level][number][1],
+                    names[_LEVELS[i - 1]][number][1],
+                )
             records.append((f"images/{number}.jpg", label, split))
-    return Annotations.from_records(records, _LEVELS, home, source=f"FGVC-Aircraft at {home!r}")
+    return Annotations.from_records(
+        records, _LEVELS, home, source=f"FGVC-Aircraft at {home!r}", lists="images_variant_*.txt"
+    )
 
 
 @DATASETS.register_module()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hierpretrain.datasets.messages import some
-from hierpretrain.taxonomy import longest_paths
+from hierpretrain.taxonomy import MAX_LEVELS, longest_paths
 
 NO_SPLIT = "all"
 """The split tag of every image where the annotations name none."""
@@ -74,6 +74,7 @@ class Annotations:
         need_labels: Whether one image at least must have a label.
         found: Whether the images were found below ``root``, links checked, so that nobody needs to look for them again.
         skipped: Files and links that cannot be read and were left out: path below ``root`` -> reason.
+        lists: The files that list the images, for messages, where ``source`` does not name them.
 
     Names on label paths are put into Unicode's composed form (NFC), so that one word is one node however it is spelt.
 
@@ -102,54 +103,58 @@ class Annotations:
     need_labels: bool = True
     found: bool = False
     skipped: Mapping[str, str] = field(default_factory=dict)
+    lists: str = ""
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise ValueError(f"{self.source} lists no image; a data set needs at least one")
+            raise ValueError(f"{self.told} lists no image; a data set needs at least one")
         columns = {"labels": self.labels, "splits": self.splits, **self.extra_labels, **self.metadata}
         for name, column in {**columns, **({"keys": self.keys} if self.keys else {})}.items():
             if len(column) != len(self.images):
-                raise ValueError(f"{self.source} has {len(self.images)} images but {len(column)} entries of {name!r}")
+                raise ValueError(f"{self.told} has {len(self.images)} images but {len(column)} entries of {name!r}")
         for image in self.images if suspicious(self.images) else ():
             if reason := unsafe_reason(image):
-                raise ValueError(
-                    f"{self.source} lists the image {image!r}, which {reason}; list paths below {self.root}"
-                )
+                raise ValueError(f"{self.told} lists the image {image!r}, which {reason}; list paths below {self.root}")
         if len(set(self.images)) < len(self.images):
             twice = [image for image, count in Counter(self.images).items() if count > 1]
             raise ValueError(
-                f"{self.source} lists {len(twice)} images more than once: {some(twice)}; list every image once "
+                f"{self.told} lists {len(twice)} images more than once: {some(twice)}; list every image once "
                 "(an image with several labels can be listed as copies in a folder tree: FolderDataset with "
                 "merge_copies=True)"
             )
         for index in self.more_labels:
             if not 0 <= index < len(self.images) or not self.labels[index]:
                 raise ValueError(
-                    f"{self.source} has more_labels of image {index}, which does not exist or has no label; give its "
+                    f"{self.told} has more_labels of image {index}, which does not exist or has no label; give its "
                     "first path in labels"
                 )
+        if len(self.level_names) > MAX_LEVELS:
+            raise ValueError(
+                f"{self.told} has {len(self.level_names)} levels; a tree has at most {MAX_LEVELS}: name the columns "
+                "that are levels"
+            )
         different = self.different_paths
         for path in different:
             if len(path) > len(self.level_names):
                 raise ValueError(
-                    f"{self.source} has the label {path!r} of {len(path)} levels, more than the "
+                    f"{self.told} has the label {path!r} of {len(path)} levels, more than the "
                     f"{len(self.level_names)} level_names {self.level_names!r}; name every level"
                 )
             if any(not isinstance(name, str) or not name for name in path):
-                raise ValueError(f"{self.source} has the label {path!r}; names must be non-empty strings")
-        _check_unicode("labels", itertools.chain(*different), self.source)
+                raise ValueError(f"{self.told} has the label {path!r}; names must be non-empty strings")
+        _check_unicode("labels", itertools.chain(*different), self.told)
         for name, column in {"split": set(self.splits), **self.extra_labels, **self.metadata, "key": self.keys}.items():
-            _check_unicode(name, column, self.source)
+            _check_unicode(name, column, self.told)
         if composed := {path: new for path in different if (new := tuple(map(nfc, path))) != path}:
             object.__setattr__(self, "labels", [composed.get(path, path) for path in self.labels])
             more = {i: tuple(composed.get(path, path) for path in paths) for i, paths in self.more_labels.items()}
             object.__setattr__(self, "more_labels", more)
             del self.__dict__["different_paths"]
         if self.need_labels and not any(different):
-            raise ValueError(f"{self.source} has {len(self.images)} images, none with a label; label at least one")
+            raise ValueError(f"{self.told} has {len(self.images)} images, none with a label; label at least one")
         for name, column in {"split": self.splits, **self.extra_labels}.items():
             if wrong := [v for v in set(column) if not isinstance(v, str) or (not v and name == "split")]:
-                raise ValueError(f"{self.source} has the {name} {wrong[0]!r}; it must be a non-empty string")
+                raise ValueError(f"{self.told} has the {name} {wrong[0]!r}; it must be a non-empty string")
 
     @classmethod
     def from_records(
@@ -177,6 +182,11 @@ class Annotations:
             labels.append(known.setdefault(label, label))
             splits.append(split)
         return cls(images, labels, splits, tuple(level_names), root, **columns)
+
+    @property
+    def told(self) -> str:
+        """The source in messages, with the files in which to look for what is wrong."""
+        return f"{self.source} ({self.lists})" if self.lists else self.source
 
     def paths(self, index: int) -> list[tuple[str, ...]]:
         """Returns the different label paths of an image, without prefixes of one another; ``[()]`` for no label."""
@@ -217,7 +227,9 @@ def _check_unicode(column: str, names: Iterable[Any], source: str) -> None:
         ) from error
 
 
-def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None = None) -> list[str]:
+def find_images(
+    images: Sequence[str], root: str, skipped: dict[int, str] | None = None, source: str = "the list"
+) -> list[str]:
     """Returns images as their files are really called; each folder is listed once, so no file is looked up.
 
     Where there is no file of a name, one whose name is the same text in another Unicode form is taken: Macs write ``é``
@@ -227,6 +239,7 @@ def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None
         images: Paths below ``root``.
         root: The folder; it may itself be a link.
         skipped: Gets what is missing or leads out of ``root``, index -> reason, which is otherwise an error.
+        source: What lists them, for the message.
 
     Raises:
         ValueError: If files are missing, with their number and the first of them, if a link leads out of ``root``, or
@@ -268,7 +281,7 @@ def find_images(images: Sequence[str], root: str, skipped: dict[int, str] | None
     if missing and skipped is None:
         raise ValueError(
             f"{len(missing)} of {len(images)} images are missing below {root}: {some(missing)}; put the files there, "
-            "take them off the list, correct data_root, or go on without them by on_error='skip' (--on-error skip)"
+            f"take them off {source}, correct data_root, or go on without them by on_error='skip' (--on-error skip)"
         )
     if found != list(images) and len(set(found)) < len(found):
         twice = [image for image, count in Counter(found).items() if count > 1]

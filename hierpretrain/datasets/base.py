@@ -113,7 +113,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         skipped = {os.path.join(annotations.root, path): reason for path, reason in annotations.skipped.items()}
         if check_files and not annotations.found:
             unfound: dict[int, str] = {}
-            images = find_images(images, annotations.root, unfound if on_error == "skip" else None)
+            images = find_images(images, annotations.root, unfound if on_error == "skip" else None, annotations.told)
             if unfound:
                 skipped |= {os.path.join(annotations.root, images[i]): reason for i, reason in unfound.items()}
                 warn(f"{annotations.source}: skipped {len(unfound)}: {'; '.join(first(unfound.values()))}")
@@ -125,7 +125,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
                 indices = [index for i, index in enumerate(indices) if i not in unfound]
                 images = [image for i, image in enumerate(images) if i not in unfound]
         self.taxonomy = _tree(annotations, level_names, taxonomy)
-        self.labels = _encode(self.taxonomy, annotations, several, indices)
+        try:
+            self.labels = _encode(self.taxonomy, annotations, several, indices)
+        except ValueError as error:
+            raise ValueError(f"{taxonomy or annotations.told} does not fit: {error}") from error
         self.extra_labels, extra_values = _extra_ids(annotations, indices)
         self.metainfo = {
             "taxonomy": self.taxonomy.to_dict(),
@@ -295,7 +298,10 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
             f"{annotations.source}, one for one; they are {names!r}"
         )
     if file is None:
-        return Taxonomy(annotations.different_paths, names)
+        try:
+            return Taxonomy(annotations.different_paths, names)
+        except ValueError as error:
+            raise ValueError(f"{annotations.told} makes no label tree: {error}") from error
     tree = Taxonomy.load(file)
     if level_names is not None and names != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ _BODIES = {
     "Cab": "Pickup",
 }
 _MAKES_OF_TWO_WORDS = ("AM General", "Aston Martin", "Land Rover")
+_LISTS = "names.csv, anno_train.csv and anno_test.csv, or cars_annos.mat, or cars_meta.mat and cars_*_annos*.mat"
 _LEVELS = ("body", "make", "car")
 _REMEDY = (
     "the official site is gone; get a copy in one of these layouts: cars_annos.mat and car_ims/; or devkit/, "
@@ -92,14 +94,17 @@ def read_cars(
     images, labels, splits = [], [], []
     for car in cars:
         if not 1 <= car.number <= len(names):
-            raise ValueError(f"{car.where}: the class must be 1 to {len(names)}; it is {car.number}; get the file anew")
+            raise ValueError(
+                f"{car.where}: the class must be 1 to {len(names)}; it is {car.number}; get the file anew, "
+                f"or the names of the classes, names.csv or cars_meta.mat"
+            )
         name = names[car.number - 1]
         of_level = {"body": body_type(name), "make": make(name), "car": name}
         in_training = car.number <= _LAST_TRAINING_CLASS if protocol == "retrieval" else car.split == "train"
         images.append(car.image)
         labels.append(tuple(of_level[level] for level in levels))
         splits.append("train" if in_training else "test")
-    return Annotations(images, labels, splits, levels, root, source=f"Cars-196 at {root!r}")
+    return Annotations(images, labels, splits, levels, root, source=f"Cars-196 at {root!r}", lists=_LISTS)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ def _read_layout(root: str, layout: str) -> tuple[list[str], Iterator[_Car]]:
     for mark, reader in chosen.values():
         if os.path.isfile(os.path.join(root, mark)):
             names, cars = reader(root)
-            if wrong := [name for name in names if not name or names.count(name) > 1]:
+            counts = Counter(names)
+            if wrong := [name for name in names if not name or counts[name] > 1]:
                 raise ValueError(
                     f"{os.path.join(root, mark)}: classes must have different names; {wrong[0]!r} is one; get it anew"
                 )

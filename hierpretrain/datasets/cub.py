@@ -10,11 +10,12 @@ from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.cells import NUMBER, check_spelling
-from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.messages import short, some
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
 from hierpretrain.datasets.text_files import csv_rows, read_json_file
 from hierpretrain.registry import DATASETS
 
+_LISTS = ("classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt")
 _LAST_TRAINING_CLASS = 100  # of the retrieval protocol
 _REMEDY = (
     "download CUB_200_2011.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/ and unpack it to "
@@ -52,9 +53,7 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         levels, above = ("kind",), {species: (species.rpartition("_")[2],) for species in classes.values()}
     else:
         levels, above = read_levels_above(hierarchy, classes)
-    images_file, labels_file, split_file = (
-        os.path.join(home, name) for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
-    )
+    images_file, labels_file, split_file = (os.path.join(home, name) for name in _LISTS[1:])
     names, class_ids, official = read_pairs(images_file), read_pairs(labels_file), read_pairs(split_file)
     check_same_ids(labels_file, class_ids, images_file, names)
     check_same_ids(split_file, official, images_file, names)
@@ -66,8 +65,8 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         species = classes[class_id]
         if _species(name.partition("/")[0]) != species:
             raise ValueError(
-                f"{where}: the image {name!r} is in the folder of another class than {class_where} says, {species!r}; "
-                "class ids count from 1: get the files anew"
+                f"{where}: the image {short(name)} is in the folder of another class than {class_where} says, "
+                f"{short(species)} of classes.txt; class ids count from 1: get the files anew"
             )
         in_training, split_where = official[image_id]
         if in_training not in ("0", "1"):
@@ -75,17 +74,21 @@ def read_cub(root: str, protocol: str = "retrieval", hierarchy: str | None = "na
         if protocol == "retrieval":
             in_training = str(int(int(class_id) <= _LAST_TRAINING_CLASS))
         records.append((f"images/{name}", (*above[species], species), "train" if in_training == "1" else "test"))
-    return Annotations.from_records(records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}")
+    return Annotations.from_records(
+        records, (*levels, "species"), home, source=f"CUB-200-2011 at {home!r}", lists=", ".join(_LISTS)
+    )
 
 
 def _read_classes(path: str) -> dict[str, str]:
     """Returns id -> species."""
     classes: dict[str, str] = {}
+    known: set[str] = set()
     for class_id, (name, where) in read_pairs(path).items():
         if not class_id.isdecimal() or not (species := _species(name)):
             raise ValueError(f"{where}: a class is '<number> <number>.<name>'; this one is {f'{class_id} {name}'!r}")
-        if species in classes.values():
+        if species in known:
             raise ValueError(f"{where}: the class {species!r} is there twice; get the file anew")
+        known.add(species)
         classes[class_id] = species
     return classes
 
@@ -128,12 +131,13 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
     paths: dict[str, tuple[str, ...]] = {}
     parents: dict[tuple[str, str], str] = {}
     spelt: dict[str, dict[str, str]] = {}
+    known = set(classes.values())
     for where, name, nodes in records:
         levels = levels or tuple(nodes)
         if set(nodes) != set(levels):
             raise ValueError(f"{where}: the class {name!r} has the levels {list(nodes)}, others {list(levels)}")
         species = classes.get(name, _species(name) or name)
-        if species not in classes.values():
+        if species not in known:
             raise ValueError(f"{where}: the data set has no class {name!r}; give a name or number of its classes.txt")
         if species in paths:
             raise ValueError(f"{where}: the class {species!r} is there twice; give every class once")

@@ -63,7 +63,8 @@ def read_dyml(root: str, subset: str, benchmark: str | None = None) -> Annotatio
         for tag, (file, folder, columns) in lists.items()
         for name, *ids in _records(os.path.join(home, file), columns)
     ]
-    annotations = Annotations.from_records(records, levels, home, source=f"DyML-{subset} at {home!r}")
+    files = ", ".join(file for file, _, _ in lists.values())
+    annotations = Annotations.from_records(records, levels, home, source=f"DyML-{subset} at {home!r}", lists=files)
     report_second_parents(annotations)
     return annotations
 

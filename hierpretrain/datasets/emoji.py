@@ -35,6 +35,7 @@ def read_emoji64(root: str, development: bool = False) -> Annotations:
     """
     unpack_own(root, "emoji64")
     images, splits = [], []
+    lists = ", ".join(f"meta/{split}.txt" for split in _SPLITS)
     for split in _SPLITS:
         path = os.path.join(root, "meta", f"{split}.txt")
         if not os.path.isfile(path):
@@ -51,7 +52,7 @@ def read_emoji64(root: str, development: bool = False) -> Annotations:
         tags = development_splits([name for name, split in zip(images, splits, strict=True) if split == "train"])
         images, splits = list(tags), list(tags.values())
     labels = [tuple(name.split("/")[:-1]) for name in images]
-    return Annotations(images, labels, splits, _LEVELS, root, source=f"emoji64 at {root!r}")
+    return Annotations(images, labels, splits, _LEVELS, root, source=f"emoji64 at {root!r}", lists=lists)
 
 
 def development_splits(images: list[str]) -> dict[str, str]:

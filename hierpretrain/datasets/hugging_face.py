@@ -99,8 +99,7 @@ class HuggingFaceDataset(HierarchicalDataset):
         names = [
             name for name, feature in features.items() if name != self.image_column and _is_plain(feature, library)
         ]
-        texts = whole.select_columns(names).with_format(None)
-        columns = {name: _named(texts[name][:], features[name], library) for name in names}
+        columns = _columns(whole.select_columns(names).with_format(None), features, library, source)
         levels = self._levels
         if levels is None:
             levels = [name for name in names if isinstance(_inner(features[name]), library.ClassLabel)] or None
@@ -197,6 +196,13 @@ def _library() -> Any:
         raise ImportError(
             "to read data sets of Hugging Face and Parquet with images, install: pip install 'hierpretrain[datasets]'"
         ) from error
+
+
+def _columns(table: Any, features: Mapping[str, Any], library: Any, source: str) -> dict[str, Any]:
+    try:
+        return {name: _named(table[name][:], features[name], library) for name in table.column_names}
+    except Exception as error:  # nearly anything: Arrow trusts the lengths that a file gives
+        raise ValueError(f"{source} has damaged columns: {error}; write it anew") from error
 
 
 def _inner(feature: Any) -> Any:

@@ -218,6 +218,7 @@ class ImageNet(HierarchicalDataset):
             root,
             extra_labels={"wnid": classes},
             source=f"ImageNet at {root!r}",
+            lists=", ".join(filter(None, (self.ann_file, self.val_classes, str(self.hierarchy)))),
         )
 
     def _at_root(self, path: str) -> str:

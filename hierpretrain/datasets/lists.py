@@ -16,6 +16,7 @@ from hierpretrain.datasets.list_columns import ListColumns, choose_columns
 from hierpretrain.datasets.list_labels import Path, label_paths
 from hierpretrain.datasets.messages import log, some
 from hierpretrain.datasets.tables import Table, read_table
+from hierpretrain.taxonomy import MAX_LEVELS
 
 
 def read_list(
@@ -133,6 +134,11 @@ def annotations_of(
         extra_labels=extra_labels,
         need_labels=need_labels,
     )
+    if len(columns.levels) > MAX_LEVELS:  # each level costs a look at all levels above it
+        raise ValueError(
+            f"{source} has {len(columns.levels)} levels; a tree has at most {MAX_LEVELS}: name the columns that are "
+            "levels, levels=[...] (--levels ...)"
+        )
     images = _tidy(_needed(table, columns.image, as_written=True))
     labels = label_paths(
         table, columns.levels, level_separator=level_separator, path_separator=path_separator, on_gap=on_gap

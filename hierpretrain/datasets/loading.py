@@ -36,6 +36,10 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
+_BAND = 1 << 20  # pixels
+_PREVIEW = 1 << 26  # pixels of an image of which a small picture is wanted
+_MANY = 1 << 22  # pixels from which on these are decoded one after the other
+_ONE_AT_A_TIME = threading.Lock()
 _LIMIT_IS_SET = threading.Lock()
 
 
@@ -138,6 +142,39 @@ def _opened(
             raise
         with again as image:
             return _drawn(image, name, min_side, grey_range)
+
+
+def open_small(path: str, min_side: int) -> Image.Image:
+    """Opens an image for a small picture of it, in a page or a sheet, within a limit on memory.
+
+    An image of more than 67,108,864 pixels (64 Mi) is not decoded, unless it is a JPEG, which can be at a fraction of
+    its size: a PNG of a few kilobytes may have hundreds of megapixels. Large ones are decoded one at a time, whatever
+    the number of threads, so that all together take less than a gibibyte.
+
+    Args:
+        path: As for :func:`open_rgb`.
+        min_side: As for :func:`open_rgb`.
+
+    Raises:
+        UnreadableImage: If the image is larger than that, and as :func:`open_rgb`.
+    """
+    try:
+        source = stored_image(path)
+        if isinstance(source, Image.Image):
+            return open_rgb(path, min_side)
+        with (
+            _limit_of_pixels(1 << 40),
+            Image.open(_file(path if source is None else source), formats=IMAGE_KINDS) as image,
+        ):
+            pixels, kind = image.width * image.height, image.format
+    except Exception:  # open_rgb reads it in another way, or says why not
+        return open_rgb(path, min_side)
+    if pixels > _PREVIEW and kind != "JPEG":
+        raise UnreadableImage(f"{path} has {pixels:,} pixels: too many for a small picture of it, {_PREVIEW:,} at most")
+    if pixels < _MANY:
+        return open_rgb(path, min_side)
+    with _ONE_AT_A_TIME:
+        return open_rgb(path, min_side)
 
 
 def _file(source: str | bytes) -> str | io.BytesIO:
@@ -255,10 +292,20 @@ def as_rgb(
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image)
-        image = white
+        image = _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lays an RGBA image on white, a band of rows at a time: the whole of the white would take its memory again."""
+    laid = Image.new("RGB", image.size)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        white = Image.new("RGBA", part.size, "white")
+        white.alpha_composite(part)
+        laid.paste(white.convert("RGB"), (0, top))
+    return laid
 
 
 def _orientation(image: Image.Image) -> Any:

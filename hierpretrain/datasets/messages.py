@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from mmengine.logging import print_log
 
+from hierpretrain._texts import short
+
+__all__ = ["first", "log", "short", "some", "warn"]
+
 _NUM_EXAMPLES = 5
-_LONGEST = 60  # characters
+_LONGEST = 200  # characters of a name: a damaged list may have thousands
 
 
 def some(names: Sequence[str]) -> str:
     """Returns the first five names, quoted and separated by commas, with dots where there are more.
 
+    Of a name longer than 200 characters, the beginning is given.
+
     Example:
         >>> print(some("abcdefgh"))
         'a', 'b', 'c', 'd', 'e', ...
     """
-    return ", ".join(map(repr, names[:_NUM_EXAMPLES])) + (", ..." if len(names) > _NUM_EXAMPLES else "")
+    texts = [repr(name) if len(name) <= _LONGEST else f"{name[:_LONGEST]!r}..." for name in names[:_NUM_EXAMPLES]]
+    return ", ".join(texts) + (", ..." if len(names) > _NUM_EXAMPLES else "")
 
 
 def first(texts: Iterable[str]) -> list[str]:
@@ -31,17 +37,6 @@ def first(texts: Iterable[str]) -> list[str]:
     """
     texts = list(texts)
     return texts[:_NUM_EXAMPLES] + ["..."] * (len(texts) > _NUM_EXAMPLES)
-
-
-def short(value: Any) -> str:
-    """Returns the ``repr`` of a value, cut after 60 characters.
-
-    Example:
-        >>> short("cat"), len(short("cat" * 100))
-        ("'cat'", 60)
-    """
-    text = repr(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def log(message: str) -> None:

@@ -13,6 +13,7 @@ from hierpretrain.registry import DATASETS
 _ROOT = "0"  # the class 'Birds'
 _LEVELS = ("order", "family", "species", "plumage")
 _LISTS = ("classes.txt", "hierarchy.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt")
+_NUM_SHOWN = 10  # of the classes of a cycle
 _SPLITS = {"1": "train", "0": "test"}
 _REMEDY = "get nabirds.tar.gz from https://dl.allaboutbirds.org/nabirds, on whose terms one agrees first, and unpack it"
 
@@ -48,7 +49,7 @@ def read_nabirds(root: str) -> Annotations:
         if tag not in _SPLITS:
             raise ValueError(f"{tag_where}: the split must be 1 (train) or 0 (test); it is {tag!r}")
         records.append((f"images/{image}", paths[label], _SPLITS[tag]))
-    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r}")
+    return Annotations.from_records(records, _LEVELS, home, source=f"NABirds at {home!r}", lists=", ".join(_LISTS))
 
 
 def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -66,19 +67,25 @@ def _paths(names: dict[str, str], parents: dict[str, tuple[str, str]]) -> dict[s
     siblings = Counter((parent, names[child]) for child, (parent, _) in parents.items())
     paths: dict[str, tuple[str, ...]] = {_ROOT: ()}
     for start in parents:
-        chain: list[str] = []
+        chain: dict[str, None] = {}
         node = start
         while node not in paths:
             if node in chain:
+                cycle = " > ".join([*list(chain)[-_NUM_SHOWN:], node])
                 raise ValueError(
-                    f"{parents[node][1]}: the class {node} hangs below itself: {' > '.join([*chain, node])}; remove "
-                    "the cycle, or download the file anew"
+                    f"{parents[node][1]}: the class {node} hangs below itself: {cycle}; remove the cycle, or download "
+                    "the file anew"
                 )
-            chain.append(node)
+            chain[node] = None
             node = parents[node][0]
         for child in reversed(chain):
             parent = parents[child][0]
             name = names[child]
+            if len(paths[parent]) == len(_LEVELS):
+                raise ValueError(
+                    f"{parents[child][1]}: the class {child} hangs {len(_LEVELS) + 1} levels below the root, and "
+                    f"NABirds has {len(_LEVELS)}: download the file anew"
+                )
             paths[child] = (*paths[parent], name if siblings[parent, name] == 1 else f"{name} [{child}]")
     return paths
 

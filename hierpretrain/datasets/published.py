@@ -104,7 +104,9 @@ def check_same_ids(path: str, pairs: Mapping[str, object], other_path: str, othe
             )
 
 
-def check_parent(parents: dict[tuple[str, str], str], level: str, node: str, parent: str, where: str) -> None:
+def check_parent(
+    parents: dict[tuple[str, str], str], level: str, node: str, parent: str, where: str, other: str = ""
+) -> None:
     """Records the parent of a level's node in ``parents``, and raises a ValueError if it has another parent there.
 
     Args:
@@ -112,12 +114,13 @@ def check_parent(parents: dict[tuple[str, str], str], level: str, node: str, par
         level: The name of the node's level.
         node: The name of the node.
         parent: The name of its parent.
-        where: The file and line that give the parent, for the message.
+        where: The file and line that give the node, for the message.
+        other: Those that give the parent, where they are others.
     """
     if parents.setdefault((level, node), parent) != parent:
         raise ValueError(
-            f"{where}: the {level} {node!r} hangs below {parent!r}, but before that below {parents[level, node]!r}; a "
-            "node of a tree has one parent: correct the file"
+            f"{where}: the {level} {node!r} hangs below {parent!r}, but before that below {parents[level, node]!r}"
+            f"{f', by {other}' if other else ''}; a node of a tree has one parent: correct the file"
         )
 
 

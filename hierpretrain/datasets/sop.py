@@ -38,7 +38,7 @@ def read_sop(root: str) -> Annotations:
     lists = find_home(root, folders, tuple(_LISTS.values()), "Stanford Online Products", _REMEDY)
     home = os.path.dirname(lists) if os.path.basename(lists) == "Info_Files" else lists
     records = []
-    supers: dict[str, str] = {}
+    supers: dict[str, tuple[str, str]] = {}
     split_of: dict[str, str] = {}
     for split, name in _LISTS.items():
         path = os.path.join(lists, name)
@@ -58,10 +58,11 @@ def read_sop(root: str) -> Annotations:
                     f"{product!r} and {super_id!r}; download the file anew"
                 )
             folder = image.partition("/")[0]
-            if supers.setdefault(super_id, folder) != folder:
+            other, other_where = supers.setdefault(super_id, (folder, where))
+            if other != folder:
                 raise ValueError(
-                    f"{where}: the super_class_id {super_id} is of the folder {supers[super_id]!r} above, but "
-                    f"this image is {image!r}; download the file anew"
+                    f"{where}: the super_class_id {super_id} is of the folder {other!r} at {other_where}, but this "
+                    f"image is {image!r}; download the files anew"
                 )
             if split_of.setdefault(product, split) != split:
                 raise ValueError(
@@ -72,7 +73,9 @@ def read_sop(root: str) -> Annotations:
         check_any(records[before:], path)
     image_root = find_images((home, os.path.join(home, "images")), [image for image, _, _ in records[:1]])
     source = f"Stanford Online Products at {home!r}"
-    annotations = Annotations.from_records(records, ("super", "product"), image_root, source=source)
+    annotations = Annotations.from_records(
+        records, ("super", "product"), image_root, source=source, lists=", ".join(_LISTS.values())
+    )
     report_second_parents(annotations)
     return annotations
 

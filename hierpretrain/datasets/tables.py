@@ -211,7 +211,7 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -
 
 # ---------------------------------------------------------------- JSON
 def _from_json(path: str, text: str) -> Table:
-    data = parse_json(text, path, _REMEDY)
+    data = parse_json(text, path, _REMEDY, any_number=True)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
     return _of_records(path, data, lambda index: f"{path}: record {index + 1}")
@@ -220,7 +220,7 @@ def _from_json(path: str, text: str) -> Table:
 def _from_json_lines(path: str, text: str) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     numbers = [number for number, _ in lines]
-    records = [parse_json(line, path, _REMEDY, line=number) for number, line in lines]
+    records = [parse_json(line, path, _REMEDY, line=number, any_number=True) for number, line in lines]
     return _of_records(path, records, lambda index: f"{path}:{numbers[index]}")
 
 
@@ -272,6 +272,8 @@ def _from_parquet(path: str) -> Table:
     parquet = _module("pyarrow.parquet", "a Parquet file")
     try:
         data = parquet.read_table(Path(path))
+        columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
+        names = [name.strip() for name in data.column_names]
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error}; correct its path, or write it anew") from error
     except Exception as error:
@@ -280,8 +282,7 @@ def _from_parquet(path: str) -> Table:
     def where(index: int) -> str:
         return f"{path}: row {index + 1}"
 
-    columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
-    return Table(path, _named([name.strip() for name in data.column_names], columns, f"{path}"), where)
+    return Table(path, _named(names, columns, f"{path}"), where)
 
 
 def _without_nan(values: Sequence[Any]) -> Iterator[Any]:

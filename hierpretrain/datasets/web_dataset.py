@@ -85,14 +85,16 @@ class WebDataset(HierarchicalDataset):
         """Reads the names and the texts of all shards."""
         rows: list[dict[str, Any]] = []
         where: list[str] = []
+        names: list[str] = []
         for split, shard in matching_files(self.data_root, self.shards, "shards"):
+            names.append(shard)
             path = os.path.join(self.data_root, shard)
             places: dict[str, tuple[int, int]] = {}
             for sample in _samples(path, places):
                 rows.append({**sample, "image": f"{shard}/{sample['image']}", "split": split})
                 where.append(f"{path}: sample {sample['key']!r}")
             self.image_stores.append(ImageStore(path, _Shard(path, places)))
-        source = f"the shards in {self.data_root!r}"
+        source = f"the shards in {self.data_root!r}, {some(names)}"
         return annotations_of_rows(
             rows, where, self.data_root, source=source, class_paths=self.class_paths, **self._table_options
         )
@@ -238,7 +240,7 @@ def _add_text(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member:
     if ending != ".json":
         sample[ending[1:]] = text.strip()
         return
-    fields = parse_json(text, where, _REMEDY)
+    fields = parse_json(text, where, _REMEDY, any_number=True)
     if not isinstance(fields, dict):
         fields = {"json": fields}
     if taken := fields.keys() & {"image", "split", "folder"}:

@@ -99,6 +99,7 @@ def read_wikiscenes(
         home,
         extra_labels={"concept": first, "concepts": every},
         source=f"WikiScenes at {home!r}",
+        lists="category.json",
         more_labels=more_labels,
     )
 

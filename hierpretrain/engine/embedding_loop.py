@@ -20,6 +20,7 @@ from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import write_whole
 from hierpretrain.models.checkpoints import check_values
 from hierpretrain.models.gather import unwrapped
+from hierpretrain.pickled import load_pickled
 from hierpretrain.registry import LOOPS
 
 
@@ -133,7 +134,7 @@ def _save(path: Path, embedded: Embeddings) -> None:
 
 def _load(path: Path) -> dict[int, Tensor]:
     try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
+        kept = load_pickled(path)
         check_values(kept, "what was kept")
         return dict(zip(kept["rows"].tolist(), kept["embeddings"], strict=True))
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from hierpretrain.arrays import read_array
 from hierpretrain.checks import check_at_least_1, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
 from hierpretrain.datasets.joined import JoinedDataset, check_counts_through, parts_of
@@ -413,7 +414,8 @@ class _FeaturePipeline:
         self.path, self.pack, self.take = path, pack, take
         self.num_views = shape[0] if len(shape) == 2 else None
         self._features: NDArray | None = None
-        if (found := self.features.shape[: len(shape)]) != shape or self.features.dtype != dtype:
+        found = self.features.shape[: len(shape)]
+        if found != shape or self.features.dtype != dtype or not self.features.size:
             raise ValueError(
                 f"the frozen features {path} are damaged: they are {' x '.join(map(str, found))} of "
                 f"{self.features.dtype}, not {' x '.join(map(str, shape))} of {dtype}; delete the file"
@@ -424,11 +426,9 @@ class _FeaturePipeline:
         """The features of all images; opened where they are first asked for, in each worker by itself."""
         if self._features is None:
             try:
-                self._features = np.load(self.path, mmap_mode="r", allow_pickle=False)
+                self._features = read_array(self.path, "it holds frozen features: delete it", mapped=True)
             except FileNotFoundError as error:
                 raise ValueError(_unseen(self.path)) from error
-            except (ValueError, EOFError, OSError) as error:
-                raise ValueError(f"the frozen features {self.path} are damaged: {error}; delete the file") from error
         return self._features
 
     def __call__(self, info: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from hierpretrain._json import parse_json_bytes
 from hierpretrain.files import write_json
 from hierpretrain.registry import HOOKS
 
@@ -39,7 +39,7 @@ class MetricsFileHook(Hook):
             due = runner.epoch and (last or runner.epoch % runner.val_interval == 0)
             if due and self._trained["iter"] == runner.epoch * len(runner.train_dataloader):
                 path = Path(runner.work_dir) / self.filename
-                if not path.exists() or json.loads(path.read_text(encoding="utf-8")).get("epoch") != runner.epoch:
+                if not path.exists() or _epoch(path) != runner.epoch:
                     runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -54,3 +54,9 @@ class MetricsFileHook(Hook):
     def _write(self, runner: Runner, metrics: dict[str, float] | None, trained: dict[str, int]) -> None:
         if is_main_process():
             write_json(Path(runner.work_dir) / self.filename, {**trained, "metrics": metrics})
+
+
+def _epoch(path: Path) -> object:
+    """Returns the epoch of the newest evaluation that was written."""
+    found = parse_json_bytes(path.read_bytes(), path, "delete it", any_number=True)
+    return found.get("epoch") if isinstance(found, dict) else None

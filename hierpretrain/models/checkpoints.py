@@ -14,6 +14,7 @@ from mmengine.model import PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from hierpretrain._texts import short
 from hierpretrain.registry import WEIGHT_INITIALIZERS
 
 # what precedes an encoder's names in the checkpoints of torchvision and of the segmentation networks of Towers of Babel
@@ -162,18 +163,36 @@ def check_values(state: Any, source: str) -> None:
         Traceback (most recent call last):
         ValueError: the optimizer's state cannot be used: exp_avg.1 is not finite: 2 of 2 values; take another file
     """
-    wrong, stack = [], [("", state)]
+    wrong, stack, seen = [], [("", state)], set()
     while stack:
         path, part = stack.pop()
+        if id(part) in seen:  # a part that several share, of which a small file may have millions in effect
+            continue
+        seen.add(id(part))
         if isinstance(part, Tensor):
             kind = "" if _kind_of(part.dtype) in ("real", "integer", torch.bool) else f"is of {part.dtype}"
             if reason := kind or why_unusable(part, part):
                 wrong.append(f"{path or 'it'} {reason}")
         elif isinstance(part, Mapping | list | tuple):
             inner = part.items() if isinstance(part, Mapping) else enumerate(part)
-            stack.extend((f"{path}.{key}".lstrip("."), value) for key, value in inner)
+            stack.extend(
+                (f"{path}.{key if isinstance(key, str) else short(key)}".lstrip("."), value) for key, value in inner
+            )
     if wrong:
         raise ValueError(f"{source} cannot be used: {first_of(wrong[::-1])}; take another file")
+
+
+def check_names(weights: Mapping[Any, Any], source: str) -> None:
+    """Raises a ValueError unless weights are known by names.
+
+    Example:
+        >>> check_names({("a", 1): torch.zeros(2)}, "x.pth")
+        Traceback (most recent call last):
+        ValueError: x.pth is damaged: weights have names, and here is ('a', 1); take another file
+    """
+    for name in weights:
+        if not isinstance(name, str):
+            raise ValueError(f"{source} is damaged: weights have names, and here is {short(name)}; take another file")
 
 
 def _kind_of(dtype: torch.dtype) -> object:
@@ -249,9 +268,12 @@ def _load(checkpoint: str, map_location: Any) -> Mapping[str, Any]:
         raise ValueError(f"there is no checkpoint {checkpoint}; init_cfg.checkpoint must be a file or an address")
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
+    except ValueError:
+        raise
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or holds more than weights: {error}") from error
     weights = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(weights, Mapping) or not any(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise ValueError(f"{checkpoint} holds no weights by name, neither at its top nor under 'state_dict'")
+    check_names(weights, checkpoint)
     return loaded

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from hierpretrain._json import parse_json_bytes
+
 Curves = Mapping[str, tuple[list[float], list[float]]]
 """Name -> steps, ascending, and the value at each."""
 
 _Curve = TypeVar("_Curve")
+_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 _NOT_DRAWN = {"time", "data_time", "memory", "epoch", "iter", "step"}
 
 
@@ -64,16 +67,18 @@ def read_history(folder: str | os.PathLike[str]) -> Curves:
 
 def _lines(path: Path) -> list[dict[str, object]]:
     found = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
+            values = parse_json_bytes(
+                line, f"{path}:{number}", "a line must be a JSON object: remove it", any_number=True
+            )
+        except ValueError:
+            if number == len(lines) and line.isascii() and not _CONTROLS.search(line):
                 continue  # the run was killed while it wrote
-            raise ValueError(f"{path}:{number}: a line must be a JSON object; {error}") from error
+            raise
         if not isinstance(values, dict):
             raise ValueError(f"{path}:{number}: a line must be a JSON object; it is a {type(values).__name__}")
         found.append(values)
@@ -81,7 +86,7 @@ def _lines(path: Path) -> list[dict[str, object]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def panels(curves: Mapping[str, _Curve]) -> dict[str, dict[str, _Curve]]:

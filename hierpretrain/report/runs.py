@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from hierpretrain._json import parse_json_bytes
 from hierpretrain.report.history import Curves, read_history
 from hierpretrain.report.run_settings import read_config, settings_of
 
@@ -153,15 +154,15 @@ def _metrics(folder: Path) -> dict[str, float]:
     """Returns the numbers of ``metrics.json``; none before the first evaluation."""
     path = folder / "metrics.json"
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        numbers = {name: value for name, value in metrics.items() if _is_number(value)}
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}: {error}); evaluate the checkpoint again: hierpretrain test"
-        ) from error
-    return numbers
+    remedy = "evaluate the checkpoint again: hierpretrain test"
+    found = parse_json_bytes(data, path, remedy, any_number=True)
+    metrics = found.get("metrics") if isinstance(found, dict) else None
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{path} is damaged: it must hold an object 'metrics'; {remedy}")
+    return {name: value for name, value in metrics.items() if _is_number(value)}
 
 
 def _is_number(value: object) -> bool:

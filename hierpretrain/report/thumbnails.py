@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from hierpretrain.datasets.loading import UnreadableImage, open_rgb
+from hierpretrain.datasets.loading import UnreadableImage, open_small
 
 SIDES = (128, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 16)
 """Sides of a thumbnail in pixels."""
@@ -114,7 +114,7 @@ def _tiles(paths: Sequence[str], side: int, log: Callable[[str], object]) -> tup
 
 def _tile(path: str, side: int) -> np.ndarray | None:
     try:
-        image = open_rgb(path, min_side=side)
+        image = open_small(path, side)
     except UnreadableImage:
         return None
     return np.asarray(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color="white"))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.copies import fold_copies
-from hierpretrain.datasets.loading import UnreadableImage, open_rgb
+from hierpretrain.datasets.loading import UnreadableImage, open_small
 from hierpretrain.functional.sampling import over_branches
 from hierpretrain.functional.search import nearest
 from hierpretrain.taxonomy import PAD, depth, shared_depth
@@ -265,13 +265,16 @@ def _sheet_figure(rows: Sequence[SheetRow], *, title: str, levels: Sequence[str]
     return figure
 
 
+_DECODED = 1024  # pixels: a JPEG of a larger side may be decoded at a fraction of it
+
+
 def _draw(axes: Axes, path: str, side: float) -> None:
     """Draws an image into a square of ``side`` pixels, with a thin frame."""
     axes.set(xticks=[], yticks=[], box_aspect=1)
     axes.xaxis.label.set(fontsize=8, color="#333333", linespacing=1.15)
     axes.spines[:].set(color=UNKNOWN, linewidth=0.72)
     try:
-        picture = open_rgb(path)
+        picture = open_small(path, _DECODED)
     except UnreadableImage:
         axes.set_facecolor("#E4E4E4")
         name = fit_text(axes.figure, Path(path).name, side - 16, 8, lines=4)

@@ -11,6 +11,7 @@ import pytest
 from hierpretrain.apis import index_files
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_files import check_target
+from hierpretrain.apis.part_files import sealed
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.files import sha256
 from hierpretrain.taxonomy import Taxonomy
@@ -173,7 +174,7 @@ def test_an_index_of_the_older_format_is_replaced_and_opening_it_says_so(tmp_pat
     for name in ("index.faiss", "labels.npy", "files.json", "taxonomy.json", "skipped.json", "metadata.json"):
         (folder / name).write_text("old")
     (folder / "index.json").write_text('{"format": "hierpretrain.index.v1"}')
-    with pytest.raises(ValueError, match=r"v2'; it has 'hierpretrain.index.v1': it is of another version; make the"):
+    with pytest.raises(ValueError, match=r"v3'; it has 'hierpretrain.index.v1': it is of another version; make the"):
         EmbeddingIndex.open(folder)
     build(images(number=5)).save(folder)
     assert len(EmbeddingIndex.open(folder)) == 5
@@ -222,6 +223,7 @@ def damage(kind, change):
             path.rename(new)
             manifest = folder / "index.json"
             manifest.write_text(manifest.read_text().replace(path.name, new.name))
+            edit(manifest)
 
     return apply
 
@@ -229,12 +231,12 @@ def damage(kind, change):
 def edit_segment(path, **values):
     data = json.loads(path.read_text())
     data["segments"][0] |= values
-    path.write_text(json.dumps(data))
+    edit(path, **data)
 
 
 def edit(path, **values):
-    data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, **values}))
+    data = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps(sealed(data) if path.name == "index.json" else data))
 
 
 def write_other_rows(path, number=40, dim=6, recipe="Flat"):
@@ -279,7 +281,12 @@ DAMAGES = [
     ("index", cut, "index.json is damaged: "),
     ("index", text("[" * 100_000), "index.json is damaged: "),
     ("index", text("[]"), "index.json must hold a dict; it holds a list"),
-    ("index", lambda p: edit(p, format="hierpretrain.index.v3"), "format 'hierpretrain.index.v2'; it has '.*v3'"),
+    ("index", lambda p: edit(p, format="hierpretrain.index.v2"), "format 'hierpretrain.index.v3'; it has '.*v2'"),
+    (
+        "index",
+        lambda p: p.write_text(p.read_text().replace("5.pth", "6.pth")),
+        "index.json is damaged: its 'sha256' is",
+    ),
     ("index", lambda p: edit(p, width="6"), "must have 'width', of type int; it has '6'"),
     ("index", lambda p: edit(p, half=1), "must have 'half', of type bool; it has 1"),
     ("index", lambda p: edit(p, segments=[3]), "must have 'count', of type int; it has None"),
@@ -300,7 +307,7 @@ DAMAGES = [
     ("images", Path.unlink, "images-.* is missing"),
     ("images", text("[]"), "images-.* must hold a dict; it holds a list"),
     ("images", lambda p: edit(p, paths=["a", 3]), "must hold 40 texts in 'paths'"),
-    ("images", lambda p: p.write_bytes(b'["\xff"]'), "images-.* is damaged: .*utf-8"),
+    ("images", lambda p: p.write_bytes(b'["\xff"]'), "images-.* is damaged: .*UTF-8"),
     ("skipped", text('{"a": []}'), r"skipped-.* must hold texts; it holds \[\]"),
     ("taxonomy", Path.unlink, "taxonomy-.* is missing"),
     ("taxonomy", cut, "taxonomy-.* holds no label tree: .*is damaged"),
@@ -311,7 +318,11 @@ DAMAGES = [
     ("labels", cut, "labels-.* is damaged: "),
     ("labels", lambda p: p.write_bytes(b""), "labels-.* is damaged: "),
     ("labels", labels_of(np.zeros((40, 3))), "labels-.* must be an array of int64; it is float64"),
-    ("labels", lambda p: save_to(p, np.array([{}], dtype=object), pickled=True), "labels-.* is damaged: .*pickle"),
+    (
+        "labels",
+        lambda p: save_to(p, np.array([{}], dtype=object), pickled=True),
+        "labels-.* is damaged: it is of object",
+    ),
     ("labels", labels_of(np.zeros((39, 3), np.int64)), "labels-.* must be of 40 images; it is of 39"),
     ("labels", labels_of(np.zeros((40, 2), np.int64)), "have 3 entries; these have 2"),
     ("labels", labels_of(np.zeros(40, np.int64)), r"labels must be \(N, L\)"),

@@ -10,6 +10,7 @@ from mmpretrain.models import MobileNetV2
 from hierpretrain.apis import EmbeddingInferencer
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_model import decoded, encoded
+from hierpretrain.apis.part_files import sealed
 from hierpretrain.files import sha256
 from tests.apis.test_index_changes import picture
 
@@ -122,7 +123,7 @@ def test_a_hostile_config_runs_nothing(tmp_path, monkeypatch, place, part, messa
     new = path.with_name(f"config-{sha256(path)}.json")
     path.rename(new)
     manifest = tmp_path / "index/index.json"
-    manifest.write_text(manifest.read_text().replace(path.name, new.name))
+    manifest.write_text(json.dumps(sealed(json.loads(manifest.read_text().replace(path.name, new.name)))))
     with pytest.raises(ValueError, match=f"carries no config that can be used: .*{message}"):
         EmbeddingIndex.open(tmp_path / "index", device="cpu").search(picture(0))
     assert not (tmp_path / "owned").exists()
@@ -132,6 +133,6 @@ def test_weights_of_another_model_are_told(tmp_path):
     inferencer(OURS).build_index([picture(0)], tmp_path / "index")
     manifest = tmp_path / "index/index.json"
     data = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**data, "fingerprint": "0" * 16}))
+    manifest.write_text(json.dumps(sealed({**data, "fingerprint": "0" * 16})))
     with pytest.raises(ValueError, match=r"has the fingerprint [0-9a-f]+ here, and made the index as 0+: anoth"):
         EmbeddingIndex.open(tmp_path / "index", device="cpu").search(picture(0))

@@ -59,9 +59,18 @@ def fails(run, command, *words, capsys):
         ("model.loss.type=HiMulConLos", "unknown type 'HiMulConLos'; did you mean 'HiMulConLoss'"),
         ("model.grad_cache=0", "grad_cache must be at least 1"),
         ("model.loss.constraint=pairs", "constraint must be None, 'pair', 'anchor' or 'level'; it is 'pairs'"),
-        ("model.loss.temprature=0.1", "HiMulConELoss.__init__() got an unexpected keyword argument 'temprature'"),
+        ("model.loss.temprature=0.1", "got an unexpected keyword argument 'temprature'; did you mean 'temperature'?"),
+        ("model.loss.wieght=1", "got an unexpected keyword argument 'wieght'; it takes constraint, "),
         ("optim_wrapper.optimizer.type=AdamWW", "unknown type 'AdamWW'; did you mean 'AdamW'"),
-        ("optim_wrapper.optimizer.lrr=1", "AdamW.__init__() got an unexpected keyword argument 'lrr'"),
+        (
+            "optim_wrapper.optimizer.lrr=1",
+            "got an unexpected keyword argument 'lrr'; did you mean 'lr'?",
+        ),
+        ("train_dataloader.batchsize=2", "argument 'batchsize'; did you mean 'batch_size'?"),
+        ("model=1", "model must be a dict of settings; it is 1"),
+        ("randomness.seed=abc", "randomness.seed must be an integer from 0 to 4294967295, or None; it is 'abc'"),
+        ("train_cfg.max_epochs=1e999", "train_cfg.max_epochs must be an integer from 1; it is inf"),
+        ("train_dataloader.dataset=3", "the config has a value that nothing can be built of: "),
         ("param_scheduler.0.type=CosineAnealingLR", "did you mean 'CosineAnnealingLR'"),
         ("train_cfg.max_epoch=1", "EpochBasedTrainLoop.__init__() got an unexpected keyword argument 'max_epoch'"),
         ("train_dataloader.dataset.data_root=no_photos", "no_photos"),
@@ -78,6 +87,16 @@ def test_a_mistake_in_the_config_is_one_line(run, option, message, capsys):
     (line,) = fails(run, train_command, "--cfg-options", *option.split(), capsys=capsys)
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--amq"], "unrecognized arguments: --amq; did you mean '--amp'?"), (["--x=1"], "unrecognized arguments: --x=1")],
+)
+def test_a_mistyped_option_is_told_the_nearest(run, words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(train_command, *words)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
 
 
 def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):

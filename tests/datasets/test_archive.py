@@ -43,7 +43,9 @@ def test_nothing_is_written_outside_of_the_root(tmp_path):
         link.external_attr = 0o120777 << 16
         file.writestr(link, str(tmp_path))
         file.writestr("top/link/evil", "x")
-    with pytest.raises(OSError, match="link"):  # a file, not a link, so that nothing can lie below it
+    with pytest.raises(
+        ValueError, match=r"deep\.zip cannot be unpacked: .*link|deep\.zip cannot be unpacked: Not a dir"
+    ):  # a file, not a link, so that nothing can lie below it
         unpack_own(str(tmp_path / "deep"), "pets")
     assert os.listdir(tmp_path) == ["deep.zip"]
     write(tmp_path / "deep.zip", names)

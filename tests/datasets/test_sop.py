@@ -64,7 +64,7 @@ def test_missing(tmp_path):
     [
         ((5, 11319, 1), "Ebay_test.txt:2: a record is 'image_id class_id super_class_id path', not '5 11319 1'"),
         ((5, "x", 1, "bicycle_final/a.JPG"), "must be numbers; they are '5', 'x' and '1'"),
-        ((5, 11319, 1, "lamp_final/a.JPG"), "the super_class_id 1 is of the folder 'bicycle_final' above"),
+        ((5, 11319, 1, "lamp_final/a.JPG"), "the super_class_id 1 is of the folder 'bicycle_final' at "),
         ((5, 2, 1, "bicycle_final/a.JPG"), "Ebay_test.txt:2: the product 2 is in Ebay_train.txt too"),
         ((5, 11319, 7, "../a.JPG"), "'..'"),
         ((5, 11319, 1, TRAIN[0][3]), "lists 1 images more than once"),

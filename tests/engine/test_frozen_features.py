@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named(images, tmp_path, size):
     train(images, tmp_path)
     (file,) = kept(tmp_path)
     os.truncate(file, size)
-    with pytest.raises(ValueError, match=rf"the frozen features .*{file.name} are damaged: .*; delete the file"):
+    with pytest.raises(ValueError, match=rf"{file.name} is damaged: .*; it holds frozen features: delete it"):
         train(images, tmp_path)
     np.save(file, np.zeros((3, 32, 1, 1), np.float32))
     with pytest.raises(ValueError, match=rf"are damaged: they are 3 of float32, not {NUM} of float32; delete"):

@@ -63,7 +63,7 @@ def test_a_line_cut_off_at_the_end_is_left_out_and_elsewhere_an_error(tmp_path):
     path = write(tmp_path, "20260101_000000", [{"loss": 3.0, "step": 10}, '{"loss": 2.'])
     assert read_history(tmp_path) == {"loss": ([10], [3.0])}
     path.write_text('{"loss": 2.\n{"loss": 1.0, "step": 20}\n')
-    with pytest.raises(ValueError, match=r"scalars.json:1: a line must be a JSON object; "):
+    with pytest.raises(ValueError, match=r"scalars.json:1 is damaged: .*; a line must be a JSON object: remove it"):
         read_history(tmp_path)
     path.write_text("[1]\n")
     with pytest.raises(ValueError, match=r"scalars.json:1: a line must be a JSON object; it is a list"):

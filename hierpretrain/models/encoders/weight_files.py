@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hierpretrain.models.checkpoints import check_values, first_of
+from hierpretrain.models.checkpoints import check_names, check_values, first_of
+from hierpretrain.pickled import load_pickled
 
 _UNDER = ("state_dict", "model", "teacher", "module")  # where training programs keep the weights in their checkpoints
 
@@ -36,6 +36,7 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
     weights = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
     if not weights:
         raise ValueError(f"{file} holds no weights by name, neither at its top nor under {', '.join(_UNDER)}")
+    check_names(weights, str(file))
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     if packed := [f"{name} is of {t.dtype}" for name, t in weights.items() if t.dtype in _PACKED]:
@@ -45,10 +46,7 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _pickled(file: str | os.PathLike[str]) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{file} is damaged or holds more than weights: {error}") from error
+    return load_pickled(file)
 
 
 def _safetensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -59,5 +57,5 @@ def _safetensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ImportError(f"{file} needs the package safetensors: pip install safetensors") from error
     try:
         return load_file(file)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error

@@ -1,0 +1,59 @@
+"""The beginning of a value's text, whatever its size, for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_LONGEST = 60  # characters
+
+
+def short(value: Any) -> str:
+    """Returns the ``repr`` of a value, cut after 60 characters.
+
+    Lists, tuples and dicts are only looked into as far as that: a pickle of a few hundred bytes may hold lists that
+    share lists, of which the whole text would fill any memory.
+
+    Args:
+        value: Any value.
+
+    Example:
+        >>> short("cat"), len(short("cat" * 100)), short({"a": [1, (2,)]})
+        ("'cat'", 60, "{'a': [1, (2,)]}")
+        >>> nested = [0]
+        >>> for _ in range(100):
+        ...     nested = [nested] * 8
+        >>> short(nested)[-7:]
+        '[[[[...'
+    """
+    text = ""
+    for part in _parts(value, 0):
+        text += part
+        if len(text) > _LONGEST:
+            return text[: _LONGEST - 3] + "..."
+    return text
+
+
+def _parts(value: Any, depth: int) -> Iterator[str]:
+    if depth > _LONGEST:  # as many brackets have been given already
+        return
+    if type(value) in (str, bytes):
+        yield repr(value[: _LONGEST + 1])
+    elif type(value) is int and value.bit_length() > 4 * _LONGEST:
+        yield f"{hex(value >> (value.bit_length() - 4 * _LONGEST))}..."
+    elif isinstance(value, Mapping):
+        yield "{"
+        for i, (key, item) in enumerate(value.items()):
+            yield ", " if i else ""
+            yield from _parts(key, depth + 1)
+            yield ": "
+            yield from _parts(item, depth + 1)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if type(value) is list else "("
+        for i, item in enumerate(value):
+            yield ", " if i else ""
+            yield from _parts(item, depth + 1)
+        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
+    else:
+        yield repr(value)
