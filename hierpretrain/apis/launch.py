@@ -32,7 +32,8 @@ from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.mistyped import nearest_argument
 from hierpretrain.apis.pure_python import name_types, type_name
-from hierpretrain.engine import WorkDirLockHook, hold_work_dir, newest_checkpoint, shorten_terminal
+from hierpretrain.engine import newest_checkpoint, shorten_terminal
+from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
 from hierpretrain.models.checkpoints import Differences, check_names, differences

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from hierpretrain.engine.resume import ExactResumeHook
     from hierpretrain.engine.skipped_files import SkippedFilesHook
     from hierpretrain.engine.taxonomy import TaxonomyHook
-    from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 
 __all__ = [
     "AtomicLocalBackend",
@@ -40,8 +39,6 @@ __all__ = [
     "TSNEHook",
     "TaxonomyHook",
     "TrainingPatienceHook",
-    "WorkDirLockHook",
-    "hold_work_dir",
     "newest_checkpoint",
     "shorten_terminal",
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from hierpretrain import folder_lock
 from hierpretrain.commands import train as train_command
-from hierpretrain.engine import hold_work_dir
+from hierpretrain.engine.work_dir_lock import hold_work_dir
 from hierpretrain.folder_lock import NAME, hold_folder
 from tests import distributed
 from tests.commands.test_train import _own_globals, fails, run  # noqa: F401  its fixtures
