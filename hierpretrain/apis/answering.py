@@ -69,8 +69,8 @@ class AnsweringIndex(LivingIndex):
 
     # ---------------------------------------------------------------- what an engine has to do
     @abstractmethod
-    def _place(self) -> str:
-        """Returns where the index is, for messages: a space, 'in' or 'at', and the place."""
+    def _place(self, part: str = "") -> str:
+        """Returns where the index, or a part of it, is, for messages: a space, 'in' or 'at', and the place."""
 
     @abstractmethod
     def _moment(self) -> Moment:
@@ -94,7 +94,7 @@ class AnsweringIndex(LivingIndex):
         """
         if _CALIBRATION not in self.parts:
             return None
-        place = f"the calibration of the index{self._place()}"
+        place = f"the calibration of the index{self._place(_CALIBRATION)}"
         names = self.taxonomy.level_names
         return Calibration.of(self.parts[_CALIBRATION], place, fingerprint=self.fingerprint, level_names=names)
 

@@ -448,8 +448,9 @@ class EmbeddingIndex(AnsweringIndex):
         number = None if level is None else now.taxonomy.level(level)
         return number, None if within is None else find_branch(now.taxonomy, within)
 
-    def _place(self) -> str:
-        return "" if self.folder is None else f" in {self.folder}"
+    def _place(self, part: str = "") -> str:
+        file = self._now.parts.get(part)
+        return "" if self.folder is None else f" in {self.folder}" + (f", {file}," if isinstance(file, str) else "")
 
     def _moment(self) -> Generation:
         return self._now

@@ -370,7 +370,7 @@ class MilvusIndex(AnsweringIndex):
         """Raises unless :meth:`search` can answer; to be called before queries are embedded, not after it."""
         self._checked(k, level, within, where)
 
-    def _place(self) -> str:
+    def _place(self, part: str = "") -> str:
         return f" at {self.address}"
 
     def _moment(self) -> MilvusIndex:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
-from hierpretrain.apis.part_files import check_part, read_whole
+from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole
 from hierpretrain.datasets.image_files import image_kind, read_head
 
 _MOST_IMAGES, _MOST_VECTORS = 64, 200_000  # beyond these the start is a small part of a search
@@ -56,26 +56,26 @@ def quick_search(folder: str | os.PathLike[str], files: Sequence[str], k: int) -
     try:
         if not all(os.path.isfile(file) and image_kind(read_head(file)) for file in files):
             return None
-        return read_whole(Path(folder), MANIFEST, lambda data: _answer(Path(folder), json.loads(data), files, k))
+        return read_whole(Path(folder), MANIFEST, lambda data: _answer(Path(folder, MANIFEST), data, files, k))
     except Exception:  # whatever it is, the index itself says it better
         return None
 
 
-def _answer(folder: Path, about: Mapping[str, Any], files: Sequence[str], k: int) -> Found | None:
+def _answer(manifest: Path, data: bytes, files: Sequence[str], k: int) -> Found | None:
+    about = parse_manifest(data, manifest, FORMAT, "")
     segments = about["segments"]
     if (
-        about["format"] != FORMAT
-        or ENCODER not in about["parts"]
+        ENCODER not in about["parts"]
         or not 1 <= about["count"] <= _MOST_VECTORS
         or any(segment["kind"] != "flat" for segment in segments)
     ):
         return None
     from hierpretrain.apis.onnx_encoder import OnnxEncoder
 
-    encoder = OnnxEncoder(check_part(folder, about["parts"][ENCODER], "").read_bytes())
+    encoder = OnnxEncoder(check_part(manifest, about["parts"][ENCODER], "").read_bytes())
     if encoder.about["fingerprint"] != about["fingerprint"]:
         return None
-    parts = [_Segment.read(folder, segment) for segment in segments]
+    parts = [_Segment.read(manifest, segment) for segment in segments]
     vectors = parts[0].vectors if len(parts) == 1 else np.concatenate([part.vectors for part in parts])
     starts = np.cumsum([0, *(len(part.rows) for part in parts)])
     if len(vectors) != about["count"]:
@@ -125,11 +125,11 @@ class _Segment:
     root: str
 
     @classmethod
-    def read(cls, folder: Path, entry: Mapping[str, Any]) -> _Segment:
+    def read(cls, manifest: Path, entry: Mapping[str, Any]) -> _Segment:
         """Reads the parts of a segment, after checking their digests."""
         import faiss
 
-        paths = {name: check_part(folder, part, "") for name, part in entry["parts"].items()}
+        paths = {name: check_part(manifest, part, "") for name, part in entry["parts"].items()}
         index = faiss.read_index(str(paths["vectors"]))
         vectors = np.empty((index.ntotal, index.d), np.float32)
         index.reconstruct_n(0, index.ntotal, vectors)  # into an array: faiss.contrib.torch_utils would make a tensor

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hierpretrain._parser import Parser
+
 if TYPE_CHECKING:
     from hierpretrain.apis import EmbeddingInferencer
     from hierpretrain.evaluation import Embeddings
@@ -70,7 +72,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def model_parser(doc: str | None) -> argparse.ArgumentParser:
     """Returns a parser of ``CONFIG CHECKPOINT [IMAGES ...]``, for the commands that embed images by a model."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser)
     add_image_arguments(parser)
     return parser

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hierpretrain._options import OptionsAction
+from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_list_arguments,
     add_running_arguments,
@@ -30,7 +31,7 @@ def index_parser(doc: str | None, images: str = "IMAGES", *, test_data: bool = F
         images: What its images are called.
         test_data: Whether they may be left out behind CONFIG and CHECKPOINT, for the config's test data.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", help="an index, as the command index writes it: a folder, or an address of Milvus")
     parser.add_argument(
         "images",

@@ -107,7 +107,10 @@ def _of_png(data: bytes) -> str:
 def same_text(one: bytes, other: bytes) -> bool:
     """Returns whether two texts differ in their line ends, Unicode form or blank lines alone."""
     try:
-        texts = [unicodedata.normalize("NFC", data.decode("utf-8-sig")).split() for data in (one, other)]
+        texts = [
+            re.split(r"[ \t\r\n]+", unicodedata.normalize("NFC", data.decode("utf-8-sig")).strip())
+            for data in (one, other)
+        ]
     except UnicodeDecodeError:
         return False
     return texts[0] == texts[1]
