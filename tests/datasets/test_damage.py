@@ -68,6 +68,7 @@ WRONG = {
 
 
 def test_every_data_set_with_lists_is_tried():
+    DATASETS.import_from_location()
     kinds = {
         name
         for name, kind in DATASETS.module_dict.items()

@@ -40,6 +40,7 @@ def metrics():
     """Every registered metric with all that it can look at, and a part of the images."""
     levels = {"levels": ["coarse", "fine", "name"], "within": [("fine", "coarse")], "train": "train", "test": "test"}
     options = levels | {"ks": (1, 5), "max_anchors": 50, "device": "cpu"}
+    METRICS.import_from_location()  # all of ours, whoever was asked for before
     kinds = [kind for kind in METRICS.module_dict.values() if kind.__module__.startswith("hierpretrain.evaluation")]
     every = [
         kind(
