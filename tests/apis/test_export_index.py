@@ -6,34 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer, export_program
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.commands import export as export_command
 from hierpretrain.taxonomy import Taxonomy
-from tests.commands.places import write_model
+from tests.commands.places import COLOURS, write_model, write_set
 
 DOCS = Path(__file__).parents[2] / "docs/export.md"
-COLOURS = {
-    "animal/cat": (200, 30, 30),
-    "animal/dog": (200, 120, 30),
-    "tool/saw": (30, 30, 200),
-    "other/it": (30, 200, 30),
-}
-
-
-def write_set(folder, names, number, seed):
-    """Writes noise around the colour of each name."""
-    for i, name in enumerate(names):
-        generator = np.random.default_rng((seed, i))
-        (folder / name).mkdir(parents=True)
-        for j in range(number):
-            noise = generator.normal(0, 60, (40, 40, 3))
-            Image.fromarray(np.clip(COLOURS[name] + noise, 0, 255).astype(np.uint8)).save(folder / name / f"{j}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

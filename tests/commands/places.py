@@ -36,3 +36,22 @@ def write_photos(folder, names, broken):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     (folder / "photos" / broken).write_bytes(b"no image")
+
+
+COLOURS = {
+    "animal/cat": (200, 30, 30),
+    "animal/dog": (200, 120, 30),
+    "tool/saw": (30, 30, 200),
+    "other/it": (30, 200, 30),
+}
+
+
+def write_set(folder, names, number, seed):
+    """Writes images of noise around the colour of each name, and returns the folder."""
+    for i, name in enumerate(names):
+        generator = np.random.default_rng((seed, i))
+        (folder / name).mkdir(parents=True)
+        for j in range(number):
+            noise = generator.normal(0, 60, (40, 40, 3))
+            Image.fromarray(np.clip(COLOURS[name] + noise, 0, 255).astype(np.uint8)).save(folder / name / f"{j}.png")
+    return folder
