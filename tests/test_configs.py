@@ -68,6 +68,8 @@ def count_classes(loss):
     """Gives a loss over classes the numbers of a small tree, as a run gives it those of its data."""
     if loss_that_counts(loss):
         loss.num_classes = [1, 1, 1] if loss.type in ("HierarchicalJointLoss", "LevelProxyLoss") else 1
+    if loss.get("contrastive"):
+        count_classes(loss.contrastive)
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
