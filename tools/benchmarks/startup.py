@@ -26,7 +26,7 @@ from typing import TypeVar
 from measure import ROOT, Report, command, parse
 
 Timed = TypeVar("Timed")
-BAR, HELP_BAR, SEARCH_BAR = 15.0, 0.3, 2.0  # seconds
+BAR, HELP_BAR, SEARCH_BAR = 6.0, 0.3, 2.0  # seconds
 PYTHON, LIBRARIES = "limit: starts Python", "limit: imports of a search"
 QUICK, FULL = "ours", "ours, by torch"
 UNPACKED, PACKED, LIMIT = "ours", "ours, archive not yet unpacked", "limit: imports of the hosts"
