@@ -96,7 +96,7 @@ def check_part(manifest: Path, name: object, remedy: str) -> Path:
     try:
         digest = sha256(path)
     except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing; {remedy}") from error
+        raise ValueError(f"{path}, which {manifest.name} names, is missing; {remedy}") from error
     if digest != found[1]:
         raise ValueError(f"{path} is damaged: the SHA-256 of its bytes is not the one in its name; {remedy}")
     return path

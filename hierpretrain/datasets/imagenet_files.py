@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from hierpretrain._texts import short
 from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.matlab import read_mat
 from hierpretrain.datasets.messages import warn
@@ -140,13 +141,15 @@ def read_val_classes(path: str | os.PathLike[str]) -> Mapping[str, str]:
 def _devkit_classes(folder: str) -> dict[str, str]:
     names = _devkit_ids(os.path.join(folder, _META))
     path = os.path.join(folder, _TRUTH)
+    by_text = {str(number): name for number, name in names.items()}  # a line may have more digits than int() takes
     classes = {}
     for number, line in text_lines(path):
-        if not line.strip().isdecimal() or int(line) not in names:
+        if (text := line.strip()) not in by_text:
             raise ValueError(
-                f"{path}:{number}: a line is the number of a class of {_META}, not {line!r}; unpack the devkit anew"
+                f"{path}:{number}: a line is the number of a class of {_META}, not {short(line)}; unpack the devkit "
+                "anew"
             )
-        classes[f"ILSVRC2012_val_{number:08d}"] = names[int(line)]
+        classes[f"ILSVRC2012_val_{number:08d}"] = by_text[text]
     if len(classes) == _NUM_VAL and len(names) == _NUM_CLASSES:
         counts = Counter(classes.values())
         if odd := sorted(name for name in names.values() if counts[name] != _NUM_VAL // _NUM_CLASSES):
@@ -228,7 +231,8 @@ def classes_of(images: Sequence[str], val_classes: str | None, root: str) -> lis
                 _check_number(source, known, [image for image in images if image.count("/") == 1])
             stem = os.path.splitext(parts[1])[0]
             if stem not in known:
-                raise ValueError(f"{source} has no class for the image {root}/{image}; remove the image or add a line")
+                listed = f"{source}: {_TRUTH}" if os.path.isdir(source) else source
+                raise ValueError(f"{listed} has no class for the image {root}/{image}; remove the image or add a line")
             name = known[stem]
         classes.append(one.setdefault(name, name))
     return classes

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_log_files_that_mlflow_closes_are_opened_again(mlflow, tmp_path):
     text = (tmp_path / "x.log").read_text()
     assert "before" in text
     assert "after" in text
+
+
+def test_a_log_file_whose_folder_is_gone_is_in_nobodys_way(tmp_path):
+    (tmp_path / "work").mkdir()
+    logger = MMLogger.get_instance("gone", log_file=str(tmp_path / "work/x.log"))
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+    shutil.rmtree(tmp_path / "work")
+    open_log_files_again()
+    logger.info("after")
+    assert not (tmp_path / "work").exists()
 
 
 def test_without_mlflow_the_error_says_what_to_install(tmp_path, monkeypatch):
