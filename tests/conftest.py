@@ -29,6 +29,17 @@ def tree():
     return Taxonomy(paths, ("kingdom", "kind", "breed"))
 
 
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """A browser."""
+    pytest.importorskip("selenium")
+    from tests.report.browser import open_browser
+
+    driver = open_browser(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
 def random_labels(seed, rows=12, levels=3, branching=2, ragged=True):
     """Random label rows of a tree: ids are unique within their parent only, and paths end anywhere."""
     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ The last five columns must be empty. A mutation is known by its target, seed and
 
     python tools/fuzz.py --mutations 10000
     python tools/fuzz.py --target checkpoint taxonomy --mutations 500 --seed 1
-    python tools/fuzz.py --target checkpoint --seed 1 --only 17 --keep /tmp/damaged
+    python tools/fuzz.py --target checkpoint --seed 1 --only 17 --keep damaged
 
 It runs in a clone, on Linux: the files are written by the tests' own writers.
 """

@@ -8,7 +8,7 @@ from PIL import Image
 from hierpretrain.apis import EmbeddingInferencer
 from tests.commands.places import write_model, write_photos
 from tests.commands.test_serve import serving
-from tests.report.browser import CHROMIUM, DRIVER, open_browser
+from tests.report.browser import CHROMIUM, DRIVER
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,14 +45,6 @@ def root(tmp_path_factory):
 def address(root):
     with serving(root / "photos.index", "--image-root", root / "photos") as (_, address, _):
         yield address
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    pytest.importorskip("selenium")
-    driver = open_browser(tmp_path_factory.mktemp("profile"))
-    yield driver
-    driver.quit()
 
 
 class Served:
