@@ -269,7 +269,7 @@ def kill(name: str, place: Path, kills: int, seed: int, log: Callable[[str], Non
         process = in_child(task.run, file, number)
         inside = number % 2 == 0
         if inside:
-            wait_for_write(process, task, before, generator.uniform(0, 0.005))
+            stop_inside_write(process, task, before, generator.uniform(0, 0.005))
         else:
             time.sleep(generator.uniform(0, 3))
         process.kill()
@@ -287,11 +287,29 @@ def kill(name: str, place: Path, kills: int, seed: int, log: Callable[[str], Non
     return counts
 
 
-def wait_for_write(process: multiprocessing.process.BaseProcess, task: Task, before: set[str], delay: float) -> None:
-    """Waits until a process has begun to write something, and so many seconds more."""
-    while process.is_alive() and not any(".new." in path for path in task.left() - before):
-        time.sleep(0.0005)
-    time.sleep(delay)
+def stop_inside_write(process: multiprocessing.process.BaseProcess, task: Task, before: set[str], delay: float) -> None:
+    """Stops a process in the middle of a write, so many seconds after it began where the write takes as long.
+
+    A write that ends before the process stands still does not count: the process goes on to its next one.
+    """
+
+    def writes() -> bool:
+        return any(".new." in path for path in task.left() - before)
+
+    end = time.monotonic() + 120
+    while process.is_alive():
+        assert time.monotonic() < end, "no write was met in two minutes"
+        if not writes():
+            time.sleep(0.0005)
+            continue
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGSTOP)
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZ":
+            time.sleep(0.0005)
+        if writes():
+            return
+        os.kill(process.pid, signal.SIGCONT)
+        delay /= 2
 
 
 def rounds(names: list[str], kills: int, seed: int) -> Iterator[str]:
