@@ -66,7 +66,7 @@ def level_cross_entropies(
     gather = gather or one_process
     sizes = [level.shape[1] for level in logits]
     labels = as_labels(labels)
-    _check_labels(labels, sizes, len(logits[0]) if logits else 0, gather)
+    check_nodes(labels, sizes, len(logits[0]) if logits else 0, gather)
     paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
     losses, taking_part = [], []
     for level, scores in enumerate(logits):
@@ -131,7 +131,7 @@ def node_counts(labels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         [tensor([2., 1.], dtype=torch.float64), tensor([0., 2., 0.], dtype=torch.float64)]
     """
     labels = as_labels(labels)
-    _check_labels(labels, sizes, len(labels), one_process)
+    check_nodes(labels, sizes, len(labels), one_process)
     paths = labels[:, None] if labels.ndim == 2 else labels
     counts = []
     for level, size in enumerate(sizes):
@@ -139,6 +139,40 @@ def node_counts(labels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         weights = node_weights(nodes, dtype=torch.float64)
         counts.append(weights.new_zeros(size).index_add(0, nodes.clamp(min=0).flatten(), weights.flatten()))
     return counts
+
+
+def check_nodes(labels: Tensor, sizes: Sequence[int], num_items: int, gather: Gather = one_process) -> None:
+    """Raises unless labels are ids of nodes of a tree with so many nodes at its levels; on all processes alike.
+
+    Args:
+        labels: (M, L) or (M, P, L) labels.
+        sizes: The number of nodes of each of the L levels.
+        num_items: M.
+        gather: Stacks the rows of all processes.
+
+    Raises:
+        ValueError: If shapes do not match, a label is malformed, or it is no node.
+
+    Example:
+        >>> check_nodes(torch.tensor([[0, 3]]), [1, 3], 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: level 2 has 3 nodes, but a label is node 3; the tree of these labels is not the tree of the classes
+    """
+    check_labels(labels[:0], several_paths=True)  # the shape alone, which is one for all processes
+    if labels.shape[-1] != len(sizes) or len(labels) != num_items:
+        raise ValueError(
+            f"labels must have one row for each of the {num_items} items and one column for each of the {len(sizes)} "
+            f"levels; their shape is {tuple(labels.shape)}"
+        )
+    everyone, _ = gather(labels)
+    check_labels(everyone, several_paths=True)
+    for level, size in enumerate(sizes):
+        if everyone.numel() and (largest := int(everyone[..., level].max())) >= size:
+            raise ValueError(
+                f"level {level + 1} has {size} nodes, but a label is node {largest}; the tree of these labels is not "
+                "the tree of the classes"
+            )
 
 
 def _item_losses(
@@ -161,21 +195,3 @@ def _item_losses(
 
 def _in_full_precision(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-
-
-def _check_labels(labels: Tensor, sizes: Sequence[int], num_items: int, gather: Gather) -> None:
-    """Raises unless labels are ids of nodes of a tree with so many nodes at its levels; on all processes alike."""
-    check_labels(labels[:0], several_paths=True)  # the shape alone, which is one for all processes
-    if labels.shape[-1] != len(sizes) or len(labels) != num_items:
-        raise ValueError(
-            f"labels must have one row for each of the {num_items} items and one column for each of the {len(sizes)} "
-            f"levels; their shape is {tuple(labels.shape)}"
-        )
-    everyone, _ = gather(labels)
-    check_labels(everyone, several_paths=True)
-    for level, size in enumerate(sizes):
-        if everyone.numel() and (largest := int(everyone[..., level].max())) >= size:
-            raise ValueError(
-                f"level {level + 1} has {size} nodes, but a label is node {largest}; the tree of these labels is not "
-                "the tree that the classifiers were made for"
-            )

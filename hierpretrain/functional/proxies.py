@@ -16,6 +16,7 @@ from hierpretrain.checks import check_above_0, check_finite, check_logits, check
 from hierpretrain.functional.batch import Gather, join_processes
 from hierpretrain.functional.contrastive import check_range
 from hierpretrain.functional.distances import check_squares
+from hierpretrain.functional.joint import node_weights
 from hierpretrain.functional.levels import numbers_of_levels
 from hierpretrain.functional.log_sums import masked_logsumexp
 from hierpretrain.taxonomy import PAD, as_labels, check_labels, shared_depth
@@ -28,26 +29,32 @@ def cross_scale_loss(
     *,
     margins: Sequence[float] = (0.45, 0.25),
     scale: float = 32.0,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Computes Cross-Scale Learning (CSL): an item is nearer to its class than to all else by a margin of each level.
 
     Sun et al., *Dynamic Metric Learning: Towards a Scalable Metric Space to Accommodate Multiple Semantic Scales*, CVPR
-    2021. With ``c_k`` the cosine of an item with the proxy of class k, y its class, and ``N_l`` the classes that do not
-    share l levels with y, its loss is::
+    2021. With ``c_k`` the cosine of an item with the proxy of class k, y its class, and ``N_l`` the classes whose path
+    parts from y's at level l or above, its loss is::
 
         sum over l = 1..L of  log(1 + sum over k in N_l of exp(scale (c_k - c_y + m_l)))
 
     The positive is the finest class at every level, which keeps the levels from pulling against each other. As further
-    levels ask for more, margins grow from the finest level to the coarsest.
+    levels ask for more, margins grow from the finest level to the coarsest. In the paper all classes are at level L.
+    Classes may end above it here: those above or below y never part from it, and are in no ``N_l``. An item of several
+    classes has the mean of the losses of each, and ``N_l`` holds what parts from all of them.
 
     Args:
         cosines: (N, C) cosines of the items with the proxies of all classes.
-        class_labels: (C, L) label matrix of the classes, as ``Taxonomy.node_labels(level)`` returns it.
-        labels: (N,) classes of the items, 0 to C - 1.
+        class_labels: (C, L) label matrix of the classes, as ``Taxonomy.node_labels(level)`` returns it; ``PAD`` on the
+            right for classes that end above level L.
+        labels: (N,) classes of the items, 0 to C - 1; or (N, P) for several classes, with ``PAD`` where an item has
+            fewer.
         margins: ``m_l``, one for each level, coarsest first, each at least 0; or two, of the coarsest and of the finest
             level, with the levels between them evenly spaced. The default gives 0.45, 0.35 and 0.25 for three
             levels, as the baseline in HAPPIER's released code.
         scale: How sharp the loss is, above 0.
+        known: (C,) bool: the classes that may be in an ``N_l``; ``None``: all.
 
     Returns:
         (N,) losses. A level of one node alone adds 0.
@@ -68,23 +75,54 @@ def cross_scale_loss(
     if cosines.ndim == 2:
         check_finite(cosines.detach(), "cosines")
     labels, class_labels = as_labels(labels).to(cosines.device), as_labels(class_labels).to(cosines.device)
-    if cosines.shape != (len(labels), len(class_labels)) or class_labels.ndim != 2:
+    if cosines.shape != (len(labels), len(class_labels)) or class_labels.ndim != 2 or labels.ndim > 2:
         raise ValueError(
-            f"cosines must be (N, C), class_labels (C, L) and labels (N,); they are {tuple(cosines.shape)}, "
+            f"cosines must be (N, C), class_labels (C, L) and labels (N,) or (N, P); they are {tuple(cosines.shape)}, "
             f"{tuple(class_labels.shape)} and {tuple(labels.shape)}"
         )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_labels):
+    paths = labels if labels.ndim == 2 else labels[:, None]  # (N, P)
+    least = paths.amax(1).min() if labels.numel() else 0  # the first class of an item that has no other
+    if labels.numel() and not (least >= 0 and labels.min() >= PAD and labels.max() < len(class_labels)):
         raise ValueError(
             f"labels must be classes from 0 to {len(class_labels) - 1}; they go from {int(labels.min())} to "
             f"{int(labels.max())}. Leave out items without a class"
         )
-    shared = shared_depth(class_labels[labels], class_labels)  # (N, C)
-    gaps = scale * (cosines - cosines.gather(1, labels[:, None]))
-    losses = torch.zeros_like(gaps[:, 0])
+    parting = _levels_of_parting(paths, class_labels)  # (N, C)
+    if known is not None:
+        parting = parting.masked_fill(~known.to(parting.device), class_labels.shape[1] + 1)
+    weights, own = node_weights(paths, dtype=cosines.dtype), cosines.gather(1, paths.clamp(min=0))  # (N, P)
+    losses = torch.zeros_like(cosines[:, 0])
     for level, margin in enumerate(numbers_of_levels(margins, class_labels.shape[1], "margins"), start=1):
-        losses = losses + softplus(masked_logsumexp(gaps, shared < level, 1) + scale * margin)
+        others = masked_logsumexp(scale * cosines, parting <= level, 1)
+        losses = losses + (weights * softplus(others[:, None] - scale * (own - margin))).sum(1)
     check_losses(losses)
     return losses
+
+
+def _levels_of_parting(paths: Tensor, class_labels: Tensor) -> Tensor:
+    """Finds the level at which a class parts from all the classes of an item.
+
+    Args:
+        paths: (N, P) classes of the items, ``PAD`` for none.
+        class_labels: (C, L) labels of the classes, ``PAD`` below their end.
+
+    Returns:
+        (N, C) levels, 1 to L; L + 1 if the class is one of the item's, or above or below one.
+
+    Example:
+        >>> tree = torch.tensor([[0, 0], [0, 1], [1, 2], [1, PAD]])
+        >>> _levels_of_parting(torch.tensor([[0, PAD], [0, 2]]), tree).tolist()
+        [[3, 2, 1, 1], [3, 2, 3, 3]]
+    """
+    depths, levels = (class_labels != PAD).sum(1), class_labels.shape[1]
+    parting = paths.new_zeros(len(paths), len(class_labels))
+    for classes in paths.T:
+        rows = (classes != PAD).nonzero()[:, 0]
+        own = classes[rows]
+        shared = shared_depth(class_labels[own], class_labels)
+        at = torch.where(shared < torch.minimum(depths[own, None], depths), shared + 1, levels + 1)
+        parting[rows] = torch.maximum(parting[rows], at)
+    return parting
 
 
 def proxy_anchor_losses(

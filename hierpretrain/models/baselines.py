@@ -119,7 +119,7 @@ class HAPPIERLoss(ClassifierLoss):
         happier_loss(*dummy_batch(1), **self.options)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each item."""
         cosines = features @ normalize(self.proxies, dim=1).T
         return cross_entropy(cosines / self.proxy_temperature, classes, reduction="none")

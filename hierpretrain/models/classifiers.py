@@ -2,8 +2,9 @@
 
 Each has weights of its own for every node of the level. ``set_taxonomy``, which
 :class:`hierpretrain.engine.TaxonomyHook` calls, tells it how the nodes hang together. The class of an item is its
-node's id in the tree; an item whose path ends above the level is left out. On several processes value and gradient
-equal the value and gradient of one process on all items together.
+node's id in the tree; an item of several paths has several classes, and the mean of their losses; an item whose paths
+end above the level is left out. On several processes value and gradient equal the value and gradient of one process on
+all items together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hierpretrain.functional import (
     soft_label_loss,
     soft_labels,
 )
+from hierpretrain.functional.joint import node_weights
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import OneLevelLoss, columns_to
 from hierpretrain.registry import MODELS
@@ -68,27 +70,43 @@ class ClassifierLoss(OneLevelLoss):
             ValueError: If not, or if there is no such level.
         """
         super().set_taxonomy(taxonomy)
-        if (nodes := taxonomy.num_nodes(self.level)) != self.num_classes:
-            name = taxonomy.level_names[taxonomy.level(self.level) - 1]
+        name = taxonomy.level_names[taxonomy.level(self.level) - 1]
+        self.check_num_classes(taxonomy.num_nodes(self.level), f"its level, {{}} of {name!r}")
+
+    def check_num_classes(self, nodes: int, where: str) -> None:
+        """Raises unless the loss has a class for each of so many nodes; ``where`` has a place for the number."""
+        if nodes != self.num_classes:
             raise ValueError(
-                f"num_classes of {type(self).__name__} must be the number of nodes of its level, {nodes} of {name!r}; "
+                f"num_classes of {type(self).__name__} must be the number of nodes of {where.format(nodes)}; "
                 f"it is {self.num_classes}. Set model.loss.num_classes={nodes}, or leave it out"
             )
 
     @abstractmethod
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the (n,) losses of items with (n, D) features and (n,) classes."""
+
+    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Returns the (n,) losses of items with (n, D) features and (n, P) classes, ``PAD`` for none."""
+        weights = node_weights(classes, dtype=features.dtype)
+        items, paths = weights.nonzero(as_tuple=True)
+        of_classes = self.class_losses(features[items], classes[items, paths])
+        return (weights * torch.zeros_like(weights).masked_scatter(weights > 0, of_classes)).sum(1)
+
+    def classes(self, labels: Tensor) -> Tensor:
+        """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels."""
+        column = columns_to(self.level_number, labels, type(self).__name__, several_paths=True)[..., -1]
+        return column if column.ndim == 2 else column[:, None]
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
-        classes = columns_to(self.level_number, labels, type(self).__name__)[:, -1]
+        classes = self.classes(labels)
         all_classes, _ = gather_rows(classes)  # all processes raise, so that none waits for another
-        if len(all_classes) and (largest := int(all_classes.max())) >= self.num_classes:
+        if all_classes.numel() and (largest := int(all_classes.max())) >= self.num_classes:
             raise ValueError(
                 f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {largest} of level "
                 f"{self.level}; set model.loss.num_classes to the number of nodes of that level"
             )
-        known = classes != PAD
+        known = (classes != PAD).any(1)
         with torch.autocast(features.device.type, enabled=False):
             features = features[known].to(next(self.parameters()).dtype)
             losses, _ = gather_rows(self.item_losses(features, classes[known]))
@@ -122,7 +140,7 @@ class LevelCrossEntropyLoss(ClassifierLoss):
         self.label_smoothing = label_smoothing
         self.classifier = nn.Linear(in_channels, num_classes)
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each item."""
         logits = self.classifier(features)
         return cross_entropy(logits, classes, reduction="none", label_smoothing=self.label_smoothing)
@@ -199,7 +217,7 @@ class HXELoss(TreeClassifierLoss):
         self.alpha = alpha
         self.classifier = nn.Linear(in_channels, num_classes)
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the loss of each item."""
         return hierarchical_cross_entropy(self.classifier(features), self.class_labels, classes, alpha=self.alpha)
 
@@ -232,7 +250,7 @@ class SoftLabelLoss(TreeClassifierLoss):
         self.beta = beta
         self.classifier = nn.Linear(in_channels, num_classes)
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the loss of each item."""
         heights = self.heights(classes, torch.arange(self.num_classes, device=classes.device)).to(features.dtype)
         targets = soft_labels(heights, beta=self.beta, max_distance=self.class_labels.shape[1])
@@ -300,7 +318,7 @@ class GuidedLoss(TreeClassifierLoss):
         if self.max_classes is None:
             self._all_heights = class_distances(taxonomy, self.level)
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each item."""
         distances = pairwise_distances(features, self.prototypes, squared=self.squared)
         return cross_entropy(-distances, classes, reduction="none")

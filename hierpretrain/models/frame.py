@@ -73,7 +73,7 @@ class HAFrameLoss(TreeClassifierLoss):
         self._frame = self._frame.to(self.transform.weight)
         return self._frame
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the loss of each item."""
         entropies, cosines = haframe_losses(self.transform(features), classes, self.frame)
         return (1 - self.alpha) * entropies + self.alpha * cosines

@@ -26,29 +26,31 @@ from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy, as_labels, check_labels, prefix_ids
 
 
-def columns_to(level: int, labels: Tensor, name: str) -> Tensor:
+def columns_to(level: int, labels: Tensor, name: str, *, several_paths: bool = False) -> Tensor:
     """Returns the columns of a label matrix from the coarsest level down to one.
 
     Args:
         level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
         labels: (M, L) label matrix.
         name: Whose level it is, for the error.
+        several_paths: Whether labels may be (M, P, L), too.
 
     Raises:
-        ValueError: If there is no such level, or the rows have several paths.
+        ValueError: If there is no such level, or the rows have several paths and may not.
 
     Example:
         >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
         tensor([[0, 1]])
     """
     labels = as_labels(labels)
-    check_labels(labels[:0])  # the shape alone, which is one for all processes: none of them waits for another
-    levels = labels.shape[1]
+    # the shape alone, which is one for all processes: none of them waits for another
+    check_labels(labels[:0], several_paths=several_paths)
+    levels = labels.shape[-1]
     if level == 0 or abs(level) > levels:
         raise ValueError(
             f"level of {name} must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {level}"
         )
-    return labels[:, : level if level > 0 else levels + level + 1]
+    return labels[..., : level if level > 0 else levels + level + 1]
 
 
 def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:

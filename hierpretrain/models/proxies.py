@@ -12,29 +12,34 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.functional import cross_scale_loss, proxy_anchor_losses
 from hierpretrain.functional.contrastive import weighted_mean
+from hierpretrain.functional.joint import check_nodes
 from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames, dummy_batch
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import Taxonomy
+from hierpretrain.taxonomy import PAD, Taxonomy, as_labels
 
 
 @MODELS.register_module()
 class CSLLoss(TreeClassifierLoss):
     """Cross-Scale Learning: proxies of the finest classes, told apart by a margin of each level (DyML, CVPR 2021).
 
-    See :func:`hierpretrain.functional.cross_scale_loss`. Items whose path ends above the level are left out.
+    See :func:`hierpretrain.functional.cross_scale_loss`. Items whose path ends above the level are left out. Nodes
+    without an image in training push nothing away, as :class:`HierarchicalJointLoss` has it; ``TaxonomyHook`` tells
+    which those are, and until it does all nodes count.
 
     Args:
-        num_classes: Number of nodes of ``level``. A training fills it in from its data.
+        num_classes: Number of nodes that may have a proxy. A training fills it in from its data.
         in_channels: Size D of the unit features.
         level: The level whose nodes have proxies: its name; or 1 (coarsest) to L, -1 for the finest, -2 for the one
-            above it, and so on. The levels above it have margins.
+            above it, and so on. The levels above it have margins. ``None``: the nodes of all levels, of which the class
+            of an item is the one where its path ends, so that a ragged tree leaves no labelled item out. In a tree
+            whose paths all end at the finest level that is the same as -1.
         margins: One for each level down to ``level``, coarsest first, each at least 0; or two, of the coarsest and of
             the finest of them, with the levels between them evenly spaced.
         scale: How sharp the loss is, above 0.
@@ -55,7 +60,7 @@ class CSLLoss(TreeClassifierLoss):
         *,
         num_classes: int | None = None,
         in_channels: int,
-        level: int | str = -1,
+        level: int | str | None = -1,
         margins: Sequence[float] = (0.45, 0.25),
         scale: float = 32.0,
     ) -> None:
@@ -64,11 +69,61 @@ class CSLLoss(TreeClassifierLoss):
         cosines, labels = dummy_batch(len(self.margins))
         cross_scale_loss(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
+        self._sizes: list[int] = []
+        self._known: Tensor | None = None  # no buffer, which DistributedDataParallel would send at every step
 
-    def item_losses(self, features: Tensor, classes: Tensor) -> Tensor:
+    @classmethod
+    def count_classes(cls, taxonomy: Taxonomy, *, level: int | str | None = -1, **options: Any) -> int:
+        """Returns the ``num_classes`` that a tree asks for, given the other options of the loss."""
+        return len(_all_nodes(taxonomy)) if level is None else taxonomy.num_nodes(level)
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the tree, and checks that it has as many nodes as the loss has classes."""
+        if self.level is not None:
+            super().set_taxonomy(taxonomy)
+            return
+        nodes = _all_nodes(taxonomy)
+        self._sizes = [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
+        self.check_num_classes(len(nodes), "the tree, {}")
+        self._class_labels = nodes.to(self.proxies.device)
+
+    def set_training_labels(self, labels: Tensor) -> None:
+        """Learns which nodes training knows.
+
+        Args:
+            labels: (N, L) or (N, P, L) labels of all images of the training.
+        """
+        classes = self.classes(labels)
+        self._known = torch.zeros(self.num_classes, dtype=torch.bool)
+        self._known[classes[classes != PAD].unique()] = True
+
+    def classes(self, labels: Tensor) -> Tensor:
+        """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels."""
+        if self.level is not None:
+            return super().classes(labels)
+        _ = self.class_labels  # raises if the tree is not known
+        labels = as_labels(labels)
+        check_nodes(labels, self._sizes, len(labels), gather_rows)
+        paths = labels if labels.ndim == 3 else labels[:, None]
+        ends = (paths != PAD).sum(2)  # (M, P): depths of the nodes where paths end
+        first = paths.new_tensor([0, *self._sizes]).cumsum(0)[(ends - 1).clamp(min=0)]  # of the class ids of that depth
+        nodes = paths.gather(2, (ends - 1).clamp(min=0)[..., None])[..., 0]
+        return torch.where(ends > 0, first + nodes, PAD)
+
+    def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the loss of each item, a sum over the levels."""
         cosines = features @ normalize(self.proxies, dim=1).T
-        return cross_scale_loss(cosines, self.class_labels, classes, margins=self.margins, scale=self.scale)
+        return cross_scale_loss(
+            cosines, self.class_labels, classes, margins=self.margins, scale=self.scale, known=self._known
+        )
+
+    item_losses = class_losses  # which takes several classes of an item, too, as none of them pushes it
+
+
+def _all_nodes(taxonomy: Taxonomy) -> Tensor:
+    """Returns the (C, L) labels of the nodes of all levels, coarsest first, in the order of their ids."""
+    levels = range(1, taxonomy.num_levels + 1)
+    return torch.cat([pad(taxonomy.node_labels(level), (0, levels[-1] - level), value=PAD) for level in levels])
 
 
 @MODELS.register_module()

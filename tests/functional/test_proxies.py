@@ -52,6 +52,34 @@ def test_csl_is_that_of_the_loops(seed, options):
     assert torch.autograd.gradcheck(lambda c: cross_scale_loss(c, NODES[2], CLASSES, **options), given)
 
 
+RAGGED = torch.cat([torch.nn.functional.pad(nodes, (0, 3 - nodes.shape[1]), value=PAD) for nodes in NODES])  # 3, 4, 4
+SEVERAL = torch.tensor([[7, 9, PAD], [0, PAD, PAD], [6, 2, 6], [4, 4, PAD], [10, 3, 8]])
+
+
+@pytest.mark.parametrize("known", [None, torch.tensor([1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 0], dtype=torch.bool)])
+@pytest.mark.parametrize("classes", [SEVERAL[:, 0], SEVERAL], ids=["one class", "several"])
+def test_csl_of_ragged_trees_and_several_classes_is_that_of_the_loops(classes, known):
+    given, options = cosines(classes=len(RAGGED)), dict(margins=(0.45, 0.35, 0.25), scale=5.0, known=known)
+    expected = with_grads(reference.cross_scale_loss(given, RAGGED, classes, **options), given)
+    torch.testing.assert_close(with_grads(cross_scale_loss(given, RAGGED, classes, **options), given), expected)
+    if classes.ndim == 2:
+        flipped = cross_scale_loss(given, RAGGED, classes.flip(1), **options)
+        torch.testing.assert_close(flipped.detach(), expected[0])
+
+
+def test_csl_of_ragged_trees_never_parts_a_class_from_what_is_above_or_below_it():
+    def pushed(*classes):
+        given = cosines(rows=1, classes=len(RAGGED))
+        cross_scale_loss(given, RAGGED, torch.tensor([classes])).sum().backward()
+        return "".join("-+."[0 if value > 0 else 1 if value < 0 else 2] for value in given.grad[0])
+
+    # a b c, x y w z, 0 1 2 3: positives are +, negatives -
+    assert pushed(0) == "+--..--...-"
+    assert pushed(3) == ".--+---..--"
+    assert pushed(7) == ".--.---+---"
+    assert pushed(7, 2) == ".-+.---+---"
+
+
 def test_csl_of_one_level_without_a_margin_is_cross_entropy():
     expected = cross_entropy(7 * cosines(), CLASSES, reduction="none")
     actual = cross_scale_loss(cosines(), torch.arange(4)[:, None], CLASSES, margins=[0.0], scale=7.0)
@@ -82,8 +110,10 @@ def test_csl_of_one_class_is_0_and_great_gaps_are_finite():
         (dict(scale=0), "scale must be above 0; it is 0"),
         (dict(margins=(0.1, -0.1)), "margins must be finite and not below 0; it is -0.1"),
         (dict(margins=(0.1,)), "margins must be one number for each of the 3 levels"),
-        (dict(labels=CLASSES[:4]), r"cosines must be \(N, C\), class_labels \(C, L\) and labels \(N,\)"),
+        (dict(labels=CLASSES[:4]), r"cosines must be \(N, C\), class_labels \(C, L\) and labels \(N,\) or \(N, P\)"),
         (dict(labels=CLASSES + 1), "labels must be classes from 0 to 3; they go from 1 to 4"),
+        (dict(labels=CLASSES - 1), "labels must be classes from 0 to 3; they go from -1 to 2. Leave out items without"),
+        (dict(labels=torch.full((5, 2), PAD)), "they go from -1 to -1. Leave out items without a class"),
     ],
 )
 def test_csl_names_the_rule_that_input_breaks(change, message):

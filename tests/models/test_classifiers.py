@@ -33,7 +33,9 @@ def features(dtype=torch.float64):
 def build(name, level=-1, **options):
     torch.manual_seed(0)
     loss = MODELS.build(
-        dict(type=name, num_classes=TREE.num_nodes(level), in_channels=5, level=level, **{**ALL[name], **options})
+        dict(
+            type=name, num_classes=TREE.num_nodes(level), in_channels=5, level=level, **{**ALL.get(name, {}), **options}
+        )
     )
     loss.set_taxonomy(TREE)
     return loss.double()
@@ -76,6 +78,23 @@ def test_losses_are_the_mean_over_the_items_with_a_node_at_the_level(level):
             loss.prototypes, heights, scale_free=options.get("scale_free", True)
         )
         torch.testing.assert_close(call(loss), expected)
+
+
+@pytest.mark.parametrize("name", [*ALL, "HAFrameLoss", "HAPPIERLoss"])
+def test_an_item_of_several_classes_has_the_mean_of_their_losses(name):
+    loss = build(name, **(dict(lam=1.0) if name == "HAPPIERLoss" else {}))
+    paths = [("a", "x", "0"), ("b", "z", "3")], [("a", "y", "2")], [("c",), ("a", "x", "1")], [("a", "x"), ("c",)]
+    rows, labels = features()[:4], TREE.encode(paths)
+    one, two, three, four = (
+        call(loss, rows[item][None], TREE.encode([path]))
+        for item, path in [(0, paths[0][0]), (0, paths[0][1]), (1, paths[1][0]), (2, paths[2][1])]
+    )
+    extra = call(loss, rows[:0], labels[:0])  # what a loss adds that no item has
+    expected = ((one + two) / 2 + three + four - 3 * extra) / 3 + extra
+    torch.testing.assert_close(call(loss, rows, labels), expected)
+    torch.testing.assert_close(call(loss, rows, labels.flip(1)), expected)
+    twice = torch.cat([labels, labels[:, :1]], 1)
+    torch.testing.assert_close(call(loss, rows, twice), expected)
 
 
 @pytest.mark.parametrize("name", ALL)

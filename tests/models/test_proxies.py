@@ -14,6 +14,7 @@ PATHS = [("a", "x", "0"), ("a", "x", "1"), ("a", "y", "2"), ("b", "z", "3"), ("a
 LABELS = TREE.encode(PATHS)
 SEVERAL = TREE.encode([*[[path] for path in PATHS[:7]], [("a", "y", "2"), ("c",)]])
 LOSSES = {
+    "csl of all levels": lambda: CSLLoss(num_classes=10, in_channels=5, level=None, scale=4.0),
     "csl": lambda: CSLLoss(num_classes=4, in_channels=5, scale=4.0),
     "csl of a level": lambda: CSLLoss(num_classes=3, in_channels=5, level=2, margins=(0.2, 0.1), scale=4.0),
     "proxies": lambda: LevelProxyLoss(num_classes=[3, 3, 4], in_channels=5, scale=4.0),
@@ -49,6 +50,40 @@ def test_csl_is_the_function_for_the_items_with_a_class(name, level, margins):
     expected = cross_scale_loss(cosines, NODES[level - 1], LABELS[known, level - 1], margins=margins, scale=4.0).mean()
     torch.testing.assert_close(call(loss), expected)
     assert not known.all()
+
+
+ENDS = [[6], [7], [8], [9], [4], [2], [9], []]  # the nodes where paths end: a b c, x y z, 0 1 2 3 are numbered
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one path", "several paths"])
+def test_csl_of_all_levels_is_the_function_for_the_nodes_where_paths_end(several):
+    loss, labels = build("csl of all levels"), SEVERAL if several else LABELS
+    ends = torch.tensor([[*(ends + [8, 2] * (several and not ends)), PAD, PAD][:2] for ends in ENDS])
+    tree = torch.cat([torch.nn.functional.pad(nodes, (0, 3 - nodes.shape[1]), value=PAD) for nodes in NODES])
+    cosines, given = features() @ normalize(loss.proxies, dim=1).T, (ends != PAD).any(1)
+
+    def expected(known=None):
+        options = dict(margins=(0.45, 0.35, 0.25), scale=4.0, known=known)
+        return cross_scale_loss(cosines[given], tree, ends[given], **options).mean()
+
+    torch.testing.assert_close(call(loss, labels=labels), expected())
+    loss.set_training_labels(labels)
+    known = torch.tensor([0, 0, 1, 0, 1, 0, 1, 1, 1, 1], dtype=torch.bool)
+    torch.testing.assert_close(call(loss, labels=labels), expected(known))
+    assert expected() > expected(known)
+
+
+def test_csl_of_all_levels_is_csl_of_the_finest_one_where_all_paths_end_there():
+    every, finest = build("csl of all levels"), build("csl")
+    finest.proxies.data = every.proxies.data[-4:].clone()
+    for loss in (every, finest):
+        loss.set_training_labels(LABELS[:3])  # node 3 has no image
+    value, other = call(every, features()[:3], LABELS[:3]), call(finest, features()[:3], LABELS[:3])
+    torch.testing.assert_close(value, other)
+    value.backward(), other.backward()
+    torch.testing.assert_close(every.proxies.grad[-4:], finest.proxies.grad)
+    assert not every.proxies.grad[:-4].any()
+    assert not finest.proxies.grad[3].any()
 
 
 @pytest.mark.parametrize("labels", [LABELS, SEVERAL], ids=["one path", "several paths"])
@@ -113,6 +148,9 @@ def test_the_numbers_of_nodes_must_be_those_of_the_tree():
         LevelProxyLoss(num_classes=[3, 3, 5], in_channels=5).set_taxonomy(TREE)
     with pytest.raises(ValueError, match=r"num_classes of CSLLoss .* 4 of 'three'; it is 3. Set model.loss.num"):
         CSLLoss(num_classes=3, in_channels=5).set_taxonomy(TREE)
+    assert CSLLoss.count_classes(TREE, level=None) == 10
+    with pytest.raises(ValueError, match="num_classes of CSLLoss must be the number of nodes of the tree, 10; it is 4"):
+        CSLLoss(num_classes=4, in_channels=5, level=None).set_taxonomy(TREE)
     for wrong in (None, 4):
         with pytest.raises(ValueError, match=f"LevelProxyLoss must be a list, .* fills in .*; it is {wrong}"):
             LevelProxyLoss(num_classes=wrong, in_channels=5)
@@ -149,13 +187,13 @@ def compare(rank, world_size, reference):
     order = [5, 7, 4, 0, 1, 2, 3, 6]
     own = [order[3:], order[:3]][rank]
     for name, expected in reference.items():
-        actual = value_and_grads(DistributedDataParallel(Net(name)), features()[own], LABELS[own])
+        actual = value_and_grads(DistributedDataParallel(Net(name)), features()[own], SEVERAL[own])
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.ddp
 def test_loss_and_gradient_are_those_of_one_process():
-    distributed.run(compare, 2, {name: value_and_grads(Net(name), features(), LABELS) for name in LOSSES})
+    distributed.run(compare, 2, {name: value_and_grads(Net(name), features(), SEVERAL) for name in LOSSES})
 
 
 def one_process_has_an_unknown_node(rank, world_size):
@@ -164,6 +202,8 @@ def one_process_has_an_unknown_node(rank, world_size):
         labels[1, 2] = 7
     with pytest.raises(ValueError, match="level 3 has proxies of nodes 0 to 3, but the batch has node 7"):
         call(build("proxies"), labels=labels)
+    with pytest.raises(ValueError, match="level 3 has 4 nodes, but a label is node 7"):
+        call(build("csl of all levels"), labels=labels)
 
 
 @pytest.mark.ddp

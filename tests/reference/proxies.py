@@ -5,17 +5,23 @@ import math
 import torch
 
 from hierpretrain.taxonomy import PAD
-from tests.reference.contrastive import shared_depth
 
 
-def cross_scale_loss(cosines, class_labels, labels, *, margins, scale):
-    losses = []
-    for i, own in enumerate(labels.tolist()):
-        loss = 0
+def parts(path, other, level):
+    """Whether two paths part at a level or above it."""
+    return any(a != b for a, b in zip(path[:level], other[:level], strict=False) if PAD not in (a, b))
+
+
+def cross_scale_loss(cosines, class_labels, labels, *, margins, scale, known=None):
+    tree, losses = class_labels.tolist(), []
+    for i, classes in enumerate(labels.reshape(len(labels), -1).tolist()):
+        several, loss = sorted({k for k in classes if k != PAD}), 0
         for level, margin in enumerate(margins, start=1):
-            others = [k for k in range(len(class_labels)) if shared_depth(class_labels[k], class_labels[own]) < level]
-            total = sum(torch.exp(scale * cosines[i, k]) for k in others)
-            loss = loss + torch.log(1 + total * torch.exp(-scale * cosines[i, own]) * math.exp(scale * margin))
+            others = [k for k, path in enumerate(tree) if all(parts(path, tree[own], level) for own in several)]
+            total = sum(torch.exp(scale * cosines[i, k]) for k in others if known is None or known[k])
+            for own in several:
+                log = torch.log(1 + total * torch.exp(-scale * cosines[i, own]) * math.exp(scale * margin))
+                loss = loss + log / len(several)
         losses.append(loss)
     return torch.stack(losses)
 

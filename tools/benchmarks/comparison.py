@@ -61,14 +61,14 @@ OURS = "Joint (recommended)"
 
 
 def _joint(level: int | str, rate: float, *rates: float) -> Method:
-    """Returns the joint loss, which starts from a rate; two of its parts contrast or cluster a level.
+    """Returns the joint loss, which starts from a rate; one of its parts contrasts a level.
 
     Each part is tried in the batches, and without the head, that suited it in its own search.
     """
     parts = [
         {"model.loss.contrastive": dict(type="HiMulConLoss"), SAMPLER: LEVELWISE},
         {"model.loss.contrastive": dict(type="SupConLoss", level=level), SAMPLER: LEVELWISE},
-        {"model.loss.contrastive": dict(type="CSLLoss", level=level), SAMPLER: None},
+        {"model.loss.contrastive": dict(type="CSLLoss", level=None), SAMPLER: None},
     ]
     return Method(
         "joint",
