@@ -277,7 +277,8 @@ class Protocol:
 PROTOCOLS = {
     "emoji_scratch": Protocol("emoji_seen", "emoji", "subcategory", METHODS | {OURS: _joint(-1, 1, 0.5, 2)}),
     "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji", rate=1e-3),
-    # Classifiers and SupCon take one path of an image, and 2 % of the training images have several.
+    # SupCon takes one path of an image, and 2 % of the training images have several. Folders differ in size: seed 9 is
+    # the first that holds out a fifth of the images (529 of 2,384), where others hold out as few as 87.
     "openclipart_pretrained": Protocol(
         "openclipart_seen",
         "level2",
@@ -287,6 +288,7 @@ PROTOCOLS = {
         base="finetune_emoji",
         rate=1e-3,
         paths="first",
+        trial_seed=9,
     ),
 }
 LESS_IS_BETTER = ("violations",)
