@@ -134,7 +134,7 @@ class Taxonomy:
         if isinstance(level, str):
             if level in self.level_names:
                 return self.level_names.index(level) + 1
-        elif 1 <= abs(level) <= self.num_levels:
+        elif level is not None and 1 <= abs(level) <= self.num_levels:
             return level if level > 0 else self.num_levels + 1 + level
         guess = did_you_mean(level, self.level_names) if isinstance(level, str) else ""
         raise ValueError(
