@@ -15,9 +15,7 @@ _base_ = [
     "_base_/default_runtime.py",
 ]
 model = dict(backbone=dict(image_size=96))
-train_dataloader = dict(
-    batch_sampler=dict(type="HierarchicalBatchSampler"), dataset=dict(pipeline={{_base_.train_pipeline96}})
-)
+train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline96}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline96}}))
 test_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline96}}))
 default_hooks = dict(

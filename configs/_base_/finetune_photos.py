@@ -10,7 +10,6 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=2,
     sampler=dict(type="DefaultSampler", shuffle=True),
-    batch_sampler=dict(type="HierarchicalBatchSampler"),
 )
 val_dataloader = dict(batch_size=64, num_workers=2, sampler=dict(type="DefaultSampler", shuffle=False))
 test_dataloader = val_dataloader

@@ -218,7 +218,10 @@ def test_the_tree_must_be_known(name):
             lambda: LevelCrossEntropyLoss(in_channels=5, level="two"),
             r"LevelCrossEntropyLoss needs num_classes, .*: taxonomy.num_nodes\('two'\). A training fills it in from",
         ),
-        (lambda: LevelCrossEntropyLoss.count_classes(TREE, level=None), r"no level None: levels are 1 \(coarsest\) to 3"),
+        (
+            lambda: LevelCrossEntropyLoss.count_classes(TREE, level=None),
+            r"no level None: levels are 1 \(coarsest\) to 3",
+        ),
         (lambda: LevelCrossEntropyLoss(num_classes=0, in_channels=5), "num_classes must be at least 1; it is 0"),
         (
             lambda: LevelCrossEntropyLoss(num_classes=4, in_channels=5, label_smoothing=2),

@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -112,7 +113,10 @@ class Comparison:
             self.results.read()
             if run.key in self.results.metrics:
                 return self.results.metrics[run.key]
-            metrics = measure(run_config(self.protocol, self.protocol.methods[run.method], run, self.root), folder)
+            draws = self.protocol.trial_seeds if run.stage == "trial" else (0,)
+            method = self.protocol.methods[run.method]
+            measured = [measure(run_config(self.protocol, method, run, self.root, draw), folder) for draw in draws]
+            metrics = {key: statistics.mean(its[key] for its in measured) for key in measured[0]}
             self.results.add(run, metrics)
         told = f"{run.method}, {run.stage}, seed {run.seed}, batches of {run.batch_size}, {dict(run.options)}"
         print(f"{told}: {100 * self.protocol.score(metrics):.2f}", flush=True)

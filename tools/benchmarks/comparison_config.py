@@ -24,14 +24,15 @@ _HOOKS = (
 )  # fmt: skip
 
 
-def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Config:
+def run_config(protocol: Protocol, method: Method, run: Run, root: Path, draw: int = 0) -> Config:
     """Returns the config of a run: the method's, with the protocol's start, and evaluation after the training.
 
     Args:
         protocol: The protocol.
         method: The row.
         run: The run.
-        root: Where the trials' split lies.
+        root: Where the trials' splits lie.
+        draw: The seed that draws the classes that a trial does not train on.
     """
     config = Config.fromfile(ROOT / f"configs/{method.config}_{protocol.methods_of or protocol.dataset}.py")
     if protocol.methods_of:
@@ -58,7 +59,7 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path) -> Conf
     images = 3 if "triplets_per_epoch" in (config.train_dataloader.get("batch_sampler") or {}) else 2
     config.train_dataloader.batch_size = 2 * run.batch_size // images
     if run.stage == "trial":
-        _hold_out(config, protocol, root)
+        _hold_out(config, protocol, root, draw)
     for key, value in {**method.options, **run.options}.items():
         if key == RATE:
             config.optim_wrapper.optimizer.lr *= value
@@ -93,16 +94,16 @@ def _with_views_of(config: Config, pipeline: Sequence[Any]) -> Sequence[Any]:
     return pipeline
 
 
-def _hold_out(config: Config, protocol: Protocol, root: Path) -> None:
+def _hold_out(config: Config, protocol: Protocol, root: Path, draw: int) -> None:
     """Has a config train without some seen classes, and evaluate on their images.
 
     The split is a file beside the runs, so that all trials have the same one.
     """
-    path = root / "trials.json"
+    path = root / f"trials_{draw}.json"
     data = config.train_dataloader.dataset
     with in_turn(path):
         if not path.exists():
-            _trial_split(protocol, data).save(path)
+            _trial_split(data, draw).save(path)
     splits = dict(query="unseen_val", gallery="unseen_train", prefix="unseen")
     both = ["unseen_train", "unseen_val"]
     data.split_file = config.test_dataloader.dataset.split_file = str(path)
@@ -115,7 +116,7 @@ def _hold_out(config: Config, protocol: Protocol, root: Path) -> None:
     ]
 
 
-def _trial_split(protocol: Protocol, data: Mapping[str, Any]) -> Split:
+def _trial_split(data: Mapping[str, Any], draw: int) -> Split:
     """Returns the split of the trials: a fifth of the seen classes are its unseen ones; all test images are left out.
 
     A class is what it is in the split of the data: there, too, unseen ones are nodes of one level.
@@ -130,14 +131,14 @@ def _trial_split(protocol: Protocol, data: Mapping[str, Any]) -> Split:
             paths = dataset.annotations.paths(index)
             classes[image] = {label[:depth] for label in paths if len(label) >= depth}
     seen = sorted(set().union(*classes.values()))
-    generator = np.random.default_rng(protocol.trial_seed)
+    generator = np.random.default_rng(draw)
     held_out = {seen[i] for i in generator.choice(len(seen), max(1, round(HELD_OUT * len(seen))), replace=False)}
     for image, tag in tags.items():
         if not (its := classes.get(image)) or (its & held_out and its - held_out):
             tags[image] = "left_out"
         elif its <= held_out:
             tags[image] = tag.replace("seen", "unseen")
-    return replace(source, tags=tags, unseen=tuple(sorted(held_out)), seed=protocol.trial_seed)
+    return replace(source, tags=tags, unseen=tuple(sorted(held_out)), seed=draw)
 
 
 def _set(config: Config, key: str, value: Any) -> None:
