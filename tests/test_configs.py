@@ -40,6 +40,7 @@ RENAMED = dict(
     softlabels="softlabel",
 )
 IN_SHUFFLED_BATCHES = {
+    "finetune",
     "crossentropy",
     "crossentropylevels",
     "guided",
