@@ -53,9 +53,9 @@ def test_a_folder(run, tmp_path):
     config = load_config(tmp_path / "my_photos.py")
     assert config.model.type == "HierarchicalContrastive"
     assert config.model.backbone == dict(type="EfficientNetLite0", weights=True, frozen_stages=5, image_size=96)
-    assert config.model.loss == dict(type="HierarchicalJointLoss", weight=3.0)
+    assert config.model.loss == dict(type="HierarchicalJointLoss", contrastive=dict(type="CSLLoss", level=None))
     assert config.train_dataloader.batch_size == 48
-    assert config.train_dataloader.batch_sampler.type == "HierarchicalBatchSampler"
+    assert "batch_sampler" not in config.train_dataloader
     assert config.train_cfg.max_epochs == config.train_cfg.val_interval == 60
     assert config.default_hooks.frozen_features.num_views == 16
     assert [len(dataset) for dataset in datasets(config)] == [48, 54, 60]
