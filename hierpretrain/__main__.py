@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import hierpretrain
+from hierpretrain._endings import ends_without_traceback, say
 from hierpretrain._names import did_you_mean
 
 _FOLDER = Path(__file__).with_name("commands")
@@ -26,16 +27,18 @@ def commands() -> dict[str, str]:
 
 
 def run(command: str) -> None:
-    """Runs a command, given the name of its module; Ctrl-C ends it with one line and status 130, whatever it does."""
-    try:
+    """Runs a command, given the name of its module; Ctrl-C and a closed pipe end it without a traceback."""
+    with ends_without_traceback():
         import_module(f"hierpretrain.commands.{command}").main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def main() -> None:
     """Runs the command that the command line names, with the rest of the line as its arguments."""
+    with ends_without_traceback():
+        _main()
+
+
+def _main() -> None:
     known = commands()
     name = sys.argv[1].replace("_", "-") if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help", "help"):
@@ -50,7 +53,7 @@ def main() -> None:
         run(name.replace("-", "_"))
     else:
         guess = did_you_mean(name, known, f"there are {', '.join(known)}")
-        print(f"error: hierpretrain has no command {name!r}; {guess}", file=sys.stderr)
+        say(f"error: hierpretrain has no command {name!r}; {guess}")
         raise SystemExit(2)
 
 

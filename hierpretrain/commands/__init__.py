@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hierpretrain._endings import is_of_output, say
 from hierpretrain._parser import Parser
 
 if TYPE_CHECKING:
@@ -35,16 +35,11 @@ def errors_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
-        raise SystemExit(0) from None
     except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, OSError) and is_of_output(error):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        print(f"error: {printable(' '.join(lines))}", file=sys.stderr)
+        say(f"error: {printable(' '.join(lines))}")
         raise SystemExit(2) from error
 
 

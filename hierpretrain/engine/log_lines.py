@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mmengine.runner import LogProcessor, Runner
 
+from hierpretrain._endings import say
 from hierpretrain.registry import LOG_PROCESSORS
 
 
@@ -91,7 +96,23 @@ class TerminalFormatter(logging.Formatter):
 
 
 def shorten_terminal(logger: logging.Logger) -> None:
-    """Has a run's logger write short lines to the terminal; its file keeps what MMEngine writes."""
+    """Has a run's logger write short lines to the terminal; its file keeps what MMEngine writes.
+
+    A terminal that is gone, or a pipe whose reader is, gets no more lines, and the run goes on.
+    """
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setFormatter(TerminalFormatter())
+            handler.handleError = partial(_handle_error, handler, handler.handleError)  # type: ignore[method-assign]
+
+
+def _handle_error(
+    handler: logging.StreamHandler[Any], otherwise: Callable[[logging.LogRecord], None], record: logging.LogRecord
+) -> None:
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        otherwise(record)  # a mistake of ours, which Python prints
+        return
+    handler.stream = open(os.devnull, "w")  # it stays open
+    if not isinstance(error, BrokenPipeError):
+        say(f"warning: the lines of the log cannot be written here ({error}); its file has them")

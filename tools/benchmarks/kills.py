@@ -3,10 +3,12 @@
 A process runs the command again and again. It is killed (SIGKILL) in the middle of a write, which a temporary file
 tells, or at a random moment, in turn. Each time what lies under the final names must be whole and of one writing. What
 else was left is counted. Of that, nothing may be there once the command has run to its end; `train` goes on from what
-the kill before left. The index that lives has kills of its own: index_kills.py.
+the kill before left. With `--own-ids` each process has id 1, as in a container. The index that lives has kills of its
+own: index_kills.py.
 
 Examples:
     python tools/benchmarks/kills.py --kills 100
+    python tools/benchmarks/kills.py --kills 100 --own-ids
     python tools/benchmarks/kills.py train embed --kills 500 --seed 1
 """
 
@@ -24,13 +26,14 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from index_kills import leftovers as unnamed
 from mmengine.runner import CheckpointLoader
+from own_process_ids import mount_own_proc, own_process_ids
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingIndex, read_embeddings
@@ -217,17 +220,23 @@ def call(command: Callable[[], None], *words: object) -> None:
     command()
 
 
-def in_child(work: Callable[..., None], log: Path, *arguments: object) -> multiprocessing.process.BaseProcess:
+def in_child(
+    work: Callable[..., None], log: Path, *arguments: object, own_ids: bool = False
+) -> multiprocessing.process.BaseProcess:
     """Starts a process that does the work and writes what it says to a log."""
 
     def begin() -> None:
         with open(log, "w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        if own_ids:
+            mount_own_proc()
+            assert os.getpid() == int(os.readlink("/proc/self")) == 1
         work(*arguments)
 
     process = _FORK.Process(target=begin)
-    process.start()
+    with own_process_ids() if own_ids else nullcontext():
+        process.start()
     return process
 
 
@@ -251,8 +260,18 @@ def prepare(place: Path) -> None:
     ended_well(in_child(call, log, train_command.main, *words), log)
 
 
-def kill(name: str, place: Path, kills: int, seed: int, log: Callable[[str], None] = print) -> dict[str, int]:
+def kill(
+    name: str, place: Path, kills: int, seed: int, log: Callable[[str], None] = print, *, own_ids: bool = False
+) -> dict[str, int]:
     """Runs a command and kills it, so many times; then once more to its end.
+
+    Args:
+        name: The command.
+        place: What :func:`prepare` filled.
+        kills: How many.
+        seed: Of the moments.
+        log: Where to say what each kill left.
+        own_ids: Whether each process has id 1.
 
     Returns:
         How many kills there were, how many struck inside a write, how many left something, and the most things that
@@ -266,7 +285,7 @@ def kill(name: str, place: Path, kills: int, seed: int, log: Callable[[str], Non
     counts = dict(kills=0, inside=0, left=0, most=0)
     for number in range(kills):
         before = task.left()
-        process = in_child(task.run, file, number)
+        process = in_child(task.run, file, number, own_ids=own_ids)
         inside = number % 2 == 0
         if inside:
             stop_inside_write(process, task, before, generator.uniform(0, 0.005))
@@ -281,7 +300,7 @@ def kill(name: str, place: Path, kills: int, seed: int, log: Callable[[str], Non
         counts["left"] += bool(left)
         counts["most"] = max(counts["most"], len(left))
         log(f"{name} {number + 1}: {found}; left: {', '.join(sorted(left)) or 'nothing'}")
-    ended_well(in_child(task.finish, file), file)
+    ended_well(in_child(task.finish, file, own_ids=own_ids), file)
     task.check()
     assert not task.left(), f"left after the next write: {task.left()}"
     return counts
@@ -312,15 +331,15 @@ def stop_inside_write(process: multiprocessing.process.BaseProcess, task: Task, 
         delay /= 2
 
 
-def rounds(names: list[str], kills: int, seed: int) -> Iterator[str]:
+def rounds(names: list[str], kills: int, seed: int, own_ids: bool) -> Iterator[str]:
     """Yields a line for each command that was killed so often."""
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder).resolve()
             prepare(place)
-            counts = kill(name, place, kills, seed)
+            counts = kill(name, place, kills, seed, own_ids=own_ids)
             yield (
-                f"{name}: {counts['kills']} kills, {counts['inside']} of them inside a write: whole each time; "
+                f"{name}: {counts['kills']} kills{' of processes with id 1' * own_ids}, {counts['inside']} of them inside a write: whole each time; "
                 f"{counts['left']} left something, at most {counts['most']} at once; nothing after the next write"
             )
 
@@ -331,9 +350,10 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", choices=[*TASKS, []], help="which; all by default")
     parser.add_argument("--kills", type=int, default=100, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--own-ids", action="store_true", help="each process has id 1")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lines = list(rounds(args.commands or list(TASKS), args.kills, args.seed))
+    lines = list(rounds(args.commands or list(TASKS), args.kills, args.seed, args.own_ids))
     print("\n".join(lines))
 
 
