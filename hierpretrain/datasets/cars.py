@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hierpretrain._texts import short
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
@@ -132,7 +133,7 @@ def _read_layout(root: str, layout: str) -> tuple[list[str], Iterator[_Car]]:
             counts = Counter(names)
             if wrong := [name for name in names if not name or counts[name] > 1]:
                 raise ValueError(
-                    f"{os.path.join(root, mark)}: classes must have different names; {wrong[0]!r} is one; get it anew"
+                    f"{os.path.join(root, mark)}: classes must have different names; {short(wrong[0])} is one; get it anew"
                 )
             return names, cars
     marks = ", ".join(os.path.join(root, mark) for mark, _ in chosen.values())
@@ -212,11 +213,13 @@ def _records(path: str, variables: Mapping[str, Any], fields: Sequence[str]) -> 
     for number, record in enumerate(annotations, start=1):
         if missing := [field for field in fields if field not in record]:
             raise ValueError(
-                f"{path}: the annotations have no field {missing[0]!r} but {list(record)}; get the file with the labels"
+                f"{path}: the annotations have no field {missing[0]!r} but {short(list(record))}; get the file with the labels"
             )
         values = tuple(record[field] for field in fields)
         if not isinstance(values[0], str) or any(value not in range(1000) for value in values[1:]):
-            raise ValueError(f"{path}: record {number}: {fields} must be a text and whole numbers; they are {values}")
+            raise ValueError(
+                f"{path}: record {number}: {fields} must be a text and whole numbers; they are {short(values)}"
+            )
         yield values
 
 

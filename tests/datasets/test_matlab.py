@@ -155,8 +155,38 @@ def test_the_size_of_a_file_is_limited(tmp_path, monkeypatch):
 def test_a_small_file_that_unpacks_to_very_much(tmp_path):
     size = 2**31 - 8
     bomb = packed(array("<", 9, (1, size), struct.pack("<II", 2, size), bytes(10_000)))
-    with pytest.raises(ValueError, match=r"a\.mat: it takes more than 2147483648 bytes of memory; get it anew"):
+    with pytest.raises(ValueError, match=r"a\.mat: it takes more than 1073741824 bytes of memory; get it anew"):
         read(tmp_path, mat("<", bomb))
+
+
+def struct_of_many_fields(number):
+    names = b"".join(b"%07d\0" % i for i in range(number))
+    head = element("<", 6, struct.pack("<II", 2, 0)) + element("<", 5, struct.pack("<2i", 1, 1)) + element("<", 1, b"x")
+    return element("<", 14, head + struct.pack("<IIi", 5, 4, 8) + bytes(4) + element("<", 1, names) + EMPTY * number)
+
+
+EMPTY = element("<", 14, b"")
+
+
+@pytest.mark.slow
+def test_a_small_file_that_takes_quadratic_time(tmp_path, monkeypatch):
+    """SciPy takes 200 seconds for 300,000 fields; a file with one variable of three fields shows that it is well made."""
+    assert read(tmp_path, mat("<", packed(struct_of_many_fields(3)))) == {
+        "x": [{"0000000": [], "0000001": [], "0000002": []}]
+    }
+    data = mat("<", packed(struct_of_many_fields(300_000)))
+    assert len(data) < 700_000
+    monkeypatch.setattr("hierpretrain.datasets.matlab._MAX_PROCESSOR_SECONDS", 2)
+    with pytest.raises(ValueError, match=r"a\.mat: it takes more than 2 seconds of a processor; get it anew"):
+        read(tmp_path, data)
+
+
+@pytest.mark.slow
+def test_a_small_file_of_very_many_values(tmp_path):
+    zeros = packed(array("<", 6, (1, 23_000_000), element("<", 2, bytes(23_000_000))))
+    assert len(zeros) < 30_000
+    with pytest.raises(ValueError, match=r"a\.mat: its values take more than 67108864 bytes as JSON; get it anew"):
+        read(tmp_path, mat("<", zeros))
 
 
 def test_damage_is_an_error_or_harmless(tmp_path):

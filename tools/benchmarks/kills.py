@@ -338,8 +338,9 @@ def rounds(names: list[str], kills: int, seed: int, own_ids: bool) -> Iterator[s
             place = Path(folder).resolve()
             prepare(place)
             counts = kill(name, place, kills, seed, own_ids=own_ids)
+            whose = " of processes with id 1" if own_ids else ""
             yield (
-                f"{name}: {counts['kills']} kills{' of processes with id 1' * own_ids}, {counts['inside']} of them inside a write: whole each time; "
+                f"{name}: {counts['kills']} kills{whose}, {counts['inside']} of them inside a write: whole each time; "
                 f"{counts['left']} left something, at most {counts['most']} at once; nothing after the next write"
             )
 
