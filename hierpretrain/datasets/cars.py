@@ -133,7 +133,8 @@ def _read_layout(root: str, layout: str) -> tuple[list[str], Iterator[_Car]]:
             counts = Counter(names)
             if wrong := [name for name in names if not name or counts[name] > 1]:
                 raise ValueError(
-                    f"{os.path.join(root, mark)}: classes must have different names; {short(wrong[0])} is one; get it anew"
+                    f"{os.path.join(root, mark)}: classes must have different names; {short(wrong[0])} is one; "
+                    "get it anew"
                 )
             return names, cars
     marks = ", ".join(os.path.join(root, mark) for mark, _ in chosen.values())
@@ -213,7 +214,8 @@ def _records(path: str, variables: Mapping[str, Any], fields: Sequence[str]) -> 
     for number, record in enumerate(annotations, start=1):
         if missing := [field for field in fields if field not in record]:
             raise ValueError(
-                f"{path}: the annotations have no field {missing[0]!r} but {short(list(record))}; get the file with the labels"
+                f"{path}: the annotations have no field {missing[0]!r} but {short(list(record))}; get the file with "
+                "the labels"
             )
         values = tuple(record[field] for field in fields)
         if not isinstance(values[0], str) or any(value not in range(1000) for value in values[1:]):

@@ -170,7 +170,7 @@ EMPTY = element("<", 14, b"")
 
 @pytest.mark.slow
 def test_a_small_file_that_takes_quadratic_time(tmp_path, monkeypatch):
-    """SciPy takes 200 seconds for 300,000 fields; a file with one variable of three fields shows that it is well made."""
+    """SciPy takes 200 seconds for 300,000 fields; that three are read shows that the file is well made."""
     assert read(tmp_path, mat("<", packed(struct_of_many_fields(3)))) == {
         "x": [{"0000000": [], "0000001": [], "0000002": []}]
     }
