@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from mmengine._strategy import FSDPStrategy
 from mmengine.fileio import YamlHandler, register_handler
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, checkpoint
 from numpy._core import multiarray
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from hierpretrain.pickled import load_pickled
 
@@ -26,6 +28,16 @@ def apply() -> None:
     # what is downloaded is loaded as local files are; torch's default for an address is still False
     register_handler(["yaml", "yml"])(SafeYamlHandler)
     checkpoint.load_url = partial(torch.hub.load_state_dict_from_url, weights_only=True)
+    FSDPStrategy.load_optim_state_dict = load_sharded_optimizer
+
+
+def load_sharded_optimizer(self: FSDPStrategy, state_dict: dict[str, Any]) -> None:
+    """Loads an optimizer's state into a sharded training; MMEngine 0.10.7 gives torch the arguments in an old order."""
+    optimizer = self.optim_wrapper.optimizer
+    loaded = FullyShardedDataParallel.optim_state_dict_to_load(
+        model=self.model, optim=optimizer, optim_state_dict=state_dict
+    )
+    self.optim_wrapper.load_state_dict(loaded)
 
 
 class SafeYamlHandler(YamlHandler):

@@ -36,12 +36,13 @@ from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
-from hierpretrain.models.checkpoints import Differences, check_names, differences
+from hierpretrain.models.checkpoints import Differences, check_is_there, check_names, differences
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.models.num_classes import loss_that_counts, with_num_classes
 from hierpretrain.taxonomy import Taxonomy
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
+_OF_PROCESSES = ("FSDPStrategy", "DDPStrategy", "DeepSpeedStrategy", "ColossalAIStrategy")  # MMEngine's
 _TOLD_BY_THEIR_NAMES = ("KNNMetric", "LinearProbeMetric")  # metrics of ours, such as linear_top1
 _OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
@@ -249,15 +250,21 @@ def check_save_best(config: Config) -> None:
 
 
 def check_strategy(config: Config) -> None:
-    """Raises a ValueError if a sharded training would write checkpoints of which no process has the whole.
+    """Raises a ValueError if a strategy lacks its launcher, or would write checkpoints in parts.
 
     Example:
-        >>> check_strategy(Config(dict(strategy=dict(type="FSDPStrategy"))))
+        >>> check_strategy(Config(dict(strategy=dict(type="FSDPStrategy"), launcher="pytorch")))
         Traceback (most recent call last):
         ValueError: strategy.state_dict_cfg of FSDPStrategy must be 'full': with 'local' every process writes ...
     """
     strategy = config.get("strategy")
-    if not isinstance(strategy, dict) or type_name(strategy.get("type", "")) != "FSDPStrategy":
+    name = type_name(strategy.get("type", "")) if isinstance(strategy, dict) else ""
+    if name in _OF_PROCESSES and config.get("launcher", "none") == "none":
+        raise ValueError(
+            f"strategy.type={name!r} is for processes that a launcher started: start them with tools/dist_train.sh, or "
+            "with torchrun and --launcher pytorch"
+        )
+    if name != "FSDPStrategy":
         return
     kept = strategy.get("state_dict_cfg", "local")
     if (kept.get("state_dict_type") if isinstance(kept, dict) else kept) not in ("full", "FULL_STATE_DICT"):
@@ -440,8 +447,7 @@ def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
 
 def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[Differences, int]:
     """Returns where a checkpoint and a model differ, and how many weights fit."""
-    if "://" not in checkpoint and not os.path.isfile(checkpoint):
-        raise ValueError(f"there is no checkpoint {checkpoint}")
+    check_is_there(checkpoint)
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
         found = dict((loaded if isinstance(loaded, Mapping) else {})["state_dict"].items())

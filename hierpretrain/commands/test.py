@@ -22,6 +22,7 @@ from mmengine.dist import is_main_process
 from hierpretrain._parser import Parser
 from hierpretrain.apis import build_runner, check_checkpoint, read_command
 from hierpretrain.apis.launch import build_errors, config_errors
+from hierpretrain.apis.pure_python import type_name
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.files import write_json
 
@@ -39,6 +40,9 @@ def main() -> None:
     with errors_in_one_line(), build_errors():
         args, config = read_command(parser)
         config.load_from, config.resume = args.checkpoint or None, False
+        if type_name(config.get("runner_type", "")) == "FlexibleRunner":  # shards the training; checkpoints are whole
+            config.pop("runner_type")
+            config.pop("strategy", None)
         runner = build_runner(config)
         if args.checkpoint:
             check_checkpoint(runner.model, args.checkpoint)

@@ -195,6 +195,23 @@ def check_names(weights: Mapping[Any, Any], source: str) -> None:
             raise ValueError(f"{source} is damaged: weights have names, and here is {short(name)}; take another file")
 
 
+def check_is_there(checkpoint: str) -> None:
+    """Raises a ValueError unless a checkpoint is a file or an address.
+
+    Example:
+        >>> check_is_there("photos/cat.pth")
+        Traceback (most recent call last):
+        ValueError: there is no checkpoint photos/cat.pth; give a file or an address
+    """
+    if os.path.isdir(checkpoint):
+        raise ValueError(
+            f"{checkpoint} is a folder, and a checkpoint is a file; if processes of a sharded training wrote their "
+            "parts there, train with strategy.state_dict_cfg='full'"
+        )
+    if "://" not in checkpoint and not os.path.isfile(checkpoint):
+        raise ValueError(f"there is no checkpoint {checkpoint}; give a file or an address")
+
+
 def _kind_of(dtype: torch.dtype) -> object:
     """Returns what types that can stand for one another share: the four of weights, and integers."""
     if dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
@@ -264,8 +281,7 @@ class StrictPretrained(PretrainedInit):
 
 
 def _load(checkpoint: str, map_location: Any) -> Mapping[str, Any]:
-    if "://" not in checkpoint and not os.path.isfile(checkpoint):
-        raise ValueError(f"there is no checkpoint {checkpoint}; init_cfg.checkpoint must be a file or an address")
+    check_is_there(checkpoint)
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
     except ValueError:

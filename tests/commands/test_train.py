@@ -78,6 +78,10 @@ def fails(run, command, *words, capsys):
         ("load_from=no.pth resume=True", "there is no checkpoint no.pth"),
         ("load_from=no.pth runner_type=FlexibleRunner", "there is no checkpoint no.pth"),
         (
+            "runner_type=FlexibleRunner strategy.type=DDPStrategy",
+            "strategy.type='DDPStrategy' is for processes that a launcher started: start them with tools/dist_train.sh",
+        ),
+        (
             "runner_type=FlexibleRunner model.loss._delete_=True model.loss.type=LevelCrossEntropyLoss",
             "how many classes LevelCrossEntropyLoss has; set model.loss.num_classes, or leave runner_type out",
         ),
@@ -101,7 +105,9 @@ def test_a_mistyped_option_is_told_the_nearest(run, words, message, capsys):
 
 def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):
     (line,) = fails(run, test_command, "no.pth", capsys=capsys)
-    assert line == "error: there is no checkpoint no.pth"
+    assert line == "error: there is no checkpoint no.pth; give a file or an address"
+    (line,) = fails(run, test_command, "photos", capsys=capsys)
+    assert line.startswith("error: photos is a folder, and a checkpoint is a file; if processes of a sharded training")
     option = "test_dataloader.dataset.data_root=no_photos"
     (line,) = fails(run, test_command, "", "--cfg-options", option, capsys=capsys)
     assert "no_photos" in line

@@ -162,7 +162,7 @@ class Malicious:
 
 def test_missing_damaged_and_hostile_files_are_named(towers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"there is no checkpoint no\.pth; init_cfg\.checkpoint must be a file or an"):
+    with pytest.raises(ValueError, match=r"there is no checkpoint no\.pth; give a file or an address"):
         load("no.pth")
     torch.save(encoder(towers), "x.pth")
     with open("x.pth", "r+b") as file:
