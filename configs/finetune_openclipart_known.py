@@ -1,7 +1,7 @@
 """The recommended recipe on the seen classes of openclipart96: what an index makes of classes that it does not know.
 
-All but the data is finetune_emoji.py. Of the 49 folders of the second level 13 are unseen in training; nobody
-trains on the folder computer.
+All but the data and the rate is finetune_emoji.py. Of the 49 folders of the second level 13 are unseen in training;
+nobody trains on the folder computer.
 
 Command   python tools/train.py configs/finetune_openclipart_known.py
           python tools/benchmarks/unknown.py openclipart      (calibration, and unknown classes)
@@ -18,6 +18,7 @@ model = dict(backbone=dict(image_size=96))
 train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline96}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline96}}))
 test_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline96}}))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))  # few images: docs/finetuning.md#rates-and-warm-up
 default_hooks = dict(
     frozen_features=dict(type="FrozenFeaturesHook", num_views=4, dtype="float16", evaluation=True),
     tsne=None,

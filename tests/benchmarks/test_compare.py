@@ -360,11 +360,14 @@ def test_a_method_of_another_data_set_s_configs(tools, run_config):
     assert config.train_dataloader.batch_sampler.type == "HierarchicalBatchSampler"
 
 
-@pytest.mark.parametrize("name", ["emoji_pretrained", "openclipart_pretrained"])
-def test_what_is_shipped_is_what_the_recommended_config_has(tools, run_config, name):
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("emoji_pretrained", "finetune_emoji"), ("openclipart_pretrained", "finetune_openclipart_known")],
+)
+def test_what_is_shipped_is_what_the_recommended_config_has(tools, run_config, name, recipe):
     protocol, shipped = tools.comparison.PROTOCOLS[name], tools.comparison.SHIPPED
     config = run_config(protocol, protocol.methods[shipped], tools.comparison_runs.Run(shipped, "final", 0, {}))
-    recommended = Config.fromfile(ROOT / "configs/finetune_emoji.py")
+    recommended = Config.fromfile(ROOT / f"configs/{recipe}.py")
     assert {key: value for key, value in config.model.loss.items() if value is not None} == recommended.model.loss
     for part in ("backbone", "power", "projection"):
         assert config.model[part] == recommended.model[part]
