@@ -1,8 +1,8 @@
 """The recommended recipe on a catalogue that nobody has chosen settings by: 1,639 drawings in 28 folders.
 
 It is the folder computer of openclipart96 with all below it; all but the data and the rate is finetune_emoji.py. An
-image's product is its folder, however deep that is. Folders are known in training; validation and test images are new: 983 images are
-trained on, and 328 test images are searched for among the other 1,311.
+image's product is its folder, however deep that is. Folders are known in training; validation and test images are new:
+983 images are trained on, and 328 test images are searched for among the other 1,311.
 
 Command   python tools/train.py configs/finetune_openclipart_catalogue.py
           python tools/test.py configs/finetune_openclipart_catalogue.py CHECKPOINT     (once, when all is chosen)

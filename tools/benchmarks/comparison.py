@@ -294,8 +294,8 @@ PROTOCOLS = {
         {name: method for name, method in METHODS.items() if name != SHIPPED} | {OURS: _joint(-1, 1, 0.5, 2)},
     ),
     "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji", rate=1e-3),
-    # SupCon takes one path of an image, and 2 % of the training images have several. Two of the 36 seen folders have 60 %
-    # of all images. The trials' draws are the first three that hold out neither of the two, in which no folder has over
+    # SupCon takes one path of an image, and 2 % of the training images have several. Two of the 36 seen folders have
+    # 60 % of all images. The draws are the first three that hold out neither of the two, in which no folder has over
     # 30 % of the images, and four folders and more have a sibling: 175, 205 and 225 images.
     "openclipart_pretrained": Protocol(
         "openclipart_seen",
