@@ -40,6 +40,8 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """What each encoder is called, and its ``model.backbone`` on top of the recipe's: docs/finetuning.md."""
+RATES = {"lite0": 4e-3, "convnext": 1e-3, "dinov2": 3e-4}
+"""The learning rate of each encoder's last stages, from 5,000 images on: docs/finetuning.md."""
 
 _SIZE = 224  # pixels, of the encoders' own images
 _SMALLEST = 96
@@ -137,6 +139,7 @@ class Proposal:
         epochs: How many.
         num_views: How many views of each image are kept.
         batch_size: Images a batch.
+        rate: The learning rate.
     """
 
     counts: tuple[LevelCounts, ...]
@@ -154,6 +157,7 @@ class Proposal:
     epochs: int = 0
     num_views: int = 0
     batch_size: int = _BATCH
+    rate: float = 0.0
 
     @property
     def num_trained(self) -> int:
@@ -215,6 +219,7 @@ def propose(
         epochs=epochs or num_epochs(trained),
         num_views=num_views(trained),
         batch_size=min(_BATCH, trained),
+        rate=learning_rate(about.encoder, trained),
     )
 
 
@@ -230,6 +235,18 @@ def num_epochs(num_images: int) -> int:
     if num_images >= 5000:
         return max(4, round(8 * (5000 / num_images) ** math.log10(2)))
     return min(60, round(30 * (500 / num_images) ** math.log10(30 / 8)))
+
+
+def learning_rate(encoder: str, num_images: int) -> float:
+    """Returns the rate of an encoder's last stages; with fewer than 5,000 images a quarter of :data:`RATES`.
+
+    A few hundred steps at the full rate move the weights as far, and fewer images tell them where to.
+
+    Example:
+        >>> [learning_rate("lite0", number) for number in (1440, 5000)]
+        [0.001, 0.004]
+    """
+    return RATES[encoder] / (1 if num_images >= 5000 else 4)
 
 
 def num_views(num_images: int) -> int:

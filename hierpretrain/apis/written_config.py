@@ -72,6 +72,7 @@ def _trained(dataset: Mapping[str, Any], proposal: Proposal, folder: str) -> str
     lines.append("test_dataloader = dict(dataset=dict(**_images, pipeline={{_base_.test_pipeline}}))  # all images")
     lines += ["", f"val_evaluator = {_metrics(proposal.val)}"]
     lines.append("test_evaluator = val_evaluator" if one else f"test_evaluator = {_metrics(proposal.test)}")
+    lines.append(f"optim_wrapper = dict(optimizer=dict(lr={proposal.rate:g}))")
     lines.append(f"train_cfg = dict(max_epochs={proposal.epochs}, val_interval={proposal.epochs})")
     lines += ["default_hooks = dict(", f"    frozen_features=dict(num_views={proposal.num_views}),"]
     first = proposal.val[0]

@@ -202,8 +202,8 @@ def _what_is_proposed(proposal: Proposal) -> list[str]:
     if not proposal.untrained:
         batches = -(-proposal.num_trained // proposal.batch_size)
         lines.append(
-            f"  training  {proposal.epochs} epochs of {batches:,} batches, {proposal.num_views} kept views of each "
-            f"image: by the number of images, {proposal.num_trained:,}"
+            f"  training  {proposal.epochs} epochs of {batches:,} batches at a rate of {proposal.rate:g}, "
+            f"{proposal.num_views} kept views of each image: by the number of images, {proposal.num_trained:,}"
         )
     return lines
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hierpretrain.apis.proposal import Search, level_counts, num_epochs, propose
+from hierpretrain.apis.proposal import ENCODERS, RATES, Search, learning_rate, level_counts, num_epochs, propose
 from hierpretrain.datasets import Annotations
 
 LEVELS = ("kind", "breed", "animal")
@@ -201,6 +201,14 @@ def test_epochs_are_as_documented():
     assert epochs == sorted(epochs, reverse=True)
     assert all(num_epochs(number) * -(-number // 64) >= 120 for number in (100, 200, 400, 800, 1600, 3200, 6400))
     assert propose(flat(), epochs=3).epochs == 3
+
+
+def test_rates_are_as_documented():
+    """docs/finetuning.md: those of the table of rates from 5,000 images on, else a quarter."""
+    assert [learning_rate("lite0", number) for number in (1, 4999, 5000)] == [1e-3, 1e-3, 4e-3]
+    assert set(RATES) == set(ENCODERS)
+    found = propose(flat(), encoder="dinov2")
+    assert found.rate == learning_rate("dinov2", found.num_trained) == 3e-4 / 4
 
 
 def test_encoders():

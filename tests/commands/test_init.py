@@ -167,6 +167,7 @@ def test_encoders_and_sizes(run, tmp_path):
         type="TimmEncoder", model_name="vit_small_patch14_dinov2.lvd142m", img_size=112, frozen_stages=9
     )
     assert config.train_cfg.max_epochs == 3
+    assert config.optim_wrapper.optimizer == dict(type="AdamW", lr=3e-4 / 4, weight_decay=0.05)
     run("photos", "--force", "--image-size", "224")
     assert "image_size" not in load_config(tmp_path / "photos.py").model.backbone
 
