@@ -61,6 +61,7 @@ def measured(protocol, method, rate, draw, fractions, root) -> list[dict[str, An
     """Trains once, and returns the metrics at every fraction."""
     run = Run(method, "trial", 0, {RATE: rate})
     config = run_config(protocol, protocol.methods[method], run, root, draw)
+    config.log_level = "WARNING"
     config.work_dir = str(root / f"forgetting_{rate:g}_{draw}")
     runner = build_runner(config)
     runner.train()
