@@ -16,7 +16,8 @@ from hierpretrain.data_checks.listed_files import keep_found
 from hierpretrain.data_checks.source_folder import folder_source
 from hierpretrain.data_checks.source_list import list_source
 from hierpretrain.data_checks.sources import Source
-from hierpretrain.datasets.annotations import Annotations
+from hierpretrain.datasets.annotations import Annotations, nfc
+from hierpretrain.datasets.splits import Split
 from hierpretrain.registry import DATASETS
 
 _NOT_OF_THE_FILES = ("pipeline", "split", "on_error", "seed", "check_files", "keep_annotations", "taxonomy", "paths")
@@ -69,11 +70,10 @@ def _source(options: Mapping[str, Any]) -> Source:
     kind = options["type"] if isinstance(options["type"], str) else options["type"].__name__
     kind = kind.rpartition(".")[2]
     names = options.get("level_names")
-    split_file = options.get("split_file")
-    if kind == "FolderDataset" and not split_file:
+    if kind == "FolderDataset":
         source = folder_source(os.path.expanduser(options["data_root"]))
         source.copies_are_merged = bool(options.get("merge_copies"))
-    elif kind == "ListDataset" and not split_file:
+    elif kind == "ListDataset":
         root = os.path.expanduser(options["data_root"])
         path = os.path.join(root, os.path.expanduser(options["ann_file"]))
         source = list_source(path, root, **_list_options(options))
@@ -85,9 +85,25 @@ def _source(options: Mapping[str, Any]) -> Source:
         if not isinstance(annotations := getattr(dataset, "annotations", None), Annotations):
             raise ValueError(f"a check is of image files, and {kind} has no list of such: give a folder or a list")
         return _of_annotations(annotations, kind, dataset.taxonomy.level_names)
+    if split_file := options.get("split_file"):
+        _tag(source, split_file)
     if names:
         source.level_names = tuple(names)[: len(source.level_names)]
     return source
+
+
+def _tag(source: Source, split_file: str) -> None:
+    """Gives images the tags of a split file, and tells of images that it or the data set alone has."""
+    tags = {nfc(image): tag for image, tag in Split.load(split_file).tags.items()}
+    known = {nfc(image): file for image, file in zip(source.images, source.files, strict=True)}
+    told = {nfc(problem.subject) for problem in source.problems}
+    for image, file in known.items():
+        if image not in tags:
+            source.add("not in the split file", file, why=f"of {split_file}")
+    for image in sorted(tags.keys() - known.keys()):
+        if nfc(file := os.path.join(source.root, image)) not in told:  # as missing or broken
+            source.add("only in the split file", file, why=f"of {split_file}")
+    source.splits = [tags.get(nfc(image), "") for image in source.images]
 
 
 def _list_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from hierpretrain.apis import EmbeddingIndex
 from hierpretrain.commands.check import main
+from hierpretrain.datasets import Split
 from tests.commands.places import write_model
 from tests.data_checks.plant import write, write_clean
 from tests.data_checks.test_labels import clean, embedded
@@ -104,6 +105,40 @@ def test_a_config_s_data_sets_and_leaks_between_them(tmp_path, run):
         ("error", "copies across splits", "b/tool/leak.png"),
     ]
     assert "splits: train 6, val 7" in printed.out
+
+
+@pytest.mark.parametrize("kind", ["FolderDataset", "ListDataset"])
+def test_all_faults_of_a_data_set_with_a_split_file(kind, tmp_path, run):
+    names = write_clean(tmp_path / "photos")
+    (tmp_path / "photos/tool/empty.png").touch()
+    (tmp_path / "photos/tool/copy.png").write_bytes((tmp_path / "photos/tool/a.png").read_bytes())
+    listed = [*names, "tool/empty.png", "tool/copy.png"]
+    lines = "".join(f"{name},{name.rpartition('/')[0]}\n" for name in [*listed, "tool/missing.png"])
+    (tmp_path / "list.csv").write_text(f"image,kind\n{lines}")
+    tags = dict.fromkeys(listed, "train") | {"tool/copy.png": "val", "tool/gone.png": "val", "tool/missing.png": "val"}
+    del tags["animal/dog/b.png"]
+    settings = dict(level=None, unseen=(), seed=0, shares=None, val_share=None, unit=None, source="photos")
+    Split(tags, **settings).save(tmp_path / "split.json")
+    more = ", ann_file='../list.csv', levels=['kind']" if kind == "ListDataset" else ""
+    (tmp_path / "split.py").write_text(
+        f"train_dataloader = dict(dataset=dict(type='{kind}', data_root='photos', split_file='split.json'{more}))\n"
+    )
+    status, printed = run("split.py")
+    assert status == 1
+    empty, missing = "empty file", "only in the split file"
+    if kind == "ListDataset":
+        empty, missing = "broken image", "missing file"
+    assert sorted(row[1:] for row in rows("check.csv") if row[0] == "error") == sorted(
+        [
+            (empty, "photos/tool/empty.png"),
+            ("not in the split file", "photos/animal/dog/b.png"),
+            ("only in the split file", "photos/tool/gone.png"),
+            (missing, "photos/tool/missing.png"),
+            ("copies across splits", "photos/tool/a.png"),
+            ("copies across splits", "photos/tool/copy.png"),
+        ]
+    )
+    assert "(none) 1, val 1" in printed.out
 
 
 def test_two_lists_of_one_folder_and_an_image_that_is_in_both(tmp_path, run):
