@@ -91,7 +91,7 @@ def named_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno is None and error.filename is None:  # NumPy's, which says neither why nor where
             raise OSError(f"{os.fspath(path)} was not written: {error}; make room on its disk") from error
-        if error.filename is None:
+        if error.filename is None or Path(error.filename).name.startswith(f".{Path(path).name}.new."):
             error.filename = os.fspath(path)
         raise
 

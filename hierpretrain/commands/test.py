@@ -24,7 +24,7 @@ from hierpretrain.apis import build_runner, check_checkpoint, read_command
 from hierpretrain.apis.launch import build_errors, config_errors
 from hierpretrain.apis.pure_python import type_name
 from hierpretrain.commands import errors_in_one_line
-from hierpretrain.files import write_json
+from hierpretrain.files import check_writable, write_json
 
 
 def main() -> None:
@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--out", help="also write the metrics to this JSON file")
     with errors_in_one_line(), build_errors():
         args, config = read_command(parser)
+        if args.out:
+            check_writable(args.out)  # not after the work
         config.load_from, config.resume = args.checkpoint or None, False
         if type_name(config.get("runner_type", "")) == "FlexibleRunner":  # shards the training; checkpoints are whole
             config.pop("runner_type")
@@ -53,4 +55,5 @@ def main() -> None:
     with config_errors():
         metrics = runner.test()
     if args.out and is_main_process():
-        write_json(args.out, metrics)
+        with errors_in_one_line():
+            write_json(args.out, metrics)

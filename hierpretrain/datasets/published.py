@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence, Sized
 
 from hierpretrain.datasets.annotations import Annotations
-from hierpretrain.datasets.messages import some, warn
+from hierpretrain.datasets.messages import short, some, warn
 from hierpretrain.datasets.text_files import numbered_lines
 
 
@@ -119,8 +119,9 @@ def check_parent(
     """
     if parents.setdefault((level, node), parent) != parent:
         raise ValueError(
-            f"{where}: the {level} {node!r} hangs below {parent!r}, but before that below {parents[level, node]!r}"
-            f"{f', by {other}' if other else ''}; a node of a tree has one parent: correct the file"
+            f"{where}: the {level} {short(node)} hangs below {short(parent)}, but before that below "
+            f"{short(parents[level, node])}{f', by {other}' if other else ''}; a node of a tree has one "
+            "parent: correct the file"
         )
 
 

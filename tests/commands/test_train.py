@@ -108,6 +108,8 @@ def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):
     assert line == "error: there is no checkpoint no.pth; give a file or an address"
     (line,) = fails(run, test_command, "photos", capsys=capsys)
     assert line.startswith("error: photos is a folder, and a checkpoint is a file; if processes of a sharded training")
+    (line,) = fails(run, test_command, "", "--out", "mine.py/out.json", capsys=capsys)
+    assert line.startswith("error: mine.py/out.json cannot be written: ")
     option = "test_dataloader.dataset.data_root=no_photos"
     (line,) = fails(run, test_command, "", "--cfg-options", option, capsys=capsys)
     assert "no_photos" in line

@@ -60,6 +60,12 @@ def test_names_with_slash_and_space(tree):
             "images_variant_test.txt:1: the variant '707-320' hangs below 'Boeing 737', but before that below",
         ),
         (
+            "images_family_test.txt",
+            "Boeing 707",
+            "9" * 100_000,
+            f"the variant '707-320' hangs below '{'9' * 56}..., but before that below 'Boeing 707', by ",
+        ),
+        (
             "images_manufacturer_val.txt",
             "McDonnell Douglas",
             "Boeing",
