@@ -20,10 +20,12 @@ two of their paths that share the most.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +37,7 @@ from torch.nn.functional import pad
 
 from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
+from hierpretrain._node_numbers import NodeLookup, has_twice, lengths_of, number_nodes
 from hierpretrain._texts import short
 from hierpretrain.files import write_whole
 
@@ -81,40 +84,45 @@ class Taxonomy:
 
     def __init__(self, paths: Iterable[LabelPath | Sequence[LabelPath]], level_names: Sequence[str]) -> None:
         self.level_names = _checked_level_names(level_names)
-        unique = {path for item in paths for path in _paths_of(item)}
-        for path in unique:
-            if len(path) > self.num_levels:
-                raise ValueError(
-                    f"path {path!r} has {len(path)} levels, more than the {self.num_levels} level_names "
-                    f"{self.level_names!r}; name every level"
-                )
-            for name in path:
-                if not isinstance(name, str) or not name:
-                    raise ValueError(f"every name on a path must be a non-empty string; path {path!r} has {name!r}")
-        tables: list[list[tuple[str, int]]] = []
-        ids: dict[tuple[str, ...], int] = {(): PAD}
-        for level in range(1, self.num_levels + 1):
-            prefixes = sorted({path[:level] for path in unique if len(path) >= level})
-            tables.append([(prefix[-1], ids[prefix[:-1]]) for prefix in prefixes])
-            ids = {prefix: i for i, prefix in enumerate(prefixes)}
-        self._set_tables(tables)
+        nodes = list(number_nodes(map(self._not_too_deep, (part for part, _ in _parts(paths))), self.num_levels))
+        self._set_nodes([names for names, _ in nodes], [parents for _, parents in nodes])
 
-    def _set_tables(self, tables: list[list[tuple[str, int]]]) -> None:
-        """Stores the nodes of each level as (name, parent id), and look-ups of ids and of children."""
-        for level_name, table in zip(self.level_names, tables, strict=True):
-            if not table:
+    def _not_too_deep(self, paths: list[LabelPath]) -> list[LabelPath]:
+        if max(map(len, paths), default=0) > self.num_levels:
+            path = next(tuple(path) for path in paths if len(path) > self.num_levels)
+            raise ValueError(
+                f"path {path!r} has {len(path)} levels, more than the {self.num_levels} level_names "
+                f"{self.level_names!r}; name every level"
+            )
+        return paths
+
+    def _set_nodes(self, names: Sequence[list[str]], parents: Sequence[Sequence[int] | NDArray[np.int64]]) -> None:
+        """Stores the names and the parents' ids of the nodes of each level; the parents of level 1 become ``PAD``."""
+        for level_name, of_level in zip(self.level_names, names, strict=True):
+            if not of_level:
                 raise ValueError(
                     f"level {level_name!r} has no node: no path reaches it; drop it from level_names "
                     f"{self.level_names!r}"
                 )
-        self._nodes = tables
-        self._ids = [{(parent, name): i for i, (name, parent) in enumerate(table)} for table in tables]
-        self._children: list[list[list[int]]] = []
-        for level, table in enumerate(tables):
-            children: list[list[int]] = [[] for _ in (tables[level - 1] if level else [None])]
-            for i, (_, parent) in enumerate(table):
-                children[parent if level else 0].append(i)
-            self._children.append(children)
+        self._names = list(names)
+        self._parents = [np.array(of_level, np.int64) for of_level in parents]
+        for of_top in self._parents[:1]:
+            of_top[:] = PAD
+
+    @cached_property
+    def _lookup(self) -> NodeLookup:
+        return NodeLookup(self._names, self._parents)
+
+    @cached_property
+    def _children(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For each level but the last, the nodes below it by parent, and where each parent's begin."""
+        return [
+            (below.argsort(kind="stable"), np.bincount(below + 1, minlength=len(names) + 1).cumsum())
+            for names, below in zip(self._names, self._parents[1:], strict=False)
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lookup", "_children")}
 
     # ---------------------------------------------------------------- what the tree is
     @property
@@ -144,7 +152,7 @@ class Taxonomy:
 
     def num_nodes(self, level: int | str) -> int:
         """Returns the number of nodes at a level (a number from 1, the coarsest, or a name)."""
-        return len(self._nodes[self.level(level) - 1])
+        return len(self._names[self.level(level) - 1])
 
     def name(self, level: int | str, node: int) -> str:
         """Returns the name of a node, without its ancestors' names."""
@@ -158,7 +166,31 @@ class Taxonomy:
         """Returns the ids of a node's children, one level down, in order; empty for a leaf."""
         number = self.level(level)
         self._node(number, node)
-        return tuple(self._children[number][node]) if number < self.num_levels else ()
+        if number == self.num_levels:
+            return ()
+        nodes, starts = self._children[number - 1]
+        return tuple(nodes[starts[node] : starts[node + 1]].tolist())
+
+    def node_paths(self, level: int | str | None = None) -> list[tuple[str, ...]]:
+        """Returns the paths of names of the nodes of a level, in the order of their ids.
+
+        Args:
+            level: A number from 1, the coarsest, or a name. ``None``: the nodes of all levels, the coarsest level
+                first.
+
+        Example:
+            >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool",)], ("kingdom", "kind"))
+            >>> tree.node_paths("kind"), tree.node_paths()[:3]
+            ([('animal', 'cat'), ('animal', 'dog')], [('animal',), ('tool',), ('animal', 'cat')])
+        """
+        number = self.num_levels if level is None else self.level(level)
+        found: list[tuple[str, ...]] = []
+        paths: list[tuple[str, ...]] = [()]
+        for names, parents in itertools.islice(zip(self._names, self._parents, strict=True), number):
+            # PAD, the parent at level 1, is the index of the last path, which is there the root's and the only one
+            paths = [(*paths[parent], name) for parent, name in zip(parents.tolist(), names, strict=True)]
+            found += paths
+        return found if level is None else paths
 
     def node_labels(self, level: int | str) -> Tensor:
         """Returns the labels of all nodes of a level, in the order of their ids.
@@ -176,9 +208,9 @@ class Taxonomy:
             [[0, 0], [0, 1], [1, 2]]
         """
         number = self.level(level)
-        columns = [torch.arange(len(self._nodes[number - 1]))]
-        for above in range(number, 0, -1):
-            columns.insert(0, self._parents(above)[columns[0]])
+        columns = [torch.arange(len(self._names[number - 1]))]
+        for parents in reversed(self._parents[:number]):
+            columns.insert(0, torch.from_numpy(parents)[columns[0]])
         return torch.stack(columns[1:], 1)  # without the root
 
     def heights(self, level: int | str) -> Tensor:
@@ -197,7 +229,7 @@ class Taxonomy:
         heights = torch.zeros(self.num_nodes(-1), dtype=torch.int64)
         for above in range(self.num_levels, self.level(level), -1):
             found = torch.zeros(self.num_nodes(above - 1), dtype=torch.int64)
-            heights = found.scatter_reduce(0, self._parents(above), heights + 1, "amax")
+            heights = found.scatter_reduce(0, torch.from_numpy(self._parents[above - 1]), heights + 1, "amax")
         return heights
 
     def lca_heights(self, a: Tensor, b: Tensor) -> Tensor:
@@ -230,9 +262,6 @@ class Taxonomy:
         nodes = [pad(self.node_labels(level), (0, self.num_levels - level), value=PAD) for level in levels]
         return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
 
-    def _parents(self, level: int) -> Tensor:
-        return torch.tensor([parent for _, parent in self._nodes[level - 1]], dtype=torch.int64)
-
     def check_own(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
         """Returns labels on the CPU, after checking that every row is a path of this tree.
 
@@ -252,8 +281,8 @@ class Taxonomy:
         rows = labels.flatten(0, -2)
         wrong = torch.zeros(len(rows), dtype=torch.bool)
         above = torch.full((len(rows),), PAD)
-        for level, column in enumerate(rows.unbind(1), start=1):
-            parents = self._parents(level)
+        for column, ids in zip(rows.unbind(1), self._parents, strict=True):
+            parents = torch.from_numpy(ids)
             known = (column != PAD) & (column < len(parents))
             wrong |= (column != PAD) & ~known
             wrong[known] |= parents[column[known]] != above[known]
@@ -263,10 +292,11 @@ class Taxonomy:
         return labels
 
     def _node(self, level: int | str, node: int) -> tuple[str, int]:
-        table = self._nodes[self.level(level) - 1]
-        if not 0 <= node < len(table):
-            raise ValueError(f"level {level!r} has nodes 0 to {len(table) - 1}, not {node}")
-        return table[node]
+        number = self.level(level) - 1
+        names = self._names[number]
+        if not 0 <= node < len(names):
+            raise ValueError(f"level {level!r} has nodes 0 to {len(names) - 1}, not {node}")
+        return names[node], int(self._parents[number][node])
 
     # ---------------------------------------------------------------- paths <-> label rows
     def encode(self, paths: Iterable[LabelPath | Sequence[LabelPath]]) -> Tensor:
@@ -289,23 +319,34 @@ class Taxonomy:
             >>> tree.encode([[("fruit", "tomato"), ("vegetable",), ("fruit",)], ("fruit",)]).tolist()
             [[[0, 1], [1, -1]], [[0, -1], [-1, -1]]]
         """
-        items = [[self._encode_path(path) for path in longest_paths(_paths_of(item))] for item in paths]
-        most = max(map(len, items), default=1)
-        rows = [row for item in items for row in item + [[PAD] * self.num_levels] * (most - len(item))]
-        labels = torch.tensor(rows, dtype=torch.int64).reshape(len(items), most, self.num_levels)
-        return labels if most > 1 else labels[:, 0]
-
-    def _encode_path(self, path: tuple[str, ...]) -> list[int]:
-        row, node = [PAD] * self.num_levels, PAD
-        for level, name in enumerate(path):
-            found = self._ids[level].get((node, name)) if level < self.num_levels else None
-            if found is None:
+        rows, counts = [torch.empty(0, self.num_levels, dtype=torch.int64)], []
+        for part, of_part in _parts(paths):
+            found, depths = self._lookup.find(part)
+            wrong = np.flatnonzero(depths < lengths_of(part))
+            if len(wrong):
+                path, known = tuple(part[wrong[0]]), int(depths[wrong[0]])
                 raise ValueError(
-                    f"path {path!r} is not in the taxonomy: no {name!r} below {path[:level]!r}; "
-                    "build the taxonomy from all the paths it shall encode"
+                    f"path {path!r} is not in the taxonomy: no {path[known]!r} below {path[:known]!r}; build the "
+                    "taxonomy from all the paths it shall encode"
                 )
-            row[level] = node = found
-        return row
+            rows.append(torch.from_numpy(found))
+            counts += of_part
+        most = max(counts, default=1)
+        if most == 1:
+            return torch.cat(rows)
+        labels = torch.full((len(counts), most, self.num_levels), PAD)
+        labels[torch.arange(most) < torch.tensor(counts)[:, None]] = torch.cat(rows)
+        return labels
+
+    def known_depths(self, paths: Sequence[LabelPath]) -> Tensor:
+        """Returns how far down the tree has each of N paths, (N,) int64: the names of it that lead to a node.
+
+        Example:
+            >>> tree = Taxonomy([("animal", "cat"), ("tool",)], ("kingdom", "kind"))
+            >>> tree.known_depths([("animal", "cat"), ("animal", "dog", "pug"), ("dog",)]).tolist()
+            [2, 1, 0]
+        """
+        return torch.from_numpy(self._lookup.find(paths)[1])
 
     def decode(self, row: Sequence[int] | Tensor) -> tuple[str, ...]:
         """Turns a label row into the path of names that it stands for.
@@ -316,14 +357,14 @@ class Taxonomy:
         Raises:
             ValueError: If the row is no (L,) label row of this tree.
         """
-        ids = [int(i) for i in row]
+        ids = list(map(int, row.tolist() if isinstance(row, Tensor) else row))
         if len(ids) != self.num_levels:
             raise ValueError(f"a label row of this taxonomy has {self.num_levels} entries; this one is {ids}")
-        check_labels(torch.tensor([ids], dtype=torch.int64).reshape(1, len(ids)))
+        length = ids.index(PAD) if PAD in ids else len(ids)
+        if min(ids, default=PAD) < PAD or any(i != PAD for i in ids[length:]):
+            check_labels([ids])  # raises, with what is wrong
         path, above = [], PAD
-        for level, node in enumerate(ids, start=1):
-            if node == PAD:
-                break
+        for level, node in enumerate(ids[:length], start=1):
             name, parent = self._node(level, node)
             if parent != above:
                 raise ValueError(
@@ -339,8 +380,8 @@ class Taxonomy:
         return {
             "format": _FORMAT,
             "level_names": list(self.level_names),
-            "names": [[name for name, _ in table] for table in self._nodes],
-            "parents": [[parent for _, parent in table] for table in self._nodes],
+            "names": list(map(list, self._names)),
+            "parents": [parents.tolist() for parents in self._parents],
         }
 
     @classmethod
@@ -369,28 +410,13 @@ class Taxonomy:
                 f"the taxonomy names {tree.num_levels} levels but lists names of {len(data['names'])} and parents of "
                 f"{len(data['parents'])}"
             )
-        tables: list[list[tuple[str, int]]] = []
+        num_above = 0
         for level, (names, parents) in enumerate(zip(data["names"], data["parents"], strict=True), start=1):
             if len(names) != len(parents):
                 raise ValueError(f"level {level} of the taxonomy has {len(names)} names and {len(parents)} parents")
-            above = range(len(tables[-1])) if tables else (PAD,)
-            for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
-                if not isinstance(name, str) or not name:
-                    raise ValueError(
-                        f"node {i} of level {level} has the name {short(name)}; names are non-empty strings"
-                    )
-                if type(parent) is not int or parent not in above:
-                    raise ValueError(
-                        f"node {i} ({name!r}) of level {level} has the parent {short(parent)}, which does not exist"
-                    )
-            table = list(zip(names, parents, strict=True))
-            if len(set(table)) < len(table):
-                twice = next(node for node, count in Counter(table).items() if count > 1)
-                raise ValueError(
-                    f"level {level} of the taxonomy has the node {twice[0]!r} twice below parent {twice[1]}"
-                )
-            tables.append(table)
-        tree._set_tables(tables)
+            _check_nodes(level, names, parents, range(num_above) if level > 1 else range(PAD, 0))
+            num_above = len(names)
+        tree._set_nodes(list(map(list, data["names"])), data["parents"])
         return tree
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -414,13 +440,18 @@ class Taxonomy:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Taxonomy) and self.to_dict() == other.to_dict()
+        return (
+            isinstance(other, Taxonomy)
+            and self.level_names == other.level_names
+            and self._names == other._names
+            and all(map(np.array_equal, self._parents, other._parents))
+        )
 
     def __hash__(self) -> int:
-        return hash((self.level_names, tuple(map(len, self._nodes))))
+        return hash((self.level_names, tuple(map(len, self._names))))
 
     def __repr__(self) -> str:
-        levels = ", ".join(f"{name}: {len(table)}" for name, table in zip(self.level_names, self._nodes, strict=True))
+        levels = ", ".join(f"{name}: {len(names)}" for name, names in zip(self.level_names, self._names, strict=True))
         return f"Taxonomy({levels})"
 
 
@@ -435,6 +466,24 @@ def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _check_nodes(level: int, names: list[Any], parents: list[Any], above: range) -> None:
+    """Checks the nodes of one level of a file; ``above`` are the ids that their parents may have."""
+    if not (set(map(type, names)) <= {str} and "" not in names and set(map(type, parents)) <= {int}) or (
+        parents and not (min(parents) in above and max(parents) in above)
+    ):
+        for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"node {i} of level {level} has the name {short(name)}; names are non-empty strings")
+            if type(parent) is not int or parent not in above:
+                raise ValueError(
+                    f"node {i} ({name!r}) of level {level} has the parent {short(parent)}, which does not exist"
+                )
+    if has_twice(names, parents):
+        counts = Counter(zip(names, parents, strict=True))
+        name, parent = next(node for node, count in counts.items() if count > 1)
+        raise ValueError(f"level {level} of the taxonomy has the node {name!r} twice below parent {parent}")
+
+
 def longest_paths(paths: Sequence[LabelPath]) -> list[tuple[str, ...]]:
     """Returns the different paths of an item, in their order, without paths that are the beginning of another one.
 
@@ -446,6 +495,28 @@ def longest_paths(paths: Sequence[LabelPath]) -> list[tuple[str, ...]]:
     if len(unique) == 1:
         return unique
     return [path for path in unique if not any(other[: len(path)] == path != other for other in unique)]
+
+
+_AT_A_TIME = 4096  # items, whose paths then stay near the processor
+
+
+def _parts(items: Iterable[LabelPath | Sequence[LabelPath]]) -> Iterator[tuple[list[LabelPath], list[int]]]:
+    """Yields the paths of some items at a time, and the number of each item's paths; all names are known to be texts.
+
+    Of an item with several paths, those that are the beginning of another are left out.
+    """
+    items = iter(items)
+    while part := list(itertools.islice(items, _AT_A_TIME)):
+        if set(map(type, part)) <= {tuple, list} and set(map(type, itertools.chain.from_iterable(part))) <= {str}:
+            yield cast(list[LabelPath], part), [1] * len(part)
+            continue
+        kept = []
+        for paths in map(_paths_of, part):
+            for path in paths:
+                if wrong := [name for name in path if not isinstance(name, str)]:
+                    raise ValueError(f"every name on a path must be a non-empty string; path {path!r} has {wrong[0]!r}")
+            kept.append(longest_paths(paths))
+        yield list(itertools.chain.from_iterable(kept)), list(map(len, kept))
 
 
 def _paths_of(item: LabelPath | Sequence[LabelPath]) -> list[tuple[str, ...]]:

@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 import subprocess
 import sys
 
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hierpretrain import taxonomy
 from hierpretrain.taxonomy import (
     PAD,
     Taxonomy,
@@ -96,6 +99,10 @@ def test_a_tree_without_levels_is_allowed():
         ([("a", "b")], ("kind",), r"path \('a', 'b'\) has 2 levels, more than the 1 level_names"),
         ([("a", "")], ("x", "y"), r"non-empty string; path \('a', ''\) has ''"),
         ([("a", 7)], ("x", "y"), "has 7"),
+        ([("a", ["b"])], ("x", "y"), r"non-empty string; path \('a', \['b'\]\) has \['b'\]"),
+        ([(1,), (2,)], ("x",), r"path \(1,\) has 1"),
+        ([("a",), "cat"], ("x",), "not the string 'cat'"),
+        ([[("a",), ("b", "c")]], ("x",), r"path \('b', 'c'\) has 2 levels"),
         ([("a",)], ("x", "y"), "level 'y' has no node: no path reaches it"),
         ([("a",)], ("x", "x"), "level_names must be different non-empty strings"),
         ([("a",)], ("",), "level_names must be different non-empty strings"),
@@ -155,6 +162,137 @@ def test_no_json(tmp_path, content):
     (tmp_path / "tree.json").write_bytes(content)
     with pytest.raises(ValueError, match="is no JSON file of a taxonomy"):
         Taxonomy.load(tmp_path / "tree.json")
+
+
+NAMES = ["a", "b", "B", "é", "e\u0301", "日本", "\U0001f43e", "a b", "ab"]
+
+
+def draw_paths(seed, count=40, levels=4):
+    """Ragged paths of few names, so that siblings, cousins and levels share them; with duplicates and empty paths."""
+    rng = np.random.default_rng(seed)
+    drawn = [
+        tuple(NAMES[i] for i in rng.integers(rng.integers(1, len(NAMES) + 1), size=rng.integers(levels + 1)))
+        for _ in range(count)
+    ]
+    deepest = ("b",) * levels  # so that every level has a node
+    return [drawn[i] for i in rng.integers(count, size=2 * count)] + [deepest]
+
+
+def number_plainly(paths, num_levels):
+    """For each level a dict from the path of a node to its id, in sorted order: what a tree's ids must be."""
+    levels = range(1, num_levels + 1)
+    return [
+        {prefix: i for i, prefix in enumerate(sorted({path[:level] for path in paths if len(path) >= level}))}
+        for level in levels
+    ]
+
+
+def label_plainly(path, ids):
+    return [of_level[path[:level]] if len(path) >= level else PAD for level, of_level in enumerate(ids, start=1)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_tree_numbers_its_nodes_as_plain_dicts_do(seed):
+    paths = draw_paths(seed)
+    ids = number_plainly(paths, 4)
+    as_lists = [list(path) if i % 2 else path for i, path in enumerate(paths)]
+    tree = Taxonomy(iter(as_lists), tuple("wxyz"))
+    assert tree == Taxonomy([paths[i : i + 3] or [()] for i in range(0, len(paths), 3)], tuple("wxyz"))
+    for level, of_level in enumerate(ids, start=1):
+        assert tree.node_paths(level) == list(of_level)
+        above = ids[level - 2] if level > 1 else {(): PAD}
+        assert [tree.name(level, i) for i in of_level.values()] == [path[-1] for path in of_level]
+        assert [tree.parent(level, i) for i in of_level.values()] == [above[path[:-1]] for path in of_level]
+        below = ids[level] if level < 4 else {}
+        for path, i in of_level.items():
+            assert tree.children(level, i) == tuple(child for other, child in below.items() if other[:-1] == path)
+    labels = [label_plainly(path, ids) for path in paths]
+    assert tree.encode(as_lists).tolist() == labels
+    assert tree.encode(paths[:1]).tolist() == labels[:1]
+    assert [tree.decode(row) for row in labels] == paths
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_several_paths_encode_as_plain_dicts_say(seed):
+    paths = draw_paths(seed)
+    ids = number_plainly(paths, 4)
+    tree = Taxonomy(paths, tuple("wxyz"))
+    items = [paths[i : i + 1 + i // 3 % 3] for i in range(0, len(paths) - 3, 3)]
+    kept = [longest_paths(item) for item in items]
+    most = max(map(len, kept))
+    rows = [[label_plainly(path, ids) for path in item] + [[PAD] * 4] * (most - len(item)) for item in kept]
+    assert tree.encode(items).tolist() == rows
+    assert tree.encode([tuple(item) for item in items]).tolist() == rows
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_tree_of_a_file_keeps_its_ids_in_any_order(seed):
+    tree = Taxonomy(draw_paths(seed), tuple("wxyz"))
+    rng = np.random.default_rng(seed)
+    data, old_of = tree.to_dict(), []
+    for level in range(4):
+        old_of.append(rng.permutation(tree.num_nodes(level + 1)).tolist())
+        data["names"][level] = [data["names"][level][old] for old in old_of[-1]]
+        parents = [data["parents"][level][old] for old in old_of[-1]]
+        data["parents"][level] = [old_of[level - 1].index(parent) for parent in parents] if level else parents
+    other = Taxonomy.from_dict(data)
+    assert other.to_dict() == data
+    for level in range(1, 5):
+        paths = other.node_paths(level)
+        assert paths == [tree.node_paths(level)[old] for old in old_of[level - 1]]
+        labels = other.encode(paths)
+        assert labels[:, level - 1].tolist() == list(range(len(paths)))
+        assert torch.equal(labels[:, :level], other.node_labels(level))
+        new_of = [old_of[level].index(old) for old in range(len(old_of[level]))] if level < 4 else []
+        for i, old in enumerate(old_of[level - 1]):
+            assert set(other.children(level, i)) == {new_of[child] for child in tree.children(level, old)}
+            assert list(other.children(level, i)) == sorted(other.children(level, i))
+
+
+def test_many_items_are_as_few_at_a_time(monkeypatch):
+    paths = draw_paths(0)
+    items = [*paths, *(paths[i : i + 2] for i in range(5))]
+    tree = Taxonomy(items, tuple("wxyz"))
+    labels = tree.encode(items)
+    monkeypatch.setattr(taxonomy, "_AT_A_TIME", 3)
+    assert Taxonomy(iter(items), tuple("wxyz")) == tree
+    assert torch.equal(tree.encode(iter(items)), labels)
+    assert torch.equal(tree.encode(iter(paths)), tree.encode(paths))
+    with pytest.raises(ValueError, match=r"path \('a', ''\) has ''"):
+        Taxonomy([*paths, ("a", "")], tuple("wxyz"))
+
+
+def test_how_far_down_a_tree_has_a_path_agrees_with_its_prefixes(tree):
+    paths = [*ROWS, (), ("animal", "cow"), ("animal", "dog", "pug"), ("food", "fruit", "apple", "red", "x"), ("cat",)]
+    expected = [max(n for n in range(len(path) + 1) if path[:n] in {(), *tree.node_paths()}) for path in paths]
+    assert tree.known_depths(paths).tolist() == expected
+    assert tree.known_depths([]).tolist() == []
+
+
+def test_copies_and_pickles_of_a_tree_are_equal_and_small(tree):
+    size = len(pickle.dumps(tree))
+    tree.encode(ROWS), tree.children(1, 0)  # make what is looked up
+    assert len(pickle.dumps(tree)) == size
+    for other in (pickle.loads(pickle.dumps(tree)), copy.deepcopy(tree), copy.copy(tree)):
+        assert other == tree
+        assert hash(other) == hash(tree)
+        assert other.encode(ROWS).tolist() == list(ROWS.values())
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([("animal", "dog"), ("animal", 7)], r"must be a non-empty string; path \('animal', 7\) has 7"),
+        ([[("animal", ["dog"]), ("tool",)]], r"path \('animal', \['dog'\]\) has \['dog'\]"),
+        ([("tool",), ("dog", "cat"), ("cow",)], r"path \('dog', 'cat'\) is not in the taxonomy: no 'dog' below \(\)"),
+        ([["animal", ""]], "no '' below"),
+        ([("tool", "tool")], r"no 'tool' below \('tool',\)"),
+        ([("cat",)], r"no 'cat' below \(\)"),  # a name of another level
+    ],
+)
+def test_the_first_path_that_is_not_in_the_tree_is_told(tree, paths, message):
+    with pytest.raises(ValueError, match=message):
+        tree.encode(paths)
 
 
 @pytest.mark.parametrize("seed", range(5))

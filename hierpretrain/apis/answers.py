@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,22 +57,8 @@ def right_answers(
         >>> truth.tolist(), depths.tolist()
         ([[[0, 1]], [[0, -1]], [[-1, -1]]], [2, 2, 1])
     """
-    rows: dict[tuple[tuple[str, ...], ...], Sequence[tuple[str, ...]]] = {}
-    items = []
-    for row in labels:
-        paths = label_paths(taxonomy, row)
-        if paths not in rows:
-            rows[paths] = [_prefix(known_by, path) for path in paths] or [()]
-        items.append(rows[paths])
+    paths_of = [label_paths(taxonomy, row) for row in labels]
+    paths = list({path for paths in paths_of for path in paths})
+    known = {path: path[:n] for path, n in zip(paths, known_by.known_depths(paths).tolist(), strict=True)}
+    items = [[known[path] for path in paths] or [()] for paths in paths_of]
     return known_part(known_by.encode(items), known_labels), depth(labels)
-
-
-def _prefix(taxonomy: Taxonomy, path: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns a path as far down as a tree has it."""
-    for length in range(min(len(path), taxonomy.num_levels), 0, -1):
-        try:
-            taxonomy.encode([path[:length]])
-        except ValueError:
-            continue
-        return path[:length]
-    return ()

@@ -36,14 +36,7 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         ValueError: 2 nodes of the tree have the name 'cat': 'animal/cat', 'tool/cat'; give the path of one
     """
     branch = nfc(branch) if isinstance(branch, str) else tuple(map(nfc, branch))
-    paths: list[tuple[str, ...]] = []
-    above: list[tuple[str, ...]] = []
-    for level in range(1, taxonomy.num_levels + 1):
-        here = []
-        for node in range(taxonomy.num_nodes(level)):
-            parent = taxonomy.parent(level, node)
-            here.append((above[parent] if level > 1 else ()) + (taxonomy.name(level, node),))
-        paths, above = paths + here, here
+    paths = taxonomy.node_paths()
     if isinstance(branch, str):
         found = [path for path in paths if "/".join(path) == branch]
         found = found or [path for path in paths if path[-1] == branch]

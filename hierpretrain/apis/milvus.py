@@ -27,7 +27,6 @@ from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.annotations import NO_SPLIT
-from hierpretrain.datasets.joined import node_paths
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS
 from hierpretrain.functional.search import unit_rows
@@ -314,8 +313,8 @@ class MilvusIndex(AnsweringIndex):
                 "parts must have the same levels to be one set under one tree; these have "
                 f"{sorted((ours, theirs))}: give the same names of levels"
             )
-        known = {path for level in node_paths(self.taxonomy) for path in level}
-        paths = [path for level in node_paths(new.taxonomy) for path in level if path not in known]
+        known = set(self.taxonomy.node_paths())
+        paths = [path for path in new.taxonomy.node_paths() if path not in known]
         self._tables.tell("level", {str(number): name for number, name in enumerate(theirs, start=1)} if paths else {})
         self._tables.tell("node", {json.dumps(path): json.dumps(path) for path in paths})
 

@@ -167,7 +167,9 @@ def _draw(path: str, results: Sequence[SearchResult], index: EmbeddingIndex, que
 
     rows = []
     for result, labels in zip(results, queries.labels, strict=True):
-        wanted = [path for path in label_paths(queries.taxonomy, labels) if _is_in(index.taxonomy, path)]
+        wanted = label_paths(queries.taxonomy, labels)
+        known = index.taxonomy.known_depths(wanted).tolist()
+        wanted = [path for path, depth in zip(wanted, known, strict=True) if depth == len(path)]
         neighbours = []
         found_of = result.neighbours
         for first, *copies in fold_copies([found.path for found in found_of], [found.labels for found in found_of]):
@@ -189,11 +191,3 @@ def _in_common(path: Sequence[str], other: Sequence[str]) -> int:
     """Returns how many leading names two paths share."""
     differ = (at for at, (name, others) in enumerate(zip(path, other, strict=False)) if name != others)
     return next(differ, min(len(path), len(other)))
-
-
-def _is_in(taxonomy: Any, path: tuple[str, ...]) -> bool:
-    try:
-        taxonomy.encode([path])
-    except ValueError:
-        return False
-    return True

@@ -134,7 +134,10 @@ class Annotations:
                 "that are levels"
             )
         different = self.different_paths
-        for path in different:
+        names = dict.fromkeys(itertools.chain.from_iterable(different))  # each once, which there are far fewer of
+        sound = set(map(type, names)) <= {str} and "" not in names
+        deep_enough = max(map(len, different)) <= len(self.level_names)
+        for path in different if not (sound and deep_enough) else ():
             if len(path) > len(self.level_names):
                 raise ValueError(
                     f"{self.told} has the label {path!r} of {len(path)} levels, more than the "
@@ -142,12 +145,13 @@ class Annotations:
                 )
             if any(not isinstance(name, str) or not name for name in path):
                 raise ValueError(f"{self.told} has the label {path!r}; names must be non-empty strings")
-        _check_unicode("labels", itertools.chain(*different), self.told)
+        _check_unicode("labels", names, self.told)
         for name, column in {"split": set(self.splits), **self.extra_labels, **self.metadata, "key": self.keys}.items():
             _check_unicode(name, column, self.told)
-        if composed := {path: new for path in different if (new := tuple(map(nfc, path))) != path}:
-            object.__setattr__(self, "labels", [composed.get(path, path) for path in self.labels])
-            more = {i: tuple(composed.get(path, path) for path in paths) for i, paths in self.more_labels.items()}
+        if any(nfc(name) != name for name in names):
+            composed = {path: tuple(map(nfc, path)) for path in different}
+            object.__setattr__(self, "labels", [composed[path] for path in self.labels])
+            more = {i: tuple(composed[path] for path in paths) for i, paths in self.more_labels.items()}
             object.__setattr__(self, "more_labels", more)
             del self.__dict__["different_paths"]
         if self.need_labels and not any(different):

@@ -344,7 +344,7 @@ def _encode(
     elif len(indices) < len(annotations.labels):  # a tree of a file need not have the others
         different = dict.fromkeys(chosen)
     unique = {paths: i for i, paths in enumerate(different)}
-    encoded = tree.encode(unique if several else [(label,) for label in unique])
+    encoded = tree.encode(unique)
     # P is the same for all splits, so that their labels have the same shape.
     if (most := max(map(len, several.values()), default=1)) > 1:
         encoded = encoded.reshape(len(unique), -1, tree.num_levels)

@@ -236,8 +236,7 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
         )
     joint, labels = trees[0], [labels for _, labels in parts]
     if any(tree != joint for tree in trees):
-        nodes = {path for tree in trees for paths in node_paths(tree) for path in paths}
-        joint = Taxonomy(nodes, names)
+        joint = Taxonomy([path for tree in trees for path in tree.node_paths()], names)
         labels = [recode(own, tree, joint) for tree, own in parts]
     return joint, _stack(labels)
 
@@ -261,19 +260,11 @@ def recode(labels: Tensor, tree: Taxonomy, other: Taxonomy) -> Tensor:
     if tree == other:
         return labels
     columns = torch.full((*labels.shape[:-1], other.num_levels), PAD)
-    for level, paths in enumerate(node_paths(tree)):
-        ids = other.encode(paths)[:, level]
+    for level in range(tree.num_levels):
+        ids = other.encode(tree.node_paths(level + 1))[:, level]
         known = labels[..., level] != PAD
         columns[..., level][known] = ids[labels[..., level][known]]
     return columns
-
-
-def node_paths(tree: Taxonomy) -> list[list[tuple[str, ...]]]:
-    """Returns the path of every node, by level and id."""
-    padded = [
-        pad(tree.node_labels(level), (0, tree.num_levels - level), value=PAD) for level in range(1, tree.num_levels + 1)
-    ]
-    return [[tree.decode(row) for row in rows.tolist()] for rows in padded]
 
 
 def parts_of(data: HierarchicalDataset | JoinedDataset) -> list[HierarchicalDataset]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from hierpretrain.datasets.cells import NUMBER, check_spelling, kinds_of, text_of, texts_of
+from hierpretrain.datasets.cells import NUMBER, check_spelling, check_spellings, kinds_of, text_of, texts_of
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.tables import Table
 
@@ -63,11 +63,16 @@ def label_paths(
             return table.where(row_of(i))
 
         cells = zip(zip(*different, strict=True), levels, strict=True)
-        names = zip(*(texts_of(column, name, where) for column, name in cells), strict=True)
-        texts = dict(zip(different, names, strict=True))
-        known = {row: trim(texts[row], partial(row_of, i)) for i, row in enumerate(different)}
+        texts = [texts_of(column, name, where) for column, name in cells]
+        names = list(zip(*texts, strict=True))
+        one_spelling = not any(map(_has_two_spellings, texts))
+        known = {
+            row: path if one_spelling and "" not in path else trim(path, partial(row_of, i))
+            for i, (row, path) in enumerate(zip(different, names, strict=True))
+        }
         if trim.gaps:
-            trim.count(list(map(texts.__getitem__, zip(*columns, strict=True))))
+            text_of_row = dict(zip(different, names, strict=True))
+            trim.count(list(map(text_of_row.__getitem__, zip(*columns, strict=True))))
         return list(map(known.__getitem__, zip(*columns, strict=True)))
     found: list[Path | list[Path]] = []
     for i, cells in enumerate(zip(*columns, strict=True)):
@@ -81,6 +86,14 @@ def label_paths(
         found.append(paths[0] if len(paths) == 1 else paths)
     trim.count(())
     return found
+
+
+def _has_two_spellings(names: Sequence[str]) -> bool:
+    try:
+        check_spellings(names, "", str)
+    except ValueError:
+        return True
+    return False
 
 
 class _Trim:

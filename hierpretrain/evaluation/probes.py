@@ -241,8 +241,6 @@ def _class_names(embedded: Embeddings, level: int | str) -> dict[int, str]:
     """Returns the name of each class, by its id; nothing if the data set does not tell the names."""
     if level in embedded.extra_names:
         return dict(enumerate(embedded.extra_values.get(str(level), ())))
-    tree = embedded.taxonomy
-    labels = tree.node_labels(level).tolist()
-    paths = [tuple(tree.name(above, node) for above, node in enumerate(row, start=1)) for row in labels]
+    paths = embedded.taxonomy.node_paths(level)
     counts = Counter(path[-1] for path in paths)
     return {node: path[-1] if counts[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}

@@ -17,7 +17,6 @@ from torch import Tensor
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.neighbours import Classification, Neighbour
 from hierpretrain.datasets.image_files import HEAD, image_kind
-from hierpretrain.datasets.joined import node_paths
 from hierpretrain.datasets.loading import decode_rgb
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.on_error import UnreadableImage
@@ -170,8 +169,7 @@ class Service:
 
     def branches(self) -> list[list[str]]:
         """Returns the paths of the nodes of the tree, the broadest first."""
-        paths = [list(path) for level in node_paths(self.index.taxonomy) for path in level]
-        return paths[:_BRANCHES]
+        return list(map(list, self.index.taxonomy.node_paths()[:_BRANCHES]))
 
     def thumbnail(self, name: str) -> bytes:
         """Returns a small picture of an image of the index.

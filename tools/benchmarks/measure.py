@@ -95,18 +95,20 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(contender: Callable[[], object], *, device: str | None = None) -> int:
+def peak_memory(
+    contender: Callable[[], object], *, device: str | None = None, warm_up: Callable[[], object] | None = None
+) -> int:
     """Returns the most bytes that a contender holds beyond what is held before it.
 
     Args:
         contender: What to call.
         device: Whose memory is measured, ``'cpu'`` or ``'cuda'``. ``None``: the GPU's, if there is one.
+        warm_up: What is called before, to load the libraries, such as a small case. ``None``: the contender itself.
 
-    The contender is called twice and the second call is measured, since the first may load libraries. On a CPU the
-    result is the resident size of the process, looked at every millisecond. Measure in a process that has freed little
-    memory before: the C library keeps what is freed in its heap, where it stays resident and counts.
+    On a CPU the result is the resident size of the process, looked at every millisecond. Measure in a process that has
+    freed little memory before: Python and the C library keep what is freed, where it stays resident and counts.
     """
-    contender()
+    (warm_up or contender)()
     gc.collect()
     if (device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda":
         torch.cuda.synchronize()
