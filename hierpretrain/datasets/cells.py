@@ -67,13 +67,13 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
     """Returns a column as texts; see :func:`text_of`."""
     kinds = kinds_of(column)
     if kinds == {str} and as_written:
-        texts = list(map(str.strip, column))
-        if not no_character("".join(texts)):
+        if (texts := _cleaned(column, as_written=True)) is not None:
             return texts
-    elif kinds <= {str, type(None)}:  # there are far fewer texts than rows
-        with suppress(ValueError):  # whose row is told below
-            known = {value: text_of(value, name, "") for value in set(column)}
-            as_is = all(value == text for value, text in known.items())
+    elif kinds <= {str, type(None)}:  # there are far fewer texts than rows; the row of a wrong one is told below
+        different = set(column) - {None}
+        if (texts := _cleaned(list(different))) is not None:
+            known = dict(zip(different, texts, strict=True)) | {None: ""}
+            as_is = kinds == {str} and texts == list(different)
             return list(column if as_is else map(known.__getitem__, column))
     texts = []
     for i, value in enumerate(column):
@@ -82,6 +82,15 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
         except ValueError:
             text_of(value, name, where(i))
     return texts
+
+
+def _cleaned(texts: Sequence[str], *, as_written: bool = False) -> list[str] | None:
+    """Returns many texts as :func:`text_of` does, at once; ``None`` if one of them holds what is no character."""
+    joined = "".join(texts)
+    if no_character(joined):
+        return None
+    stripped = list(map(str.strip, texts))
+    return stripped if as_written or joined.isascii() else list(map(nfc, stripped))
 
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
@@ -137,7 +146,9 @@ def distinct(column: Iterable[Any]) -> list[str]:
     """Returns the different texts of a column, arrays taken apart, in their order."""
     values: dict[str, None] = {}
     with suppress(TypeError):  # of arrays
-        column = dict.fromkeys(column)
+        column = list(dict.fromkeys(column))
+        if set(map(type, column)) == {str} and (texts := _cleaned(column)) is not None:
+            return list(dict.fromkeys(texts))
     for value in column:
         parts = value if isinstance(value, list | tuple) else [value]
         values.update((free_text(part), None) for part in parts)
