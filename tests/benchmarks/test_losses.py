@@ -48,7 +48,7 @@ def test_the_rows_are_two_views_of_each_image_of_a_tree(losses):
 @pytest.mark.slow
 def test_it_writes_all_figures_and_leaves_out_what_takes_too_much_memory(losses, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(losses, "BAR_ROWS", (64, 128))
-    monkeypatch.setattr(losses, "peak_memory", lambda contender: contender() and 1 << 20)
+    monkeypatch.setattr(losses, "peak_memory", lambda contender, device=None: contender() and 1 << 20)
     options = "--rows 32 64 --memory-rows 256 --dim 8 --rounds 1 --memory-limit 0.01".split()
     monkeypatch.setattr(sys, "argv", ["losses.py", *options, "--save", str(tmp_path)])
     losses.main()

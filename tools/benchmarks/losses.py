@@ -17,12 +17,13 @@ Examples:
 
 from __future__ import annotations
 
+import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from measure import Report, command, parse, peak_memory, race
+from measure import Report, command, fitting, parse, peak_memory, race
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor
@@ -127,6 +128,35 @@ def step(loss: Loss, features: Tensor, labels: Tensor, autocast: bool = False) -
     return value.detach(), leaf.grad
 
 
+def compare(
+    report: Report, rows: int, args: argparse.Namespace, *, rounds: int, left_out: Sequence[str] = ()
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Compares the losses at one size; returns their seconds, as `race` does, and the bytes that they hold at most.
+
+    Args:
+        report: Gets the comparison.
+        rows: Size M of the batch.
+        args: Of them ``dim``, ``levels``, ``device`` and ``autocast``.
+        rounds: Timed calls of each.
+        left_out: Contenders that are not called.
+    """
+    features, labels = batch(rows, args.dim, args.levels, args.device)
+    steps: dict[str, Callable[[], object]] = {
+        name: partial(step, loss, features, labels, args.autocast)
+        for name, loss in contenders().items()
+        if name not in left_out
+    }
+    too_large: list[str] = []
+    if args.device != "cpu":
+        steps, too_large = fitting(steps)
+    seconds = race(steps, rounds=rounds, warm_up=min(2, rounds - 1))
+    memory = {name: peak_memory(contender, device=args.device) for name, contender in steps.items()}
+    case = {"rows": rows, "levels": args.levels, "dim": args.dim, "device": args.device}
+    case |= {"autocast": "bfloat16"} if args.autocast else {}
+    report.add(case, seconds, against=LIMIT, memory=memory, out_of_memory=too_large)
+    return seconds, memory
+
+
 def main() -> None:
     """Runs the comparison, prints it with its bars, and saves it on request."""
     parser = command(__doc__)
@@ -142,21 +172,16 @@ def main() -> None:
     report = Report("losses", "Contrastive losses, forward and backward", "rows")
     peaks: dict[str, tuple[int, int]] = {}  # of each contender, the last size and its bytes there
     for rows in [*args.rows, *([args.memory_rows] if args.memory_rows else [])]:
-        features, labels = batch(rows, args.dim, args.levels, args.device)
-        steps = {}
-        for name, loss in contenders().items():
+        left_out = []
+        for name in contenders():
             before, held = peaks.get(name, (rows, 0))
             if held * (rows / before) ** 2 > args.memory_limit * 2**30 and name not in BARS:
                 print(f"{rows:,} rows: {name} would hold {held * (rows / before) ** 2 / 2**30:.1f} GiB; left out")
-                continue
-            steps[name] = partial(step, loss, features, labels, args.autocast)
+                left_out.append(name)
         # a pass over 32,768 rows takes a core half a minute
         rounds = max(1, min(args.rounds, 2**28 // rows**2)) if args.device == "cpu" else args.rounds
-        seconds = race(steps, rounds=rounds, warm_up=min(2, rounds - 1))
-        memory = {name: peak_memory(contender) for name, contender in steps.items()}
+        seconds, memory = compare(report, rows, args, rounds=rounds, left_out=left_out)
         peaks |= {name: (rows, held) for name, held in memory.items()}
-        case = {"rows": rows, "levels": args.levels, "dim": args.dim, "device": args.device}
-        report.add(case | ({"autocast": "bfloat16"} if args.autocast else {}), seconds, against=LIMIT, memory=memory)
         if rows in BAR_ROWS and args.levels == BAR_LEVELS:
             for name, bar in BARS.items():
                 of_limit = [ours / limit for ours, limit in zip(seconds[name], seconds[LIMIT], strict=True)]
@@ -169,7 +194,7 @@ def main() -> None:
                 for name in (HIMULCON, PAIR):
                     held = memory[name]
                     if levels != args.levels:
-                        labels = batch(rows, args.dim, levels, args.device)[1]
+                        features, labels = batch(rows, args.dim, levels, args.device)
                         held = peak_memory(partial(step, contenders()[name], features, labels, args.autocast))
                     report.bar(f"{name}, {rows:,} rows, {levels} levels, GiB", held / 2**30, 2)
     if args.save:

@@ -17,7 +17,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,38 @@ def race(
         Seconds of every round, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(-warm_up, rounds):
-        names = list(contenders) if number % 2 else list(contenders)[::-1]
-        for name in names:
-            gc.collect()
-            synchronize()
-            start = time.perf_counter()
-            contenders[name]()
-            synchronize()
-            if number >= 0:
-                seconds[name].append(time.perf_counter() - start)
+    gc.collect()
+    gc.freeze()  # or each collection would look at all modules again, which takes longer than most calls
+    try:
+        for number in range(-warm_up, rounds):
+            names = list(contenders) if number % 2 else list(contenders)[::-1]
+            for name in names:
+                gc.collect()
+                synchronize()
+                start = time.perf_counter()
+                contenders[name]()
+                synchronize()
+                if number >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+    finally:
+        gc.unfreeze()
     return seconds
+
+
+def fitting(contenders: Mapping[str, Callable[[], object]]) -> tuple[dict[str, Callable[[], object]], list[str]]:
+    """Calls each contender once; returns those that a GPU's memory holds, and the names of the others."""
+    fit, too_large = {}, []
+    for name, contender in contenders.items():
+        try:
+            contender()
+            synchronize()
+            fit[name] = contender
+        except torch.OutOfMemoryError:
+            too_large.append(name)
+        if torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
+    return fit, too_large
 
 
 def per_second(count: float, seconds: Mapping[str, list[float]]) -> dict[str, float]:
@@ -185,6 +206,7 @@ class Report:
         *,
         against: str | None = None,
         memory: Mapping[str, int] | None = None,
+        out_of_memory: Sequence[str] = (),
         **figures: Mapping[str, float],
     ) -> None:
         """Adds and prints one comparison.
@@ -194,6 +216,7 @@ class Report:
             seconds: Seconds of every round by contender, as :func:`race` returns them.
             against: Contender whose time the others' times are divided by. ``None``: there are no ratios.
             memory: Peak bytes by contender, as :func:`peak_memory` returns them.
+            out_of_memory: Contenders without figures, since they do not fit, as :func:`fitting` tells.
             **figures: Other numbers by contender, such as ``samples_per_second={"ours": 2e5}``.
         """
         print(
@@ -218,6 +241,9 @@ class Report:
                     line += f"  {of_contenders[name]:,.4g} {figure}"
             self.rows.append(row)
             print(line, flush=True)
+        for name in out_of_memory:
+            self.rows.append({"case": dict(case), "name": name, "seconds": None})
+            print(f"  {name:34s} out of memory", flush=True)
         print(flush=True)
 
     def bar(self, what: str, value: float, bar: float, *, at_least: bool = False) -> None:
@@ -246,7 +272,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         data = {"topic": self.topic, "machine": machine(), "rows": self.rows, "bars": self.bars}
         write_whole(folder / f"{self.topic}.json", (json.dumps(data, indent=1) + "\n").encode())
-        page = [f"# {self.title}", f"```bash\n{' '.join(['python', *sys.argv])}\n```", self._table()]
+        page = [f"# {self.title}", f"```bash\n{' '.join(['python', *sys.argv])}\n```", table(self.rows)]
         if self.bars:
             page.append("\n".join(f"- {bar}" for bar in self.bars))
         if len({row["case"].get(self.size) for row in self.rows} - {None}) > 1:
@@ -254,27 +280,6 @@ class Report:
             page.append(f"![Cost against size]({self.topic}.png)")
         page.append("Measured with " + ", ".join(f"{name} {value}" for name, value in machine().items()) + ".")
         write_whole(folder / f"{self.topic}.md", ("\n\n".join(page) + "\n").encode())
-
-    def _table(self) -> str:
-        """Returns a table of all comparisons: median time, range, ratio, memory and other figures."""
-        known = {"case", "name", "seconds", "fastest", "slowest", "rounds", "against", "ratio", "bytes"}
-        numbers = (name for row in self.rows for name, value in row.items() if isinstance(value, int | float))
-        figures = [name for name in dict.fromkeys(numbers) if name not in known]
-        heads = {"ratio": "ratio", "bytes": "MiB", **{name: name.replace("_", " ") for name in figures}}
-        heads = {name: head for name, head in heads.items() if any(name in row for row in self.rows)}
-        shown = [key for key in dict.fromkeys(key for row in self.rows for key in row["case"])]
-        lines = ["| " + " | ".join([*shown, "", "median", "range", *heads.values()]).replace("_", " ") + " |"]
-        lines.append("| " + " | ".join(["---:"] * len(shown) + ["---"] + ["---:"] * (2 + len(heads))) + " |")
-        for row in self.rows:
-            case = [f"{value:,}" if isinstance(value, int) else str(value) for value in map(row["case"].get, shown)]
-            times = [_time(row["seconds"]), f"{_time(row['fastest'])} to {_time(row['slowest'])}"]
-            name = f"**{row['name']}**" if row["name"] == row.get("against") else row["name"]
-            of_row = {"ratio": "{:.2f} x", "bytes": "{:,.1f}", **dict.fromkeys(figures, "{:,.4g}")}
-            values = {key: value / 2**20 if key == "bytes" else value for key, value in row.items() if key in heads}
-            cells = [of_row[key].format(values[key]) if key in values else "" for key in heads]
-            cells = [*("" if value == "None" else value for value in case), name, *times, *cells]
-            lines.append("| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |")
-        return "\n".join(lines)
 
     def _draw(self, path: Path) -> None:
         matplotlib.use("Agg")
@@ -311,6 +316,34 @@ class Report:
         cases = [row["case"] for row in self.rows if row["case"].get(self.size) == case[self.size]]
         keys = [key for key in case if len({other.get(key) for other in cases}) > 1]
         return [f"{key.replace('_', ' ')} {case[key]}" for key in keys]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a table of comparisons: median time, range, ratio, memory and other figures.
+
+    Args:
+        rows: Of :attr:`Report.rows`.
+    """
+    known = {"case", "name", "seconds", "fastest", "slowest", "rounds", "against", "ratio", "bytes"}
+    numbers = (name for row in rows for name, value in row.items() if isinstance(value, int | float))
+    figures = [name for name in dict.fromkeys(numbers) if name not in known]
+    heads = {"ratio": "ratio", "bytes": "MiB", **{name: name.replace("_", " ") for name in figures}}
+    heads = {name: head for name, head in heads.items() if any(name in row for row in rows)}
+    shown = [key for key in dict.fromkeys(key for row in rows for key in row["case"])]
+    lines = ["| " + " | ".join([*shown, "", "median", "range", *heads.values()]).replace("_", " ") + " |"]
+    lines.append("| " + " | ".join(["---:"] * len(shown) + ["---"] + ["---:"] * (2 + len(heads))) + " |")
+    for row in rows:
+        case = [f"{value:,}" if isinstance(value, int) else str(value) for value in map(row["case"].get, shown)]
+        times = ["out of memory", ""]
+        if row["seconds"] is not None:
+            times = [_time(row["seconds"]), f"{_time(row['fastest'])} to {_time(row['slowest'])}"]
+        name = f"**{row['name']}**" if row["name"] == row.get("against") else row["name"]
+        of_row = {"ratio": "{:.2f} x", "bytes": "{:,.1f}", **dict.fromkeys(figures, "{:,.4g}")}
+        values = {key: value / 2**20 if key == "bytes" else value for key, value in row.items() if key in heads}
+        cells = [of_row[key].format(values[key]) if key in values else "" for key in heads]
+        cells = [*("" if value == "None" else value for value in case), name, *times, *cells]
+        lines.append("| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |")
+    return "\n".join(lines)
 
 
 def _time(seconds: float) -> str:

@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +72,46 @@ class BareStep:
         self.memory_format = model.data_preprocessor.memory_format
         self.amp = runner.cfg.optim_wrapper.type == "BF16OptimWrapper"
         self.device, self.loss = weights[0].device, loss
+        self.mark: Callable[[str], None] = lambda phase: None  # is told where a phase of the step ends
 
     def __call__(self, views: list[Tensor], labels: Tensor) -> Tensor:
         """Trains on ``views``, (B, 3, H, W) uint8 each, with ``labels`` (B, L); returns the loss."""
         images = torch.cat([view.to(self.device, non_blocking=True) for view in views])
         images = images.to(torch.float32, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
         with torch.autocast(self.device.type, dtype=torch.bfloat16) if self.amp else nullcontext():
-            features = self.projection(self.encoder(images)[-1].mean((2, 3)))
+            vectors = self.encoder(images)[-1]  # of a transformer (N, D), else a feature map
+            features = self.projection(vectors.mean((2, 3)) if vectors.ndim == 4 else vectors)
             features = normalize(features.float(), dim=1)
+            self.mark("forward")
             loss = self.loss(features, labels.to(self.device, non_blocking=True).repeat(len(views), 1))
+            self.mark("loss")
         self.optimizer.zero_grad()
         loss.backward()
+        self.mark("backward")
         self.optimizer.step()
+        self.mark("optimizer")
         return loss.detach()
+
+
+def time_phases(step: BareStep, views: list[Tensor], labels: Tensor) -> dict[str, float]:
+    """Returns the seconds of forward, loss, backward and optimizer of a step, on a GPU by its own clock."""
+    on_gpu = step.device.type == "cuda"
+    marks: list[tuple[str, Any]] = []
+
+    def mark(phase: str) -> None:
+        if on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+        marks.append((phase, event if on_gpu else time.perf_counter()))
+
+    synchronize()
+    mark("start")
+    step.mark = mark
+    step(views, labels)
+    step.mark = lambda phase: None
+    synchronize()
+    between = (lambda a, b: a.elapsed_time(b) / 1e3) if on_gpu else (lambda a, b: b - a)
+    return {phase: between(before, after) for (_, before), (phase, after) in pairwise(marks)}
 
 
 class BareImages(Dataset):
@@ -302,11 +330,19 @@ def emoji_config(batch_size: int) -> Config:
     return config
 
 
-def synthetic_config(batch_size: int, size: int, steps: int, depth: int = 50) -> Config:
-    """Returns the emoji config with a larger network and pixels that need no loading."""
+BACKBONES = {
+    "ResNet-50": (dict(type="ResNet", depth=50), 2048),
+    "ViT-B": (dict(type="VisionTransformer", arch="b", img_size=224, patch_size=16), 768),
+    "small ResNet": (dict(type="ResNet", depth=18, base_channels=4, stem_channels=4), 32),
+}
+"""Configs by name, with the size of a vector."""
+
+
+def synthetic_config(batch_size: int, size: int, steps: int, backbone: str = "ResNet-50") -> Config:
+    """Returns the emoji config with one of ``BACKBONES`` and pixels that need no loading."""
     config = emoji_config(batch_size)
-    config.model.backbone = dict(type="ResNet", depth=depth)
-    config.model.projection.in_channels = 2048 if depth >= 50 else 512
+    encoder, config.model.projection.in_channels = BACKBONES[backbone]
+    config.model.backbone = dict(encoder)
     pack = dict(type="PackInputs", meta_keys=("sample_idx",))
     dataset = dict(type="Pixels", images=64 * math.ceil(batch_size * (steps + 8) / 64), size=size, pipeline=[pack])
     config.train_dataloader.dataset = dataset
