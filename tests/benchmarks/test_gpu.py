@@ -144,6 +144,40 @@ def test_what_does_not_fit_is_left_for_the_next_call(gpu, parts):
     assert chosen({"check-bad": good}, {"check-good"}, 9) is None  # all else waits for a check that has not come
 
 
+def test_a_part_that_the_end_of_the_time_stops_is_left_for_the_next_call(gpu, parts, tmp_path, monkeypatch, capsys):
+    from processes import CallTimedOut
+
+    class Slow(InProcess):
+        def call(self, function, *args, seconds):
+            if "check-bad" in args:
+                assert seconds <= 6
+                raise CallTimedOut("it took more than 5 s")
+            return super().call(function, *args, seconds=seconds)
+
+    monkeypatch.setattr(gpu, "Worker", Slow)
+    command = ["--device", "cpu", "--small", "--out", str(tmp_path / "out")]
+    assert gpu.main([*command, "--minutes", "0.1"]) == 0
+    assert ran(tmp_path) == {"check-good": 1}
+    printed = capsys.readouterr().out
+    assert "check-bad\nthe time is over: it is left for the next call" in printed
+    assert "not done yet, call again: check-bad, losses-1, step-1, loader, retrieval-5" in printed
+    assert json.loads((tmp_path / "out/gpu.json").read_text())["parts"].keys() == {"check-good"}
+
+
+def test_a_part_that_hangs_is_an_error(gpu, parts, monkeypatch):
+    from processes import CallTimedOut
+
+    class Hanging(InProcess):
+        def call(self, function, *args, seconds):
+            assert seconds == 3 * 2 + 60
+            raise CallTimedOut("it took more than 66 s")
+
+    results = {}
+    gpu.run(parts[:1], results, lambda: None, Hanging(), end=time.monotonic() + 600, patience=60)
+    assert results["check-good"]["error"] == "it took more than 66 s"
+    assert gpu.state(parts[0], results) == "error"
+
+
 def test_results_of_another_machine_are_not_mixed(gpu, parts, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     out.mkdir()
@@ -224,7 +258,7 @@ def test_memory_that_a_gpu_lacks_leaves_a_contender_out(gpu):
 
 @pytest.mark.slow
 def test_the_whole_of_it_killed_and_going_on(tmp_path):
-    command = [sys.executable, str(TOOLS / "gpu.py"), "--device", "cpu", "--small", "--out", str(tmp_path)]
+    command = [sys.executable, str(TOOLS / "gpu.py"), *"--device cpu --small --minutes 20 --out".split(), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     results = tmp_path / "gpu.json"
 
@@ -233,7 +267,7 @@ def test_the_whole_of_it_killed_and_going_on(tmp_path):
 
     with open(tmp_path / "log.txt", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while len(done()) < 3:
             assert process.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
@@ -242,7 +276,7 @@ def test_the_whole_of_it_killed_and_going_on(tmp_path):
         process.wait()
     before = done()
     assert "not done yet" in (tmp_path / "gpu.md").read_text()
-    whole = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    whole = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     after = done()
     assert before.items() <= after.items()

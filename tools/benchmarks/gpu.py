@@ -27,11 +27,9 @@ import gpu_checks
 import gpu_figures
 from gpu_page import page, passed, state, withheld
 from measure import ROOT, machine
-from processes import CallFailed, Worker
+from processes import CallFailed, CallTimedOut, Worker
 
 from hierpretrain.files import write_json, write_whole
-
-START = 30.0  # seconds that a worker takes to import and to start a GPU
 
 
 class Part(NamedTuple):
@@ -71,9 +69,9 @@ def plan(device: str, small: bool) -> list[Part]:
 
     of_losses = ("readable", "registered", "in-chunks")
     for rows, limit in {64: 5}.items() if small else {1024: 10, 4096: 10, 16_384: 20, 65_536: 60}.items():
-        figures(f"losses-{rows}", of_losses, limit, gpu_figures.loss_figures, rows, 8 if small else 128, False)
-    rows = 64 if small else 16_384
-    figures(f"losses-{rows}-autocast", (*of_losses, "autocast"), 20, gpu_figures.loss_figures, rows, 128, True)
+        figures(f"losses-{rows}", of_losses, limit, gpu_figures.loss_figures, rows, 128, False)
+    if not small:
+        figures("losses-16384-autocast", (*of_losses, "autocast"), 20, gpu_figures.loss_figures, 16_384, 128, True)
     nets = {"small ResNet": (20, 8, 32, 2)} if small else {"ResNet-50": (45, 256, 224, 8), "ViT-B": (60, 128, 224, 8)}
     for net, (limit, *options) in nets.items():
         name = net.lower().replace(" ", "-")
@@ -83,7 +81,7 @@ def plan(device: str, small: bool) -> list[Part]:
     figures("gradient-caching", ("grad-cache",), 30, gpu_figures.grad_cache_figures, *options)
     options = (16, 64, 32, 4) if small else (512, 500, 224, 48)
     figures("loader", ("sampler-to-step",), 30, gpu_figures.loader_figures, *options)
-    for per_class in (5, 25):
+    for per_class in (5,) if small else (5, 25):
         options = (60, 300, per_class) if small else (20_000, 100_000, per_class)
         figures(f"retrieval-{per_class}", ("evaluation",), 30, gpu_figures.retrieval_figures, *options)
     return parts
@@ -105,37 +103,49 @@ def next_part(parts: Sequence[Part], results: Mapping[str, Any], tried: set[str]
     return min(able, key=lambda part: part.name in results, default=None)
 
 
-def run(parts: Sequence[Part], results: dict[str, Any], keep: Callable[[], None], minutes: float) -> None:
+def run(
+    parts: Sequence[Part],
+    results: dict[str, Any],
+    keep: Callable[[], None],
+    worker: Worker,
+    *,
+    end: float,
+    patience: float,
+) -> None:
     """Runs parts until all are done or the time is over.
 
     Args:
         parts: All parts.
         results: Of parts, by name; gets those of the parts that run.
         keep: Is called after each.
-        minutes: How long it may take in all.
+        worker: Runs the parts.
+        end: When the time is over, by ``time.monotonic``.
+        patience: Seconds that a part may take beyond three times its estimate, before it is ended as one that hangs.
     """
-    end, worker, tried, code = time.monotonic() + 60 * minutes, Worker(), set[str](), code_hash()
-    try:
-        while (part := next_part(parts, results, tried, end - time.monotonic())) is not None:
-            print(f"\n{part.name}", flush=True)
-            tried.add(part.name)
-            start = time.monotonic()
-            found: dict[str, Any] = {"kind": part.kind, "code": code}
-            try:
-                limit = min(end - start, 3 * part.seconds + START)
-                found[part.kind] = worker.call(part.function, *part.args, seconds=limit)
-            except CallFailed as error:
-                found["error"] = str(error).strip()
-            results[part.name] = found | {"seconds": time.monotonic() - start}
-            keep()
-            print(f"{state(part, results)}, {time.monotonic() - start:.0f} s", flush=True)
-            for check in found.get("checks", ()):
-                if not check["passed"]:
-                    print(f"  FAILED: {check['what']}: {check['error']:.3g}, at most {check['bar']:g} wanted")
-            if "error" in found:
-                print(found["error"], flush=True)
-    finally:
-        worker.close()
+    tried, code = set[str](), code_hash()
+    while (part := next_part(parts, results, tried, end - time.monotonic())) is not None:
+        print(f"\n{part.name}", flush=True)
+        tried.add(part.name)
+        start = time.monotonic()
+        found: dict[str, Any] = {"kind": part.kind, "code": code}
+        try:
+            limit = 3 * part.seconds + patience
+            found[part.kind] = worker.call(part.function, *part.args, seconds=min(end - start, limit))
+        except CallTimedOut as error:
+            if end - start < limit:
+                print("the time is over: it is left for the next call")
+                return
+            found["error"] = str(error)
+        except CallFailed as error:
+            found["error"] = str(error).strip()
+        results[part.name] = found | {"seconds": time.monotonic() - start}
+        keep()
+        print(f"{state(part, results)}, {time.monotonic() - start:.0f} s", flush=True)
+        for check in found.get("checks", ()):
+            if not check["passed"]:
+                print(f"  FAILED: {check['what']}: {check['error']:.3g}, at most {check['bar']:g} wanted")
+        if "error" in found:
+            print(found["error"], flush=True)
 
 
 def code_hash() -> str:
@@ -185,33 +195,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.device == "cpu" or args.small:
             parser.error("--out FOLDER is needed: docs/benchmarks is for the figures of a GPU")
         args.out = ROOT / "docs/benchmarks"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or deterministic mode refuses cuBLAS
     parts = plan(args.device, args.small)
     if unknown := set(args.again) - {part.name for part in parts} - {"all"}:
         parser.error(
             f"--again: no part is named {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in parts)}"
         )
-    probe = Worker()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or deterministic mode refuses cuBLAS
+    end, worker = time.monotonic() + 60 * args.minutes, Worker()
     try:
-        told = {"machine": probe.call(gpus, seconds=300), "device": args.device, "small": args.small}
+        told = {"machine": worker.call(gpus, seconds=300), "device": args.device, "small": args.small}
+        if args.device == "cuda" and told["machine"]["gpu"] == "none":
+            parser.error("torch finds no GPU; --device cpu --small --out FOLDER tries the command without one")
+        try:
+            results = load(args.out / "gpu.json", told)
+        except ValueError as error:
+            parser.error(str(error))
+        for name in list(results) if "all" in args.again else args.again:
+            results.pop(name, None)
+
+        def keep() -> None:
+            ordered = {part.name: results[part.name] for part in parts if part.name in results}
+            write_json(args.out / "gpu.json", {**told, "parts": ordered})
+            write_whole(args.out / "gpu.md", page(parts, results, told).encode())
+
+        keep()
+        run(parts, results, keep, worker, end=end, patience=60 if args.device == "cuda" else 600)
     finally:
-        probe.close()
-    if args.device == "cuda" and told["machine"]["gpu"] == "none":
-        parser.error("torch finds no GPU; --device cpu --small --out FOLDER tries the command without one")
-    try:
-        results = load(args.out / "gpu.json", told)
-    except ValueError as error:
-        parser.error(str(error))
-    for name in list(results) if "all" in args.again else args.again:
-        results.pop(name, None)
-
-    def keep() -> None:
-        ordered = {part.name: results[part.name] for part in parts if part.name in results}
-        write_json(args.out / "gpu.json", {**told, "parts": ordered})
-        write_whole(args.out / "gpu.md", page(parts, results, told).encode())
-
-    keep()
-    run(parts, results, keep, args.minutes)
+        worker.close()
     states = {part.name: state(part, results) for part in parts}
     waiting = [name for name, of_part in states.items() if of_part == "missing"]
     wrong = [name for name, of_part in states.items() if of_part in ("failed", "error")]

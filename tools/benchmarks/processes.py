@@ -27,6 +27,10 @@ class CallFailed(RuntimeError):
     """A call in another process raised, took too long, or took its process with it; the text says which."""
 
 
+class CallTimedOut(CallFailed):
+    """A call in another process took too long."""
+
+
 class Worker:
     """A process that calls one function after the other, so that it imports and starts a GPU once.
 
@@ -46,7 +50,8 @@ class Worker:
             seconds: How long it may take; the first call starts the process, which counts.
 
         Raises:
-            CallFailed: If it raised, took longer, or its process ended.
+            CallTimedOut: If it took longer.
+            CallFailed: If it raised, or its process ended.
         """
         if self._process is None:
             self._pipe, far_end = CONTEXT.Pipe()
@@ -57,7 +62,7 @@ class Worker:
         try:
             self._pipe.send((function, args))
             if not self._pipe.poll(max(0.0, seconds)):
-                raise CallFailed(f"it took more than {seconds:.0f} s")
+                raise CallTimedOut(f"it took more than {seconds:.0f} s")
             good, result = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(5)
