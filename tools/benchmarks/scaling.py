@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import sys
 import time
@@ -54,10 +55,10 @@ CACHED = 256  # images x views that gradient caching encodes at a time
 
 # ---------------------------------------------------------------- encoders
 def count(name: str, net: nn.Module, pixels: int, bytes_of_number: int) -> Encoder:
-    """Counts the operations, weights and kept bytes of a network, on one image and on two."""
+    """Counts the operations, weights and kept bytes of a network; an image keeps what three keep beyond two."""
     kept = []
     net.train()
-    for images in (1, 2):
+    for images in (2, 3):  # normalisation in training wants two
         seen: dict[int, int] = {}
 
         def keep(tensor: Tensor, seen: dict[int, int] = seen) -> Tensor:
@@ -69,9 +70,9 @@ def count(name: str, net: nn.Module, pixels: int, bytes_of_number: int) -> Encod
             output = net(torch.zeros(images, 3, pixels, pixels))
         kept.append((sum(seen.values()), output))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 3, pixels, pixels))
+        net(torch.zeros(2, 3, pixels, pixels))
     activations = (kept[1][0] - kept[0][0]) / FLOAT * bytes_of_number  # what is kept of weights is there once
-    return Encoder(name, counter.get_total_flops(), sum(w.numel() for w in net.parameters()), activations, pixels)
+    return Encoder(name, counter.get_total_flops() / 2, sum(w.numel() for w in net.parameters()), activations, pixels)
 
 
 def encoders(names: list[str], pixels: int) -> list[Encoder]:
@@ -182,7 +183,7 @@ def rates(rows: int, channels: int, pixels: int, rounds: int) -> tuple[Hardware,
         encoder = count("this machine's", nn.Sequential(model.backbone, _Pool(), model.projection), pixels, FLOAT)
         encode = seconds(lambda: net(images).sum().backward())
 
-        keys, chunk = torch.randn(rows, DIM), (1 << 18) // rows
+        keys, chunk = torch.randn(rows, DIM), min(rows, (1 << 18) // rows)
         anchors, similarities = keys[:chunk].clone(), torch.empty(chunk, rows)
         columns = torch.zeros(DIM, rows)
 
@@ -415,6 +416,11 @@ def page(data: dict[str, Any], args: argparse.Namespace) -> str:
         f"{args.pixels} px. D = {DIM}, L = {LEVELS}."
     )
     text.append(measured_table(data["steps"]))
+    ratios = [sum(step["model"].values()) / sum(step["processor"][part] for part in PARTS) for step in data["steps"]]
+    text.append(
+        f"Of whole steps the model says {min(ratios):.2f} to {max(ratios):.2f} times what was measured. When it began, "
+        f"{data['load']:.1f} other processes wanted to run (load average)."
+    )
     hardware = data["rates"]
     text.append(
         "Rates, each measured by itself: "
@@ -505,12 +511,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write scaling.md and scaling.json to this folder")
     args = parser.parse_args()
+    load = os.getloadavg()[0]
     memory = measured_memory(args.memory_rows, max(2, args.memory_rows // 512))
     counted = encoders(args.encoders, args.encoder_pixels)
     hardware, encoder = rates(max(args.local_rows), args.channels, args.pixels, args.rounds)
     data: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
         "machine": machine(),
+        "load": load,
         "steps": measured_steps(encoder, hardware, args),
         "rates": vars(hardware),
         "memory": memory,
