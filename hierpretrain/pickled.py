@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from typing import Any
 
 import torch
 
-_ZIP = b"PK\x03\x04"
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_POINTER = b"version https://git-lfs"
 _LONGEST = 300  # characters of torch's reason
 
 
@@ -44,11 +46,26 @@ def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any
     except Exception as error:  # a pickle that is damaged makes torch raise nearly anything
         if isinstance(error, OSError) and error.filename is not None:
             raise  # of the disk; one without a name is of a place in the file that does not exist
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
+        reason = _reason(path, error)
         raise ValueError(
             f"{os.fspath(path)} is damaged or holds more than weights: {reason}; take another file"
         ) from error
+
+
+def _reason(path: str | os.PathLike[str], error: Exception) -> str:
+    """Returns why a file cannot be loaded, without torch's advice to load it by running what is in it."""
+    with open(path, "rb") as file:
+        head = file.read(len(_POINTER))
+    if not head:
+        return "it is empty"
+    if head == _POINTER:
+        return "it is a pointer of Git LFS in place of the file, which `git lfs pull` gets"
+    if not head.startswith((_ZIP, _PICKLE)):
+        return f"it begins with {head[:12]!r}, as no file of torch.save does"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if told := re.search(r"(?i)^weights only load failed.*?\b(unsupported [^.]+(\.\S[^.]*)*)", text):
+        text = told[1]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _check_members(path: str | os.PathLike[str]) -> None:

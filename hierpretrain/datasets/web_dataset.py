@@ -200,6 +200,11 @@ def _samples(path: str, places: dict[str, tuple[int, int]]) -> Iterator[dict[str
                     if "image" in sample:
                         raise ValueError(f"{path}: the sample {key!r} has two images, {name!r} the second; {_REMEDY}")
                     sample["image"] = member.name.removeprefix("./")
+                    if sample["image"] in places:
+                        raise ValueError(
+                            f"{path}: the image {sample['image']!r} is there twice, and a name stands for one alone; "
+                            f"{_REMEDY}"
+                        )
                     places[sample["image"]] = (member.offset_data, member.size)
                 elif ending in _TEXTS:
                     _add_text(sample, ending, tar, member, f"{path}: {member.name}")
@@ -238,11 +243,17 @@ def _add_text(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member:
     file = tar.extractfile(member)
     text = decode(file.read() if file else b"", where, "utf-8")
     if ending != ".json":
-        sample[ending[1:]] = text.strip()
+        _add_fields(sample, {ending[1:]: text.strip()}, where)
         return
     fields = parse_json(text, where, _REMEDY, any_number=True)
     if not isinstance(fields, dict):
         fields = {"json": fields}
     if taken := fields.keys() & {"image", "split", "folder"}:
         fields = {f"json_{name}" if name in taken else name: value for name, value in fields.items()}
-    sample.update({name: value for name, value in fields.items() if name != "key"})
+    _add_fields(sample, {name: value for name, value in fields.items() if name != "key"}, where)
+
+
+def _add_fields(sample: dict[str, Any], fields: Mapping[str, Any], where: str) -> None:
+    if twice := fields.keys() & sample.keys():
+        raise ValueError(f"{where}: the sample has {min(twice)!r} already; {_REMEDY}")
+    sample.update(fields)

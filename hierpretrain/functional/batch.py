@@ -140,6 +140,22 @@ def check_rows(features: Tensor) -> None:
         )
 
 
+def check_one_row_each(features: Tensor, labels: Tensor) -> None:
+    """Raises a ValueError unless there are as many labels as features.
+
+    Example:
+        >>> check_one_row_each(torch.eye(2), torch.tensor([[0, 1]]))
+        Traceback (most recent call last):
+        ValueError: labels must have one row per row of features (2); they have 1. With several views, repeat the ...
+    """
+    if len(labels) != len(features):
+        raise ValueError(
+            f"labels must have one {'entry' if labels.ndim == 1 else 'row'} per row of features ({len(features)}); "
+            f"they have {len(labels)}. "
+            "With several views, repeat the labels for each view"
+        )
+
+
 def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tensor:
     """Returns the labels, with a level of instances if there are any, after checking that they fit the features."""
     check_rows(features)
@@ -148,10 +164,5 @@ def _checked(features: Tensor, labels: Tensor, instances: Tensor | None) -> Tens
         check_labels(labels, several_paths=True)
     else:
         check_ids(labels)
-    if len(labels) != len(features):
-        raise ValueError(
-            f"labels must have one {'entry' if labels.ndim == 1 else 'row'} per row of features ({len(features)}); "
-            f"they have {len(labels)}. "
-            "With several views, repeat the labels for each view"
-        )
+    check_one_row_each(features, labels)
     return labels if instances is None else append_instances(labels, instances)

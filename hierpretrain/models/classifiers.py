@@ -26,6 +26,7 @@ from hierpretrain.functional import (
     soft_label_loss,
     soft_labels,
 )
+from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import OneLevelLoss, columns_to
@@ -99,6 +100,8 @@ class ClassifierLoss(OneLevelLoss):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
+        check_rows(features)
+        check_one_row_each(features, labels)
         classes = self.classes(labels)
         all_classes, _ = gather_rows(classes)  # all processes raise, so that none waits for another
         if all_classes.numel() and (largest := int(all_classes.max())) >= self.num_classes:
@@ -109,7 +112,9 @@ class ClassifierLoss(OneLevelLoss):
         known = (classes != PAD).any(1)
         with torch.autocast(features.device.type, enabled=False):
             features = features[known].to(next(self.parameters()).dtype)
-            losses, _ = gather_rows(self.item_losses(features, classes[known]))
+            losses = self.item_losses(features, classes[known])
+            losses = losses.masked_fill(~features.isfinite().all(1), torch.nan)  # a distance may be cut off at 0
+            losses, _ = gather_rows(losses)
             check_finite(losses[:, None], "the loss of every item")  # on all processes, so that none waits for another
             return losses.sum() / max(len(losses), 1)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from hierpretrain.checks import check_above_0, check_at_least_1, check_fraction, check_not_below_0, check_one_of
+from hierpretrain.functional.batch import check_rows
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.models.gather import gather_rows
@@ -165,6 +166,7 @@ class HierarchicalJointLoss(nn.Module):
                 "balance needs the labels of the training data: put taxonomy=dict(type='TaxonomyHook') in "
                 "default_hooks, or call set_training_labels"
             )
+        check_rows(features)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)
             contrastive, components = self._contrast(features, labels, instances)

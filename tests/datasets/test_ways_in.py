@@ -379,6 +379,12 @@ def test_nothing_outside_a_shard_is_read(tmp_path):
         ([("a.json", b"{}")], r"a\.tar: the sample 'a' has no image; images end in"),
         ([("a.png", b""), ("b.json", b"{}"), ("a.json", b"{}")], "the sample 'b' has no image"),
         ([("a.png", b""), ("a.jpg", b"")], "the sample 'a' has two images, 'a.jpg' the second"),
+        (
+            [("a.png", b"1"), ("b.png", b""), ("a.png", b"2")],
+            "the image 'a.png' is there twice, and a name stands for one",
+        ),
+        ([("a.png", b""), ("a.cls", b"1"), ("a.cls", b"2")], "a.cls: the sample has 'cls' already"),
+        ([("a.png", b""), ("a.cls", b"1"), ("a.json", b'{"cls": 2}')], "a.json: the sample has 'cls' already"),
         ([("a.png", b""), ("a.json", b'{"kind"')], r"a\.tar: a\.json:1: no JSON: .*; make the shard anew"),
         ([("a.png", b""), ("a.cls", b"\xff")], r"a\.tar: a\.cls:1: byte 0xff is not UTF-8"),
         ([("a.png", b"")], "there is no column 'kind'"),
