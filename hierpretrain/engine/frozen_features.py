@@ -439,7 +439,9 @@ class _FeaturePipeline:
             chosen = np.random.permutation(self.num_views)[: self.take]  # noqa: NPY002
             features = np.stack([self.features[view, index] for view in chosen])
         if np.isnan(features.flat[0]):
-            raise UnreadableImage(f"cannot read the image {info['img_path']}, when its features were to be kept")
+            raise UnreadableImage(
+                f"cannot read the image {info['img_path']}, when its features were to be kept in {self.path}"
+            )
         return {**self.pack(info), "features": torch.from_numpy(features)}
 
     def __getstate__(self) -> dict[str, Any]:
