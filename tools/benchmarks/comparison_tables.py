@@ -95,7 +95,11 @@ def _tables_of_a_size(
         if lines := _differences(protocol, rows):
             title = f"How far {OURS} is ahead{batches}{which}, seed by seed: mean and deviation of the difference"
             parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
-    settings = [f"| {name} | {_told(options)} |" for name, (options, _) in chosen.items() if name in protocol.methods]
+    settings = [
+        f"| {name} | {_told(options or protocol.methods[name].options)} |"
+        for name, (options, _) in chosen.items()
+        if name in protocol.methods
+    ]
     parts.append("\n".join([f"**Settings{batches}**\n", "| | chosen |", "| --- | --- |", *settings]))
     return parts
 
