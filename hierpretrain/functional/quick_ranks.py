@@ -7,26 +7,31 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierpretrain.functional.products import inner_products
 from hierpretrain.taxonomy import PAD, prefix_ids
 
+_faiss: Any = faiss  # whose stubs leave this function out
 MOST_LEVELS = 15  # whose numbers a key has room for
+MOST_ITEMS = (1 << 28) - 1  # of a gallery, likewise
 
 _QUERIES = 1024  # at a time while candidates are picked
 _TILE = 1 << 19  # similarities at a time while candidates are picked: 2 MiB, which stay in a processor's cache
 _PICKED = 1 << 22  # candidates and related items of a block of queries at most, of about 40 bytes each
 _BLOCK = 1 << 24  # similarities with the whole gallery at a time: 64 MiB
-_ROWS = 256  # queries at a time while all is sorted
-_CHUNK = 1 << 17  # of these at a time while they are sorted: 512 KiB
-_FRACTION = 10  # a query that has more than 1 / 10 of the gallery as candidates has all of it sorted
+_ROWS = 256  # queries at a time while all is counted
+_CHUNK = 1 << 17  # of these at a time while they are counted: 512 KiB
+_WIDTH = 2048  # gallery items whose similarities are computed at a time
+_BINS = 15  # binary logarithm of the number of bins of a query, at most
+_FRACTION = 10  # a query that has more than 1 / 10 of the gallery as candidates has all of it counted
 _FLOOR = 256  # and so many candidates are never too many
 _SAMPLE = 1024  # gallery items at most that tell how many candidates a query will have
 _GROUP = 32  # queries whose related items are compared together
-_FEW_TIES = 16  # similarities that are compared one by one with all, to put their items in order
 _MANY = 512  # one of more related items than 1 / 512 of the gallery surely stands too far behind
 _MANY_FLOOR = 48  # and of so few, none may
 
@@ -57,12 +62,12 @@ def quick_ranks(
 ) -> Iterator[Ranked]:
     """Ranks a gallery for every query that is related to an item of it, with ``nearest`` unknown.
 
-    A key is a similarity, as an integer of the same order, with the match level in its lowest bits: sorted keys tell
-    the ranks, but of equal similarities of different levels, which are then put in order.
-
     The gallery is put in the order of the tree, in which the items of a node stand side by side. What stands behind a
     query's last related item needs no order: tile by tile, only the similarities that may be before it are kept, and
-    these are sorted. Of a query that would keep too many, all are sorted, which takes less time for each.
+    these are sorted. A query that would keep too many has the items of the whole gallery counted in bins of similarity
+    instead. Then only the items that share a bin with a related one are sorted.
+
+    What is sorted are keys: similarities, as integers of the same order, with the match level in the lowest bits.
 
     It holds a copy of the gallery and about 400 MiB at most, however large the gallery.
 
@@ -97,10 +102,10 @@ def quick_ranks(
             if len(ranked.queries):
                 yield ranked
         left = np.concatenate(far)
-        left = left[ranking.first[left, 0].argsort(kind="stable")]
+        left = left[ranking.first[left].argsort(kind="stable")]
         costs = len(gallery) + 4 * ranking.counts[left]
         blocks = ranking.blocks(left, _BLOCK // workers, costs, workers, _ROWS)
-        for parts in _in_turns(pool, workers, ranking.by_sorting, blocks):
+        for parts in _in_turns(pool, workers, ranking.by_counting, blocks):
             yield from parts
     finally:
         pool.shutdown()
@@ -128,6 +133,7 @@ class _Ranking:
     ) -> None:
         self.num_levels, self.asked, self.both = query_labels.shape[1], asked, both
         self.bits = self.num_levels.bit_length()  # of a key that hold the level
+        self.mask = (1 << self.bits) - 1
         ids = prefix_ids(torch.cat([gallery_labels, query_labels]))
         if (ids == PAD).any():  # as a node of its own
             ids = prefix_ids(ids.masked_fill(ids == PAD, int(ids.max()) + 1))
@@ -135,21 +141,31 @@ class _Ranking:
         order = nodes[: len(gallery), -1].argsort(kind="stable")  # a child's number rises with its parent's
         of_gallery, of_query = nodes[order], nodes[len(gallery) :]
         # the items that share l levels with a query stand from first[:, l - 1] to before stop[:, l - 1]
-        self.first, self.stop = (
+        first, stop = (
             np.stack([np.searchsorted(of_gallery[:, m], of_query[:, m], side) for m in range(self.num_levels)], 1)
             for side in ("left", "right")
         )
-        self.stop = np.where((query_labels == PAD).numpy(), self.first, self.stop)
-        self.counts = self.stop[:, 0] - self.first[:, 0]
         self.own: NDArray[np.int64] | None = None
+        inner = first[:, -1:]  # among the items of the last level: where no item, or the query itself, is skipped
         if own_indices is not None:
-            self.own = np.empty_like(order)
-            self.own[order] = np.arange(len(order))
-            self.own = self.own[own_indices.numpy()]
-            self.counts = self.counts - (self.counts > 0)
+            places = np.empty_like(order)
+            places[order] = np.arange(len(order))
+            self.own = places[own_indices.numpy()]
+            inner = self.own[:, None]
+        width = int(own_indices is not None)
+        is_pad = (query_labels == PAD).numpy()  # a level with no item, or with the query alone
+        first = np.hstack([np.where(is_pad, inner if width else first, first), inner])
+        stop = np.hstack([np.where(is_pad, first[:, :-1] + width, stop), inner + width])
+        self.first, self.counts = first[:, 0], stop[:, 0] - first[:, 0] - width
+        # (Q, 2): where the related items on both sides of what is skipped begin, and how many there are
+        self.begin = np.stack([first[:, 0], stop[:, -1]], 1)
+        self.sizes = np.stack([first[:, -1], stop[:, 0]], 1) - self.begin
+        # (Q, 2L): how many stand side by side at each of these levels
+        self.levels = np.append(np.arange(1, self.num_levels + 1), np.arange(self.num_levels, 0, -1))
+        self.widths = np.hstack([np.diff(first, axis=1), -np.diff(stop, axis=1)[:, ::-1]])
         self.query, self.gallery, self.order = query, gallery[torch.from_numpy(order)], order
 
-        by_tree = self.first[:, 0].argsort(kind="stable")
+        by_tree = self.first.argsort(kind="stable")
         is_far = self.counts > max(_MANY_FLOOR, len(gallery) // _MANY)
         is_far &= asked is None or len(gallery) // _FRACTION < max(asked, int(self.counts.max()))
         self.few, self.many = by_tree[((self.counts > 0) & ~is_far)[by_tree]], np.flatnonzero(is_far)
@@ -169,26 +185,13 @@ class _Ranking:
             start = stop
         return blocks
 
-    def _distances(self, query: Tensor, gallery: Tensor) -> NDArray[np.float32]:
-        """Returns the (B, G) products of both, in memory that the thread's next call uses again."""
-        size = len(query) * len(gallery)
-        if getattr(self._held, "buffer", torch.empty(0)).numel() < size:
-            self._held.buffer = torch.empty(size)
-        out = self._held.buffer[:size].view(len(query), -1)
-        return torch.mm(query, gallery.T, out=out).numpy()
-
     def _related(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Returns the row, the column and the match level of every item that is related to one of (B,) queries."""
-        first, stop = self.first[queries], self.stop[queries]
-        sizes = stop[:, 0] - first[:, 0]
-        row = np.repeat(np.arange(len(queries)), sizes)
-        column = np.arange(len(row)) + np.repeat(first[:, 0] - (sizes.cumsum() - sizes), sizes)
-        level = np.ones_like(row)
-        for m in range(1, self.num_levels):
-            level += (column >= first[row, m]) & (column < stop[row, m])
-        if self.own is not None:
-            other = column != self.own[queries][row]
-            row, column, level = row[other], column[other], level[other]
+        begin, sizes, counts = self.begin[queries].ravel(), self.sizes[queries].ravel(), self.counts[queries]
+        column = np.repeat(begin - sizes.cumsum() + sizes, sizes)
+        column += np.arange(len(column))
+        level = np.repeat(np.resize(self.levels, self.widths.shape[1] * len(queries)), self.widths[queries].ravel())
+        row = np.repeat(np.arange(len(queries)), counts)
         return row, column, level
 
     # ---------------------------------------------------------------- what can be before the last related item
@@ -196,7 +199,7 @@ class _Ranking:
         """Returns the (B,) largest distances that matter to queries; -inf where too much of the gallery is as near."""
         query = -self.query[queries]
         sample = self.gallery[:: max(len(self.gallery) // _SAMPLE, 32)]
-        distance = self._distances(query, sample)
+        distance = inner_products(query, sample).numpy()
         sampled = len(sample) / len(self.gallery)
         starts = np.flatnonzero(np.diff(row, prepend=-1))
         limit = np.maximum.reduceat(self._pairs(query, row, column), starts)
@@ -241,7 +244,7 @@ class _Ranking:
         query, number, near = -self.query[queries], *np.zeros((2, len(queries)), np.int64)
         keys, width = [], max(1, _TILE // max(1, len(queries)))
         for start in range(0, len(self.gallery) if len(queries) else 0, width):
-            distance = self._distances(query, self.gallery[start : start + width])
+            distance = inner_products(query, self.gallery[start : start + width]).numpy()
             here = slice(*np.searchsorted(column, [start, start + width]))
             at = row[here], column[here] - start
             value = distance[at]
@@ -293,99 +296,117 @@ class _Ranking:
         return ((row << 31) + value) << self.bits
 
     # ---------------------------------------------------------------- the whole gallery
-    def by_sorting(self, queries: NDArray[np.int64]) -> list[Ranked]:
-        """Ranks (B,) queries by sorting all their similarities."""
-        distance = self._distances(-self.query[queries], self.gallery)
-        if self.own is not None:
-            distance[np.arange(len(queries)), self.own[queries]] = _BEHIND
+    def by_counting(self, queries: NDArray[np.int64]) -> list[Ranked]:
+        """Ranks (B,) queries by counting the items of the gallery in bins of similarity.
+
+        Only the items that share a bin with a related one are sorted. The others are in front of it or behind it.
+        """
+        distance = self._all_distances(queries)
         step = max(1, _CHUNK // distance.shape[1])
         found = [
             part
             for start in range(0, len(queries), step)
-            for part in self._sorted(queries[start : start + step], distance[start : start + step])
+            for part in self._counted(queries[start : start + step], distance[start : start + step])
         ]
         return [_joined([part for part in found if part.times == times]) for times in {part.times for part in found}]
 
-    def _sorted(self, queries: NDArray[np.int64], distance: NDArray[np.float32]) -> Iterator[Ranked]:
-        most = (1 << self.bits) - 1
-        keys = self._narrow_keys(distance)
-        for row, first, stop in zip(keys, self.first[queries].tolist(), self.stop[queries].tolist(), strict=True):
-            for begin, end in zip(first, stop, strict=True):  # each level's items are among the one above
-                row[begin:end] += 1
+    def _all_distances(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the (B, G) negative similarities, in memory that the thread's next call uses again."""
+        size = len(queries) * len(self.gallery)
+        if getattr(self._held, "buffer", np.empty(0)).size < size:
+            self._held.buffer = np.empty(size, np.float32)
+        found: NDArray[np.float32] = self._held.buffer[:size].reshape(len(queries), -1)
+        query = -self.query[queries]
+        for start in range(0, len(self.gallery), _WIDTH):
+            found[:, start : start + _WIDTH] = inner_products(query, self.gallery[start : start + _WIDTH])
         if self.own is not None:
-            keys[np.arange(len(queries)), self.own[queries]] &= ~most
-        ordered = np.sort(keys, axis=1)
-        there = self._there(ordered)
-        tied = np.unique(there[self._are_tied(ordered, there)] // ordered.shape[1])
-        if len(tied) == 0:
-            yield self._read(queries, ordered, there, 1 + self.both)
-        elif not self.both:
-            for row in tied:
-                at, columns = self._ties(keys[row], ordered[row])
-                ordered[row, at] = keys[row, columns]
-            yield self._read(queries, ordered, self._there(ordered), 1)
-        else:
-            rest = np.setdiff1d(np.arange(len(queries)), tied)
-            if len(rest):
-                yield self._read(queries[rest], ordered[rest], self._there(ordered[rest]), 2)
-            yield self._read(queries[tied], ordered[tied], self._there(ordered[tied]), 1)
-            keys ^= most
-            ordered = np.sort(keys[tied], axis=1) ^ most
-            yield self._read(queries[tied], ordered, self._there(ordered), 1)
+            found[np.arange(len(queries)), self.own[queries]] = _BEHIND
+        return found
 
-    def _there(self, ordered: NDArray[Any]) -> NDArray[np.int64]:
-        """Returns the flat indices of the keys of related items."""
-        return np.flatnonzero((ordered & ((1 << self.bits) - 1)).astype(bool))
+    def _counted(self, queries: NDArray[np.int64], distance: NDArray[np.float32]) -> list[Ranked]:
+        """Ranks (B,) queries by their (B, G) distances: once, or in both orders of ties."""
+        row, column, level = self._related(queries)
+        counts, num_items = self.counts[queries], distance.shape[1]
+        flat = row * num_items + column
+        value = distance.reshape(-1)[flat]
+        bins, starts, num_bins = _binned(distance, value, counts)
+        front = np.zeros(num_bins + 1, np.int32)
+        _faiss.ivec_hist(bins.size, faiss.swig_ptr(bins), num_bins, faiss.swig_ptr(front))
 
-    def _are_tied(self, ordered: NDArray[Any], there: NDArray[np.int64]) -> Any:
-        """Returns whether items at (n,) flat places of sorted keys have the similarity of an item of a lower level.
+        # the items in bins of related ones are picked, and do not count as in front of a bin
+        bin_of = bins[flat]
+        is_shared = np.zeros(num_bins + 1, bool)
+        is_shared[bin_of] = True
+        front[bin_of] = 0
+        bins[flat] = num_bins  # a related item is in no bin now
+        picked = _few_nonzero(is_shared.take(bins, mode="clip"))
+        picked_starts = np.searchsorted(picked, np.arange(len(queries) + 1) * num_items)
+        picked_row = np.repeat(np.arange(len(queries)), np.diff(picked_starts))
+        picked_column, picked_value = picked - picked_row * num_items, distance.reshape(-1)[picked]
+
+        # in front of the i-th related item are the items of bins before its own, and of the keys those before its own
+        np.cumsum(front, out=front)
+        bin_of.sort()
+        of_earlier_rows = np.append(0, front[starts[1:] - 1]) + picked_starts[:-1] + counts.cumsum() - counts
+        in_bins = front[bin_of] - np.repeat(of_earlier_rows, counts)
+        keys = self._full_keys(row, column, value) + level, self._full_keys(picked_row, picked_column, picked_value)
+        rising = np.sort(np.concatenate(keys))
+        there = self._there(rising)
+        if not self.both or not self._are_tied(rising, there).any():
+            return [Ranked(queries, counts, in_bins + there + 1, rising[there] & self.mask, times=1 + self.both)]
+        falling = np.sort(rising ^ self.mask) ^ self.mask
+        return [
+            Ranked(queries, counts, in_bins + there + 1, keys[there] & self.mask)
+            for keys, there in ((rising, there), (falling, self._there(falling)))
+        ]
+
+    def _there(self, ordered: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the indices of the keys of related items."""
+        return np.flatnonzero((ordered & self.mask).astype(bool))
+
+    def _are_tied(self, ordered: NDArray[np.int64], there: NDArray[np.int64]) -> Any:
+        """Returns whether items at (n,) places of sorted keys have the similarity of an item of a lower level.
 
         Of equal similarities those of a higher level stand behind, so one has one of a lower level right before it.
         """
-        keys = ordered.reshape(-1)
-        changed = keys[there] ^ keys[there - 1]
-        return (changed > 0) & (changed < 1 << self.bits) & (there % ordered.shape[-1] > 0)  # the first has none before
+        changed = ordered[there] ^ ordered[there - 1]
+        return (changed > 0) & (changed <= self.mask) & (there > 0)  # the first has none before
 
-    def _ties(self, keys: NDArray[np.int32], ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Finds the ties of items of different levels in a query's (G,) keys.
+    def _full_keys(
+        self, row: NDArray[np.int64], column: NDArray[np.int64], distance: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """Returns ``_wide_keys`` in which equal similarities stand in the order of the gallery, if they shall."""
+        keys = self._wide_keys(row, distance)
+        if self.both:
+            return keys
+        return (keys << len(self.gallery).bit_length()) + (self.order[column] << self.bits)
 
-        Returns:
-            Where they are in the sorted keys, and the columns that belong there in the order of the gallery.
-        """
-        there = self._there(ordered)
-        values = np.unique(ordered[there[self._are_tied(ordered, there)]] >> self.bits)
-        if len(values) > _FEW_TIES:
-            columns = np.arange(len(keys))
-            at = columns
-        else:
-            of_value = [np.flatnonzero((keys >> self.bits) == value) for value in values]
-            columns = np.concatenate(of_value)
-            begin = np.searchsorted(ordered, values << self.bits)
-            at = np.concatenate([np.arange(len(of)) + start for of, start in zip(of_value, begin, strict=True)])
-        by_gallery = ((keys[columns].astype(np.int64) >> self.bits) << 31) | self.order[columns]
-        return at, columns[by_gallery.argsort()]
 
-    def _read(self, queries: NDArray[np.int64], ordered: NDArray[np.int32], there: Any, times: int) -> Ranked:
-        """Reads the ranks from (B, G) keys in the order of the ranks, in which the related items are ``there``."""
-        counts = self.counts[queries]
-        ranks = there + np.repeat(1 - np.arange(len(queries)) * ordered.shape[1], counts)
-        level = ordered.reshape(-1)[there].astype(np.int64) & ((1 << self.bits) - 1)
-        return Ranked(queries, counts, ranks, level, times=times)
+def _binned(
+    distance: NDArray[np.float32], value: NDArray[np.float32], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+    """Puts (B, G) distances in bins, whose numbers rise from row to row and, in a row, with the distance.
 
-    def _narrow_keys(self, distance: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Turns distances, in place, into 32-bit integers of the same order, with zeros in the bits of the level.
+    Args:
+        distance: (B, G).
+        value: (n,) distances of related items. What is behind the last of a row shares the row's last bin.
+        counts: (B,) how many of these are in each row.
 
-        The exponents of numbers below 2, of which float32 has 128, need 7 of its 8 bits, and one more is saved by each
-        halving of their number: those that 2^-s scales out of float32 become 0. Of 15 levels these are the numbers
-        below 2^-37, a thousandth of the rounding of a similarity.
-        """
-        shift = (1 << 7) - (1 << (8 - self.bits))
-        distance *= np.float32(2.0**-shift)
-        distance += np.float32(0)
-        keys = distance.view(np.int32)
-        keys ^= (keys >> 31) & _MAGNITUDE
-        keys <<= self.bits
-        return keys
+    Returns:
+        (B * G,) numbers of bins, the (B,) first bin of each row, and how many bins there are.
+    """
+    least = distance.min(1, keepdims=True)
+    most = np.maximum.reduceat(value, counts.cumsum() - counts)[:, None]
+    last = 1 << max(4, min((distance.shape[1] // 2).bit_length(), _BINS))
+    # rounding keeps the order; 2^29 times a distance is an int32
+    scale = np.minimum((last - 1) / np.maximum(most - least, np.float32(2.0**-100)), np.float32(2.0**29))
+    place = distance - least
+    place *= scale
+    bins = place.astype(np.int32)
+    torch.from_numpy(bins).clamp_(max=last)  # in a fraction of the time of numpy's minimum
+    starts = np.arange(len(distance), dtype=np.int32) * np.int32(last + 1)
+    bins += starts[:, None]
+    return bins.reshape(-1), starts, len(distance) * (last + 1)
 
 
 def _joined(parts: list[Ranked]) -> Ranked:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.functional.quick_ranks import MOST_LEVELS, Ranked, quick_ranks
+from hierpretrain.functional.quick_ranks import MOST_ITEMS, MOST_LEVELS, Ranked, quick_ranks
 from hierpretrain.taxonomy import shared_depth
 
 _BLOCK = 1 << 20  # similarities at a time while all are sorted; with the rest 100 MiB
@@ -85,7 +85,8 @@ def _related(queries: Tensor, levels: Tensor, nearest: Tensor | None = None) -> 
 
 def is_quick(query_labels: Tensor, gallery_labels: Tensor) -> bool:
     """Returns whether :func:`quick_ranks` can rank by these labels: those of one path, of not too many levels."""
-    return _QUICK and query_labels.ndim == gallery_labels.ndim == 2 and query_labels.shape[1] <= MOST_LEVELS
+    fits = query_labels.shape[-1] <= MOST_LEVELS and len(gallery_labels) <= MOST_ITEMS
+    return _QUICK and fits and query_labels.ndim == gallery_labels.ndim == 2
 
 
 def ranked_levels(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1
@@ -104,25 +103,22 @@ def violation_counts(
     triples, violated = np.zeros((2, size, size), np.int64)
     sides = features[anchors], labels[anchors], features, labels
     for ranked in related_ranks(*sides, own_indices=anchors, ties="both"):
-        counts, level = ranked.counts, ranked.levels
-        first = counts.cumsum() - counts  # of each anchor's related items
-        numbers = np.zeros((len(counts), size), np.int64)
-        in_front = ranked.ranks - 1
-        for q in range(1, size):
-            up_to = np.concatenate([np.zeros(1, np.int64), np.cumsum(level == q)])
-            numbers[:, q] = up_to[first + counts] - up_to[first]
-            of_level = up_to[:-1] - np.repeat(up_to[first], counts)
-            violated[:, q] += ranked.times * _sums(of_level, level, size)
-            in_front = in_front - of_level
-        violated[:, 0] += ranked.times * _sums(in_front, level, size)
-        numbers[:, 0] = len(features) - 1 - counts
+        rows, level, in_front = np.repeat(np.arange(len(ranked.counts)), ranked.counts), ranked.levels, ranked.ranks - 1
+        at_least = [np.full(len(ranked.counts), len(features) - 1), ranked.counts]  # items of level 0, of level 1, ...
+        for q in range(size - 1):
+            # now the items of match level q or more are in front; those of more than q stay for the next round
+            if q:
+                some = np.flatnonzero(level > q)
+                rows, level, in_front = rows[some], level[some], in_front[some]
+                at_least.append(np.bincount(rows, minlength=len(at_least[0])))
+            first = at_least[-1].cumsum() - at_least[-1]
+            closer = np.arange(len(rows)) - np.repeat(first, at_least[-1])
+            of_level = np.bincount(level, in_front - closer, minlength=size)  # sums, which stay below 2^53
+            violated[:, q] += ranked.times * of_level.astype(np.int64)
+            in_front = closer
+        numbers = -np.diff(np.stack(at_least), axis=0, append=0).T
         triples += ranked.times * (numbers.T @ numbers)
     return torch.from_numpy(np.stack([triples // 2, violated])), len(anchors)
-
-
-def _sums(values: NDArray[np.int64], level: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Returns the (size,) sums of (n,) values, which stay below 2^53, at each level."""
-    return np.bincount(level, values, minlength=size).astype(np.int64)
 
 
 def violation_fractions(counts: Tensor, num_anchors: int) -> dict[str, float]:

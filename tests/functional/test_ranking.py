@@ -17,9 +17,9 @@ WAYS = {  # how the ranks are found: constants of the modules
     "candidates": {},  # all of them, since the gallery is small
     "small tiles": dict(_QUERIES=7, _TILE=50, _SAMPLE=9, _FLOOR=3),
     "both": dict(_FLOOR=3, _FRACTION=4, _SAMPLE=20, _PICKED=40),
-    "sorted": dict(_MANY_FLOOR=0, _FRACTION=1, _BLOCK=700, _CHUNK=130),
-    "sorted, with many ties": dict(_MANY_FLOOR=0, _FRACTION=1, _CHUNK=130, _FEW_TIES=0),
-    "sorted one by one": dict(_MANY_FLOOR=0, _FRACTION=1, _BLOCK=1),
+    "counted": dict(_MANY_FLOOR=0, _FRACTION=1, _BLOCK=700, _CHUNK=130),
+    "counted, in few bins": dict(_MANY_FLOOR=0, _FRACTION=1, _CHUNK=130, _BINS=4, _WIDTH=7),
+    "counted one by one": dict(_MANY_FLOOR=0, _FRACTION=1, _BLOCK=1),
 }
 
 
