@@ -166,7 +166,7 @@ def test_keys_of_both_zeros_tie():
 
 @pytest.mark.parametrize("ties", ["gallery", "both"])
 @pytest.mark.parametrize("top", [2, 300])
-def test_a_gallery_so_large_that_some_queries_are_sorted_and_others_are_not(monkeypatch, top, ties):
+def test_a_gallery_so_large_that_some_queries_are_counted_and_others_are_not(monkeypatch, top, ties):
     generator = torch.Generator().manual_seed(0)
     leaves = torch.randint(900, (6060,), generator=generator)
     labels = torch.stack([leaves * top // 900, leaves], 1)
