@@ -158,6 +158,15 @@ class Taxonomy:
         """Returns the name of a node, without its ancestors' names."""
         return self._node(level, node)[0]
 
+    def names(self, level: int | str) -> list[str]:
+        """Returns the names of all nodes of a level, without their ancestors' names, in the order of the ids.
+
+        Example:
+            >>> Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "cat")], ("kingdom", "kind")).names("kind")
+            ['cat', 'dog', 'cat']
+        """
+        return list(self._names[self.level(level) - 1])
+
     def parent(self, level: int | str, node: int) -> int:
         """Returns the id of a node's parent, one level up; ``PAD`` for a node of level 1, whose parent is the root."""
         return self._node(level, node)[1]
@@ -713,6 +722,25 @@ def paired_depth(a: Tensor, b: Tensor) -> Tensor:
     a, b = (labels[:, None] if labels.ndim == 2 else labels for labels in (a, b))
     same = (a[:, :, None] == b[:, None]) & (a != PAD)[:, :, None]  # (N, P, Q, L)
     return same.long().cumprod(-1).sum(-1).amax((1, 2))
+
+
+def leads_to(labels: Tensor, node: Tensor) -> Tensor:
+    """Returns which label paths lead to a node of their tree or below it, by the ids of the node's level alone.
+
+    Args:
+        labels: (N, L) or (N, P, L) labels of a :class:`Taxonomy`, whose ids are unique within their level.
+        node: (1, L) labels of a node below the root.
+
+    Returns:
+        (N, 1) or (N, P) bool.
+
+    Example:
+        >>> leads_to(torch.tensor([[[0, 1], [1, 2]], [[0, 0], [PAD, PAD]]]), torch.tensor([[0, PAD]])).tolist()
+        [[True, False], [True, False]]
+    """
+    column = int(depth(node)) - 1
+    found = labels[..., column] == node[0, column]
+    return found[:, None] if found.ndim == 1 else found
 
 
 _LARGEST = 2**63 - 1  # int64

@@ -10,7 +10,7 @@ from torch import Tensor
 from hierpretrain._names import close_names
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import some
-from hierpretrain.taxonomy import Taxonomy, depth, shared_depth
+from hierpretrain.taxonomy import Taxonomy
 
 
 def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
@@ -36,7 +36,13 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         ValueError: 2 nodes of the tree have the name 'cat': 'animal/cat', 'tool/cat'; give the path of one
     """
     branch = nfc(branch) if isinstance(branch, str) else tuple(map(nfc, branch))
-    paths = taxonomy.node_paths()
+    end = branch if isinstance(branch, str) else "/".join(branch)
+    paths = [
+        _path(taxonomy, level, node)
+        for level in range(1, taxonomy.num_levels + 1)
+        for node, name in enumerate(taxonomy.names(level))
+        if end.endswith(name)
+    ]
     if isinstance(branch, str):
         found = [path for path in paths if "/".join(path) == branch]
         found = found or [path for path in paths if path[-1] == branch]
@@ -48,8 +54,16 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
             "give the path of one"
         )
     if not found:
-        raise ValueError(_unknown(paths, branch))
+        raise ValueError(_unknown(taxonomy.node_paths(), branch))
     return taxonomy.encode(found)
+
+
+def _path(taxonomy: Taxonomy, level: int, node: int) -> tuple[str, ...]:
+    names = []
+    for number in range(level, 0, -1):
+        names.append(taxonomy.name(number, node))
+        node = taxonomy.parent(number, node)
+    return tuple(names[::-1])
 
 
 def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> str:
@@ -64,18 +78,6 @@ def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> s
     guess = f"did you mean {some(list(nearest))}?" if nearest else "give the names from below the root."
     top = ["/".join(path) for path in paths if len(path) == 1]
     return f"the tree has no branch {branch!r}; {guess} Its {len(top)} topmost nodes are {some(top)}"
-
-
-def in_branch(labels: Tensor, branch: Tensor) -> Tensor:
-    """Returns which paths, (N, 1) or (N, P) bool, of (N, L) or (N, P, L) labels lead to a node, (1, L), or below it.
-
-    Example:
-        >>> import torch
-        >>> in_branch(torch.tensor([[[0, 1], [1, 2]], [[0, 0], [-1, -1]]]), torch.tensor([[0, -1]])).tolist()
-        [[True, False], [True, False]]
-    """
-    rows = labels.flatten(0, -2)
-    return (shared_depth(rows, branch) == depth(branch)).view(len(labels), labels.shape[1] if labels.ndim == 3 else 1)
 
 
 def label_paths(taxonomy: Taxonomy, labels: Tensor) -> tuple[tuple[str, ...], ...]:

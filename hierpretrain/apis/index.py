@@ -19,7 +19,7 @@ from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
-from hierpretrain.apis.branches import find_branch, in_branch, label_paths
+from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord
 from hierpretrain.apis.index_files import (
@@ -37,7 +37,7 @@ from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS, kind_of
-from hierpretrain.taxonomy import PAD, Taxonomy, depth
+from hierpretrain.taxonomy import PAD, Taxonomy, depth, leads_to
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
@@ -388,7 +388,7 @@ class EmbeddingIndex(AnsweringIndex):
         self._check_search(now, k, level, within, where)
         query = self._embedded(query)
         number, branch = self._check_search(now, k, level, within, where)
-        inside = None if branch is None else in_branch(now.labels, branch)  # (N, P)
+        inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
         for name, text in (where or {}).items():
             fits = torch.tensor([value == text for value in now.metadata[name]], dtype=torch.bool)[:, None]
             inside = fits if inside is None else inside & fits
@@ -400,7 +400,10 @@ class EmbeddingIndex(AnsweringIndex):
             groups = groups[:, None] if groups.ndim == 1 else groups
             groups = groups if inside is None else groups.masked_fill(~inside, PAD)
             scores, indices, nodes = now.search_groups(query.features, k, groups, exact=inside is not None)
-        names = functools.cache(lambda index: label_paths(now.taxonomy, now.labels[index]))
+        found_once = indices.unique()
+        rows = map(tuple, now.labels[found_once].flatten(1).tolist())
+        names_of = functools.cache(lambda row: label_paths(now.taxonomy, torch.tensor(row)))  # few classes, many images
+        names = dict(zip(found_once.tolist(), map(names_of, rows), strict=True))
         node_labels = _node_labels(now.taxonomy, number)
         node_names = functools.cache(lambda node: now.taxonomy.decode(node_labels[node]) if number else ())
         results = []
@@ -408,7 +411,7 @@ class EmbeddingIndex(AnsweringIndex):
         rows = zip(query.paths, scores.tolist(), indices.tolist(), nodes.tolist(), strict=True)
         for row, (path, *found) in enumerate(rows):
             neighbours = [
-                Neighbour(now.paths[index], score, names(index), node_names(node), *_known(now, index))
+                Neighbour(now.paths[index], score, names[index], node_names(node), *_known(now, index))
                 for score, index, node in zip(*found, strict=True)
             ]
             results.append(SearchResult(path, tuple(neighbours), *_known(query, row)))

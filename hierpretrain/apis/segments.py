@@ -236,7 +236,7 @@ class Generation:
         """
         scores, found = [torch.empty(len(query), 0).double()], [torch.empty(len(query), 0).long()]
         for segment, numbers in self._searched(query):
-            part, rows = segment.search(query, k, None if within is None else _spread(within, numbers))
+            part, rows = segment.search(query, k, None if within is None else _spread(within, segment, numbers))
             scores.append(part)
             found.append(numbers[rows])
         if len(scores) == 2:
@@ -315,7 +315,7 @@ class Generation:
         """Returns an index without some images, (N,) bool."""
         segments = []
         for segment, numbers in zip(self.segments, self._numbers, strict=True):
-            removed = ~_spread(~gone, numbers)
+            removed = ~_spread(~gone, segment, numbers)
             left = int((~removed).sum())
             if left == len(segment.rows):
                 segments.append(segment)
@@ -385,8 +385,10 @@ def _joined_from(sizes: Sequence[int], new: int) -> int:
     return first
 
 
-def _spread(inside: Tensor, numbers: Tensor) -> Tensor:
-    """Returns which images of a segment are among some of the index, (N,) bool; a removed one is not."""
-    own = torch.zeros(len(numbers), dtype=torch.bool)
-    own[numbers != PAD] = inside[numbers[numbers != PAD]]
+def _spread(inside: Tensor, segment: Segment, numbers: Tensor) -> Tensor:
+    """Returns which images of a segment are among some of the index, (n,) bool; a removed one is not."""
+    if segment.removed is None:
+        return inside[numbers[0] : numbers[-1] + 1]
+    own = torch.zeros(len(segment), dtype=torch.bool)
+    own[segment.rows] = inside[numbers[segment.rows]]
     return own

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.checks import check_at_least_1
+from hierpretrain.functional.largest_products import largest_products
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 
@@ -18,9 +19,9 @@ _faiss: Any = faiss  # whose stubs know its constructors in C++, not in Python
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
 _SIMILARITIES = 2**25  # in memory at a time
 _NUMBERS = 2**22  # of vectors whose cosines are taken in double precision at a time
-# queries from which on a product of matrices is quicker than faiss, which compares each query with each vector by
-# itself where it selects vectors or they are float16
-_MANY = 20
+_MANY = (
+    8  # queries from which on a product of matrices is quicker than faiss, which compares few with each vector apart
+)
 _SPARE = 16  # neighbours beyond the k-th that show, if they are farther, that no other is as near as it
 _PAIRS = 2**20  # of a query and a vector that are put in order at a time
 _VECTORS = 65_536  # that are read out of the index at a time
@@ -56,36 +57,46 @@ def search_vectors(index: Any, query: Tensor, k: int, *, within: Tensor | None =
         [[2, 1]]
     """
     query = _checked(index, query, k)
-    if len(query) >= _MANY and (within is not None or isinstance(index, faiss.IndexScalarQuantizer)):
-        each = torch.arange(index.ntotal)
-        return search_groups(index, query, k, each if within is None else each.masked_fill(~within, PAD))[:2]
-    k = min(k, index.ntotal if within is None else int(within.sum()))
-    if within is None and not is_exact(index):
+    compared = None if within is None else within.nonzero()[:, 0]
+    k = min(k, index.ntotal if compared is None else len(compared))
+    if compared is None and not is_exact(index):
         scores, indices = _in_order(index, query, _search(index, query, k)[1], k)
         missed = torch.arange(len(query))[(indices == PAD).any(1)]
     else:
         scores, indices, _ = _empty_answers(len(query), k)
         missed = torch.arange(len(query) if k else 0)
     if len(missed):
-        scores[missed], indices[missed] = _compare_with_each(index, query[missed], k, within, k + _SPARE)
+        scores[missed], indices[missed] = _compare_with_each(index, query[missed], k, compared, k + _SPARE)
     return scores, indices
 
 
-def _compare_with_each(index: Any, query: Tensor, k: int, within: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
+def _compare_with_each(index: Any, query: Tensor, k: int, compared: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
     """Finds the k nearest of some vectors, of at least k, by comparing each with the query.
 
-    The ``width`` that faiss finds are put in order, and more where one beyond may be as near as the last.
+    The nearest ``width`` in single precision are put in order, and more where one beyond may be as near as the last.
     """
-    number = index.ntotal if within is None else int(within.sum())
-    width, options = min(width, number), _exhaustive(index, within)
+    number = index.ntotal if compared is None else len(compared)
+    width = min(width, number)
     scores, indices, _ = _empty_answers(len(query), k)
     for block in torch.split(torch.arange(len(query)), max(1, _PAIRS // width)):
-        similarities, found = _search(index, query[block], width, options)
+        if len(block) < _MANY:
+            similarities, found = _search(index, query[block], width, _exhaustive(index, compared))
+        else:
+            similarities, found = _multiply(index, query[block], width, compared)
         scores[block], indices[block] = _in_order(index, query[block], found, k)
         unsure = block[similarities[:, k - 1] - similarities[:, -1] <= _ROUNDING]
         if width < number and len(unsure):
-            scores[unsure], indices[unsure] = _compare_with_each(index, query[unsure], k, within, 4 * width)
+            scores[unsure], indices[unsure] = _compare_with_each(index, query[unsure], k, compared, 4 * width)
     return scores, indices
+
+
+def _multiply(index: Any, query: Tensor, width: int, compared: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Returns what :func:`_search` does, of all vectors or of some, by products of matrices."""
+    compared = torch.arange(index.ntotal) if compared is None else compared
+    similarities, positions = largest_products(
+        query, lambda part: vectors_of(index, compared[part]), len(compared), width
+    )
+    return similarities, compared[positions]
 
 
 def _in_order(index: Any, query: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -214,12 +225,9 @@ def _compare_all(index: Any, query: Tensor, k: int, entries: _Entries) -> _Answe
     for block in torch.split(torch.arange(len(query)), max(1, _SIMILARITIES // len(indices))):
         products = [query[block] @ vectors_of(index, part).T for part in torch.split(compared, _VECTORS)]
         similarities = (torch.cat(products, 1) if len(products) > 1 else products[0])[:, column]
-        if len(starts) == len(indices):  # each its own group
-            near = similarities >= similarities.topk(k).values[:, -1:] - _ROUNDING
-        else:
-            best = torch.from_numpy(np.maximum.reduceat(similarities.numpy(), starts.numpy(), axis=1))  # (B, G)
-            worst = best.topk(k).values[:, -1:]
-            near = similarities >= (torch.maximum(worst, best) - _ROUNDING).repeat_interleave(sizes, 1)
+        best = torch.from_numpy(np.maximum.reduceat(similarities.numpy(), starts.numpy(), axis=1))  # (B, G)
+        worst = best.topk(k).values[:, -1:]
+        near = similarities >= (torch.maximum(worst, best) - _ROUNDING).repeat_interleave(sizes, 1)
         step = max(1, _PAIRS // int(np.count_nonzero(near.numpy(), axis=1).max()))
         for queries, chosen in zip(torch.split(block, step), torch.split(near, step), strict=True):
             of, entry = chosen.nonzero(as_tuple=True)
@@ -264,7 +272,7 @@ def _pair_cosines(index: Any, query: Tensor, of: Tensor, indices: Tensor) -> Ten
 
 
 def vectors_of(index: Any, indices: Tensor) -> Tensor:
-    """Returns the (n, D) float32 vectors of an index, without a copy where they are next to each other.
+    """Returns the (n, D) float32 vectors of an index, without a copy of float32 ones that are next to each other.
 
     Args:
         index: What :func:`~hierpretrain.functional.approximate.build_index` made; it lives as long as the result.
@@ -276,13 +284,17 @@ def vectors_of(index: Any, indices: Tensor) -> Tensor:
         [[0.0, 1.0]]
     """
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-    if not isinstance(stored, faiss.IndexFlat):
+    if isinstance(stored, faiss.IndexFlat):
+        memory = faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d)
+    elif isinstance(stored, faiss.IndexScalarQuantizer):  # float16 of the order in which they came
+        memory = faiss.rev_swig_ptr(stored.codes.data(), 2 * index.ntotal * index.d).view(np.float16)
+    else:
         return torch.from_numpy(index.reconstruct_batch(indices.numpy()))
-    memory = faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d).view(_MemoryOf)
+    memory = memory.view(_MemoryOf)
     memory.owner = index
     matrix = torch.from_numpy(memory).view(-1, index.d)
     in_a_run = len(indices) > 0 and bool((indices.diff() == 1).all())
-    return matrix[indices[0] : indices[-1] + 1] if in_a_run else matrix[indices]
+    return (matrix[indices[0] : indices[-1] + 1] if in_a_run else matrix[indices]).float()
 
 
 class _MemoryOf(np.ndarray):
@@ -298,14 +310,16 @@ class _Options(NamedTuple):
     parameters: Any
 
 
-def _exhaustive(index: Any, within: Tensor | None) -> _Options:
+def _exhaustive(index: Any, compared: Tensor | None) -> _Options:
     """Returns how faiss compares every vector, or every one of some, with a query."""
     stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
     selector: Any = None
-    if within is not None and isinstance(stored, faiss.IndexFlat):
-        selector = _faiss.IDSelectorArray(within.nonzero()[:, 0].numpy())  # it goes through these vectors alone
-    elif within is not None:
-        selector = _faiss.IDSelectorBitmap(np.packbits(within.numpy(), bitorder="little"))
+    if compared is not None and isinstance(stored, faiss.IndexFlat):
+        selector = _faiss.IDSelectorArray(compared.numpy())  # it goes through these vectors alone
+    elif compared is not None:
+        within = np.zeros(index.ntotal, bool)
+        within[compared.numpy()] = True
+        selector = _faiss.IDSelectorBitmap(np.packbits(within, bitorder="little"))
     if isinstance(index, faiss.IndexIVF):
         return _Options(index, _faiss.SearchParametersIVF(sel=selector, nprobe=index.nlist))
     return _Options(stored, _faiss.SearchParameters(sel=selector) if selector else None)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from hierpretrain.apis.branches import find_branch, in_branch, label_paths
+from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.neighbours import Classification, Neighbour
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import search_parameters
 from hierpretrain.functional.sampling import sample_indices
-from hierpretrain.taxonomy import PAD, Taxonomy
+from hierpretrain.taxonomy import PAD, Taxonomy, leads_to
 from tests.functional.test_approximate import recall_by_brute_force
 from tests.reference import tree_knn as reference
 
@@ -229,7 +229,7 @@ def test_branch_errors():
 def test_membership_equals_prefixes_of_names():
     embedded = images(3, 80, several=True, unlabelled=True)
     for node in NODES:
-        inside = in_branch(embedded.labels, find_branch(TREE, node)).any(1).tolist()
+        inside = leads_to(embedded.labels, find_branch(TREE, node)).any(1).tolist()
         assert inside == [any(path[: len(node)] == node for path in paths) for paths in names_of(embedded)]
 
 
