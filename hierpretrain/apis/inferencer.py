@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,13 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from hierpretrain import registry
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.config import nearest_names, override
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
-from hierpretrain.apis.image_digests import image_digest
-from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
+from hierpretrain.apis.image_batches import Batch, default_workers, read_batches
+from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
@@ -42,7 +42,7 @@ from hierpretrain.datasets.loading_transforms import PackInputs
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.models import HierarchicalContrastive, MultiViewPreprocessor
 
 # options of encoders that only training heeds, and what MMEngine notes of where a config was read from
 _WITHOUT_EFFECT = {"_scope_", "frozen", "frozen_stages", "init_cfg", "norm_eval", "pretrained", "weights", "with_cp"}
@@ -58,8 +58,11 @@ class EmbeddingInferencer:
             takes the weights that training would start with: pretrained, or random.
         options: Overrides of the config, dotted keys and their values, as ``--cfg-options`` gives them.
         device: Such as ``'cpu'`` or ``'cuda:1'``; a GPU if there is one.
-        batch_size: Images that are embedded at a time.
-        num_workers: Processes that read images; 0 reads them in this one.
+        batch_size: Images that are embedded at a time, by all processes together.
+        num_workers: Processes that read images, and on a CPU embed them, each on one thread; 0 does all in this one.
+            ``None``: on a CPU as many as torch has threads, otherwise two. A few images need no other process.
+        amp: Whether the encoder computes in bfloat16 where it can, which is quick on processors and GPUs that have it.
+            Embeddings are less exact by that, and so are cosines, by some thousandths.
         on_error: What a file or a link that cannot be read does: ``'error'`` raises, ``'skip'`` goes on without it and
             says so in ``Embeddings.skipped``.
         progress: Whether a bar on the terminal shows how far it is.
@@ -101,12 +104,13 @@ class EmbeddingInferencer:
         options: Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 64,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
+        amp: bool = False,
         on_error: str = "error",
         progress: bool = True,
     ) -> None:
         check_on_error(on_error)
-        if batch_size < 1 or num_workers < 0:
+        if batch_size < 1 or (num_workers is not None and num_workers < 0):
             raise ValueError(
                 f"batch_size must be at least 1 and num_workers at least 0; they are {batch_size} and {num_workers}"
             )
@@ -118,7 +122,8 @@ class EmbeddingInferencer:
                 f"work_dirs/{name}/epoch_5.pth, or '' for the weights that training would start with"
             )
         self.device = _device(device)
-        self.batch_size, self.num_workers, self.on_error, self.progress = batch_size, num_workers, on_error, progress
+        self.batch_size, self.amp, self.on_error, self.progress = batch_size, amp, on_error, progress
+        self.num_workers = default_workers(self.device) if num_workers is None else num_workers
         if contradictions := _of_the_test(apply_encoder_settings(self.config)):
             MMLogger.get_current_instance().warning(told(contradictions))
         self.opening, self.pipeline = _pipeline(self.config)
@@ -131,6 +136,8 @@ class EmbeddingInferencer:
         self.fingerprint = encoder_fingerprint(
             self.module, self.module.encoder_parts, _effective(self.config.model), *about
         )
+        if self.device.type == "cpu":
+            _lay_channels_last(self.module)
         self.index: EmbeddingIndex | None = None
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
@@ -170,19 +177,17 @@ class EmbeddingInferencer:
         """
         features, indices, skipped = [], [], dict(found.skipped)
         digests: dict[int, str] = {}
-        for batch in self._batches(found):
-            read = [(index, picture) for index, picture, _ in batch if isinstance(picture, Tensor)]
-            unread = {found.paths[index]: reason for index, reason, _ in batch if isinstance(reason, str)}
-            skipped.update(unread)
-            digests.update({index: digest for index, _, digest in batch})
-            if unread and self.on_error == "error":
-                reason = next(iter(unread.values()))
+        for batch, embedded in self._batches(found):
+            skipped.update({found.paths[index]: reason for index, reason in batch.unread.items()})
+            digests.update(batch.digests)
+            if batch.unread and self.on_error == "error":
+                reason = next(iter(batch.unread.values()))
                 raise UnreadableImage(
                     f"{reason}; replace the file, or have such files skipped: on_error='skip' (--on-error skip)"
                 )
-            if read:
-                features.append(self._embed_batch([picture for _, picture in read]))
-                indices += [index for index, _ in read]
+            if batch.indices:
+                features.append(embedded)
+                indices += batch.indices
         if not indices and need_one:
             raise UnreadableImage(
                 f"none of the {len(found.paths)} images can be read; the first: {next(iter(skipped.values()))}"
@@ -317,53 +322,53 @@ class EmbeddingInferencer:
     @functools.cached_property
     def width(self) -> int:
         """The length D of an embedding, found by embedding a black picture."""
-        return self._embed_batch([self.pipeline(Image.new("RGB", (64, 64)))]).shape[1]
+        return self._encode([self.pipeline(Image.new("RGB", (64, 64)))]).shape[1]
+
+    @property
+    def _encode(self) -> _Encode:
+        return _Encode(self.module, self.device, self.amp)
+
+    def _batches(self, images: ImageSet) -> Iterator[tuple[Batch, Tensor]]:
+        """Yields batches with the (n, D) embeddings of the images that could be read."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        in_workers = self.device.type == "cpu"
+        batches = read_batches(
+            images,
+            self.opening,
+            self.pipeline,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            encode=self._encode if in_workers else None,
+        )
+        with Progress(*columns, console=console, disable=not (self.progress and console.is_terminal)) as progress:
+            task = progress.add_task("embedding", total=len(images.paths))
+            for batch in batches:
+                features = batch.images if in_workers or not batch.indices else self._encode(batch.images)
+                yield batch, features
+                progress.advance(task, len(batch))
+
+
+@dataclass(frozen=True)
+class _Encode:
+    """Turns inputs of an encoder into embeddings, in any process."""
+
+    module: HierarchicalContrastive
+    device: torch.device
+    amp: bool
 
     @torch.no_grad()
-    def _embed_batch(self, pictures: list[Tensor]) -> Tensor:
+    def __call__(self, pictures: list[Tensor]) -> Tensor:
+        """Returns the (N, D) embeddings of N inputs."""
         try:
             data = self.module.data_preprocessor({"inputs": pictures})
-            return self.module.embed(data["inputs"]).cpu()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+                return self.module.embed(data["inputs"]).cpu()
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"{len(pictures)} images at a time do not fit into the memory of {self.device}; give a smaller "
                 "batch_size"
             ) from error
-
-    def _batches(self, images: ImageSet) -> Iterator[list[tuple[int, Tensor | str, str]]]:
-        """Yields lists of (index, what the pipeline made of the image or why it cannot be read, the image's digest)."""
-        loader = DataLoader(
-            _Pictures(images, self.opening, self.pipeline),
-            batch_size=self.batch_size,
-            num_workers=min(self.num_workers, len(images.paths)),
-            collate_fn=list,
-        )
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, disable=not (self.progress and console.is_terminal)) as progress:
-            task = progress.add_task("embedding", total=len(images.paths))
-            for batch in loader:
-                yield batch
-                progress.advance(task, len(batch))
-
-
-class _Pictures(Dataset):
-    """Images as the model wants them, or why one cannot be read."""
-
-    def __init__(self, images: ImageSet, opening: Mapping[str, Any], pipeline: _Pipeline) -> None:
-        self.images, self.opening, self.pipeline = images, opening, pipeline
-
-    def __len__(self) -> int:
-        return len(self.images.paths)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str, str]:
-        source = self.images.sources[index]
-        digest = image_digest(source)  # before it is read: a file that changes in between is then seen to have changed
-        try:
-            picture = read_picture(source, **self.opening, name=self.images.paths[index])
-            return index, self.pipeline(picture), digest
-        except UnreadableImage as error:
-            return index, str(error), digest
 
 
 class _Pipeline:
@@ -480,6 +485,13 @@ def _pipeline(config: Config) -> tuple[dict[str, Any], _Pipeline]:
     given = {name: transforms[0].get(name) for name in ("min_side", "grey_range", "max_pixels")}
     opening = {name: value for name, value in given.items() if value is not None}
     return opening, _Pipeline(middle, as_array=as_array, flip=flip)
+
+
+def _lay_channels_last(module: HierarchicalContrastive) -> None:
+    """Lays out weights and images as a CPU's convolutions are fastest with; embeddings differ by their rounding."""
+    module.to(memory_format=torch.channels_last)
+    if isinstance(module.data_preprocessor, MultiViewPreprocessor):
+        module.data_preprocessor.memory_format = torch.channels_last
 
 
 def _theirs(config: Config) -> Mapping[str, Any]:

@@ -78,7 +78,16 @@ def add_running_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
     group = parser.add_argument_group("the model")
     group.add_argument("--device", help="such as cpu or cuda:1; a GPU if there is one")
     group.add_argument("--batch-size", type=int, default=64, help="images embedded at a time (default: 64)")
-    group.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
+    group.add_argument(
+        "--workers",
+        type=int,
+        help="processes that read images, and embed them on a CPU (default: one for each core of a CPU, 2 for a GPU)",
+    )
+    group.add_argument(
+        "--amp",
+        action="store_true",
+        help="compute in bfloat16, faster where the processor or the GPU has it; cosines are off by some thousandths",
+    )
     group.add_argument(
         "--on-error",
         choices=["skip", "error"],
@@ -183,6 +192,7 @@ def running_options(args: argparse.Namespace) -> dict[str, Any]:
         "device": args.device,
         "batch_size": args.batch_size,
         "num_workers": args.workers,
+        "amp": args.amp,
         "on_error": args.on_error,
         "progress": True,
     }

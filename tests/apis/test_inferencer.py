@@ -1,5 +1,7 @@
 """The inferencer: the embeddings of an evaluation, from whatever form the images come in, and clear errors."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +104,53 @@ def test_files_arrays_and_pictures_of_one_image_are_embedded_alike(inferencer, p
 def test_batches_and_workers_change_nothing(inferencer, checkpoint, photos, options):
     other = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False, **options)
     np.testing.assert_allclose(other(photos), inferencer(photos), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory):
+    """Twenty small images, the eighth of which cannot be read."""
+    root = tmp_path_factory.mktemp("twenty")
+    rng = np.random.default_rng(1)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(root / f"{i:02}.png")
+    (root / "07.png").write_bytes((root / "07.png").read_bytes()[:200])
+    return root
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_processes_embed_as_one_does_and_tell_what_they_cannot_read(inferencer, checkpoint, twenty, batch_size):
+    options = dict(device="cpu", progress=False, on_error="skip")
+    one = EmbeddingInferencer(config(), checkpoint, **options).embed(twenty)
+    two = EmbeddingInferencer(config(), checkpoint, num_workers=2, batch_size=batch_size, **options).embed(twenty)
+    torch.testing.assert_close(two.features, one.features, rtol=0, atol=1e-6)
+    assert len(two.paths) == 19
+    for name in ("paths", "skipped", "digests"):
+        assert getattr(two, name) == getattr(one, name), name
+    strict = EmbeddingInferencer(config(), checkpoint, num_workers=2, device="cpu", progress=False)
+    with pytest.raises(UnreadableImage, match=r"^cannot read the image .*07.png: "):
+        strict.embed(twenty)
+
+
+def test_processes_are_as_many_as_torch_has_threads(checkpoint):
+    options = dict(device="cpu", progress=False)
+    wanted = torch.get_num_threads() if sys.platform == "linux" else 2
+    assert EmbeddingInferencer(config(), checkpoint, num_workers=None, **options).num_workers == wanted
+
+
+def test_bfloat16_is_off_by_some_thousandths(inferencer, checkpoint, photos):
+    rows = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False, amp=True)(photos)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
+    cosines = (rows * inferencer(photos)).sum(1)
+    assert 0.99 < cosines.min() < 1 - 1e-6
+
+
+def test_on_a_processor_weights_and_images_lie_channels_last(inferencer, photos, monkeypatch):
+    given = []
+    monkeypatch.setattr(inferencer.module, "embed", lambda images: given.append(images) or torch.ones(len(images), 64))
+    inferencer(photos)
+    assert given[0].is_contiguous(memory_format=torch.channels_last)
+    assert inferencer.module.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_projection_where_the_config_says_so(checkpoint, photos):
@@ -280,11 +329,13 @@ def test_a_search_is_checked_before_its_queries_are_embedded(checkpoint, photos,
         inferencer.search(photos, level="breed")
 
 
-def test_images_of_different_sizes_are_an_error(checkpoint, photos):
-    options = {"test_dataloader.dataset.pipeline": [dict(type="LoadRGB"), PACK]}
-    inferencer = EmbeddingInferencer(config(), checkpoint, options=options, device="cpu", progress=False)
-    with pytest.raises(ValueError, match="the images of a batch must have one size; end the pipeline with a crop"):
-        inferencer.embed(photos)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_of_different_sizes_are_an_error(checkpoint, photos, workers):
+    pipeline = {"test_dataloader.dataset.pipeline": [dict(type="LoadRGB"), PACK]}
+    options = dict(options=pipeline, device="cpu", progress=False, num_workers=workers)
+    inferencer = EmbeddingInferencer(config(), checkpoint, **options)
+    with pytest.raises(ValueError, match=r"^the images of a batch must have one size; end the pipeline with a crop"):
+        inferencer.embed([photos] * 3)
 
 
 def test_search_wants_an_index_first(inferencer, photos):
