@@ -290,7 +290,7 @@ def vectors_of(index: Any, indices: Tensor) -> Tensor:
         memory = faiss.rev_swig_ptr(stored.codes.data(), 2 * index.ntotal * index.d).view(np.float16)
     else:
         return torch.from_numpy(index.reconstruct_batch(indices.numpy()))
-    owned = memory.view(_MemoryOf)
+    owned: Any = memory.view(_MemoryOf)
     owned.owner = index
     matrix = torch.from_numpy(owned).view(-1, index.d)
     in_a_run = len(indices) > 0 and bool((indices.diff() == 1).all())

@@ -189,7 +189,7 @@ def test_half_precision_answers_as_the_stored_vectors_do_in_double(ties, queries
     make = grid if ties else points
     index = build_index(make(0, 200), half=True)
     stored = module.vectors_of(index, torch.arange(200))
-    assert stored.equal(torch.from_numpy(index.reconstruct_n(0, 200)))
+    assert stored.equal(torch.as_tensor(index.reconstruct_n(0, 200)))
     assert stored.equal(unit_rows(make(0, 200)).half().float())
     query = make(1, queries)
     products = unit_rows(query).double() @ stored.double().T
