@@ -136,7 +136,8 @@ def parse_json_bytes(data: bytes, path: str | os.PathLike[str], remedy: str, **o
     try:
         return parse_json(text, "", remedy, **options)
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} is damaged: {str(error).removeprefix(':')}") from error
+        told = re.sub(r"^:(\d+)", r"line \1", str(error)).removeprefix(": ")
+        raise ValueError(f"{os.fspath(path)} is damaged: {told}") from error
 
 
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierpretrain.files import stand_in
+
 _MAGIC = b"\x93NUMPY"
 
 
@@ -35,7 +37,7 @@ def read_array(path: str | os.PathLike[str], remedy: str, *, mapped: bool = Fals
     try:
         with open(path, "rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise ValueError("it does not begin as arrays of NumPy do")
+                raise ValueError(stand_in(path) or "it does not begin as arrays of NumPy do")
             file.seek(0)
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0)):

@@ -18,6 +18,8 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+_POINTER = b"version https://git-lfs"
+
 SHIPPED = Path(__file__).with_name(".mim")
 """What comes with the package beside its code, where OpenMMLab looks for it: ``configs``, ``tools``,
 ``model-index.yml`` and ``data``. Links to them in a clone, copies in a wheel."""
@@ -50,6 +52,23 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stand_in(path: str | os.PathLike[str]) -> str:
+    """Returns what a file is that stands where another should: empty, or a pointer of Git LFS; otherwise ``''``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "weights.pth").write_text("version https://git-lfs.github.com/spec/v1")
+        ...     stand_in(f"{folder}/weights.pth")
+        'it is a pointer of Git LFS in place of the file, which `git lfs pull` gets'
+    """
+    with open(path, "rb") as file:
+        head = file.read(len(_POINTER))
+    if not head:
+        return "it is empty"
+    return "it is a pointer of Git LFS in place of the file, which `git lfs pull` gets" if head == _POINTER else ""
 
 
 @contextmanager

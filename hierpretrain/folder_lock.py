@@ -154,11 +154,12 @@ def _acquire(path: Path, record: dict[str, Any], remedy: str, log: Callable[[str
                     f"{holder.get('since', 'just now')}; wait for it, end it, or {remedy}"
                 )
             if _is_still(file, path) and _read(file).get("token") == holder.get("token"):
-                data = json.dumps(record).encode()
-                with named_errors(path):
-                    os.pwrite(file, data, 0)
-                    os.ftruncate(file, len(data))
-                    os.fsync(file)
+                try:
+                    _write(file, path, record)
+                except OSError:
+                    with suppress(OSError):
+                        path.unlink()  # a full disk made the file, and has no room for its content
+                    raise
                 return file
         except BaseException:
             os.close(file)
@@ -205,6 +206,14 @@ def _is_still(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _write(file: int, path: Path, record: dict[str, Any]) -> None:
+    data = json.dumps(record).encode()
+    with named_errors(path):
+        os.pwrite(file, data, 0)
+        os.ftruncate(file, len(data))
+        os.fsync(file)
 
 
 def _read(file: int) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from hierpretrain.files import stand_in
+
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_POINTER = b"version https://git-lfs"
 _LONGEST = 300  # characters of torch's reason
 
 
@@ -54,14 +55,12 @@ def load_pickled(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any
 
 def _reason(path: str | os.PathLike[str], error: Exception) -> str:
     """Returns why a file cannot be loaded, without torch's advice to load it by running what is in it."""
+    if told := stand_in(path):
+        return told
     with open(path, "rb") as file:
-        head = file.read(len(_POINTER))
-    if not head:
-        return "it is empty"
-    if head == _POINTER:
-        return "it is a pointer of Git LFS in place of the file, which `git lfs pull` gets"
+        head = file.read(12)
     if not head.startswith((_ZIP, _PICKLE)):
-        return f"it begins with {head[:12]!r}, as no file of torch.save does"
+        return f"it begins with {head!r}, as no file of torch.save does"
     text = " ".join(str(error).split()) or type(error).__name__
     if told := re.search(r"(?i)^weights only load failed.*?\b(unsupported [^.]+(\.\S[^.]*)*)", text):
         text = told[1]

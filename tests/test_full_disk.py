@@ -115,6 +115,7 @@ def test_a_work_directory_on_such_disks_is_named(disk):
     (disk / "fill").write_bytes(bytes(free.f_bavail * free.f_frsize))
     with pytest.raises(OSError, match=rf"No space left on device.*{disk}"):
         hold_folder(disk / "work", "running")
+    assert os.listdir(disk / "work") == []
     (disk / "fill").unlink()
     hold_folder(disk / "work", "running").release()
     mount("-o", "remount,ro", disk)

@@ -15,7 +15,7 @@ from hierpretrain._texts import short
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.cub import _read_classes
 from hierpretrain.datasets.lists import read_list
-from hierpretrain.datasets.loading import UnreadableImage, open_small
+from hierpretrain.datasets.loading import UnreadableImage, open_rgb, open_small
 from hierpretrain.datasets.nabirds import read_nabirds
 from hierpretrain.models.checkpoints import check_values
 from hierpretrain.pickled import load_pickled
@@ -96,8 +96,18 @@ def test_a_file_that_is_no_array(tmp_path, content):
     "content", [b"[" * 100_000, b'{"a": 1, "a": 2}', b'{"a": NaN}', b"9" * 5000, b"\xff", b'{"a": 1e999}', b"{}\0"]
 )
 def test_json_that_is_none(content):
-    with pytest.raises(ValueError, match=r"^x\.json is damaged: .*; make it anew$"):
+    with pytest.raises(ValueError, match=r"^x\.json is damaged: (line 1: )?\w.*; make it anew$"):
         parse_json_bytes(content, "x.json", "make it anew")
+
+
+def test_pointers_of_git_lfs_in_place_of_an_array_and_of_a_picture(tmp_path):
+    for name in ("a.npy", "a.png"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    told = "it is a pointer of Git LFS in place of the file, which `git lfs pull` gets"
+    with pytest.raises(ValueError, match=rf"a\.npy is damaged: {told}; make it anew"):
+        read_array(tmp_path / "a.npy", "make it anew")
+    with pytest.raises(UnreadableImage, match=rf"cannot read the image .*a\.png: {told}"):
+        open_rgb(str(tmp_path / "a.png"))
 
 
 def test_a_long_chain_of_classes(tmp_path):

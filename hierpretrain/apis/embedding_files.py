@@ -13,7 +13,7 @@ from hierpretrain._json import parse_json_bytes
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.files import check_writable, sha256, whole_folder, write_json
+from hierpretrain.files import check_writable, sha256, stand_in, whole_folder, write_json
 from hierpretrain.taxonomy import Taxonomy
 
 _FEATURES, _LABELS, _IMAGES, _TAXONOMY = "embeddings.npy", "labels.npy", "images.json", "taxonomy.json"
@@ -110,9 +110,8 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
         except FileNotFoundError as error:
             raise ValueError(f"{folder / name} is missing; {_REMEDY}") from error
         if digest != digests.get(name):
-            raise ValueError(
-                f"{folder / name} is damaged or of other embeddings: {_MANIFEST} has another SHA-256; {_REMEDY}"
-            )
+            why = stand_in(folder / name) or f"{_MANIFEST} has another SHA-256"
+            raise ValueError(f"{folder / name} is damaged or of other embeddings: {why}; {_REMEDY}")
     images = _json((folder / _IMAGES).read_bytes(), folder / _IMAGES)
     tree = Taxonomy.load(folder / _TAXONOMY)
     features, labels = _array(folder / _FEATURES, np.float32), _array(folder / _LABELS, np.int64)

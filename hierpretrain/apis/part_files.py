@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from hierpretrain._json import parse_json_bytes
 from hierpretrain._texts import short
-from hierpretrain.files import check_writable, flush, in_turn, named_errors, sha256, write_whole
+from hierpretrain.files import check_writable, flush, in_turn, named_errors, sha256, stand_in, write_whole
 
 _Read = TypeVar("_Read")
 _PART = re.compile(r"[a-z][a-z_]*-([0-9a-f]{64})\.[a-z]+")
@@ -98,7 +98,8 @@ def check_part(manifest: Path, name: object, remedy: str) -> Path:
     except FileNotFoundError as error:
         raise ValueError(f"{path}, which {manifest.name} names, is missing; {remedy}") from error
     if digest != found[1]:
-        raise ValueError(f"{path} is damaged: the SHA-256 of its bytes is not the one in its name; {remedy}")
+        why = stand_in(path) or "the SHA-256 of its bytes is not the one in its name"
+        raise ValueError(f"{path} is damaged: {why}; {remedy}")
     return path
 
 

@@ -20,6 +20,7 @@ from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.on_error import UnreadableImage
 from hierpretrain.datasets.png_chunks import pixels_alone
 from hierpretrain.datasets.stored_images import stored_image
+from hierpretrain.files import stand_in
 
 if TYPE_CHECKING:  # the transforms, which import much more than it takes to open a file
     from hierpretrain.datasets.loading_transforms import LoadRGB, PackInputs
@@ -81,6 +82,9 @@ def open_rgb(
         if isinstance(source, Image.Image):
             return as_rgb(source, grey_range, name=path)
         return _opened(path if source is None else source, path, min_side, grey_range, max_pixels)
+    except UnidentifiedImageError as error:
+        why = (stand_in(path) if source is None else "") or error
+        raise UnreadableImage(f"cannot read the image {path}: {why}") from error
     except Exception as error:  # Pillow raises nearly anything at a broken or hostile file
         raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
 

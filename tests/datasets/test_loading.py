@@ -160,7 +160,7 @@ def truncated():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "cannot identify"),
+        (b"", "it is empty"),
         (b"no image", "cannot identify"),
         (b"\xff\xd8\xff\xe0", "cannot identify"),
         (truncated(), "truncated"),

@@ -148,3 +148,14 @@ def test_safetensors_are_checked_alike(tmp_path):
         safetensors.save_file({**weights, WEIGHT: change(weights[WEIGHT])}, tmp_path / "x.safetensors")
         with pytest.raises(ValueError, match=rf"x\.safetensors.*0\.weight ({message}|is of torch\.int8)"):
             load_file(network(), tmp_path / "x.safetensors")
+
+
+def test_what_stands_in_place_of_safetensors_is_told(tmp_path):
+    pytest.importorskip("safetensors.torch")
+    for content, message in [
+        ("version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS"),
+        ("", "it is empty"),
+    ]:
+        (tmp_path / "x.safetensors").write_text(content)
+        with pytest.raises(ValueError, match=rf"x\.safetensors is damaged: {message}.*; take another file"):
+            load_file(network(), tmp_path / "x.safetensors")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpretrain.files import stand_in
 from hierpretrain.models.checkpoints import check_names, check_values, first_of
 from hierpretrain.pickled import load_pickled
 
@@ -58,4 +59,4 @@ def _safetensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        raise ValueError(f"{file} is damaged: {stand_in(file) or error}; take another file") from error
