@@ -191,3 +191,41 @@ def check_ids(labels: Tensor, name: str = "labels") -> None:
     if (wrong := labels < PAD).any():
         row = int(wrong.nonzero()[0])
         raise ValueError(f"{name} must be ids from 0, or PAD (-1) for none; row {row} is {int(labels[row])}")
+
+
+# ---------------------------------------------------------------- neighbours
+def check_neighbours(similarities: Tensor, indices: LabelsLike, num_items: int) -> tuple[Tensor, Tensor]:
+    """Checks the neighbours of queries.
+
+    Args:
+        similarities: (Q, K) numbers, K at least 1; of a neighbour, finite.
+        indices: (Q, K) integers, the neighbours as indices into N items; ``PAD`` for none.
+        num_items: N.
+
+    Returns:
+        The similarities, and the indices as int64.
+
+    Raises:
+        ValueError: If shapes disagree, similarities are not floating-point or not finite, or an index is of no item.
+
+    Example:
+        >>> check_neighbours(torch.tensor([[0.5]]), torch.tensor([[7]]), 3)
+        Traceback (most recent call last):
+        ValueError: indices must be below 3, the number of items, or PAD (-1) for none; row 0 is [7]
+    """
+    similarities, indices = as_tensor(similarities), as_labels(indices, "indices")
+    if similarities.ndim != 2 or similarities.shape != indices.shape or similarities.shape[1] == 0:
+        raise ValueError(
+            "similarities and indices must both be (Q, K), K at least 1; their shapes are "
+            f"{tuple(similarities.shape)} and {tuple(indices.shape)}"
+        )
+    if not similarities.is_floating_point():
+        raise ValueError(f"similarities must be floating-point; they are {similarities.dtype}")
+    if (wrong := (indices < PAD) | (indices >= num_items)).any():
+        row = int(wrong.any(1).nonzero()[0])
+        raise ValueError(
+            f"indices must be below {num_items}, the number of items, or PAD (-1) for none; row {row} is "
+            f"{indices[row].tolist()}"
+        )
+    check_finite(similarities.masked_fill(indices == PAD, 0.0), "similarities")
+    return similarities, indices

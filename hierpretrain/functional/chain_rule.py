@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from hierpretrain.taxonomy import PAD, paired_depth
+from hierpretrain.checks import check_finite, check_neighbours
+from hierpretrain.taxonomy import PAD, check_labels, paired_depth
 
 NUM_EVIDENCE = 2
 """What is known of a node on a path: how many of its parent's votes it has, and how near its nearest voter is."""
@@ -30,6 +31,10 @@ def path_evidence(similarities: Tensor, indices: Tensor, labels: Tensor, nodes: 
         (Q, L, 2) float64: the log-odds of the node's votes among its parent's, and the highest cosine of a neighbour in
         the node; both 0 where the path has ended.
 
+    Raises:
+        ValueError: If labels or neighbours are malformed (see :func:`~hierpretrain.checks.check_neighbours`), shapes
+            disagree, or a fraction is not finite.
+
     Example:
         >>> labels = torch.tensor([[0, 0], [0, 1]])
         >>> evidence = path_evidence(torch.tensor([[0.9, 0.7]]), torch.tensor([[0, 1]]), labels, torch.tensor([[0, 0]]),
@@ -37,6 +42,14 @@ def path_evidence(similarities: Tensor, indices: Tensor, labels: Tensor, nodes: 
         >>> [[round(value, 2) for value in node] for node in evidence[0].tolist()]
         [[6.91, 0.9], [1.1, 0.9]]
     """
+    labels = check_labels(labels, several_paths=True)
+    similarities, indices = check_neighbours(similarities, indices, len(labels))
+    if not nodes.shape == shares.shape == (len(indices), labels.shape[-1]):
+        raise ValueError(
+            f"nodes and shares must both be {(len(indices), labels.shape[-1])}, a column for each level; their shapes "
+            f"are {tuple(nodes.shape)} and {tuple(shares.shape)}"
+        )
+    check_finite(shares, "shares")
     labels = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
     shares = shares.double()
     above = torch.cat([torch.ones_like(shares[:, :1]), shares[:, :-1]], 1)
@@ -71,7 +84,8 @@ def fit_path_confidence(evidence: Tensor, nodes: Tensor, correct: Tensor) -> Ten
         (L, E + 1) float64, the coefficients of each level, from 0, and the constant behind them.
 
     Raises:
-        ValueError: If there is no image, or a right node lies below a wrong one.
+        ValueError: If there is no image, evidence is not finite, ``correct`` is not bool, or a right node lies below a
+            wrong one.
 
     Example:
         A level at which 3 of 4 images are right, whatever the evidence.
@@ -86,6 +100,9 @@ def fit_path_confidence(evidence: Tensor, nodes: Tensor, correct: Tensor) -> Ten
             "evidence, nodes and correct must be of as many images, and of one at least; they are of "
             f"{len(evidence)}, {len(nodes)} and {len(correct)}"
         )
+    if correct.dtype != torch.bool:
+        raise ValueError(f"correct must be bool, whether each node is right; it is {correct.dtype}")
+    check_finite(evidence.flatten(1), "evidence")
     above = torch.cat([torch.ones_like(correct[:, :1]), correct[:, :-1]], 1)  # (Q, L)
     if (correct & ~above).any():
         row = int((correct & ~above).any(1).nonzero()[0])
@@ -135,11 +152,16 @@ def path_confidence(evidence: Tensor, nodes: Tensor, coefficients: Tensor) -> Te
     Returns:
         (Q, L) float64 in 0 to 1; 0 where a path has ended.
 
+    Raises:
+        ValueError: If evidence or coefficients are not finite.
+
     Example:
         >>> evidence, nodes = torch.zeros(1, 2, 1), torch.tensor([[3, 4]])
         >>> path_confidence(evidence, nodes, torch.tensor([[1.0, 0.0], [1.0, 0.0]])).tolist()
         [[0.5, 0.25]]
     """
+    check_finite(evidence.flatten(1), "evidence")
+    check_finite(coefficients, "coefficients")
     coefficients = coefficients.double()
     logits = (evidence.double() * coefficients[:, :-1]).sum(2) + coefficients[:, -1]  # (Q, L)
     conditional = torch.where(nodes == PAD, 0.0, torch.sigmoid(logits))

@@ -200,7 +200,13 @@ def _linear_layer(
     weight, bias = weight.detach(), bias.detach()
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise ValueError(f"the layer diverged with lr {lr} and weight_decay {weight_decay}; lower them")
-    return (linear((block.float() - mean) / scale, weight, bias) for block in torch.split(test, _ITEMS)), classes
+
+    def scored(block: Tensor) -> Tensor:
+        logits = linear((block.float() - mean) / scale, weight, bias)
+        check_finite(logits, "logits of the test features")  # finite features may overflow where they are scaled
+        return logits
+
+    return map(scored, torch.split(test, _ITEMS)), classes
 
 
 def knn_classify(

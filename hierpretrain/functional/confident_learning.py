@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_above_0, check_flat
-from hierpretrain.taxonomy import PAD
+from hierpretrain.checks import check_above_0, check_finite, check_flat, check_ids, check_neighbours
+from hierpretrain.taxonomy import PAD, as_labels
 
 _ENTRIES = 2**24  # comparisons of votes in memory at a time
 
@@ -26,12 +26,18 @@ def neighbour_votes(
         (N, K) int64 classes that get votes, each once, ``PAD`` in the rest of a row; and (N, K) float64, the fraction
         of the votes that each gets, 0 in the rest.
 
+    Raises:
+        ValueError: If the classes are no (N,) ids, or neighbours are malformed, see
+            :func:`~hierpretrain.checks.check_neighbours`.
+
     Example:
         >>> found, fractions = neighbour_votes(torch.ones(1, 3), torch.tensor([[0, 1, 2]]), torch.tensor([5, 7, 5]))
         >>> found.tolist(), fractions.round(decimals=2).tolist()
         ([[5, 7, -1]], [[0.67, 0.33, 0.0]])
     """
     check_above_0(temperature=temperature)
+    classes = check_flat(classes, len(classes), "classes")
+    similarities, indices = check_neighbours(similarities, indices, len(classes))
     block = max(1, _ENTRIES // max(1, indices.shape[1] ** 2))
     found = [
         _votes(some.double() / temperature, classes[which.clamp(min=0)].masked_fill(which == PAD, PAD))
@@ -68,7 +74,7 @@ def label_errors(classes: Tensor, candidates: Tensor, fractions: Tensor) -> tupl
         margin), and (M,) int64 the classes that they probably have.
 
     Raises:
-        ValueError: If the classes are no (N,) ids.
+        ValueError: If the classes are no (N,) ids, candidates no (N, K) ids, or fractions are not finite.
 
     Example:
         Of two items of class 0 and two of class 1, the last has all votes for class 0.
@@ -78,7 +84,14 @@ def label_errors(classes: Tensor, candidates: Tensor, fractions: Tensor) -> tupl
         >>> [found.tolist() for found in label_errors(classes, candidates, fractions)]
         [[3], [0]]
     """
-    classes = check_flat(classes, len(candidates), "classes")
+    classes, candidates = check_flat(classes, len(candidates), "classes"), as_labels(candidates, "candidates")
+    if candidates.ndim != 2 or fractions.shape != candidates.shape:
+        raise ValueError(
+            "candidates and fractions must both be (N, K); their shapes are "
+            f"{tuple(candidates.shape)} and {tuple(fractions.shape)}"
+        )
+    check_ids(candidates.flatten(), "candidates")
+    check_finite(fractions, "fractions")
     own = torch.where((candidates == classes[:, None]) & (candidates != PAD), fractions, 0.0).sum(1)  # (N,)
     labelled = classes != PAD
     number = 1 + int(torch.cat([torch.zeros(1, dtype=torch.int64), classes, candidates.flatten()]).max())

@@ -17,7 +17,7 @@ def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool = Fals
         squared: Whether to return the squares of the distances.
 
     Returns:
-        (N, K) distances, at least 0. The gradient of a distance of 0 is 0.
+        (N, K) distances, at least 0; NaN to and from features with NaN. The gradient of a distance of 0 is 0.
 
     Example:
         >>> pairwise_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
@@ -38,7 +38,7 @@ def square_root(squares: Tensor) -> Tensor:
         >>> square_root(torch.tensor([4.0, 0.0])).tolist()
         [2.0, 0.0]
     """
-    above = squares > 0
+    above = ~(squares <= 0)  # NaN stays NaN
     return torch.where(above, squares, 1.0).sqrt() * above
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain.checks import check_finite, check_flat
 from hierpretrain.functional.calibration import expected_calibration_error
 from hierpretrain.functional.selective import area_under_risk_coverage
 from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, depth, paired_depth, path_heights, shared_depth
@@ -94,11 +95,22 @@ def unknown_auroc(scores: Tensor, known: Tensor, unknown: Tensor) -> float | Non
     Returns:
         A fraction; ``None`` where there is no known or no unknown image.
 
+    Raises:
+        ValueError: If shapes disagree, scores are not finite, or the other two are not bool.
+
     Example:
         >>> scores, known = torch.tensor([0.9, 0.5, 0.7, 0.1]), torch.tensor([True, True, False, False])
         >>> unknown_auroc(scores, known, ~known)
         0.75
     """
+    if scores.ndim != 1 or not scores.shape == known.shape == unknown.shape:
+        raise ValueError(
+            "scores, known and unknown must all be (N,); their shapes are "
+            f"{tuple(scores.shape)}, {tuple(known.shape)} and {tuple(unknown.shape)}"
+        )
+    if not known.dtype == unknown.dtype == torch.bool:
+        raise ValueError(f"known and unknown must be bool; they are {known.dtype} and {unknown.dtype}")
+    check_finite(scores[:, None], "scores")
     some = known | unknown
     if not known.any() or not unknown.any():
         return None
@@ -133,6 +145,9 @@ def answer_metrics(
         - ``aurc``: :func:`~hierpretrain.functional.selective.area_under_risk_coverage` over the same;
         - ``num_known``, ``num_unknown``, ``num_named``.
 
+    Raises:
+        ValueError: If shapes disagree, or ``named`` or ``depths`` are no (N,) counts.
+
     Example:
         Two cats, one of them named, and an image of nothing known.
 
@@ -142,6 +157,12 @@ def answer_metrics(
         >>> {name: found[name] for name in ("accuracy", "coverage", "precision", "caught", "auroc_unknown")}
         {'accuracy': 1.0, 'coverage': 0.5, 'precision': 1.0, 'caught': 1.0, 'auroc_unknown': 1.0}
     """
+    named, depths = check_flat(named, len(nodes), "named"), check_flat(depths, len(nodes), "depths")
+    if confidences.shape != nodes.shape:
+        raise ValueError(
+            "nodes and confidences must both be (N, L); their shapes are "
+            f"{tuple(nodes.shape)} and {tuple(confidences.shape)}"
+        )
     right, known, unknown = correct_nodes(nodes, truth), is_known(truth), is_unknown(truth, depths)
     is_named = named[:, None] > torch.arange(nodes.shape[1])
     metrics = []

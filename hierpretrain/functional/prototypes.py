@@ -11,6 +11,7 @@ Euclidean distance of the prototypes of two of K classes, ``D_kl`` the distance 
 
 from __future__ import annotations
 
+import math
 from typing import NoReturn
 
 import torch
@@ -34,7 +35,7 @@ def distortion(distances: Tensor, metric: Tensor) -> Tensor:
         0-dim tensor, at least 0; 0 for a single class.
 
     Raises:
-        ValueError: If shapes differ, or two classes have a distance that is not above 0.
+        ValueError: If shapes differ, or two classes have a distance that is not finite and above 0.
 
     Example:
         >>> distortion(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])).item()
@@ -57,7 +58,7 @@ def scale_free_distortion(distances: Tensor, metric: Tensor) -> Tensor:
         0-dim tensor in [0, 1]; 1 if all prototypes are one point. The gradient goes through the scale.
 
     Raises:
-        ValueError: If shapes differ, or two classes have a distance that is not above 0.
+        ValueError: If shapes differ, or two classes have a distance that is not finite and above 0.
 
     Example:
         >>> scale_free_distortion(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])).item()
@@ -90,7 +91,7 @@ def distortion_loss(prototypes: Tensor, metric: Tensor, *, scale_free: bool = Tr
         0-dim tensor, at least 0, and at most 1 if ``scale_free``; 0 for a single class.
 
     Raises:
-        ValueError: If shapes do not fit, or two classes have a distance that is not above 0.
+        ValueError: If shapes do not fit, or two classes have a distance that is not finite and above 0.
 
     Example:
         >>> prototypes, metric = torch.tensor([[0.0], [4.0]]), torch.tensor([[0, 2], [2, 0]])
@@ -149,17 +150,17 @@ def _ratios(distances: Tensor, metric: Tensor) -> Tensor:
             f"distances and metric must both be (K, K); they are {tuple(distances.shape)} and {tuple(metric.shape)}"
         )
     expected = _off_diagonal(metric)
-    if not (expected > 0).all():
+    if not ((expected > 0) & (expected < math.inf)).all():
         _raise_not_above_0(metric)
     return _off_diagonal(distances) / expected
 
 
 def _raise_not_above_0(metric: Tensor) -> NoReturn:
     """Raises an error that names the first two classes whose distance in the metric is not above 0."""
-    wrong = ~(metric > 0) & ~torch.eye(len(metric), dtype=torch.bool, device=metric.device)
+    wrong = ~((metric > 0) & (metric < math.inf)) & ~torch.eye(len(metric), dtype=torch.bool, device=metric.device)
     first, second = wrong.nonzero()[0].tolist()
     raise ValueError(
-        f"metric must be above 0 between different classes; it is {metric[first, second].item()} between "
+        f"metric must be finite and above 0 between different classes; it is {metric[first, second].item()} between "
         f"{first} and {second}. Are they one class?"
     )
 

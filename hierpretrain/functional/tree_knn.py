@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hierpretrain.checks import check_above_0
+from hierpretrain.checks import check_above_0, check_neighbours
 from hierpretrain.taxonomy import PAD, check_labels, paired_depth
 
 _ENTRIES = 2**22  # label ids of neighbours in memory at a time
@@ -38,7 +38,8 @@ def tree_knn(
         confidence in each, 0 where there is none. Of children with equal votes the smaller id is taken.
 
     Raises:
-        ValueError: If labels are malformed, shapes disagree or the temperature is not above 0.
+        ValueError: If labels or neighbours are malformed (see :func:`~hierpretrain.checks.check_neighbours`), or the
+            temperature is not above 0.
 
     Example:
         Three neighbours, equally near, are two tabbies and a dog.
@@ -50,11 +51,7 @@ def tree_knn(
         ([[0, 0, 1]], [1.0, 0.67, 0.67])
     """
     labels = check_labels(labels, several_paths=True)
-    if similarities.ndim != 2 or similarities.shape != indices.shape or similarities.shape[1] == 0:
-        raise ValueError(
-            "similarities and indices must both be (Q, K), K at least 1; their shapes are "
-            f"{tuple(similarities.shape)} and {tuple(indices.shape)}"
-        )
+    similarities, indices = check_neighbours(similarities, indices, len(labels))
     check_above_0(temperature=temperature)
     labels = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
     block = max(1, _ENTRIES // max(1, indices.shape[1] * labels.shape[1] * labels.shape[2]))

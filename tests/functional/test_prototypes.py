@@ -100,6 +100,6 @@ def test_bad_input_names_the_rule(function):
     with pytest.raises(ValueError, match=r"metric .*\(K, K\); they are \(2, 2\) and \(3, 3\)"):
         function(torch.zeros(2, 2), torch.zeros(3, 3))
     with pytest.raises(
-        ValueError, match=r"metric must be above 0 between different classes; it is 0.0 between 0 and 2"
+        ValueError, match=r"metric must be finite and above 0 between different classes; it is 0.0 between 0 and 2"
     ):
         function(torch.ones(3, 3), torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]))
