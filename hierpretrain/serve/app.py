@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +22,7 @@ import hierpretrain
 from hierpretrain.apis.command import read_level
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.serve.batches import Batches
-from hierpretrain.serve.forms import Names, read_branch, read_images, read_where, told
+from hierpretrain.serve.forms import Names, read_branch, read_images, read_json, read_where, told
 from hierpretrain.serve.guard import LOOPBACK, Guard, Json
 from hierpretrain.serve.limits import Refusal, size
 from hierpretrain.serve.service import Service
@@ -34,7 +35,20 @@ _PAGES = {
     "/endpoints.js": ("endpoints.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
-_ROUTES = APIRouter(prefix="/api")
+_LISTS = ("images", "where")  # fields that a form may have several times
+
+
+async def _check_said_once(request: Request) -> None:
+    """Refuses a request that says a thing twice, of which one alone would count."""
+    kind = request.headers.get("content-type", "").lower()
+    said = [name for name, _ in request.query_params.multi_items()]
+    if kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+        said += [name for name, _ in (await request.form()).multi_items() if name not in _LISTS]
+    if twice := [name for name, count in Counter(said).items() if count > 1]:
+        raise Refusal(422, f"{twice[0][:100]!r} must be there once; it is there {said.count(twice[0])} times")
+
+
+_ROUTES = APIRouter(prefix="/api", dependencies=[Depends(_check_said_once)])
 _TOKEN = [Depends(HTTPBearer(auto_error=False, description="The token that the service was started with."))]
 
 Images = Annotated[list[UploadFile], File(description="The images.")]
@@ -247,5 +261,8 @@ async def add(
 @_ROUTES.post("/remove", dependencies=_TOKEN)
 async def remove(request: Request, names: Names) -> Json:
     """Removes images from the index, all of a key or one of a path; their files stay."""
+    read_json(
+        (await request.body()).decode(errors="replace"), "body"
+    )  # strictly: of a list that is there twice, one would count
     service = request.app.state.service
     return Json(await _change(request, service.remove, names.names))

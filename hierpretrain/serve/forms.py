@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from hierpretrain._json import parse_json
 from hierpretrain.serve.limits import Refusal
 
 
@@ -58,10 +59,32 @@ def read_images(text: str) -> list[NewImage]:
         Traceback (most recent call last):
         hierpretrain.serve.limits.Refusal: images.0.key: Field required; images.0.kee: Extra inputs are not permitted
     """
+    data = read_json(text, "images")
     try:
-        return TypeAdapter(list[NewImage]).validate_json(text)
+        return TypeAdapter(list[NewImage]).validate_python(data)
     except ValidationError as error:
         raise Refusal(422, told(error.errors(), "images")) from error
+
+
+def read_json(text: str, name: str) -> Any:
+    """Returns what a JSON text holds.
+
+    Args:
+        text: The text.
+        name: What a message shall call it.
+
+    Raises:
+        Refusal: If it is no JSON, or an object in it has a key twice.
+
+    Example:
+        >>> read_json('{"key": "S7", "key": "S8"}', "images")
+        Traceback (most recent call last):
+        hierpretrain.serve.limits.Refusal: images: no JSON: the key 'key' is there twice in object 1; mend it
+    """
+    try:
+        return parse_json(text, name, "mend it")
+    except ValueError as error:
+        raise Refusal(422, str(error)) from error
 
 
 def told(errors: Sequence[object], *where: str) -> str:

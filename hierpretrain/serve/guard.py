@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of the machine itself."""
 _WORK = ("/api/embed", "/api/search", "/api/classify", "/api/add", "/api/remove", "/api/thumbnail")
 _WRITES = ("/api/add", "/api/remove")
+_AFTER_CLOSING = 256  # bytes: a line end, and what a client may add, though none does
 _HEADERS = {
     # all of the page comes from here, and no other page may hold it, send for it or run in it
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -90,7 +92,7 @@ class Guard:
             return
         self.running += works
         try:
-            await self.app(scope, self._bounded(receive), send)
+            await self.app(scope, self._bounded(receive, _closing(headers)), send)
         finally:
             self.running -= works
 
@@ -135,13 +137,13 @@ class Guard:
         limit = size(self.limits.request_bytes)
         return Refusal(413, f"a request may have {limit}; this one has at least {size(found)}: send fewer images")
 
-    def _bounded(self, receive: Any) -> Any:
-        """Returns ``receive`` with an end to how much and for how long."""
+    def _bounded(self, receive: Any, closing: bytes) -> Any:
+        """Returns ``receive`` with an end to how much and for how long, and with the check that ``closing`` came."""
         loop = asyncio.get_running_loop()
-        until, seen, more = loop.time() + self.limits.seconds, 0, True
+        until, seen, more, tail = loop.time() + self.limits.seconds, 0, True, b""
 
         async def bounded() -> Mapping[str, Any]:
-            nonlocal seen, more
+            nonlocal seen, more, tail
             if not more:  # what comes now is that the client has gone
                 return await receive()
             try:
@@ -150,13 +152,24 @@ class Guard:
                 raise HTTPException(
                     408, f"a request must arrive within {self.limits.seconds} seconds; this one has not: send less"
                 ) from None
-            seen += len(message.get("body", b""))
+            body = message.get("body", b"")
+            seen, tail = seen + len(body), (tail + body)[-len(closing) - _AFTER_CLOSING :]
             more = message.get("more_body", False)
             if seen > self.limits.request_bytes:
                 raise HTTPException(413, self._too_large(seen).message)
+            if message["type"] == "http.request" and not more and closing not in tail:  # else its last parts are lost
+                raise HTTPException(
+                    400, "the body must end in its closing boundary; this one was cut off: send it again"
+                )
             return message
 
         return bounded
+
+
+def _closing(headers: Headers) -> bytes:
+    """Returns what the body of a form must end in; nothing for another body."""
+    found = re.match(r'(?i)multipart/form-data\s*;.*?boundary="?([^";]+)', headers.get("content-type", ""))
+    return f"--{found[1].strip()}--".encode("latin-1") if found else b""
 
 
 def _with_headers(send: Any) -> Any:

@@ -104,6 +104,35 @@ def test_a_request_of_nonsense_is_refused(client):
     assert client.get("/api/search").status_code == 405
 
 
+def part(name, data, file=""):
+    head = f'--x\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+    return head.encode() + data + b"\r\n"
+
+
+IMAGE = part("images", png(), '; filename="a.png"')
+
+
+@pytest.mark.parametrize("end", [b"", b"--x", b"--x\r\n"])
+def test_a_form_that_was_cut_off_is_refused_and_not_answered_for_the_images_that_came(client, end):
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert len(client.post("/api/search", content=IMAGE * 2 + b"--x--\r\n", headers=kind).json()["results"]) == 2
+    for content in (IMAGE * 2, IMAGE + IMAGE[:-30], IMAGE[:40]):
+        answer = client.post("/api/search", content=content + end, headers=kind)
+        assert answer.status_code == 400
+        assert "the body must end in its closing boundary; this one was cut off" in answer.json()["error"]
+
+
+def test_what_is_said_twice_is_refused(client):
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    content = IMAGE + part("k", b"1") + part("k", b"3") + b"--x--"
+    answer = client.post("/api/search", content=content, headers=kind)
+    assert (answer.status_code, answer.json()["error"]) == (422, "'k' must be there once; it is there 2 times")
+    answer = client.get("/api/thumbnail?path=a&path=b")
+    assert (answer.status_code, answer.json()["error"]) == (422, "'path' must be there once; it is there 2 times")
+    twice = {"where": ["colour=red", "colour=red"]}  # which may be
+    assert client.post("/api/search", files=[("images", ("a.png", png()))] * 2, data=twice).status_code == 200
+
+
 def test_a_fault_of_ours_tells_nothing(client, monkeypatch):
     def fail(*_):
         raise RuntimeError("/secret/place")
