@@ -1,5 +1,6 @@
 """A disk that is full and one that is read-only: a message with the path, the older file whole, nothing left over."""
 
+import errno
 import os
 import subprocess
 
@@ -8,6 +9,8 @@ import torch
 
 from hierpretrain.apis import EmbeddingIndex, read_embeddings
 from hierpretrain.apis.embedding_files import write_embeddings
+from hierpretrain.commands import errors_in_one_line
+from hierpretrain.commands._index_changes import CHANGES
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.engine.checkpoint import AtomicLocalBackend
 from hierpretrain.evaluation import Embeddings
@@ -37,14 +40,14 @@ def mount(*words):
         pytest.skip(f"mount is not permitted: {done.stderr.strip()}")
 
 
-def embedded(number):
+def embedded(number, name="{}.jpg"):
     tree = Taxonomy([("cat",)], ["kind"])
     return Embeddings(
         torch.ones(number, 64),
         torch.zeros(number, 1, dtype=torch.int64),
         torch.empty(number, 0, dtype=torch.int64),
         ["all"] * number,
-        [f"{i}.jpg" for i in range(number)],
+        [name.format(i) for i in range(number)],
         tree,
         (),
     )
@@ -52,6 +55,37 @@ def embedded(number):
 
 def save_index(images, folder):
     EmbeddingIndex.build(images, model="m", fingerprint="0", log=lambda line: None).save(folder)
+
+
+def fill(place):
+    free = os.statvfs(place)
+    (place / "fill").write_bytes(bytes(free.f_bavail * free.f_frsize))
+
+
+def add(place, large):
+    if not large:
+        save_index(embedded(3), place / "out")
+        return
+    vectors = torch.ones(9000, 64)
+    EmbeddingIndex.open(place / "out").add(
+        embeddings=vectors, keys=list(map(str, range(9000))), paths=[("cat",)] * 9000
+    )
+
+
+def calibrate(place, large):
+    if not large:
+        save_index(embedded(3), place / "out")
+    index = EmbeddingIndex.open(place / "out")
+    try:
+        if large:
+            fill(place)
+        index.calibrate(embedded(9, "held_out/{}.jpg"), precision=0.9 if large else 0.5, k=1)
+    finally:
+        (place / "fill").unlink(missing_ok=True)
+
+
+def save_tree(place, large):
+    Taxonomy([(f"{i:0100d}",) for i in range(9000 if large else 2)], ["kind"]).save(place / "tree.json")
 
 
 WRITERS = {
@@ -71,6 +105,9 @@ WRITERS = {
         lambda place, large: save_index(embedded(9000 if large else 3), place / "out"),
         lambda place: len(EmbeddingIndex.open(place / "out")) == 3,
     ),
+    "index add": (add, lambda place: len(EmbeddingIndex.open(place / "out")) == 3),
+    "calibration": (calibrate, lambda place: EmbeddingIndex.open(place / "out").calibration.rate == 0.5),
+    "tree": (save_tree, lambda place: Taxonomy.load(place / "tree.json").num_nodes(1) == 2),
 }
 
 
@@ -88,6 +125,7 @@ def test_a_full_disk_keeps_the_older_files_and_nothing_else(disk, kind):
     ):
         write(disk, True)
     assert is_old(disk)
+    assert names(disk) == before
     write(disk, False)
     assert names(disk) == before
 
@@ -111,8 +149,7 @@ def test_an_archive_that_does_not_fit_is_not_there(disk):
 
 
 def test_a_work_directory_on_such_disks_is_named(disk):
-    free = os.statvfs(disk)
-    (disk / "fill").write_bytes(bytes(free.f_bavail * free.f_frsize))
+    fill(disk)
     with pytest.raises(OSError, match=rf"No space left on device.*{disk}"):
         hold_folder(disk / "work", "running")
     assert os.listdir(disk / "work") == []
@@ -121,3 +158,26 @@ def test_a_work_directory_on_such_disks_is_named(disk):
     mount("-o", "remount,ro", disk)
     with pytest.raises(OSError, match=rf"Read-only file system.*{disk}"):
         hold_folder(disk / "work", "running")
+
+
+def test_what_changes_an_index_looks_at_its_folder_before_the_work(disk, monkeypatch, capsys):
+    save_index(embedded(3), disk / "out")
+    mount("-o", "remount,ro", disk)
+    for words in (["add", disk / "out", "photos"], ["remove", disk / "out", "1.jpg"], ["merge", disk / "out", "other"]):
+        with pytest.raises(SystemExit):
+            CHANGES[words[0]](list(map(str, words[1:])))
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(
+            f"out/index.json cannot be written: {disk}/out is not yours to write to; give another path"
+        )
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ENOSPC, "make room on its disk, or give"), (errno.EROFS, "give a path on a disk that can be written to")],
+)
+def test_a_command_that_a_disk_stops_says_what_to_do(number, remedy, capsys):
+    with pytest.raises(SystemExit), errors_in_one_line():
+        raise OSError(number, "why", "results.csv")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: [Errno {number}] why: 'results.csv'; {remedy}")

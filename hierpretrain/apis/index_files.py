@@ -24,6 +24,7 @@ from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole,
 from hierpretrain.apis.segments import Generation, Segment
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.joined import recode
+from hierpretrain.files import check_writable
 from hierpretrain.functional.approximate import (
     check_stored,
     kind_of,
@@ -53,6 +54,16 @@ def check_target(folder: str | os.PathLike[str]) -> None:
         milvus_address(os.fspath(folder))
         return
     part_files.check_target(folder, MANIFEST, _OLDER, "an index")
+
+
+def check_changeable(folder: str | os.PathLike[str]) -> None:
+    """Raises unless the index in a folder can be written to, as on a disk that is read-only; before the work.
+
+    Raises:
+        ValueError: That names what is in the way.
+    """
+    if not is_address(folder):
+        check_writable(Path(folder, MANIFEST))
 
 
 def only_writer(folder: str | os.PathLike[str]) -> Any:

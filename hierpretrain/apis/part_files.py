@@ -73,7 +73,7 @@ def write_part(folder: Path, kind: str, ending: str, write: Callable[[Path], obj
     """
     scratch = folder / f".{kind}.new.{secrets.token_hex(8)}"
     try:
-        with named_errors(scratch):
+        with named_errors(folder / kind):  # the name of the part is not known yet
             write(scratch)
             flush(scratch)
             name = f"{kind}-{sha256(scratch)}{ending}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from hierpretrain.apis import EmbeddingInferencer
     from hierpretrain.evaluation import Embeddings
 
+_REMEDIES = {
+    errno.ENOSPC: "; make room on its disk, or give a path on another",
+    errno.EDQUOT: "; make room in your quota, or give a path on another disk",
+    errno.EROFS: "; give a path on a disk that can be written to",
+}
 _LISTED = 20  # of the files that were skipped
 
 
@@ -39,7 +45,8 @@ def errors_in_one_line() -> Iterator[None]:
         if isinstance(error, OSError) and is_of_output(error):
             raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        say(f"error: {printable(' '.join(lines))}")
+        remedy = _REMEDIES.get(error.errno, "") if isinstance(error, OSError) else ""
+        say(f"error: {printable(' '.join(lines))}{remedy}")
         raise SystemExit(2) from error
 
 

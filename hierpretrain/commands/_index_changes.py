@@ -100,7 +100,7 @@ def info(words: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     args = parser.parse_args(words)
     with errors_in_one_line():
-        told = _open(args).info()
+        told = _open(args, to_change=False).info()
         if args.json:
             print(json.dumps(told, indent=1))
             return
@@ -134,9 +134,12 @@ def _embedding_arguments(parser: argparse.ArgumentParser) -> None:
     add_running_arguments(parser)
 
 
-def _open(args: argparse.Namespace) -> EmbeddingIndex:
+def _open(args: argparse.Namespace, *, to_change: bool = True) -> EmbeddingIndex:
     from hierpretrain.apis.index import EmbeddingIndex
+    from hierpretrain.apis.index_files import check_changeable
 
+    if to_change:
+        check_changeable(args.index)  # not after hours of embedding
     log_to_standard_error()
     index = EmbeddingIndex.open(args.index, **(running_options(args) if "device" in args else {}))
     index.log = print

@@ -45,12 +45,14 @@ def main() -> None:
     with errors_in_one_line():
         from hierpretrain.apis.answer_tables import level_table
         from hierpretrain.apis.answering import CALIBRATED_VOTERS
+        from hierpretrain.apis.index_files import check_changeable
         from hierpretrain.functional.path_calibration import check_goal
 
         check_goal(args.precision, args.false_alarms)
         votes = CALIBRATED_VOTERS if args.votes is None else args.votes
         index = open_index(args)
         index.check_classify(votes)
+        check_changeable(args.index)  # not after the work
         held_out = embed_images(args, index.inferencer)
         found = index.calibrate(held_out, precision=args.precision, false_alarms=args.false_alarms, k=votes)
         calibration = index.calibration

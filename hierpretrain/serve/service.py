@@ -222,6 +222,8 @@ class Service:
                 os.unlink(path)
             if isinstance(error, ValueError):
                 raise Refusal(409, self.public(error)) from error
+            if isinstance(error, OSError):
+                raise _not_written(error) from error
             raise
         return asdict(replace(change, embedded=len(images)))
 
@@ -250,17 +252,24 @@ class Service:
             return asdict(self.index.remove(wanted))
         except ValueError as error:  # another process was faster
             raise Refusal(409, self.public(error)) from error
+        except OSError as error:
+            raise _not_written(error) from error
 
     def _keep(self, contents: Sequence[bytes]) -> tuple[list[str], list[str]]:
-        """Writes files, named by their content; returns all paths, and those that are new."""
+        """Writes files, named by their content, all or none; returns all paths, and those that are new."""
         paths, written = [], []
-        for data in contents:
-            digest = hashlib.sha256(data).hexdigest()[:32]
-            path = f"{self.uploads}/{digest}.{(image_kind(data[:HEAD]) or 'image').lower()}"
-            if not os.path.exists(path):
-                write_whole(path, data)
-                written.append(path)
-            paths.append(path)
+        try:
+            for data in contents:
+                digest = hashlib.sha256(data).hexdigest()[:32]
+                path = f"{self.uploads}/{digest}.{(image_kind(data[:HEAD]) or 'image').lower()}"
+                if not os.path.exists(path):
+                    write_whole(path, data)
+                    written.append(path)
+                paths.append(path)
+        except OSError as error:
+            for path in written:
+                os.unlink(path)
+            raise _not_written(error) from error
         return paths, written
 
     def public(self, error: ValueError) -> str:
@@ -276,3 +285,12 @@ class Service:
 def told_class(found: Classification, calibrated: bool) -> dict[str, Any]:
     """Returns an answer as JSON has it; of a calibrated index, confidences say how often such an answer is right."""
     return {**asdict(found), "calibrated": calibrated}
+
+
+def _not_written(error: OSError) -> Refusal:
+    """Returns the refusal of a change that the disk did not take; which file it was is for the log alone."""
+    _LOG.error("nothing was changed: %s", error)
+    why = os.strerror(error.errno) if error.errno else "the disk failed"
+    return Refusal(
+        507, f"nothing was changed, for the service could not write it: {why}; tell whoever runs the service"
+    )

@@ -1,10 +1,12 @@
 """Adding and removing by the service: with the token alone, whole or not at all, and nowhere but where it may."""
 
+import errno
 import json
 
 import pytest
 
 from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.files import write_whole
 from hierpretrain.serve import Service
 from tests.serve.conftest import KNOWN, PHOTOS, TOKEN, sent
 
@@ -137,3 +139,51 @@ def test_options_that_cannot_be(folder, tmp_path):
         with pytest.raises(ValueError, match="the folder of uploads must be below the image root"):
             Service(folder, image_root=folder.parent / "photos", uploads=uploads, device="cpu")
     (folder.parent / "photos/out").unlink()
+
+
+def test_json_that_says_a_thing_twice_changes_nothing(own, tmp_path):
+    folder, client = own()
+    query = tmp_path / "photos" / PHOTOS[0]
+    about = {"about": '[{"key": "N1", "labels": ["animal"], "labels": ["tool"]}]'}
+    answer = client.post("/api/add", files=sent(query), data=about, headers=KNOWN)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "images: no JSON: the key 'labels' is there twice in object 1; mend it"
+    kind = {**KNOWN, "content-type": "application/json"}
+    answer = client.post("/api/remove", content=b'{"names": ["S7"], "names": ["S8"]}', headers=kind)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "body: no JSON: the key 'names' is there twice in object 1; mend it"
+    assert len(EmbeddingIndex.open(folder)) == 8
+
+
+def test_uploads_that_a_full_disk_does_not_take_are_all_or_none(own, tmp_path, monkeypatch, caplog):
+    folder, client = own(uploads="added")
+    written = []
+
+    def write(path, data):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        write_whole(path, data)
+        written.append(path)
+
+    monkeypatch.setattr("hierpretrain.serve.service.write_whole", write)
+    about = json.dumps([{"key": "N1"}, {"key": "N2"}])
+    files = sent(*(tmp_path / "photos" / name for name in PHOTOS[:2]))
+    answer = client.post("/api/add", files=files, data={"about": about}, headers=KNOWN)
+    assert answer.status_code == 507
+    assert answer.json()["error"] == (
+        "nothing was changed, for the service could not write it: No space left on device; tell "
+        "whoever runs the service"
+    )
+    assert str(tmp_path) in caplog.text  # which file, for the log alone
+    assert len(written) == 1
+    assert not [*(tmp_path / "photos/added").iterdir()]
+    assert len(EmbeddingIndex.open(folder)) == 8
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.undo()
+    monkeypatch.setattr(client.app.app.state.service.index, "add", full)
+    answer = client.post("/api/add", files=files, data={"about": about}, headers=KNOWN)
+    assert answer.status_code == 507
+    assert not [*(tmp_path / "photos/added").iterdir()]
