@@ -79,7 +79,8 @@ class Calibration:
             raise ValueError(f"its format must be {_FORMAT!r}; it is {short(data['format'])}")
         paths = _object(data["paths"], set(PathCalibration.__dataclass_fields__))
         names, rows, thresholds = data["level_names"], paths["coefficients"], paths["thresholds"]
-        if not all(isinstance(values, list) and len(values) == len(rows) for values in (names, rows, thresholds)):
+        lists = [len(values) for values in (names, rows, thresholds) if isinstance(values, list)]
+        if len(lists) < 3 or len(set(lists)) > 1:
             raise ValueError("level_names, coefficients and thresholds must be lists of one length")
         _check("rows of coefficients", rows, lambda row: isinstance(row, list) and len(row) == NUM_EVIDENCE + 1)
         _check("coefficients", [value for row in rows for value in row], _is_number)

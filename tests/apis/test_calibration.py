@@ -152,6 +152,16 @@ def test_damaged_numbers_are_an_error(index, held_out, rows):
         Calibration.from_dict(data)
 
 
+@pytest.mark.parametrize("name", ["coefficients", "thresholds"])
+@pytest.mark.parametrize("wrong", [5, None, "abc", {}, [[1, 2, 3]]])
+def test_what_is_no_list_is_an_error(index, held_out, name, wrong):
+    index.calibrate(held_out, precision=0.8)
+    data = index.calibration.to_dict()
+    data["paths"] = {**data["paths"], name: wrong}
+    with pytest.raises(ValueError, match="level_names, coefficients and thresholds must be lists of one length"):
+        Calibration.from_dict(data)
+
+
 def test_a_file_of_the_index_is_known_by_any_path_to_it(index, held_out):
     inside = replace(held_out, paths=["gallery/../gallery/3.jpg", *held_out.paths[1:]])
     with pytest.raises(ValueError, match=r"'.*/gallery/3.jpg' are"):
