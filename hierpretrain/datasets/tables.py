@@ -19,6 +19,7 @@ from hierpretrain.datasets.cells import Texts
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import read_bytes
+from hierpretrain.files import stand_in
 
 _DELIMITERS = (",", ";", "\t")
 _REMEDY = "correct the list"
@@ -271,13 +272,14 @@ def _from_excel(path: str) -> Table:
 def _from_parquet(path: str) -> Table:
     parquet = _module("pyarrow.parquet", "a Parquet file")
     try:
-        data = parquet.read_table(Path(path))
+        data = parquet.read_table(Path(path), page_checksum_verification=True)  # of pages that have one
         columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
         names = [name.strip() for name in data.column_names]
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error}; correct its path, or write it anew") from error
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no Parquet file: {error}; write it anew") from error
+        why = stand_in(path) or error
+        raise ValueError(f"{path} is damaged or no Parquet file: {why}; write it anew") from error
 
     def where(index: int) -> str:
         return f"{path}: row {index + 1}"

@@ -330,6 +330,22 @@ def test_tables_of_other_programs(tmp_path, name, write):
         read_list(tmp_path / name, tmp_path, levels="kind")
 
 
+def test_a_page_of_parquet_whose_checksum_is_wrong_and_a_pointer_in_its_place(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "list.parquet"
+    table = pyarrow.table({"image": [f"{i}.jpg" for i in range(9)], "kind": ["cat", "dog", "cow"] * 3})
+    parquet.write_table(table, path, compression="none", write_page_checksum=True)
+    assert read_list(path, tmp_path, levels="kind").paths(0) == [("cat",)]
+    path.write_bytes(path.read_bytes().replace(b"cat", b"cut"))
+    with pytest.raises(
+        ValueError, match=r"list\.parquet (is damaged|cannot be read).*; write it anew|or write it anew"
+    ):
+        read_list(path, tmp_path, levels="kind")
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"list\.parquet is damaged or no Parquet file: it is a pointer of Git LFS"):
+        read_list(path, tmp_path, levels="kind")
+
+
 def test_parquet_arrays_and_the_index_of_pandas(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {"image": ["a", "b"], "kind": [["x", "y"], ["x"]], "__index_level_0__": [0, 1]}
