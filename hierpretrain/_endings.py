@@ -42,8 +42,8 @@ def ends_without_traceback() -> Iterator[None]:
 
 def is_of_output(error: OSError) -> bool:
     """Tells whether an error without the name of a file comes from the standard output; writes an empty line to it."""
-    if error.filename is not None or sys.stdout is None:
-        return False
+    if error.errno is None or error.filename is not None or sys.stdout is None:
+        return False  # one of ours has no number
     try:
         print(flush=True)
     except OSError:
