@@ -32,7 +32,7 @@ import hierpretrain
 from hierpretrain.apis.images import Images, gather_images, read_picture
 from hierpretrain.apis.pipeline_steps import describe_steps
 from hierpretrain.datasets import UnreadableImage
-from hierpretrain.files import write_json, write_whole
+from hierpretrain.files import in_turn, write_json, write_whole
 from hierpretrain.models import HierarchicalContrastive
 
 if TYPE_CHECKING:
@@ -464,6 +464,7 @@ def _saved(program: ExportedProgram, extra_files: dict[str, Any]) -> bytes:
 
 
 def _write(path: Path, data: bytes, about: dict[str, Any], log: Callable[[str], None]) -> None:
-    write_whole(path, data)
-    write_json(path.with_suffix(".json"), about)
+    with in_turn(path):  # or of two exports at once, the file of one would lie beside the description of the other
+        write_whole(path, data)
+        write_json(path.with_suffix(".json"), about)
     log(f"wrote {path} ({len(data) / 2**20:.1f} MiB) and {path.with_suffix('.json').name}")

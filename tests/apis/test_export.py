@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -448,3 +450,23 @@ def test_how_a_file_is_opened_comes_first():
     (opened,) = describe_steps([], min_side=579)
     assert (opened["step"], opened["jpeg_min_side"]) == ("open", 579)
     assert "jpeg_min_side" not in describe_steps([])[0]
+
+
+def test_of_two_exports_at_once_file_and_description_are_of_one(tmp_path, monkeypatch):
+    path, begun = tmp_path / "encoder.onnx", threading.Event()
+    write_json = export.write_json
+
+    def slow_for_the_first(path, about):
+        if about == "first":
+            begun.set()
+            time.sleep(0.2)
+        write_json(path, about)
+
+    monkeypatch.setattr(export, "write_json", slow_for_the_first)
+    first = threading.Thread(target=export._write, args=(path, b"first", "first", print))
+    first.start()
+    begun.wait(10)
+    export._write(path, b"second", "second", print)
+    first.join()
+    assert path.read_bytes().decode() == json.loads((tmp_path / "encoder.json").read_text())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["encoder.json", "encoder.onnx"]
