@@ -29,6 +29,8 @@ def class_path(name: str, paths: ClassPaths, source: str) -> tuple[str, ...]:
         return (name,)
     if isinstance(paths, Mapping) and name not in paths:
         raise ValueError(f"{source} has the class {name!r}, which class_paths lack; give its path in the tree")
+    if not isinstance(paths, Mapping) and not callable(paths):
+        raise ValueError(f"class_paths must be a mapping or a function, from a class to its path; they are {paths!r}")
     path = paths[name] if isinstance(paths, Mapping) else paths(name)
     path = path.split("/") if isinstance(path, str) else path
     if not isinstance(path, Sequence) or any(not isinstance(part, str) or not part.strip() for part in path):

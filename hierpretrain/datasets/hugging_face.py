@@ -69,6 +69,10 @@ class HuggingFaceDataset(HierarchicalDataset):
     ) -> None:
         if (dataset is None) == (data_root is None):
             raise ValueError("give either data_root, a folder, or dataset, an object of the library datasets")
+        if files is not None and data_root is None:
+            raise ValueError(f"files are below data_root, and dataset has none: leave out dataset or files={files!r}")
+        if cache_dir is not None and files is None:
+            raise ValueError(f"cache_dir is of files alone, which are not given: leave out cache_dir={cache_dir!r}")
         self.files, self.image_column, self.cache_dir = files, image_column, cache_dir
         self.class_paths, self._levels, self._given = class_paths, levels, dataset
         self._table_options = {

@@ -54,8 +54,8 @@ def tsne_map(
         stand for, ascending. Embeddings that all are equal (a collapsed model) all lie at the origin.
 
     Raises:
-        ValueError: If the embeddings are not (N, D) with N >= 3 and D >= 1, are not finite, ``start`` is not (M, 2) and
-            finite, or an option is out of range.
+        ValueError: If the embeddings are not (N, D) with N >= 3 and D >= 1, are complex or not finite, ``start`` is
+            not (M, 2) and finite, or an option is out of range.
 
     Example:
         >>> import torch
@@ -64,7 +64,10 @@ def tsne_map(
         ((3, 2), [1, 2, 3])
     """
     if isinstance(embeddings, Tensor):
-        embeddings = embeddings.detach().float().cpu().numpy()
+        embeddings = embeddings.detach().cpu()
+        embeddings = (embeddings.float() if embeddings.is_floating_point() else embeddings).numpy()
+    if np.iscomplexobj(embeddings):
+        raise ValueError("embeddings must be real numbers; they are complex: take .abs(), or real and imaginary parts")
     data = np.asarray(embeddings, dtype=np.float32)
     if data.ndim != 2 or data.shape[0] < 3 or data.shape[1] < 1:
         raise ValueError(f"embeddings must be (N, D), of 3 at least, to be a map; their shape is {data.shape}")

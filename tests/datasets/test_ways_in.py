@@ -144,6 +144,10 @@ def test_classes_of_one_path_are_counted(monkeypatch):
     ("options", "message"),
     [
         (dict(dataset=Pairs(), class_paths={"tabby": "cat"}), "Pairs has the class 'dog', which class_paths lack"),
+        (
+            dict(dataset=Pairs(), class_paths="paths.json"),
+            "class_paths must be a mapping or a function, .*'paths.json'",
+        ),
         (dict(dataset=Pairs(), class_paths=lambda name: 3), "must give a path of names for the class 'tabby' of Pairs"),
         (dict(dataset=Pairs(), class_paths=lambda name: "a//b"), r"such as 'animal/cat'; it is \['a', '', 'b'\]"),
         (dict(dataset=[1]), "list has neither samples nor targets"),
@@ -260,6 +264,10 @@ def test_an_unreadable_row_is_named():
 
 
 def test_errors_of_hugging_face(tmp_path):
+    with pytest.raises(ValueError, match="files are below data_root, and dataset has none: leave out dataset or files"):
+        HuggingFaceDataset(dataset=table(), files="*.parquet")
+    with pytest.raises(ValueError, match="cache_dir is of files alone, which are not given: leave out cache_dir='x'"):
+        HuggingFaceDataset(dataset=table(), cache_dir="x")
     with pytest.raises(ValueError, match="give either data_root, a folder, or dataset"):
         HuggingFaceDataset()
     with pytest.raises(ValueError, match=r"has no column 'photo'; the columns are \['image', 'label'\]"):

@@ -146,6 +146,13 @@ def test_shape_errors(shape):
         tsne_map(np.ones(shape))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_complex_embeddings_are_refused_and_integers_taken(kind):
+    with pytest.raises(ValueError, match=r"must be real numbers; they are complex: take \.abs\(\)"):
+        tsne_map(kind(np.ones((5, 3), np.complex64) * 1j))
+    assert tsne_map(kind(np.ones((5, 3), np.int16)))[0].tolist() == [[0, 0]] * 5
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_non_finite_error_names_the_row(value):
     data = np.ones((5, 3))
