@@ -68,6 +68,7 @@ def main() -> None:
     group.add_argument("--config", help="its config, unless that is what is checked")
     group.add_argument("--device", help="such as cpu or cuda:1; a GPU if there is one")
     group.add_argument("--batch-size", type=int, default=64, help="images embedded at a time (default: 64)")
+    group.add_argument("--amp", action="store_true", help="embed in bfloat16")
     group.add_argument("-k", type=int, default=10, help="neighbours that vote on a label (default: 10)")
     args = parser.parse_args()
     with errors_in_one_line():

@@ -59,14 +59,21 @@ def test_hierarchical_losses_take_several_paths(name, instance_level):
 
 
 SEVERAL_PATHS = (
+    "CSLLoss",
+    "GuidedLoss",
+    "HAFrameLoss",
+    "HAPPIERLoss",
+    "HXELoss",
     "HiConELoss",
     "HiMulConELoss",
     "HiMulConLoss",
     "HierarchicalJointLoss",
+    "LevelCrossEntropyLoss",
     "LevelProxyLoss",
     "LevelTripletLoss",
     "NTXentLoss",
     "RINCELoss",
+    "SoftLabelLoss",
 )
 
 
