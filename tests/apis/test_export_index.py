@@ -82,6 +82,7 @@ def test_the_program_of_the_docs_answers_as_the_index_does(made, tmp_path):
     index.remove([index.paths[3]])
     index.add(write_set(tmp_path / "more", ["tool/saw"], 3, 3))  # and an image of two places, and one of none
     vectors = index.embeddings().features[[1, 2]]
+    twins = dict(zip(("A", "B"), index.paths[1:3], strict=True))  # which comes first is a matter of rounding
     index.add(embeddings=vectors, keys=["A", "B"], paths=[[("animal", "cat"), ("tool", "toy")], ()])
     assert len(index._now.segments) > 1
     text = DOCS.read_text("utf-8")
@@ -94,7 +95,8 @@ def test_the_program_of_the_docs_answers_as_the_index_does(made, tmp_path):
         words = [sys.executable, tmp_path / "answer.py", tmp_path / "index", photo]
         *found, answer = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
         (result,) = index.search(str(photo), 5)
-        assert [line.split(" ", 2)[2] for line in found] == [one.path for one in result.neighbours]
+        names = [line.split(" ", 2)[2] for line in found], [one.path for one in result.neighbours]
+        assert [twins.get(name, name) for name in names[0]] == [twins.get(name, name) for name in names[1]]
         scores = [float(line.split()[0]) for line in found]
         assert scores == pytest.approx([one.score for one in result.neighbours], abs=6e-4)
         assert answer == ("/".join(index.classify(str(photo))[0].path) or "unknown")
