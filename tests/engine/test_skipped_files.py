@@ -19,7 +19,7 @@ def test_a_training_lists_what_it_skipped(run, tmp_path, workers):  # noqa: F811
     run(train_command, "--cfg-options", *options)
     listed = json.loads((tmp_path / "work_dirs/mine/skipped.json").read_text())
     assert sorted(listed) == ["photos/red/1.png", "photos/red/gone.png"]
-    assert "cannot identify image file" in listed["photos/red/1.png"]
+    assert "it is empty" in listed["photos/red/1.png"]
     assert "is a broken link" in listed["photos/red/gone.png"]
 
 
