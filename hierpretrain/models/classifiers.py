@@ -72,13 +72,14 @@ class ClassifierLoss(OneLevelLoss):
         """
         super().set_taxonomy(taxonomy)
         name = taxonomy.level_names[taxonomy.level(self.level) - 1]
-        self.check_num_classes(taxonomy.num_nodes(self.level), f"its level, {{}} of {name!r}")
+        nodes = taxonomy.num_nodes(self.level)
+        self.check_num_classes(nodes, f"its level, {nodes} of {name!r}")
 
     def check_num_classes(self, nodes: int, where: str) -> None:
-        """Raises unless the loss has a class for each of so many nodes; ``where`` has a place for the number."""
+        """Raises unless the loss has a class for each of so many nodes; ``where`` says of what they are."""
         if nodes != self.num_classes:
             raise ValueError(
-                f"num_classes of {type(self).__name__} must be the number of nodes of {where.format(nodes)}; "
+                f"num_classes of {type(self).__name__} must be the number of nodes of {where}; "
                 f"it is {self.num_classes}. Set model.loss.num_classes={nodes}, or leave it out"
             )
 

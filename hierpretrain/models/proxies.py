@@ -75,17 +75,17 @@ class CSLLoss(TreeClassifierLoss):
     @classmethod
     def count_classes(cls, taxonomy: Taxonomy, *, level: int | str | None = -1, **options: Any) -> int:
         """Returns the ``num_classes`` that a tree asks for, given the other options of the loss."""
-        return len(_all_nodes(taxonomy)) if level is None else taxonomy.num_nodes(level)
+        return sum(_sizes(taxonomy)) if level is None else super().count_classes(taxonomy, level=level)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that it has as many nodes as the loss has classes."""
         if self.level is not None:
             super().set_taxonomy(taxonomy)
             return
-        nodes = _all_nodes(taxonomy)
-        self._sizes = [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
-        self.check_num_classes(len(nodes), "the tree, {}")
-        self._class_labels = nodes.to(self.proxies.device)
+        self._sizes = _sizes(taxonomy)
+        nodes = sum(self._sizes)
+        self.check_num_classes(nodes, f"the tree, {nodes}")
+        self._class_labels = _all_nodes(taxonomy).to(self.proxies.device)
 
     def set_training_labels(self, labels: Tensor) -> None:
         """Learns which nodes training knows.
@@ -118,6 +118,11 @@ class CSLLoss(TreeClassifierLoss):
         )
 
     item_losses = class_losses  # which takes several classes of an item, too, as none of them pushes it
+
+
+def _sizes(taxonomy: Taxonomy) -> list[int]:
+    """Returns the number of nodes of each level, coarsest first."""
+    return [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
 
 
 def _all_nodes(taxonomy: Taxonomy) -> Tensor:
@@ -178,7 +183,7 @@ class LevelProxyLoss(nn.Module):
     @classmethod
     def count_classes(cls, taxonomy: Taxonomy, **options: Any) -> list[int]:
         """Returns the ``num_classes`` of a tree: the number of nodes of each level, coarsest first."""
-        return [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
+        return _sizes(taxonomy)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that its levels have as many nodes as the loss has proxies.

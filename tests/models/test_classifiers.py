@@ -204,6 +204,12 @@ def test_the_number_of_classes_must_be_that_of_the_level(name):
         MODELS.build(dict(type=name, num_classes=5, in_channels=5, level=9)).set_taxonomy(TREE)
 
 
+def test_a_level_may_have_braces_in_its_name():
+    tree = Taxonomy([("a",), ("b",)], ("{kind}",))
+    with pytest.raises(ValueError, match=r"number of nodes of its level, 2 of '\{kind\}'; it is 3"):
+        LevelCrossEntropyLoss(num_classes=3, in_channels=5).set_taxonomy(tree)
+
+
 @pytest.mark.parametrize("name", ["HXELoss", "SoftLabelLoss", "GuidedLoss"])
 def test_the_tree_must_be_known(name):
     loss = MODELS.build(dict(type=name, num_classes=4, in_channels=5)).double()
