@@ -7,7 +7,7 @@ Each kind of data set is written in the real form, without pictures, at several 
 - a tree of folders of tiny files: our ``FolderDataset``, with and without looking for missing files; torchvision's
   ``ImageFolder`` and mmpretrain's ``CustomDataset``, all of which take a file for an image by its extension; the limit,
   ``os.walk``;
-- a CSV list: our ``ListDataset``; the limit, ``csv.reader`` alone.
+- a CSV list, with a hundred images of a species or with one: our ``ListDataset``; the limit, ``csv.reader`` alone.
 
 Ours end with checked paths, a label tree and a label matrix; the others do not check. At iNaturalist 2017's size, a
 fresh process then loads the data set, makes the hierarchical sampler, and draws the first batch of indices, and of a
@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,12 @@ def write_folders(root: str, images: int) -> None:
             (folder / f"{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF\0\1")
 
 
-def write_csv(root: str, images: int) -> None:
-    """Writes ``list.csv``: the image, its split, and three levels."""
+def write_csv(root: str, images: int, of_species: int = 100) -> None:
+    """Writes ``list.csv``: the image, its split, and three levels; so many images are of a species."""
     with open(os.path.join(root, "list.csv"), "w", encoding="utf-8") as file:
         file.write("image,split,kind,family,species\n")
         for i in range(images):
-            species = i % max(images // 100, 1)
+            species = i % max(images // of_species, 1)
             split = "test" if i % 5 == 0 else "train"
             file.write(f"pictures/{species}/{i:08d}.jpg,{split},kind{species % 13},family{species // 10},{species}\n")
 
@@ -146,7 +147,8 @@ def of_csv(root: str) -> dict[str, Callable[[], Any]]:
         with open(os.path.join(root, "list.csv"), encoding="utf-8", newline="") as file:
             return list(csv.reader(file))
 
-    return {OURS: lambda: ListDataset(data_root=root, ann_file="list.csv", check_files=False), LIMIT: read}
+    options = dict(data_root=root, ann_file="list.csv", levels=["kind", "family", "species"], check_files=False)
+    return {OURS: lambda: ListDataset(**options), LIMIT: read}
 
 
 def compare(report: Report, kind: str, images: int, contenders: dict[str, Callable[[], Any]], rounds: int) -> float:
@@ -203,6 +205,7 @@ KINDS = {
     "JSON": (write_inaturalist, of_json),
     "folders": (write_folders, of_folders),
     "CSV": (write_csv, of_csv),
+    "species a row": (partial(write_csv, of_species=1), of_csv),
 }
 
 
@@ -213,6 +216,7 @@ def main() -> None:
     parser.add_argument("--json", nargs="*", type=int, default=[6_000, 60_000, INATURALIST_2017])
     parser.add_argument("--folders", nargs="*", type=int, default=[1_000, 10_000, 100_000])
     parser.add_argument("--csv", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--species-a-row", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument(
         "--start", type=int, default=INATURALIST_2017, help="images with which a training starts; 0: none does"
     )
@@ -222,7 +226,7 @@ def main() -> None:
     args = parse(parser)
     report = Report("annotations", "Loading annotations", "images")
     for kind, (write, contenders) in KINDS.items():
-        for images in getattr(args, kind.lower()):
+        for images in getattr(args, kind.lower().replace(" ", "_")):
             with tempfile.TemporaryDirectory() as root:
                 write(root, images)
                 seconds = compare(report, kind, images, contenders(root), args.rounds)
