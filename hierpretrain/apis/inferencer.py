@@ -131,6 +131,8 @@ class EmbeddingInferencer:
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
         about = (self.pipeline, self.min_side, self.module.embedding)
+        if self.module.power != 1:
+            about += (self.module.power,)
         if "grey_range" in self.opening:
             about += (self.opening["grey_range"],)
         self.fingerprint = encoder_fingerprint(

@@ -36,6 +36,7 @@ from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
+from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.checkpoints import Differences, check_is_there, check_names, differences
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.models.num_classes import loss_that_counts, with_num_classes
@@ -44,7 +45,6 @@ from hierpretrain.taxonomy import Taxonomy
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
 _OF_PROCESSES = ("FSDPStrategy", "DDPStrategy", "DeepSpeedStrategy", "ColossalAIStrategy")  # MMEngine's
 _TOLD_BY_THEIR_NAMES = ("KNNMetric", "LinearProbeMetric")  # metrics of ours, such as linear_top1
-_OPTIONAL_PARTS = ("projection", "loss_module")  # of HierarchicalContrastive
 
 
 def build_runner(config: Config) -> Runner:
@@ -460,8 +460,8 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
     if not any(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: its state_dict holds no weights")
     model = unwrapped(model)
-    left_out = tuple(f"{part}." for part in _OPTIONAL_PARTS if getattr(model, part, model) is None)
-    found = {name: tensor for name, tensor in found.items() if not name.startswith(left_out)}
+    if isinstance(model, HierarchicalContrastive):
+        found = model.fitted(found)
     wanted = model.state_dict()
     if not whole:
         parts = {name.split(".")[0] for name in wanted}

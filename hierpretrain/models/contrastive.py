@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hierpretrain.checks import check_one_of
@@ -21,10 +21,13 @@ from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.narrow_convolutions import step_before_narrow_convolutions
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
+from hierpretrain.models.pretrained_copy import PretrainedCopy, with_copy
 from hierpretrain.models.stages import layer_depths, stages
 from hierpretrain.models.width import dummy_images, width_of, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
+
+_OPTIONAL_PARTS = ("projection", "loss_module", "pretrained")
 
 
 @MODELS.register_module()
@@ -48,6 +51,11 @@ class HierarchicalContrastive(BaseModel):
             ``'projection'``.
         power: The power that every value of an embedding is raised to before it gets unit length, above 0 and up to 1:
             see :func:`hierpretrain.functional.power_normalize`. 1 changes nothing. The loss never sees it.
+        pretrained_share: How much of an embedding is what the encoder gave before training, from 0 to below 1. Above 0
+            the model keeps a copy of the encoder as training finds it, and an embedding is
+            ``(sqrt(1 - share) a, sqrt(share) b)`` of the unit vectors ``a`` of the trained encoder and ``b`` of the
+            copy. A similarity is then ``(1 - share)`` times that of the one and ``share`` times that of the other. It
+            is for classes that training does not see, where those that it sees are few. The loss knows nothing of it.
         normalize: Whether the loss gets features of unit length. ``None``: what the loss asks for by its attribute
             ``unit_features``: contrastive losses, and those without the attribute, want unit length, classifiers and
             prototypes features as they are. Embeddings have unit length either way.
@@ -57,8 +65,9 @@ class HierarchicalContrastive(BaseModel):
         init_cfg: As of every MMEngine module.
 
     Raises:
-        ValueError: If an option is unknown or wants a projection that is left out, ``power`` or ``grad_cache`` is out
-            of range, a batch has no labels or is not made of whole views, or a model without a loss is asked for one.
+        ValueError: If an option is unknown or wants a projection that is left out, ``power``, ``pretrained_share`` or
+            ``grad_cache`` is out of range, a pretrained share is asked of a projection, a batch has no labels or is not
+            made of whole views, or a model without a loss is asked for one.
     """
 
     def __init__(
@@ -71,6 +80,7 @@ class HierarchicalContrastive(BaseModel):
         data_preprocessor: dict[str, Any] | None = None,
         embedding: str = "backbone",
         power: float = 1.0,
+        pretrained_share: float = 0.0,
         normalize: bool | None = None,
         channels_last: bool = False,
         grad_cache: int | None = None,
@@ -81,11 +91,19 @@ class HierarchicalContrastive(BaseModel):
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
         check_power(power)
+        if not 0 <= pretrained_share < 1:
+            raise ValueError(f"pretrained_share must be at least 0 and below 1; it is {pretrained_share}")
+        if pretrained_share and embedding == "projection":
+            raise ValueError(
+                "pretrained_share is of the encoder's vectors, and embedding='projection' takes those of the "
+                "projection, which no encoder had before training; take embedding='backbone'"
+            )
         self.embedding, self.power, self.grad_cache = embedding, power, grad_cache
         self.backbone = _build(backbone)
         if isinstance(self.data_preprocessor, MultiViewPreprocessor):
             self.data_preprocessor.take_settings(getattr(self.backbone, "settings", None))
         self.neck = _build(neck) if neck else None
+        self.pretrained = PretrainedCopy(pretrained_share, self.backbone, self.neck) if pretrained_share else None
         width = cache(partial(self._encoder_width, backbone))
         self.projection = None if projection is None else _build(with_width(projection, width, "projection"))
         if loss is not None:
@@ -136,7 +154,8 @@ class HierarchicalContrastive(BaseModel):
     @property
     def encoder_parts(self) -> list[str]:
         """The names of the parts that make an embedding."""
-        return ["backbone", "neck", *(["projection"] if self.embedding == "projection" else [])]
+        optional = {"projection": self.embedding == "projection", "pretrained": self.pretrained is not None}
+        return ["backbone", "neck", *(name for name, used in optional.items() if used)]
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Returns how deep a parameter is and how many layers there are, as rates of each layer ask for it.
@@ -166,6 +185,8 @@ class HierarchicalContrastive(BaseModel):
         """Initialises the weights as the parts' ``init_cfg`` say; ``Pretrained`` is :class:`StrictPretrained`."""
         with DefaultScope.overwrite_default_scope("hierpretrain"):
             super().init_weights()
+        if self.pretrained is not None:
+            self.pretrained.take(self.backbone, self.neck)
 
     def train(self, mode: bool = True) -> HierarchicalContrastive:
         """Sets the mode; a backbone of which nothing is trained stays in evaluation mode."""
@@ -188,12 +209,26 @@ class HierarchicalContrastive(BaseModel):
         if hasattr(self.loss_module, "set_training_labels"):
             self.loss_module.set_training_labels(labels)
 
+    def fitted(self, weights: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+        """Returns weights, by name, without those of optional parts that the model leaves out.
+
+        A model with a pretrained share takes weights of one without it: their encoder is then the one before training.
+
+        Args:
+            weights: As :meth:`state_dict` gives them.
+            prefix: What precedes the names.
+        """
+        if self.pretrained is not None:
+            weights = with_copy(weights, prefix, "pretrained")
+        left_out = tuple(f"{prefix}{part}." for part in _OPTIONAL_PARTS if getattr(self, part) is None)
+        return {name: tensor for name, tensor in weights.items() if not name.startswith(left_out)}
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Passes over the weights of parts that the model leaves out, of which torch would warn."""
-        for part in ("projection", "loss_module"):
-            if getattr(self, part) is None:
-                for name in [name for name in state_dict if name.startswith(f"{prefix}{part}.")]:
-                    del state_dict[name]
+        """Takes what :meth:`fitted` gives; of other weights torch would warn."""
+        fitted = self.fitted(state_dict, prefix)
+        for name in state_dict.keys() - fitted.keys():
+            del state_dict[name]
+        state_dict.update(fitted)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(
@@ -246,9 +281,22 @@ class HierarchicalContrastive(BaseModel):
             outputs = self._run_backbone(inputs)
         else:
             outputs = inputs if self.frozen_part is None else self.frozen_part.go_on(inputs[0])
-        if self.neck is not None:
+        return self._vectors(outputs, self.neck)
+
+    def _pretrained_feat(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
+        """Returns the vectors of the encoder before training, as :meth:`extract_feat`."""
+        before: PretrainedCopy = self.pretrained
+        if not isinstance(inputs, tuple):
+            outputs = before.backbone(inputs)
+        else:
+            outputs = inputs if self.frozen_part is None else self.frozen_part.of(before.backbone).go_on(inputs[0])
+        return self._vectors(outputs, before.neck)
+
+    def _vectors(self, outputs: Any, neck: nn.Module | None) -> Tensor:
+        """Returns one vector for each image of a backbone's outputs."""
+        if neck is not None:
             self._check_averaged(outputs)
-            outputs = self.neck(outputs)
+            outputs = neck(outputs)
         last = outputs[-1] if isinstance(outputs, tuple | list) else outputs
         vectors = []
         for part in last if isinstance(last, tuple | list) else (last,):  # two of a DeiT (tokens) or a Conformer
@@ -281,10 +329,20 @@ class HierarchicalContrastive(BaseModel):
             )
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Returns the (N, D) float32 unit embeddings of preprocessed images, of the encoder or of the projection."""
+        """Returns the (N, D) float32 unit embeddings of preprocessed images.
+
+        They are the encoder's or the projection's; with a pretrained share, twice as many numbers: both encoders'.
+        """
         features = self.extract_feat(inputs)
         if self.embedding == "projection":
             features = self.projection(features)
+        share = 0.0 if self.pretrained is None else self.pretrained.share
+        if not share:
+            return self._unit(features)
+        parts = (1 - share) ** 0.5 * self._unit(features), share**0.5 * self._unit(self._pretrained_feat(inputs))
+        return torch.cat(parts, dim=1)
+
+    def _unit(self, features: Tensor) -> Tensor:
         # in half precision, unit length is off by thousandths
         return normalize(power_normalize(features.float(), self.power), dim=1)
 

@@ -7,6 +7,7 @@ encoder is called on a single image, whose frozen stages are passed over, and th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -54,6 +55,12 @@ class FrozenPart:
             )
         self.names, self.stages = map(list, zip(*all_stages[:number], strict=True))
         self._examples: dict[torch.Size, tuple[Tensor, list[Any]]] = {}
+
+    def of(self, encoder: nn.Module) -> FrozenPart:
+        """Returns the same part of an encoder that is equal up to there, for images of the sizes that are known."""
+        other = copy.copy(self)
+        other.encoder, other.stages = encoder, [encoder.get_submodule(name) for name in self.names]
+        return other
 
     @property
     def name(self) -> str:

@@ -206,8 +206,11 @@ def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkp
     scoped.model._scope_ = "hierpretrain"
     assert fingerprint(scoped, checkpoint) == inferencer.fingerprint
     different = [fingerprint(config(), other), fingerprint(coarser, checkpoint), fingerprint(brighter, checkpoint)]
-    different.append(fingerprint(config(embedding="projection"), checkpoint))
-    assert len({inferencer.fingerprint, *different}) == 5
+    different += [
+        fingerprint(config(**option), checkpoint)
+        for option in ({"embedding": "projection"}, {"power": 0.5}, {"pretrained_share": 0.5}, {"pretrained_share": 0.4})
+    ]
+    assert len({inferencer.fingerprint, *different}) == 8
 
 
 def test_one_model_by_name_prefix_file_and_work_directory_has_one_fingerprint(tmp_path):

@@ -252,12 +252,13 @@ def test_tables_by_hand(tools, tmp_path):
     results.add(Run(ours, "trial", 0, old), metrics_of(protocol, 0.4) | {"unseen/h_ap": 0.6})  # (3 x 0.4 + 0.6) / 4
     results.add(Run("SimCLR", "trial", 0, {}), metrics_of(protocol, 0.3))
     for seed, value in enumerate((0.5, 0.6, 0.7)):
-        at_powers = {f"power_{power}/{key}": value - less for power, less in (("1", 0.1), ("0.5", 0)) for key in keys}
-        results.add(Run(ours, "final", seed, hot), metrics_of(protocol, value) | at_powers)
+        forms = ("power_1", 0.1), ("power_0.5", 0.2), ("power_0.5_share_0.5", 0)
+        in_forms = {f"{form}/{key}": value - less for form, less in forms for key in keys}
+        results.add(Run(ours, "final", seed, hot), metrics_of(protocol, value) | in_forms)
     results.add(Run(ours, "final", 0, old), metrics_of(protocol, 0.9))  # of a search that went another way
     results.add(Run("SimCLR", "final", 0, {}), metrics_of(protocol, 0.4))
-    roots = {f"power_0.5/{key}": 0.55 for key in keys}
-    results.add(Run("SimCLR", "final", 1, {}), metrics_of(protocol, 0.4) | roots)
+    alike = {f"power_0.5_share_0.5/{key}": 0.55 for key in keys}
+    results.add(Run("SimCLR", "final", 1, {}), metrics_of(protocol, 0.4) | alike)
     results.add(Run("Nothing trained", "final", 0, {}), metrics_of(protocol, 0.1))
     text = tools.comparison_tables.tables(protocol, results, list(protocol.methods))
     header = "|  | seeds | MAP@R level2 | R@1 level2 | NMI level2 in level1 | NMI level1 | top-1 level1 | H-AP"
@@ -268,14 +269,16 @@ def test_tables_by_hand(tools, tmp_path):
         "| Nothing trained | 1 |" + " 10.0 |" * 7,
         "| SimCLR | 2 |" + " 40.0 ± 0.0 |" * 7,
         f"| {ours} | 3 |" + " 60.0 ± 10.0 |" * 7,
-        f"| {ours}, power 1 | 3 |" + " 50.0 ± 10.0 |" * 7, "",
+        f"| {ours}, power 0.5 and pretrained share 0 | 3 |" + " 40.0 ± 10.0 |" * 7,
+        f"| {ours}, power 1 and pretrained share 0 | 3 |" + " 50.0 ± 10.0 |" * 7, "",
         f"**How far {ours} is ahead, seed by seed: mean and deviation of the difference (violations: fewer)**", "",
         header.replace(" seeds |", ""), "| --- |" + " ---: |" * 7,
         "| Nothing trained |" + " +50.0 ± 10.0 |" * 6 + " -50.0 ± 10.0 |",
         "| SimCLR |" + " +15.0 ± 7.1 |" * 6 + " -15.0 ± 7.1 |",
-        f"| {ours}, power 1 |" + " +10.0 ± 0.0 |" * 6 + " -10.0 ± 0.0 |", "",
-        f"**How far {ours} is ahead, every row with power 0.5, seed by seed: mean and deviation of the difference"
-        " (violations: fewer)**", "",
+        f"| {ours}, power 0.5 and pretrained share 0 |" + " +20.0 ± 0.0 |" * 6 + " -20.0 ± 0.0 |",
+        f"| {ours}, power 1 and pretrained share 0 |" + " +10.0 ± 0.0 |" * 6 + " -10.0 ± 0.0 |", "",
+        f"**How far {ours} is ahead, every row with power 0.5 and pretrained share 0.5, seed by seed: mean and"
+        " deviation of the difference (violations: fewer)**", "",
         header.replace(" seeds |", ""), "| --- |" + " ---: |" * 7, "| SimCLR |" + " +5.0 |" * 6 + " -5.0 |", "",
         "**Settings**", "", "| | chosen |", "| --- | --- |",
         "| Nothing trained | as in the config |", "| SimCLR | as in the config |",
@@ -371,6 +374,7 @@ def test_what_is_shipped_is_what_the_recommended_config_has(tools, run_config, n
     assert {key: value for key, value in config.model.loss.items() if value is not None} == recommended.model.loss
     for part in ("backbone", "power", "projection"):
         assert config.model[part] == recommended.model[part]
+    assert config.forms[0] == (recommended.model.power, recommended.model.get("pretrained_share", 0.0))
     assert config.train_dataloader.get("batch_sampler") is recommended.train_dataloader.get("batch_sampler") is None
     assert config.optim_wrapper == recommended.optim_wrapper
 

@@ -77,7 +77,10 @@ def make(
     for name, parameter in runner.model.named_parameters():  # else the residual branches are off
         if name.endswith(("bn1.weight", "bn2.weight")):
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    getattr(runner.model, "module", runner.model)._is_init = True  # the weights stay as they are
+    model = getattr(runner.model, "module", runner.model)
+    if model.pretrained is not None:
+        model.pretrained.take(model.backbone, model.neck)
+    model._is_init = True  # the weights stay as they are
     return runner
 
 

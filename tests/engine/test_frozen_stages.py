@@ -380,11 +380,14 @@ def embedded(runner):
     return torch.stack([found[i] for i in range(NUM)]), metrics
 
 
-@pytest.mark.parametrize("encoder", [*ENCODERS, "frozen"])
+@pytest.mark.parametrize(
+    ("encoder", "share"), [*((encoder, 0.0) for encoder in (*ENCODERS, "frozen")), ("resnet", 0.5), ("frozen", 0.5)]
+)
 def test_another_checkpoint_of_the_same_frozen_part_is_embedded_from_kept_features(
-    images, tmp_path, encoder, monkeypatch
+    images, tmp_path, encoder, share, monkeypatch
 ):
     model = dict(backbone=RESNET, neck=None) if encoder == "frozen" else ENCODERS[encoder]
+    model = {**model, "pretrained_share": share}
     folder = str(tmp_path / "shared")
     for trained in range(2):
         if trained:

@@ -151,6 +151,65 @@ def test_a_power_is_for_the_embedding_and_not_for_the_loss(embedding):
             make(power=power)
 
 
+def trained(model):
+    """Changes the weights of a model as a training would, and its statistics."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.train()(torch.randn(8, 3, 32, 32), samples(LABELS), mode="loss")["loss"].backward()
+    optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_similarities_are_shared_between_the_encoder_and_the_encoder_before_training(power):
+    inputs, model = torch.randn(6, 3, 32, 32), make(pretrained_share=0.25, power=power)
+    model.init_weights()
+    plain = make(power=power)
+    plain.load_state_dict(model.state_dict())
+    before = plain.eval()(inputs)
+    model = trained(model)
+    plain.load_state_dict(model.state_dict())
+    after, both = plain.eval()(inputs), model(inputs)
+    torch.testing.assert_close(both @ both.T, 0.75 * after @ after.T + 0.25 * before @ before.T)
+    assert both.shape == (6, 128) and (after - before).abs().max() > 0.01
+    torch.testing.assert_close(both.norm(dim=1), torch.ones(6))
+
+
+def test_the_copy_of_the_encoder_is_in_its_weights_and_has_no_part_in_training():
+    model, plain = make(pretrained_share=0.5), make()
+    assert not any(parameter.requires_grad for parameter in model.pretrained.parameters())
+    inputs, labels = torch.randn(8, 3, 32, 32), samples(LABELS)
+    model.load_state_dict(plain.state_dict())  # of a model without the copy
+    assert torch.equal(model.train().loss(inputs, labels)["loss"], plain.train().loss(inputs, labels)["loss"])
+    model, plain = trained(model), plain.eval()
+    again = make(pretrained_share=0.5)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.eval()(inputs), model(inputs))
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("pretrained.")}
+    again.load_state_dict(weights)
+    plain.load_state_dict(weights)
+    similar = again(inputs) @ again(inputs).T  # of the encoder with itself
+    torch.testing.assert_close(similar, plain(inputs) @ plain(inputs).T)
+
+
+def test_a_neck_is_copied_with_the_encoder():
+    neck = dict(type="GeneralizedMeanPooling", p=3.0)
+    inputs, model = torch.randn(4, 3, 32, 32), make(neck=neck, pretrained_share=0.5).eval()
+    assert torch.equal(*model(inputs).chunk(2, dim=1))
+    before = model(inputs)
+    with torch.no_grad():
+        next(model.neck.parameters()).fill_(1.0)
+    after = model(inputs)
+    assert torch.equal(after[:, 64:], before[:, 64:]) and not torch.equal(after[:, :64], before[:, :64])
+
+
+def test_a_share_out_of_range_or_of_a_projection_is_an_error():
+    for share in (-0.1, 1, float("nan")):
+        with pytest.raises(ValueError, match=rf"pretrained_share must be at least 0 and below 1; it is {share}"):
+            make(pretrained_share=share)
+    with pytest.raises(ValueError, match="pretrained_share is of the encoder's vectors, and embedding='projection'"):
+        make(pretrained_share=0.5, embedding="projection")
+
+
 def test_embeddings_come_from_the_backbone_and_the_projection_on_request():
     inputs = torch.randn(3, 3, 32, 32)
     model = make().eval()

@@ -34,7 +34,7 @@ from typing import Any
 
 from comparison import METHODS, PROTOCOLS, RATE, Overrides
 from comparison_config import run_config
-from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, SEEDS, Results, Run, at_power, best_scores
+from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, SEEDS, Results, Run, best_scores, in_form
 from comparison_tables import tables, trials_table
 from mmengine.config import Config
 from table import ROOT, slug
@@ -73,19 +73,22 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
 
 
 def run_one(folder: str) -> None:
-    """Trains and evaluates as the config in a folder says, and at each of its powers."""
+    """Trains and evaluates as the config in a folder says, and in each form of its embeddings."""
     # to lay out the config for the log takes seconds
     runner = build_runner(Config.fromfile(Path(folder) / "config.py", format_python_code=False))
     if runner.cfg.get("train_cfg"):
         runner.train()
     else:
         runner._init_model_weights()
-    own, its = runner.model.power, runner.test()
-    metrics = dict(its)
-    for power in runner.cfg.powers:
-        runner.model.power = power
-        measured = its if power == own else runner.test()
-        metrics |= {f"{at_power(power)}/{name}": value for name, value in measured.items()}
+    found: dict[tuple[float, float], dict[str, float]] = {}
+    for form in map(tuple, runner.cfg.forms):
+        if form not in found:
+            runner.model.power = form[0]
+            if runner.model.pretrained is not None:
+                runner.model.pretrained.share = form[1]
+            found[form] = runner.test()
+    own, *forms = map(tuple, runner.cfg.forms)
+    metrics = found[own] | {f"{in_form(form)}/{name}": its for form in forms for name, its in found[form].items()}
     numbers = {name: value for name, value in metrics.items() if isinstance(value, float | int)}
     (Path(folder) / MEASURED).write_text(json.dumps(numbers))
 

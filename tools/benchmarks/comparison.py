@@ -15,6 +15,8 @@ from typing import Any
 
 Overrides = Mapping[str, Any]  # dotted key of the config -> value
 
+Form = tuple[float, float]  # the power and the pretrained share of an embedding
+
 TRIALS = 8
 
 HEAD = dict(type="ProjectionHead", out_channels=128)
@@ -61,33 +63,37 @@ OURS = "Joint (recommended)"
 SHIPPED = "Joint, as shipped"
 
 
-def _joint(level: int | str, rate: float, *rates: float) -> Method:
-    """Returns the joint loss, which starts from a rate; one of its parts contrasts a level.
+_PARTS = [
+    {"model.loss.contrastive": dict(type="HiMulConLoss"), SAMPLER: LEVELWISE},
+    {"model.loss.contrastive": dict(type="SupConLoss", level=-1), SAMPLER: LEVELWISE},
+    {"model.loss.contrastive": dict(type="CSLLoss", level=None), SAMPLER: None},
+]
 
-    Each part is tried in the batches, and without the head, that suited it in its own search.
+
+def _joint(
+    rate: float, *rates: float, parts: Sequence[Overrides] = _PARTS, head: Any = None, share: float = 0.0
+) -> Method:
+    """Returns the joint loss, which starts from a rate.
+
+    Each part is tried in the batches, and with or without the head, that suited it in its own search.
     """
-    parts = [
-        {"model.loss.contrastive": dict(type="HiMulConLoss"), SAMPLER: LEVELWISE},
-        {"model.loss.contrastive": dict(type="SupConLoss", level=level), SAMPLER: LEVELWISE},
-        {"model.loss.contrastive": dict(type="CSLLoss", level=None), SAMPLER: None},
-    ]
     return Method(
         "joint",
         [
             [{**part, RATE: rate} for part in parts],
             _try("model.loss.weight", 0.3, 3.0),
-            _try("model.loss.label_smoothing", 0.1),
+            _try("model.projection", head) if head else _try("model.loss.label_smoothing", 0.1),
             _try(RATE, *rates),
         ],
-        {"model.power": 0.5, "model.loss.projection": None},
+        {"model.power": 0.5, "model.loss.projection": None, "model.pretrained_share": share},
     )
 
 
-def _shipped(rate: float) -> Method:
+def _shipped(rate: float, share: float = 0.0) -> Method:
     """Returns the joint loss as configs/_base_/models/finetuned_lite0.py has it, at a rate, without a search."""
     part = dict(type="CSLLoss", level=None)
     fixed = {"model.power": 0.5, "model.loss.projection": None, "model.loss.contrastive": part, SAMPLER: None}
-    return Method("joint", options={**fixed, RATE: rate})
+    return Method("joint", options={**fixed, "model.pretrained_share": share, RATE: rate})
 
 
 METHODS: dict[str, Method] = {
@@ -199,9 +205,8 @@ METHODS: dict[str, Method] = {
         ],
     ),
     SHIPPED: _shipped(4),
-    OURS: _joint(-1, 4, 2, 8),
+    OURS: _joint(4, 2, 8),
 }
-POWERS = (1.0, 0.5)  # at which the embeddings of every row are measured, beside the row's own
 EIGHT = (  # of paper A and what is closest to ours, for the second data set; the last two are one method
     "Nothing trained",
     "SimCLR",
@@ -225,8 +230,23 @@ OPENCLIPART = {name: METHODS[name] for name in EIGHT} | {
         ],
     ),
     "SupCon, finest level": Method("supcon", _CONTRASTIVE, {"model.loss.level": "level2"}),
-    SHIPPED: _shipped(1),
-    OURS: _joint("level2", 1, 0.25, 4),
+    SHIPPED: _shipped(1, share=0.5),
+    OURS: _joint(
+        1,
+        0.25,
+        4,
+        parts=[
+            {"model.loss.contrastive": dict(type="HiMulConLoss"), "model.loss.projection": HEAD, SAMPLER: LEVELWISE},
+            {
+                "model.loss.contrastive": dict(type="SupConLoss", level="level2"),
+                "model.loss.projection": HEAD,
+                SAMPLER: LEVELWISE,
+            },
+            _PARTS[-1],
+        ],
+        head=HEAD,
+        share=0.5,
+    ),
 }
 
 
@@ -246,6 +266,7 @@ class Protocol:
         rate: The learning rate that rates are relative to; ``None``: the configs'.
         views: Views of each image that are kept, where stages of the base are frozen.
         paths: What happens in training to images that hang in several nodes, for all rows alike: the data set's option.
+        share: The pretrained share that the recommended rows have. All rows are measured with it, too.
         trial_seeds: The seeds that draw the classes that trials do not train on. A trial is run with each draw, and
             its metrics are means.
     """
@@ -260,6 +281,7 @@ class Protocol:
     rate: float | None = None
     views: int = 8
     paths: str = "all"
+    share: float = 0.0
     trial_seeds: Sequence[int] = (0,)
 
     @property
@@ -274,6 +296,11 @@ class Protocol:
             "H-AP": "unseen/h_ap",
             "violations": "unseen/violations",
         }
+
+    @property
+    def forms(self) -> list[Form]:
+        """The forms of embeddings that every row is measured in, beside its own: plain ones first, ours last."""
+        return list(dict.fromkeys([(1.0, 0.0), (0.5, 0.0), (0.5, self.share)]))
 
     @property
     def scored(self) -> dict[str, str]:
@@ -291,7 +318,7 @@ PROTOCOLS = {
         "emoji_seen",
         "emoji",
         "subcategory",
-        {name: method for name, method in METHODS.items() if name != SHIPPED} | {OURS: _joint(-1, 1, 0.5, 2)},
+        {name: method for name, method in METHODS.items() if name != SHIPPED} | {OURS: _joint(1, 0.5, 2)},
     ),
     "emoji_pretrained": Protocol("emoji_seen", "emoji", "subcategory", base="finetune_emoji", rate=1e-3),
     # SupCon takes one path of an image, and 2 % of the training images have several. Two of the 36 seen folders have
@@ -306,6 +333,7 @@ PROTOCOLS = {
         base="finetune_emoji",
         rate=1e-3,
         paths="first",
+        share=0.5,
         trial_seeds=(0, 10, 24),
     ),
 }

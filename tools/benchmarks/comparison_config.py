@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import POWERS, RATE, Method, Protocol
+from comparison import RATE, Method, Protocol
 from comparison_runs import Run
 from mmengine.config import Config
 from table import ROOT
@@ -48,7 +48,6 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path, draw: i
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
     epochs = protocol.epochs if run.stage == "final" else protocol.epochs // 2
     config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-    config.powers = POWERS if run.stage == "final" else ()
     if protocol.base:
         _start_from(config, Config.fromfile(ROOT / f"configs/{protocol.base}.py"), root)
         config.default_hooks.frozen_features.num_views = protocol.views
@@ -65,6 +64,10 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path, draw: i
             config.optim_wrapper.optimizer.lr *= value
         else:
             _set(config, key, value)
+    config.forms = [(config.model.get("power", 1.0), config.model.get("pretrained_share", 0.0))]
+    if run.stage == "final":
+        config.forms += protocol.forms
+        config.model.pretrained_share = protocol.share  # for the copy of the encoder
     if not method.trained:
         config.model.update(loss=None, projection=None)
         config.train_dataloader = config.train_cfg = config.optim_wrapper = config.param_scheduler = None

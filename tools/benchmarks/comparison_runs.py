@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comparison import Overrides, Protocol
+from comparison import Form, Overrides, Protocol
 
 from hierpretrain.files import in_turn, write_whole
 
@@ -102,9 +102,10 @@ class Results:
         write_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def at_power(power: float) -> str:
-    """Returns the prefix of metrics of embeddings whose values are raised to a power."""
-    return f"power_{power:g}"
+def in_form(form: Form) -> str:
+    """Returns the prefix of metrics of embeddings of a power and a pretrained share."""
+    power, share = form
+    return f"power_{power:g}" + (f"_share_{share:g}" if share else "")
 
 
 def best_scores(protocol: Protocol, results: Results) -> dict[str, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comparison import LESS_IS_BETTER, OURS, RATE, Overrides, Protocol
-from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, at_power, best_scores
+from comparison import LESS_IS_BETTER, OURS, RATE, Form, Overrides, Protocol
+from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, best_scores, in_form
 from table import cells
 
 from hierpretrain.report.run_table import markdown_table, mean_and_deviation, paired_differences
@@ -27,7 +27,9 @@ def tables(protocol: Protocol, results: Results, methods: Sequence[str]) -> str:
     for size in sorted(sizes, key=lambda size: (size != BATCH_SIZE, size)):
         chosen = {name: runs for name in methods if (runs := _chosen(protocol, results, name, size))}
         if ours := chosen.get(OURS):
-            chosen[f"{OURS}, power 1"] = ours[0], _at_power(1.0, ours[1])
+            plain, *roots, _ = protocol.forms
+            for form in (*roots, plain):
+                chosen[f"{OURS}, {_form_told(form, protocol)}"] = ours[0], _in_form(form, ours[1])
         parts += _tables_of_a_size(protocol, results, chosen, size)
     return "\n\n".join(parts) + "\n"
 
@@ -64,13 +66,19 @@ def _chosen(protocol: Protocol, results: Results, name: str, size: int) -> tuple
     return options, dict(sorted(runs[best].items()))
 
 
-def _at_power(power: float, seeds: Seeds) -> Seeds:
-    """Returns the metrics that each run has at a power; runs that were not measured at it are left out."""
-    prefix = f"{at_power(power)}/"
+def _in_form(form: Form, seeds: Seeds) -> Seeds:
+    """Returns the metrics that each run has in a form; runs that were not measured in it are left out."""
+    prefix = f"{in_form(form)}/"
     at = {
         seed: {k.removeprefix(prefix): v for k, v in its.items() if k.startswith(prefix)} for seed, its in seeds.items()
     }
     return {seed: metrics for seed, metrics in at.items() if metrics}
+
+
+def _form_told(form: Form, protocol: Protocol) -> str:
+    """Returns a form of embeddings for people; of a share they hear where one is recommended."""
+    power, share = form
+    return f"power {power:g}" + f" and pretrained share {share:g}" * (protocol.share > 0)
 
 
 def _tables_of_a_size(
@@ -88,10 +96,11 @@ def _tables_of_a_size(
     parts = [markdown_table(f"Test images of unseen classes, percent{batches}", ["", "seeds", *columns], lines)]
     if marked:
         parts.append(rf"\* of the {FIRST} best methods of the search, which have {len(MORE_SEEDS)} seeds")
+    form = protocol.forms[-1]
     alike = {
-        name: (options, _at_power(0.5, seeds)) for name, (options, seeds) in chosen.items() if name in protocol.methods
+        name: (options, _in_form(form, seeds)) for name, (options, seeds) in chosen.items() if name in protocol.methods
     }
-    for which, rows in (("", chosen), (", every row with power 0.5", alike)):
+    for which, rows in (("", chosen), (f", every row with {_form_told(form, protocol)}", alike)):
         if lines := _differences(protocol, rows):
             title = f"How far {OURS} is ahead{batches}{which}, seed by seed: mean and deviation of the difference"
             parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
