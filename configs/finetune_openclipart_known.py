@@ -1,7 +1,7 @@
 """The recommended recipe on the seen classes of openclipart96: what an index makes of classes that it does not know.
 
-All but the data, the rate and the pretrained share is finetune_emoji.py. Of the 49 folders of the second level 13 are unseen in training;
-nobody trains on the folder computer.
+All but the data, the rate and the pretrained share is finetune_emoji.py. Of the 49 folders of the second level 13 are
+unseen in training; nobody trains on the folder computer.
 
 Command   python tools/train.py configs/finetune_openclipart_known.py
           python tools/benchmarks/unknown.py openclipart      (calibration, and unknown classes)

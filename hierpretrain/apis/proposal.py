@@ -47,6 +47,7 @@ _SIZE = 224  # pixels, of the encoders' own images
 _SMALLEST = 96
 _BATCH = 64
 _SAMPLED = 200  # images whose sizes are read
+_ENOUGH = 5000  # images, which teach more than training makes the encoder forget
 _FEW = 5  # classes, of which at least so many are needed to leave some out
 
 
@@ -140,6 +141,7 @@ class Proposal:
         num_views: How many views of each image are kept.
         batch_size: Images a batch.
         rate: The learning rate.
+        share: How much of a similarity is the encoder's before training: ``model.pretrained_share``.
     """
 
     counts: tuple[LevelCounts, ...]
@@ -158,6 +160,7 @@ class Proposal:
     num_views: int = 0
     batch_size: int = _BATCH
     rate: float = 0.0
+    share: float = 0.0
 
     @property
     def num_trained(self) -> int:
@@ -220,6 +223,7 @@ def propose(
         num_views=num_views(trained),
         batch_size=min(_BATCH, trained),
         rate=learning_rate(about.encoder, trained),
+        share=pretrained_share(about),
     )
 
 
@@ -246,7 +250,18 @@ def learning_rate(encoder: str, num_images: int) -> float:
         >>> [learning_rate("lite0", number) for number in (1440, 5000)]
         [0.001, 0.004]
     """
-    return RATES[encoder] / (1 if num_images >= 5000 else 4)
+    return RATES[encoder] / (1 if num_images >= _ENOUGH else 4)
+
+
+def pretrained_share(about: Proposal) -> float:
+    """Returns ``model.pretrained_share`` for images and splits: above 0 where few images teach for unseen classes.
+
+    Fewer than 5,000 images say little of classes that are not among them, and the encoder before training knows those
+    as well. It is 0.5 where only such classes are measured, and 0.3 where classes that are trained on are, too.
+    """
+    if about.split is None or not about.split.unseen or about.num_trained >= _ENOUGH:
+        return 0.0
+    return 0.5 if about.train == ("seen_all",) else 0.3
 
 
 def num_views(num_images: int) -> int:

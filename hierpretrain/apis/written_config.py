@@ -59,9 +59,10 @@ def _escaped(text: str) -> str:
 
 def _trained(dataset: Mapping[str, Any], proposal: Proposal, folder: str) -> str:
     lines = ['_base_ = "hierpretrain::_base_/finetune_photos.py"', f"_images = {_call(dataset, folder)}"]
-    model = _model(proposal)
+    model = [f"backbone={_call(backbone, folder)}"] if (backbone := _model(proposal)) else []
+    model += [f"pretrained_share={proposal.share:g}"] if proposal.share else []
     if model:
-        lines.append(f"model = dict(backbone={_call(model, folder)})")
+        lines.append(f"model = dict({', '.join(model)})")
     batch = f"batch_size={proposal.batch_size}, " if proposal.batch_size < 64 else ""
     train = f"dict(**_images, split={_tags(proposal.train)}, pipeline={{{{_base_.train_pipeline}}}})"
     lines += ["", f"train_dataloader = dict({batch}dataset={train})"]

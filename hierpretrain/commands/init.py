@@ -205,6 +205,11 @@ def _what_is_proposed(proposal: Proposal) -> list[str]:
             f"  training  {proposal.epochs} epochs of {batches:,} batches at a rate of {proposal.rate:g}, "
             f"{proposal.num_views} kept views of each image: by the number of images, {proposal.num_trained:,}"
         )
+        if proposal.share:
+            lines.append(
+                f"  share     {100 * proposal.share:g} % of a similarity is the encoder's before training, for classes "
+                "that are not trained on"
+            )
     return lines
 
 

@@ -206,10 +206,8 @@ def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkp
     scoped.model._scope_ = "hierpretrain"
     assert fingerprint(scoped, checkpoint) == inferencer.fingerprint
     different = [fingerprint(config(), other), fingerprint(coarser, checkpoint), fingerprint(brighter, checkpoint)]
-    different += [
-        fingerprint(config(**option), checkpoint)
-        for option in ({"embedding": "projection"}, {"power": 0.5}, {"pretrained_share": 0.5}, {"pretrained_share": 0.4})
-    ]
+    options = ("embedding", "projection"), ("power", 0.5), ("pretrained_share", 0.5), ("pretrained_share", 0.4)
+    different += [fingerprint(config(**{name: value}), checkpoint) for name, value in options]
     assert len({inferencer.fingerprint, *different}) == 8
 
 

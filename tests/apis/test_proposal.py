@@ -211,6 +211,16 @@ def test_rates_are_as_documented():
     assert found.rate == learning_rate("dinov2", found.num_trained) == 3e-4 / 4
 
 
+@pytest.mark.parametrize(("kind", "few", "many"), [("class", 0.5, 0.0), ("both", 0.3, 0.0), ("share", 0.0, 0.0)])
+def test_few_images_keep_a_share_of_the_pretrained_encoder_for_classes_that_are_not_trained_on(kind, few, many):
+    """docs/finetuning.md, Classes that training does not see."""
+    assert propose(flat(), split=kind).share == few
+    annotations = flat(num_images=1000)
+    found = propose(annotations, split=kind)
+    assert found.num_trained >= 5000
+    assert found.share == many
+
+
 def test_encoders():
     assert propose(flat()).encoder_reason.startswith("it fine-tunes on a CPU")
     found = propose(flat(), encoder="convnext")

@@ -120,6 +120,8 @@ def test_unseen_classes(run, tmp_path):
     assert set(val.splits) == {"seen_train", "seen_val"}
     assert len(test) == 60
     assert "2 classes of 'level2', drawn with the seed 1, are not trained on" in printed
+    assert config.model.pretrained_share == 0.3
+    assert "  share     30 % of a similarity is the encoder's before training, for classes that are not" in printed
 
 
 def test_folders_of_splits_become_a_list(run, tmp_path):

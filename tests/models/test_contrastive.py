@@ -170,7 +170,8 @@ def test_similarities_are_shared_between_the_encoder_and_the_encoder_before_trai
     plain.load_state_dict(model.state_dict())
     after, both = plain.eval()(inputs), model(inputs)
     torch.testing.assert_close(both @ both.T, 0.75 * after @ after.T + 0.25 * before @ before.T)
-    assert both.shape == (6, 128) and (after - before).abs().max() > 0.01
+    assert both.shape == (6, 128)
+    assert (after - before).abs().max() > 0.01
     torch.testing.assert_close(both.norm(dim=1), torch.ones(6))
 
 
@@ -199,7 +200,8 @@ def test_a_neck_is_copied_with_the_encoder():
     with torch.no_grad():
         next(model.neck.parameters()).fill_(1.0)
     after = model(inputs)
-    assert torch.equal(after[:, 64:], before[:, 64:]) and not torch.equal(after[:, :64], before[:, :64])
+    assert torch.equal(after[:, 64:], before[:, 64:])
+    assert not torch.equal(after[:, :64], before[:, :64])
 
 
 def test_a_share_out_of_range_or_of_a_projection_is_an_error():
