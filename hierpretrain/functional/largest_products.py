@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hierpretrain.functional.products import inner_products
+
 _QUERIES, _VECTORS = 256, 16_384  # whose products, 16 MiB, are in memory at a time
 _GROUP = 16  # products of which only the largest is looked at first
 
@@ -36,14 +38,12 @@ def largest_products(
     """
     products = torch.empty(len(query), width)
     positions = torch.empty(len(query), width, dtype=torch.int64)
-    memory = torch.empty(min(len(query), _QUERIES) * min(number, _VECTORS))  # one for all blocks, or each pays for new
     for first in range(0, len(query), _QUERIES):
         queries = query[first : first + _QUERIES]
         best, found = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
         for start in range(0, number, _VECTORS):
             block = vectors(slice(start, min(start + _VECTORS, number)))
-            here = memory[: len(queries) * len(block)].view(len(queries), len(block))
-            values, columns = _largest(torch.mm(queries, block.T, out=here), width)
+            values, columns = _largest(inner_products(queries, block), width)
             best, order = torch.cat([best, values], 1).topk(min(width, found.shape[1] + columns.shape[1]))
             found = torch.cat([found, columns + start], 1).gather(1, order)
         products[first : first + len(queries)], positions[first : first + len(queries)] = best, found

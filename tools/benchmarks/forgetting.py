@@ -60,7 +60,7 @@ def main() -> None:
     header = ["rate", *(f"{fraction:g} of the way" for fraction in args.fractions)]
     print(markdown_table(f"Score on held-out seen classes, {args.method}, {args.protocol}", header, lines))
     if shares:
-        print(markdown_table("With a pretrained share", ["rate", "share", "score", *_columns(protocol)], shares))
+        print("\n" + markdown_table("With a pretrained share", ["rate", "share", "score", *_columns(protocol)], shares))
     if args.out:
         write_json(args.out, found)
 
