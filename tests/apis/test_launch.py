@@ -27,9 +27,9 @@ class Ten:
         return 10
 
 
-def make(projection=None, loss=None, depth=18):
+def make(projection=None, loss=None, depth=18, **options):
     backbone = dict(type="ResNet", depth=depth, base_channels=8, stem_channels=8)
-    return HierarchicalContrastive(backbone, projection, loss)
+    return HierarchicalContrastive(backbone, projection, loss, **options)
 
 
 @pytest.fixture
@@ -88,6 +88,22 @@ def test_a_training_starts_from_a_file_that_fits_or_is_told_to_take_what_fits(ch
         check_start(dict(load_from=file, load_from_partly=True, resume=True), model)
     with pytest.raises(ValueError, match=r"nothing of load_from=.* fits the config's model"):
         check_start(dict(load_from=checkpoint(torch.nn.Linear(2, 2)), load_from_partly=True), model)
+
+
+def test_a_training_that_keeps_the_encoder_before_it_starts_from_a_file_of_one_that_does_not(checkpoint, tmp_path):
+    saved, model = make(HEAD, LOSS), make(HEAD, LOSS, pretrained_share=0.5)
+    file = checkpoint(saved)
+    assert check_start(dict(load_from=file), model) is None
+    _, runner = launch(4, tmp_path, "none", load_from=file)
+    runner.model = model
+    runner.load_or_resume()
+    for name, tensor in saved.backbone.state_dict().items():
+        assert torch.equal(model.state_dict()[f"pretrained.backbone.{name}"], tensor), name
+    check_checkpoint(make(HEAD, LOSS), checkpoint(model))  # and the other way round
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name != "pretrained.backbone.bn1.weight"}
+    torch.save({"state_dict": weights}, tmp_path / "cut.pth")
+    with pytest.raises(ValueError, match="1 weights are missing in the file: pretrained.backbone.bn1.weight"):
+        check_checkpoint(model, str(tmp_path / "cut.pth"))
 
 
 @pytest.mark.parametrize("partly", [False, True])
