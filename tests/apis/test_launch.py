@@ -102,7 +102,7 @@ def test_a_training_that_keeps_the_encoder_before_it_starts_from_a_file_of_one_t
     check_checkpoint(make(HEAD, LOSS), checkpoint(model))  # and the other way round
     weights = {name: tensor for name, tensor in model.state_dict().items() if name != "pretrained.backbone.bn1.weight"}
     torch.save({"state_dict": weights}, tmp_path / "cut.pth")
-    with pytest.raises(ValueError, match="1 weights are missing in the file: pretrained.backbone.bn1.weight"):
+    with pytest.raises(ValueError, match=r"1 weights are missing in the file: pretrained\.backbone\.bn1\.weight"):
         check_checkpoint(model, str(tmp_path / "cut.pth"))
 
 

@@ -158,12 +158,19 @@ def test_the_first_six_have_more_seeds_and_other_batches(tools, runs, tmp_path):
         "Nothing trained": [0],
     }
     runs.list.clear()
-    comparing.run([*names[:2], *first], batch_size=256, seeds=[0])
+    comparing.run(batch_size=256, seeds=[0])
     assert {run.batch_size for run in runs.list} == {256}
     assert sorted({run.method for run in runs.list}) == sorted(first)
     rates = [run.options["rate"] for run in runs.list if (run.method, run.stage) == (first[0], "trial")]
     assert rates == [1, 2, 4]
     assert len(runs.list) == 6 * (3 + 1)
+    runs.list.clear()
+    comparing.run([rest[0]], batch_size=256, seeds=[0])  # a row that was asked for, whatever its score
+    assert {(run.method, run.batch_size) for run in runs.list} == {(rest[0], 256)}
+    runs.list.clear()
+    of_shipped = tools.compare.Comparison("emoji_pretrained", comparing.results, tmp_path)
+    of_shipped.run([tools.comparison.SHIPPED], batch_size=256, seeds=[0])  # its rate is four times the protocol's
+    assert [run.options["rate"] for run in runs.list if run.stage == "trial"] == [4, 8, 16]
     text = tools.comparison_tables.tables(comparing.protocol, comparing.results, names)
     assert text.count(r" \* | 5 |") == 6
     assert text.count("percent, batches of 256**") == 1

@@ -15,7 +15,7 @@ Beside --results are then the tables: <protocol>.md, and what was tried in <prot
 Examples:
     python tools/benchmarks/compare.py emoji_pretrained                   # search, runs and tables
     python tools/benchmarks/compare.py emoji_scratch --methods HiMulCon "SupCon, finest level" --seeds 0
-    python tools/benchmarks/compare.py emoji_pretrained --batch-size 256  # the first six, settings of batches of 64
+    python tools/benchmarks/compare.py emoji_pretrained --batch-size 256  # the first six, with their own settings
     python tools/benchmarks/compare.py emoji_pretrained --table           # the tables of what is done, no runs
 """
 
@@ -142,12 +142,13 @@ class Comparison:
     def search_batch_size(self, name: str, batch_size: int) -> Overrides:
         """Returns settings for another size of batches: the rate times 1, 2 and 4, the rest as in the usual ones."""
         chosen = self.search(name)
-        rates = [chosen.get(RATE, 1) * factor for factor in (1, 2, 4)]
+        usual = chosen.get(RATE, self.protocol.methods[name].options.get(RATE, 1))
+        rates = [usual * factor for factor in (1, 2, 4)]
         return self.best([Run(name, "trial", 0, {**chosen, RATE: rate}, batch_size) for rate in rates])[1].options
 
     def run(
         self,
-        methods: Sequence[str],
+        methods: Sequence[str] | None = None,
         *,
         batch_size: int = BATCH_SIZE,
         seeds: Sequence[int] | None = None,
@@ -157,18 +158,19 @@ class Comparison:
         """Searches, and trains with what was found.
 
         Args:
-            methods: The rows. With another size of batches, only the rows that are among the first by the search.
+            methods: The rows; ``None``: all, or with another size of batches the first by the search.
             batch_size: The images in a batch.
             seeds: The seeds of all rows; ``None``: ``SEEDS``, and ``MORE_SEEDS`` of the first.
             jobs: How many runs at a time.
             search_only: Whether to only search.
         """
-        of_method = self.protocol.methods
+        of_method, rows = self.protocol.methods, methods
+        methods = list(of_method) if rows is None else rows
         with ThreadPoolExecutor(jobs) as pool:
             found: dict[str, Any] = dict(zip(methods, pool.map(self.search, methods), strict=True))
             first = list(best_scores(self.protocol, self.results))[:FIRST]
             if batch_size != BATCH_SIZE:
-                methods = [name for name in first if name in methods]
+                methods = first if rows is None else rows
                 searched = pool.map(lambda name: self.search_batch_size(name, batch_size), methods)
                 found = dict(zip(methods, searched, strict=True))
             if search_only:
@@ -196,7 +198,7 @@ def main() -> None:
     parser.add_argument("protocol", choices=list(PROTOCOLS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="rows; by default the protocol's")
     parser.add_argument("--seeds", nargs="+", type=int, help=f"by default {SEEDS}, and {MORE_SEEDS} for the first six")
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="another one: the first six alone")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="another one: by default the first six")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--work-dir", default="work_dirs/comparison", help="where runs go until they are done")
     parser.add_argument("--results", help="the file of the runs that are done; docs/comparison/<protocol>.jsonl")
@@ -215,7 +217,7 @@ def main() -> None:
     if not args.table:
         comparison = Comparison(args.protocol, results, (Path(args.work_dir) / args.protocol).resolve())
         options = dict(batch_size=args.batch_size, seeds=args.seeds, jobs=args.jobs, search_only=args.search_only)
-        comparison.run(methods, **options)
+        comparison.run(args.methods, **options)
     table = tables(protocol, results, methods)
     for name, text in (("", table), ("_trials", trials_table(protocol, results))):
         title = f"# {args.protocol}{', what was tried' if name else ''}"
