@@ -95,6 +95,7 @@ def _cleaned(texts: Sequence[str], *, as_written: bool = False) -> list[str] | N
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
 """The texts that are numbers."""
+_DIGITS = re.compile("[0-9]+")  # of other scripts, several may be one number
 
 
 def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -> None:
@@ -128,10 +129,12 @@ def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -
 
 def check_spellings(names: Sequence[str], column: str, where: Callable[[int], str]) -> None:
     """Raises as :func:`check_spelling` if two of the names of a column are one number."""
+    numbers = [name for name in dict.fromkeys(names) if NUMBER.fullmatch(name)]
+    if all(map(_DIGITS.fullmatch, numbers)):  # no two of which are one number, as codes are none
+        return
     known: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        if NUMBER.fullmatch(name):
-            check_spelling(name, known, lambda name=name: f"{where(names.index(name))}: {column!r}")
+    for name in numbers:
+        check_spelling(name, known, lambda name=name: f"{where(names.index(name))}: {column!r}")
 
 
 def free_text(value: Any) -> str:
