@@ -291,11 +291,11 @@ class Report:
         figure, axes = pyplot.subplots(
             1, len(kinds), figsize=(5.5 * len(kinds), 4.5), squeeze=False, layout="constrained"
         )
-        colours = pyplot.get_cmap("tab10" if len({row["name"] for row in self.rows}) <= 10 else "tab20")
         lines: dict[str, list[dict[str, Any]]] = {}
         for row in sorted(self.rows, key=lambda row: row["case"].get(self.size, 0)):
             if self.size in row["case"]:
                 lines.setdefault(", ".join([row["name"], *self._kind(row["case"])]), []).append(row)
+        colours = pyplot.get_cmap("tab10" if len(lines) <= 10 else "tab20")
         for axis, (key, unit, label) in zip(axes[0], kinds, strict=True):
             for number, (name, rows) in enumerate(lines.items()):
                 shown = [row for row in rows if row.get(key)]  # 0 has no logarithm
@@ -306,9 +306,9 @@ class Report:
                     )
             axis.set(xscale="log", yscale="log", xlabel=self.size.replace("_", " "), ylabel=label)
             axis.grid(alpha=0.3)
-        figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, ncols=3, loc="outside lower center")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, ncols=1 + len(kinds), loc="outside lower center")
         figure.suptitle(self.title, fontsize=10)
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110, bbox_inches="tight")
         pyplot.close(figure)
 
     def _kind(self, case: Mapping[str, Any]) -> list[str]:
