@@ -30,8 +30,13 @@ def choose(monkeypatch, way):
 
 
 def rows(seed, number, kind):
-    """Unit rows whose products float32 does not round in any order of summing, half of them given twice."""
+    """Unit rows; but for random ones, float32 does not round their products in any order of summing.
+
+    Of the duplicates, half are given twice.
+    """
     generator = torch.Generator().manual_seed(seed)
+    if kind == "random":  # without ties
+        return unit_rows(torch.randn(number, 8, generator=generator))
     if kind == "ties":  # similarities are multiples of 1/2
         return unit_rows(torch.randn(number, 4, generator=generator).sign())
     numbers = torch.tensor([25, 19, 5, 3, 2, 0, 0, 0]).expand(number, -1)  # of length 32: multiples of 1/1024
@@ -81,7 +86,7 @@ def case(seed, kind):
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("kind", ["ties", "duplicates"])
+@pytest.mark.parametrize("kind", ["ties", "duplicates", "random"])
 @pytest.mark.parametrize("way", WAYS)
 def test_equals_the_oracle(monkeypatch, way, kind, seed):
     choose(monkeypatch, way)
@@ -91,7 +96,7 @@ def test_equals_the_oracle(monkeypatch, way, kind, seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("kind", ["ties", "duplicates"])
+@pytest.mark.parametrize("kind", ["ties", "duplicates", "random"])
 @pytest.mark.parametrize("way", WAYS)
 def test_in_both_orders_of_ties(monkeypatch, way, kind, seed):
     choose(monkeypatch, way)
@@ -166,7 +171,7 @@ def test_keys_of_both_zeros_tie():
 
 @pytest.mark.parametrize("ties", ["gallery", "both"])
 @pytest.mark.parametrize("top", [2, 300])
-def test_a_gallery_so_large_that_some_queries_are_counted_and_others_are_not(monkeypatch, top, ties):
+def test_a_gallery_so_large_that_some_queries_have_candidates_and_others_do_not(monkeypatch, top, ties):
     generator = torch.Generator().manual_seed(0)
     leaves = torch.randint(900, (6060,), generator=generator)
     labels = torch.stack([leaves * top // 900, leaves], 1)
