@@ -10,6 +10,7 @@ from typing import Any
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths
+from hierpretrain.datasets.list_columns import as_names, check_texts
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.stored_images import ImageStore, Stored, bytes_of
 from hierpretrain.datasets.tables import Table
@@ -73,8 +74,10 @@ class HuggingFaceDataset(HierarchicalDataset):
             raise ValueError(f"files are below data_root, and dataset has none: leave out dataset or files={files!r}")
         if cache_dir is not None and files is None:
             raise ValueError(f"cache_dir is of files alone, which are not given: leave out cache_dir={cache_dir!r}")
+        check_texts(image_column=image_column)
         self.files, self.image_column, self.cache_dir = files, image_column, cache_dir
-        self.class_paths, self._levels, self._given = class_paths, levels, dataset
+        self.class_paths, self._given = class_paths, dataset
+        self._levels = None if levels is None else as_names("levels", levels)
         self._table_options = {
             "key_column": key_column,
             "extra_labels": extra_labels,
@@ -104,10 +107,9 @@ class HuggingFaceDataset(HierarchicalDataset):
             name for name, feature in features.items() if name != self.image_column and _is_plain(feature, library)
         ]
         columns = _columns(whole.select_columns(names).with_format(None), features, library, source)
-        levels = self._levels
+        levels: Sequence[str] | None = self._levels
         if levels is None:
             levels = [name for name in names if isinstance(_inner(features[name]), library.ClassLabel)] or None
-        levels = [levels] if isinstance(levels, str) else levels
         if self.class_paths is not None:
             columns |= pathed(columns, levels or (), self.class_paths, source)
         split_column = "split" if "split" not in columns else "its split"

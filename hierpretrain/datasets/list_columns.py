@@ -38,9 +38,38 @@ class ListColumns:
     metadata: tuple[str, ...]
 
 
-def as_names(names: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Returns the names of columns as a tuple, whichever way they were given."""
-    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
+def as_names(option: str, names: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Returns the names of columns as a tuple, whichever way they were given.
+
+    Args:
+        option: The option that they are of, for the message.
+        names: One name, several, or ``None`` for none.
+
+    Raises:
+        ValueError: If they are something else.
+
+    Example:
+        >>> as_names("levels", "kind"), as_names("levels", ["kind", "breed"])
+        (('kind',), ('kind', 'breed'))
+    """
+    if names is None or isinstance(names, str):
+        return () if names is None else (names,)
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{option} must be the name of a column or a list of names; it is {names!r}")
+    return tuple(names)
+
+
+def check_texts(**options: Any) -> None:
+    """Raises unless options, such as the name of one column, are texts.
+
+    Example:
+        >>> check_texts(image_column="image", key_column=["sku"])
+        Traceback (most recent call last):
+        ValueError: key_column must be a text; it is ['sku']
+    """
+    for option, value in options.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{option} must be a text; it is {value!r}")
 
 
 def choose_columns(
@@ -67,8 +96,8 @@ def choose_columns(
         need_labels: Whether a list without levels is an error.
 
     Raises:
-        ValueError: If a column that is named is not there, is named twice, or levels are not named and a column does
-            not look like one.
+        ValueError: If a column that is named is not there, is named twice or by something else than a text, or levels
+            are not named and a column does not look like one.
 
     Example:
         >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
@@ -78,9 +107,10 @@ def choose_columns(
         Traceback (most recent call last):
         ValueError: list.csv: columns are levels by themselves only if all look like it; 'price' has numbers with ...
     """
+    check_texts(image_column=image, key_column=key, split_column=split)
     there, path = tuple(table.columns), table.path
-    levels = None if levels is None else as_names(levels)
-    extra = as_names(extra_labels)
+    levels = None if levels is None else as_names("levels", levels)
+    extra = as_names("extra_labels", extra_labels)
     if image not in there:
         raise ValueError(
             f"{path}: there is no column {image!r}; the columns are {list(there)}: say which holds the images, "

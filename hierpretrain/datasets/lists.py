@@ -12,7 +12,7 @@ from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, nfc, suspicious, unsafe_reason
 from hierpretrain.datasets.cells import check_spellings, free_text, texts_of
 from hierpretrain.datasets.folders import numbered_levels
-from hierpretrain.datasets.list_columns import ListColumns, choose_columns
+from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns
 from hierpretrain.datasets.list_labels import Path, label_paths
 from hierpretrain.datasets.messages import log, some
 from hierpretrain.datasets.tables import Table, read_table
@@ -123,6 +123,7 @@ def annotations_of(
         ValueError: As :func:`read_list`.
     """
     check_one_of("on_gap", on_gap, ("error", "cut"))
+    check_texts(level_separator=level_separator, path_separator=path_separator)
     if not table.columns or not len(next(iter(table.columns.values()))):
         raise ValueError(f"{source} lists no image; a data set needs at least one")
     columns = choose_columns(

@@ -15,6 +15,7 @@ from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path, warn_of_merged
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.image_files import ENDINGS, is_clutter
+from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.stored_images import ImageStore
@@ -117,7 +118,7 @@ def annotations_of_rows(
     if levels is None:
         columns["folder"], levels = folders, ["folder"]
     else:
-        levels = [levels] if isinstance(levels, str) else list(levels)
+        levels = as_names("levels", levels)
     if class_paths is not None:
         columns |= pathed(columns, levels, class_paths, source)
     table = Table(source, columns, where.__getitem__)

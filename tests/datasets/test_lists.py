@@ -183,6 +183,25 @@ def test_a_level_that_repeats_needs_no_name(read):
     assert rows.level_names == ("kind", "breed")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(levels=5), "levels must be the name of a column or a list of names; it is 5"),
+        (dict(levels=["kind", 5]), r"levels must be the name of a column or a list of names; it is \['kind', 5\]"),
+        (dict(extra_labels=7), "extra_labels must be the name of a column or a list of names; it is 7"),
+        (dict(image_column=["image"]), r"image_column must be a text; it is \['image'\]"),
+        (dict(key_column=3), "key_column must be a text; it is 3"),
+        (dict(split_column=None), "split_column must be a text; it is None"),
+        (dict(path_separator=5), "path_separator must be a text; it is 5"),
+        (dict(level_separator=["/"]), r"level_separator must be a text; it is \['/'\]"),
+    ],
+)
+def test_options_that_are_no_names_are_told(options, message, tmp_path):
+    (tmp_path / "list.csv").write_text("image,kind\na.jpg,cat\n")
+    with pytest.raises(ValueError, match=message):
+        read_list(tmp_path / "list.csv", tmp_path, **options)
+
+
 def test_columns_of_ones_own(read):
     rows = read("photo,use,a\nx.jpg,train,cat\n", image_column="photo", split_column="use")
     assert (rows.images, rows.splits, rows.level_names) == (["x.jpg"], ["train"], ("a",))

@@ -416,3 +416,10 @@ def test_damaged_shards(tmp_path):
         WebDataset(data_root=str(tmp_path), shards="b.tar")
     with pytest.raises(ValueError, match=r"no file matches 'c\*\.tar' below"):
         WebDataset(data_root=str(tmp_path), shards="c*.tar")
+
+
+def test_names_that_are_no_texts_are_told():
+    with pytest.raises(ValueError, match="levels must be the name of a column or a list of names; it is 5"):
+        HuggingFaceDataset(data_root="none", levels=5)
+    with pytest.raises(ValueError, match=r"image_column must be a text; it is \['image'\]"):
+        HuggingFaceDataset(data_root="none", image_column=["image"])
