@@ -46,7 +46,7 @@ class HuggingFaceDataset(HierarchicalDataset):
 
     Raises:
         ImportError: If ``datasets`` is not installed.
-        ValueError: If there is no such data set, a column is missing, and as
+        ValueError: If there is no such data set, splits have different columns, a column is missing, and as
             :class:`~hierpretrain.datasets.ListDataset`.
     """
 
@@ -165,6 +165,7 @@ class HuggingFaceDataset(HierarchicalDataset):
             )
         if not any(map(len, parts.values())):
             raise ValueError(f"{source} has no image; a data set needs at least one")
+        _check_alike({split: part.features for split, part in parts.items()}, source)
         return parts, source
 
     def _of_parquet(self, library: Any) -> dict[str, Any]:
@@ -182,6 +183,23 @@ class HuggingFaceDataset(HierarchicalDataset):
                 f"the Parquet files below {self.data_root!r} cannot be read: {reason}; correct files, or write them "
                 "anew"
             ) from error
+
+
+def _check_alike(features: Mapping[str, Mapping[str, Any]], source: str) -> None:
+    """Raises unless all splits have the same columns: the library would fill others with nothing."""
+    for split, its in features.items():
+        for other, theirs in features.items():
+            if missing := [name for name in theirs if name not in its]:
+                raise ValueError(
+                    f"{source}: all splits must have the same columns; {split!r} has no {missing[0]!r}, which "
+                    f"{other!r} has: add it, with None where nothing is known, or give the splits apart"
+                )
+            for name, feature in theirs.items():
+                if its[name] != feature:
+                    raise ValueError(
+                        f"{source}: a column must have one type in all splits; {name!r} is {its[name]} in {split!r} "
+                        f"and {feature} in {other!r}: cast it (cast_column), or give the splits apart"
+                    )
 
 
 class _Rows:

@@ -423,3 +423,24 @@ def test_names_that_are_no_texts_are_told():
         HuggingFaceDataset(data_root="none", levels=5)
     with pytest.raises(ValueError, match=r"image_column must be a text; it is \['image'\]"):
         HuggingFaceDataset(data_root="none", image_column=["image"])
+
+
+@pytest.mark.parametrize("order", [("train", "test"), ("test", "train")])
+def test_splits_of_different_columns_are_told(order):
+    library = pytest.importorskip("datasets")
+
+    def part(**columns):
+        names = {name: library.ClassLabel(names=names) for name, names in columns.items()}
+        values = {"image": [Image.new("RGB", (8, 8))] * 2} | {name: [0, 1] for name in columns}
+        return library.Dataset.from_dict(values, features=library.Features({"image": library.Image(), **names}))
+
+    whole, plain, turned = part(kind=["cat", "dog"]), part(), part(kind=["dog", "cat"])
+    for test, message in (
+        (plain, "all splits must have the same columns; 'test' has no 'kind', which 'train' has: add it"),
+        (turned, r"a column must have one type in all splits; 'kind' is ClassLabel.* in '(train|test)' and ClassLabel"),
+    ):
+        splits = {"train": whole, "test": test}
+        with pytest.raises(ValueError, match=message):
+            HuggingFaceDataset(dataset=library.DatasetDict({split: splits[split] for split in order}))
+    data = HuggingFaceDataset(dataset=library.DatasetDict({split: whole for split in order}))
+    assert data.labels.tolist() == [[0], [1], [0], [1]]

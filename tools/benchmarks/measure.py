@@ -306,7 +306,9 @@ class Report:
                     )
             axis.set(xscale="log", yscale="log", xlabel=self.size.replace("_", " "), ylabel=label)
             axis.grid(alpha=0.3)
-        figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, ncols=1 + len(kinds), loc="outside lower center")
+        figure.legend(
+            *axes[0][0].get_legend_handles_labels(), fontsize=7, ncols=1 + len(kinds), loc="outside lower center"
+        )
         figure.suptitle(self.title, fontsize=10)
         figure.savefig(path, dpi=110, bbox_inches="tight")
         pyplot.close(figure)
