@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comparison import LESS_IS_BETTER, OURS, RATE, Form, Overrides, Protocol
+from comparison import LESS_IS_BETTER, OURS, RATE, SHIPPED, Form, Overrides, Protocol
 from comparison_runs import BATCH_SIZE, FIRST, MORE_SEEDS, Results, Run, best_scores, in_form
 from table import cells
 
@@ -101,9 +101,10 @@ def _tables_of_a_size(
         name: (options, _in_form(form, seeds)) for name, (options, seeds) in chosen.items() if name in protocol.methods
     }
     for which, rows in (("", chosen), (f", every row with {_form_told(form, protocol)}", alike)):
-        if lines := _differences(protocol, rows):
-            title = f"How far {OURS} is ahead{batches}{which}, seed by seed: mean and deviation of the difference"
-            parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
+        for ours in (OURS, SHIPPED):
+            if lines := _differences(protocol, rows, ours):
+                title = f"How far {ours} is ahead{batches}{which}, seed by seed: mean and deviation of the difference"
+                parts.append(markdown_table(f"{title} (violations: fewer)", ["", *columns], lines))
     settings = [
         f"| {name} | {_told(options or protocol.methods[name].options)} |"
         for name, (options, _) in chosen.items()
@@ -113,14 +114,14 @@ def _tables_of_a_size(
     return parts
 
 
-def _differences(protocol: Protocol, chosen: Mapping[str, tuple[Overrides, Seeds]]) -> list[list[str]]:
-    """Returns the lines of what ours is ahead of each other row, over the seeds that both have."""
+def _differences(protocol: Protocol, chosen: Mapping[str, tuple[Overrides, Seeds]], ours_name: str) -> list[list[str]]:
+    """Returns the lines of what a row of ours is ahead of each other row, over the seeds that both have."""
     lines = []
-    _, ours = chosen.get(OURS, ({}, {}))
+    _, ours = chosen.get(ours_name, ({}, {}))
     for name, (_, theirs) in chosen.items():
         if name in protocol.methods and not protocol.methods[name].trained and theirs:  # nothing depends on its seed
             theirs = dict.fromkeys(ours, *theirs.values())
-        if name != OURS and set(ours) & set(theirs):
+        if name != ours_name and set(ours) & set(theirs):
             differences = []
             for heading, key in protocol.columns.items():
                 sign = -100 if heading.startswith(LESS_IS_BETTER) else 100
