@@ -22,7 +22,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
-from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.distributed import PrefixStore
 
@@ -312,11 +312,16 @@ class _Runner(Runner):
 
     def load_or_resume(self) -> None:
         """Loads the checkpoint that the training or the test starts from, if it fits."""
+        model = unwrapped(self.model)
+        if isinstance(model, HierarchicalContrastive):  # a test has loops that are built, too, but none of training
+            model.begins_training = isinstance(self._train_loop, BaseLoop) and not self._resume
         if not self._has_loaded and self._load_from:
             start = dict(load_from=self._load_from, resume=self._resume)
             if told_partly := check_start({**start, "load_from_partly": self.cfg.get("load_from_partly")}, self.model):
                 self.logger.warning(told_partly)
         super().load_or_resume()
+        if isinstance(model, HierarchicalContrastive):
+            model.begins_training = False
 
     def build_model(self, model: Any) -> nn.Module:
         """Builds the model; a loss over classes, whose config does not say how many, learns it from the training data.
@@ -462,6 +467,11 @@ def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[
     model = unwrapped(model)
     if isinstance(model, HierarchicalContrastive):
         found = model.fitted(found)
+        if model.pretrained is not None and not any(name.startswith("pretrained.") for name in found):
+            raise ValueError(
+                f"{checkpoint} has no copy of the encoder before training, and model.pretrained_share is "
+                f"{model.pretrained.share:g}: set it to 0, or train with it"
+            )
     wanted = model.state_dict()
     if not whole:
         parts = {name.split(".")[0] for name in wanted}

@@ -167,6 +167,8 @@ class FrozenFeaturesHook(Hook):
                 model.frozen_part = model.frozen_part or FrozenPart(model.backbone)
                 some = job.collate([job.dataset[i] for i in range(min(NUM_CHECKED, len(job.dataset)))])
                 model.frozen_part.prepare(model.data_preprocessor(some)["inputs"])
+        if which != "training":
+            _check_copy(model)
         path, kept = self._file(job)
         if not kept:
             with in_turn(path) if is_main_process() else nullcontext():
@@ -449,6 +451,23 @@ class _FeaturePipeline:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {self.pack!r}, take={self.take})"
+
+
+def _check_copy(model: HierarchicalContrastive) -> None:
+    """Raises unless a copy of the encoder before training goes on from the same features."""
+    if model.pretrained is None:
+        return
+    copy = model.pretrained.backbone
+    if model.frozen_part is None:
+        own, its = model.backbone.state_dict(), copy.state_dict()
+    else:
+        own, its = dict(model.frozen_part.state()), dict(model.frozen_part.of(copy).state())
+    if any(not torch.equal(its[name], weight) for name, weight in own.items()):
+        raise ValueError(
+            "the frozen part of the backbone is not that of its copy before training (model.pretrained_share), so that "
+            "features cannot be kept for both: the checkpoint is of a training that froze less. Freeze as much as that "
+            "did, or set evaluation=False of FrozenFeaturesHook"
+        )
 
 
 def _check_model(model: Any) -> None:

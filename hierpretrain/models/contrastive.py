@@ -51,11 +51,12 @@ class HierarchicalContrastive(BaseModel):
             ``'projection'``.
         power: The power that every value of an embedding is raised to before it gets unit length, above 0 and up to 1:
             see :func:`hierpretrain.functional.power_normalize`. 1 changes nothing. The loss never sees it.
-        pretrained_share: How much of an embedding is what the encoder gave before training, from 0 to below 1. Above 0
-            the model keeps a copy of the encoder as training finds it, and an embedding is
-            ``(sqrt(1 - share) a, sqrt(share) b)`` of the unit vectors ``a`` of the trained encoder and ``b`` of the
-            copy. A similarity is then ``(1 - share)`` times that of the one and ``share`` times that of the other. It
-            is for classes that training does not see, where those that it sees are few. The loss knows nothing of it.
+        pretrained_share: How much of an embedding is what the encoder gave before training, a number from 0 to below 1.
+            Above 0 the model keeps a copy of the encoder as training finds it; a training that begins with a
+            checkpoint that has a copy keeps that one. An embedding is then ``(sqrt(1 - share) a, sqrt(share) b)`` of
+            the unit vectors ``a`` of the trained encoder and ``b`` of the copy, so that a similarity is ``(1 - share)``
+            times that of the one and ``share`` times that of the other. It is for classes that training does not see,
+            where those that it sees are few. The loss knows nothing of it.
         normalize: Whether the loss gets features of unit length. ``None``: what the loss asks for by its attribute
             ``unit_features``: contrastive losses, and those without the attribute, want unit length, classifiers and
             prototypes features as they are. Embeddings have unit length either way.
@@ -91,8 +92,8 @@ class HierarchicalContrastive(BaseModel):
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
         check_power(power)
-        if not 0 <= pretrained_share < 1:
-            raise ValueError(f"pretrained_share must be at least 0 and below 1; it is {pretrained_share}")
+        if isinstance(pretrained_share, bool | str) or not 0 <= pretrained_share < 1:
+            raise ValueError(f"pretrained_share must be a number from 0 to below 1; it is {pretrained_share!r}")
         if pretrained_share and embedding == "projection":
             raise ValueError(
                 "pretrained_share is of the encoder's vectors, and embedding='projection' takes those of the "
@@ -113,6 +114,8 @@ class HierarchicalContrastive(BaseModel):
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
+        self.begins_training = False
+        """Whether what is loaded now is what a training begins with, and not what came of one."""
         self.frozen_part: FrozenPart | None = None
         """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         if channels_last:
@@ -183,9 +186,10 @@ class HierarchicalContrastive(BaseModel):
 
     def init_weights(self) -> None:
         """Initialises the weights as the parts' ``init_cfg`` say; ``Pretrained`` is :class:`StrictPretrained`."""
+        first = not self.is_init
         with DefaultScope.overwrite_default_scope("hierpretrain"):
             super().init_weights()
-        if self.pretrained is not None:
+        if self.pretrained is not None and first:
             self.pretrained.take(self.backbone, self.neck)
 
     def train(self, mode: bool = True) -> HierarchicalContrastive:
@@ -212,13 +216,14 @@ class HierarchicalContrastive(BaseModel):
     def fitted(self, weights: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
         """Returns weights, by name, without those of optional parts that the model leaves out.
 
-        A model with a pretrained share takes weights of one without it: their encoder is then the one before training.
+        Where a training begins (:attr:`begins_training`), a model with a pretrained share takes weights of one without
+        it: their encoder is then the one before training.
 
         Args:
             weights: As :meth:`state_dict` gives them.
             prefix: What precedes the names.
         """
-        if self.pretrained is not None:
+        if self.pretrained is not None and self.begins_training:
             weights = with_copy(weights, prefix, "pretrained")
         left_out = tuple(f"{prefix}{part}." for part in _OPTIONAL_PARTS if getattr(self, part) is None)
         return {name: tensor for name, tensor in weights.items() if not name.startswith(left_out)}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop
 
 from hierpretrain.apis import build_runner, check_checkpoint, check_start, load_config
 from hierpretrain.apis.launch import check_save_best
@@ -93,9 +94,9 @@ def test_a_training_starts_from_a_file_that_fits_or_is_told_to_take_what_fits(ch
 def test_a_training_that_keeps_the_encoder_before_it_starts_from_a_file_of_one_that_does_not(checkpoint, tmp_path):
     saved, model = make(HEAD, LOSS), make(HEAD, LOSS, pretrained_share=0.5)
     file = checkpoint(saved)
-    assert check_start(dict(load_from=file), model) is None
     _, runner = launch(4, tmp_path, "none", load_from=file)
     runner.model = model
+    runner._train_loop = object.__new__(EpochBasedTrainLoop)  # which a training has built by now
     runner.load_or_resume()
     for name, tensor in saved.backbone.state_dict().items():
         assert torch.equal(model.state_dict()[f"pretrained.backbone.{name}"], tensor), name
@@ -104,6 +105,22 @@ def test_a_training_that_keeps_the_encoder_before_it_starts_from_a_file_of_one_t
     torch.save({"state_dict": weights}, tmp_path / "cut.pth")
     with pytest.raises(ValueError, match=r"1 weights are missing in the file: pretrained\.backbone\.bn1\.weight"):
         check_checkpoint(model, str(tmp_path / "cut.pth"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_without_the_encoder_before_training_is_neither_tested_nor_resumed_with_a_share(
+    checkpoint, tmp_path, resume
+):
+    file = checkpoint(make(HEAD, LOSS))
+    _, runner = launch(4, tmp_path, "none", load_from=file, resume=resume)
+    runner.model = make(HEAD, LOSS, pretrained_share=0.5)
+    if resume:
+        runner._train_loop = object.__new__(EpochBasedTrainLoop)
+    message = "model.pth has no copy of the encoder before training, and model.pretrained_share is 0.5: set it to 0, or"
+    with pytest.raises(ValueError, match=message):
+        runner.load_or_resume()
+    with pytest.raises(ValueError, match=message):
+        check_checkpoint(runner.model, file)
 
 
 @pytest.mark.parametrize("partly", [False, True])

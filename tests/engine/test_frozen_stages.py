@@ -406,6 +406,15 @@ def test_another_checkpoint_of_the_same_frozen_part_is_embedded_from_kept_featur
     assert runners[1].test_dataloader.dataset[0].keys() == {"inputs", "data_samples"}
 
 
+@pytest.mark.parametrize("encoder", ["resnet", "frozen"])
+def test_a_copy_of_an_encoder_that_froze_less_is_told(images, tmp_path, encoder):
+    model = dict(backbone=RESNET, neck=None) if encoder == "frozen" else ENCODERS[encoder]
+    runner = evaluation(images, tmp_path, {**model, "pretrained_share": 0.5})
+    torch.nn.init.normal_(runner.model.pretrained.backbone.conv1.weight)
+    with pytest.raises(ValueError, match=r"the frozen part .* is not that of its copy .* set evaluation=False"):
+        runner.test()
+
+
 def test_validation_goes_on_from_kept_features_while_training(images, tmp_path, monkeypatch):
     def validated(evaluation):
         runner = make(

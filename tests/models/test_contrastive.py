@@ -179,17 +179,33 @@ def test_the_copy_of_the_encoder_is_in_its_weights_and_has_no_part_in_training()
     model, plain = make(pretrained_share=0.5), make()
     assert not any(parameter.requires_grad for parameter in model.pretrained.parameters())
     inputs, labels = torch.randn(8, 3, 32, 32), samples(LABELS)
+    model.begins_training = True
     model.load_state_dict(plain.state_dict())  # of a model without the copy
     assert torch.equal(model.train().loss(inputs, labels)["loss"], plain.train().loss(inputs, labels)["loss"])
-    model, plain = trained(model), plain.eval()
+    model = trained(model)
     again = make(pretrained_share=0.5)
     again.load_state_dict(model.state_dict())
     torch.testing.assert_close(again.eval()(inputs), model(inputs))
     weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("pretrained.")}
-    again.load_state_dict(weights)
-    plain.load_state_dict(weights)
-    similar = again(inputs) @ again(inputs).T  # of the encoder with itself
-    torch.testing.assert_close(similar, plain(inputs) @ plain(inputs).T)
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"pretrained\.backbone"):
+        again.load_state_dict(weights)  # of which it cannot know what came before
+    model.begins_training = True  # another training, which goes on with the copy
+    before = model.state_dict()["pretrained.backbone.conv1.weight"].clone()
+    model.load_state_dict(trained(again).state_dict())
+    assert torch.equal(model.state_dict()["pretrained.backbone.conv1.weight"], before)
+
+
+def test_weights_are_copied_once():
+    model = make(pretrained_share=0.5)
+    with torch.no_grad():
+        model.backbone.conv1.weight.zero_()
+    model.init_weights()
+    before = model.pretrained.backbone.conv1.weight.clone()
+    assert torch.equal(before, model.backbone.conv1.weight)
+    with torch.no_grad():
+        model.backbone.conv1.weight.fill_(1)
+    model.init_weights()  # as a second training of one runner has it
+    assert torch.equal(model.pretrained.backbone.conv1.weight, before)
 
 
 def test_a_neck_is_copied_with_the_encoder():
@@ -205,8 +221,8 @@ def test_a_neck_is_copied_with_the_encoder():
 
 
 def test_a_share_out_of_range_or_of_a_projection_is_an_error():
-    for share in (-0.1, 1, float("nan")):
-        with pytest.raises(ValueError, match=rf"pretrained_share must be at least 0 and below 1; it is {share}"):
+    for share in (-0.1, 1, float("nan"), "0.5"):
+        with pytest.raises(ValueError, match=rf"pretrained_share must be a number from 0 to below 1; it is {share!r}"):
             make(pretrained_share=share)
     with pytest.raises(ValueError, match="pretrained_share is of the encoder's vectors, and embedding='projection'"):
         make(pretrained_share=0.5, embedding="projection")

@@ -85,7 +85,7 @@ def _joint(
             _try("model.projection", head) if head else _try("model.loss.label_smoothing", 0.1),
             _try(RATE, *rates),
         ],
-        {"model.power": 0.5, "model.loss.projection": None, "model.pretrained_share": share},
+        {"model.power": 0.5, "model.loss.projection": None, **_share(share)},
     )
 
 
@@ -93,7 +93,11 @@ def _shipped(rate: float, share: float = 0.0) -> Method:
     """Returns the joint loss as configs/_base_/models/finetuned_lite0.py has it, at a rate, without a search."""
     part = dict(type="CSLLoss", level=None)
     fixed = {"model.power": 0.5, "model.loss.projection": None, "model.loss.contrastive": part, SAMPLER: None}
-    return Method("joint", options={**fixed, "model.pretrained_share": share, RATE: rate})
+    return Method("joint", options={**fixed, **_share(share), RATE: rate})
+
+
+def _share(share: float) -> Overrides:
+    return {"model.pretrained_share": share} if share else {}
 
 
 METHODS: dict[str, Method] = {

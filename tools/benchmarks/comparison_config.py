@@ -67,7 +67,7 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path, draw: i
     config.forms = [(config.model.get("power", 1.0), config.model.get("pretrained_share", 0.0))]
     if run.stage == "final":
         config.forms += protocol.forms
-        config.model.pretrained_share = protocol.share  # for the copy of the encoder
+        config.model.pretrained_share = max(config.forms[0][1], protocol.share)  # for the copy of the encoder
     if not method.trained:
         config.model.update(loss=None, projection=None)
         config.train_dataloader = config.train_cfg = config.optim_wrapper = config.param_scheduler = None
