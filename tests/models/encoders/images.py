@@ -1,5 +1,7 @@
 """Images for encoders, and their outputs compared with a call by hand."""
 
+import copy
+
 import torch
 
 
@@ -9,8 +11,12 @@ def random_images(size, number=2):
 
 @torch.no_grad()
 def assert_gives(encoder, expected, images, *, differ=True):
-    """Asserts that an encoder, in evaluation mode, gives the vectors of a function, different ones of two images."""
+    """Asserts that an encoder, in evaluation mode, gives the vectors of a function, different ones of two images.
+
+    So does a copy of it, which a pretrained share keeps.
+    """
     vectors = encoder.eval()(images)
+    assert torch.equal(copy.deepcopy(encoder)(images), vectors)
     assert vectors.ndim == 2
     largest = vectors.abs().max().item()  # deep networks of random weights give tiny vectors
     torch.testing.assert_close(vectors, expected(images), atol=1e-5 * largest, rtol=1e-5)
