@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from hierpretrain.functional.power import power_normalize
     from hierpretrain.functional.prototypes import distortion, distortion_loss, scale_free_distortion
-    from hierpretrain.functional.proxies import cross_scale_loss, proxy_anchor_losses
+    from hierpretrain.functional.proxies import cross_scale_loss, cross_scale_losses, proxy_anchor_losses
     from hierpretrain.functional.released import released_hmlc_loss
     from hierpretrain.functional.retrieval import recall_curve, retrieval_metrics
     from hierpretrain.functional.rince import rince_level_losses, rince_loss
@@ -62,6 +62,7 @@ __all__ = [
     "clustering_metrics",
     "coverage_curve",
     "cross_scale_loss",
+    "cross_scale_losses",
     "distortion",
     "distortion_loss",
     "expected_calibration_error",

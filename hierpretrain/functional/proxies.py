@@ -57,7 +57,7 @@ def cross_scale_loss(
         known: (C,) bool: the classes that may be in an ``N_l``; ``None``: all.
 
     Returns:
-        (N,) losses. A level of one node alone adds 0.
+        (N,) losses. A level of one node alone adds 0. :func:`cross_scale_losses` has the terms of the sum.
 
     Raises:
         ValueError: If shapes do not match, a class does not exist, a loss is not finite or an option is out of range.
@@ -67,6 +67,26 @@ def cross_scale_loss(
         >>> loss = cross_scale_loss(cosines, tree, torch.tensor([0]), margins=(0.5, 0.0), scale=1.0)
         >>> round(loss.item(), 4)  # log(1 + e^-0.5) + log(1 + e^-0.5 + e^-1)
         1.1543
+    """
+    return cross_scale_losses(cosines, class_labels, labels, margins=margins, scale=scale, known=known).sum(1)
+
+
+def cross_scale_losses(
+    cosines: Tensor,
+    class_labels: Tensor,
+    labels: Tensor,
+    *,
+    margins: Sequence[float] = (0.45, 0.25),
+    scale: float = 32.0,
+    known: Tensor | None = None,
+) -> Tensor:
+    """Computes the (N, L) terms of :func:`cross_scale_loss`, one for each level, of the same arguments.
+
+    Example:
+        >>> cosines, tree = torch.tensor([[1.0, 0.5, 0.0]]), torch.tensor([[0, 0], [0, 1], [1, 2]])
+        >>> losses = cross_scale_losses(cosines, tree, torch.tensor([0]), margins=(0.5, 0.0), scale=1.0)
+        >>> [round(loss, 4) for loss in losses[0].tolist()]  # log(1 + e^-0.5), log(1 + e^-0.5 + e^-1)
+        [0.4741, 0.6802]
     """
     check_above_0(scale=scale)
     for margin in margins:
@@ -91,12 +111,12 @@ def cross_scale_loss(
     if known is not None:
         parting = parting.masked_fill(~known.to(parting.device), class_labels.shape[1] + 1)
     weights, own = node_weights(paths, dtype=cosines.dtype), cosines.gather(1, paths.clamp(min=0))  # (N, P)
-    losses = torch.zeros_like(cosines[:, 0])
+    losses = []
     for level, margin in enumerate(numbers_of_levels(margins, class_labels.shape[1], "margins"), start=1):
         others = masked_logsumexp(scale * cosines, parting <= level, 1)
-        losses = losses + (weights * softplus(others[:, None] - scale * (own - margin))).sum(1)
-    check_losses(losses)
-    return losses
+        losses.append((weights * softplus(others[:, None] - scale * (own - margin))).sum(1))
+    check_losses(sum(losses, torch.zeros_like(cosines[:, 0])))
+    return torch.stack(losses, 1) if losses else cosines.new_zeros(len(cosines), 0)
 
 
 def _levels_of_parting(paths: Tensor, class_labels: Tensor) -> Tensor:

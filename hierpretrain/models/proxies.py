@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.functional import cross_scale_loss, proxy_anchor_losses
+from hierpretrain.functional import cross_scale_loss, cross_scale_losses, proxy_anchor_losses
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import check_nodes
 from hierpretrain.models.classifiers import TreeClassifierLoss
@@ -29,9 +29,9 @@ from hierpretrain.taxonomy import PAD, Taxonomy, as_labels
 class CSLLoss(TreeClassifierLoss):
     """Cross-Scale Learning: proxies of the finest classes, told apart by a margin of each level (DyML, CVPR 2021).
 
-    See :func:`hierpretrain.functional.cross_scale_loss`. Items whose path ends above the level are left out. Nodes
-    without an image in training push nothing away, as :class:`HierarchicalJointLoss` has it; ``TaxonomyHook`` tells
-    which those are, and until it does all nodes count.
+    See :func:`hierpretrain.functional.cross_scale_loss`; its terms, one for each level, are logged. Items whose path
+    ends above the level are left out. Nodes without an image in training push nothing away, as
+    :class:`HierarchicalJointLoss` has it; ``TaxonomyHook`` tells which those are, and until it does all nodes count.
 
     Args:
         num_classes: Number of nodes that may have a proxy. A training fills it in from its data.
@@ -69,6 +69,7 @@ class CSLLoss(TreeClassifierLoss):
         cosines, labels = dummy_batch(len(self.margins))
         cross_scale_loss(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
+        self.level_names, self.loss_components = LevelNames(), {}
         self._sizes: list[int] = []
         self._known: Tensor | None = None  # no buffer, which DistributedDataParallel would send at every step
 
@@ -79,6 +80,7 @@ class CSLLoss(TreeClassifierLoss):
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that it has as many nodes as the loss has classes."""
+        self.level_names.set(taxonomy)
         if self.level is not None:
             super().set_taxonomy(taxonomy)
             return
@@ -111,11 +113,14 @@ class CSLLoss(TreeClassifierLoss):
         return torch.where(ends > 0, first + nodes, PAD)
 
     def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Returns the loss of each item, a sum over the levels."""
+        """Returns the loss of each item, a sum over the levels, whose means over the items are its components."""
         cosines = features @ normalize(self.proxies, dim=1).T
-        return cross_scale_loss(
+        losses = cross_scale_losses(
             cosines, self.class_labels, classes, margins=self.margins, scale=self.scale, known=self._known
         )
+        of_all, _ = gather_rows(losses.detach())
+        self.loss_components = self.level_names.of(of_all.sum(0) / max(len(of_all), 1))
+        return losses.sum(1)
 
     item_losses = class_losses  # which takes several classes of an item, too, as none of them pushes it
 

@@ -16,6 +16,7 @@ METRIC = torch.tensor([[0, 1, 2], [1, 0, 2], [2, 2, 0]])
 # what each loss is called with, from (6, 3) features and labels that may be cast by `to`
 LOSSES = {
     "cross_scale_loss": lambda x, to: functional.cross_scale_loss(x, to(TREE), to(FLAT)),
+    "cross_scale_losses": lambda x, to: functional.cross_scale_losses(x, to(TREE), to(FLAT)),
     "distortion_loss": lambda x, to: functional.distortion_loss(x[:3], METRIC),
     "distortion_loss, scaled": lambda x, to: functional.distortion_loss(x[:3], METRIC, scale_free=False),
     "haframe_losses": lambda x, to: torch.cat(

@@ -5,7 +5,7 @@ import torch
 from pytorch_metric_learning.losses import ProxyAnchorLoss
 from torch.nn.functional import cross_entropy, normalize
 
-from hierpretrain.functional import cross_scale_loss, proxy_anchor_losses
+from hierpretrain.functional import cross_scale_loss, cross_scale_losses, proxy_anchor_losses
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.conftest import random_features
 from tests.reference import proxies as reference
@@ -49,6 +49,8 @@ def test_csl_is_that_of_the_loops(seed, options):
     given = cosines(seed)
     expected = with_grads(reference.cross_scale_loss(given, NODES[2], CLASSES, **options), given)
     torch.testing.assert_close(with_grads(cross_scale_loss(given, NODES[2], CLASSES, **options), given), expected)
+    terms = cross_scale_losses(given, NODES[2], CLASSES, **options)
+    torch.testing.assert_close(terms, reference.cross_scale_losses(given, NODES[2], CLASSES, **options))
     assert torch.autograd.gradcheck(lambda c: cross_scale_loss(c, NODES[2], CLASSES, **options), given)
 
 

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from hierpretrain.functional import cross_scale_loss, proxy_anchor_losses
+from hierpretrain.functional import cross_scale_loss, cross_scale_losses, proxy_anchor_losses
 from hierpretrain.models import CSLLoss, LevelProxyLoss
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests import distributed
@@ -50,6 +50,9 @@ def test_csl_is_the_function_for_the_items_with_a_class(name, level, margins):
     expected = cross_scale_loss(cosines, NODES[level - 1], LABELS[known, level - 1], margins=margins, scale=4.0).mean()
     torch.testing.assert_close(call(loss), expected)
     assert not known.all()
+    terms = cross_scale_losses(cosines, NODES[level - 1], LABELS[known, level - 1], margins=margins, scale=4.0)
+    names = ["one", "two", "three"][:level]
+    assert loss.loss_components == pytest.approx(dict(zip(names, terms.mean(0).tolist(), strict=True)))
 
 
 ENDS = [[6], [7], [8], [9], [4], [2], [9], []]  # the nodes where paths end: a b c, x y z, 0 1 2 3 are numbered
@@ -179,7 +182,8 @@ class Net(torch.nn.Module):
 def value_and_grads(net, rows, labels):
     loss = net(rows, labels)
     loss.backward()
-    return loss.detach(), {name.removeprefix("module."): p.grad for name, p in net.named_parameters()}
+    components = getattr(net, "module", net).loss.loss_components
+    return loss.detach(), {name.removeprefix("module."): p.grad for name, p in net.named_parameters()}, components
 
 
 def compare(rank, world_size, reference):
@@ -192,7 +196,7 @@ def compare(rank, world_size, reference):
 
 
 @pytest.mark.ddp
-def test_loss_and_gradient_are_those_of_one_process():
+def test_loss_gradient_and_what_is_logged_are_those_of_one_process():
     distributed.run(compare, 2, {name: value_and_grads(Net(name), features(), SEVERAL) for name in LOSSES})
 
 

@@ -12,18 +12,23 @@ def parts(path, other, level):
     return any(a != b for a, b in zip(path[:level], other[:level], strict=False) if PAD not in (a, b))
 
 
-def cross_scale_loss(cosines, class_labels, labels, *, margins, scale, known=None):
+def cross_scale_loss(*arguments, **options):
+    return cross_scale_losses(*arguments, **options).sum(1)
+
+
+def cross_scale_losses(cosines, class_labels, labels, *, margins, scale, known=None):
     tree, losses = class_labels.tolist(), []
     for i, classes in enumerate(labels.reshape(len(labels), -1).tolist()):
-        several, loss = sorted({k for k in classes if k != PAD}), 0
+        several = sorted({k for k in classes if k != PAD})
         for level, margin in enumerate(margins, start=1):
+            loss = 0
             others = [k for k, path in enumerate(tree) if all(parts(path, tree[own], level) for own in several)]
             total = sum(torch.exp(scale * cosines[i, k]) for k in others if known is None or known[k])
             for own in several:
                 log = torch.log(1 + total * torch.exp(-scale * cosines[i, own]) * math.exp(scale * margin))
                 loss = loss + log / len(several)
-        losses.append(loss)
-    return torch.stack(losses)
+            losses.append(loss)
+    return torch.stack(losses).reshape(len(labels), len(margins))
 
 
 def relation(paths, node):
