@@ -86,7 +86,7 @@ def cross_scale_losses(
         >>> cosines, tree = torch.tensor([[1.0, 0.5, 0.0]]), torch.tensor([[0, 0], [0, 1], [1, 2]])
         >>> losses = cross_scale_losses(cosines, tree, torch.tensor([0]), margins=(0.5, 0.0), scale=1.0)
         >>> [round(loss, 4) for loss in losses[0].tolist()]  # log(1 + e^-0.5), log(1 + e^-0.5 + e^-1)
-        [0.4741, 0.6802]
+        [0.4741, 0.6803]
     """
     check_above_0(scale=scale)
     for margin in margins:

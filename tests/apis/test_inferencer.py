@@ -13,6 +13,7 @@ from hierpretrain.apis import find_config, find_model
 from hierpretrain.apis.inferencer import EmbeddingInferencer
 from hierpretrain.datasets import FolderDataset, UnreadableImage
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.models.pretrained_copy import with_copy
 from hierpretrain.registry import MODELS
 
 PACK = dict(type="PackInputs", algorithm_keys=("extra_labels",), meta_keys=("sample_idx", "img_path", "split"))
@@ -206,8 +207,18 @@ def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkp
     scoped.model._scope_ = "hierpretrain"
     assert fingerprint(scoped, checkpoint) == inferencer.fingerprint
     different = [fingerprint(config(), other), fingerprint(coarser, checkpoint), fingerprint(brighter, checkpoint)]
-    options = ("embedding", "projection"), ("power", 0.5), ("pretrained_share", 0.5), ("pretrained_share", 0.4)
-    different += [fingerprint(config(**{name: value}), checkpoint) for name, value in options]
+    shared = str(tmp_path / "shared.pth")
+    weights = torch.load(checkpoint, weights_only=False)["state_dict"]
+    torch.save({"state_dict": with_copy(weights, "", "pretrained")}, shared)
+    different += [
+        fingerprint(config(**{name: value}), file)
+        for name, value, file in (
+            ("embedding", "projection", checkpoint),
+            ("power", 0.5, checkpoint),
+            ("pretrained_share", 0.5, shared),
+            ("pretrained_share", 0.4, shared),
+        )
+    ]
     assert len({inferencer.fingerprint, *different}) == 8
 
 
