@@ -312,15 +312,16 @@ class _Runner(Runner):
 
     def load_or_resume(self) -> None:
         """Loads the checkpoint that the training or the test starts from, if it fits."""
-        model = unwrapped(self.model)
-        if isinstance(model, HierarchicalContrastive):  # a test has loops that are built, too, but none of training
-            model.begins_training = isinstance(self._train_loop, BaseLoop) and not self._resume
-        if not self._has_loaded and self._load_from:
-            start = dict(load_from=self._load_from, resume=self._resume)
-            if told_partly := check_start({**start, "load_from_partly": self.cfg.get("load_from_partly")}, self.model):
-                self.logger.warning(told_partly)
-        super().load_or_resume()
-        if isinstance(model, HierarchicalContrastive):
+        model = unwrapped(self.model)  # of which HierarchicalContrastive asks what is loaded
+        model.begins_training = isinstance(self._train_loop, BaseLoop) and not self._resume
+        try:
+            if not self._has_loaded and self._load_from:
+                start = dict(load_from=self._load_from, resume=self._resume)
+                partly = self.cfg.get("load_from_partly")
+                if told_partly := check_start({**start, "load_from_partly": partly}, self.model):
+                    self.logger.warning(told_partly)
+            super().load_or_resume()
+        finally:
             model.begins_training = False
 
     def build_model(self, model: Any) -> nn.Module:

@@ -111,12 +111,13 @@ def cross_scale_losses(
     if known is not None:
         parting = parting.masked_fill(~known.to(parting.device), class_labels.shape[1] + 1)
     weights, own = node_weights(paths, dtype=cosines.dtype), cosines.gather(1, paths.clamp(min=0))  # (N, P)
-    losses = []
+    of_levels = []
     for level, margin in enumerate(numbers_of_levels(margins, class_labels.shape[1], "margins"), start=1):
         others = masked_logsumexp(scale * cosines, parting <= level, 1)
-        losses.append((weights * softplus(others[:, None] - scale * (own - margin))).sum(1))
-    check_losses(sum(losses, torch.zeros_like(cosines[:, 0])))
-    return torch.stack(losses, 1) if losses else cosines.new_zeros(len(cosines), 0)
+        of_levels.append((weights * softplus(others[:, None] - scale * (own - margin))).sum(1))
+    losses = torch.stack(of_levels, 1) if of_levels else cosines.new_zeros(len(cosines), 0)
+    check_losses(losses.sum(1))
+    return losses
 
 
 def _levels_of_parting(paths: Tensor, class_labels: Tensor) -> Tensor:

@@ -105,6 +105,8 @@ class HierarchicalContrastive(BaseModel):
             self.data_preprocessor.take_settings(getattr(self.backbone, "settings", None))
         self.neck = _build(neck) if neck else None
         self.pretrained = PretrainedCopy(pretrained_share, self.backbone, self.neck) if pretrained_share else None
+        self.frozen_part: FrozenPart | None = None
+        """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         width = cache(partial(self._encoder_width, backbone))
         self.projection = None if projection is None else _build(with_width(projection, width, "projection"))
         if loss is not None:
@@ -116,8 +118,6 @@ class HierarchicalContrastive(BaseModel):
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
         self.begins_training = False
         """Whether what is loaded now is what a training begins with, and not what came of one."""
-        self.frozen_part: FrozenPart | None = None
-        """The backbone's frozen first stages, if it is to go on from kept outputs of theirs."""
         if channels_last:
             self.to(memory_format=torch.channels_last)
             step_before_narrow_convolutions(self)
@@ -282,23 +282,26 @@ class HierarchicalContrastive(BaseModel):
         Args:
             inputs: (N, C, H, W) images, or a tuple with what :meth:`frozen_features` gave of them.
         """
-        if not isinstance(inputs, tuple):
-            outputs = self._run_backbone(inputs)
-        else:
-            outputs = inputs if self.frozen_part is None else self.frozen_part.go_on(inputs[0])
-        return self._vectors(outputs, self.neck)
+        return self._vectors(inputs, self._run_backbone, self.neck, self.frozen_part)
 
     def _pretrained_feat(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
         """Returns the vectors of the encoder before training, as :meth:`extract_feat`."""
         before: PretrainedCopy = self.pretrained
-        if not isinstance(inputs, tuple):
-            outputs = before.backbone(inputs)
-        else:
-            outputs = inputs if self.frozen_part is None else self.frozen_part.of(before.backbone).go_on(inputs[0])
-        return self._vectors(outputs, before.neck)
+        frozen_part = None if self.frozen_part is None else self.frozen_part.of(before.backbone)
+        return self._vectors(inputs, before.backbone, before.neck, frozen_part)
 
-    def _vectors(self, outputs: Any, neck: nn.Module | None) -> Tensor:
-        """Returns one vector for each image of a backbone's outputs."""
+    def _vectors(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        backbone: Callable[[Tensor], Any],
+        neck: nn.Module | None,
+        frozen_part: FrozenPart | None,
+    ) -> Tensor:
+        """Returns one vector for each image, of an encoder's parts."""
+        if not isinstance(inputs, tuple):
+            outputs = backbone(inputs)
+        else:
+            outputs = inputs if frozen_part is None else frozen_part.go_on(inputs[0])
         if neck is not None:
             self._check_averaged(outputs)
             outputs = neck(outputs)

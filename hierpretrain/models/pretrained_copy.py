@@ -15,7 +15,7 @@ class PretrainedCopy(nn.Module):
     """A copy of a backbone and its neck that no training changes: without gradients, and always in evaluation mode.
 
     Args:
-        share: How much of an embedding is the copy's, for its name in print alone.
+        share: How much of an embedding is the copy's; it may be changed at any time.
         backbone: The backbone.
         neck: The neck, if there is one.
 

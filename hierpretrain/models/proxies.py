@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.functional import cross_scale_loss, cross_scale_losses, proxy_anchor_losses
+from hierpretrain.functional import cross_scale_losses, proxy_anchor_losses
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import check_nodes
 from hierpretrain.models.classifiers import TreeClassifierLoss
@@ -67,7 +67,7 @@ class CSLLoss(TreeClassifierLoss):
         super().__init__(num_classes, level)
         self.margins, self.scale = tuple(margins), scale
         cosines, labels = dummy_batch(len(self.margins))
-        cross_scale_loss(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
+        cross_scale_losses(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
         self.proxies = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)
         self.level_names, self.loss_components = LevelNames(), {}
         self._sizes: list[int] = []

@@ -381,6 +381,9 @@ def test_what_is_shipped_is_what_the_recommended_config_has(tools, run_config, n
     assert {key: value for key, value in config.model.loss.items() if value is not None} == recommended.model.loss
     for part in ("backbone", "power", "projection"):
         assert config.model[part] == recommended.model[part]
+    other = run_config(protocol, protocol.methods["HiMulCon"], tools.comparison_runs.Run("HiMulCon", "final", 0, {}))
+    assert other.forms == [(1.0, 0.0), *protocol.forms]
+    assert other.model.pretrained_share == protocol.share  # for the copy of the encoder, by which it is measured, too
     assert config.forms[0] == (recommended.model.power, recommended.model.get("pretrained_share", 0.0))
     assert config.train_dataloader.get("batch_sampler") is recommended.train_dataloader.get("batch_sampler") is None
     assert config.optim_wrapper == recommended.optim_wrapper

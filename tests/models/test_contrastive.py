@@ -178,6 +178,7 @@ def test_similarities_are_shared_between_the_encoder_and_the_encoder_before_trai
 def test_the_copy_of_the_encoder_is_in_its_weights_and_has_no_part_in_training():
     model, plain = make(pretrained_share=0.5), make()
     assert not any(parameter.requires_grad for parameter in model.pretrained.parameters())
+    assert not any(part.training for part in model.train().pretrained.modules())
     inputs, labels = torch.randn(8, 3, 32, 32), samples(LABELS)
     model.begins_training = True
     model.load_state_dict(plain.state_dict())  # of a model without the copy
@@ -218,6 +219,8 @@ def test_a_neck_is_copied_with_the_encoder():
     after = model(inputs)
     assert torch.equal(after[:, 64:], before[:, 64:])
     assert not torch.equal(after[:, :64], before[:, :64])
+    model.pretrained.take(model.backbone, model.neck)
+    assert torch.equal(*model(inputs).chunk(2, dim=1))
 
 
 def test_a_share_out_of_range_or_of_a_projection_is_an_error():
