@@ -264,23 +264,15 @@ class _Ranking:
             is_ranked |= number + near >= np.minimum(np.maximum(self.asked, self.counts[queries]), available)
         done = is_ranked & (limit > -np.inf)
         key = np.concatenate(keys) if keys else np.empty(0, np.int64)
-        of_row = (key + (1 << (30 + self.bits))) >> (31 + self.bits)
-        if not done.all():
-            key, of_row = key[done[of_row]], of_row[done[of_row]]
-        starts = np.bincount(of_row, minlength=len(queries)).cumsum()
-        starts = np.concatenate([np.zeros(1, np.int64), starts[:-1]])[done]
         key.sort()
-        queries, far = queries[done], [left, queries[~done]]
-        counts, there = self.counts[queries], self._there(key)
-        level, ranks = key[there] & ((1 << self.bits) - 1), there + 1 - np.repeat(starts, counts)
-        ties = np.flatnonzero(self._are_tied(key, there))
-        if len(ties):
-            equal = np.zeros(len(queries), bool)
-            equal[np.searchsorted(counts.cumsum(), ties, "right")] = True
-            kept = np.repeat(~equal, counts)
-            far.append(queries[equal])
-            queries, counts, ranks, level = queries[~equal], counts[~equal], ranks[kept], level[kept]
-        return Ranked(queries, counts, ranks, level, times=1 + self.both), np.concatenate(far)
+        there, counts = self._there(key), self.counts[queries]
+        row = np.repeat(np.arange(len(queries)), counts)
+        starts = np.searchsorted(key, self._wide_keys(np.arange(len(queries)), np.full(len(queries), -2, np.float32)))
+        ranks, level = there + 1 - starts[row], key[there] & self.mask
+        done[row[self._are_tied(key, there)]] = False
+        kept = done[row]
+        ranked = Ranked(queries[done], counts[done], ranks[kept], level[kept], times=1 + self.both)
+        return ranked, np.concatenate([left, queries[~done]])
 
     def _own_columns(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the rows of queries, by the columns of the queries themselves, and these columns."""
@@ -416,6 +408,8 @@ def _joined(parts: list[Ranked]) -> Ranked:
 
 def _few_nonzero(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Returns the indices of the entries that are True, if these are few in less time than ``np.flatnonzero``."""
+    if np.count_nonzero(mask) > len(mask) // 10:  # which numpy finds without a branch for each
+        return np.flatnonzero(mask)
     whole = len(mask) // 8 * 8
     words = mask[:whole].view(np.uint64)
     some = np.flatnonzero(words != 0)

@@ -183,3 +183,10 @@ def test_a_gallery_so_large_that_some_queries_have_candidates_and_others_do_not(
     expected = [(i, items) for i, items, times in related(*sides, ties=ties) for _ in range(times)]
     assert [(i, items) for i, items, times in found for _ in range(times)] == expected
     assert len(expected) >= 50
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_entries_that_are_true_are_found_whether_few_or_many(size: int, share: float) -> None:
+    mask = np.random.default_rng(size).random(size) < share
+    assert quick_ranks._few_nonzero(mask).tolist() == [place for place, is_true in enumerate(mask) if is_true]
