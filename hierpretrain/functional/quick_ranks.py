@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ MOST_ITEMS = (1 << 28) - 1  # of a gallery, likewise
 
 _QUERIES = 1024  # at a time while candidates are picked
 _TILE = 1 << 19  # similarities at a time while candidates are picked: 2 MiB, which stay in a processor's cache
-_PICKED = 1 << 22  # candidates and related items of a block of queries at most, of about 40 bytes each
+_PICKED = 1 << 23  # candidates and related items of a block of queries at most, of about 40 bytes each
 _BLOCK = 1 << 24  # similarities with the whole gallery at a time: 64 MiB
 _ROWS = 256  # queries at a time while all is counted
 _CHUNK = 1 << 19  # of these at a time while they are counted: 2 MiB
@@ -35,7 +36,6 @@ _GROUP = 32  # queries whose related items are compared together
 _MANY = 512  # one of more related items than 1 / 512 of the gallery surely stands too far behind
 _MANY_FLOOR = 48  # and of so few, none may
 
-_BEHIND = np.float32(1.9375)  # a distance above that of any pair of unit vectors
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # bits of a float32 but its sign
 
 
@@ -113,9 +113,14 @@ def quick_ranks(
 
 
 def _in_turns(pool: ThreadPoolExecutor, workers: int, function: Any, blocks: Sequence[Any]) -> Iterator[Any]:
-    """Maps blocks, of which no more are in memory at a time than there are workers."""
-    for start in range(0, len(blocks), workers):
-        yield from pool.map(function, blocks[start : start + workers])
+    """Maps blocks, of which no more are under way at a time than there are workers, and one that waits."""
+    under_way: deque[Any] = deque()
+    for block in blocks:
+        under_way.append(pool.submit(function, block))
+        if len(under_way) > workers:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
 
 
 class _Ranking:
@@ -175,15 +180,22 @@ class _Ranking:
     def blocks(
         self, queries: NDArray[np.int64], size: int, costs: NDArray[np.int64], workers: int, most: int
     ) -> list[NDArray[np.int64]]:
-        """Splits queries into blocks of at most ``most`` that cost about ``size``, or one query does."""
-        most = max(1, min(most, -(-len(queries) // workers)))
-        blocks, start, total = [], 0, costs.cumsum()
-        while start < len(queries):
-            before = total[start - 1] if start else 0
-            stop = min(start + most, max(start + 1, int(np.searchsorted(total, before + size, "right"))))
-            blocks.append(queries[start:stop])
-            start = stop
-        return blocks
+        """Splits queries into blocks of about the same cost, as many for each worker.
+
+        Args:
+            queries: (B,).
+            size: What a block costs at most, or a query more.
+            costs: (B,) of each.
+            workers: How many share the blocks.
+            most: Queries of a block at most, where each costs the same.
+        """
+        if len(queries) == 0:
+            return []
+        total = costs.cumsum()
+        number = max(-(-int(total[-1]) // size), -(-len(queries) // most))
+        number = min(-(-number // workers) * workers, len(queries))
+        edges = np.searchsorted(total, total[-1] * np.arange(1, number) / number, "right")
+        return [block for block in np.split(queries, edges) if len(block)]
 
     def _related(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Returns the row, the column and the match level of every item that is related to one of (B,) queries."""
@@ -312,7 +324,7 @@ class _Ranking:
         for start in range(0, len(self.gallery), _WIDTH):
             found[:, start : start + _WIDTH] = inner_products(query, self.gallery[start : start + _WIDTH])
         if self.own is not None:
-            found[np.arange(len(queries)), self.own[queries]] = _BEHIND
+            found[np.arange(len(queries)), self.own[queries]] = 0  # no bin counts it, and hardly a range is wider by it
         return found
 
     def _counted(self, queries: NDArray[np.int64], distance: NDArray[np.float32]) -> list[Ranked]:
@@ -321,7 +333,9 @@ class _Ranking:
         counts, num_items = self.counts[queries], distance.shape[1]
         flat = row * num_items + column
         value = distance.reshape(-1)[flat]
-        bins, starts, num_bins = _binned(distance, value, counts)
+        bins, starts, num_bins = _binned(distance)
+        if self.own is not None:
+            bins[np.arange(len(queries)) * num_items + self.own[queries]] = num_bins
         front = np.zeros(num_bins + 1, np.int32)
         _faiss.ivec_hist(bins.size, faiss.swig_ptr(bins), num_bins, faiss.swig_ptr(front))
 
@@ -374,31 +388,22 @@ class _Ranking:
         return (keys << len(self.gallery).bit_length()) + (self.order[column] << self.bits)
 
 
-def _binned(
-    distance: NDArray[np.float32], value: NDArray[np.float32], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+def _binned(distance: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """Puts (B, G) distances in bins, whose numbers rise from row to row and, in a row, with the distance.
-
-    Args:
-        distance: (B, G).
-        value: (n,) distances of related items. What is behind the last of a row shares the row's last bin.
-        counts: (B,) how many of these are in each row.
 
     Returns:
         (B * G,) numbers of bins, the (B,) first bin of each row, and how many bins there are.
     """
-    least = distance.min(1, keepdims=True)
-    most = np.maximum.reduceat(value, counts.cumsum() - counts)[:, None]
-    last = 1 << max(4, min((distance.shape[1] // 2).bit_length(), _BINS))
+    least, most = distance.min(1, keepdims=True), distance.max(1, keepdims=True)
+    size = 1 << max(4, min(distance.shape[1].bit_length() - 1, _BINS))
     # rounding keeps the order; 2^29 times a distance is an int32
-    scale = np.minimum((last - 1) / np.maximum(most - least, np.float32(2.0**-100)), np.float32(2.0**29))
+    scale = np.minimum((size - 1) / np.maximum(most - least, np.float32(2.0**-100)), np.float32(2.0**29))
     place = distance - least
     place *= scale
     bins = place.astype(np.int32)
-    torch.from_numpy(bins).clamp_(max=last)  # in a fraction of the time of numpy's minimum
-    starts = np.arange(len(distance), dtype=np.int32) * np.int32(last + 1)
+    starts = np.arange(len(distance), dtype=np.int32) * np.int32(size)
     bins += starts[:, None]
-    return bins.reshape(-1), starts, len(distance) * (last + 1)
+    return bins.reshape(-1), starts, len(distance) * size
 
 
 def _joined(parts: list[Ranked]) -> Ranked:
