@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hierpretrain._collection import without_collection
 from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
 from hierpretrain._node_numbers import NodeLookup, has_twice, lengths_of, number_nodes
@@ -82,6 +83,7 @@ class Taxonomy:
         (2, 'dog', 0, (0, 1))
     """
 
+    @without_collection
     def __init__(self, paths: Iterable[LabelPath | Sequence[LabelPath]], level_names: Sequence[str]) -> None:
         self.level_names = _checked_level_names(level_names)
         nodes = list(number_nodes(map(self._not_too_deep, (part for part, _ in _parts(paths))), self.num_levels))

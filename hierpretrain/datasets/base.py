@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from hierpretrain._collection import without_collection
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations, find_images
 from hierpretrain.datasets.messages import first, log, warn
@@ -74,6 +75,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     image_stores: Sequence[ImageStore] = ()
     """What gives the images of a subclass that has no files; workers need it too."""
 
+    @without_collection
     def __init__(
         self,
         *,

@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
+from hierpretrain._collection import without_collection
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, nfc, suspicious, unsafe_reason
 from hierpretrain.datasets.cells import check_spellings, free_text, texts_of
@@ -19,6 +20,7 @@ from hierpretrain.datasets.tables import Table, read_table
 from hierpretrain.taxonomy import MAX_LEVELS
 
 
+@without_collection
 def read_list(
     path: str | os.PathLike[str],
     root: str | os.PathLike[str],
