@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -341,14 +342,14 @@ class HierarchicalContrastive(BaseModel):
 
         They are the encoder's or the projection's; with a pretrained share, twice as many numbers: both encoders'.
         """
-        features = self.extract_feat(inputs)
-        if self.embedding == "projection":
-            features = self.projection(features)
         share = 0.0 if self.pretrained is None else self.pretrained.share
-        if not share:
-            return self._unit(features)
-        parts = (1 - share) ** 0.5 * self._unit(features), share**0.5 * self._unit(self._pretrained_feat(inputs))
-        return torch.cat(parts, dim=1)
+        if share:
+            kept = isinstance(inputs, tuple)  # what equal stages gave
+            with nullcontext() if kept else self.pretrained.sharing_stages(self.backbone, inputs):
+                own, before = self._unit(self.extract_feat(inputs)), self._unit(self._pretrained_feat(inputs))
+            return torch.cat(((1 - share) ** 0.5 * own, share**0.5 * before), dim=1)
+        features = self.extract_feat(inputs)
+        return self._unit(self.projection(features) if self.embedding == "projection" else features)
 
     def _unit(self, features: Tensor) -> Tensor:
         # in half precision, unit length is off by thousandths
