@@ -235,8 +235,6 @@ def _traced(encoder: _Encoder, example: Tensor, dynamic_size: bool) -> ExportedP
     if dynamic_size:
         smallest = _SMALLEST if min(example.shape[2:]) >= _SMALLEST else _SMALLEST // 2 + 1
         shape |= {2: Dim("height", min=smallest), 3: Dim("width", min=smallest)}
-    with torch.no_grad():
-        encoder(example)  # which of its stages are equal is told by their numbers, and the tracer sees none
     try:
         with torch.no_grad(), _traceable_layers():
             return torch.export.export(encoder, (example,), dynamic_shapes={"images": shape}, strict=False)

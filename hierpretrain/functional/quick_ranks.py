@@ -108,7 +108,7 @@ def quick_ranks(
         for parts in _in_turns(pool, workers, ranking.by_counting, blocks):
             yield from parts
     finally:
-        pool.shutdown()
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(workers)  # of the library of matrix products, which the threads have set for all
 
 
@@ -187,14 +187,14 @@ class _Ranking:
             size: What a block costs at most, or a query more.
             costs: (B,) of each.
             workers: How many share the blocks.
-            most: Queries of a block at most, where each costs the same.
+            most: How many queries a block has at most, if all cost the same.
         """
         if len(queries) == 0:
             return []
         total = costs.cumsum()
-        number = max(-(-int(total[-1]) // size), -(-len(queries) // most))
+        number = max(-(-int(total[-1]) // max(size, 1)), -(-len(queries) // most))
         number = min(-(-number // workers) * workers, len(queries))
-        edges = np.searchsorted(total, total[-1] * np.arange(1, number) / number, "right")
+        edges = np.searchsorted(total, total[-1] / number * np.arange(1, number), "right")
         return [block for block in np.split(queries, edges) if len(block)]
 
     def _related(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -324,7 +324,8 @@ class _Ranking:
         for start in range(0, len(self.gallery), _WIDTH):
             found[:, start : start + _WIDTH] = inner_products(query, self.gallery[start : start + _WIDTH])
         if self.own is not None:
-            found[np.arange(len(queries)), self.own[queries]] = 0  # no bin counts it, and hardly a range is wider by it
+            row, own = np.arange(len(queries)), self.own[queries]
+            found[row, own] = found[row, own - 1]  # no bin counts it, and no range of distances is the wider for it
         return found
 
     def _counted(self, queries: NDArray[np.int64], distance: NDArray[np.float32]) -> list[Ranked]:

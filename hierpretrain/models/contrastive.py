@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -344,8 +343,7 @@ class HierarchicalContrastive(BaseModel):
         """
         share = 0.0 if self.pretrained is None else self.pretrained.share
         if share:
-            kept = isinstance(inputs, tuple)  # what equal stages gave
-            with nullcontext() if kept else self.pretrained.sharing_stages(self.backbone, inputs):
+            with self.pretrained.sharing_stages(self.backbone):
                 own, before = self._unit(self.extract_feat(inputs)), self._unit(self._pretrained_feat(inputs))
             return torch.cat(((1 - share) ** 0.5 * own, share**0.5 * before), dim=1)
         features = self.extract_feat(inputs)

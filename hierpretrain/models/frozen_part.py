@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.models.stages import layer_depths, stages, state_depths
+from hierpretrain.models.stages import layer_depths, stages
 
 
 class FrozenPart:
@@ -42,10 +42,10 @@ class FrozenPart:
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
-        depths = layer_depths(encoder)
+        self.depths = layer_depths(encoder)
         trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
         all_stages = stages(encoder)
-        number = min((depths[name] for name in trained), default=len(all_stages) + 1) - 1
+        number = min((self.depths[name] for name in trained), default=len(all_stages) + 1) - 1
         if number < 1:
             at = f"; its stages are {', '.join(name for name, _ in all_stages)}" if all_stages else " and has no stages"
             raise ValueError(
@@ -69,9 +69,12 @@ class FrozenPart:
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """Yields the parameters and buffers of the frozen part, with their names."""
-        depths = state_depths(self.encoder)
+        number, every = len(self.stages), [name for name, _ in stages(self.encoder)]
         for name, tensor in self.encoder.state_dict().items():
-            if depths[name] <= len(self.stages):
+            inside = next((i for i, stage in enumerate(every, start=1) if name.startswith(f"{stage}.")), None)
+            owner = name.rpartition(".")[0]
+            siblings = [depth for other, depth in self.depths.items() if other.rpartition(".")[0] == owner]
+            if (inside or self.depths.get(name, max(siblings, default=0))) <= number:
                 yield name, tensor
 
     def features(self, images: Tensor) -> Tensor:
@@ -121,7 +124,7 @@ class FrozenPart:
             features = features.contiguous(memory_format=torch.channels_last)
         with ExitStack() as stack:
             for stage, output in zip(self.stages, [*outputs[:-1], features], strict=True):
-                stack.enter_context(giving(stage, lambda output=output: output))
+                stack.enter_context(running(stage, lambda *args, output=output, **kwargs: output))
             return self.encoder(image)
 
     def prepare(self, images: Tensor) -> None:
@@ -142,8 +145,8 @@ class FrozenPart:
         finally:
             for module, training in modes:
                 module.training = training
-        whole, halves = last_of(whole), last_of(halves)
-        if not is_close(whole, halves):
+        whole, halves = _last(whole), _last(halves)
+        if not _close(whole, halves):
             raise ValueError(
                 f"{self._what()} gives something else from the kept output of {self.name}, its last frozen stage, than "
                 f"from images: its later stages take more from the image than that output{_REMEDY}"
@@ -191,7 +194,7 @@ class FrozenPart:
                 )
         training = self.features(images.clone())
         self.encoder.eval()
-        if not is_close(training, self.features(images.clone())):
+        if not _close(training, self.features(images.clone())):
             raise ValueError(
                 f"the output of {self.name}, the last frozen stage of {self._what()}, differs between training and "
                 "evaluation: something before it, such as dropout, is random while training. Turn that off, or remove "
@@ -214,10 +217,10 @@ _REMEDY = ". Freeze fewer stages, or all of the backbone, or remove FrozenFeatur
 
 
 @contextmanager
-def giving(module: nn.Module, output: Callable[[], Any]) -> Iterator[None]:
-    """Has a module give what a function returns, whatever its inputs."""
+def running(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Has a module run another function than its own ``forward``."""
     before = module.__dict__.get("forward")
-    module.forward = lambda *args, **kwargs: output()  # type: ignore[method-assign]
+    module.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -226,14 +229,14 @@ def giving(module: nn.Module, output: Callable[[], Any]) -> Iterator[None]:
             module.forward = before
 
 
-def last_of(outputs: Any) -> Tensor:
+def _last(outputs: Any) -> Tensor:
     """Returns the last of several outputs, of whatever nesting."""
     while isinstance(outputs, tuple | list):
         outputs = outputs[-1]
     return outputs
 
 
-def is_close(a: Tensor, b: Tensor) -> bool:
+def _close(a: Tensor, b: Tensor) -> bool:
     """Returns whether tensors are equal but for rounding, in whichever precision they were computed."""
     if a.shape != b.shape:
         return False

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from hierpretrain.models.frozen_part import giving, is_close, last_of
-from hierpretrain.models.stages import stages, state_depths
+from hierpretrain.models.frozen_part import running
+from hierpretrain.models.stages import stages
 
-_one_at_a_time = threading.RLock()  # what stages give is exchanged by their modules, which all threads share
+_one_thread = threading.Lock()  # stages are changed while they share
 
 Weight = TypeVar("Weight")
 
@@ -42,9 +43,7 @@ class PretrainedCopy(nn.Module):
         self.share = share
         self.backbone, self.neck = copy.deepcopy(backbone), copy.deepcopy(neck)
         self.requires_grad_(False).eval()
-        self._stages, self._depths = [name for name, _ in stages(self.backbone)], state_depths(self.backbone)
-        self._shared: list[str] = []
-        self._works = {0: True}  # by the number of shared stages
+        self._stages = [name for name, _ in stages(self.backbone)]
 
     def take(self, backbone: nn.Module, neck: nn.Module | None) -> None:
         """Takes the weights that the parts have now."""
@@ -53,56 +52,37 @@ class PretrainedCopy(nn.Module):
             self.neck.load_state_dict(neck.state_dict())
 
     @contextmanager
-    def sharing_stages(self, backbone: nn.Module, images: Tensor) -> Iterator[None]:
-        """Has the copy of the backbone take what the backbone's first stages give, where they are equal to its own.
+    def sharing_stages(self, backbone: nn.Module) -> Iterator[None]:
+        """Has each stage of the copy give what that of the backbone gave before, of equal weights and equal inputs.
 
-        Stages that were frozen in training then run once for both, and the result is the same. Inside, the backbone
-        runs on the images before its copy does. In training, and where several processes share the work, nothing is
-        shared.
+        So stages that were frozen in training run once for both, and the result is the same. Nothing is shared where
+        gradients are wanted, while the model is compiled or exported, where several processes share the work, and in
+        all threads but the first that shares.
 
         Args:
-            backbone: The backbone, or one of its kind.
-            images: (N, C, H, W). Whether the result is the same is looked at on two of them, once for so many stages.
+            backbone: The backbone, which runs before its copy does.
 
         Example:
-            >>> encoder = nn.Sequential(*[nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sigmoid()) for _ in range(3)]).eval()
-            >>> before, images = PretrainedCopy(0.5, encoder, None), torch.rand(4, 3, 8, 8)
+            >>> encoder = nn.Sequential(*[nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()) for _ in range(3)]).eval()
+            >>> before, vectors = PretrainedCopy(0.5, encoder, None), torch.rand(4, 3)
             >>> _ = nn.init.zeros_(encoder[2][0].weight)
-            >>> whole = before.backbone(images)
-            >>> with before.sharing_stages(encoder, images):
-            ...     trained, shared = encoder(images), before.backbone(images)
+            >>> whole = before.backbone(vectors)
+            >>> with torch.no_grad(), before.sharing_stages(encoder):
+            ...     trained, shared = encoder(vectors), before.backbone(vectors)
             >>> torch.equal(shared, whole), torch.equal(trained, whole)
             (True, False)
         """
-        if backbone.training or get_world_size() > 1:
+        alone = not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and get_world_size() == 1
+        if not (alone and _one_thread.acquire(blocking=False)):
             yield
             return
-        with _one_at_a_time:
-            if not torch.compiler.is_compiling():  # what traces the model sees no numbers, but changes none either
-                self._shared = self._equal_stages(backbone)
-                if len(self._shared) not in self._works:
-                    self._works[len(self._shared)] = self._makes_no_difference(backbone, images[:2])
-                if not self._works[len(self._shared)]:
-                    self._shared = []
-            with _exchanging(self._shared, backbone, self.backbone):
+        try:
+            with ExitStack() as stack:
+                for name in self._stages:
+                    stack.enter_context(_sharing(backbone.get_submodule(name), self.backbone.get_submodule(name)))
                 yield
-
-    def _equal_stages(self, backbone: nn.Module) -> list[str]:
-        """Returns the names of the first stages that are equal with all that stands before them."""
-        own, its = self.backbone.state_dict(), backbone.state_dict()
-        for name, depth in sorted(self._depths.items(), key=itemgetter(1)):
-            if not torch.equal(own[name], its[name]):
-                return self._stages[: max(depth - 1, 0)]
-        return self._stages
-
-    @torch.no_grad()
-    def _makes_no_difference(self, backbone: nn.Module, images: Tensor) -> bool:
-        """Returns whether the result is the same; it is not where a later stage overwrites what it is given."""
-        whole = self.backbone(images)
-        with _exchanging(self._shared, backbone, self.backbone):
-            backbone(images)
-            shared = self.backbone(images)
-        return is_close(last_of(whole), last_of(shared))
+        finally:
+            _one_thread.release()
 
     def train(self, mode: bool = True) -> PretrainedCopy:
         """Stays in evaluation mode."""
@@ -114,18 +94,63 @@ class PretrainedCopy(nn.Module):
 
 
 @contextmanager
-def _exchanging(names: list[str], giver: nn.Module, taker: nn.Module) -> Iterator[None]:
-    """Has stages of an encoder give what those of another gave before, call by call."""
-    with ExitStack() as stack:
-        for name in names:
-            given: list[Any] = []
+def _sharing(giver: nn.Module, taker: nn.Module) -> Iterator[None]:
+    """Has a module give, call by call, what another gave before, if it would give the same."""
+    if any("forward" in vars(part) or part._forward_hooks or part._forward_pre_hooks for part in (giver, taker)):
+        yield  # something else changes what they do
+        return
+    thread, own, given = threading.get_ident(), taker.forward, deque[tuple[Any, Any, list[int]]]()
 
-            def keep(module: nn.Module, inputs: Any, output: Any, given: list[Any] = given) -> None:
-                given.append(output)
+    def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        whole = args, kwargs, output
+        if threading.get_ident() == thread and not any(tensor.is_inference() for tensor in _tensors(whole)):
+            given.append(((args, kwargs), output, _versions(whole)))
 
-            stack.callback(giver.get_submodule(name).register_forward_hook(keep).remove)
-            stack.enter_context(giving(taker.get_submodule(name), lambda given=given: given.pop(0)))
-        yield
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread and given:
+            inputs, output, versions = given.popleft()
+            # what was written to since tells nothing, and inputs tell whether all was equal up to here
+            unchanged = _versions((*inputs, output)) == versions
+            if unchanged and _are_equal((args, kwargs), inputs) and _are_alike(giver, taker):
+                return output
+        return own(*args, **kwargs)
+
+    handle = giver.register_forward_hook(keep, with_kwargs=True)
+    try:
+        with running(taker, forward):
+            yield
+    finally:
+        handle.remove()
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _versions(values: Any) -> list[int]:
+    """Returns how often each tensor was written to."""
+    return [tensor._version for tensor in _tensors(values)]
+
+
+def _are_equal(some: Any, others: Any) -> bool:
+    """Returns whether values of any nesting are equal, tensors in every number."""
+    leaves = tree_leaves(some), tree_leaves(others)
+    return len(leaves[0]) == len(leaves[1]) and all(map(_is_equal, *leaves))
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, Tensor):
+        return (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
+    return isinstance(one, str | int | float | tuple) and one == other
+
+
+def _are_alike(one: nn.Module, other: nn.Module) -> bool:
+    """Returns whether modules have equal parameters and buffers, and none trains."""
+    if type(one) is not type(other) or any(part.training for part in (*one.modules(), *other.modules())):
+        return False
+    return _are_equal(*([*part.named_parameters(), *part.named_buffers()] for part in (one, other)))
 
 
 def with_copy(weights: Mapping[str, Weight], prefix: str, name: str) -> dict[str, Weight]:

@@ -68,29 +68,6 @@ def layer_depths(encoder: nn.Module) -> dict[str, int]:
     return depths
 
 
-def state_depths(encoder: nn.Module) -> dict[str, int]:
-    """Returns how deep in an encoder each parameter and buffer is, by the names of ``state_dict``.
-
-    A buffer outside of the stages is where the parameters of its layer are.
-
-    Example:
-        >>> from torchvision.models import resnet18
-        >>> depths = state_depths(resnet18())
-        >>> depths["bn1.running_mean"], depths["layer4.0.bn1.running_mean"]
-        (0, 4)
-    """
-    depths, names = layer_depths(encoder), [name for name, _ in stages(encoder)]
-    of_layer: dict[str, int] = {}
-    for name, depth in depths.items():
-        layer = name.rpartition(".")[0]
-        of_layer[layer] = max(depth, of_layer.get(layer, 0))
-    found = {}
-    for name in encoder.state_dict():
-        inside = next((i for i, stage in enumerate(names, start=1) if name.startswith(f"{stage}.")), None)
-        found[name] = inside or depths.get(name, of_layer.get(name.rpartition(".")[0], 0))
-    return found
-
-
 def freeze_stages(encoder: nn.Module, number: int) -> None:
     """Takes the parameters of the stem and of the first stages out of the training.
 

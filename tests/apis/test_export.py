@@ -470,23 +470,3 @@ def test_of_two_exports_at_once_file_and_description_are_of_one(tmp_path, monkey
     first.join()
     assert path.read_bytes().decode() == json.loads((tmp_path / "encoder.json").read_text())
     assert sorted(file.name for file in tmp_path.iterdir()) == ["encoder.json", "encoder.onnx"]
-
-
-def test_stages_that_a_copy_shares_are_computed_once(photos, tmp_path):
-    inferencer = infer(pretrained_share=0.5)
-    model = inferencer.module
-    model.pretrained.take(model.backbone, None)  # with the statistics that infer drew
-    with torch.no_grad():
-        model.backbone.layer4[1].conv2.weight.mul_(-1)  # as if trained
-    export_onnx(inferencer, tmp_path / "shared.onnx", images=photos)
-    export_program(inferencer, tmp_path / "shared.pt2", images=photos)
-    of_onnx = [node.op_type for node in onnx.load(tmp_path / "shared.onnx").graph.node].count("Conv")
-    nodes = torch.export.load(tmp_path / "shared.pt2").graph.nodes
-    of_program = sum(node.target is torch.ops.aten.conv2d.default for node in nodes)
-    in_all, in_last = (
-        sum(isinstance(module, torch.nn.Conv2d) for module in part.modules())
-        for part in (model.backbone, model.backbone.layer4)
-    )
-    in_stem = of_program - in_all - in_last  # whose outcome nothing takes in the copy
-    assert of_onnx == in_all + in_last
-    assert in_stem in (0, 1)

@@ -190,3 +190,25 @@ def test_a_gallery_so_large_that_some_queries_have_candidates_and_others_do_not(
 def test_entries_that_are_true_are_found_whether_few_or_many(size: int, share: float) -> None:
     mask = np.random.default_rng(size).random(size) < share
     assert quick_ranks._few_nonzero(mask).tolist() == [place for place, is_true in enumerate(mask) if is_true]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+@pytest.mark.parametrize(
+    ("number", "cost", "size"), [(1, 5, 1), (7, 5, 0), (100, 3, 40), (3_000_000, 3_000_000, 1 << 20)]
+)
+def test_every_query_is_in_one_block(number, cost, size, workers):
+    queries, most = np.arange(number), 256
+    costs = np.full(number, cost)
+    blocks = quick_ranks._Ranking.blocks(None, queries, size, costs, workers, most)
+    assert np.array_equal(np.concatenate(blocks), queries)
+    lengths = list(map(len, blocks))
+    assert max(lengths) - min(lengths) <= 1
+    assert max(lengths) <= min(most, max(size // cost, 1))
+    assert len(blocks) == number or len(blocks) % workers == 0
+
+
+def test_no_block_costs_more_than_a_query_beyond_its_share():
+    costs = np.random.default_rng(0).integers(1, 100, 1000)
+    blocks = quick_ranks._Ranking.blocks(None, np.arange(1000), 700, costs, 3, 256)
+    assert max(costs[block].sum() for block in blocks) <= 700 + 100
+    assert quick_ranks._Ranking.blocks(None, np.arange(0), 700, costs[:0], 3, 256) == []
