@@ -55,9 +55,9 @@ class PretrainedCopy(nn.Module):
     def sharing_stages(self, backbone: nn.Module) -> Iterator[None]:
         """Has each stage of the copy give what that of the backbone gave before, of equal weights and equal inputs.
 
-        So stages that were frozen in training run once for both, and the result is the same. Nothing is shared where
-        gradients are wanted, while the model is compiled or exported, where several processes share the work, and in
-        all threads but the first that shares.
+        So stages that were frozen in training run once for both, and the result is the same. Nothing is shared on a
+        GPU, where to look costs as much as it saves, where gradients are wanted, while the model is compiled or
+        exported, where several processes share the work, and in all threads but the first that shares.
 
         Args:
             backbone: The backbone, which runs before its copy does.
@@ -72,7 +72,8 @@ class PretrainedCopy(nn.Module):
             >>> torch.equal(shared, whole), torch.equal(trained, whole)
             (True, False)
         """
-        alone = not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and get_world_size() == 1
+        on_cpu = all(weight.device.type == "cpu" for weight in backbone.parameters())
+        alone = not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and get_world_size() == 1 and on_cpu
         if not (alone and _one_thread.acquire(blocking=False)):
             yield
             return

@@ -178,6 +178,27 @@ def test_a_part_that_hangs_is_an_error(gpu, parts, monkeypatch):
     assert gpu.state(parts[0], results) == "error"
 
 
+def test_the_command_starts_as_it_stands_and_leaves_the_threads_alone():
+    """Without a PYTHONPATH: a package of others may have the name of our tests."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    command = [sys.executable, str(TOOLS / "gpu.py"), "--help"]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (found.returncode, "--minutes" in found.stdout) == (0, True), found.stderr
+    script = "import gpu_checks, os; print(os.environ.get('OMP_NUM_THREADS'), gpu_checks.random_labels.__module__)"
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TOOLS, check=False)
+    assert found.stdout.split() == ["None", "tests.conftest"], found.stderr
+
+
+def test_results_of_other_processors_with_the_same_gpu_are_put_together(gpu, parts, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    other = {"machine": {**MACHINE, "processor": "b"}, "device": "cpu", "small": True, "parts": {}}
+    (out / "gpu.json").write_text(json.dumps(other))
+    gpu.main(["--device", "cpu", "--small", "--out", str(out)])
+    assert json.loads((out / "gpu.json").read_text())["machine"] == MACHINE
+
+
 def test_results_of_another_machine_are_not_mixed(gpu, parts, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     out.mkdir()
@@ -248,12 +269,20 @@ def test_memory_that_a_gpu_lacks_leaves_a_contender_out(gpu):
     import torch
     from measure import fitting
 
-    def too_large():
-        raise torch.OutOfMemoryError("on purpose")
+    def raising(error):
+        raise error
 
     calls = []
-    fit, left_out = fitting({"a": lambda: calls.append("a"), "b": too_large, "c": lambda: calls.append("c")})
-    assert (list(fit), left_out, calls) == (["a", "c"], ["b"], ["a", "c"])
+    contenders = {
+        "a": lambda: calls.append("a"),
+        "b": lambda: raising(torch.OutOfMemoryError("on purpose")),
+        "c": lambda: raising(RuntimeError("nonzero is not supported for tensors with more than INT_MAX elements")),
+        "d": lambda: calls.append("d"),
+    }
+    fit, left_out = fitting(contenders)
+    assert (list(fit), left_out, calls) == (["a", "d"], ["b", "c"], ["a", "d"])
+    with pytest.raises(RuntimeError, match="something else"):
+        fitting({"a": lambda: raising(RuntimeError("something else"))})
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from measure import ROOT, Report, command, parse, per_second, race
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
@@ -177,11 +178,12 @@ def loader_rates(config: Config, workers: Sequence[int], batches: int) -> dict[s
             data,
             batch_sampler=list(sampler)[:batches],
             num_workers=workers,
-            collate_fn=list,
+            collate_fn=default_collate,  # as a Runner's: two tensors a batch, and not two an image
+            pin_memory=torch.cuda.is_available(),
             prefetch_factor=ahead,
             persistent_workers=workers > 0,
         )
-        return lambda: sum(len(batch) for batch in loader)
+        return lambda: sum(len(batch["data_samples"]) for batch in loader)
 
     found = {"no workers": draw(0, None)}
     for number in workers:

@@ -17,7 +17,7 @@ TITLES = {
     "phases": "What a step is made of, bfloat16",
     "gradient": "Gradient caching",
     "loader": "From image files to views",
-    "retrieval": "Retrieval metrics",
+    "retrieval": "Retrieval metrics, on the CPU",
 }
 """Of the figures, by the first word of a part's name."""
 
@@ -50,6 +50,8 @@ def page(parts: Sequence[Part], results: Results, told: Mapping[str, Any]) -> st
     command = "python tools/benchmarks/gpu.py" + (" --device cpu --small" if told["small"] else "")
     of_checks = [part for part in parts if part.kind == "checks"]
     text = ["# On a GPU", f"```bash\n{command}\n```", "## Checks", _checks(of_checks, results)]
+    if told["machine"].get("gpus") == "1":
+        text.append("There is one GPU, so the exchange between several is not checked.")
     for word, title in TITLES.items():
         of_section = [part for part in parts if part.kind == "figures" and part.name.split("-")[0] == word]
         shown = [part for part in of_section if state(part, results) == "measured"]

@@ -74,7 +74,9 @@ def fitting(contenders: Mapping[str, Callable[[], object]]) -> tuple[dict[str, C
             contender()
             synchronize()
             fit[name] = contender
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not (isinstance(error, torch.OutOfMemoryError) or "INT_MAX" in str(error)):  # more than a kernel counts
+                raise
             too_large.append(name)
         if torch.cuda.is_available():
             gc.collect()
