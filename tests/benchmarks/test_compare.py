@@ -95,6 +95,43 @@ def test_a_trial_of_several_draws_has_their_means_and_other_runs_have_none(tools
     assert searching.measured(run(stage="final"))["draw"] == 0
 
 
+def test_a_trial_whose_embedding_collapsed_is_the_worst_and_a_final_run_is_an_error(tools, monkeypatch, tmp_path):
+    monkeypatch.setattr(tools.compare, "run_config", lambda protocol, method, run, root, draw: draw)
+    searching = tools.compare.Comparison(
+        "openclipart_pretrained", tools.comparison_runs.Results(tmp_path / "results.jsonl"), tmp_path / "runs"
+    )
+    protocol = searching.protocol
+    monkeypatch.setattr(tools.compare, "measure", lambda draw, folder: {} if draw == 10 else metrics_of(protocol, 0.5))
+    run = functools.partial(tools.comparison_runs.Run, "HiMulCon", seed=0, options={})
+    assert protocol.score(searching.measured(run(stage="trial"))) == 0
+    assert searching.results.metrics == {run(stage="trial").key: metrics_of(protocol, 0.0)}
+    monkeypatch.setattr(tools.compare, "measure", lambda draw, folder: {})
+    with pytest.raises(SystemExit, match=r"the embedding of HiMulCon, seed 0, collapsed; see .*log\.txt"):
+        searching.measured(run(stage="final"))
+
+
+class Runner:
+    """A Runner whose embeddings are wrong."""
+
+    def __init__(self, message):
+        self.cfg, self.model = Config(dict(forms=[[1.0, 0.0]])), SimpleNamespace(power=1.0, pretrained=None)
+        self.message, self._init_model_weights = message, lambda: None
+
+    def test(self):
+        raise ValueError(self.message)
+
+
+def test_what_collapsed_leaves_no_metrics_and_other_errors_are_raised(tools, monkeypatch, tmp_path, capsys):
+    Config(dict(a=1)).dump(tmp_path / "config.py")
+    monkeypatch.setattr(tools.compare, "build_runner", lambda config: Runner("query must have a direction; row 3 is"))
+    tools.compare.run_one(str(tmp_path))
+    assert (tmp_path / "measured.json").read_text() == "{}"
+    assert "the embedding collapsed: query must have a direction; row 3 is" in capsys.readouterr().out
+    monkeypatch.setattr(tools.compare, "build_runner", lambda config: Runner("another"))
+    with pytest.raises(ValueError, match="another"):
+        tools.compare.run_one(str(tmp_path))
+
+
 def test_a_stage_starts_from_the_best_of_the_stages_before(tools, runs, tmp_path):
     def score(run):  # the colder the better; every other rate is worse
         return 0.5 - run.options.get(FOUND_BY, 0.1) - (0.2 if "rate" in run.options else 0)

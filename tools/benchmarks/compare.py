@@ -49,7 +49,7 @@ _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_MMAP_THRESHOLD_": 
 
 
 def measure(config: Config, folder: Path) -> dict[str, float]:
-    """Trains and evaluates in a process of its own, and returns the metrics.
+    """Trains and evaluates in a process of its own, and returns the metrics; none if the embedding collapsed.
 
     Raises:
         SystemExit: If the run fails.
@@ -73,7 +73,10 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
 
 
 def run_one(folder: str) -> None:
-    """Trains and evaluates as the config in a folder says, and in each form of its embeddings."""
+    """Trains and evaluates as the config in a folder says, and in each form of its embeddings.
+
+    Where training made an embedding of nothing but zeros, as triplets may, no metrics are left.
+    """
     # to lay out the config for the log takes seconds
     runner = build_runner(Config.fromfile(Path(folder) / "config.py", format_python_code=False))
     if runner.cfg.get("train_cfg"):
@@ -86,7 +89,14 @@ def run_one(folder: str) -> None:
             runner.model.power = form[0]
             if runner.model.pretrained is not None:
                 runner.model.pretrained.share = form[1]
-            found[form] = runner.test()
+            try:
+                found[form] = runner.test()
+            except ValueError as error:
+                if "must have a direction" not in str(error):
+                    raise
+                print(f"the embedding collapsed: {error}", flush=True)
+                (Path(folder) / MEASURED).write_text("{}")
+                return
     own, *forms = map(tuple, runner.cfg.forms)
     metrics = found[own] | {f"{in_form(form)}/{name}": its for form in forms for name, its in found[form].items()}
     numbers = {name: value for name, value in metrics.items() if isinstance(value, float | int)}
@@ -119,7 +129,12 @@ class Comparison:
             draws = self.protocol.trial_seeds if run.stage == "trial" else (0,)
             method = self.protocol.methods[run.method]
             measured = [measure(run_config(self.protocol, method, run, self.root, draw), folder) for draw in draws]
-            metrics = {key: statistics.mean(its[key] for its in measured) for key in measured[0]}
+            if all(measured):
+                metrics = {key: statistics.mean(its[key] for its in measured) for key in measured[0]}
+            elif run.stage == "trial":
+                metrics = dict.fromkeys(self.protocol.columns.values(), 0.0)  # the worst of all
+            else:
+                raise SystemExit(f"the embedding of {run.method}, seed {run.seed}, collapsed; see {folder / 'log.txt'}")
             self.results.add(run, metrics)
         told = f"{run.method}, {run.stage}, seed {run.seed}, batches of {run.batch_size}, {dict(run.options)}"
         print(f"{told}: {100 * self.protocol.score(metrics):.2f}", flush=True)
