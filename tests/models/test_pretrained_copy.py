@@ -202,6 +202,18 @@ def test_threads_do_not_take_what_others_gave():
         assert all(map(torch.equal, one, other))
 
 
+def test_what_another_thread_runs_meanwhile_is_its_own():
+    encoder, before = copied(Stages)
+    expected, theirs = apart(before, encoder, IMAGES), apart(before, encoder, IMAGES + 1)
+    calls = counted(before.backbone.stages[0][0])
+    with torch.no_grad(), before.sharing_stages(encoder), ThreadPoolExecutor(1) as pool:
+        assert all(map(torch.equal, pool.submit(apart, before, encoder, IMAGES + 1).result(), theirs))
+        first = encoder(IMAGES)
+        assert all(map(torch.equal, pool.submit(apart, before, encoder, IMAGES + 1).result(), theirs))
+        assert all(map(torch.equal, (first, before.backbone(IMAGES)), expected))
+    assert len(calls) == 2  # theirs
+
+
 def test_a_process_that_is_forked_meanwhile_shares_nothing_and_does_not_wait():
     encoder, before = copied(Stages)
     expected = apart(before, encoder, IMAGES)
