@@ -196,7 +196,7 @@ def test_threads_do_not_take_what_others_gave():
     some = [torch.randn(3, 3, 32, 32) for _ in range(60)]
     expected = [apart(before, encoder, images) for images in some]
     ways = [both, apart, lambda before, encoder, images: (encoder(images), before.backbone(images))]
-    with ThreadPoolExecutor(8) as pool, torch.no_grad():
+    with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: ways[i % 3](before, encoder, some[i]), range(60)))
     for one, other in zip(found, expected, strict=True):
         assert all(map(torch.equal, one, other))

@@ -57,18 +57,17 @@ class Part(NamedTuple):
 
 def plan(device: str, small: bool) -> list[Part]:
     """Returns all parts in the order in which they run; small ones are for tests on a CPU."""
-    seconds = dict(readable=10, registered=10, in_chunks=30, autocast=5, gather=40, grad_cache=10, sampler_to_step=30)
-    seconds |= dict(amp=15, evaluation=10)
-    parts = []
+    parts: list[Part] = []
 
-    def checks(seconds: Mapping[str, float]) -> None:
+    def checks(**seconds: float) -> None:
         for name, limit in seconds.items():
             parts.append(Part(f"check-{name.replace('_', '-')}", getattr(gpu_checks, name), (device, small), limit))
 
     def figures(name: str, needs: Sequence[str], seconds: float, function: Callable[..., Any], *args: Any) -> None:
         parts.append(Part(name, function, (device, *args), seconds, tuple(f"check-{need}" for need in needs)))
 
-    checks(seconds)
+    checks(readable=10, registered=10, in_chunks=30, autocast=5, gather=40, grad_cache=10, sampler_to_step=30)
+    checks(amp=15, evaluation=10)
     of_losses = ("readable", "registered", "in-chunks")
     for rows, limit in {64: 5}.items() if small else {1024: 10, 4096: 10, 16_384: 20, 65_536: 60}.items():
         figures(f"losses-{rows}", of_losses, limit, gpu_figures.loss_figures, rows, 128, False)
@@ -86,7 +85,7 @@ def plan(device: str, small: bool) -> list[Part]:
     for per_class in (5,) if small else (5, 25):
         options = (60, 300, per_class) if small else (20_000, 100_000, per_class)
         figures(f"retrieval-{per_class}", ("evaluation",), 30, gpu_figures.retrieval_figures, *options)
-    checks(dict(resume=30, compiled=60))  # which no figure needs
+    checks(resume=30, compiled=60)  # which no figure needs
     return parts
 
 

@@ -30,7 +30,7 @@ from mmengine.runner import Runner
 from processes import run_ranks
 from step import emoji_config, quiet_runner
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
 from hierpretrain.apis import build_runner
 from hierpretrain.functional import hierarchical_contrastive_loss, retrieval_metrics
@@ -178,7 +178,7 @@ def autocast(device: str, small: bool) -> list[Check]:
             wanted = losses.step(loss, half.float(), labels)[0]
             errors[f"{name}, features"] = difference(losses.step(loss, half, labels)[0], wanted)
         name, error = largest(errors)
-        checks.append(check(f"{str(dtype)[6:]}, worst of {len(errors)}: {name}", error, 1e-5))
+        checks.append(check(f"{str(dtype)[6:]}, worst of {len(errors)}: {name}", error, 1e-6))
     return checks
 
 
@@ -322,7 +322,7 @@ def compiled(device: str, small: bool) -> list[Check]:
         loss = losses.contenders()[name]
         faster = torch.compile(loss, backend=backend)
         error = difference(value_and_gradient(faster, features, labels), value_and_gradient(loss, features, labels))
-        checks.append(check(f"{name}, {backend}", error, 1e-5))
+        checks.append(check(f"{name}, {backend}", error, 1e-6))
     return checks
 
 
@@ -357,9 +357,10 @@ def resume(device: str, small: bool) -> list[Check]:
 def evaluation(device: str, small: bool) -> list[Check]:
     """Compares the embeddings that a model makes on the device, and the retrieval metrics of these, with the CPU's."""
     number = 40 if small else 2000
-    pixels = torch.randint(256, (number, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(number) % max(number // 25, 2)
     torch.manual_seed(0)
+    of_class = torch.rand(int(labels.max()) + 1, 3, 8, 8)  # or rounding alone would rank what is all alike
+    pixels = (170 * interpolate(of_class[labels] + torch.rand(number, 3, 8, 8) / 2, size=64)).byte()
     model = MODELS.build(dict(type="HierarchicalContrastive", backbone=dict(type="ResNet", depth=18)))
     model.init_weights()
     embeddings = {}
@@ -377,7 +378,7 @@ def evaluation(device: str, small: bool) -> list[Check]:
     return [
         check("embeddings of a ResNet-18, CPU", difference(embeddings[device], embeddings["cpu"]), 1e-4),
         # where similarities are equal but for rounding, two items may change places: 0.0005 of recall@1 for a query
-        check(f"their retrieval metrics, CPU, worst of {len(errors)}: {name}", error, 5e-3),
+        check(f"their retrieval metrics, CPU, worst of {len(errors)}: {name}", error, 1e-3),
     ]
 
 
