@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from hierpretrain._json import parse_json_bytes
+from hierpretrain.apis.part_files import read_whole
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.evaluation import Embeddings
@@ -84,18 +85,8 @@ def read_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
         ['a.jpg']
     """
     folder = Path(folder)
-    while True:
-        manifest = _manifest(folder)
-        try:
-            return _read(folder, manifest)
-        except (ValueError, OSError):
-            if _manifest(folder) == manifest:
-                raise
-
-
-def _manifest(folder: Path) -> bytes:
     try:
-        return (folder / _MANIFEST).read_bytes()
+        return read_whole(folder / _MANIFEST, lambda manifest: _read(folder, manifest), parts_change=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"there are no embeddings in {folder}: it has no {_MANIFEST}; {_REMEDY}") from error
 

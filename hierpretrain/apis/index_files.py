@@ -134,7 +134,7 @@ def read_generation(
         return (known if known is not None and data == manifest else _read(folder, data, known)), data
 
     try:
-        return read_whole(folder, MANIFEST, read)
+        return read_whole(folder / MANIFEST, read)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"there is no index in {folder}: it has no {MANIFEST}; make one there (hierpretrain index)"

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from hierpretrain._json import parse_json_bytes
 from hierpretrain._texts import short
@@ -166,25 +166,35 @@ def _without_roots(part: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in ("root", _DIGEST)}
 
 
-def read_whole(folder: Path, manifest: str, read: Callable[[bytes], _Read]) -> _Read:
+def read_whole(manifest: Path, read: Callable[[bytes], _Read], *, parts_change: bool = False) -> _Read:
     """Reads a manifest and its parts, as often as a writer swaps it meanwhile, until all are of one manifest.
 
+    Another file of the same bytes is another manifest: a writer may have put others in its place, and it back again,
+    while the parts were read. The file is kept open, so that no other can be taken for it.
+
     Args:
-        folder: The folder.
-        manifest: The name of the manifest.
+        manifest: The path of the manifest.
         read: Reads the parts, given the manifest's bytes.
+        parts_change: If parts keep their names when they change, so that what was read may be of two manifests.
 
     Raises:
         ValueError: What ``read`` raises, if the manifest is still the same.
         FileNotFoundError: If there is no manifest.
     """
     while True:
-        before = (folder / manifest).read_bytes()
-        try:
-            return read(before)
-        except (ValueError, OSError):  # a part that goes while it is read is an error of whoever reads it
-            if (folder / manifest).read_bytes() == before:
-                raise
+        with open(manifest, "rb") as file:
+            try:
+                found = read(file.read())
+            except (ValueError, OSError):  # a part that goes while it is read is an error of whoever reads it
+                if _is_there(file, manifest):
+                    raise
+            else:
+                if not parts_change or _is_there(file, manifest):
+                    return found
+
+
+def _is_there(file: IO[bytes], path: Path) -> bool:
+    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
 
 
 @contextmanager

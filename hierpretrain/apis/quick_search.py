@@ -56,7 +56,8 @@ def quick_search(folder: str | os.PathLike[str], files: Sequence[str], k: int) -
     try:
         if not all(os.path.isfile(file) and image_kind(read_head(file)) for file in files):
             return None
-        return read_whole(Path(folder), MANIFEST, lambda data: _answer(Path(folder, MANIFEST), data, files, k))
+        manifest = Path(folder, MANIFEST)
+        return read_whole(manifest, lambda data: _answer(manifest, data, files, k))
     except Exception:  # whatever it is, the index itself says it better
         return None
 

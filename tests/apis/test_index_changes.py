@@ -12,9 +12,11 @@ import torch
 
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import Change
+from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
 from hierpretrain.datasets.joined import join_labels
 from hierpretrain.evaluation import Embeddings
+from hierpretrain.files import write_whole
 from hierpretrain.taxonomy import Taxonomy
 from tests.apis.test_index import TREE, brute_force, build, images, names_of
 
@@ -382,3 +384,47 @@ def test_fifty_kills_leave_it_whole(kills, tmp_path):
 @pytest.mark.parametrize("reads", [60, pytest.param(2000, marks=pytest.mark.slow)])
 def test_reads_beside_a_writer_are_whole(kills, tmp_path, reads):
     assert sum(kills["read"](tmp_path / "index", reads).values()) == reads
+
+
+def test_a_manifest_that_came_back_meanwhile_is_read_again(tmp_path):
+    """A part goes when another manifest is swapped in, and is there again when the first one comes back."""
+    manifest = tmp_path / "index.json"
+    write_whole(manifest, b"one")
+    seen = []
+
+    def read(data):
+        seen.append(data)
+        if len(seen) == 1:
+            write_whole(manifest, b"two")
+            write_whole(manifest, b"one")
+            raise ValueError("a part is missing")
+        return data
+
+    assert read_whole(manifest, read) == b"one"
+    assert seen == [b"one", b"one"]
+
+
+@pytest.mark.parametrize("parts_change, times", [(False, 1), (True, 2)])
+def test_what_was_read_beside_a_change_is_read_again_where_parts_keep_their_names(tmp_path, parts_change, times):
+    manifest = tmp_path / "index.json"
+    write_whole(manifest, b"one")
+    seen = []
+
+    def read(data):
+        if not seen:
+            write_whole(manifest, b"two")
+        seen.append(data)
+        return data
+
+    assert read_whole(manifest, read, parts_change=parts_change) == seen[-1]
+    assert len(seen) == times
+
+
+def test_an_error_of_parts_that_nobody_changed_is_raised_at_once(tmp_path):
+    write_whole(tmp_path / "index.json", b"one")
+
+    def read(data):
+        raise ValueError("a part is missing")
+
+    with pytest.raises(ValueError, match="a part is missing"):
+        read_whole(tmp_path / "index.json", read)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from hierpretrain.apis import EmbeddingInferencer, read_embeddings, write_embeddings
+from hierpretrain.apis import EmbeddingInferencer, embedding_files, read_embeddings, write_embeddings
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.commands.embed import main
+from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 from tests.commands.places import write_model, write_photos
 
@@ -75,6 +76,24 @@ def test_all_is_read_back_and_checked(place, run):
     (place / "out/manifest.json").unlink()
     with pytest.raises(ValueError, match=r"there are no embeddings in .*out: it has no manifest.json"):
         read_embeddings(place / "out")
+
+
+def test_embeddings_that_are_replaced_while_they_are_read_are_not_mixed(tmp_path, monkeypatch):
+    tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0]])
+    older = Embeddings(torch.ones(1, 2), labels, labels[:, :0], ["all"], ["older.jpg"], tree, ())
+    newer = replace(older, features=torch.zeros(1, 2), paths=["newer.jpg"])
+    write_embeddings(older, tmp_path / "out")
+    read, writings = embedding_files._array, iter([newer])
+
+    def read_beside_a_writer(path, dtype):
+        for embedded in writings:
+            write_embeddings(embedded, tmp_path / "out")
+        return read(path, dtype)
+
+    monkeypatch.setattr(embedding_files, "_array", read_beside_a_writer)
+    found = read_embeddings(tmp_path / "out")
+    assert found.paths == newer.paths
+    assert found.features.equal(newer.features)
 
 
 def test_older_embeddings_are_replaced_and_nothing_else(place, run, capsys):
