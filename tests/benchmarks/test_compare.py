@@ -172,6 +172,26 @@ def test_a_run_is_done_once_and_again_when_it_is_forgotten(tools, runs, monkeypa
     assert main("--methods", "HiMulCon", "--search-only") == []
 
 
+def test_given_settings_are_run_without_a_search_and_stand_in_a_table_of_their_own(tools, runs, monkeypatch, tmp_path):
+    runs.score = lambda run: 0.1 * run.seed
+    where = ["--results", tmp_path / "emoji_scratch.jsonl", "--work-dir", tmp_path / "runs"]
+    given = ["--methods", "HiMulCon", "SimCLR", "--given", '{"model.projection": null, "rate": 2}']
+    for more in ([], ["--batch-size", 256, "--seeds", 1]):
+        monkeypatch.setattr(sys, "argv", ["compare.py", "emoji_scratch", *map(str, [*given, *where, *more])])
+        tools.compare.main()
+    assert all(run.stage == "given" and run.options == {"model.projection": None, "rate": 2} for run in runs.list)
+    key = sorted((run.method, run.seed, run.batch_size) for run in runs.list)
+    assert key == sorted([(n, s, 64) for n in given[1:3] for s in range(3)] + [(n, 1, 256) for n in given[1:3]])
+    lines = (tmp_path / "emoji_scratch.md").read_text().splitlines()
+    assert lines[2] == "**With settings that no search chose, percent**"
+    assert lines[6:] == [
+        "| HiMulCon: `projection=None`, `rate x 2` | 3 |" + " 10.0 ± 10.0 |" * 7,
+        "| SimCLR: `projection=None`, `rate x 2` | 3 |" + " 10.0 ± 10.0 |" * 7,
+        "| HiMulCon: `projection=None`, `rate x 2`, batches of 256 | 1 |" + " 10.0 |" * 7,
+        "| SimCLR: `projection=None`, `rate x 2`, batches of 256 | 1 |" + " 10.0 |" * 7,
+    ]
+
+
 def test_a_row_of_another_protocol_is_refused(tools, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare.py", "openclipart_pretrained", "--methods", "HXE"])
     with pytest.raises(SystemExit):

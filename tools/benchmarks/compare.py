@@ -6,6 +6,8 @@ metrics: MAP@R, NMI inside the parent, NMI of the level above, H-AP. No test ima
 Then every method trains with its best settings, all epochs, on all seen classes, once per seed, and is measured on
 images of the unseen classes. Methods that come close have more seeds: the first six by the search's score.
 
+--given has settings for the methods instead of a search, for a question that the search did not ask.
+
 Runs that are done are in --results, a file with a line per run, and are not done again; what is missing is run, --jobs
 at a time. So the comparison can be stopped at any moment and continued, on another machine too; several processes may
 work on one. --again METHOD forgets the runs of a method, as it must when its code has changed.
@@ -17,6 +19,7 @@ Examples:
     python tools/benchmarks/compare.py emoji_scratch --methods HiMulCon "SupCon, finest level" --seeds 0
     python tools/benchmarks/compare.py emoji_pretrained --batch-size 256  # the first six, with their own settings
     python tools/benchmarks/compare.py emoji_pretrained --table           # the tables of what is done, no runs
+    python tools/benchmarks/compare.py emoji_pretrained --methods HiMulCon --given '{"model.projection": null}'
 """
 
 import argparse
@@ -169,6 +172,7 @@ class Comparison:
         seeds: Sequence[int] | None = None,
         jobs: int = 1,
         search_only: bool = False,
+        given: Overrides | None = None,
     ) -> None:
         """Searches, and trains with what was found.
 
@@ -178,10 +182,15 @@ class Comparison:
             seeds: The seeds of all rows; ``None``: ``SEEDS``, and ``MORE_SEEDS`` of the first.
             jobs: How many runs at a time.
             search_only: Whether to only search.
+            given: Settings for all rows, which are then not searched for.
         """
         of_method, rows = self.protocol.methods, methods
         methods = list(of_method) if rows is None else rows
         with ThreadPoolExecutor(jobs) as pool:
+            if given is not None:
+                runs = [Run(name, "given", seed, given, batch_size) for seed in seeds or SEEDS for name in methods]
+                list(pool.map(self.measured, runs))
+                return
             found: dict[str, Any] = dict(zip(methods, pool.map(self.search, methods), strict=True))
             first = list(best_scores(self.protocol, self.results))[:FIRST]
             if batch_size != BATCH_SIZE:
@@ -219,6 +228,7 @@ def main() -> None:
     parser.add_argument("--results", help="the file of the runs that are done; docs/comparison/<protocol>.jsonl")
     parser.add_argument("--again", nargs="+", choices=list(METHODS), default=[], help="forget the runs of these first")
     parser.add_argument("--search-only", action="store_true", help="only choose settings")
+    parser.add_argument("--given", type=json.loads, metavar="JSON", help="settings instead of a search")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
     protocol = PROTOCOLS[args.protocol]
@@ -232,7 +242,7 @@ def main() -> None:
     if not args.table:
         comparison = Comparison(args.protocol, results, (Path(args.work_dir) / args.protocol).resolve())
         options = dict(batch_size=args.batch_size, seeds=args.seeds, jobs=args.jobs, search_only=args.search_only)
-        comparison.run(args.methods, **options)
+        comparison.run(args.methods, **options, given=args.given)
     table = tables(protocol, results, methods)
     for name, text in (("", table), ("_trials", trials_table(protocol, results))):
         title = f"# {args.protocol}{', what was tried' if name else ''}"

@@ -46,7 +46,7 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path, draw: i
     config.test_evaluator = [metric for metric in tested.test_evaluator if metric.get("prefix") == "unseen"]
     config.test_cfg = dict(type="TestLoop")
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
-    epochs = protocol.epochs if run.stage == "final" else protocol.epochs // 2
+    epochs = protocol.epochs // 2 if run.stage == "trial" else protocol.epochs
     config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     if protocol.base:
         _start_from(config, Config.fromfile(ROOT / f"configs/{protocol.base}.py"), root)
@@ -65,7 +65,7 @@ def run_config(protocol: Protocol, method: Method, run: Run, root: Path, draw: i
         else:
             _set(config, key, value)
     config.forms = [(config.model.get("power", 1.0), config.model.get("pretrained_share", 0.0))]
-    if run.stage == "final":
+    if run.stage != "trial":
         config.forms += protocol.forms
         config.model.pretrained_share = max(config.forms[0][1], protocol.share)  # for the copy of the encoder
     if not method.trained:

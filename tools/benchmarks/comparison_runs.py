@@ -23,7 +23,7 @@ class Run:
 
     Args:
         method: The name of the row.
-        stage: ``'trial'`` or ``'final'``.
+        stage: ``'trial'``, ``'final'`` with settings of the search, or ``'given'`` with others.
         seed: The seed.
         options: What the run overrides, beside the row's own options.
         batch_size: Images in a batch.

@@ -31,6 +31,8 @@ def tables(protocol: Protocol, results: Results, methods: Sequence[str]) -> str:
             for form in (*roots, plain):
                 chosen[f"{OURS}, {_form_told(form, protocol)}"] = ours[0], _in_form(form, ours[1])
         parts += _tables_of_a_size(protocol, results, chosen, size)
+    if given := _given_table(protocol, results, methods):
+        parts.append(given)
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,6 +51,21 @@ def trials_table(protocol: Protocol, results: Results) -> str:
     order = sorted(by_score, key=lambda name: -by_score[name][0][0])
     parts = [markdown_table(name, header, [line for _, line in by_score[name]]) for name in order]
     return "\n\n".join(parts) + "\n"
+
+
+def _given_table(protocol: Protocol, results: Results, methods: Sequence[str]) -> str:
+    """Returns the table of the runs whose settings were given; nothing if there are none."""
+    found: dict[tuple[str, int, str], list[Mapping[str, float]]] = {}
+    for run, metrics in results:
+        if run.stage == "given" and run.method in methods:
+            found.setdefault((_told(run.options), run.batch_size, run.method), []).append(metrics)
+    lines = [
+        [f"{name}: {settings}" + f", batches of {size}" * (size != BATCH_SIZE), str(len(seeds))]
+        + cells(protocol.columns, seeds)
+        for (settings, size, name), seeds in sorted(found.items())
+    ]
+    header = ["", "seeds", *protocol.columns]
+    return markdown_table("With settings that no search chose, percent", header, lines) if lines else ""
 
 
 def _chosen(protocol: Protocol, results: Results, name: str, size: int) -> tuple[Overrides, Seeds] | None:
