@@ -404,7 +404,7 @@ def test_a_manifest_that_came_back_meanwhile_is_read_again(tmp_path):
     assert seen == [b"one", b"one"]
 
 
-@pytest.mark.parametrize("parts_change, times", [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("parts_change", "times"), [(False, 1), (True, 2)])
 def test_what_was_read_beside_a_change_is_read_again_where_parts_keep_their_names(tmp_path, parts_change, times):
     manifest = tmp_path / "index.json"
     write_whole(manifest, b"one")

@@ -59,11 +59,10 @@ def _given_table(protocol: Protocol, results: Results, methods: Sequence[str]) -
     for run, metrics in results:
         if run.stage == "given" and run.method in methods:
             found.setdefault((_told(run.options), run.batch_size, run.method), []).append(metrics)
-    lines = [
-        [f"{name}: {settings}" + f", batches of {size}" * (size != BATCH_SIZE), str(len(seeds))]
-        + cells(protocol.columns, seeds)
-        for (settings, size, name), seeds in sorted(found.items())
-    ]
+    lines = []
+    for (settings, size, name), seeds in sorted(found.items()):
+        batches = "" if size == BATCH_SIZE else f", batches of {size}"
+        lines.append([f"{name}: {settings}{batches}", str(len(seeds)), *cells(protocol.columns, seeds)])
     header = ["", "seeds", *protocol.columns]
     return markdown_table("With settings that no search chose, percent", header, lines) if lines else ""
 
