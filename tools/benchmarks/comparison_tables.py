@@ -151,7 +151,13 @@ def _told(options: Mapping[str, Any]) -> str:
     """Returns settings for people."""
     told = []
     for key, value in options.items():
-        name = f"{RATE} x" if key == RATE else key.removeprefix("model.").removeprefix("loss.").split("dataloader.")[-1]
+        name = f"{RATE} x" if key == RATE else _short(key)
         shown = value.get("type", value) if isinstance(value, Mapping) else value
         told.append(f"`{name}={shown}`".replace(" x=", " x "))
     return ", ".join(told) or "as in the config"
+
+
+def _short(key: str) -> str:
+    """Returns a key of a config without where it stands, but for the loss's own projection head."""
+    short = key.removeprefix("model.").split("dataloader.")[-1]
+    return short if short == "loss.projection" else short.removeprefix("loss.")
