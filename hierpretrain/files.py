@@ -132,7 +132,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
         []
     """
     path = Path(path)
-    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.new.')}*"):
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.new.')}{'[0-9a-f]' * 16}"):
         with suppress(OSError), _held(left, wait=False) as held:
             if held:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -185,11 +185,14 @@ def in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    with _first_at(lock):
+    with _first_at(lock) as file:
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+            if fcntl is not None:
+                with suppress(OSError):  # of a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_UN)  # processes that were forked meanwhile have the file open, too
 
 
 def _first_at(lock: Path) -> IO[str]:
@@ -199,7 +202,8 @@ def _first_at(lock: Path) -> IO[str]:
     others wait by now.
     """
     while True:
-        file = open(lock, "a")  # it stays open
+        # it stays open; to read is enough for a lock, and all that other users may do with it
+        file = os.fdopen(os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666))
         try:
             if fcntl is None:
                 return file
@@ -250,6 +254,9 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
         try:
             new.mkdir()
             yield new
+            for file in new.rglob("*"):
+                if file.is_file():
+                    flush(file)
             if replace:
                 _replace_folder(new, path)
             else:
@@ -263,9 +270,6 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    for file in new.rglob("*"):
-        if file.is_file():
-            flush(file)
     if not path.exists():
         os.rename(new, path)
     elif not _exchange(new, path):

@@ -41,7 +41,11 @@ BEAT = 5.0
 PATIENCE = 30.0
 """Seconds without a sign of life after which a holder counts as gone, where nothing else can tell."""
 
+_SETTLED = 0.5
+"""Seconds after which a process that took a folder looks whether another one did at the same moment, without locks."""
+
 _held: dict[str, FolderLock] = {}  # of this process, by the folder's true path
+_one_thread = threading.RLock()  # looks there, and takes or gives back a folder
 
 
 def hold_folder(
@@ -75,13 +79,14 @@ def hold_folder(
         []
     """
     key = os.path.realpath(folder)
-    lock = _held.get(key)
-    if lock is None or lock.owner != os.getpid():  # a forked child inherits the entry and not the lock
-        path = Path(key, NAME)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record = _record(activity, path.parent)
-        lock = _held[key] = FolderLock(path, _acquire(path, record, remedy, log), record)
-    lock.handles += 1
+    with _one_thread:
+        lock = _held.get(key)
+        if lock is None or lock.owner != os.getpid():  # a forked child inherits the entry and not the lock
+            path = Path(key, NAME)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record = _record(activity, path.parent)
+            lock = _held[key] = FolderLock(path, _acquire(path, record, remedy, log), record)
+        lock.handles += 1
     return lock
 
 
@@ -115,18 +120,21 @@ class FolderLock:
 
     def release(self) -> None:
         """Gives the folder back; it is free when it was given back as often as it was taken."""
-        if self.owner != os.getpid() or not self.handles:
+        if self.owner != os.getpid():  # of a fork, which may have no turn to wait for
             return
-        self.handles -= 1
-        if self.handles:
-            return
-        self._done.set()
-        _held.pop(str(self.path.parent), None)
-        with suppress(OSError):
-            if _read(self._file).get("token") == self._record["token"] and _is_still(self._file, self.path):
-                self.path.unlink()
-        with self._open:  # or the heartbeat might find another file under the same number
-            os.close(self._file)
+        with _one_thread:
+            if not self.handles:
+                return
+            self.handles -= 1
+            if self.handles:
+                return
+            self._done.set()
+            _held.pop(str(self.path.parent), None)
+            with suppress(OSError):
+                if _read(self._file).get("token") == self._record["token"] and _is_still(self._file, self.path):
+                    self.path.unlink()
+            with self._open:  # or the heartbeat might find another file under the same number
+                os.close(self._file)
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
@@ -160,7 +168,10 @@ def _acquire(path: Path, record: dict[str, Any], remedy: str, log: Callable[[str
                     with suppress(OSError):
                         path.unlink()  # a full disk made the file, and has no room for its content
                     raise
-                return file
+                if locked is None:
+                    time.sleep(_SETTLED)  # of two processes that found it free at once, the later one has it
+                if _read(file).get("token") == record["token"]:
+                    return file
         except BaseException:
             os.close(file)
             raise

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -143,11 +144,11 @@ def test_what_a_living_writer_writes_is_no_leftover(tmp_path):
         other.write_text("other")
         remove_leftovers(tmp_path / "a")
     assert (tmp_path / "a").read_text() == "one"  # the last that was done
-    (tmp_path / ".a.new.0").touch()
-    (tmp_path / ".a.b.new.0").touch()  # of another file
+    (tmp_path / ".a.new.0000000000000000").touch()
+    (tmp_path / ".a.b.new.0000000000000000").touch()  # of another file
     with whole_folder(tmp_path / "a.b"):
         pass
-    assert sorted(os.listdir(tmp_path)) == [".a.new.0", "a", "a.b"]
+    assert sorted(os.listdir(tmp_path)) == [".a.new.0000000000000000", "a", "a.b"]
     write_whole(tmp_path / "a", b"new")
     assert sorted(os.listdir(tmp_path)) == ["a", "a.b"]
 
@@ -212,3 +213,43 @@ def test_who_wants_the_same_file_waits_and_a_killed_one_frees_it(tmp_path):
 def _die_in_turn(path):
     with in_turn(path):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_file_of_somebody_is_no_leftover(tmp_path):
+    for name in (".a.new.txt", ".a.new.0123456789abcdef0", ".a.new.0123456789abcdeg"):
+        (tmp_path / name).touch()
+    there = set(os.listdir(tmp_path))
+    (tmp_path / ".a.new.0123456789abcdef").touch()
+    write_whole(tmp_path / "a", b"new")
+    assert set(os.listdir(tmp_path)) == there | {"a"}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_the_disk_has_the_files_of_a_folder_before_it_appears(tmp_path, monkeypatch, replace):
+    flushed = []
+    monkeypatch.setattr(files, "flush", lambda path: flushed.append((path.name, (tmp_path / "folder").exists())))
+    with whole_folder(tmp_path / "folder", replace=replace) as new:
+        (new / "inner").mkdir()
+        (new / "inner/a").touch()
+        (new / "b").touch()
+    assert sorted(flushed) == [("a", False), ("b", False)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_users_who_may_not_write_each_other_s_files_wait_for_each_other():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder, "a")
+        with in_turn(path):
+            process = multiprocessing.get_context("fork").Process(target=_in_turn_as_nobody, args=(path,))
+            process.start()
+            process.join(0.3)
+            assert process.is_alive()
+        process.join(60)
+        assert process.exitcode == 0
+
+
+def _in_turn_as_nobody(path):
+    os.seteuid(65534)
+    with in_turn(path):
+        pass

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -160,6 +161,33 @@ def test_without_locks_the_start_of_a_process_tells(tmp_path, monkeypatch, missi
     record_of(tmp_path, process=child.pid, started=started)
     hold_folder(tmp_path, "training").release()
     child.join()
+
+
+def test_without_locks_one_of_two_that_come_at_once_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_lock", lambda file: None)
+    parent = os.getppid()
+    settled = []
+
+    def sleep(seconds):
+        settled.append(seconds)
+        record_of(tmp_path, process=parent, started=folder_lock._start_time(parent))  # which was as fast
+
+    monkeypatch.setattr(folder_lock.time, "sleep", sleep)
+    with pytest.raises(ValueError, match=f"is in use: process {parent} on"):
+        hold_folder(tmp_path, "training")
+    assert settled == [folder_lock._SETTLED]
+
+
+def test_threads_share_a_lock(tmp_path, monkeypatch):
+    acquire = folder_lock._acquire
+    monkeypatch.setattr(folder_lock, "_acquire", lambda *arguments: (time.sleep(0.1), acquire(*arguments))[1])
+    with ThreadPoolExecutor(4) as pool:
+        locks = list(pool.map(lambda _: hold_folder(tmp_path, "training"), range(4)))
+    assert len(set(locks)) == 1
+    for lock in locks:
+        assert (tmp_path / NAME).exists()
+        lock.release()
+    assert not (tmp_path / NAME).exists()
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", "null", '{"token": "a"'])
