@@ -97,7 +97,14 @@ class EmbeddingTestLoop(TestLoop):
         if not self.cache:
             return None, None
         path, seen = kept_file(self._file)
-        return path, _load(path) if seen else None
+        if not seen:
+            return path, None
+        kept, dataset = _load(path), self.dataloader.dataset
+        # An image that could not be read is asked for again: by now it may be whole, or it is an error now.
+        again = any(
+            dataset[index]["data_samples"].sample_idx == index for index in range(len(dataset)) if index not in kept
+        )
+        return path, None if again else kept
 
     def _file(self) -> Path:
         model, dataset = unwrapped(self.runner.model), self.dataloader.dataset

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from enum import Enum
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
-from torch import Tensor
+from torch import Tensor, nn
 
 from hierpretrain.models import HierarchicalContrastive
+
+_OF_ALL_MODULES = frozenset(vars(nn.Module()))
 
 
 def encoder_fingerprint(
@@ -33,7 +38,7 @@ def encoder_fingerprint(
         model: The model, not wrapped.
         parts: Names of its parts that are run, such as ``'backbone'``.
         config: The model's config: some options show there alone, others in the built parts alone.
-        pipeline: The transforms; their ``repr`` must say all of their options.
+        pipeline: The transforms. Their ``repr`` and their attributes must say all of their options.
         about: What else matters; its ``repr`` must say all of it.
         images: Paths of the images.
         weights: Names and tensors on which the outputs depend; ``None`` for all parameters and buffers of the parts.
@@ -48,6 +53,7 @@ def encoder_fingerprint(
         [getattr(model, name) for name in names],
         (preprocessor.mean.tolist(), preprocessor.std.tolist()),
         pipeline,
+        _settings(pipeline),
         about,
     )
     if address := re.search(r"<[\w.<> ]+ at 0x[0-9a-f]+>", text := repr(told)):
@@ -81,3 +87,25 @@ def _canonical(options: Any) -> Any:
         told = {key: _canonical(options[key]) for key in sorted(options) if key != "_scope_"}
         return told | ({"type": str(options["type"]).rpartition(".")[2]} if "type" in options else {})
     return [_canonical(option) for option in options] if isinstance(options, list | tuple) else options
+
+
+def _settings(part: Any, inside: tuple[int, ...] = ()) -> Any:
+    """Returns the values among the attributes of a transform and of what it holds: many a ``repr`` leaves some out.
+
+    Args:
+        part: The transform, or one of its attributes.
+        inside: The ids of all that it is an attribute of, lest a circle has no end.
+    """
+    if id(part) in inside:
+        return None
+    inside = (*inside, id(part))
+    if isinstance(part, Tensor | np.ndarray):  # whose own repr leaves out the middle of a long one
+        return hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()
+    if isinstance(part, str | bytes | bool | int | float | Enum | torch.dtype | None):
+        return part
+    if isinstance(part, Mapping):
+        return [(str(key), _settings(part[key], inside)) for key in sorted(part, key=str)]
+    if isinstance(part, Sequence | Set):
+        return [_settings(value, inside) for value in (sorted(part, key=repr) if isinstance(part, Set) else part)]
+    own = {key: value for key, value in getattr(part, "__dict__", {}).items() if key not in _OF_ALL_MODULES}
+    return [] if isinstance(part, type | FunctionType | ModuleType) else [type(part).__name__, _settings(own, inside)]

@@ -22,7 +22,9 @@ class MetricsFileHook(Hook):
         filename: The name of the file.
     """
 
-    priority = "BELOW_NORMAL"  # an evaluation that it makes up for finds what other hooks prepare
+    # The last of all: an evaluation that it makes up for finds what other hooks prepare, and the file stands for an
+    # evaluation whose pictures and best checkpoint are written.
+    priority = "LOWEST"
 
     def __init__(self, filename: str = "metrics.json") -> None:
         self.filename = filename
@@ -33,7 +35,12 @@ class MetricsFileHook(Hook):
         self._trained = {key: checkpoint.get("meta", {}).get(key) for key in ("epoch", "iter")}
 
     def before_train(self, runner: Runner) -> None:
-        """Makes up for the evaluation that was due after a checkpoint's epoch, if a kill cut it off."""
+        """Makes up for the evaluation that was due after a checkpoint's epoch, if a kill cut it off.
+
+        A training that resumes none removes the file of an older one.
+        """
+        if not runner._resume and is_main_process():
+            (Path(runner.work_dir) / self.filename).unlink(missing_ok=True)
         if runner._resume and isinstance(runner.train_loop, EpochBasedTrainLoop) and runner.val_loop is not None:
             last = runner.epoch == runner.max_epochs
             due = runner.epoch and (last or runner.epoch % runner.val_interval == 0)

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from hierpretrain.engine.checkpoint import note_start
 from hierpretrain.folder_lock import FolderLock, hold_folder
 
 
@@ -52,6 +53,8 @@ def _rank_to_be() -> int:
 class WorkDirLockHook(Hook):
     """Ends a run whose work directory was taken over, and gives the directory back when the run has ended.
 
+    In the directory it notes the start of a training that resumes none.
+
     :func:`~hierpretrain.apis.build_runner` adds it.
 
     Args:
@@ -71,6 +74,11 @@ class WorkDirLockHook(Hook):
         """Takes the directory again, if this is not the first run of the runner."""
         if not self._held:
             self._lock, self._held = hold_work_dir(runner.work_dir), True
+
+    def before_train(self, runner: Runner) -> None:
+        """Notes the start, so that a later ``--resume`` does not take an older training's checkpoint."""
+        if not runner._resume and is_main_process():
+            note_start(runner.work_dir)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Raises if another run has taken the directory over."""

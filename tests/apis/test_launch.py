@@ -262,9 +262,9 @@ EVERY_RUN = [
         "BatchViolationsHook",
     ),
     *("SyncBuffersHook", "TaxonomyHook", "SkippedFilesHook"),
-    *("LoggerHook", "MetricsFileHook", "ParamSchedulerHook"),
+    *("LoggerHook", "ParamSchedulerHook"),
 ]
-LAST = ["CheckpointHook", "TrainingPatienceHook"]
+LAST = ["CheckpointHook", "TrainingPatienceHook", "MetricsFileHook"]
 
 
 @pytest.mark.parametrize(

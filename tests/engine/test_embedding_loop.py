@@ -1,18 +1,23 @@
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose
 from mmengine.evaluator import Evaluator
 
 from hierpretrain.apis import build_runner, load_config
-from hierpretrain.engine import RecallCurveHook, embedding_loop
+from hierpretrain.datasets import UnreadableImage
+from hierpretrain.engine import RecallCurveHook, embedding_loop, fingerprint
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import EmbeddingEvaluator, KNNMetric, RetrievalMetric
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.registry import TRANSFORMS
 from tests import distributed
 from tests.datasets.trees import write_inshop
 
@@ -211,3 +216,62 @@ def test_a_transform_that_does_not_say_its_options_is_refused():
         ValueError, match=r"<.*Mine object at 0x.*> does not say its options, .* give its class a __repr__"
     ):
         encoder_fingerprint(model, ["backbone"], None, [Mine()])
+
+
+def test_options_that_no_repr_says_make_another_encoder():
+    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8))
+
+    def named(*transforms):
+        pipeline = Compose([TRANSFORMS.build({"_scope_": "hierpretrain", **options}) for options in transforms])
+        return encoder_fingerprint(model, ["backbone"], None, pipeline)
+
+    one = dict(type="torchvision/RandomPerspective", distortion_scale=0.1)
+    other = dict(one, distortion_scale=0.9)
+    assert repr(TRANSFORMS.build(one)) == repr(TRANSFORMS.build(other))
+    assert named(one) == named(one) != named(other)
+    views = [dict(type="Views", transforms=[inner], num_views=2) for inner in (one, other)]
+    assert named(views[0]) != named(views[1])
+    dtypes = [dict(type="torchvision/ConvertImageDtype", dtype=name) for name in ("float", "uint8")]
+    assert named(dtypes[0]) != named(dtypes[1])
+
+
+def test_values_of_arrays_and_circles_are_told():
+    class Part:
+        def __init__(self, value):
+            self.value, self.itself = value, self
+
+    long = np.zeros(5000)
+    changed = long.copy()
+    changed[2500] = 1
+    assert repr(long) == repr(changed)
+    assert fingerprint._settings(Part(long)) != fingerprint._settings(Part(changed))
+    assert fingerprint._settings(Part(torch.from_numpy(long))) == fingerprint._settings(Part(long))
+    assert fingerprint._settings(Part({"b": 1, "a": {3, 2}})) == fingerprint._settings(Part({"a": {2, 3}, "b": 1}))
+
+
+def test_an_image_that_was_skipped_is_embedded_when_it_is_whole_and_an_error_where_none_may_be_skipped(
+    inshop, tmp_path
+):
+    root = tmp_path / "broken"
+    shutil.copytree(inshop, root)
+
+    def made(on_error):
+        return runner(root, tmp_path, **{"test_dataloader.dataset.on_error": on_error})
+
+    broken = Path(made("skip").test_dataloader.dataset.image_paths[0])
+    whole = broken.read_bytes()
+    broken.write_bytes(b"\xff\xd8\xff no image")
+    state = (first := made("skip")).model.state_dict()
+    first.test()
+    (file,) = kept(tmp_path)
+    strict = made("error")
+    strict.model.load_state_dict(state)
+    with pytest.raises(UnreadableImage, match=re.escape(f"{broken}")):
+        strict.test()
+    broken.write_bytes(whole)
+    again = made("skip")
+    again.model.load_state_dict(state)
+    again.test()
+    assert kept(tmp_path) == [file]
+    rows = torch.load(file, weights_only=True)["rows"].tolist()
+    assert sorted(rows) == list(range(len(again.test_dataloader.dataset)))

@@ -22,6 +22,7 @@ from mmengine.runner import EpochBasedTrainLoop, checkpoint
 
 from hierpretrain import _compat
 from hierpretrain.engine import BF16OptimWrapper, ExactResumeHook, newest_checkpoint
+from hierpretrain.engine.work_dir_lock import WorkDirLockHook
 from hierpretrain.registry import MODELS, OPTIM_WRAPPERS
 
 
@@ -53,6 +54,22 @@ def test_the_newest_checkpoint_is_found_by_the_files_themselves(tmp_path):
     assert newest_checkpoint(tmp_path) == str(tmp_path / "iter_5.pth")  # of the epochs, the highest counts
     os.utime(tmp_path / "epoch_10.pth", ns=(9, 9))
     assert newest_checkpoint(tmp_path) == str(tmp_path / "epoch_10.pth")
+
+
+def test_checkpoints_of_an_older_training_are_not_the_newest(tmp_path):
+    """Not even of more epochs; unless the new training resumes from it."""
+    start = WorkDirLockHook(None).before_train
+    (tmp_path / "epoch_10.pth").touch()
+    start(SimpleNamespace(_resume=True, work_dir=str(tmp_path)))
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "epoch_10.pth")
+    start(SimpleNamespace(_resume=False, work_dir=str(tmp_path)))
+    assert newest_checkpoint(tmp_path) is None
+    (tmp_path / "epoch_1.pth").touch()
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "epoch_1.pth")
+    for damaged in ("", "{", "[]", '{"nanoseconds": "1"}'):
+        (tmp_path / "started.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"started.json.*delete it"):
+            newest_checkpoint(tmp_path)
 
 
 def test_checkpoints_with_a_log_history_load_as_weights_only(tmp_path):
