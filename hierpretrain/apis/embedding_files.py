@@ -64,6 +64,7 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
         write_skipped(new / SKIPPED, embedded.skipped)
         embedded.taxonomy.save(new / _TAXONOMY)
         write_json(new / _MANIFEST, {"format": _FORMAT, "sha256": {name: sha256(new / name) for name in _FILES}})
+        check_embeddings_target(folder)  # once more: somebody may have put a file there meanwhile
 
 
 def read_embeddings(folder: str | os.PathLike[str]) -> Embeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,9 +114,23 @@ class _Pictures(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, Tensor | str, str]:
         source = self.images.sources[index]
-        digest = image_digest(source)  # before it is read: a file that changes in between is then seen to have changed
+        before = _state(source)
+        digest = image_digest(source)
         try:
             picture = read_picture(source, **self.opening, name=self.images.paths[index])
+            if _state(source) != before:
+                digest = ""  # of which content the picture is, nobody knows: an update shall read the file again
             return index, self.pipeline(picture), digest
         except UnreadableImage as error:
             return index, str(error), digest
+
+
+def _state(source: Any) -> tuple[int, ...] | None:
+    """Returns what changes with the content of a file; ``None`` for what is none, or is not there."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    try:
+        found = os.stat(source)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

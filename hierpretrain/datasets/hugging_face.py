@@ -135,7 +135,7 @@ class HuggingFaceDataset(HierarchicalDataset):
     def _root(self, whole: Any) -> str:
         if self._given is not None:
             return f"datasets:{whole._fingerprint}"
-        return self.data_root if self.files is None else f"{self.data_root}/parquet-{whole._fingerprint}"
+        return f"{self.data_root}/{'dataset' if self.files is None else 'parquet'}-{whole._fingerprint}"
 
     def _parts(self, library: Any) -> tuple[dict[str, Any], str]:
         """Returns the data set as split -> data set, and what to call it."""

@@ -1,11 +1,15 @@
 """What people give to be embedded: files, folders, patterns, lists, arrays, pictures, data sets, and mixtures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
 
+from hierpretrain.apis import image_batches
+from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import config_dataset, gather_images, read_picture
 from hierpretrain.datasets import FolderDataset, UnreadableImage
 from tests.datasets.trees import write_image
@@ -204,3 +208,24 @@ def test_the_data_set_of_a_config(photos):
         config_dataset(Config(dict(model={})))
     with pytest.raises(ValueError, match="did you mean 'FolderDataset'"):
         config_dataset(Config(dict(val_dataloader=dict(dataset=dict(type="FolderDatase")))))
+
+
+def test_the_digest_of_a_file_that_changed_while_it_was_read_is_not_known(tmp_path, monkeypatch):
+    """Not even if it is the same again afterwards: what was embedded is another picture."""
+    path = tmp_path / "a.png"
+    first, other = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    first.save(path)
+    pictures = image_batches._Pictures(SimpleNamespace(sources=[path], paths=["a.png"]), {}, np.asarray)
+    assert pictures[0][2] == image_digest(path)
+    read = image_batches.read_picture
+
+    def read_another(source, **options):
+        other.save(source)
+        try:
+            return read(source, **options)
+        finally:
+            first.save(source)
+
+    monkeypatch.setattr(image_batches, "read_picture", read_another)
+    _, picture, digest = pictures[0]
+    assert (picture[0, 0].tolist(), digest) == ([0, 0, 255], "")

@@ -96,6 +96,19 @@ def test_embeddings_that_are_replaced_while_they_are_read_are_not_mixed(tmp_path
     assert found.features.equal(newer.features)
 
 
+def test_a_file_that_somebody_put_there_meanwhile_stays(tmp_path, monkeypatch):
+    tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0]])
+    pets = Embeddings(torch.ones(1, 2), labels, labels[:, :0], ["all"], ["a.jpg"], tree, ())
+    write_embeddings(pets, tmp_path / "out")
+    write = embedding_files.write_skipped
+    monkeypatch.setattr(
+        embedding_files, "write_skipped", lambda *given: ((tmp_path / "out/holiday.jpg").touch(), write(*given))
+    )
+    with pytest.raises(ValueError, match=r"holds 'holiday.jpg', which would be lost"):
+        write_embeddings(pets, tmp_path / "out")
+    assert (tmp_path / "out/holiday.jpg").exists()
+
+
 def test_older_embeddings_are_replaced_and_nothing_else(place, run, capsys):
     run(place / "photos/cat", "--out", place / "out")
     run(place / "photos", "--out", place / "out")
