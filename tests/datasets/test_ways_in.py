@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import pickle
 import tarfile
 
@@ -206,7 +207,11 @@ def test_columns_are_as_in_a_list(tmp_path):
     assert data.labels[:3].tolist() == [[0, 1], [0, 0], [1, -1]]
     assert data.keys[:2] == ["A0", "A1"]
     assert data.metadata == {"label": list(CLASSES) * 4, "note": ["x"] * 12}
-    assert data.image_paths[1] == str(tmp_path / "pets/00000001")
+    assert re.fullmatch(f"{tmp_path}/pets/dataset-[0-9a-f]+/00000001", data.image_paths[1])
+    made.select(range(11, -1, -1)).save_to_disk(tmp_path / "turned")
+    turned = HuggingFaceDataset(data_root=str(tmp_path / "turned"), levels=["kind", "breed"], key_column="sku")
+    names = [path.split("/")[-2] for path in (data.image_paths[1], turned.image_paths[1])]
+    assert names[0] != names[1]  # what is kept of one image is not taken for another's
 
 
 def test_splits_and_several_places():
