@@ -3,8 +3,8 @@
 import io
 import json
 import os
-import re
 import pickle
+import re
 import tarfile
 
 import datasets
