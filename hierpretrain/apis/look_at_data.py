@@ -11,7 +11,7 @@ from hierpretrain.datasets.annotations import Annotations, find_images
 from hierpretrain.datasets.cells import free_text
 from hierpretrain.datasets.column_kinds import ColumnKind, column_kinds
 from hierpretrain.datasets.folders import read_folder
-from hierpretrain.datasets.image_files import image_kind, is_clutter, read_head
+from hierpretrain.datasets.image_files import is_clutter, kind_of_file
 from hierpretrain.datasets.level_order import level_chains
 from hierpretrain.datasets.lists import read_list
 from hierpretrain.datasets.messages import some
@@ -153,7 +153,7 @@ def _only_folder(root: str) -> str | None:
 
 
 def _has_image(folder: str) -> bool:
-    return any(entry.is_file() and image_kind(read_head(entry.path)) for entry in _visible(folder))
+    return any(entry.is_file() and kind_of_file(entry.path) for entry in _visible(folder))
 
 
 # ---------------------------------------------------------------- lists

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole
-from hierpretrain.datasets.image_files import image_kind, read_head
+from hierpretrain.datasets.image_files import kind_of_file
 
 _MOST_IMAGES, _MOST_VECTORS = 64, 200_000  # beyond these the start is a small part of a search
 _ROUNDING = 2e-6  # single-precision cosines of one pair, summed in different orders, differ by less
@@ -54,7 +54,7 @@ def quick_search(folder: str | os.PathLike[str], files: Sequence[str], k: int) -
     if k < 1 or not 1 <= len(files) <= _MOST_IMAGES:
         return None
     try:
-        if not all(os.path.isfile(file) and image_kind(read_head(file)) for file in files):
+        if not all(os.path.isfile(file) and kind_of_file(file) for file in files):
             return None
         manifest = Path(folder, MANIFEST)
         return read_whole(manifest, lambda data: _answer(manifest, data, files, k))

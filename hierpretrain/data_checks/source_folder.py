@@ -7,7 +7,7 @@ import os
 from hierpretrain.data_checks.sources import Path, Source
 from hierpretrain.datasets.annotations import check_inside, nfc
 from hierpretrain.datasets.folders import numbered_levels
-from hierpretrain.datasets.image_files import ENDINGS, image_kind, is_clutter, read_head
+from hierpretrain.datasets.image_files import ENDINGS, RAW_ENDINGS, image_kind, is_clutter, read_head
 from hierpretrain.datasets.split_names import are_splits
 
 
@@ -114,7 +114,7 @@ class _Walk:
             source.add("unreadable file", entry.path, why=str(error.__cause__.strerror))
             return False
         named = entry.name.lower().endswith(ENDINGS)
-        if image_kind(head):
+        if image_kind(head) and not entry.name.lower().endswith(RAW_ENDINGS):
             source.images.append("/".join((*path, entry.name)))
             source.paths.append((tuple(map(nfc, path)),) if path else ())
             return True

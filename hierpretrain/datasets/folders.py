@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
-from hierpretrain.datasets.image_files import ENDINGS, image_kind, is_clutter, read_head
+from hierpretrain.datasets.image_files import ENDINGS, is_clutter, kind_of_file
 from hierpretrain.datasets.messages import first, some, warn
 from hierpretrain.datasets.on_error import check_on_error
 
@@ -169,7 +169,7 @@ def _kind(entry: os.DirEntry[str], real_root: str) -> str:
         return "other" if entry.is_symlink() else _utf8_named(entry)
     if not entry.is_file():
         return "other"
-    return "image" if _ending(entry.name) in _ENDINGS or image_kind(read_head(entry.path)) else "other"
+    return "image" if _ending(entry.name) in _ENDINGS or kind_of_file(entry.path) else "other"
 
 
 def _utf8_named(folder: os.DirEntry[str]) -> str:

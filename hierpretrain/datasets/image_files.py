@@ -11,6 +11,12 @@ ENDINGS = (
 )
 """File endings of images, where a name counts as much as the content."""
 
+RAW_ENDINGS = (
+    *(".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef", ".mos", ".nef"),
+    *(".nrw", ".pef", ".sr2", ".srf", ".srw"),
+)
+"""File endings of cameras' raw files that are TIFFs, in which Pillow would find a small preview."""
+
 HEAD = 64
 """How many bytes tell the kind: the brands of AVIF and HEIC stand after one another from byte 8 on."""
 
@@ -48,6 +54,15 @@ def read_head(path: str) -> bytes:
             return file.read(HEAD)
     except OSError as error:
         raise ValueError(f"cannot open {path}: {error.strerror}; make it readable or remove it") from error
+
+
+def kind_of_file(path: str) -> str:
+    """Returns the format of an image file, as :func:`image_kind`; an empty string of a camera's raw file, by its name.
+
+    Raises:
+        ValueError: If it cannot be opened.
+    """
+    return "" if path.lower().endswith(RAW_ENDINGS) else image_kind(read_head(path))
 
 
 def image_kind(head: bytes) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hierpretrain.datasets.annotations import unsafe_reason
-from hierpretrain.datasets.image_files import image_kind, read_head
+from hierpretrain.datasets.image_files import kind_of_file
 from hierpretrain.datasets.messages import short, some, warn
 from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.datasets.wikiscenes_names import tidy_name
@@ -169,7 +169,7 @@ def _add_pictures(
                 odd.setdefault("files of another size than the first one of their name", []).append(file)
         elif exists:
             picture.file = file
-            picture.state = "image" if image_kind(read_head(os.path.join(home, file))) else "other"
+            picture.state = "image" if kind_of_file(os.path.join(home, file)) else "other"
     unlisted = on_disk.keys() - {unicodedata.normalize("NFC", name) for name in listed}
     odd.setdefault("files that no category.json lists", []).extend(
         f"{folder}/{on_disk[key]}" for key in sorted(unlisted) if not key.startswith(".")
