@@ -8,17 +8,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from hierpretrain._lazy import imported_on_demand
+from hierpretrain.datasets import jpeg_segments, png_chunks, tiff_entries, webp_chunks
 from hierpretrain.datasets.grey import as_eight_bits
 from hierpretrain.datasets.image_files import HEAD, IMAGE_KINDS, image_kind, read_head
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.on_error import UnreadableImage
-from hierpretrain.datasets.png_chunks import pixels_alone
+from hierpretrain.datasets.orientation import orientation_of
 from hierpretrain.datasets.stored_images import stored_image
 from hierpretrain.files import stand_in
 
@@ -36,7 +38,13 @@ _TURNS = {  # what makes an image of each EXIF orientation upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION, _PHOTOMETRIC = 0x0112, 262  # tags of EXIF and of TIFF
+_PIXELS_ALONE = {  # what takes the remarks out of a file of each kind
+    "JPEG": jpeg_segments.pixels_alone,
+    "PNG": png_chunks.pixels_alone,
+    "TIFF": tiff_entries.pixels_alone,
+    "WEBP": webp_chunks.pixels_alone,
+}
+_GREY_STEPS = {"L;2": 85, "L;4": 17}  # from a value of 2 and of 4 bits to one of 8
 _BAND = 1 << 20  # pixels
 _PREVIEW = 1 << 26  # pixels of an image of which a small picture is wanted
 _MANY = 1 << 22  # pixels from which on these are decoded one after the other
@@ -75,7 +83,7 @@ def open_rgb(
 
     Raises:
         UnreadableImage: If the file is missing, truncated, of another format or a decompression bomb (more pixels than
-            the limit), or if its grey values have no range.
+            the limit), if its grey values have no range, or if it is the raw file of a camera.
     """
     try:
         source = stored_image(path)
@@ -134,18 +142,22 @@ def _opened(
     max_pixels: int | None,
 ) -> Image.Image:
     try:
-        with Image.open(_file(source), formats=IMAGE_KINDS) as image:
+        with _open(source, min_side, max_pixels) as image:
             return _drawn(image, name, min_side, grey_range)
-    except FileNotFoundError:
-        raise
     except Image.DecompressionBombError:
         with _open_large(source, min_side, max_pixels) as image:
             return _drawn(image, name, min_side, grey_range)
+
+
+def _open(source: str | bytes, min_side: int | None, max_pixels: int | None) -> Image.Image:
+    try:
+        return Image.open(_file(source), formats=IMAGE_KINDS)
+    except (FileNotFoundError, Image.DecompressionBombError):
+        raise
     except Exception:
         if (again := _open_otherwise(source, min_side, max_pixels)) is None:
             raise
-        with again as image:
-            return _drawn(image, name, min_side, grey_range)
+        return again
 
 
 def open_small(path: str, min_side: int) -> Image.Image:
@@ -197,25 +209,29 @@ def _drawn(image: Image.Image, path: str, min_side: int | None, grey_range: tupl
 
 
 def _open_otherwise(source: str | bytes, min_side: int | None, max_pixels: int | None) -> Image.Image | None:
-    """Opens a HEIC, or a PNG with a damaged or large remark, which Pillow alone does not; ``None`` for other files."""
+    """Opens a HEIC, or a file with a damaged or large remark, which Pillow alone does not; ``None`` for other files."""
     kind = image_kind(_head(source))
-    if kind == "PNG":
-        source = pixels_alone(source if isinstance(source, bytes) else Path(source).read_bytes())
-        try:
-            return Image.open(_file(source), formats=[kind])
-        except Image.DecompressionBombError:
-            return _open_large(source, min_side, max_pixels)
-    if kind == "HEIF":
+    if kind in _PIXELS_ALONE:
+        source = _PIXELS_ALONE[kind](source if isinstance(source, bytes) else Path(source).read_bytes())
+    elif kind == "HEIF":
         try:
             from pillow_heif import register_heif_opener
         except ImportError as error:
             raise ValueError("it is a HEIC; install what reads it: pip install 'hierpretrain[heif]'") from error
         register_heif_opener()
-        try:
-            return Image.open(_file(source), formats=[kind])
-        except Image.DecompressionBombError:
-            return _open_large(source, min_side, max_pixels)
-    return None
+    else:
+        return None
+    try:
+        return Image.open(_file(source), formats=[kind])
+    except Image.DecompressionBombError:
+        return _open_large(source, min_side, max_pixels)
+    except UnidentifiedImageError as error:
+        if kind != "TIFF":
+            return None
+        raise ValueError(
+            "it is a TIFF that is damaged, or of values that Pillow does not read, such as floating point of 16 or 64 "
+            "bits; save it with 8 or 16 bits a channel, or grey as floating point of 32 bits"
+        ) from error
 
 
 def _open_large(source: str | bytes, min_side: int | None, max_pixels: int | None) -> Image.Image:
@@ -273,22 +289,24 @@ def as_rgb(
         name: What a warning shall call it.
 
     Raises:
-        ValueError: If its grey values have no range, see :func:`~hierpretrain.datasets.grey.as_eight_bits`.
+        ValueError: If its grey values have no range, see :func:`~hierpretrain.datasets.grey.as_eight_bits`, or if it is
+            of the raw file of a camera.
     """
-    tiles = getattr(image, "tile", None)
-    deep = bool(tiles) and ";16" in str(tiles[0][3])  # 16 bits a channel, of which Pillow keeps the higher 8
-    image.load()
-    negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF in which 0 is white
-    turn = _TURNS.get(_orientation(image))
+    if hasattr(image, "tag_v2"):  # it is a TIFF
+        if tiff_entries.lacks_entries(image):
+            image = _without_remarks(image) or image
+        tiff_entries.check_not_raw(image)
+    stored_as = str(image.tile[0][3]) if getattr(image, "tile", None) else ""
+    deep = ";16" in stored_as  # 16 bits a channel, of which Pillow keeps the higher 8
+    image = _decoded(image)
+    tags = getattr(image, "tag_v2", {})
+    _scale_transparent_colour(image, stored_as)
+    turn = _TURNS.get(orientation_of(image))
     if turn is not None:
         image = image.transpose(turn)  # a new one, which shall not say any more that it is to be turned
         image.info = {key: value for key, value in image.info.items() if key == "transparency"}
-    if image.mode.startswith(("I", "F")):
-        try:
-            grey = as_eight_bits(np.asarray(image), grey_range)
-        except ValueError as error:
-            raise ValueError(f"of mode {image.mode}, {error}") from error
-        return Image.fromarray(255 - grey if negative else grey).convert("RGB")
+    if (values := tiff_entries.grey_values(image, tags)) is not None:
+        return _grey_as_rgb(image, values, grey_range, negative=tiff_entries.is_negative(tags))
     if deep and max(high for _, high in image.getextrema()[:3]) < 64:
         warn(
             f"the image {name} is nearly black: of its 16 bits a channel the upper ones are not used. If it shall not "
@@ -298,6 +316,67 @@ def as_rgb(
         image = image.convert("RGBA")
         image = _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    """Decodes an image; if that fails, without the remarks of its file, of which some are read with the pixels."""
+    try:
+        if hasattr(image, "tag_v2"):
+            tiff_entries.mend_decoding(image)
+        image.load()
+        return image
+    except Image.DecompressionBombError:
+        raise
+    except Exception:
+        if (again := _without_remarks(image)) is None:
+            raise
+    if hasattr(again, "tag_v2"):
+        tiff_entries.mend_decoding(again)
+    again.load()
+    return again
+
+
+def _without_remarks(image: Image.Image) -> Image.Image | None:
+    """Opens the file of an open image again, without its remarks; ``None`` where there is no such file.
+
+    What the image itself says is corrected, too: Pillow fails at a remark once alone, and leaves out what is behind it.
+    """
+    file, kind = getattr(image, "fp", None), str(image.format)
+    if kind not in _PIXELS_ALONE or file is None or image.tell():
+        return None
+    file.seek(0)
+    try:
+        again = Image.open(io.BytesIO(_PIXELS_ALONE[kind](file.read())), formats=[kind])
+    except UnidentifiedImageError:
+        return None
+    image.info = again.info
+    return again
+
+
+def _scale_transparent_colour(image: Image.Image, stored_as: str) -> None:
+    """Brings the transparent colour of a PNG to 8 bits, as Pillow does with the pixels."""
+    colour = image.info.get("transparency")
+    if isinstance(colour, int) and stored_as in _GREY_STEPS:
+        image.info["transparency"] = colour * _GREY_STEPS[stored_as]
+    elif isinstance(colour, tuple) and ";16" in stored_as:
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
+def _grey_as_rgb(
+    image: Image.Image, values: NDArray[np.generic], grey_range: tuple[float, float] | None, negative: bool
+) -> Image.Image:
+    colour = image.info.get("transparency")
+    clear = values == colour if isinstance(colour, int) else None
+    if clear is not None:  # these do not tell the number of bits
+        values = np.where(clear, values.dtype.type(0), values)
+    try:
+        grey = as_eight_bits(values, grey_range)
+    except ValueError as error:
+        raise ValueError(f"of mode {image.mode}, {error}") from error
+    grey = 255 - grey if negative else grey
+    if clear is not None:
+        grey[clear] = 255
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -310,15 +389,6 @@ def _on_white(image: Image.Image) -> Image.Image:
         white.alpha_composite(part)
         laid.paste(white.convert("RGB"), (0, top))
     return laid
-
-
-def _orientation(image: Image.Image) -> Any:
-    """Returns the EXIF orientation of an image, 1 (upright) where there is none or it cannot be read."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Pillow raises nearly anything at damaged EXIF
-        return 1
-    return orientation if isinstance(orientation, int) else 1
 
 
 __getattr__ = imported_on_demand(__name__)

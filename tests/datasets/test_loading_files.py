@@ -12,7 +12,8 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from hierpretrain.datasets import FolderDataset, LoadRGB, UnreadableImage
 from hierpretrain.datasets.image_files import image_kind, is_clutter
-from hierpretrain.datasets.loading import open_rgb
+from hierpretrain.datasets.loading import as_rgb, decode_rgb, open_rgb
+from tests.datasets.write_tiff import tiff
 
 XMP = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
 
@@ -63,6 +64,146 @@ def test_the_orientation_is_kept_among_large_remarks(tmp_path):
         assert (np.asarray(open_rgb(str(tmp_path / "xmp.png"))) == np.rot90(pixels, -1)).all()
 
 
+def exif_says_six():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
+
+
+def exif_says_nothing():
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    return exif.tobytes()
+
+
+PROFILE = b"\nexif\n%8d\n" % len(exif_says_six()) + exif_says_six().hex().encode()
+SAYS_SIX = {
+    "eXIf": chunk(b"eXIf", exif_says_six()[6:]),
+    "profile in zTXt": chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(PROFILE)),
+    "profile in tEXt": chunk(b"tEXt", b"Raw profile type exif\0" + PROFILE),
+    "XMP beside EXIF of other things": chunk(b"eXIf", exif_says_nothing()[6:])
+    + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP.encode()),
+    "XMP in tEXt": chunk(b"tEXt", b"XML:com.adobe.xmp\0" + XMP.encode()),
+    "XMP in zTXt": chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(XMP.encode())),
+}
+
+
+@pytest.mark.parametrize("name", SAYS_SIX)
+def test_every_orientation_of_a_png_is_kept_among_large_remarks(tmp_path, name):
+    data, pixels = png()
+    said, large = SAYS_SIX[name], MEGABYTES["zTXt"]
+    for cut in (33, len(data) - 12):
+        for remarks in (said, said + large, large + said):
+            (tmp_path / "a.png").write_bytes(data[:cut] + remarks + data[cut:])
+            assert (np.asarray(open_rgb(str(tmp_path / "a.png"))) == np.rot90(pixels, -1)).all()
+
+
+def test_a_png_that_is_open_and_not_read_yet(tmp_path):
+    data, pixels = png()
+    for name in ("zTXt", "iTXt", "zTXt that swells", "short pHYs"):
+        (tmp_path / "a.png").write_bytes(data[:-12] + MEGABYTES[name] + SAYS_SIX["XMP in tEXt"] + data[-12:])
+        for source in (tmp_path / "a.png", io.BytesIO((tmp_path / "a.png").read_bytes())):
+            with Image.open(source) as image:
+                for _ in range(2):  # Pillow fails once alone
+                    assert (np.asarray(as_rgb(image)) == np.rot90(pixels, -1)).all(), name
+    with Image.open(io.BytesIO((data[:-500] + MEGABYTES["zTXt"] + data[-12:])[:-1000])) as image:
+        with pytest.raises(OSError, match="truncated"):
+            as_rgb(image)
+
+
+def segment(marker, content):
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+DAMAGED_SEGMENTS = {
+    "profile": segment(0xE2, b"ICC_PROFILE\0\1"),
+    "Adobe": segment(0xEE, b"Adobe"),
+    "JFIF": segment(0xE0, b"JFIF"),
+    "Photoshop": segment(0xED, b"Photoshop 3.0\x008BIM\3\xed"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_SEGMENTS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGB unconverted"])
+def test_damaged_segments_of_a_jpeg_cost_nothing(name, mode):
+    _, pixels = png()
+    buffer = io.BytesIO()
+    options = {"keep_rgb": True} if mode == "RGB unconverted" else {}
+    Image.fromarray(pixels).convert(mode.split()[0]).save(buffer, "JPEG", progressive=True, comment="a", **options)
+    data, damaged = buffer.getvalue(), DAMAGED_SEGMENTS[name]
+    expected = np.asarray(decode_rgb(data, "a.jpg"))
+    assert (np.asarray(decode_rgb(data[:2] + damaged + data[2:], "a.jpg")) == expected).all()
+    exif = exif_says_six()  # which may be in several segments
+    for says in (
+        segment(0xE1, exif),
+        segment(0xE1, exif[:20]) + segment(0xE1, exif[:6] + exif[20:]),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP.encode()),
+    ):
+        found = decode_rgb(data[:2] + b"\xff" + damaged + says + data[2:], "a.jpg")
+        assert (np.asarray(found) == np.rot90(expected, -1)).all()
+    for cut in (100, len(data) - 600):
+        with pytest.raises(UnreadableImage, match=r"cannot read the image a\.jpg: "):
+            decode_rgb((data[:2] + damaged + data[2:])[:cut], "a.jpg")
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("alpha", [True, False])
+def test_damaged_chunks_of_a_webp_cost_nothing(lossless, alpha):
+    _, pixels = png()
+    image = Image.fromarray(pixels)
+    if alpha:
+        image.putalpha(Image.fromarray(pixels[..., 0]))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=lossless, exif=exif_says_six(), icc_profile=b"x" * 131, xmp=b"<x/>")
+    data = buffer.getvalue()
+    turned = np.asarray(decode_rgb(data, "a.webp"))
+    cut = data.index(b"EXIF") + 15
+    assert (np.asarray(decode_rgb(data[:cut], "a.webp")) == np.rot90(turned)).all()
+    profile = data.index(b"ICCP")
+    for size in (0, 129, 133, 138, 1131, 1 << 30):
+        damaged = data[: profile + 4] + struct.pack("<I", size) + data[profile + 8 :]
+        assert (np.asarray(decode_rgb(damaged, "a.webp")) == turned).all()
+        with pytest.raises(UnreadableImage, match=r"cannot read the image a\.webp: could not create decoder object"):
+            decode_rgb(damaged[: damaged.index(b"VP8L" if lossless else b"VP8 ") + 300], "a.webp")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_entries_of_a_tiff_cost_nothing(tmp_path, order, compressed):
+    pixels = png()[1][..., 0]
+    outside = 1 << 30
+    for entry in (
+        (270, 2, 100, outside),
+        (700, 1, 100, outside),
+        (700, 3, 1, 5),
+        (305, 2, 9, outside),
+        (34665, 4, 1, 8),
+    ):
+        for turn, expected in ((1, pixels), (6, np.rot90(pixels, -1))):
+            data = tiff(pixels, order, compressed=compressed, entries=[(274, 3, 1, turn), entry])
+            (tmp_path / "a.tif").write_bytes(data)
+            assert (np.asarray(open_rgb(str(tmp_path / "a.tif")))[..., 0] == expected).all(), entry
+    xmp = XMP.encode()
+    entries = [(270, 2, 100, outside), (700, 1, len(xmp), 8)]
+    found = decode_rgb(tiff(pixels, order, compressed=compressed, entries=entries, before=xmp), "a.tif")
+    assert (np.asarray(found)[..., 0] == np.rot90(pixels, -1)).all()
+    with pytest.raises(UnreadableImage):
+        decode_rgb(tiff(pixels, order, entries=[(270, 2, 100, outside)])[:2000], "a.tif")
+
+
+def test_the_preview_of_a_raw_file_is_no_image(tmp_path):
+    pixels = png()[1][..., 0]
+    Image.fromarray(pixels).save(tmp_path / "IMG.jpg")
+    (tmp_path / "IMG.dng").write_bytes(tiff(pixels, entries=[(254, 4, 1, 1), (50706, 1, 4, 0x0401)]))
+    (tmp_path / "IMG.NEF").write_bytes(tiff(pixels))
+    assert FolderDataset(data_root=str(tmp_path), need_labels=False).image_paths == [str(tmp_path / "IMG.jpg")]
+    for entries in ([(50706, 1, 4, 0x0401)], [(254, 4, 1, 1), (330, 4, 1, 8), (270, 2, 99, 1 << 30)]):
+        (tmp_path / "raw.tif").write_bytes(tiff(pixels, entries=entries))
+        with pytest.raises(UnreadableImage, match=r"raw\.tif: it is the raw file of a camera, .* develop it"):
+            open_rgb(str(tmp_path / "raw.tif"))
+    assert decode_rgb(tiff(pixels, entries=[(254, 4, 1, 1)]), "a.tif").size == (60, 40)
+
+
 def test_transparency_is_kept_among_large_remarks(tmp_path):
     info = PngImagePlugin.PngInfo()
     image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
@@ -94,8 +235,6 @@ def test_exif_of_any_kind_costs_nothing(tmp_path, kind):
     with Image.open(tmp_path / "a") as image:
         image._exif = exif
         exif._loaded = True
-        from hierpretrain.datasets.loading import as_rgb
-
         assert as_rgb(image).size == ((40, 60) if kind != "TIFF" else image.size)
     for damaged in (
         b"Exif\0\0",
@@ -110,8 +249,6 @@ def test_exif_of_any_kind_costs_nothing(tmp_path, kind):
 
 @pytest.mark.parametrize("value", [0, 9, 65535, "6", (6, 6)])
 def test_an_orientation_that_is_none_is_upright(value):
-    from hierpretrain.datasets.loading import as_rgb
-
     image = Image.new("RGB", (4, 2))
     image.getexif()[0x0112] = value
     assert as_rgb(image).size == (4, 2)

@@ -1,4 +1,6 @@
 import logging
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ from PIL import Image
 
 from hierpretrain.datasets import LoadRGB, UnreadableImage
 from hierpretrain.datasets.grey import as_eight_bits
+from hierpretrain.datasets.loading import as_rgb
+from tests.datasets.test_loading_files import chunk
+from tests.datasets.write_tiff import tiff
 
 RAMP = np.tile(np.arange(256), (4, 1))
 
@@ -82,6 +87,83 @@ def test_a_range_must_rise(wrong):
 def test_zero_may_be_white(tmp_path):
     Image.fromarray((RAMP * 257).astype(np.uint16)).save(tmp_path / "a.tif", tiffinfo={262: 0})
     assert (grey(tmp_path / "a.tif") == 255 - RAMP).all()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", ["int8", "uint16", "int16", "int32", "uint32", "float32"])
+def test_values_are_those_of_the_file(tmp_path, order, compressed, kind):
+    if (order, kind) == (">", "uint32"):
+        pytest.skip("Pillow does not read it")
+    low, high = (0, 1) if kind == "float32" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    values = np.linspace(low, high, 9).astype(kind)[None]
+    values[0, -1] = high  # which the floating-point numbers miss by one
+    expected = np.floor((values.astype(float) - low) / (high - low) * 255 + 0.5)
+    (tmp_path / "a.tif").write_bytes(tiff(values, order, compressed=compressed))
+    assert (grey(tmp_path / "a.tif", grey_range=(low, high)) == expected).all()
+    (tmp_path / "a.tif").write_bytes(tiff(values, order, compressed=compressed, entries=[(274, 3, 1, 6)]))
+    assert (grey(tmp_path / "a.tif", grey_range=(low, high)) == expected.T).all()
+
+
+def test_values_that_are_wrongly_taken_for_others_have_no_range(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(np.array([[0, 1 << 31]], np.uint32)))
+    with pytest.raises(UnreadableImage, match=r"mode I, its grey values go from 0 to 2\.14748e\+09, outside"):
+        grey(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(tiff(np.array([[-128, 127]], np.int8)))
+    with pytest.raises(UnreadableImage, match=r"mode L, its grey values go from -128 to 127, outside 0 to 65535"):
+        grey(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("kind", "order"), [("float64", "<"), ("float16", "<"), ("uint32", ">")])
+def test_values_that_pillow_does_not_read(tmp_path, kind, order):
+    (tmp_path / "a.tif").write_bytes(tiff(np.ones((2, 2), kind), order))
+    with pytest.raises(UnreadableImage, match=r"a\.tif: it is a TIFF that is damaged, or of values .*; save it with 8"):
+        grey(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_mapped_tiff_is_turned(tmp_path, orientation):
+    values = np.random.default_rng(0).integers(0, 256, (4, 6), np.uint8)
+    upright = {5: values.T, 6: np.rot90(values, -1), 7: np.rot90(values.T, 2), 8: np.rot90(values)}
+    (tmp_path / "a.tif").write_bytes(tiff(values, entries=[(274, 3, 1, orientation)]))
+    assert (grey(tmp_path / "a.tif") == upright[orientation]).all()
+
+
+def png(bits, colour, samples, clear):
+    """Returns a PNG of one row of grey or RGB samples of a depth, with a transparent colour."""
+    packed = np.array([[int(bit) for bit in f"{sample:0{bits}b}"] for sample in samples]).ravel()
+    header = struct.pack(">IIBBBBB", len(samples) // (3 if colour else 1), 1, bits, colour, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tRNS": struct.pack(f">{len(clear)}H", *clear)}
+    chunks |= {b"IDAT": zlib.compress(b"\0" + np.packbits(packed).tobytes()), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, content) for name, content in chunks.items())
+
+
+@pytest.mark.parametrize(
+    ("bits", "samples", "clear", "expected"),
+    [
+        (1, [0, 1], 0, [255, 255]),
+        (2, [0, 1, 2, 3], 1, [0, 255, 170, 255]),
+        (4, [0, 7, 8, 15], 7, [0, 255, 136, 255]),
+        (8, [0, 7, 8, 15], 7, [0, 255, 8, 15]),
+        (16, [0, 7, 65535, 32768], 7, [0, 255, 255, 128]),
+        (16, [0, 2048, 4095, 65535], 65535, [0, 128, 255, 255]),  # the rest has 12 bits
+    ],
+)
+def test_a_transparent_grey_is_white(tmp_path, bits, samples, clear, expected):
+    (tmp_path / "a.png").write_bytes(png(bits, 0, samples, [clear]))
+    assert grey(tmp_path / "a.png").tolist() == [expected]
+    with Image.open(tmp_path / "a.png") as image:
+        for _ in range(2):
+            assert np.asarray(as_rgb(image))[..., 0].tolist() == [expected]
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(8, 1), (16, 256)])
+def test_a_transparent_colour_is_white(tmp_path, bits, factor):
+    colours = np.array([[1, 2, 3], [4, 5, 6]])
+    (tmp_path / "a.png").write_bytes(png(bits, 2, (colours * factor).ravel(), colours[1] * factor))
+    for _ in range(2):
+        image = LoadRGB()({"img_path": str(tmp_path / "a.png")})["img"]
+        assert np.asarray(image).tolist() == [[[1, 2, 3], [255, 255, 255]]]
 
 
 def test_an_image_of_zeros_is_black():
