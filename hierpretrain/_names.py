@@ -1,7 +1,31 @@
-"""The nearest of the names that are known, for a name that is not."""
+"""Which of the names that are known a name is, whatever its Unicode form, and the nearest for one that is none."""
 
 import difflib
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Collection, Iterable
+
+
+def nfc(text: str) -> str:
+    r"""Returns a text in Unicode's composed form, in which names are compared.
+
+    Example:
+        >>> nfc("cafe\u0301") == "caf\u00e9"
+        True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def same_name(name: str, known: Collection[str]) -> str | None:
+    r"""Returns the known name that a name is: itself, or else the only one that is its text in another Unicode form.
+
+    Example:
+        >>> same_name("cafe\u0301", ["caf\u00e9", "bar"]) == "caf\u00e9", same_name("pub", ["bar"])
+        (True, None)
+    """
+    if name in known:
+        return name
+    found = [other for other in known if nfc(other) == nfc(name)] if not name.isascii() else []
+    return found[0] if len(found) == 1 else None
 
 
 def close_names(name: str, known: Iterable[str], most: int = 1, similarity: float = 0.6) -> list[str]:

@@ -9,11 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hierpretrain._names import nfc
+
 Numbers = NDArray[np.int64]
 
 
 def number_nodes(parts: Iterable[Sequence[Sequence[str]]], num_levels: int) -> Iterator[tuple[list[str], Numbers]]:
     """Yields the nodes of each level that any path goes through, in the sorted order of their paths.
+
+    Names that are one text in two Unicode forms are one name, in the composed form.
 
     Args:
         parts: Paths of at most ``num_levels`` names each, some at a time.
@@ -43,6 +47,10 @@ def number_nodes(parts: Iterable[Sequence[Sequence[str]]], num_levels: int) -> I
     codes, lengths = np.concatenate(all_codes), np.concatenate(all_lengths)
     names = list(seen)
     del all_codes, seen
+    if not "".join(names).isascii():
+        forms: defaultdict[str, int] = defaultdict(itertools.count().__next__)
+        codes = np.fromiter(map(forms.__getitem__, map(nfc, names)), np.int64)[codes]
+        names = list(forms)
     by_name = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
     ranks = np.empty_like(by_name)
     ranks[by_name] = np.arange(len(names))
@@ -60,7 +68,7 @@ class NodeLookup:
     """Finds the nodes on label paths, in a tree whose nodes of a level may be in any order.
 
     Args:
-        names: For each level, the coarsest first, the names of its nodes.
+        names: For each level, the coarsest first, the names of its nodes, in Unicode's composed form.
         parents: For each level the numbers of the nodes' parents; whatever they are, level 1 has one parent.
 
     Example:
@@ -81,11 +89,15 @@ class NodeLookup:
     def find(self, paths: Sequence[Sequence[str]]) -> tuple[Numbers, Numbers]:
         """Returns the (N, L) numbers of the nodes on N paths, -1 below the end of each, and how many were found, (N,).
 
+        A name may be in any Unicode form.
         Of a path that leads out of the tree, the nodes up to there are found.
         """
         unknown, lengths = len(self._codes), lengths_of(paths)
         names = itertools.chain.from_iterable(paths)
         codes = np.fromiter(map(self._codes.get, names, itertools.repeat(unknown)), np.int64)
+        if (codes == unknown).any():
+            names = map(nfc, itertools.chain.from_iterable(paths))
+            codes = np.fromiter(map(self._codes.get, names, itertools.repeat(unknown)), np.int64)
         found = np.full((len(paths), len(self._pairs)), -1)
         depths = np.zeros(len(paths), np.int64)
         nodes = np.zeros(len(paths), np.int64)

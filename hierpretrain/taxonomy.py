@@ -37,7 +37,7 @@ from torch.nn.functional import pad
 
 from hierpretrain._collection import without_collection
 from hierpretrain._json import parse_json_bytes
-from hierpretrain._names import did_you_mean
+from hierpretrain._names import did_you_mean, nfc
 from hierpretrain._node_numbers import NodeLookup, has_twice, lengths_of, number_nodes
 from hierpretrain._texts import short
 from hierpretrain.files import write_whole
@@ -61,7 +61,8 @@ class Taxonomy:
     """A tree of named nodes. Items belong to nodes of any depth.
 
     Node ids count from 0 within a level, in the sorted order of the paths, so that the same set of paths gives the same
-    ids in any order. Nodes of the same name under different parents are different nodes.
+    ids in any order. Nodes of the same name under different parents are different nodes. Names of nodes and levels are
+    put into Unicode's composed form (NFC), and may be given in any, so that one word is one name however it is spelt.
 
     Args:
         paths: The path of every item: the names from below the root down to the item's node, as many as there are. An
@@ -142,8 +143,8 @@ class Taxonomy:
             ValueError: If there is no such level.
         """
         if isinstance(level, str):
-            if level in self.level_names:
-                return self.level_names.index(level) + 1
+            if (name := nfc(level)) in self.level_names:
+                return self.level_names.index(name) + 1
         elif level is not None and 1 <= abs(level) <= self.num_levels:
             return level if level > 0 else self.num_levels + 1 + level
         guess = did_you_mean(level, self.level_names) if isinstance(level, str) else ""
@@ -427,7 +428,7 @@ class Taxonomy:
                 raise ValueError(f"level {level} of the taxonomy has {len(names)} names and {len(parents)} parents")
             _check_nodes(level, names, parents, range(num_above) if level > 1 else range(PAD, 0))
             num_above = len(names)
-        tree._set_nodes(list(map(list, data["names"])), data["parents"])
+        tree._set_nodes([list(map(nfc, names)) for names in data["names"]], data["parents"])
         return tree
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -468,6 +469,7 @@ class Taxonomy:
 
 def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
     names = (level_names,) if isinstance(level_names, str) else tuple(level_names)
+    names = tuple(nfc(name) if isinstance(name, str) else name for name in names)
     if any(not isinstance(name, str) or not name for name in names) or len(set(names)) < len(names):
         raise ValueError(
             f"level_names must be different non-empty strings, the coarsest level first; they are {short(names)}"
@@ -489,6 +491,7 @@ def _check_nodes(level: int, names: list[Any], parents: list[Any], above: range)
                 raise ValueError(
                     f"node {i} ({name!r}) of level {level} has the parent {short(parent)}, which does not exist"
                 )
+    names = list(map(nfc, names))
     if has_twice(names, parents):
         counts = Counter(zip(names, parents, strict=True))
         name, parent = next(node for node, count in counts.items() if count > 1)
@@ -526,7 +529,7 @@ def _parts(items: Iterable[LabelPath | Sequence[LabelPath]]) -> Iterator[tuple[l
             for path in paths:
                 if wrong := [name for name in path if not isinstance(name, str)]:
                     raise ValueError(f"every name on a path must be a non-empty string; path {path!r} has {wrong[0]!r}")
-            kept.append(longest_paths(paths))
+            kept.append(longest_paths([tuple(map(nfc, path)) for path in paths]))
         yield list(itertools.chain.from_iterable(kept)), list(map(len, kept))
 
 

@@ -164,7 +164,25 @@ def test_no_json(tmp_path, content):
         Taxonomy.load(tmp_path / "tree.json")
 
 
-NAMES = ["a", "b", "B", "é", "e\u0301", "日本", "\U0001f43e", "a b", "ab"]
+def test_one_word_in_two_unicode_forms_is_one_name(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    tree = Taxonomy([("bar",), (two, "x"), (one, two), (one,)], ("place", two))
+    assert tree == Taxonomy([("bar",), (one, "x"), (one, one)], ("place", one))
+    assert tree.names(1) == ["bar", one]
+    assert tree.encode([(two, one), (one, "x"), ("bar",)]).tolist() == [[1, 0], [1, 1], [0, -1]]
+    assert tree.encode([[(two,), (one, "x")], ("bar",)]).tolist() == [[1, 1], [0, -1]]  # one leads to the other
+    assert tree.known_depths([(two, two), (two, "pub")]).tolist() == [2, 1]
+    assert tree.level(two) == tree.level(one) == 2
+    old = {**tree.to_dict(), "level_names": ["place", two], "names": [["bar", two], [two, "x"]]}
+    (tmp_path / "tree.json").write_text(json.dumps(old))
+    assert Taxonomy.load(tmp_path / "tree.json") == tree
+    with pytest.raises(ValueError, match="level 1 of the taxonomy has the node 'caf\u00e9' twice"):
+        Taxonomy.from_dict({**old, "names": [[one, two], ["bar", "x"]]})
+    with pytest.raises(ValueError, match="level_names must be different"):
+        Taxonomy([("a", "b")], (one, two))
+
+
+NAMES = ["a", "b", "B", "é", "q\u0301", "日本", "\U0001f43e", "a b", "ab"]
 
 
 def draw_paths(seed, count=40, levels=4):

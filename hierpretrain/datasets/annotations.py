@@ -7,12 +7,12 @@ import itertools
 import os
 import posixpath
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hierpretrain._names import nfc as nfc  # who reads lists has it from here
 from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import MAX_LEVELS, longest_paths
 
@@ -25,16 +25,6 @@ UNTIDY = "must have no empty or '.' part"
 _UNSAFE = re.compile(r"/|[A-Za-z]:|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
 _UNTIDY = re.compile(r"(?:.*/)?\.?(?:/|\Z)", re.DOTALL)
 _SUSPICIOUS = ("\\", ":", "\0", "//", "/.")  # anywhere in paths with a slash before and behind each
-
-
-def nfc(text: str) -> str:
-    r"""Returns a text in Unicode's composed form, in which names are compared.
-
-    Example:
-        >>> nfc("cafe\u0301") == "caf\u00e9"
-        True
-    """
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def unsafe_reason(path: str) -> str:
@@ -76,7 +66,8 @@ class Annotations:
         skipped: Files and links that cannot be read and were left out: path below ``root`` -> reason.
         lists: The files that list the images, for messages, where ``source`` does not name them.
 
-    Names on label paths are put into Unicode's composed form (NFC), so that one word is one node however it is spelt.
+    Split tags and the names of levels and on label paths are put into Unicode's composed form (NFC), so that one word
+    is one node however it is spelt.
 
     Raises:
         ValueError: If there is no image or no label, the columns' lengths differ, an image is listed twice or leaves
@@ -133,6 +124,9 @@ class Annotations:
                 f"{self.told} has {len(self.level_names)} levels; a tree has at most {MAX_LEVELS}: name the columns "
                 "that are levels"
             )
+        object.__setattr__(self, "level_names", _composed(self.level_names))
+        if not all(_is_composed(split) for split in set(self.splits)):
+            object.__setattr__(self, "splits", list(_composed(self.splits)))
         different = self.different_paths
         names = dict.fromkeys(itertools.chain.from_iterable(different))  # each once, which there are far fewer of
         sound = set(map(type, names)) <= {str} and "" not in names
@@ -148,8 +142,8 @@ class Annotations:
         _check_unicode("labels", names, self.told)
         for name, column in {"split": set(self.splits), **self.extra_labels, **self.metadata, "key": self.keys}.items():
             _check_unicode(name, column, self.told)
-        if any(nfc(name) != name for name in names):
-            composed = {path: tuple(map(nfc, path)) for path in different}
+        if not all(map(_is_composed, names)):
+            composed = {path: _composed(path) for path in different}
             object.__setattr__(self, "labels", [composed[path] for path in self.labels])
             more = {i: tuple(composed[path] for path in paths) for i, paths in self.more_labels.items()}
             object.__setattr__(self, "more_labels", more)
@@ -219,6 +213,14 @@ class Annotations:
         )
 
 
+def _is_composed(name: Any) -> bool:
+    return not isinstance(name, str) or nfc(name) == name  # others are refused where they are checked
+
+
+def _composed(names: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(name if _is_composed(name) else nfc(name) for name in names)
+
+
 def _check_unicode(column: str, names: Iterable[Any], source: str) -> None:
     text = "".join(name for name in names if isinstance(name, str))
     try:
@@ -253,7 +255,7 @@ def find_images(
     for i, image in enumerate(images):
         folders.setdefault(image.rpartition("/")[0], []).append(i)
     real_root = os.path.realpath(root)
-    listings = _Listings(root)
+    listings = Listings(root)
     found, missing = list(images), []
 
     def leads_out(path: str, indices: Sequence[int]) -> bool:
@@ -293,7 +295,7 @@ def find_images(
     return found
 
 
-class _Listings:
+class Listings:
     """The files of folders, and names in another Unicode form."""
 
     def __init__(self, root: str) -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from hierpretrain._collection import without_collection
 from hierpretrain.checks import check_one_of
-from hierpretrain.datasets.annotations import Annotations, find_images
+from hierpretrain.datasets.annotations import Annotations, find_images, nfc
 from hierpretrain.datasets.messages import first, log, warn
 from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
 from hierpretrain.datasets.rng import seeded
@@ -282,7 +282,8 @@ def _choose(annotations: Annotations, split: str | Sequence[str] | None) -> tupl
     existing = tuple(dict.fromkeys(annotations.splits))
     if split is None:
         return list(range(len(annotations.images))), existing
-    splits = (split,) if isinstance(split, str) else tuple(dict.fromkeys(split))
+    splits = (split,) if isinstance(split, str) else tuple(split)
+    splits = tuple(dict.fromkeys(nfc(name) if isinstance(name, str) else name for name in splits))
     if not splits or (unknown := [name for name in splits if name not in existing]):
         raise ValueError(
             f"there is no split {unknown[0] if splits else ()!r}; {annotations.source} has {list(existing)}"
@@ -305,7 +306,7 @@ def _tree(annotations: Annotations, level_names: Sequence[str] | None, file: str
         except ValueError as error:
             raise ValueError(f"{annotations.told} makes no label tree: {error}") from error
     tree = Taxonomy.load(file)
-    if level_names is not None and names != tree.level_names:
+    if level_names is not None and tuple(map(nfc, names)) != tree.level_names:
         raise ValueError(f"level_names are {names!r} but {file} has {tree.level_names!r}; leave level_names out")
     return tree
 

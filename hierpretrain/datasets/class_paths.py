@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hierpretrain._names import same_name
 from hierpretrain.datasets.messages import first, warn
 
 ClassPaths = Mapping[str, str | Sequence[str]] | Callable[[str], str | Sequence[str]] | None
@@ -15,7 +16,7 @@ def class_path(name: str, paths: ClassPaths, source: str) -> tuple[str, ...]:
 
     Args:
         name: The name of the class.
-        paths: From class to path.
+        paths: From class to path; a class may have another Unicode form there, since Macs name folders so.
         source: Where the class is from, for messages.
 
     Raises:
@@ -27,11 +28,12 @@ def class_path(name: str, paths: ClassPaths, source: str) -> tuple[str, ...]:
     """
     if paths is None:
         return (name,)
-    if isinstance(paths, Mapping) and name not in paths:
+    known = same_name(name, paths) if isinstance(paths, Mapping) else name
+    if known is None:
         raise ValueError(f"{source} has the class {name!r}, which class_paths lack; give its path in the tree")
     if not isinstance(paths, Mapping) and not callable(paths):
         raise ValueError(f"class_paths must be a mapping or a function, from a class to its path; they are {paths!r}")
-    path = paths[name] if isinstance(paths, Mapping) else paths(name)
+    path = paths[known] if isinstance(paths, Mapping) else paths(name)
     path = path.split("/") if isinstance(path, str) else path
     if not isinstance(path, Sequence) or any(not isinstance(part, str) or not part.strip() for part in path):
         raise ValueError(

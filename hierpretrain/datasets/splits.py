@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hierpretrain._names import did_you_mean
-from hierpretrain.datasets.annotations import Annotations
+from hierpretrain.datasets.annotations import Annotations, nfc
 from hierpretrain.datasets.messages import short, some
 from hierpretrain.datasets.text_files import read_json_file
 from hierpretrain.files import write_whole
@@ -314,7 +314,7 @@ def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]])
     named = {"/".join(path[:end]): path[:end] for path in annotations.all_paths() for end in range(1, len(path) + 1)}
     chosen = set()
     for entry in held_out:
-        name = entry if isinstance(entry, str) else "/".join(entry)
+        name = nfc(entry if isinstance(entry, str) else "/".join(entry))
         if name not in named:
             guess = did_you_mean(name, named, "give its path from the root.")
             raise ValueError(f"there is no branch {name!r} to be held out; {guess}")
@@ -325,6 +325,8 @@ def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]])
 def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annotations:
     """Returns annotations with the split tags of a file instead of their own.
 
+    An image that the file has in another Unicode form alone, as one made on a Mac may, has the tag of that.
+
     Args:
         annotations: The annotations of all images of the data set.
         path: A file that :meth:`Split.save` wrote.
@@ -333,9 +335,14 @@ def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annota
         ValueError: If the file is no split (see :meth:`Split.load`), or if it and the annotations do not list the same
             images.
     """
-    tags = Split.load(path).tags
+    tags = dict(Split.load(path).tags)
     known = set(annotations.images)
     unlisted = [image for image in annotations.images if image not in tags]
+    other_forms = {nfc(image): image for image in tags if image not in known and not image.isascii()}
+    for image in unlisted:
+        if (other := other_forms.pop(nfc(image), None)) is not None:
+            tags[image] = tags.pop(other)
+    unlisted = [image for image in unlisted if image not in tags]
     foreign = sorted(image for image in tags if image not in known)
     if unlisted or foreign:
         lists = [
@@ -408,9 +415,10 @@ def _unseen_classes(
         if not isinstance(entry, Collection) or not all(isinstance(name, str) for name in entry):
             raise ValueError(f"an unseen class must be a name or a path of names; it is {entry!r}")
         if isinstance(entry, str):
-            found = named.get(entry, [])
+            found = named.get(nfc(entry), [])
         else:
-            found = [tuple(entry)] if tuple(entry) in named.get("/".join(entry), []) else []
+            path = tuple(map(nfc, entry))
+            found = [path] if path in named.get("/".join(path), []) else []
         if not found:
             name = entry if isinstance(entry, str) else "/".join(entry)
             guess = did_you_mean(name, named, "give one of the level.")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierpretrain._names import nfc
 from hierpretrain.taxonomy import PAD, Taxonomy
 
 Splits = str | Sequence[str]
@@ -222,8 +223,8 @@ def inside_gallery(query: Splits | None, gallery: Splits | None) -> bool:
 
 
 def as_tags(splits: Splits | None) -> tuple[str, ...]:
-    """Returns split tags as a tuple, whichever way they were given."""
-    return () if splits is None else (splits,) if isinstance(splits, str) else tuple(splits)
+    """Returns split tags as a tuple, whichever way they were given, in the Unicode form that data sets have."""
+    return () if splits is None else tuple(map(nfc, (splits,) if isinstance(splits, str) else splits))
 
 
 def _taxonomy(dataset_meta: Mapping[str, Any]) -> Taxonomy:

@@ -53,6 +53,23 @@ PIPELINE = (
 
 
 # ---------------------------------------------------------------- rows
+def test_what_is_named_is_found_in_any_unicode_form(root, tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+
+    class Cafes(HierarchicalDataset):
+        def read(self):
+            images = [row[0] for row in ROWS]
+            labels, splits = [(one,), (two,), *[("bar",)] * 4], [one, two, *["train"] * 4]
+            return Annotations(images, labels, splits, (two,), self.data_root, source="cafes")
+
+    for name in (one, two):
+        data = Cafes(data_root=root, split=[name])
+        assert (len(data), data.splits, data.taxonomy.level_names) == (2, [one, one], (one,))
+        Taxonomy([(name,), ("bar",)], (name,)).save(tmp_path / "tree.json")
+        data = Cafes(data_root=root, taxonomy=str(tmp_path / "tree.json"), level_names=[two])
+        assert data.labels.tolist() == [[1], [1], *[[0]] * 4]
+
+
 def test_annotations_are_kept_only_if_asked_for(root):
     data = FolderDataset(data_root=root, keep_annotations=True)
     assert data.annotations == data.read()

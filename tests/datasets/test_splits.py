@@ -31,6 +31,28 @@ def random_labels(seed, number=400):
     return labels
 
 
+def test_classes_and_images_are_found_in_any_unicode_form(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    pets = Annotations(
+        [f"{name}/{i}.jpg" for name in (one, "bar", "pub") for i in range(5)],
+        [(name, f"{name} inside") for name in (one, "bar", "pub") for _ in range(5)],
+        ["all"] * 15,
+        ("place", "room"),
+        "pets",
+    )
+    for unseen in (two, [two]):
+        split = seen_unseen_split(pets, level="place", unseen=[unseen])
+        assert split.unseen == ((one,),)
+    assert seen_unseen_split(pets, level="room", unseen=[[two, f"{two} inside"]]).unseen == ((one, f"{one} inside"),)
+    assert seen_unseen_split(pets, level="place", unseen=["bar"], held_out=[two]).held_out == ((one,),)
+    elsewhere = {image.replace(one, two): tag for image, tag in split.tags.items()}
+    replace(split, tags=elsewhere).save(tmp_path / "split.json")
+    assert with_split(pets, tmp_path / "split.json").splits == [split.tags[image] for image in pets.images]
+    replace(split, tags={**elsewhere, f"{one}/0.jpg": "seen_train"}).save(tmp_path / "split.json")
+    with pytest.raises(ValueError, match="1 images are only in the file"):
+        with_split(pets, tmp_path / "split.json")
+
+
 def counts_by_node(annotations, split, depth=None):
     """(seen or unseen, node) -> tag without its first word -> images."""
     counts = defaultdict(Counter)

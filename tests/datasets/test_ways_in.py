@@ -41,6 +41,10 @@ def load(item):
 PIPELINE = [dict(type="LoadRGB"), load]
 
 
+def test_class_paths_are_found_in_any_unicode_form():
+    assert class_path("cafe\u0301", {"caf\u00e9": "place/caf\u00e9"}, "places") == ("place", "caf\u00e9")
+
+
 def encoded(name, kind="PNG"):
     file = io.BytesIO()
     Image.new("RGB", (8, 6), COLOURS[name]).save(file, kind)
