@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hierpretrain._json import parse_json_bytes
-from hierpretrain._names import did_you_mean
+from hierpretrain._names import nfc
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord
+from hierpretrain.apis.index_changes import ImageRecord, metadata_name
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -374,8 +374,8 @@ class EmbeddingIndex(AnsweringIndex):
                 label paths can stand for each of their nodes.
             within: A branch of the tree: the names from below the root, as a sequence or joined by ``'/'``, or the name
                 of a node alone if no other has it. An image is in the branch if one of its label paths is.
-            where: Texts that the metadata of an image must have: name of the column -> text. Such a search compares all
-                of those images too.
+            where: Texts that the metadata of an image must have: name of the column -> text, each in any Unicode form.
+                Such a search compares all of those images too.
 
         Returns:
             One result a query, in their order.
@@ -387,10 +387,10 @@ class EmbeddingIndex(AnsweringIndex):
         now = self._now  # one moment, whatever others change
         self._check_search(now, k, level, within, where)
         query = self._embedded(query)
-        number, branch = self._check_search(now, k, level, within, where)
+        number, branch, conditions = self._check_search(now, k, level, within, where)
         inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
-        for name, text in (where or {}).items():
-            fits = torch.tensor([value == text for value in now.metadata[name]], dtype=torch.bool)[:, None]
+        for name, texts in conditions:
+            fits = torch.tensor([value in texts for value in now.metadata[name]], dtype=torch.bool)[:, None]
             inside = fits if inside is None else inside & fits
         if number is None:
             scores, indices = now.search(query.features, k, None if inside is None else inside.any(1))
@@ -439,17 +439,14 @@ class EmbeddingIndex(AnsweringIndex):
         level: int | str | None,
         within: str | Sequence[str] | None,
         where: Mapping[str, str] | None,
-    ) -> tuple[int | None, Tensor | None]:
-        """Returns the number of the level, and the (1, L) labels of the branch."""
+    ) -> tuple[int | None, Tensor | None, list[tuple[str, set[str]]]]:
+        """Returns the number of the level, the (1, L) labels of the branch, and the texts that each column may have."""
         check_at_least_1(k=k)
-        for name in where or {}:
-            if name not in now.metadata:
-                guess = did_you_mean(name, now.metadata, f"there are {', '.join(now.metadata) or 'none'}")
-                raise ValueError(f"the index has no metadata {name!r}; {guess}")
+        conditions = [(metadata_name(name, now.metadata), {text, nfc(text)}) for name, text in (where or {}).items()]
         if level is not None and not now.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else now.taxonomy.level(level)
-        return number, None if within is None else find_branch(now.taxonomy, within)
+        return number, None if within is None else find_branch(now.taxonomy, within), conditions
 
     def _place(self, part: str = "") -> str:
         file = self._now.parts.get(part)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from hierpretrain._names import did_you_mean, nfc, same_name
 from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.images import ImageSet
 from hierpretrain.apis.neighbours import LabelNames
@@ -156,16 +157,29 @@ def check_known(names: Iterable[str], known: Collection[str]) -> None:
 
     Args:
         names: What shall be removed.
-        known: Keys and files of images of the index.
+        known: Keys and files of images of the index, of which a name may be the only one in another Unicode form.
 
     Raises:
         ValueError: That names those that there are none of.
     """
-    if unknown := sorted(set(names) - set(known)):
+    forms = Counter(map(nfc, set(known)))
+    if unknown := sorted(name for name in set(names) - set(known) if forms[nfc(name)] != 1):
         raise ValueError(
             f"the index has no image of the key or file {some(unknown)}; nothing was removed: give keys or files as "
             "the answers of a search have them"
         )
+
+
+def metadata_name(name: str, known: Collection[str]) -> str:
+    """Returns the column of an index's metadata that has a name, in whatever Unicode form.
+
+    Raises:
+        ValueError: If there is none; the message suggests the nearest.
+    """
+    if (column := same_name(name, known)) is None:
+        guess = did_you_mean(name, known, f"there are {', '.join(known) or 'none'}")
+        raise ValueError(f"the index has no metadata {name!r}; {guess}")
+    return column
 
 
 def some_of(images: ImageSet, chosen: Sequence[int]) -> ImageSet:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
 
+from hierpretrain._names import nfc
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import Images, gather_images
 from hierpretrain.apis.index_changes import (
@@ -210,13 +212,17 @@ class LivingIndex(ABC):
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
 
+        A key or file that no image has counts in Unicode's other form, composed or decomposed, if an image has that.
+
         Raises:
             ValueError: If there is no image of a key; then none is removed.
         """
         wanted = {keys} if isinstance(keys, str) else set(keys)
         with self._changing():
             found = self._records(wanted, set())
-            check_known(wanted, {text for record in found.values() for text in (record.key, record.path)})
+            if others := wanted - _names(found):
+                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in others}, set())
+            check_known(wanted, _names(found))
             self._change(found, self._none())
         return Change(removed=len(found))
 
@@ -329,7 +335,7 @@ class LivingIndex(ABC):
             taxonomy=tree,
             extra_names=(),
             keys=[] if keys is None else [str(key) for key in keys],
-            metadata={name: [str(text) for text in column] for name, column in (metadata or {}).items()},
+            metadata={nfc(name): [nfc(str(text)) for text in column] for name, column in (metadata or {}).items()},
         )
 
     def _none(self) -> Embeddings:
@@ -349,6 +355,11 @@ def check_counts(images: Embeddings) -> None:
     for name, column in columns.items():
         if len(column) != len(images.paths):
             raise ValueError(f"an index of {len(images.paths)} images needs as many {name}; there are {len(column)}")
+
+
+def _names(records: Mapping[int, ImageRecord]) -> set[str]:
+    """Returns the keys and the files of images."""
+    return {text for record in records.values() for text in (record.key, record.path)}
 
 
 def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain._names import did_you_mean
+from hierpretrain._names import nfc
 from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, records_of
+from hierpretrain.apis.index_changes import ImageRecord, metadata_name, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import load_model, no_model
 from hierpretrain.apis.living import check_counts, checked_name
@@ -402,10 +402,9 @@ class MilvusIndex(AnsweringIndex):
         conditions = []
         columns = self._tables.facts("column") if where else {}
         for name, text in (where or {}).items():
-            if name not in columns:
-                guess = did_you_mean(name, columns, f"there are {', '.join(columns) or 'none'}")
-                raise ValueError(f"the index has no metadata {name!r}; {guess}")
-            conditions.append(f"metadata[{literal(name)}] == {literal(text)}")
+            column = f"metadata[{literal(metadata_name(name, columns))}]"
+            forms = " or ".join(f"{column} == {literal(form)}" for form in sorted({text, nfc(text)}))
+            conditions.append(f"({forms})")
         if level is not None and not self.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else self.taxonomy.level(level)

@@ -152,6 +152,30 @@ def test_metadata_filters(make):
         index.search(query, where={"color": "red"})
 
 
+def test_what_is_named_is_found_in_any_unicode_form(make):
+    one, two = "caf\u00e9", "cafe\u0301"
+    index, _ = make(
+        images(0, 4, keys=[one, f"{two} 1", "", ""], metadata={one: [one, one, "bar", ""], "name": [two, "", "", ""]})
+    )
+    for name in (one, two):
+        for text in (one, two):
+            (found,) = index.search(images(1, 1), where={name: text})
+            assert sorted(neighbour.key for neighbour in found.neighbours) == [f"{two} 1", one]
+    (found,) = index.search(images(1, 1), where={"name": two})  # as it was given
+    assert [neighbour.key for neighbour in found.neighbours] == [one]
+    with pytest.raises(ValueError, match="the index has no metadata 'nome'; did you mean 'name'"):
+        index.search(images(1, 1), where={"nome": two})
+    with pytest.raises(ValueError, match="the index has no image of the key or file 'caf"):
+        index.remove([two, f"{one} 2"])
+    assert index.remove([two, f"{one} 1"]) == Change(removed=2)
+    vectors = images(2, 2).features
+    index.add(embeddings=vectors, keys=[one, two], files=["x", "y"], metadata={two: [two, "bar"]})
+    (found,) = index.search(images(1, 1), where={one: one})
+    assert [neighbour.path for neighbour in found.neighbours] == ["x"]
+    index.remove(two)  # the one that is called so
+    assert sorted(index.paths)[-1] == "x"
+
+
 def test_what_changes_is_as_if_made_anew(make):
     there = images(0, 40, several=True, unlabelled=True)
     index, reopen = make(there)
