@@ -12,6 +12,7 @@ from mmengine.config import Config
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis import nearest_names
 from hierpretrain.apis.config import DATALOADERS
+from hierpretrain.apis.pure_python import type_name
 from hierpretrain.data_checks.listed_files import keep_found
 from hierpretrain.data_checks.source_folder import folder_source
 from hierpretrain.data_checks.source_list import list_source
@@ -64,11 +65,9 @@ def _datasets(options: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def _source(options: Mapping[str, Any]) -> Source:
-    kind = options.get("type", "")
+    kind = type_name(options.get("type", ""))
     if wrong := [name for name in _NEEDED.get(kind, ("type",)) if name not in options]:
         raise ValueError(f"a data set of the config has no {wrong[0]!r}; it has {', '.join(options)}: add it")
-    kind = options["type"] if isinstance(options["type"], str) else options["type"].__name__
-    kind = kind.rpartition(".")[2]
     names = options.get("level_names")
     if kind == "FolderDataset":
         source = folder_source(os.path.expanduser(options["data_root"]))

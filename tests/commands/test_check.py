@@ -160,6 +160,8 @@ def test_two_lists_of_one_folder_and_an_image_that_is_in_both(tmp_path, run):
     ("dataset", "message"),
     [
         ("dict(type='FolderDataset')", "a data set of the config has no 'data_root'"),
+        ("dict(type='hierpretrain.datasets.FolderDataset')", "a data set of the config has no 'data_root'"),
+        ("dict(type='hierpretrain.datasets.ListDataset', data_root='.')", "a data set of the config has no 'ann_file'"),
         (
             "dict(type='ListDataset', data_root='.', ann_file='a.csv', level=[])",
             "no option 'level'; did you mean 'levels'",
