@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 
 from hierpretrain.data_checks.sources import Source
-from hierpretrain.datasets.annotations import check_inside, nfc
+from hierpretrain.datasets.annotations import Listings, check_inside, nfc
 from hierpretrain.datasets.image_files import ENDINGS, is_clutter
 
 
@@ -18,9 +18,15 @@ def keep_found(source: Source, *, tell_unlisted: bool = True) -> None:
         source: The source; its images are called as their files are, also where a list has another Unicode form.
         tell_unlisted: Whether to tell of images that lie beside listed ones and are not listed.
     """
+    listings = Listings(source.root)
+    called: dict[str, str] = {}  # folders of the list -> as they are really called
     folders: dict[str, list[int]] = {}
     for i, image in enumerate(source.images):
-        folders.setdefault(image.rpartition("/")[0], []).append(i)
+        folder = image.rpartition("/")[0]
+        if folder not in called:
+            there = listings.folder(folder)
+            called[folder] = folder if there is None else there
+        folders.setdefault(called[folder], []).append(i)
     real_root = os.path.realpath(source.root)
     kept: dict[int, str] = {}
     for folder, indices in folders.items():

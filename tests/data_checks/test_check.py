@@ -108,6 +108,17 @@ def test_every_planted_fault_of_a_list_is_found_and_nothing_else(root, tmp_path)
     assert len(found.problems) == len(planted)
 
 
+def test_listed_files_are_found_in_any_unicode_form_of_their_folders(root, tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    for i, name in enumerate((f"{two}/{one}/a.png", f"{two}/{one}/b.png", f"{two}/{one}/c.png")):
+        write(root / name, i)
+    names = [f"{one}/{two}/a.png", f"{two}/{two}/b.png"]
+    write_list(tmp_path / "list.csv", ["image", "kind"], [[name, "bar"] for name in names])
+    source = list_source(str(tmp_path / "list.csv"), str(root), levels=["kind"])
+    assert source.images == [f"{two}/{one}/a.png", f"{two}/{one}/b.png"]
+    assert [(one.kind, one.subject) for one in source.problems] == [("not listed", f"{root}/{two}/{one}/c.png")]
+
+
 def test_folders_called_as_splits_are_splits(root):
     write_clean(root / "train")
     write_clean(root / "val", first=30)
