@@ -218,7 +218,7 @@ def _list(path: str, given: Mapping[str, Any], choose: Choose) -> FoundData:
         chosen["on_gap"] = "cut"
         notes.append(f"{gaps:,} rows have an empty level above one that is not empty: their labels end there")
     annotations = read_list(path, root, **chosen)
-    find_images(annotations.images, annotations.root)
+    annotations = replace(annotations, images=find_images(annotations.images, annotations.root))
     if several := len(annotations.more_labels):
         notes.append(f"{several:,} images are in several places of the tree")
     dataset = dict(type="ListDataset", data_root=os.path.abspath(root), ann_file=path, **chosen)
@@ -247,13 +247,22 @@ def _image_column(table: Table, columns: Sequence[ColumnKind], given: Mapping[st
 
 def _image_root(table: Table, image: str, given: Mapping[str, Any]) -> str:
     """Returns the folder that the images of a list are in, its own or one beside it; empty if it is none of these."""
-    names = [name for name in map(free_text, table.columns[image]) if name][:_LOOKED_AT]
+    names = list(dict.fromkeys(name for name in map(free_text, table.columns[image]) if name))[:_LOOKED_AT]
     if "data_root" in given:
         return str(given["data_root"])
     own = os.path.dirname(table.path)
     candidates = [own, *(entry.path for entry in _visible(own) if entry.is_dir())]
-    there = [sum(os.path.isfile(os.path.join(folder, name)) for name in names) for folder in candidates]
+    there = [_num_there(names, folder) for folder in candidates]
     return candidates[there.index(max(there))] if max(there) else ""
+
+
+def _num_there(images: Sequence[str], folder: str) -> int:
+    """Returns how many of some images are in a folder, in whatever Unicode form their names are."""
+    others = [image for image in images if not os.path.isfile(os.path.join(folder, image))]
+    spelled = [image for image in others if not image.isascii()]  # only these may be called otherwise
+    missing: dict[int, str] = {}
+    find_images(spelled, folder, missing)
+    return len(images) - len(others) + len(spelled) - len(missing)
 
 
 def _split_column(

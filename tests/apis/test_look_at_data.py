@@ -258,6 +258,16 @@ def test_what_is_wrong_with_a_list(tmp_path, header, row, options, message):
         look_at(path, options)
 
 
+def test_a_list_may_have_another_unicode_form_than_its_files(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    write_images(tmp_path / "photos", [f"{two}/{two} 1", f"{two}/2"])
+    rows = [[f"{one}/{one} 1.png", "a"], [f"{one}/2.png", "b"]]
+    path = write_list(tmp_path / "list.csv", ["image", "kind"], rows)
+    found = look_at(path)
+    assert found.dataset["data_root"] == str(tmp_path / "photos")
+    assert found.annotations.images == [f"{two}/{two} 1.png", f"{two}/2.png"]  # as they can be opened
+
+
 def test_missing_files_are_counted(tmp_path):
     write_images(tmp_path, ["1", "2"])
     path = write_list(tmp_path / "list.csv", ["image", "kind"], [["1.png", "a"], ["2.png", "b"], ["3.png", "b"]])
