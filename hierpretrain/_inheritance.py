@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import mmengine.utils
 from mmengine.config import config as config_module
 from mmengine.config import utils as config_utils
+from mmengine.fileio import load
 from mmengine.utils import package_utils
 
+from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
 from hierpretrain.files import SHIPPED
 
@@ -25,7 +28,11 @@ _package_and_path = config_utils._get_package_and_cfg_path
 
 
 def apply() -> None:
-    """Makes our configs known to MMEngine, and repairs its look-up of packages and of the standard library."""
+    """Makes our configs known to MMEngine, and repairs its look-up of packages and of the standard library.
+
+    In a config in JSON, or such a base, a key that is there twice is an error, as it is in YAML.
+    """
+    config_module.load = _load_settings
     config_utils.MODULE2PACKAGE.setdefault(PACKAGE, PACKAGE)
     hub = [sys.modules[name] for name in ("mmengine.hub.hub",) if name in sys.modules]  # imported before us
     for module in (config_utils, config_module, *hub):
@@ -72,6 +79,13 @@ def shipped_config(name: str) -> Path:
         guess = did_you_mean(name, list_configs(), "hierpretrain.apis.list_configs() has all names")
         raise ValueError(f"HierPretrain has no config {name!r}; {guess}")
     return path
+
+
+def _load_settings(file: str) -> Any:
+    """Returns the settings of a file in YAML or JSON; MMEngine itself takes the last of equal keys of JSON."""
+    if not file.endswith(".json"):
+        return load(file)
+    return parse_json_bytes(Path(file).read_bytes(), "the file", "correct it", any_number=True)
 
 
 def _package_and_own_path(cfg_path: str) -> tuple[str, str]:

@@ -13,45 +13,21 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import Registry
-from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from hierpretrain import registry
 from hierpretrain._inheritance import PACKAGE, list_configs, shipped_config
-from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import close_names, did_you_mean
-from hierpretrain.apis.pure_python import name_types
+from hierpretrain.apis.pure_python import known_keys, name_types
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 """The keys of ``default_hooks`` that MMEngine's runner fills in."""
 
-_ALSO_READ = {  # by the runner and the tools, beside the arguments of Runner
-    "activation_checkpointing",
-    "auto_scale_lr",
-    "compile",
-    "custom_imports",
-    "efficient_conv_bn_eval",
-    "env_cfg",
-    "find_unused_parameters",
-    "gpu_ids",
-    "load_from_partly",
-    "model_wrapper_cfg",
-    "runner_type",
-    "strategy",
-    "sync_bn",
-    "tta_model",
-    "tta_pipeline",
-}
 # what OpenMMLab's base configs call their own intermediate values
 _USUAL_HELPERS = re.compile(
     r"data_root|dataset_type|file_client_args|backend_args|bgr_(mean|std)|vis_backends|.*_pipelines?\d*"
 )
-
-
-def known_keys() -> set[str]:
-    """Returns the top-level keys of a config that MMEngine's ``Runner`` or the tools read."""
-    return {name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")} | _ALSO_READ
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -149,8 +125,8 @@ def load_config(
 ) -> Config:
     """Reads a config with its bases, overrides it and checks its keys.
 
-    A pure-Python config of MMEngine's (``with read_base():``, imported classes) becomes an ordinary one: types are
-    import paths, and only settings are left. Such a config may give its own intermediate values any name that does not
+    A config with imported classes becomes one without: types are import paths, and only settings are left. A
+    pure-Python config of MMEngine's (``with read_base():``) may give its own intermediate values any name that does not
     resemble a known key.
 
     A config in Python is a program, and is run. One in YAML or JSON is data: reading it runs nothing, unless it names a
@@ -168,14 +144,14 @@ def load_config(
     """
     path = find_config(path)
     try:
-        if path.suffix == ".json":
-            # MMEngine takes the last of equal keys
-            parse_json_bytes(path.read_bytes(), path, "correct the config", any_number=True)
         config = Config.fromfile(path)
         if Config._is_lazy_import(os.fspath(path)):
             _settle_pure_python(config)
+        name_types(config)
     except SyntaxError as error:
-        raise ValueError(f"{path}, or a base of it, is no Python: {error}") from error
+        file = error.filename if error.filename and os.path.isfile(error.filename) else _being_read(error, path)
+        line = f":{error.lineno}" if error.lineno else ""
+        raise ValueError(f"{path} cannot be read: {file}{line} is no Python: {error.msg}; correct it") from error
     except FileNotFoundError as error:
         raise ValueError(f"{path} has a base that is missing: {error}; correct _base_") from error
     except ImportError as error:
@@ -185,8 +161,11 @@ def load_config(
         ) from error
     except Exception as error:  # a config is a program, and fails like one
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
-        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+        file = _being_read(error, path)
+        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else f" ({file})" if file != str(path) else ""
         why = f"{type(error).__name__}: {error}"
+        if isinstance(error, AttributeError) and not file.endswith(".py"):  # it asks what it has read for its bases
+            why = "a config in YAML or JSON must hold a mapping of keys to settings"
         if type(error) is RuntimeError and not error.args:  # all that MMEngine says of it
             why = "a pure-Python config may use what it imports as a type or value, and not call it"
         raise ValueError(f"{path} is no config that can be read: {why}{where}") from error
@@ -202,22 +181,28 @@ def load_config(
     return config
 
 
-def _settle_pure_python(config: Config) -> None:
-    """Makes a pure-Python config an ordinary one, in place.
+def _being_read(error: Exception, path: Path) -> str:
+    """Returns the file that MMEngine was reading when an error came: the config or a base of it."""
+    readers = ("_is_lazy_import", "_file2dict", "_parse_lazy_import")
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name in readers]
+    file = str(frames[-1].f_locals["filename"]) if frames else str(path)
+    return str(path) if os.path.abspath(path) == file else file
 
-    Its intermediate values, which may have any names, are removed: they would be unknown keys of the config that a run
-    writes. What resembles a known key stays, for :func:`check_config` to find. MMEngine does not import the
-    ``custom_imports`` of such a config by itself.
+
+def _settle_pure_python(config: Config) -> None:
+    """Removes the intermediate values of a pure-Python config, in place.
+
+    They may have any names, and would be unknown keys of the config that a run writes. What resembles a known key
+    stays, for :func:`check_config` to find. MMEngine does not import the ``custom_imports`` of such a config by itself.
     """
     if config.get("custom_imports"):
         import_modules_from_strings(**config.custom_imports)
-    name_types(config)
     config.default_scope = config.get("default_scope") or PACKAGE
     known = known_keys()
     for key in list(config):
         near_known = close_names(key, known, similarity=0.8)
         if not near_known and not key.startswith("_") and not _USUAL_HELPERS.fullmatch(key):
-            config.pop(key)
+            dict.pop(config._cfg_dict, key)  # without importing it
 
 
 def override(config: Config, options: Mapping[str, Any], name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hierpretrain.apis.config import known_keys
+from hierpretrain.apis.pure_python import known_keys
 
 # where a run writes, how it was started and who watches it changes no result
 _NO_SETTINGS = {"experiment_name", "log_level", "resume", "visualizer", "work_dir"}

@@ -41,7 +41,7 @@ def test_a_misspelt_name(name, message, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("model = (", {}, r"mine.py, or a base of it, is no Python: '\(' was never closed"),
+        ("model = (", {}, r"mine.py cannot be read: .*mine.py:1 is no Python: '\(' was never closed; correct it"),
         ("_base_ = 'no.py'", {}, r"mine.py has a base that is missing: .*no\.py.*; correct _base_"),
         (
             "custom_imports = dict(imports=['no_module'], allow_failed_imports=False)",
@@ -63,6 +63,25 @@ def test_what_is_wrong_with_a_config_is_said(text, options, message, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ValueError, match=message):
         load_config(tmp_path / "mine.py", options)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("base.py", "x = 1\nmodel = (", r"top.py cannot be read: .*base.py:2 is no Python: '\(' was never closed"),
+        ("base.yaml", "", r"top.py is no config .*: a config in YAML or JSON must hold a mapping.* \(.*base.yaml\)"),
+        ("base.json", "[1]", r"top.py is no config .*a config in YAML or JSON must hold a mapping.* \(.*base.json\)"),
+        ("base.json", '{"a": {"b": 1, "b": 2}}', r"the key 'b' is there twice in object 1; .* \(.*base.json\)"),
+        ("base.json", '{"a": ', r"top.py is no config that can be read: .* \(.*base.json\)"),
+    ],
+)
+def test_what_is_wrong_with_a_base_is_said_of_the_base(name, text, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    (tmp_path / "top.py").write_text(f"_base_ = {name!r}\n")
+    with pytest.raises(ValueError, match=message):
+        load_config(tmp_path / "top.py")
+    with pytest.raises(ValueError, match=message.replace("top.py", name).partition(r" \(")[0]):
+        load_config(tmp_path / name)
 
 
 def test_a_checkpoint_is_no_config(tmp_path):

@@ -227,19 +227,47 @@ def test_options_override_classes(command):
 
 def test_imported_values_can_be_written_and_read_again(command, tmp_path):
     text = """
+        from mmengine.optim import DefaultOptimWrapperConstructor
         from torch.nn import ReLU
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.functional import InterpolationMode as Mode
 
         test_dataloader["dataset"]["pipeline"][1].update(interpolation=InterpolationMode.BICUBIC)
-        _modes = dict(several=[Mode.BOX, Mode.NEAREST], kind=ReLU)
+        _modes = dict(several=[Mode.BOX, Mode.NEAREST], act=dict(type=ReLU), most=float("inf"), all=[float("-inf")])
+        optim_wrapper["constructor"] = DefaultOptimWrapperConstructor
+        layers = dict(act=ReLU)  # of its own, and in no setting
     """
     (tmp_path / "mine.py").write_text(textwrap.dedent(MINE) + textwrap.dedent(text))
     config = load_config("mine.py")
     config.dump(tmp_path / "written.py")
     for read in (config, load_config(tmp_path / "written.py")):
         assert read._modes.several == ["box", "nearest"]
+        assert (read._modes.act.type, read._modes.most) == ("torch.nn.ReLU", float("inf"))
+        assert list(read._modes["all"]) == [float("-inf")]
+        assert read.optim_wrapper.constructor == "mmengine.optim.DefaultOptimWrapperConstructor"
         assert read.test_dataloader.dataset.pipeline[1].interpolation == "bicubic"
+
+
+def test_a_setting_that_is_a_class_is_kept(command, tmp_path):
+    text = "from mmengine.runner import FlexibleRunner\nrunner_type = FlexibleRunner\n"
+    (tmp_path / "mine.py").write_text(textwrap.dedent(MINE) + text)
+    config = load_config("mine.py")
+    assert config.runner_type == "mmengine.runner._flexible_runner.FlexibleRunner"
+    assert "FlexibleRunner" not in config
+
+
+def test_a_base_by_name_and_imported_classes(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "_base_ = 'hierpretrain::himulcone_emoji.py'\n"
+        "from pathlib import Path\nfrom torch.optim import AdamW\nfrom torch.optim import SGD as _SGD\n"
+        "optim_wrapper = dict(optimizer=dict(_delete_=True, type=AdamW, lr=1e-3))\nwork_dir = Path('runs/mine')\n"
+    )
+    config = load_config(tmp_path / "mine.py")
+    config.dump(tmp_path / "written.py")
+    for read in (config, load_config(tmp_path / "written.py")):
+        assert read.optim_wrapper.optimizer == dict(type="torch.optim.adamw.AdamW", lr=1e-3)
+        assert read.work_dir == "runs/mine"
+        assert {"AdamW", "_SGD", "Path"}.isdisjoint(read)
 
 
 def test_only_settings_are_left(command):
@@ -262,6 +290,9 @@ def test_only_settings_are_left(command):
             "wants a module that is missing: .*no_module",
         ),
         ("model.update(step=lambda x: x)", "has a function as a value; it is <function <lambda>.* a registered type"),
+        ("import torch\nmodel.dtype = torch.float16", "a dtype as a value; it is torch.float16. .* such as 'float16'"),
+        ("from torch.nn import ReLU\nmodel.act = ReLU", "has a class as a value; it is <class 'torch.nn.*ReLU'>"),
+        ("x = (", r"mine.py:11 is no Python: '\(' was never closed; correct it"),
         ("from torch.optim import SGD\nx = SGD([])", r"what it imports as a type .* and not call it \(.*mine.py:12\)"),
     ],
 )
