@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from hierpretrain._names import same_name
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
@@ -23,6 +25,37 @@ _POINTER = b"version https://git-lfs"
 SHIPPED = Path(__file__).with_name(".mim")
 """What comes with the package beside its code, where OpenMMLab looks for it: ``configs``, ``tools``,
 ``model-index.yml`` and ``data``. Links to them in a clone, copies in a wheel."""
+
+
+def as_called(path: str, root: str = "") -> str:
+    r"""Returns a path as its file or folder is really called, where its name is given in another Unicode form.
+
+    Macs name files in the decomposed form, and what people type is composed. A path that is there, one that is not
+    there in any form, and one that is there in several other forms, are returned as they are.
+
+    Args:
+        path: The path.
+        root: The folder that it is relative to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "cafe\u0301").mkdir()
+        ...     as_called("caf\u00e9", folder) == "cafe\u0301"
+        True
+    """
+    if path.isascii() or os.path.exists(os.path.join(root, path)):
+        return path
+    there = "/" if path.startswith("/") else ""
+    for part in filter(None, path.split("/")):
+        above = os.path.join(root, there)
+        name: str | None = part
+        if not os.path.exists(os.path.join(above, part)):
+            name = same_name(part, os.listdir(above or ".")) if os.path.isdir(above or ".") else None
+        if name is None:
+            return path
+        there = os.path.join(there, name)
+    return there
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

@@ -10,7 +10,27 @@ from pathlib import Path
 import pytest
 
 from hierpretrain import files
-from hierpretrain.files import check_writable, in_turn, remove_leftovers, whole_file, whole_folder, write_whole
+from hierpretrain.files import (
+    as_called,
+    check_writable,
+    in_turn,
+    remove_leftovers,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
+
+
+def test_a_path_is_found_in_any_unicode_form(tmp_path, monkeypatch):
+    one, two = "caf\u00e9", "cafe\u0301"
+    for name in (f"{two}/{one}", f"bar/{one}", f"bar/{two}"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert as_called(f"{one}/{two}") == as_called(f"{two}/{one}") == f"{two}/{one}"
+    assert as_called(f"{tmp_path}/{one}/{one}") == f"{tmp_path}/{two}/{one}"
+    assert as_called(f"bar/{one}") == f"bar/{one}"  # as it is written
+    for path in (f"{one}/pub", f"bar/{one}\u0302", f"pub/{one}"):  # none is called so
+        assert as_called(path) == path
 
 
 def test_a_file_is_replaced_whole(tmp_path):

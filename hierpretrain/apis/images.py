@@ -28,6 +28,7 @@ from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.datasets.tables import READERS
+from hierpretrain.files import as_called
 from hierpretrain.taxonomy import Taxonomy
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
@@ -183,7 +184,7 @@ def _is_list(one: Any) -> bool:
     """Returns whether an entry of what was given is the file of a list."""
     if not isinstance(one, str | os.PathLike):
         return False
-    path = os.path.expanduser(os.fspath(one))
+    path = as_called(os.path.expanduser(os.fspath(one)))
     return path.lower().endswith(tuple(READERS)) and os.path.isfile(path)
 
 
@@ -217,7 +218,7 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
         raise ValueError(
             f"an image must be a path, an array (H, W, 3), a picture of Pillow's or a data set; it is {type(one)}{hint}"
         )
-    path = os.path.expanduser(os.fspath(one))
+    path = as_called(os.path.expanduser(os.fspath(one)))
     if os.path.isdir(path):
         return _folder(path, on_error)
     if os.path.isfile(path):

@@ -17,6 +17,7 @@ from hierpretrain.datasets.lists import read_list
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.split_names import are_splits
 from hierpretrain.datasets.tables import READERS, Table, read_table
+from hierpretrain.files import as_called
 
 Choose = Callable[[str, Sequence[str], str], str]
 """Takes a question, its possible answers, the likeliest first, and the option that answers it; returns an answer."""
@@ -85,7 +86,7 @@ def look_at(
         ('FolderDataset', [('cat',), ('cat',), ('dog',)])
     """
     options = dict(options or {})
-    path = os.path.abspath(os.path.expanduser(os.fspath(data)))
+    path = as_called(os.path.abspath(os.path.expanduser(os.fspath(data))))
     if os.path.isdir(path):
         lists = _lists_of(path, options)
         if not lists:

@@ -34,7 +34,7 @@ from hierpretrain.commands import (
     log_to_standard_error,
     printable,
 )
-from hierpretrain.files import check_writable
+from hierpretrain.files import as_called, check_writable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -140,7 +140,7 @@ def _sources(args: argparse.Namespace) -> tuple[list[Source], Config | None]:
     from hierpretrain.apis import load_config
     from hierpretrain.data_checks import config_sources, folder_source, list_source
 
-    data = os.path.expanduser(args.data)
+    data = as_called(os.path.expanduser(args.data))
     options = list_options(args)
     is_list = _is_list(data)
     if options and not is_list:

@@ -19,6 +19,7 @@ from hierpretrain.data_checks.source_list import list_source
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.annotations import Annotations, nfc
 from hierpretrain.datasets.splits import Split
+from hierpretrain.files import as_called
 from hierpretrain.registry import DATASETS
 
 _NOT_OF_THE_FILES = ("pipeline", "split", "on_error", "seed", "check_files", "keep_annotations", "taxonomy", "paths")
@@ -70,11 +71,11 @@ def _source(options: Mapping[str, Any]) -> Source:
         raise ValueError(f"a data set of the config has no {wrong[0]!r}; it has {', '.join(options)}: add it")
     names = options.get("level_names")
     if kind == "FolderDataset":
-        source = folder_source(os.path.expanduser(options["data_root"]))
+        source = folder_source(as_called(os.path.expanduser(options["data_root"])))
         source.copies_are_merged = bool(options.get("merge_copies"))
     elif kind == "ListDataset":
-        root = os.path.expanduser(options["data_root"])
-        path = os.path.join(root, os.path.expanduser(options["ann_file"]))
+        root = as_called(os.path.expanduser(options["data_root"]))
+        path = as_called(os.path.join(root, os.path.expanduser(options["ann_file"])))
         source = list_source(path, root, **_list_options(options))
     else:
         with nearest_names():

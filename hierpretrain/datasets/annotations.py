@@ -14,6 +14,7 @@ from typing import Any
 
 from hierpretrain._names import nfc as nfc  # who reads lists has it from here
 from hierpretrain.datasets.messages import some
+from hierpretrain.files import as_called
 from hierpretrain.taxonomy import MAX_LEVELS, longest_paths
 
 NO_SPLIT = "all"
@@ -311,18 +312,8 @@ class Listings:
 
     def folder(self, folder: str) -> str | None:
         """Returns a folder as it is really called, None if there is none."""
-        if folder.isascii() or os.path.isdir(os.path.join(self.root, folder)):
-            return folder
-        there = ""
-        for part in folder.split("/"):
-            try:
-                names = dict.fromkeys(os.listdir(os.path.join(self.root, there)), True)
-            except OSError:
-                return None
-            if (name := self.same(names, part)) is None:
-                return None
-            there = posixpath.join(there, name)
-        return there
+        there = as_called(folder, self.root)
+        return there if folder.isascii() or os.path.isdir(os.path.join(self.root, there)) else None
 
     @staticmethod
     def same(names: Mapping[str, bool], name: str) -> str | None:

@@ -24,6 +24,7 @@ from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_er
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.splits import with_split
 from hierpretrain.datasets.stored_images import ImageStore
+from hierpretrain.files import as_called
 from hierpretrain.registry import TRANSFORMS
 from hierpretrain.taxonomy import PAD, Taxonomy
 
@@ -95,7 +96,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         check_one_of("paths", paths, ("all", "first", "longest", "drop"))
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
-        self.data_root = os.path.normpath(os.path.expanduser(data_root))
+        self.data_root = as_called(os.path.normpath(os.path.expanduser(data_root)))
         self.on_error = on_error
         self.seed = seed
         annotations = self.read()

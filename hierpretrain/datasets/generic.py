@@ -11,6 +11,7 @@ from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.copies import merge_copies
 from hierpretrain.datasets.folders import read_folder
 from hierpretrain.datasets.lists import read_list
+from hierpretrain.files import as_called
 from hierpretrain.registry import DATASETS
 
 
@@ -114,5 +115,5 @@ class ListDataset(HierarchicalDataset):
 
     def read(self) -> Annotations:
         """Reads the list."""
-        path = os.path.join(self.data_root, os.path.expanduser(self.ann_file))
+        path = as_called(os.path.join(self.data_root, os.path.expanduser(self.ann_file)))
         return read_list(path, self.data_root, **self._list_options)

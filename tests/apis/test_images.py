@@ -11,7 +11,7 @@ from PIL import Image
 from hierpretrain.apis import image_batches
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import config_dataset, gather_images, read_picture
-from hierpretrain.datasets import FolderDataset, UnreadableImage
+from hierpretrain.datasets import FolderDataset, ListDataset, UnreadableImage
 from tests.datasets.trees import write_image
 
 
@@ -41,6 +41,16 @@ def test_a_folder_gives_the_labels_of_its_sub_folders(photos):
     same = FolderDataset(data_root=str(photos))
     assert found.paths == same.image_paths
     assert torch.equal(found.labels, same.labels)
+
+
+def test_paths_are_found_in_any_unicode_form(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    write_image(tmp_path / f"{two}/{two}.png", "red")
+    (tmp_path / f"{two}/{two}.csv").write_text(f"image,kind\n{one}.png,bar\n", "utf-8")
+    for given in (one, f"{one}/{one}.png", f"{one}/{one}.csv"):
+        assert gather_images(tmp_path / given).paths == [f"{tmp_path}/{two}/{two}.png"]
+    data = ListDataset(data_root=f"{tmp_path}/{one}", ann_file=f"{one}.csv")
+    assert data.image_paths == [f"{tmp_path}/{two}/{two}.png"]
 
 
 def test_a_folder_without_sub_folders_has_the_tree_of_no_levels(photos):
