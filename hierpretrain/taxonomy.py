@@ -422,13 +422,13 @@ class Taxonomy:
                 f"the taxonomy names {tree.num_levels} levels but lists names of {len(data['names'])} and parents of "
                 f"{len(data['parents'])}"
             )
-        num_above = 0
+        composed, num_above = [], 0
         for level, (names, parents) in enumerate(zip(data["names"], data["parents"], strict=True), start=1):
             if len(names) != len(parents):
                 raise ValueError(f"level {level} of the taxonomy has {len(names)} names and {len(parents)} parents")
-            _check_nodes(level, names, parents, range(num_above) if level > 1 else range(PAD, 0))
+            composed.append(_checked_names(level, names, parents, range(num_above) if level > 1 else range(PAD, 0)))
             num_above = len(names)
-        tree._set_nodes([list(map(nfc, names)) for names in data["names"]], data["parents"])
+        tree._set_nodes(composed, data["parents"])
         return tree
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -479,8 +479,8 @@ def _checked_level_names(level_names: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _check_nodes(level: int, names: list[Any], parents: list[Any], above: range) -> None:
-    """Checks the nodes of one level of a file; ``above`` are the ids that their parents may have."""
+def _checked_names(level: int, names: list[Any], parents: list[Any], above: range) -> list[str]:
+    """Returns the composed names of the nodes of one level of a file; their parents may have the ids ``above``."""
     if not (set(map(type, names)) <= {str} and "" not in names and set(map(type, parents)) <= {int}) or (
         parents and not (min(parents) in above and max(parents) in above)
     ):
@@ -491,11 +491,12 @@ def _check_nodes(level: int, names: list[Any], parents: list[Any], above: range)
                 raise ValueError(
                     f"node {i} ({name!r}) of level {level} has the parent {short(parent)}, which does not exist"
                 )
-    names = list(map(nfc, names))
+    names = list(names) if "".join(names).isascii() else list(map(nfc, names))
     if has_twice(names, parents):
         counts = Counter(zip(names, parents, strict=True))
         name, parent = next(node for node, count in counts.items() if count > 1)
         raise ValueError(f"level {level} of the taxonomy has the node {name!r} twice below parent {parent}")
+    return names
 
 
 def longest_paths(paths: Sequence[LabelPath]) -> list[tuple[str, ...]]:
