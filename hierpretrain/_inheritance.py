@@ -17,7 +17,6 @@ from mmengine.config import utils as config_utils
 from mmengine.fileio import load
 from mmengine.utils import package_utils
 
-from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import did_you_mean
 from hierpretrain.files import SHIPPED
 
@@ -85,6 +84,8 @@ def _load_settings(file: str) -> Any:
     """Returns the settings of a file in YAML or JSON; MMEngine itself takes the last of equal keys of JSON."""
     if not file.endswith(".json"):
         return load(file)
+    from hierpretrain._json import parse_json_bytes  # not for all who import the package
+
     return parse_json_bytes(Path(file).read_bytes(), "the file", "correct it", any_number=True)
 
 
