@@ -108,8 +108,8 @@ def write_generation(folder: str | os.PathLike[str], index: Generation, *, store
         "parts": named,
     }
     files = {file for segment in segments for file in segment.stored.values()} | set(named.values())
-    write_manifest(folder, MANIFEST, manifest, files, _OLDER)
-    return replace(index, segments=tuple(segments), parts=parts), (folder / MANIFEST).read_bytes()
+    written = write_manifest(folder, MANIFEST, manifest, files, _OLDER)
+    return replace(index, segments=tuple(segments), parts=parts), written
 
 
 def read_generation(

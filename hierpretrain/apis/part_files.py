@@ -105,8 +105,11 @@ def check_part(manifest: Path, name: object, remedy: str) -> Path:
 
 def write_manifest(
     folder: Path, manifest: str, data: Mapping[str, Any], parts: Collection[str], older: Collection[str] = ()
-) -> None:
+) -> bytes:
     """Swaps a new manifest in, and removes the parts that it does not name with all that killed writers left.
+
+    An error means that the older manifest is still there. Parts that cannot be removed are no error: the next writer
+    tries again.
 
     Args:
         folder: The folder; nobody else may write to it, see :func:`only_writer`.
@@ -114,14 +117,23 @@ def write_manifest(
         data: What it shall hold, as JSON has it. A digest of it comes with it.
         parts: The parts that it names.
         older: Names of files of older formats, which go too.
+
+    Returns:
+        The bytes of the manifest.
+
+    Raises:
+        OSError: If the manifest cannot be written.
     """
     _flush_folder(folder)  # the parts, before what names them
-    write_whole(folder / manifest, (json.dumps(sealed(data), indent=1) + "\n").encode())
-    _flush_folder(folder)
-    for name in set(os.listdir(folder)) - {manifest, *parts}:
-        if name in older or _PART.fullmatch(name) or _SCRATCH.fullmatch(name):
-            with suppress(FileNotFoundError):
-                os.unlink(folder / name)
+    written = (json.dumps(sealed(data), indent=1) + "\n").encode()
+    write_whole(folder / manifest, written)
+    with suppress(OSError):  # the change is made, and whoever heard of an error would undo what belongs to it
+        _flush_folder(folder)
+        for name in set(os.listdir(folder)) - {manifest, *parts}:
+            if name in older or _PART.fullmatch(name) or _SCRATCH.fullmatch(name):
+                with suppress(OSError):
+                    os.unlink(folder / name)
+    return written
 
 
 def parse_manifest(data: bytes, path: Path, form: str, remedy: str) -> dict[str, Any]:

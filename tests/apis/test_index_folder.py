@@ -1,6 +1,8 @@
 """The folder of an index: whole whenever it is read, the same after it was read, and believed only if it fits."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -201,6 +203,27 @@ def test_a_failure_leaves_the_older_index(tmp_path, monkeypatch, step):
     named = {name for segment in about["segments"] for name in segment["parts"].values()}
     assert {path.name for path in folder.iterdir()} == {"index.json", *named, *about["parts"].values()}
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_parts_that_cannot_be_removed_are_no_error_of_the_change(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    index, unlink = build(images(number=5)), os.unlink
+    index.save(folder)
+    index.parts["thresholds"] = 1
+
+    def fail(path, **options):
+        if Path(path).name.startswith("thresholds"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail)
+        index.parts["thresholds"] = 2
+    assert index.parts["thresholds"] == EmbeddingIndex.open(folder).parts["thresholds"] == 2
+    assert not index.refresh()  # it knows the manifest that it wrote
+    assert len(parts_of(folder, "thresholds")) == 2
+    index.parts["thresholds"] = 3
+    assert len(parts_of(folder, "thresholds")) == 1  # the next writer tried again
 
 
 def test_a_full_disk_is_an_error_of_the_system():
