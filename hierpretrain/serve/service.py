@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from hierpretrain.datasets.loading import decode_rgb
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.on_error import UnreadableImage
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.files import write_whole
+from hierpretrain.files import in_turn, write_whole
 from hierpretrain.serve.forms import NewImage
 from hierpretrain.serve.image_root import ImageRoot, common_folder
 from hierpretrain.serve.limits import Limits, Refusal
@@ -125,7 +126,7 @@ class Service:
         try:
             self.index.check_search(k, **options)
         except ValueError as error:
-            raise Refusal(400, str(error)) from error
+            raise Refusal(400, self.public(error)) from error
 
     def check_classify(self, options: Mapping[str, float]) -> None:
         """Raises a refusal unless the index can classify with such ``k`` and ``threshold``."""
@@ -134,7 +135,7 @@ class Service:
         try:
             self.index.check_classify(**options)
         except ValueError as error:
-            raise Refusal(400, str(error)) from error
+            raise Refusal(400, self.public(error)) from error
 
     def _check_number(self, name: str, number: int) -> None:
         if not 1 <= number <= self.limits.neighbours:
@@ -207,24 +208,26 @@ class Service:
             Refusal: If the index has one of them, or their labels do not fit its tree.
         """
         keys = [image.key for image in images]
-        paths, written = self._keep([data for _, data in files]) if self.uploads else (keys, [])
         columns = sorted({name for image in images for name in image.metadata})
+        written: list[str] = []
         try:
-            change = self.index.add(
-                embeddings=features,
-                keys=keys,
-                paths=[tuple(image.labels) for image in images],
-                files=paths,
-                metadata={name: [image.metadata.get(name, "") for image in images] for name in columns},
-            )
-        except BaseException as error:
-            for path in written:
-                os.unlink(path)
-            if isinstance(error, ValueError):
-                raise Refusal(409, self.public(error)) from error
-            if isinstance(error, OSError):
-                raise _not_written(error) from error
-            raise
+            # another service of the index must not add an image by a file that is taken back here a moment later
+            with nullcontext() if self.uploads is None else in_turn(f"{self.uploads}/images"):
+                try:
+                    change = self.index.add(
+                        embeddings=features,
+                        keys=keys,
+                        paths=[tuple(image.labels) for image in images],
+                        files=self._keep([data for _, data in files], written) if self.uploads else keys,
+                        metadata={name: [image.metadata.get(name, "") for image in images] for name in columns},
+                    )
+                except BaseException:
+                    self._take_back(written)
+                    raise
+        except ValueError as error:
+            raise Refusal(409, self.public(error)) from error
+        except OSError as error:
+            raise _not_written(error) from error
         return asdict(replace(change, embedded=len(images)))
 
     def remove(self, names: Sequence[str]) -> dict[str, int]:
@@ -255,22 +258,31 @@ class Service:
         except OSError as error:
             raise _not_written(error) from error
 
-    def _keep(self, contents: Sequence[bytes]) -> tuple[list[str], list[str]]:
-        """Writes files, named by their content, all or none; returns all paths, and those that are new."""
-        paths, written = [], []
+    def _keep(self, contents: Sequence[bytes], written: list[str]) -> list[str]:
+        """Writes files, named by their content; returns all paths, and appends those that are new to ``written``."""
+        paths = []
+        for data in contents:
+            digest = hashlib.sha256(data).hexdigest()[:32]
+            path = f"{self.uploads}/{digest}.{(image_kind(data[:HEAD]) or 'image').lower()}"
+            if not os.path.exists(path):
+                write_whole(path, data)
+                written.append(path)
+            paths.append(path)
+        return paths
+
+    def _take_back(self, written: Sequence[str]) -> None:
+        """Removes the files of a change that failed, but for images that the index has all the same.
+
+        An error may come when the change is made, of the network for example. Where the index cannot be asked, files
+        stay: one too many does no harm, and an image of the index without its file does.
+        """
         try:
-            for data in contents:
-                digest = hashlib.sha256(data).hexdigest()[:32]
-                path = f"{self.uploads}/{digest}.{(image_kind(data[:HEAD]) or 'image').lower()}"
-                if not os.path.exists(path):
-                    write_whole(path, data)
-                    written.append(path)
-                paths.append(path)
-        except OSError as error:
+            self.index.refresh()
             for path in written:
-                os.unlink(path)
-            raise _not_written(error) from error
-        return paths, written
+                if not self.index.has_file(path):
+                    os.unlink(path)
+        except (ValueError, OSError) as error:
+            _LOG.warning("files of images that were not added stay in %s: %s", self.uploads, error)
 
     def public(self, error: ValueError) -> str:
         """Returns what an error says, unless it tells where on the disk something is."""

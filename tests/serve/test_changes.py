@@ -1,13 +1,19 @@
 """Adding and removing by the service: with the token alone, whole or not at all, and nowhere but where it may."""
 
+import copy
 import errno
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.files import write_whole
 from hierpretrain.serve import Service
+from hierpretrain.serve.forms import NewImage
+from hierpretrain.serve.limits import Refusal
 from tests.serve.conftest import KNOWN, PHOTOS, TOKEN, sent
 
 
@@ -67,6 +73,47 @@ def test_a_refused_addition_leaves_no_file(own, tmp_path, monkeypatch):
         {"error": "the index cannot be changed so; the log of the service says why"},
     )
     assert not [*(tmp_path / "photos/added").iterdir()]
+
+
+def test_a_file_that_is_taken_back_is_no_image_of_another_service(own, tmp_path, monkeypatch):
+    folder, client = own(uploads="added")
+    first = client.app.app.state.service
+    second, arrived, later = copy.copy(first), threading.Event(), []
+    second.index = EmbeddingIndex.open(folder)
+    new = [NewImage(key="N1")], [("x.png", (tmp_path / "photos" / PHOTOS[0]).read_bytes())]
+    new = *new, first.index.embeddings().features[:1]
+    before = set(first.index.paths)
+
+    def arrive(**options):
+        arrived.set()
+        return EmbeddingIndex.add(second.index, **options)
+
+    def refuse(**_):
+        later.append(pool.submit(second.add, *new))
+        arrived.wait(1)  # in vain: the second service waits until the first has taken its file back
+        raise ValueError("no")
+
+    monkeypatch.setattr(second.index, "add", arrive)
+    monkeypatch.setattr(first.index, "add", refuse)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(Refusal, match="no"):
+            first.add(*new)
+        assert later[0].result()["added"] == 1
+    (path,) = set(EmbeddingIndex.open(folder).paths) - before
+    assert [str(file) for file in (tmp_path / "photos/added").iterdir()] == [path]
+
+
+def test_files_of_images_that_the_index_has_stay_when_an_error_comes_after_the_change(own, tmp_path, monkeypatch):
+    folder, client = own(uploads="added")
+    service = client.app.app.state.service
+
+    def fail_late(**options):
+        EmbeddingIndex.add(EmbeddingIndex.open(folder), **options)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(service.index, "add", fail_late)
+    assert add(client, tmp_path / "photos" / PHOTOS[0], {"key": "N1"}).status_code == 507
+    assert Path(EmbeddingIndex.open(folder).paths[-1]).exists()
 
 
 def test_nothing_is_changed_without_the_token(own, client, tmp_path, folder):
