@@ -62,6 +62,7 @@ class Batches:
         pictures = [picture for some, _ in batch for picture in some]
         try:
             found = await loop.run_in_executor(self._thread, lambda: self.inferencer.embed(pictures).features)
+            parts = found.split([len(some) for some, _ in batch])  # which fails where the model gave fewer
         except Exception as error:
             if len(batch) > 1:  # one that is at fault shall not take the others with it
                 for one in batch:
@@ -69,6 +70,6 @@ class Batches:
             elif not batch[0][1].done():
                 batch[0][1].set_exception(error)
             return
-        for part, (_, done) in zip(found.split([len(some) for some, _ in batch]), batch, strict=True):
+        for part, (_, done) in zip(parts, batch, strict=True):
             if not done.done():  # whoever asked may have gone
                 done.set_result(part)

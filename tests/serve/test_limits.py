@@ -5,11 +5,14 @@ import io
 import json
 import struct
 import zlib
+from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from hierpretrain.serve import Limits, Refusal
+from hierpretrain.serve.batches import Batches
 from hierpretrain.serve.guard import Guard
 from tests.serve.conftest import PHOTOS
 
@@ -266,6 +269,24 @@ def test_a_request_that_fails_frees_its_place():
     with pytest.raises(RuntimeError):
         asyncio.run(call(guard))
     assert guard.running == 0
+
+
+def test_whoever_waits_for_embeddings_that_do_not_come_is_told_so():
+    class OneTooFew:
+        batch_size = 8
+
+        def embed(self, pictures):
+            return SimpleNamespace(features=torch.zeros(len(pictures) - 1, 4))
+
+    async def ask():
+        batches = Batches(OneTooFew())
+        try:
+            answers = asyncio.gather(*map(batches.embed, ([1, 2], [3])), return_exceptions=True)
+            return await asyncio.wait_for(answers, 20)
+        finally:
+            batches.close()
+
+    assert [type(answer) for answer in asyncio.run(ask())] == [RuntimeError] * 2
 
 
 def test_a_body_that_never_comes_is_not_waited_for():
