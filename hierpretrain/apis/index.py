@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -286,7 +286,10 @@ class EmbeddingIndex(AnsweringIndex):
             "parts": sorted(now.parts.keys() - MODEL_PARTS),
         }
         if self.folder is not None:
-            told["bytes"] = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+            told["bytes"] = 0
+            for file in self.folder.iterdir():
+                with suppress(FileNotFoundError):  # of a part that a writer removes meanwhile
+                    told["bytes"] += file.stat().st_size if file.is_file() else 0
         return told
 
     # ---------------------------------------------------------------- the model
@@ -484,7 +487,8 @@ class _Parts(MutableMapping[str, Any]):
                 )
                 return parse_json_bytes(data, where, "make the index anew (hierpretrain index)", any_text=True)
             except (ValueError, OSError):
-                if not self._index.refresh():  # otherwise another process has written a newer one
+                # another process may have written a newer one, and another thread may have seen that already
+                if not self._index.refresh() and self._index._now.parts.get(name) == part:
                     raise
 
     def __setitem__(self, name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import Change
+from hierpretrain.apis.index_files import part_path
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
 from hierpretrain.datasets.joined import join_labels
@@ -316,6 +317,39 @@ def test_parts_are_kept_with_the_index(tmp_path):
     file.write_text("4")
     with pytest.raises(ValueError, match=r"thresholds-.* is damaged: the SHA-256"):
         index.parts["thresholds"]
+
+
+def test_a_part_that_another_thread_has_read_anew_is_read_by_all(tmp_path, monkeypatch):
+    build(images(number=5)).save(tmp_path / "a")
+    index, other = (EmbeddingIndex.open(tmp_path / "a") for _ in range(2))
+    index.parts["thresholds"] = 1
+    later = [True]
+
+    def replace_first(*args):
+        if later:
+            later.pop()
+            other.parts["thresholds"] = 2
+            index.refresh()  # as the thread of a service that watches
+        return part_path(*args)
+
+    monkeypatch.setattr("hierpretrain.apis.index.part_path", replace_first)
+    assert index.parts["thresholds"] == 2
+
+
+def test_a_part_that_goes_while_its_size_is_asked_for_has_none(tmp_path, monkeypatch):
+    index = build(images(number=5))
+    index.save(tmp_path / "a")
+    expected, is_file = index.info()["bytes"], Path.is_file
+
+    def remove_then(path):
+        found = is_file(path)
+        if path.name == "gone-1.json":
+            path.unlink()
+        return found
+
+    (tmp_path / "a/gone-1.json").write_text("{}")
+    monkeypatch.setattr(Path, "is_file", remove_then)
+    assert index.info()["bytes"] == expected
 
 
 # ---------------------------------------------------------------- processes and threads
