@@ -65,7 +65,7 @@ def branch_metrics(taxonomy: Taxonomy, answers: Answers, truth: Tensor) -> dict[
     Example:
         >>> import torch
         >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog")], ("kingdom", "kind"))
-        >>> answers = Answers(torch.tensor([[0, 0], [0, 1]]), torch.ones(2, 2), torch.tensor([2, 2]))
+        >>> answers = Answers(torch.tensor([[0, 0], [0, 1]]), torch.ones(2, 2), torch.tensor([2, 2]), tree)
         >>> branch_metrics(tree, answers, torch.tensor([[[0, 0]], [[0, 0]]]))
         {'animal': {'num_images': 2, 'right': 0.5, 'short': 0.0, 'wrong': 0.5, 'mistake_severity': 1.0}}
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -39,7 +40,7 @@ _CALIBRATION = "calibration"  # the part that holds it
 
 
 class Moment(Protocol):
-    """What an index holds while it answers: of a folder one generation, whatever others change; of Milvus itself."""
+    """What an index holds while it answers: one tree, whatever others change, and of a folder one generation."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -92,18 +93,23 @@ class AnsweringIndex(LivingIndex):
         Raises:
             ValueError: If it is damaged, or the index has other levels since.
         """
-        if _CALIBRATION not in self.parts:
-            return None
-        place = f"the calibration of the index{self._place(_CALIBRATION)}"
-        names = self.taxonomy.level_names
-        return Calibration.of(self.parts[_CALIBRATION], place, fingerprint=self.fingerprint, level_names=names)
+        return self._calibration(self._moment())
 
     @calibration.setter
     def calibration(self, found: Calibration | None) -> None:
         if found is not None:
             self.parts[_CALIBRATION] = found.to_dict()
-        elif _CALIBRATION in self.parts:
-            del self.parts[_CALIBRATION]
+        else:
+            with suppress(KeyError):
+                del self.parts[_CALIBRATION]
+
+    def _calibration(self, now: Moment) -> Calibration | None:
+        try:
+            data = self.parts[_CALIBRATION]  # in one look: another thread or process may remove it
+        except KeyError:
+            return None
+        place = f"the calibration of the index{self._place(_CALIBRATION)}"
+        return Calibration.of(data, place, fingerprint=now.fingerprint, level_names=now.taxonomy.level_names)
 
     def classify(
         self,
@@ -138,7 +144,7 @@ class AnsweringIndex(LivingIndex):
         options = dict(k=k, temperature=temperature, threshold=threshold)
         self._check_answer(now, options)
         query = self._embedded(query)
-        return _in_words(now.taxonomy, query, self._answer(now, query, **options))
+        return self.in_words(query, self._answer(now, query, **options))
 
     def answer(
         self,
@@ -165,17 +171,25 @@ class AnsweringIndex(LivingIndex):
     def _answer(
         self, now: Moment, query: Embeddings, *, k: int | None, temperature: float | None, threshold: float | None
     ) -> Answers:
-        calibration = self.calibration if k is temperature is threshold is None else None
+        calibration = self._calibration(now) if k is temperature is threshold is None else None
         if calibration is not None:
-            return Answers(*answer_paths(*self._voters(now, query, calibration.k), calibration.paths))
+            return Answers(*answer_paths(*self._voters(now, query, calibration.k), calibration.paths), now.taxonomy)
         voters = self._voters(now, query, VOTERS if k is None else k)
         nodes, shares = tree_knn(*voters, temperature=TEMPERATURE if temperature is None else temperature)
         needed = (_THRESHOLD if threshold is None else threshold) - _ROUNDING
-        return Answers(nodes, shares, num_named(shares, nodes, [needed] * nodes.shape[1]))
+        return Answers(nodes, shares, num_named(shares, nodes, [needed] * nodes.shape[1]), now.taxonomy)
 
     def in_words(self, query: Embeddings, answers: Answers) -> list[Classification]:
-        """Returns the answers for queries by the names of the nodes."""
-        return _in_words(self.taxonomy, query, answers)
+        """Returns the answers for queries by the names of the nodes, in the tree that the index had then."""
+        found = []
+        for path, number, on_path, sure in zip(
+            query.paths, answers.num_named.tolist(), answers.nodes.tolist(), answers.confidences.tolist(), strict=True
+        ):
+            steps = enumerate(on_path, start=1)
+            names = [answers.taxonomy.name(level, node) for level, node in steps if node != PAD]
+            refused = (names[number], sure[number]) if number < len(names) else None
+            found.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
+        return found
 
     def calibrate(
         self,
@@ -258,17 +272,6 @@ class AnsweringIndex(LivingIndex):
                 "to classify, images of the index need labels, and none has one; make an index of labelled images: a "
                 "folder with a sub-folder a class, or a list"
             )
-
-
-def _in_words(taxonomy: Taxonomy, query: Embeddings, answers: Answers) -> list[Classification]:
-    found = []
-    for path, number, on_path, sure in zip(
-        query.paths, answers.num_named.tolist(), answers.nodes.tolist(), answers.confidences.tolist(), strict=True
-    ):
-        names = [taxonomy.name(level, node) for level, node in enumerate(on_path, start=1) if node != PAD]
-        refused = (names[number], sure[number]) if number < len(names) else None
-        found.append(Classification(path, tuple(names[:number]), tuple(sure[:number]), refused))
-    return found
 
 
 def _paths_on_disk(images: Embeddings) -> set[str]:

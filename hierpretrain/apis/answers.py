@@ -17,14 +17,16 @@ class Answers:
     """The path that is most likely for each of Q images, and how far down it is named.
 
     Attributes:
-        nodes: (Q, L) int64, the nodes of the path, in the index's tree; ``PAD`` where it has ended.
+        nodes: (Q, L) int64, the nodes of the path, in ``taxonomy``; ``PAD`` where it has ended.
         confidences: (Q, L) float64, how sure each of them is, 0 to 1, never rising on the way down.
         num_named: (Q,) int64, how many of them are sure enough.
+        taxonomy: The index's tree when it answered. A tree that grows gives its nodes other numbers.
     """
 
     nodes: Tensor
     confidences: Tensor
     num_named: Tensor
+    taxonomy: Taxonomy
 
     def named(self) -> Tensor:
         """Returns the (Q, L) nodes that are named, with ``PAD`` from the first that is not."""

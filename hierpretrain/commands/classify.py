@@ -89,7 +89,7 @@ def _write(args: argparse.Namespace, index: EmbeddingIndex, queries: Embeddings)
     if labelled.any():
         found = [table[labelled] for table in (answers.nodes, answers.confidences, answers.num_named, truth, depths)]
         levels = answer_metrics(*found)
-        branches = branch_metrics(index.taxonomy, type(answers)(*found[:3]), truth[labelled])
+        branches = branch_metrics(answers.taxonomy, type(answers)(*found[:3], answers.taxonomy), truth[labelled])
         print("\n" + "\n".join(level_table(index.taxonomy.level_names, levels)))
         print("\n" + printable_lines(branch_table(branches)))
         if args.json:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hierpretrain._json import parse_json_bytes
 from hierpretrain.apis.answer_tables import branch_metrics, branch_table, level_table
 from hierpretrain.apis.answers import Answers, right_answers
 from hierpretrain.apis.index import EmbeddingIndex
@@ -162,6 +163,22 @@ def test_what_is_no_list_is_an_error(index, held_out, name, wrong):
         Calibration.from_dict(data)
 
 
+def test_a_calibration_that_goes_when_it_was_read_is_not_looked_for_again(index, held_out, tmp_path, monkeypatch):
+    index.calibrate(held_out, precision=0.8)
+    index.save(tmp_path / "index")
+    expected, other = index.classify(held_out), EmbeddingIndex.open(tmp_path / "index")
+
+    def remove_then(*args, **options):
+        if other.parts:
+            del other.parts["calibration"]
+        index.refresh()  # as the thread of a service that watches
+        return parse_json_bytes(*args, **options)
+
+    monkeypatch.setattr("hierpretrain.apis.index.parse_json_bytes", remove_then)
+    assert index.classify(held_out) == expected
+    assert index.calibration is None
+
+
 def test_a_file_of_the_index_is_known_by_any_path_to_it(index, held_out):
     inside = replace(held_out, paths=["gallery/../gallery/3.jpg", *held_out.paths[1:]])
     with pytest.raises(ValueError, match=r"'.*/gallery/3.jpg' are"):
@@ -198,7 +215,7 @@ def test_branches_add_up():
     tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool",)], ("kingdom", "kind"))
     cat, dog, tool, none = [0, 0], [0, 1], [1, PAD], [PAD, PAD]
     nodes = torch.tensor([cat, cat, tool, cat, cat])
-    answers = Answers(nodes, torch.ones(5, 2), torch.tensor([2, 1, 1, 0, 2]))
+    answers = Answers(nodes, torch.ones(5, 2), torch.tensor([2, 1, 1, 0, 2]), tree)
     found = branch_metrics(tree, answers, torch.tensor([[cat], [dog], [cat], [none], [none]]))
     third = pytest.approx(1 / 3)
     animals = {"num_images": 3, "right": third, "short": third, "wrong": third, "mistake_severity": 2.0}
