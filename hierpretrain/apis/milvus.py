@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,8 +65,8 @@ class MilvusIndex(AnsweringIndex):
     def __init__(self, address: str, tables: Tables, about: Mapping[str, Any], **model_options: Any) -> None:
         super().__init__(**model_options)
         self.address = address
-        self._tables, self._about = tables, about
-        self._tree, self._known_nodes = Taxonomy((), ()), 0
+        self._tables = tables
+        self._now = _Moment(tables, about, Taxonomy((), ()), 0)
         self.parts: MutableMapping[str, Any] = _Parts(tables)
         self.refresh()
 
@@ -95,6 +98,7 @@ class MilvusIndex(AnsweringIndex):
             raise ValueError(f"there is an index at {address} already: open it, or replace it")
         tables.create(width, kind)
         about = {"format": _FORMAT, "model": model, "fingerprint": fingerprint, "width": width, "kind": kind}
+        about["token"] = secrets.token_hex(8)  # tells it from one that is made anew at the address
         tables.tell("index", {"about": json.dumps(about)})
         return cls(address, tables, about)
 
@@ -115,13 +119,7 @@ class MilvusIndex(AnsweringIndex):
         if not tables.exist():
             raise ValueError(f"there is no index at {address}; make one there (hierpretrain index)")
         tables.open()
-        about = json.loads(tables.facts("index").get("about", "{}"))
-        if about.get("format") != _FORMAT:
-            raise ValueError(
-                f"the collection at {address} must have the format {_FORMAT!r}; it has {about.get('format')!r}: it is "
-                "no index, or of another version; make the index anew (hierpretrain index)"
-            )
-        return cls(address, tables, about, **model_options)
+        return cls(address, tables, _read_about(address, tables), **model_options)
 
     def __len__(self) -> int:
         return self._tables.count(self._tables.images)
@@ -132,27 +130,27 @@ class MilvusIndex(AnsweringIndex):
     @property
     def model(self) -> str:
         """The name of the model that made the embeddings, for people."""
-        return str(self._about["model"])
+        return str(self._now.about["model"])
 
     @property
     def fingerprint(self) -> str:
         """What tells that model from all others."""
-        return str(self._about["fingerprint"])
+        return self._now.fingerprint
 
     @property
     def width(self) -> int:
         """The length D of an embedding."""
-        return int(self._about["width"])
+        return int(self._now.about["width"])
 
     @property
     def taxonomy(self) -> Taxonomy:
         """The tree of the labels; of no level for images without labels."""
-        return self._tree
+        return self._now.taxonomy
 
     @property
     def paths(self) -> list[str]:
         """All files, which are read from Milvus."""
-        return [row["path"] for row in self._tables.rows(self._tables.images, "id >= 0", ["path"])]
+        return self._now.paths
 
     @property
     def keys(self) -> list[str]:
@@ -164,7 +162,7 @@ class MilvusIndex(AnsweringIndex):
     def labels(self) -> Tensor:
         """(N, L) or (N, P, L) labels of all images, which are read from Milvus."""
         rows = self._tables.rows(self._tables.images, "id >= 0", ["labels"])
-        return self.taxonomy.encode([_places(row) or [()] for row in rows])
+        return self._moment().encode(rows)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -172,31 +170,39 @@ class MilvusIndex(AnsweringIndex):
         return self._tables.facts("skipped")
 
     def refresh(self) -> bool:
-        """Reads the tree, if another process has made it grow; returns whether it has.
+        """Reads the tree, if another process has made it grow, or the index anew; returns whether one has.
 
         Images need no such call: every search sees them.
+
+        Raises:
+            ValueError: If another model made the index anew: open it again.
         """
-        nodes = self._tables.count(self._tables.about, 'what == "node"')
-        if nodes == self._known_nodes:
+        now, about = self._now, _read_about(self.address, self._tables)
+        if about["fingerprint"] != now.fingerprint:
+            raise ValueError(
+                f"the index at {self.address} was made anew by {about['model']!r} (fingerprint "
+                f"{about['fingerprint']}); {now.about['model']!r} had made it: open it again"
+            )
+        if about == now.about and self._tables.count(self._tables.about, 'what == "node"') == now.num_nodes:
             return False
-        levels = self._tables.facts("level")
         paths = [tuple(json.loads(text)) for text in self._tables.facts("node").values()]
-        self._tree = Taxonomy(paths, [levels[str(number)] for number in range(1, 1 + max(map(len, paths)))])
-        self._known_nodes = nodes
+        levels = self._tables.facts("level")  # after the nodes, for writers tell of levels first
+        names = [levels[str(number)] for number in range(1, 1 + max(map(len, paths), default=0))]
+        self._now = _Moment(self._tables, about, Taxonomy(paths, names), len(paths))  # at once, for other threads
         return True
 
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index, as JSON has it."""
-        parts = self._tables.facts("part").keys()
+        parts, tree = self._tables.facts("part").keys(), self.taxonomy
         return {
             "images": len(self),
             "width": self.width,
-            "kind": self._about["kind"],
+            "kind": self._now.about["kind"],
             "half": False,
             "model": self.model,
             "fingerprint": self.fingerprint,
             "carries_model": {CONFIG, WEIGHTS} <= parts,
-            "levels": {name: self.taxonomy.num_nodes(name) for name in self.taxonomy.level_names},
+            "levels": {name: tree.num_nodes(name) for name in tree.level_names},
             "labelled": self._tables.count(self._tables.images, "depth > 0"),
             "keys": self._tables.count(self._tables.images, 'key != ""'),
             "metadata": sorted(self._tables.facts("column")),
@@ -233,13 +239,14 @@ class MilvusIndex(AnsweringIndex):
         names = sorted({name for row in rows for name in row["metadata"]})
         keys = [row["key"] for row in rows]
         features = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.width)
+        now = self._moment()  # after the rows, whose nodes are told of before them
         return Embeddings(
             features=torch.from_numpy(features),
-            labels=self.taxonomy.encode([_places(row) or [()] for row in rows]),
+            labels=now.encode(rows),
             extra_labels=torch.empty(len(rows), 0, dtype=torch.int64),
             splits=[NO_SPLIT] * len(rows),
             paths=[row["path"] for row in rows],
-            taxonomy=self.taxonomy,
+            taxonomy=now.taxonomy,
             extra_names=(),
             skipped=self.skipped,
             keys=keys if any(keys) else (),
@@ -290,12 +297,11 @@ class MilvusIndex(AnsweringIndex):
                 f"images and index must come from one model and have one D; they have {features.shape[1]} and "
                 f"{self.width}"
             )
-        first = time.time_ns() // 1000 << 12  # ids in the order of coming, of writers that know nothing of each other
         labels = new.taxonomy.check_own(new.labels, several_paths=True)
         records = records_of(new.paths, new.keys, new.digests, new.taxonomy, labels, new.metadata)
         rows = []
-        for number, (record, vector) in enumerate(zip(records, features.tolist(), strict=True)):
-            row = {"id": first + number, "vector": vector, "labels": [list(path) for path in record.labels]}
+        for number, record, vector in zip(_new_ids(len(features)), records, features.tolist(), strict=True):
+            row = {"id": number, "vector": vector, "labels": [list(path) for path in record.labels]}
             row |= {"key": checked(record.key), "path": checked(record.path), "digest": record.digest}
             row |= {"metadata": dict(record.metadata), "depth": max(map(len, record.labels), default=0)}
             for level in range(1, row["depth"] + 1):
@@ -306,14 +312,15 @@ class MilvusIndex(AnsweringIndex):
 
     def _tell_tree(self, new: Embeddings) -> None:
         """Adds the nodes of a tree; each is a row, so that writers who add some at once lose none."""
-        ours, theirs = self.taxonomy.level_names, new.taxonomy.level_names
+        tree = self.taxonomy
+        ours, theirs = tree.level_names, new.taxonomy.level_names
         both = min(len(ours), len(theirs))
         if ours[:both] != theirs[:both]:
             raise ValueError(
                 "parts must have the same levels to be one set under one tree; these have "
                 f"{sorted((ours, theirs))}: give the same names of levels"
             )
-        known = set(self.taxonomy.node_paths())
+        known = set(tree.node_paths())
         paths = [path for path in new.taxonomy.node_paths() if path not in known]
         self._tables.tell("level", {str(number): name for number, name in enumerate(theirs, start=1)} if paths else {})
         self._tables.tell("node", {json.dumps(path): json.dumps(path) for path in paths})
@@ -372,20 +379,20 @@ class MilvusIndex(AnsweringIndex):
     def _place(self, part: str = "") -> str:
         return f" at {self.address}"
 
-    def _moment(self) -> MilvusIndex:
+    def _moment(self) -> _Moment:
         self.refresh()
-        return self
+        return self._now
 
-    def _has_labels(self, now: MilvusIndex) -> bool:
+    def _has_labels(self, now: _Moment) -> bool:
         return self._tables.count(self._tables.images, "depth > 0") > 0
 
-    def _voters(self, now: MilvusIndex, query: Embeddings, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _voters(self, now: _Moment, query: Embeddings, k: int) -> tuple[Tensor, Tensor, Tensor]:
         found = self._nearest(self._unit(query), k, "depth > 0")
         rows = {row["id"]: row for answer in found for _, row in answer}
         number = {key: i for i, key in enumerate(rows)}
         scores = torch.tensor([[score for score, _ in answer] for answer in found], dtype=torch.float64)
         indices = torch.tensor([[number[row["id"]] for _, row in answer] for answer in found])
-        return scores, indices, self.taxonomy.encode([_places(row) for row in rows.values()])
+        return scores, indices, now.encode(list(rows.values()))
 
     def _checked(
         self,
@@ -398,19 +405,19 @@ class MilvusIndex(AnsweringIndex):
         check_at_least_1(k=k)
         if k > _MOST:
             raise ValueError(f"k must be at most {_MOST}, Milvus's own limit; it is {k}")
-        self.refresh()
+        tree = self._moment().taxonomy
         conditions = []
         columns = self._tables.facts("column") if where else {}
         for name, text in (where or {}).items():
             column = f"metadata[{literal(metadata_name(name, columns))}]"
             forms = " or ".join(f"{column} == {literal(form)}" for form in sorted({text, nfc(text)}))
             conditions.append(f"({forms})")
-        if level is not None and not self.taxonomy.num_levels:
+        if level is not None and not tree.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
-        number = None if level is None else self.taxonomy.level(level)
+        number = None if level is None else tree.level(level)
         branch: LabelNames = ()
         if within is not None:
-            branch = self.taxonomy.decode(find_branch(self.taxonomy, within)[0])
+            branch = tree.decode(find_branch(tree, within)[0])
             conditions.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
         if number is not None:
             conditions.append(f"depth >= {number}")
@@ -486,6 +493,42 @@ class MilvusIndex(AnsweringIndex):
         return answers
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """What is known of all images at one moment; the images themselves are those of now.
+
+    Attributes:
+        tables: Where they are.
+        about: What the index is.
+        taxonomy: The tree.
+        num_nodes: How many nodes it was made of.
+    """
+
+    tables: Tables
+    about: Mapping[str, Any]
+    taxonomy: Taxonomy
+    num_nodes: int
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.about["fingerprint"])
+
+    @property
+    def paths(self) -> list[str]:
+        return [row["path"] for row in self.tables.rows(self.tables.images, "id >= 0", ["path"])]
+
+    @property
+    def labels(self) -> Tensor:
+        return self.encode(self.tables.rows(self.tables.images, "id >= 0", ["labels"]))
+
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Returns the labels of images, as far down as the tree goes: one that came later may be of a newer node."""
+        places = [_places(row) or [()] for row in rows]
+        paths = list({path for some in places for path in some})
+        known = {path: path[:n] for path, n in zip(paths, self.taxonomy.known_depths(paths).tolist(), strict=True)}
+        return self.taxonomy.encode([[known[path] for path in some] for some in places])
+
+
 class _Parts(MutableMapping[str, Any]):
     """What is kept with an index beside its images, by name, as JSON has it."""
 
@@ -510,6 +553,33 @@ class _Parts(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+_ids_lock, _last_id = threading.Lock(), 0
+
+
+def _new_ids(count: int) -> range:
+    """Returns ids for images, in the order of coming, of writers that know nothing of each other.
+
+    The bits above the 32nd say the second, about, and those below begin at random, for two writers may begin at once;
+    within a process the ids go on from the last ones.
+    """
+    global _last_id
+    with _ids_lock:
+        first = max((time.time_ns() // 1000 >> 20 << 32) + secrets.randbits(32), _last_id + 1)
+        _last_id = first + count - 1
+        return range(first, first + count)
+
+
+def _read_about(address: str, tables: Tables) -> dict[str, Any]:
+    """Returns what an index is, as :meth:`MilvusIndex.create` wrote it."""
+    about: dict[str, Any] = json.loads(tables.facts("index").get("about", "{}"))
+    if about.get("format") != _FORMAT:
+        raise ValueError(
+            f"the collection at {address} must have the format {_FORMAT!r}; it has {about.get('format')!r}: it is no "
+            "index, or of another version; make the index anew (hierpretrain index)"
+        )
+    return about
 
 
 def _places(row: Mapping[str, Any]) -> list[LabelNames]:

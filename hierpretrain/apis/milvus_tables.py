@@ -174,14 +174,16 @@ class Tables:
 
     def write_part(self, name: str, data: bytes) -> None:
         """Writes a part; an older one is replaced at once, by the text that names its pieces."""
+        older = self.facts("part").get(name)
         version = secrets.token_hex(8)
         pieces = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
-        texts = {f"{version}/{number:08}": base64.b64encode(piece).decode() for number, piece in enumerate(pieces)}
+        names = _piece_names(version, len(pieces))
+        texts = {one: base64.b64encode(piece).decode() for one, piece in zip(names, pieces, strict=True)}
         for start in range(0, len(texts), 50):  # messages of some megabytes
             self.tell(f"piece_{name}", dict(list(texts.items())[start : start + 50]))
         told = {"version": version, "pieces": len(pieces), "sha256": hashlib.sha256(data).hexdigest()}
         self.tell("part", {name: json.dumps(told)})
-        self._forget_pieces(name, version)
+        self._forget_pieces(name, older)
 
     def read_part(self, name: str) -> bytes:
         """Returns a part.
@@ -202,14 +204,15 @@ class Tables:
 
     def remove_part(self, name: str) -> None:
         """Removes a part."""
+        older = self.facts("part").get(name)
         self.forget("part", [name])
-        self._forget_pieces(name, "-")
+        self._forget_pieces(name, older)
 
-    def _forget_pieces(self, name: str, but: str) -> None:
-        """Removes the pieces of a part of all versions but one."""
-        what = f"piece_{name}"
-        rows = self.rows(self.about, f"what == {literal(what)}", ["name"])
-        self.delete(self.about, [row["id"] for row in rows if not row["name"].startswith(but)])
+    def _forget_pieces(self, name: str, told: str | None) -> None:
+        """Removes the pieces of a version that was told of; others may be of a writer who is about to tell of them."""
+        if told is not None:
+            about = json.loads(told)
+            self.forget(f"piece_{name}", _piece_names(about["version"], about["pieces"]))
 
 
 def literal(value: Any) -> str:
@@ -220,6 +223,10 @@ def literal(value: Any) -> str:
         ["a \"b\"", "é"]
     """
     return json.dumps(value, ensure_ascii=False)
+
+
+def _piece_names(version: str, count: int) -> list[str]:
+    return [f"{version}/{number:08}" for number in range(count)]
 
 
 def _id(what: str, name: str) -> str:

@@ -275,6 +275,15 @@ def test_engines_can_be_merged(make, tmp_path):
     assert_same_answers(back, joined([images(number=3), there, other]), images(9, 3), levels=(None,))
 
 
+def test_answers_keep_the_tree_that_they_are_in(make):
+    index, _ = make(images())
+    query = images(1, 6)
+    answers = index.answer(query, k=5)
+    before = index.in_words(query, answers)
+    index.add(embeddings=np.eye(6)[:1], keys=["S1"], paths=[("aardvark",)])
+    assert index.in_words(query, answers) == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -354,3 +363,107 @@ def test_what_milvus_cannot_do_is_said(tmp_path):
             EmbeddingIndex.open(f"milvus-lite://{tmp_path}/file.db#photos")
     finally:
         logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def in_milvus(tmp_path):
+    """Returns a function that makes an index in a file of milvus-lite, in place of an older one, and its address."""
+    pytest.importorskip("milvus_lite")
+    from hierpretrain.apis.milvus import MilvusIndex
+
+    address = f"milvus-lite://{tmp_path}/x.db#photos"
+
+    def make(embedded, **about):
+        index = MilvusIndex.create(address, width=6, replace=True, **{**ABOUT, **about})
+        index.add(embedded)
+        return index
+
+    return make, address
+
+
+def test_a_tree_that_grows_during_a_search_gives_no_other_names(in_milvus, monkeypatch):
+    from hierpretrain.apis.milvus import MilvusIndex
+
+    make, address = in_milvus
+    there = images()
+    index, other, look = make(there), EmbeddingIndex.open(address), MilvusIndex._found
+    expected = index.classify(there, k=1)
+    names = ["aardwolf", "aardvark"]
+
+    def grow_first(self, *args):
+        other.add(embeddings=np.eye(6)[:1], keys=[names[-1]], paths=[(names.pop(),)])
+        index.refresh()  # as the thread of a service that watches
+        return look(self, *args)
+
+    monkeypatch.setattr(MilvusIndex, "_found", grow_first)
+    assert index.classify(there, k=1) == expected
+    assert len(index.classify(there, k=100)) == 60  # the newest image votes too, and its node is not in the tree
+    assert not names
+
+
+def test_a_tree_that_grows_while_it_is_read_is_read_again_by_the_next(in_milvus, monkeypatch):
+    from hierpretrain.apis.milvus_tables import Tables
+
+    make, address = in_milvus
+    index = make(images(number=5, tree=Taxonomy([], ())))
+    other, read, deeper = EmbeddingIndex.open(address), Tables.facts, [True]
+    other.add(embeddings=np.eye(6)[:1], keys=["S1"], paths=[("dog",)])
+
+    def grow_after(self, what):
+        found = read(self, what)
+        if self is index._tables and what in ("level", "node") and deeper:
+            deeper.pop()
+            other.add(embeddings=np.eye(6)[:1], keys=["S2"], paths=[("dog", "pug")])
+        return found
+
+    monkeypatch.setattr(Tables, "facts", grow_after)
+    assert index.refresh()
+    assert index.taxonomy == Taxonomy([("dog",)], ("level1",))
+    assert index.refresh()
+    assert index.taxonomy == Taxonomy([("dog", "pug")], ("level1", "level2"))
+
+
+def test_an_index_that_is_made_anew_is_noticed(in_milvus):
+    make, address = in_milvus
+    index = make(images(number=5, tree=Taxonomy([], ())))
+    index.add(embeddings=np.eye(6)[:1], keys=["S1"], paths=[("bee",)])
+    make(images(number=5, tree=Taxonomy([], ())))
+    EmbeddingIndex.open(address).add(embeddings=np.eye(6)[:1], keys=["S1"], paths=[("dog",)])
+    assert index.refresh()  # though it has as many nodes as before
+    assert index.taxonomy.names(1) == ["dog"]
+    make(images(number=5), model="vgg", fingerprint="ffff")
+    for ask in (index.refresh, lambda: index.search(images(1, 2)), lambda: index.add(images(1, 2, prefix="x/"))):
+        with pytest.raises(ValueError, match=r"was made anew by 'vgg' \(fingerprint ffff\).*open it again"):
+            ask()
+
+
+def test_two_writers_of_a_part_leave_the_last_ones(in_milvus, monkeypatch):
+    from hierpretrain.apis.milvus_tables import Tables
+
+    make, address = in_milvus
+    index, other, tell, writers = make(images(number=5)), EmbeddingIndex.open(address), Tables.tell, [True]
+    index.parts["thresholds"] = 1
+
+    def tell_then_let_other_write(self, what, facts):
+        tell(self, what, facts)
+        if what == "part" and writers:
+            writers.pop()
+            other.parts["thresholds"] = 3
+
+    monkeypatch.setattr(Tables, "tell", tell_then_let_other_write)
+    index.parts["thresholds"] = 2
+    assert index.parts["thresholds"] == 3
+    assert len(index._tables.facts("piece_thresholds")) == 1
+
+
+def test_ids_are_of_one_writer_alone_and_in_the_order_of_coming(monkeypatch):
+    from hierpretrain.apis import milvus
+
+    monkeypatch.setattr(milvus.time, "time_ns", lambda: 1_800_000_000 * 10**9)
+    begins = iter([9_000, 5, 20_000])
+    monkeypatch.setattr(milvus.secrets, "randbits", lambda bits: next(begins))
+    monkeypatch.setattr(milvus, "_last_id", 0)
+    first = [*milvus._new_ids(5_000), *milvus._new_ids(5_000)]
+    assert first == sorted(set(first))
+    monkeypatch.setattr(milvus, "_last_id", 0)  # as in another process
+    assert not set(first) & set(milvus._new_ids(5_000))
