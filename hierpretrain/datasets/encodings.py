@@ -24,6 +24,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
 _ASCII_CONTROLS = bytes(i for i in range(128) if _CONTROLS.match(chr(i)))
 _AS_GOOD = 0.06  # of the disorder that charset-normalizer finds in a reading, 0 to 1
 _READINGS = 4
+_ERASED = b"\xff" * 8  # of flash storage that was erased and never written
 
 
 def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = None, *, keep: str = "") -> str:
@@ -41,8 +42,8 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
 
     Raises:
         ValueError: If there is no such encoding, the bytes are not of it, several encodings make equally good sense of
-            them, or the text holds a control character, as damaged files do, or a byte order mark inside, as files do
-            that were put together.
+            them, eight bytes 0xff stand in a row, or the text holds a control character, as damaged files do, or a
+            byte order mark inside, as files do that were put together.
 
     Example:
         >>> decode("größe".encode("utf-16"), "list.csv")
@@ -51,6 +52,11 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
         Traceback (most recent call last):
         ValueError: list.csv:2: the file holds zero bytes, as after a power loss: it is damaged; get it anew
     """
+    if (erased := data.find(_ERASED)) >= 0:
+        line = data.count(b"\n", 0, erased) + 1
+        raise ValueError(
+            f"{path}:{line}: the file holds bytes 0xff in a row, as erased storage: it is damaged; get it anew"
+        )
     mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
     if encoding is not None:
         text = _decoded_as(data, path, encoding).removeprefix("\ufeff")
@@ -98,11 +104,14 @@ def _decoded_as(data: bytes, path: str | os.PathLike[str], encoding: str) -> str
 
 
 def _found_out(data: bytes, path: str | os.PathLike[str]) -> str:
+    zeros = data.count(b"\0") * 3 > len(data)
+    if zeros and 0 in (data[::2].count(0), data[1::2].count(0)):  # UTF-16 without its mark, of ASCII: valid UTF-8, too
+        return _told(_decoded_as(data, path, wide := _utf_16(data)), path, wide)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         first = error.start
-    if data.count(b"\0") * 3 > len(data):  # UTF-16 without its mark; a damaged file has its zeros at the end
+    if zeros:  # UTF-16 without its mark; a damaged file has its zeros at the end
         half = data[: len(data) // 2]
         return _told(_decoded_as(data, path, wide := _utf_16(half)), path, wide)
     if _is_western(data):
@@ -149,8 +158,6 @@ def _is_western(data: bytes) -> bool:
 
 def _told(text: str, path: str | os.PathLike[str], encoding: str) -> str:
     words = list(dict.fromkeys(_FOREIGN.findall(text)))
-    warn(
-        f"{path} is not UTF-8; it was read as {encoding}, with words such as {some(words)}. If these are wrong, name "
-        "the encoding: encoding='...' (--encoding ...)"
-    )
+    shown = f", with words such as {some(words)}. If these are wrong," if words else "; if that is wrong,"
+    warn(f"{path} is not UTF-8; it was read as {encoding}{shown} name the encoding: encoding='...' (--encoding ...)")
     return text

@@ -254,7 +254,8 @@ def _from_excel(path: str) -> Table:
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error.strerror or error}; correct its path") from error
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no Excel file (.xlsx): {error}; save it anew") from error
+        why = stand_in(path) or error
+        raise ValueError(f"{path} is damaged or no Excel file (.xlsx): {why}; save it anew") from error
     rows = [(i, row) for i, row in rows if any(value not in (None, "") for value in row)]
     numbers = [i for i, _ in rows]
 

@@ -12,16 +12,21 @@ from typing import Any
 
 from hierpretrain._json import parse_json
 from hierpretrain.datasets.encodings import decode, may_have_controls
+from hierpretrain.files import stand_in
 
 _NO_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_LINE_BREAKS = "\n\r\v\f\u2028\u2029"
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Returns the content of a file; a ValueError if it cannot be read."""
+    """Returns the content of a file; a ValueError if it cannot be read, or is a pointer of Git LFS."""
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error.strerror}; correct its path") from error
+    if data and (why := stand_in(path)):
+        raise ValueError(f"the list {path} cannot be read: {why}")
+    return data
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -76,6 +76,16 @@ def test_unicode_needs_no_word(read, logged, encoding):
     assert logged == []
 
 
+@pytest.mark.parametrize("word", ["cat", "Müller"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_unicode_without_a_mark_is_read_and_told(read, logged, encoding, word):
+    assert read(f"image,kind\na.jpg,{word}\n".encode(encoding)).labels == [(word,)]
+    (line,) = logged
+    assert (
+        f"is not UTF-8; it was read as {encoding}{', with words such as' if word == 'Müller' else '; if that'}" in line
+    )
+
+
 def test_western_bytes_are_read_and_told(read, logged):
     assert read(WESTERN.encode("cp1252")).labels == [("Müller",), ("café",), ("Straße",)]
     (line,) = logged
@@ -126,6 +136,18 @@ def test_a_wrong_encoding_is_an_error(read):
 def test_zeros_are_damage(read, name):
     with pytest.raises(ValueError, match=rf"{name}:3: the file holds zero bytes, as after a power loss"):
         read(b"image,kind\na.jpg,x\n" + b"\0" * 9, name)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json", "list.jsonl"])
+def test_erased_storage_is_damage(read, name):
+    with pytest.raises(ValueError, match=rf"{name}:2: the file holds bytes 0xff in a row, as erased storage"):
+        read(b"image,kind\na.jpg,do" + b"\xff" * 30 + b"\n", name)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json", "list.xlsx", "list.parquet"])
+def test_a_pointer_in_place_of_a_list_is_told(read, name):
+    with pytest.raises(ValueError, match=rf"{name} .*: it is a pointer of Git LFS in place of the file"):
+        read("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", name)
 
 
 @pytest.mark.parametrize(("name", "where"), [("list.json", "object 2"), ("list.jsonl", "list.jsonl:2: ")])
