@@ -20,6 +20,22 @@ class Texts(tuple[str, ...]):
     """A column of which every cell is known to be a text."""
 
 
+class Lost(str):
+    """What a file has in place of a cell's value: metadata take it as the text that it is, and names not at all.
+
+    Attributes:
+        why: What the cell is, and what to do about it, for messages.
+    """
+
+    why: str
+
+    def __new__(cls, text: str, why: str) -> Lost:
+        """Makes a mark of the text that stands in the file."""
+        lost = super().__new__(cls, text)
+        lost.why = why
+        return lost
+
+
 def kinds_of(column: Sequence[Any]) -> set[type]:
     """Returns the types of a column's cells."""
     return {str} if isinstance(column, Texts) else set(map(type, column))
@@ -44,6 +60,8 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
         ('cat', '3', '0.5')
     """
+    if isinstance(value, Lost):
+        raise ValueError(f"{where}: the field {name!r} {value.why}")
     if isinstance(value, str):
         if wrong := no_character(value):
             raise ValueError(
@@ -139,6 +157,8 @@ def check_spellings(names: Sequence[str], column: str, where: Callable[[int], st
 
 def free_text(value: Any) -> str:
     """Returns a cell that may hold anything as text, arrays and objects as JSON."""
+    if isinstance(value, Lost):
+        return str(value)
     try:
         return text_of(value, "", "")
     except ValueError:

@@ -9,13 +9,14 @@ import itertools
 import math
 import os
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hierpretrain._json import parse_json
-from hierpretrain.datasets.cells import Texts
+from hierpretrain.datasets.cells import Lost, Texts
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import read_bytes
@@ -251,12 +252,13 @@ def _from_excel(path: str) -> Table:
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong ones
         rows = [(i, list(row)) for i, row in enumerate(sheet.iter_rows(values_only=True), start=1)]
+        with sheet._get_source() as file:  # which nothing public tells of a sheet that is not all in memory
+            rows = _with_lost(rows, file)
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error.strerror or error}; correct its path") from error
     except Exception as error:
         why = stand_in(path) or error
         raise ValueError(f"{path} is damaged or no Excel file (.xlsx): {why}; save it anew") from error
-    rows = [(i, row) for i, row in rows if any(value not in (None, "") for value in row)]
     numbers = [i for i, _ in rows]
 
     def where(index: int) -> str:
@@ -268,6 +270,63 @@ def _from_excel(path: str) -> Table:
     filled = [row + [None] * (width - len(row)) for _, row in rows]
     names = ["" if value is None else str(value).strip() for value in filled[0]]
     return Table(path, _named(names, list(zip(*filled[1:], strict=True)) or [()] * width, where(-1)), where)
+
+
+def _with_lost(rows: list[tuple[int, list[Any]]], sheet: Any) -> list[tuple[int, list[Any]]]:
+    """Returns the rows of a sheet that are not blank, of one width, with marks where there is no value.
+
+    A cell has none if it holds an error, a formula that nobody has computed, or if it is merged with one that has.
+
+    Args:
+        rows: The rows, each with its number.
+        sheet: The XML that they were read from.
+    """
+    utils, xml = _module("openpyxl.utils", "an Excel file"), _module("openpyxl.xml.functions", "an Excel file")
+    row_of, number, merged = dict(rows), 0, []
+    for _, element in xml.iterparse(sheet):
+        if _tag(element) == "row":
+            number = int(float(element.get("r", number + 1)))
+            for i, cell in enumerate(element, start=1):
+                if (lost := _lost(cell)) is not None:
+                    name = cell.get("r")  # which some programs leave out
+                    row_of[number][(utils.cell.coordinate_to_tuple(name)[1] if name else i) - 1] = lost
+            element.clear()
+        elif _tag(element) == "mergeCell":
+            merged.append(element.get("ref"))
+    rows = [(i, row) for i, row in rows if any(value not in (None, "") or isinstance(value, Lost) for value in row)]
+    width = max((len(row) for _, row in rows), default=0)
+    rows = [(i, row + [None] * (width - len(row))) for i, row in rows]
+    numbers, room = [i for i, _ in rows], len(rows) * width
+    for cells in merged:
+        left, top, right, bottom = utils.range_boundaries(cells)
+        inside = [row for _, row in rows[bisect_left(numbers, top) : bisect_right(numbers, bottom)]]
+        columns = range(left - 1, min(right, width))
+        room -= len(inside) * len(columns)
+        if room < 0:  # otherwise a small file could take any time
+            raise ValueError("its merged cells overlap")
+        value = inside[0][left - 1] if inside and columns else None
+        if value not in (None, ""):  # of which all cells are meant, and the first one alone has it
+            for row, column in itertools.product(inside, columns):
+                row[column] = Lost("", f"is part of the merged cells {cells}; unmerge and fill them")
+            inside[0][left - 1] = value
+    return rows
+
+
+def _tag(element: Any) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _lost(cell: Any) -> Lost | None:
+    """Returns what stands for the value of a cell in the XML of a sheet, if it holds none."""
+    kind = cell.get("t")
+    if kind != "e" and not any(child.tag.endswith("}f") for child in cell):
+        return None
+    value = next((child.text for child in cell if _tag(child) == "v"), None)
+    if kind == "e":
+        return Lost(value or "", f"is {value}, the error of a formula; correct it")
+    if not value and kind != "str":  # which is an empty text
+        return Lost("", "has a formula that nobody has computed; open the file in a spreadsheet program and save it")
+    return None
 
 
 def _from_parquet(path: str) -> Table:

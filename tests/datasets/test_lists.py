@@ -352,6 +352,58 @@ def write_parquet(path):
     parquet.write_table(pyarrow.table(columns), path)
 
 
+@pytest.fixture
+def write_sheet(tmp_path):
+    """Returns the bytes of an Excel file with rows, and cells that are merged."""
+
+    def write_sheet(rows, merged=()):
+        openpyxl = pytest.importorskip("openpyxl")
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(list(row))
+        for cells in merged:  # as they are, which merge_cells would put in order
+            book.active.merged_cells.ranges.add(openpyxl.worksheet.cell_range.CellRange(cells))
+        book.save(tmp_path / "written.xlsx")
+        return (tmp_path / "written.xlsx").read_bytes()
+
+    return write_sheet
+
+
+LOST = {
+    "merged": (["x", None], ["C2:C3"], "is part of the merged cells C2:C3; unmerge", ["x", ""]),
+    "merged across": (["x", "x"], ["B3:C3"], "is part of the merged cells B3:C3; unmerge", ["x", ""]),
+    "a formula": (["x", '=UPPER("a")'], [], "has a formula that nobody has computed; open the file", ["x", ""]),
+    "an error": (["x", "#N/A"], [], "is #N/A, the error of a formula; correct it", ["x", "#N/A"]),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_cell_of_excel_without_a_value_is_no_name_and_told(read, write_sheet, kind):
+    cells, merged, why, metadata = LOST[kind]
+    rows = [["image", "kind", "other"], ["a.jpg", "cat", cells[0]], [], ["b.jpg", "dog", cells[1]]]
+    rows.pop(2)
+    content = write_sheet(rows, merged)
+    for options in (dict(), dict(levels="kind", key_column="other"), dict(levels="kind", extra_labels="other")):
+        with pytest.raises(ValueError, match=rf"list\.xlsx: row 3: the field 'other' {why}"):
+            read(content, "list.xlsx", **options)
+    assert read(content, "list.xlsx", levels="kind").metadata == {"other": metadata}
+    with pytest.raises(ValueError, match=rf"list\.xlsx: row 3: the field 'other' {why}"):
+        read(content, "list.xlsx", levels="kind", image_column="other")
+
+
+def test_merged_cells_that_hold_nothing_lose_nothing(read, write_sheet):
+    rows = [["image", "kind", "breed"], ["a.jpg", "cat", None], ["b.jpg", "dog", None]]
+    found = read(write_sheet(rows, ["C2:C3", "A5:C9", "F1:G2"]), "list.xlsx")
+    assert (found.images, found.labels) == (["a.jpg", "b.jpg"], [("cat",), ("dog",)])
+    tall = read(write_sheet([*rows, ["c.jpg", "cow", None]], ["A4:A5", "B4:B5"]), "list.xlsx")  # one row, two high
+    assert tall.images == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_merged_cells_that_overlap_are_damage(read, write_sheet):
+    with pytest.raises(ValueError, match=r"list\.xlsx is damaged .*: its merged cells overlap; save it anew"):
+        read(write_sheet([["image", "kind"], ["a.jpg", "cat"], ["b.jpg"]], ["B1:B3", "B2:B3", "B1:B2"]), "list.xlsx")
+
+
 @pytest.mark.parametrize(("name", "write"), [("list.xlsx", write_excel), ("list.parquet", write_parquet)])
 def test_tables_of_other_programs(tmp_path, name, write):
     write(tmp_path / name)
