@@ -13,16 +13,18 @@ from hierpretrain.datasets.column_kinds import ColumnKind, column_kinds
 from hierpretrain.datasets.folders import read_folder
 from hierpretrain.datasets.image_files import is_clutter, kind_of_file
 from hierpretrain.datasets.level_order import level_chains
+from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import read_list
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.split_names import are_splits
-from hierpretrain.datasets.tables import READERS, Table, read_table
+from hierpretrain.datasets.tables import READERS, Table, column_name, read_table
 from hierpretrain.files import as_called
 
 Choose = Callable[[str, Sequence[str], str], str]
 """Takes a question, its possible answers, the likeliest first, and the option that answers it; returns an answer."""
 
 _MOST_SPLITS = 10
+_NAMING = ("image_column", "levels", "key_column", "split_column", "extra_labels")  # the options that name columns
 _LOOKED_AT = 100  # images whose files are looked for, to find the folder that they are in
 
 
@@ -86,6 +88,9 @@ def look_at(
         ('FolderDataset', [('cat',), ('cat',), ('dog',)])
     """
     options = dict(options or {})
+    for name in set(_NAMING).intersection(options):
+        names = list(map(column_name, as_names(name, options[name])))
+        options[name] = names if name in ("levels", "extra_labels") else names[0]
     path = as_called(os.path.abspath(os.path.expanduser(os.fspath(data))))
     if os.path.isdir(path):
         lists = _lists_of(path, options)

@@ -13,7 +13,9 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import no_character
+from hierpretrain.datasets.text_files import line_break, no_character
+
+_INEXACT = 2.0**53  # from which on floats do not tell neighbouring integers apart
 
 
 class Texts(tuple[str, ...]):
@@ -53,8 +55,8 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         as_written: Whether a text stays in the Unicode form that it has, as the name of a file must.
 
     Raises:
-        ValueError: If the cell holds something else, a number that is not finite, a control character or half a
-            surrogate pair.
+        ValueError: If the cell holds something else, a number that is not finite or too long for a float, a line
+            break, a control character or half a surrogate pair.
 
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
@@ -62,13 +64,29 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
     """
     if isinstance(value, Lost):
         raise ValueError(f"{where}: the field {name!r} {value.why}")
+    text = _as_text(value, name, where)
+    if wrong := line_break(text):
+        raise ValueError(
+            f"{where}: the field {name!r} holds the line break {wrong!r}, which is no character of a name: "
+            f"{short(text)}; correct it, or take out the stray quotes around it"
+        )
+    if isinstance(value, float) and abs(value) >= _INEXACT:
+        raise ValueError(
+            f"{where}: the field {name!r} is the float {value!r}; numbers from 2**53 on are not exact as floats, so "
+            "that several would be one name: save the column as text"
+        )
+    return text if as_written else nfc(text)
+
+
+def _as_text(value: Any, name: str, where: str) -> str:
+    """Returns a cell as the text that it is; an error if it is none."""
     if isinstance(value, str):
         if wrong := no_character(value):
             raise ValueError(
                 f"{where}: the field {name!r} holds {wrong!r}, which is no character of a name: {short(value)}; "
                 "correct it"
             )
-        return value.strip() if as_written else nfc(value.strip())
+        return value.strip()
     if value is None:
         return ""
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
@@ -103,27 +121,28 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
 
 
 def _cleaned(texts: Sequence[str], *, as_written: bool = False) -> list[str] | None:
-    """Returns many texts as :func:`text_of` does, at once; ``None`` if one of them holds what is no character."""
+    """Returns many texts as :func:`text_of` does, at once; ``None`` if one of them is an error there."""
     joined = "".join(texts)
     if no_character(joined):
         return None
     stripped = list(map(str.strip, texts))
+    if line_break(joined) and line_break("".join(stripped)):  # space around a name may be of any kind
+        return None
     return stripped if as_written or joined.isascii() else list(map(nfc, stripped))
 
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
-"""The texts that are numbers."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
 _DIGITS = re.compile("[0-9]+")  # of other scripts, several may be one number
 
 
-def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -> None:
-    """Raises if a number was there in another spelling, as 1 and 1.0 are: they would be two classes.
+def check_spelling(name: str, known: dict[Any, str], where: Callable[[], str]) -> None:
+    """Raises if a name is a number that was there in another spelling, as 1 and 1.0 are: they would be two classes.
 
     Digits alone that begin with 0 are a code, not a number: 01 is not 1.
 
     Args:
-        name: The number, a text that :data:`NUMBER` fits.
-        known: Number -> its first spelling; the text is added.
+        name: The name, which may be no number.
+        known: Number, or code -> its first spelling; that of ``name`` is added.
         where: Says where the text stands and of what column, for the message.
 
     Raises:
@@ -136,8 +155,10 @@ def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -
         Traceback (most recent call last):
         ValueError: list.csv:4: 'kind' has one number in two spellings, '1' and '1.0', which would be two nodes; ...
     """
+    if not _NUMBER.fullmatch(name):
+        return
     code = name.isdecimal() and len(name) > 1 and int(name[0]) == 0
-    other = known.setdefault(name if code else str(Decimal(name).normalize() + 0), name)
+    other = known.setdefault(name if code else Decimal(name), name)  # which are equal if they are exactly
     if other != name:
         raise ValueError(
             f"{where()} has one number in two spellings, {other!r} and {name!r}, which would be two nodes; write it in "
@@ -147,20 +168,35 @@ def check_spelling(name: str, known: dict[str, str], where: Callable[[], str]) -
 
 def check_spellings(names: Sequence[str], column: str, where: Callable[[int], str]) -> None:
     """Raises as :func:`check_spelling` if two of the names of a column are one number."""
-    numbers = [name for name in dict.fromkeys(names) if NUMBER.fullmatch(name)]
+    numbers = [name for name in dict.fromkeys(names) if _NUMBER.fullmatch(name)]
     if all(map(_DIGITS.fullmatch, numbers)):  # no two of which are one number, as codes are none
         return
-    known: dict[str, str] = {}
+    known: dict[Any, str] = {}
     for name in numbers:
         check_spelling(name, known, lambda name=name: f"{where(names.index(name))}: {column!r}")
 
 
+def check_split(name: str, known: dict[Any, str], where: Callable[[], str]) -> None:
+    """Raises if a split was there in another spelling, as a number or in another case: who takes one loses the other.
+
+    Args:
+        name: The split.
+        known: Split in whatever spelling -> its first one; that of ``name`` is added.
+        where: As for :func:`check_spelling`.
+
+    Raises:
+        ValueError: With the place and both spellings.
+    """
+    check_spelling(name, known, where)
+    other = known.setdefault(name.casefold(), name)
+    if other != name:
+        raise ValueError(f"{where()} has one split in two spellings, {other!r} and {name!r}; write it in one")
+
+
 def free_text(value: Any) -> str:
-    """Returns a cell that may hold anything as text, arrays and objects as JSON."""
-    if isinstance(value, Lost):
-        return str(value)
+    """Returns a cell that may hold anything as text, of several lines too, arrays and objects as JSON."""
     try:
-        return text_of(value, "", "")
+        return nfc(_as_text(value, "", ""))
     except ValueError:
         return json.dumps(value, ensure_ascii=True, default=str)
 

@@ -9,7 +9,7 @@ from typing import Any
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
-from hierpretrain.datasets.cells import NUMBER, check_spelling
+from hierpretrain.datasets.cells import check_spelling
 from hierpretrain.datasets.messages import short, some
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
 from hierpretrain.datasets.text_files import csv_rows, read_json_file
@@ -130,7 +130,7 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
     levels: tuple[str, ...] = ()
     paths: dict[str, tuple[str, ...]] = {}
     parents: dict[tuple[str, str], str] = {}
-    spelt: dict[str, dict[str, str]] = {}
+    spelt: dict[str, dict[Any, str]] = {}
     known = set(classes.values())
     for where, name, nodes in records:
         levels = levels or tuple(nodes)
@@ -145,10 +145,7 @@ def read_levels_above(path: str, classes: dict[str, str]) -> tuple[tuple[str, ..
         if not all(isinstance(node, str) and node for node in above):
             raise ValueError(f"{where}: the class {name!r} has {list(above)!r} above it; name its node at every level")
         for level, node in zip(levels, above, strict=True):
-            if NUMBER.fullmatch(node):
-                check_spelling(
-                    node, spelt.setdefault(level, {}), lambda where=where, level=level: f"{where}: {level!r}"
-                )
+            check_spelling(node, spelt.setdefault(level, {}), lambda where=where, level=level: f"{where}: {level!r}")
         for i, level in enumerate(levels[1:], start=1):
             check_parent(parents, level, above[i], above[i - 1], where)
         paths[species] = above

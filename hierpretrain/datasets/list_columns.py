@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierpretrain.datasets.cells import distinct
-from hierpretrain.datasets.tables import NAMELESS, Table
+from hierpretrain.datasets.tables import NAMELESS, Table, column_name
 
 FEWEST = 4
 """How many values must all differ before a column is taken for a key."""
@@ -82,7 +82,7 @@ def choose_columns(
     extra_labels: Sequence[str] | str = (),
     need_labels: bool = True,
 ) -> ListColumns:
-    """Says what each column of a list is.
+    """Says what each column of a list is; names may be given in any Unicode form.
 
     Args:
         table: The list.
@@ -109,8 +109,14 @@ def choose_columns(
     """
     check_texts(image_column=image, key_column=key, split_column=split)
     there, path = tuple(table.columns), table.path
-    levels = None if levels is None else as_names("levels", levels)
-    extra = as_names("extra_labels", extra_labels)
+    called = {column_name(name): name for name in there}
+
+    def as_there(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(called.get(column_name(name), name) for name in names)
+
+    levels = None if levels is None else as_there(as_names("levels", levels))
+    extra = as_there(as_names("extra_labels", extra_labels))
+    image, key, split = as_there((image, key, split))
     if image not in there:
         raise ValueError(
             f"{path}: there is no column {image!r}; the columns are {list(there)}: say which holds the images, "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from hierpretrain.datasets.cells import NUMBER, check_spelling, check_spellings, kinds_of, text_of, texts_of
+from hierpretrain.datasets.cells import check_spelling, check_spellings, kinds_of, text_of, texts_of
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.tables import Table
 
@@ -103,7 +104,7 @@ class _Trim:
         self.table, self.levels, self.on_gap = table, levels, on_gap
         self.gaps: set[Path] = set()
         self.num_gaps = 0
-        self.spelt: list[dict[str, str]] = []
+        self.spelt: defaultdict[int, dict[Any, str]] = defaultdict(dict)
 
     def __call__(self, names: Path, row: Callable[[], int]) -> Path:
         depth = next((i for i, name in enumerate(names) if not name), len(names))
@@ -118,11 +119,8 @@ class _Trim:
             self.gaps.add(names)
             self.num_gaps += 1
         for level, name in enumerate(names[:depth]):
-            if NUMBER.fullmatch(name):
-                while len(self.spelt) <= level:
-                    self.spelt.append({})
-                column = self._level(level)
-                check_spelling(name, self.spelt[level], lambda column=column: f"{self.table.where(row())}: {column}")
+            column = self._level(level)
+            check_spelling(name, self.spelt[level], lambda column=column: f"{self.table.where(row())}: {column}")
         return names[:depth]
 
     def count(self, rows: Sequence[Path]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from hierpretrain._collection import without_collection
 from hierpretrain.checks import check_one_of
-from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, nfc, suspicious, unsafe_reason
-from hierpretrain.datasets.cells import check_spellings, free_text, texts_of
+from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, suspicious, unsafe_reason
+from hierpretrain.datasets.cells import check_spellings, check_split, free_text, texts_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns
 from hierpretrain.datasets.list_labels import Path, label_paths
@@ -83,6 +83,7 @@ def read_list(
         ([('cat', 'tabby'), ('tool',)], {'price': ['3,50', '4,00']})
     """
     path, root = os.fspath(path), os.fspath(root)
+    check_texts(image_column=image_column)
     table = read_table(path, kind=kind, delimiter=delimiter, encoding=encoding, image=image_column)
     return annotations_of(
         table,
@@ -229,7 +230,7 @@ class _Rows:
             if isinstance(paths, list):
                 self.labels[row], *more = paths
                 self.more_labels[row] = tuple(more)
-        self.splits = _needed(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
+        self.splits = _splits(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
         self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
         for name, column in self.extra_labels.items():
             check_spellings(column, name, table.where)
@@ -244,7 +245,7 @@ class _Rows:
         one_each = {name: column for name, column in named.items() if name}
         kept, several = [], set()
         for row, image in enumerate(self.images):
-            first = first_row.setdefault(nfc(image), row)
+            first = first_row.setdefault(image, row)  # by its exact name: two Unicode forms may be two files
             if first == row:
                 kept.append(row)
                 continue
@@ -275,14 +276,24 @@ class _Rows:
         self.metadata = {name: [column[row] for row in kept] for name, column in self.metadata.items()}
 
 
-def _needed(table: Table, name: str, *, as_written: bool = False) -> list[str]:
+def _needed(table: Table, name: str, *, as_written: bool = False, otherwise: str = "") -> list[str]:
     """Returns a column in which every row must have a text."""
     texts = texts_of(table.columns[name], name, table.where, as_written=as_written)
     if "" in texts:
         raise ValueError(
-            f"{table.where(texts.index(''))}: the field {name!r} is missing or empty; give it for every image"
+            f"{table.where(texts.index(''))}: the field {name!r} is missing or empty; give it for every "
+            f"image{otherwise}"
         )
     return texts
+
+
+def _splits(table: Table, name: str) -> list[str]:
+    """Returns the split of every row."""
+    splits = _needed(table, name, otherwise=", or do without splits: split_column='' (--split-column '')")
+    known: dict[Any, str] = {}
+    for split in dict.fromkeys(splits):
+        check_split(split, known, lambda split=split: f"{table.where(splits.index(split))}: {name!r}")
+    return splits
 
 
 def _tidy(images: list[str]) -> list[str]:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from hierpretrain._json import parse_json
+from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.cells import Lost, Texts
 from hierpretrain.datasets.encodings import decode
+from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import read_bytes
 from hierpretrain.files import stand_in
@@ -40,7 +42,7 @@ class Table:
         path: The file.
         columns: Name of the column -> N values. They are texts in CSV, and else whatever the format has, ``None`` for
             none.
-        where: Says where a row stands, from its index: ``'list.csv:7'``.
+        where: Says where a row stands, from its index: ``'list.csv:7'``; of CSV and Excel, the header is -1.
     """
 
     path: str
@@ -84,14 +86,26 @@ def read_table(
         raise ValueError(f"a list must end in {', '.join(READERS)}; it is {path!r}{hint}")
     if kind in _TEXTS:
         delimiter = "\t" if delimiter is None and kind == ".tsv" else delimiter
-        return _from_csv(path, decode(read_bytes(path), path, encoding, keep=delimiter or ""), delimiter, image)
+        text = decode(read_bytes(path), path, encoding, keep=delimiter or "")
+        return _with_header(_from_csv(path, text, delimiter, image), image)
     if delimiter is not None:
         raise ValueError(f"a delimiter is of CSV alone; {path} has none: leave it out")
     if kind in (".json", ".jsonl"):
         return READERS[kind](path, decode(read_bytes(path), path, encoding))
     if encoding is not None:
         raise ValueError(f"an encoding is of text files alone; {path} has none: leave it out")
-    return READERS[kind](path)
+    return _with_header(READERS[kind](path), image) if kind == ".xlsx" else READERS[kind](path)
+
+
+def _with_header(table: Table, image: str) -> Table:
+    """Returns a table; an error if its header is the first of the images, which would be lost without a word."""
+    images = [name for name in table.columns if name.lower().endswith(ENDINGS)]
+    if images and (column_name(image) not in table.columns or column_name(image) in images):
+        raise ValueError(
+            f"{table.where(-1)}: the first line must name the columns, and has the image {short(images[0])}; put a "
+            "line above it with a name for each column, 'image' for this one"
+        )
+    return table
 
 
 # ---------------------------------------------------------------- CSV
@@ -118,9 +132,7 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
             raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
 
     def where(index: int) -> str:
-        lines = reader()
-        kept = (lines.line_num for row in lines if any(row))
-        return f"{path}:{next(itertools.islice(kept, index + 1, None)) + first - 1}"
+        return f"{path}:{next(itertools.islice(_first_lines(reader()), index + 1, None)) + first - 1}"
 
     header: list[str] = []
     while not any(header):
@@ -141,7 +153,16 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
                 f"{where(len(columns[0]) + wrong)}: the line has {len(part[wrong])} fields and the header "
                 f"{len(header)}; quote fields that hold {name}"
             )
-    return Table(path, _named([name.strip() for name in header], list(map(Texts, columns)), top_line), where)
+    return Table(path, _named(header, list(map(Texts, columns)), top_line), where)
+
+
+def _first_lines(lines: Any) -> Iterator[int]:
+    """Yields the number of the line on which each row begins, without blank rows."""
+    begins = 1
+    for row in lines:
+        if any(row):
+            yield begins
+        begins = lines.line_num + 1
 
 
 def _plain_lines(text: str) -> list[str] | None:
@@ -194,13 +215,20 @@ def _delimiter(text: str, image: str) -> str:
             header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
         except csv.Error:
             header = []
-        headers[delimiter] = [name.strip() for name in header]
+        headers[delimiter] = [column_name(name) for name in header]
+    image = column_name(image)
     return max(_DELIMITERS, key=lambda delimiter: (image in headers[delimiter], len(headers[delimiter])))
+
+
+def column_name(name: str) -> str:
+    """Returns the name of a column as tables have it: without space around it, in Unicode's composed form."""
+    return nfc(name.strip())
 
 
 def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -> dict[str, Sequence[Any]]:
     """Returns columns by their names; one without a name is called as pandas calls it, unless it is empty."""
     named: dict[str, Sequence[Any]] = {}
+    names = list(map(column_name, names))
     for i, (name, column) in enumerate(zip(names, columns, strict=True)):
         if not name and not any(value is not None and str(value).strip() for value in column):
             continue
@@ -230,8 +258,17 @@ def _of_records(path: str, records: Sequence[Any], where: Callable[[int], str]) 
     for i, record in enumerate(records):
         if not isinstance(record, dict):
             raise ValueError(f"{where(i)}: a record must be an object with the field 'image'; it is {short(record)}")
-    names = dict.fromkeys(name for record in records for name in record)
-    return Table(path, {name: [record.get(name) for record in records] for name in names}, where)
+    keys: dict[str, list[str]] = {}  # name of the column -> the keys that are it
+    for key in dict.fromkeys(key for record in records for key in record):
+        keys.setdefault(column_name(key), []).append(key)
+    columns = [[record.get(same[0]) for record in records] for same in keys.values()]
+    for column, same in zip(columns, keys.values(), strict=True):
+        for i, record in enumerate(records if len(same) > 1 else ()):
+            there = [key for key in same if key in record]
+            if len(there) > 1:
+                raise ValueError(f"{where(i)}: the keys {there} are one column; keep one")
+            column[i] = record[there[0]] if there else None
+    return Table(path, _named(list(keys), columns, path), where)
 
 
 # ---------------------------------------------------------------- Excel and Parquet
@@ -266,10 +303,9 @@ def _from_excel(path: str) -> Table:
 
     if not rows:
         return Table(path, {}, where)
-    width = max(len(row) for _, row in rows)
-    filled = [row + [None] * (width - len(row)) for _, row in rows]
-    names = ["" if value is None else str(value).strip() for value in filled[0]]
-    return Table(path, _named(names, list(zip(*filled[1:], strict=True)) or [()] * width, where(-1)), where)
+    header, *cells = (row for _, row in rows)
+    names = ["" if value is None else str(value) for value in header]
+    return Table(path, _named(names, list(zip(*cells, strict=True)) or [()] * len(names), where(-1)), where)
 
 
 def _with_lost(rows: list[tuple[int, list[Any]]], sheet: Any) -> list[tuple[int, list[Any]]]:
@@ -334,7 +370,7 @@ def _from_parquet(path: str) -> Table:
     try:
         data = parquet.read_table(Path(path), page_checksum_verification=True)  # of pages that have one
         columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
-        names = [name.strip() for name in data.column_names]
+        names = data.column_names
     except OSError as error:
         raise ValueError(f"cannot read the list {path}: {error}; correct its path, or write it anew") from error
     except Exception as error:

@@ -119,6 +119,18 @@ def no_character(text: str) -> str:
     return found[0] if found else ""
 
 
+def line_break(text: str) -> str:
+    r"""Returns a line break that a text holds; else nothing.
+
+    A name has none. Where a cell of CSV has one, two stray quotes usually made one field of all rows between them.
+
+    Example:
+        >>> line_break("cat"), line_break("cat\n1.png,dog")
+        ('', '\n')
+    """
+    return next((character for character in _LINE_BREAKS if character in text), "")
+
+
 def read_json_file(path: str | os.PathLike[str], remedy: str, *, any_text: bool = False) -> Any:
     """Returns what a JSON file in UTF-8 holds; see :func:`parse_json`.
 

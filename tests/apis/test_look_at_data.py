@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 
 import pytest
 from PIL import Image
@@ -29,6 +30,31 @@ def write_list(path, header, rows, encoding="utf-8", separator=","):
 
 def refuse(question, answers, option):
     raise AssertionError(f"asked {question} {answers}")
+
+
+def test_names_of_columns_may_be_given_in_any_unicode_form(tmp_path):
+    write_images(tmp_path, "012345")
+    one, two = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
+    rows = [[f"{i}.png", "train", "ab"[i % 2], "x"] for i in range(6)]
+    path = write_list(tmp_path / "list.csv", [one, f"{one}2", f"{one}3", "other"], rows)
+    given = {"image_column": two, "split_column": f"{two}2", "levels": [f"{two}3"]}
+    found = look_at(path, given, refuse)
+    assert {name: found.dataset[name] for name in given} == {
+        "image_column": one,
+        "split_column": f"{one}2",
+        "levels": [f"{one}3"],
+    }
+    assert look_at(path, given | {"levels": f"{two}3"}, refuse).dataset["levels"] == [f"{one}3"]
+
+
+def test_the_first_image_is_no_header(tmp_path):
+    write_images(tmp_path, "01")
+    (tmp_path / "n.txt").write_text("0.png\n1.png\n")
+    for options in ({}, {"image_column": "0.png"}):
+        with pytest.raises(
+            ValueError, match=r"n\.txt:1: the first line must name the columns, and has the image '0\.png'"
+        ):
+            look_at(tmp_path / "n.txt", options, refuse)
 
 
 # ---------------------------------------------------------------- folders

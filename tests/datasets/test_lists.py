@@ -165,6 +165,49 @@ def test_one_number_is_not_two_names(read, names):
         read(text, levels="kind")
 
 
+LONG = [f"{10**31 + i}" for i in (0, 1)]  # which are one number of 28 digits
+
+
+@pytest.mark.parametrize("more", ["", "c,1.5\n"])
+@pytest.mark.parametrize("names", [LONG, ["0." + name for name in LONG]])
+def test_long_codes_that_differ_are_different_names(read, names, more):
+    assert read(f"image,kind\na,{names[0]}\nb,{names[1]}\n{more}", levels="kind").labels[:2] == [(n,) for n in names]
+
+
+def test_floats_that_are_not_exact_are_no_names(read):
+    text = '[{{"image": "a", "kind": {}}}, {{"image": "b", "kind": {}}}]'
+    with pytest.raises(
+        ValueError, match=r"json: record 1: the field 'kind' is the float 9007199254740992\.0; .*as text"
+    ):
+        read(text.format("9007199254740992.0", "9007199254740993.0"), "list.json")
+    assert read(text.format("9007199254740991.0", -3.0), "list.json").labels == [("9007199254740991",), ("-3",)]
+    assert read(text.format("9007199254740992", 9007199254740993), "list.json").labels == [
+        ("9007199254740992",),
+        ("9007199254740993",),
+    ]
+
+
+# ---------------------------------------------------------------- line breaks
+def test_stray_quotes_that_swallow_rows_are_told_where_they_begin(read):
+    with pytest.raises(
+        ValueError, match=r"list\.csv:2: the field 'kind' holds the line break '\\n', .*: 'cat\\n1\.png"
+    ):
+        read('image,kind\n0.png,"cat\n1.png,dog\n2.png,cow"\n3.png,dog')
+    with pytest.raises(ValueError, match=r"list\.csv:3: the field 'image' holds the line break"):
+        read('image,kind\n0.png,cat\n"1.png,dog\n2.png",cow\n')
+
+
+@pytest.mark.parametrize("character", "\n\v\f\u2028\u2029")
+def test_a_line_break_is_no_character_of_a_name_and_one_of_a_note(read, character):
+    rows = [{"image": "a.jpg", "split": "s", "kind": "cat", "sku": "A", "artist": "Ann", "note": f"x{character}y"}]
+    options = dict(levels="kind", key_column="sku", extra_labels="artist")
+    assert read(json.dumps(rows), "list.json", **options).metadata == {"note": [f"x{character}y"]}
+    for name in ("image", "split", "kind", "sku", "artist"):
+        with pytest.raises(ValueError, match=rf"list\.json: record 1: the field '{name}' holds the line break"):
+            read(json.dumps([rows[0] | {name: f"x{character}y"}]), "list.json", **options)
+        read(json.dumps([rows[0] | {name: f" {rows[0][name]}{character}"}]), "list.json", **options)
+
+
 def test_numbers_that_differ_are_different_names(read):
     assert read("image,kind\na,01\nb,1\nc,10\nd,1.5\n", levels="kind").labels == [("01",), ("1",), ("10",), ("1.5",)]
     assert read('[{"image": "a", "kind": 1}, {"image": "b", "kind": 1.0}]', "list.json").labels == [("1",), ("1",)]
@@ -222,6 +265,38 @@ def test_options_that_are_no_names_are_told(options, message, tmp_path):
     (tmp_path / "list.csv").write_text("image,kind\na.jpg,cat\n")
     with pytest.raises(ValueError, match=message):
         read_list(tmp_path / "list.csv", tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json", "list.xlsx"])
+def test_names_of_columns_are_in_one_form_and_without_space(read, write_sheet, name):
+    def listed(*names):
+        rows = [dict(zip(names, ("a.jpg", "cat", "x"), strict=False))]
+        if name == "list.xlsx":
+            return write_sheet([names, rows[0].values()])
+        return json.dumps(rows) if name == "list.json" else f"{','.join(names)}\n{','.join(rows[0].values())}\n"
+
+    one, two = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
+    for there, given in [(one, two), (two, one), (f" {two} ", one)]:
+        rows = read(listed("image", there, "note"), name, levels=given)
+        assert (rows.level_names, rows.labels, list(rows.metadata)) == ((one,), [("cat",)], ["note"])
+        assert read(listed(there, "kind"), name, image_column=given).images == ["a.jpg"]
+    for double in (f"{one} ", two):
+        with pytest.raises(ValueError, match=r"columns must have different names|record 1: the keys .* are one column"):
+            read(listed("image", one, double), name)
+
+
+def test_keys_of_json_that_are_one_column_may_be_of_different_records(read):
+    text = '[{"image": "a", "kind": "x"}, {"image": "b", " kind": "y"}]'
+    assert read(text, "list.json").labels == [("x",), ("y",)]
+
+
+@pytest.mark.parametrize(("name", "where"), [("list.txt", ":1"), ("list.csv", ":1"), ("list.xlsx", ": row 1")])
+def test_a_list_without_a_header_loses_no_image(read, write_sheet, name, where):
+    rows = [["0.PNG", "cat"], ["1.png", "dog"]]
+    content = write_sheet(rows) if name == "list.xlsx" else "".join(",".join(row) + "\n" for row in rows)
+    for column in ("image", "0.PNG"):
+        with pytest.raises(ValueError, match=rf"{name}{where}: the first line .* has the image '0\.PNG'; put a line"):
+            read(content, name, image_column=column)
 
 
 def test_columns_of_ones_own(read):
@@ -309,6 +384,31 @@ def test_one_word_in_two_forms_is_one_class_and_files_are_found_by_either(tmp_pa
     (tmp_path / "list.csv").write_text("image,kind\nCafè/x.png,a\n", encoding="utf-8")
     with pytest.raises(ValueError, match="1 of 1 images are missing below"):
         ListDataset(data_root=str(tmp_path), ann_file="list.csv")
+
+
+def test_two_files_whose_names_differ_in_their_form_alone_are_two_images(tmp_path):
+    one, two = (f"{unicodedata.normalize(form, 'Café')}/1.png" for form in ("NFC", "NFD"))
+    for name, color in ((one, "red"), (two, "blue")):
+        write_image(tmp_path / name, color)
+    (tmp_path / "list.csv").write_text(f"image,kind\n{one},x\n{two},y\n{one},x\n", encoding="utf-8")
+    data = ListDataset(data_root=str(tmp_path), ann_file="list.csv")
+    assert data.image_paths == [str(tmp_path / one), str(tmp_path / two)]
+    assert data.labels.tolist() == [[0], [1]]
+    (tmp_path / two).unlink()
+    (tmp_path / two).parent.rmdir()
+    with pytest.raises(ValueError, match="1 files are listed in two Unicode forms of their names"):
+        ListDataset(data_root=str(tmp_path), ann_file="list.csv")
+
+
+# ---------------------------------------------------------------- splits
+def test_one_split_in_two_spellings_would_lose_images(read):
+    text = "image,split,kind\na,{},x\nb,{},x\n"
+    with pytest.raises(ValueError, match=r"list\.csv:3: 'split' has one split in two spellings, 'train' and 'Train'"):
+        read(text.format("train", "Train"))
+    with pytest.raises(ValueError, match=r"list\.csv:3: 'split' has one number in two spellings, '1' and '1\.0'"):
+        read(text.format("1", "1.0"))
+    with pytest.raises(ValueError, match=r"list\.csv:3: the field 'split' is missing .*split_column='' \(--split-col"):
+        read(text.format("train", ""))
 
 
 # ---------------------------------------------------------------- keys and metadata of a data set
