@@ -34,14 +34,15 @@ def keep_found(source: Source, *, tell_unlisted: bool = True) -> None:
         files = _files(where)
         by_form = {nfc(name): name for name in reversed(files)}
         folder_is_inside = _is_inside(where, real_root)
-        listed = set()
-        for i in indices:
+        listed: set[str] = set()
+        for i in sorted(indices):
             name = source.images[i].rpartition("/")[2]
             name = name if name in files else by_form.get(nfc(name), name)
-            listed.add(name)
             path = os.path.join(where, name)
             if name not in files:
                 source.add("missing file", path)
+            elif name in listed:
+                source.add("contradicting rows", path, why="it is listed in two Unicode forms of its name; keep one")
             elif not folder_is_inside or (files[name] and not _is_inside(path, real_root)):
                 source.add("link out of the folder", path, why=f"to {os.path.realpath(path)}")
             elif files[name] and not os.path.exists(path):
@@ -50,6 +51,7 @@ def keep_found(source: Source, *, tell_unlisted: bool = True) -> None:
                 source.add("unreadable file", path, why="it is no file")
             else:
                 kept[i] = posixpath.join(folder, name)
+            listed.add(name)
         for name in sorted(set(files) - listed) if tell_unlisted else ():
             if name.lower().endswith(ENDINGS) and not is_clutter(name):
                 source.add("not listed", os.path.join(where, name))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from hierpretrain.data_checks.listed_files import keep_found
 from hierpretrain.data_checks.sources import Path, Source
-from hierpretrain.datasets.annotations import UNTIDY, nfc, unsafe_reason
-from hierpretrain.datasets.cells import distinct, text_of
+from hierpretrain.datasets.annotations import UNTIDY, unsafe_reason
+from hierpretrain.datasets.cells import check_spelling, check_split, distinct, text_of
 from hierpretrain.datasets.folders import numbered_levels
-from hierpretrain.datasets.list_columns import ListColumns, choose_columns, column_doubts
+from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns, column_doubts
 from hierpretrain.datasets.list_labels import label_paths
 from hierpretrain.datasets.tables import Table, read_table
 
@@ -64,6 +65,7 @@ def list_source(
         ['unsafe path', 'bad row', 'missing file']
     """
     path, root = os.fspath(path), os.fspath(root)
+    check_texts(image_column=image_column)
     table = read_table(path, delimiter=delimiter, encoding=encoding, image=image_column)
     source = Source(name=path, root=root)
     columns = _columns(source, table, image_column, levels, key_column, split_column, extra_labels)
@@ -160,7 +162,34 @@ def _labels(
                 source.add("bad row", table.where(i), why=str(error).partition(": ")[2])
                 found.append(())
                 wrong.append(i)
-    return [tuple(path for path in (one if isinstance(one, list) else [one]) if path) for one in found], wrong
+        for depth in range(max((len(path) for one in found for path in _several(one)), default=0)):
+            name = repr(levels[depth]) if depth < len(levels) else f"level {depth + 1}"
+            names = ((i, path[depth]) for i, one in enumerate(found) for path in _several(one) if len(path) > depth)
+            _tell_spellings(source, table, name, names, check_spelling)
+    return [tuple(filter(None, _several(one))) for one in found], wrong
+
+
+def _several(one: Path | list[Path]) -> list[Path]:
+    return one if isinstance(one, list) else [one]
+
+
+def _tell_spellings(
+    source: Source,
+    table: Table,
+    column: str,
+    names: Iterable[tuple[int, str]],
+    check: Callable[[str, dict[Any, str], Callable[[], str]], None],
+) -> None:
+    """Tells of names, each with its row, that are there in two spellings: once of each, in its first row."""
+    known: dict[Any, str] = {}
+    first_row: dict[str, int] = {}
+    for row, name in names:
+        first_row.setdefault(name, row)
+    for name, row in first_row.items():
+        try:
+            check(name, known, lambda: column)
+        except ValueError as error:
+            source.add("bad row", table.where(row), why=str(error))
 
 
 def _put_together(
@@ -174,12 +203,16 @@ def _put_together(
     """Makes one image of all its rows, and tells of those that differ in more than their labels."""
     same = {"split": splits}
     same |= {name: _texts(source, table, name) for name in (columns.key, *columns.extra_labels) if name}
+    for name in columns.extra_labels:
+        _tell_spellings(source, table, repr(name), enumerate(same[name]), check_spelling)
+    if columns.split:
+        _tell_spellings(source, table, repr(columns.split), enumerate(splits), check_split)
     first_row: dict[str, int] = {}
     paths: dict[int, dict[Path, None]] = {}
     for row, image in enumerate(images):
         if not image:
             continue
-        first = first_row.setdefault(nfc(image), row)
+        first = first_row.setdefault(image, row)
         paths.setdefault(first, {}).update(dict.fromkeys(labels[row]))
         for name, column in same.items():
             if column[row] != column[first]:

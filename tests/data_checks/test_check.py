@@ -2,6 +2,7 @@
 
 import csv
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from hierpretrain.data_checks import check_sources, folder_source, list_source, pictures, write_problems
 from hierpretrain.data_checks.problems import KINDS, listing
 from hierpretrain.data_checks.tree import count_nodes, tree_problems
-from hierpretrain.datasets import FolderDataset
+from hierpretrain.datasets import FolderDataset, read_list
 from tests.data_checks.plant import HUGE, noise, plant, write, write_clean
 
 
@@ -117,6 +118,46 @@ def test_listed_files_are_found_in_any_unicode_form_of_their_folders(root, tmp_p
     source = list_source(str(tmp_path / "list.csv"), str(root), levels=["kind"])
     assert source.images == [f"{two}/{one}/a.png", f"{two}/{one}/b.png"]
     assert [(one.kind, one.subject) for one in source.problems] == [("not listed", f"{root}/{two}/{one}/c.png")]
+
+
+def test_rows_that_a_data_set_refuses_are_told(root, tmp_path):
+    """Numbers in two spellings once of each, in a level and in a label outside the tree, and cells of two lines."""
+    names = write_clean(root)[:6]
+    splits = ["train", "val", "train", "Train", "val", "train"]
+    kinds, products = ["1", "+1", "2", "2.5", "1.", "+1"], ["a", "b", "7", "7.0", "7.0", "c"]
+    rows = [list(row) for row in zip(names, kinds, products, splits, strict=True)]
+    write_list(tmp_path / "list.csv", ["image", "kind", "product", "split"], rows)
+    options = dict(levels=["kind"], extra_labels=["product"])
+    with pytest.raises(ValueError, match="has one number in two spellings"):
+        read_list(tmp_path / "list.csv", root, **options)
+    found = list_source(tmp_path / "list.csv", root, **options).problems
+    assert [(p.subject, p.why.partition(", which")[0]) for p in found if p.kind == "bad row"] == [
+        (f"{tmp_path}/list.csv:3", "'kind' has one number in two spellings, '1' and '+1'"),
+        (f"{tmp_path}/list.csv:6", "'kind' has one number in two spellings, '1' and '1.'"),
+        (f"{tmp_path}/list.csv:5", "'product' has one number in two spellings, '7' and '7.0'"),
+        (f"{tmp_path}/list.csv:5", "'split' has one split in two spellings, 'train' and 'Train'; write it in one"),
+    ]
+    write_list(tmp_path / "list.csv", ["image", "kind"], [[names[0], f"cat\n{names[1]},dog"], [names[2], "cat"]])
+    (problem,) = [p for p in list_source(tmp_path / "list.csv", root).problems if p.kind == "bad row"]
+    assert problem.subject == f"{tmp_path}/list.csv:2"
+    assert problem.why.startswith("the field 'kind' holds the line break '\\n', which is no character")
+
+
+def test_two_unicode_forms_of_a_name_are_two_files_or_told(root, tmp_path):
+    one, two = (f"{unicodedata.normalize(form, 'Café')}/1.png" for form in ("NFC", "NFD"))
+    write_list(tmp_path / "list.csv", ["image", "kind"], [[one, "x"], [two, "y"]])
+    write(root / one, 1)
+    write(root / two, 2)
+    source = list_source(tmp_path / "list.csv", root)
+    assert (source.images, source.paths, source.problems) == ([one, two], [(("x",),), (("y",),)], [])
+    (root / one).unlink()
+    (root / one).parent.rmdir()
+    source = list_source(tmp_path / "list.csv", root)
+    assert (source.images, source.paths) == ([two], [(("x",),)])
+    assert told(source, root) == [("contradicting rows", two, ())]
+    write_list(tmp_path / "list.csv", ["image", "kind"], [[one, "x"]])  # which is the file, and listed
+    source = list_source(tmp_path / "list.csv", root)
+    assert (source.images, source.problems) == ([two], [])
 
 
 def test_folders_called_as_splits_are_splits(root):
