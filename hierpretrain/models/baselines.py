@@ -15,7 +15,7 @@ from hierpretrain.functional.rince import Variant
 from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import LevelNames, OneLevelLoss, dummy_batch, level_nodes
+from hierpretrain.models.losses import LevelNames, OneLevelLoss, dummy_batch
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -57,7 +57,7 @@ class TripletLoss(OneLevelLoss):
         """Returns the 0-dim loss; it does not look at the instances."""
         return triplet_loss(
             features,
-            level_nodes(self.level_number, labels, "TripletLoss"),
+            self.nodes(labels),
             margin=self.margin,
             mining=self.mining,
             distance=self.distance,

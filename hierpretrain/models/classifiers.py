@@ -29,9 +29,9 @@ from hierpretrain.functional import (
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import OneLevelLoss, columns_to
+from hierpretrain.models.losses import OneLevelLoss
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, shared_depth
 
 
 class ClassifierLoss(OneLevelLoss):
@@ -95,21 +95,23 @@ class ClassifierLoss(OneLevelLoss):
         return (weights * torch.zeros_like(weights).masked_scatter(weights > 0, of_classes)).sum(1)
 
     def classes(self, labels: Tensor) -> Tensor:
-        """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels."""
-        column = columns_to(self.level_number, labels, type(self).__name__, several_paths=True)[..., -1]
+        """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels, which it checks."""
+        column = self.columns(labels, several_paths=True)[..., -1]
         return column if column.ndim == 2 else column[:, None]
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
         check_rows(features)
+        labels = as_labels(labels).to(features.device)
         check_one_row_each(features, labels)
-        classes = self.classes(labels)
-        all_classes, _ = gather_rows(classes)  # all processes raise, so that none waits for another
+        everyone, first = gather_rows(labels)
+        all_classes = self.classes(everyone)  # all processes raise, so that none waits for another
         if all_classes.numel() and (largest := int(all_classes.max())) >= self.num_classes:
             raise ValueError(
                 f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {largest} of level "
                 f"{self.level}; set model.loss.num_classes to the number of nodes of that level"
             )
+        classes = all_classes[first : first + len(labels)]
         known = (classes != PAD).any(1)
         with torch.autocast(features.device.type, enabled=False):
             features = features[known].to(next(self.parameters()).dtype)

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from hierpretrain.checks import check_not_below_0
+from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
 from hierpretrain.models.losses import LevelNames
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
-from hierpretrain.taxonomy import PAD, Taxonomy, paired_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, paired_depth
 
 for _name, _function in MARGINS.items():
     LEVEL_MARGINS.register_module(name=_name, module=_function)
@@ -75,6 +76,9 @@ class LevelTripletLoss(nn.Module):
 
         The instances play no part.
         """
+        check_rows(features)
+        labels = check_labels(labels, several_paths=True).to(features.device)
+        check_one_row_each(features, labels)
         costs, levels = self._costs(features, labels)
         sums = costs.new_zeros(labels.shape[-1]).index_add(0, levels - 1, costs.detach())
         counts = levels.bincount(minlength=len(sums) + 1)[1:]

@@ -23,57 +23,7 @@ from hierpretrain.functional.pairs import Positives
 from hierpretrain.functional.released import released_level_losses, released_mean
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import Taxonomy, as_labels, check_labels, prefix_ids
-
-
-def columns_to(level: int, labels: Tensor, name: str, *, several_paths: bool = False) -> Tensor:
-    """Returns the columns of a label matrix from the coarsest level down to one.
-
-    Args:
-        level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
-        labels: (M, L) label matrix.
-        name: Whose level it is, for the error.
-        several_paths: Whether labels may be (M, P, L), too.
-
-    Raises:
-        ValueError: If there is no such level, or the rows have several paths and may not.
-
-    Example:
-        >>> columns_to(-2, torch.tensor([[0, 1, 5]]), "TripletLoss")
-        tensor([[0, 1]])
-    """
-    labels = as_labels(labels)
-    # the shape alone, which is one for all processes: none of them waits for another
-    check_labels(labels[:0], several_paths=several_paths)
-    levels = labels.shape[-1]
-    if level == 0 or abs(level) > levels:
-        raise ValueError(
-            f"level of {name} must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {level}"
-        )
-    return labels[..., : level if level > 0 else levels + level + 1]
-
-
-def level_nodes(level: int, labels: Tensor, name: str) -> Tensor:
-    """Numbers the nodes of one level alike on all processes, whose rows it gathers.
-
-    Args:
-        level: 1 (coarsest) to L, or -1 for the finest, -2 for the one above it, and so on.
-        labels: (m, L) label matrix of this process; an id may be unique within its parent alone.
-        name: Whose level it is, for the error.
-
-    Returns:
-        (m,) int64: equal if and only if the whole paths down to the level are; ``PAD`` where a path ends above it.
-
-    Raises:
-        ValueError: If there is no such level, or the rows have several paths.
-
-    Example:
-        >>> level_nodes(2, torch.tensor([[7, 1, 5], [9, 1, 5], [7, 1, 6], [9, -1, -1]]), "TripletLoss")
-        tensor([ 0,  1,  0, -1])
-    """
-    # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
-    everyone, first = gather_rows(columns_to(level, labels, name))
-    return prefix_ids(everyone)[first : first + len(labels), -1]
+from hierpretrain.taxonomy import Taxonomy, append_instances, as_labels, check_labels, prefix_ids
 
 
 class OneLevelLoss(nn.Module):
@@ -93,14 +43,15 @@ class OneLevelLoss(nn.Module):
         super().__init__()
         self.level = level
         self._number: int | None = None
+        self._num_levels: int | None = None
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Takes the tree, in which a name is looked up.
+        """Takes the tree, in which a name is looked up, and whose levels all labels must have.
 
         Raises:
             ValueError: If there is no such level.
         """
-        self._number = taxonomy.level(self.level)
+        self._number, self._num_levels = taxonomy.level(self.level), taxonomy.num_levels
 
     @property
     def level_number(self) -> int:
@@ -117,6 +68,56 @@ class OneLevelLoss(nn.Module):
                 "taxonomy=dict(type='TaxonomyHook') in default_hooks, call set_taxonomy, or give a number"
             )
         return self._number
+
+    def columns(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
+        """Returns the columns of a label matrix from the coarsest level down to the loss's own.
+
+        Args:
+            labels: (M, L) label matrix. They are checked whole, so on several processes pass the labels of all, lest
+                one process raises and the others wait for it.
+            several_paths: Whether labels may be (M, P, L), too.
+
+        Raises:
+            ValueError: If labels are malformed or have other levels than the tree, there is no such level, or the rows
+                have several paths and may not.
+
+        Example:
+            >>> OneLevelLoss(-2).columns(torch.tensor([[0, 1, 5]]))
+            tensor([[0, 1]])
+        """
+        labels = check_labels(labels, several_paths=several_paths)
+        level, levels, name = self.level_number, labels.shape[-1], type(self).__name__
+        if levels != (self._num_levels or levels):
+            raise ValueError(
+                f"labels of {name} must have one column for each of the {self._num_levels} levels of its tree; their "
+                f"shape is {tuple(labels.shape)}"
+            )
+        if level == 0 or abs(level) > levels:
+            raise ValueError(
+                f"level of {name} must be 1 (coarsest) to {levels}, or -1 (finest) to -{levels}; it is {level}"
+            )
+        return labels[..., : level if level > 0 else levels + level + 1]
+
+    def nodes(self, labels: Tensor) -> Tensor:
+        """Numbers the nodes of the level alike on all processes, whose rows it gathers.
+
+        Args:
+            labels: (m, L) label matrix of this process; an id may be unique within its parent alone.
+
+        Returns:
+            (m,) int64: equal if and only if the whole paths down to the level are; ``PAD`` where a path ends above it.
+
+        Raises:
+            ValueError: As :meth:`columns`, on all processes alike.
+
+        Example:
+            >>> OneLevelLoss(2).nodes(torch.tensor([[7, 1, 5], [9, 1, 5], [7, 1, 6], [9, -1, -1]]))
+            tensor([ 0,  1,  0, -1])
+        """
+        labels = as_labels(labels)
+        everyone, first = gather_rows(labels)
+        # the whole prefix is the class: across processes, cut the columns off before numbering the nodes
+        return prefix_ids(self.columns(everyone))[first : first + len(labels), -1]
 
 
 def dummy_batch(*columns: int) -> tuple[Tensor, Tensor]:
@@ -335,9 +336,8 @@ class SupConLoss(OneLevelLoss):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the image numbers play no part."""
-        nodes = level_nodes(self.level_number, labels, "SupConLoss")
         return supcon_loss(
-            features, nodes, temperature=self.temperature, chunk_size=self.chunk_size, gather=gather_rows
+            features, self.nodes(labels), temperature=self.temperature, chunk_size=self.chunk_size, gather=gather_rows
         )
 
 
@@ -414,8 +414,7 @@ class ReleasedHMLCLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""
-        labels = check_labels(labels)
-        labels = torch.cat([labels, instances[:, None]], 1)
+        labels = append_instances(check_labels(labels), instances)
         losses = released_level_losses(features, labels, **self.options)
         self.loss_components = self.level_names.of(losses)
         return released_mean(losses, self.options["loss_type"], self.level_weights)

@@ -100,12 +100,12 @@ class CSLLoss(TreeClassifierLoss):
         self._known[classes[classes != PAD].unique()] = True
 
     def classes(self, labels: Tensor) -> Tensor:
-        """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels."""
+        """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels, which it checks."""
         if self.level is not None:
             return super().classes(labels)
         _ = self.class_labels  # raises if the tree is not known
         labels = as_labels(labels)
-        check_nodes(labels, self._sizes, len(labels), gather_rows)
+        check_nodes(labels, self._sizes, len(labels))
         paths = labels if labels.ndim == 3 else labels[:, None]
         ends = (paths != PAD).sum(2)  # (M, P): depths of the nodes where paths end
         first = paths.new_tensor([0, *self._sizes]).cumsum(0)[(ends - 1).clamp(min=0)]  # of the class ids of that depth
