@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from hierpretrain.checks import check_above_0, check_finite, check_logits, check_losses
-from hierpretrain.functional.distances import check_squares
+from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.taxonomy import as_labels
 
 
@@ -104,8 +104,7 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
         )
     check_logits(transformed, "transformed")
     check_finite(transformed.detach(), "transformed")
-    check_squares(transformed, "transformed")
     entropies = cross_entropy(transformed @ frame.T, labels, reduction="none")
     check_losses(entropies)
-    gaps = normalize(transformed, dim=1) - frame[labels]
+    gaps = unit_length(transformed) - frame[labels]
     return entropies, (gaps @ frame.T).square().sum(1)

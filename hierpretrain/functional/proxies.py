@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import softplus
 
 from hierpretrain.checks import check_above_0, check_finite, check_logits, check_losses, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes
 from hierpretrain.functional.contrastive import check_range
-from hierpretrain.functional.distances import check_squares
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.functional.levels import numbers_of_levels
 from hierpretrain.functional.log_sums import masked_logsumexp
+from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.taxonomy import PAD, as_labels, check_labels, shared_depth
 
 
@@ -200,7 +200,7 @@ def proxy_anchor_losses(
         _check_nodes(labels, proxies, nodes)
         paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
         losses = [
-            _proxy_anchor_loss(keys @ normalize(of_level.to(keys), dim=1).T, *_relations(paths, tree), margin, scale)
+            _proxy_anchor_loss(keys @ unit_length(of_level.to(keys)).T, *_relations(paths, tree), margin, scale)
             for of_level, tree in zip(proxies, nodes, strict=True)
         ]
         return torch.stack(losses) if losses else 0.0 * keys.sum() + keys.new_zeros(0)
@@ -235,7 +235,6 @@ def _check_nodes(labels: Tensor, proxies: Sequence[Tensor], nodes: Sequence[Tens
     for level, of_level in enumerate(proxies, start=1):
         check_logits(of_level, "proxies")
         check_finite(of_level.detach(), "proxies")
-        check_squares(of_level, "proxies")
         column = labels[..., level - 1]
         if column.numel() and (largest := int(column.max())) >= len(of_level):
             raise ValueError(

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 from hierpretrain.checks import check_above_0, check_fraction
 from hierpretrain.functional import happier_loss, rince_level_losses, triplet_loss
 from hierpretrain.functional.rince import Variant
 from hierpretrain.functional.triplet import Distance, Mining
+from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames, OneLevelLoss, dummy_batch
@@ -121,7 +122,7 @@ class HAPPIERLoss(ClassifierLoss):
 
     def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the cross entropy of each item."""
-        cosines = features @ normalize(self.proxies, dim=1).T
+        cosines = features @ unit_length(self.proxies).T
         return cross_entropy(cosines / self.proxy_temperature, classes, reduction="none")
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:

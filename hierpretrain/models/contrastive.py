@@ -13,10 +13,10 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from hierpretrain.checks import check_one_of
 from hierpretrain.functional.power import check_power, power_normalize
+from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
 from hierpretrain.models.narrow_convolutions import step_before_narrow_convolutions
@@ -351,7 +351,7 @@ class HierarchicalContrastive(BaseModel):
 
     def _unit(self, features: Tensor) -> Tensor:
         # in half precision, unit length is off by thousandths
-        return normalize(power_normalize(features.float(), self.power), dim=1)
+        return unit_length(power_normalize(features.float(), self.power))
 
     def loss(self, inputs: Tensor | tuple[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Returns the loss of a batch, and logs the components that the loss leaves of it.
@@ -379,7 +379,7 @@ class HierarchicalContrastive(BaseModel):
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(images.device)  # (B, L) or (B, P, L)
         instances = torch.tensor([sample.sample_idx for sample in data_samples], device=images.device)  # (B,)
         features = self._project(inputs) if self.grad_cache is None else self._project_in_chunks(inputs)
-        features = normalize(features.float(), dim=1) if self.normalize else features.float()
+        features = unit_length(features.float()) if self.normalize else features.float()
         labels, instances = torch.cat([labels] * views), instances.repeat(views)
         if self.observe is not None:
             self._show(features.detach(), labels)

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import linear
 
 from hierpretrain.checks import check_above_0, check_at_least_1, check_fraction, check_not_below_0, check_one_of
 from hierpretrain.functional.batch import check_rows
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
+from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames
 from hierpretrain.models.width import width_of, with_width
@@ -189,11 +190,11 @@ class HierarchicalJointLoss(nn.Module):
         if self.contrastive is None:
             return features.new_zeros(()), {}
         rows = features if self.projection is None else self.projection(features)
-        value = self.contrastive(normalize(rows, dim=1), labels, instances)
+        value = self.contrastive(unit_length(rows), labels, instances)
         parts = getattr(self.contrastive, "loss_components", {})
         return value, {"contrastive": value.detach()} | {f"contrastive/{name}": part for name, part in parts.items()}
 
     def _logits(self, head: nn.Linear, features: Tensor) -> Tensor:
         if self.head_temperature is None:
             return head(features)
-        return linear(normalize(features, dim=1), normalize(head.weight, dim=1)) / self.head_temperature
+        return linear(unit_length(features), unit_length(head.weight)) / self.head_temperature

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.functional import cross_scale_losses, proxy_anchor_losses
 from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import check_nodes
+from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames, dummy_batch
@@ -114,7 +115,7 @@ class CSLLoss(TreeClassifierLoss):
 
     def class_losses(self, features: Tensor, classes: Tensor) -> Tensor:
         """Returns the loss of each item, a sum over the levels, whose means over the items are its components."""
-        cosines = features @ normalize(self.proxies, dim=1).T
+        cosines = features @ unit_length(self.proxies).T
         losses = cross_scale_losses(
             cosines, self.class_labels, classes, margins=self.margins, scale=self.scale, known=self._known
         )
