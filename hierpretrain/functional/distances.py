@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 
+_SMALLEST, _LARGEST = 1e-24, 1e4  # squared lengths of which float32 rounds no distance that matters
+
+
 def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool = False) -> Tensor:
     """Computes the Euclidean distances of all pairs of one set of features and another, such as class prototypes.
 
@@ -17,7 +20,9 @@ def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool = Fals
         squared: Whether to return the squares of the distances.
 
     Returns:
-        (N, K) distances, at least 0; NaN to and from features with NaN. The gradient of a distance of 0 is 0.
+        (N, K) distances, at least 0; NaN to and from features with NaN. The gradient of a distance of 0 is 0. The
+        squares are rounded by about 1e-7 of the square of the largest distance to the mean of ``others``; where that
+        is a distance above 100, by 1e-16 of it, as they are computed in float64.
 
     Example:
         >>> pairwise_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
@@ -26,7 +31,11 @@ def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool = Fals
     # a shift of both matrices changes no distance, and |x|^2 - 2 x.y + |y|^2 rounds least around 0
     centre = others.detach().mean(0) if len(others) else 0.0
     features, others = features - centre, others - centre
-    squares = features.square().sum(1)[:, None] + others.square().sum(1)
+    of_features, of_others = features.square().sum(1), others.square().sum(1)
+    largest = torch.cat([of_features, of_others]).detach().amax() if len(features) + len(others) else 1.0
+    if features.dtype != torch.float64 and not _SMALLEST < float(largest) < _LARGEST:
+        return pairwise_distances(features.double(), others.double(), squared=squared).to(features.dtype)
+    squares = of_features[:, None] + of_others
     squares = torch.addmm(squares, features, others.T, alpha=-2).clamp(min=0)
     return squares if squared else square_root(squares)
 

@@ -28,3 +28,28 @@ def test_the_gradient_of_a_distance_of_0_is_0_and_not_lost():
     squares = torch.tensor([0.0, 4.0], requires_grad=True)
     square_root(squares).sum().backward()
     assert squares.grad.tolist() == [0.0, 0.25]
+
+
+def direct(features, others):
+    return torch.cdist(features.double(), others.double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def test_two_far_clusters_keep_the_distances_within_them():
+    features = rows(0, 8).float() * 0.05
+    features[:4, 0] += 1000
+    features[4:, 0] -= 1000
+    expected = direct(features, features)
+    for squared in (False, True):
+        found = pairwise_distances(features, features, squared=squared)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), expected**2 if squared else expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e5, 1e20])
+def test_distances_grow_with_the_features_and_their_gradient_stays(scale):
+    features, others = rows(0, 5).float() * scale, rows(1, 4).float() * scale
+    features.requires_grad_()
+    found = pairwise_distances(features, others)
+    torch.testing.assert_close(found.double(), direct(features, others), rtol=1e-5, atol=0)
+    found.sum().backward()
+    assert features.grad.norm(dim=1).min() > 0.1
