@@ -31,6 +31,8 @@ from hierpretrain.taxonomy import PAD, as_labels, check_labels
 
 Constraint = Literal["pair", "anchor", "level"]
 
+_LONG = 4.0  # mean square of the lengths, which is 1 of unit rows
+
 LEVEL_WEIGHTS: dict[str, Callable[[int, int], float]] = {
     "exp": lambda level, levels: math.exp(1 / (levels - level + 1)),
     "pow2": lambda level, levels: 2 ** (1 / (levels - level + 1)),
@@ -262,14 +264,15 @@ def clamped_and_unclamped_losses(
         if batch.labels.ndim == 1:
             check_labels(batch.labels)  # raises, now that no process waits for another: these are classes of no tree
         keys, labels = batch.keys, batch.labels
-        check_range(keys.detach(), temperature)
+        mean_square = check_range(keys.detach(), temperature)
         if len(keys) < 2 or labels.shape[-1] == 0:
             nothing = keys.new_zeros(labels.shape[-1])
             return 0.0 * keys.sum() + nothing, nothing
         if labels.ndim == 3 and not bool((labels[:, 1:] != PAD).any()):
             labels = labels[:, 0]
         batch = batch._replace(labels=labels)
-        if labels.ndim == 2 and constraint in (None, "level"):
+        # sums of similarities, less the own one, tell nothing of the others if a row is much longer than they are
+        if labels.ndim == 2 and constraint in (None, "level") and mean_square < _LONG:
             means, counts = mean_pair_losses(batch, 1 / temperature, positives, chunk_size)
             unclamped = means.detach()
         else:
@@ -367,15 +370,16 @@ def clamp_levels(losses: Tensor, has_positives: Tensor, constraint_grad: bool) -
     return torch.stack(clamped[::-1]) * has_positives
 
 
-def check_range(keys: Tensor, temperature: float) -> None:
-    """Raises unless sums of the similarities of the keys are finite."""
+def check_range(keys: Tensor, temperature: float) -> float:
+    """Raises unless sums of the similarities of the keys are finite; returns the mean square of the keys' lengths."""
     if not 1 / temperature <= torch.finfo(keys.dtype).max:
         raise ValueError(
             f"temperature must be above 0, and 1 / temperature finite in {keys.dtype}; it is {temperature}"
         )
     # the sum of squares bounds all similarities, and is never finite if one entry is not
-    if (keys.square().sum() * (len(keys) / temperature)).isfinite():
-        return
+    total = float(keys.square().sum())
+    if total * (len(keys) / temperature) <= torch.finfo(keys.dtype).max:
+        return total / max(len(keys), 1)
     longest = float(torch.linalg.vector_norm(keys.cpu().double(), dim=1).amax())
     raise ValueError(
         f"features must be unit rows, or their similarities overflow {keys.dtype}; the norm of the longest is "

@@ -128,3 +128,19 @@ def test_255_of_unsigned_labels_is_a_node_and_no_pad(name):
             assert "255" in str(error)  # noqa: PT017  either is right
         else:
             assert torch.equal(loss, LOSSES[name](random_features(), as_they_are))
+
+
+# of proxies only, or with items and proxies of one type
+@pytest.mark.parametrize(
+    "name", [name for name in LOSSES if not name.startswith("distortion") and "proxies" not in name]
+)
+@pytest.mark.parametrize("norm", [1e3, 2e5])
+def test_one_row_longer_than_the_others_gives_the_value_of_float64(name, norm):
+    features = random_features()
+    features[3] *= norm
+    found, expected = (rows.requires_grad_() for rows in (features.clone(), features.double()))
+    found_loss, expected_loss = LOSSES[name](found, as_they_are), LOSSES[name](expected, as_they_are)
+    torch.testing.assert_close(found_loss.double(), expected_loss, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(found_loss.sum(), found)
+    (of_float64,) = torch.autograd.grad(expected_loss.sum(), expected)
+    assert (gradient.double() - of_float64).norm() <= 1e-3 * of_float64.norm()
