@@ -87,7 +87,10 @@ def happier_loss(
         queries, items, first, item_labels = join_processes(features, labels, gather)
         shared = shared_depth(item_labels[first : first + len(queries)], item_labels)  # (m, M)
         shared.diagonal(first).fill_(_ITSELF)
-        relevances = relevance(shared.clamp(min=0), item_labels.shape[-1], alpha).to(queries)
+        relevances = relevance(shared.clamp(min=0), item_labels.shape[-1], alpha)
+        # H-AP is of any scale. That of a query is a power of two, so that a great alpha does not make all of them 0
+        scale = torch.frexp(relevances.sum(1, keepdim=True)).exponent.double().exp2()
+        relevances = (relevances / scale).to(queries)
         check_range(items.detach(), min(temperature, 1 / max(slope, 1.0)))
         similarities = queries @ items.T
         # of no query there is nothing to rank, but the zeros are of the graph

@@ -131,3 +131,12 @@ def test_bad_input_names_the_rule(options, message):
     options = dict(dict(features=torch.ones(3, 2), labels=torch.tensor([[0], [0], [1]])), **options)
     with pytest.raises(ValueError, match=message):
         happier_loss(options.pop("features"), options.pop("labels"), **options)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 80.0, 200.0])
+def test_a_great_alpha_leaves_no_query_without_relevance(alpha):
+    """Most of these share one level of three with others, whose relevance 3^-alpha is 0 in float32."""
+    features = random_features(1, rows=6).detach()
+    labels = torch.tensor([[0, 0, 0], [0, 1, 1], [0, 2, 2], [1, 3, 3], [1, 4, 4], [2, 5, 5]])
+    expected = reference.happier_loss(features, labels, alpha=alpha)
+    assert happier_loss(features.float(), labels, alpha=alpha).item() == pytest.approx(expected.item(), rel=1e-4)
