@@ -138,7 +138,7 @@ def _ratios_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int])
     expected = metric[start:stop, start:].to(prototypes.dtype)
     pairs = torch.ones_like(expected, dtype=torch.bool).triu(1)
     expected = expected.masked_fill(~pairs, torch.inf)
-    if not expected.min() > 0:
+    if not ((expected > 0) & ((expected < torch.inf) == pairs)).all():
         _raise_not_above_0(metric)
     return pairwise_distances(prototypes[start:stop], prototypes[start:]) / expected, pairs
 

@@ -103,3 +103,11 @@ def test_bad_input_names_the_rule(function):
         ValueError, match=r"metric must be finite and above 0 between different classes; it is 0.0 between 0 and 2"
     ):
         function(torch.ones(3, 3), torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]))
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, -1.0])
+def test_a_metric_that_is_not_finite_is_refused_by_the_loss_too(value):
+    metric = torch.ones(3, 3)
+    metric[0, 2] = value
+    with pytest.raises(ValueError, match=r"metric must be finite and above 0 .*; it is .* between 0 and 2"):
+        distortion_loss(torch.eye(3), metric)
