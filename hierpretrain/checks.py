@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def check_above_0(**options: float) -> None:
         ValueError: temperature must be above 0; it is 0.0
     """
     for name, value in options.items():
+        _check_number(name, value)
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be above 0; it is {value}")
 
@@ -50,6 +52,7 @@ def check_not_below_0(**options: float) -> None:
         ValueError: margin must be finite and not below 0; it is -0.5
     """
     for name, value in options.items():
+        _check_number(name, value)
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and not below 0; it is {value}")
 
@@ -63,6 +66,7 @@ def check_fraction(**options: float) -> None:
         ValueError: label_smoothing must be in 0 to 1; it is 2
     """
     for name, value in options.items():
+        _check_number(name, value)
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be in 0 to 1; it is {value}")
 
@@ -76,8 +80,28 @@ def check_at_least_1(**options: int) -> None:
         ValueError: batch_size must be at least 1; it is 0
     """
     for name, value in options.items():
+        _check_number(name, value)
         if value < 1:
             raise ValueError(f"{name} must be at least 1; it is {value}")
+
+
+def check_count(**options: int) -> None:
+    """Raises a ValueError if an option is below 1 or no whole number; 2.0 is none.
+
+    Example:
+        >>> check_count(times=1.5)
+        Traceback (most recent call last):
+        ValueError: times must be a whole number; it is 1.5
+    """
+    for name, value in options.items():
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number; it is {value!r}")
+    check_at_least_1(**options)
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, str | None):
+        raise ValueError(f"{name} must be a number; it is {value!r}")
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ import os
 from abc import ABCMeta, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -223,6 +223,22 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             "split": self.metainfo["splits"][int(self._split_codes[index])],
         }
 
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Returns the classes of an image, which MMEngine's ``ClassBalancedDataset`` asks for: see :func:`classes_of`.
+
+        Raises:
+            IndexError: If there is no such image.
+        """
+        return classes_of(self.labels[self._from_start(index)], self.taxonomy)
+
+    def get_subset(self, indices: Sequence[int]) -> NoReturn:
+        """Raises an error that says how to take a part of the images, for MMEngine's wrappers, which ask for one.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise_no_subset(self)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -276,6 +292,31 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} images of {', '.join(self.metainfo['splits'])}; {self.taxonomy!r})"
+
+
+def classes_of(row: Tensor, taxonomy: Taxonomy) -> list[int]:
+    """Returns the classes of an image, the nodes where its paths end, by a number that counts through all levels.
+
+    Args:
+        row: (L,) labels of the image, or (P, L) labels of several paths.
+        taxonomy: Their tree.
+
+    Example:
+        >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool",)], ("kingdom", "kind"))
+        >>> [classes_of(row, tree) for row in tree.encode([("tool",), ("animal", "dog"), ()])]
+        [[1], [3], []]
+    """
+    first_of_level = [0, *itertools.accumulate(taxonomy.num_nodes(i + 1) for i in range(taxonomy.num_levels))]
+    paths = [[node for node in path if node != PAD] for path in row.reshape(-1, taxonomy.num_levels).tolist()]
+    return [first_of_level[len(path) - 1] + path[-1] for path in paths if path]
+
+
+def raise_no_subset(data: Any) -> NoReturn:
+    """Raises the ValueError about a part of a data set's images that is asked for by indices."""
+    raise ValueError(
+        f"{type(data).__name__} gives no part of itself by indices; choose images by split=..., with split_file=... "
+        "for folds of your own, or with torch.utils.data.Subset"
+    )
 
 
 def _choose(annotations: Annotations, split: str | Sequence[str] | None) -> tuple[list[int], tuple[str, ...]]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import mmengine.dataset
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from hierpretrain.checks import check_at_least_1
-from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.checks import check_count
+from hierpretrain.datasets.base import HierarchicalDataset, classes_of, raise_no_subset
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels
 
 _PLAIN = (mmengine.dataset.ConcatDataset, mmengine.dataset.RepeatDataset)
+_CHOSEN = (mmengine.dataset.ClassBalancedDataset, Subset)  # of the images of another data set
 
 
 class JoinedDataset(Dataset):
@@ -40,15 +41,13 @@ class JoinedDataset(Dataset):
     """
 
     def __init__(self, parts: Sequence[dict[str, Any] | HierarchicalDataset | JoinedDataset]) -> None:
+        if not isinstance(parts, Sequence):
+            raise ValueError(
+                f"{type(self).__name__} takes a list of data sets or configs; this is a {type(parts).__name__}. Put it "
+                "in a list"
+            )
         built = [DATASETS.build(part) if isinstance(part, Mapping) else part for part in parts]
-        self.datasets: list[HierarchicalDataset] = []
-        for part in built:
-            if not isinstance(part, HierarchicalDataset | JoinedDataset):
-                raise ValueError(
-                    f"{type(self).__name__} joins data sets with a tree of labels, those of hierpretrain.datasets; "
-                    f"{type(part).__name__} is none. For others write type='mmengine.{type(self).__name__}'"
-                )
-            self.datasets += part.datasets if isinstance(part, JoinedDataset) else [part]
+        self.datasets = [own for part in built for own in self._taken_apart(part)]
         if not self.datasets:
             raise ValueError(f"{type(self).__name__} needs at least one data set; it has none")
         self.taxonomy, self.labels = join_labels([(part.taxonomy, part.labels) for part in self.datasets])
@@ -62,6 +61,19 @@ class JoinedDataset(Dataset):
         self._starts = [0]
         for part in self.datasets:
             self._starts.append(self._starts[-1] + len(part))
+
+    def _taken_apart(self, part: Any) -> list[HierarchicalDataset]:
+        """Returns what a part is made of, as it is or joined, by our classes or by MMEngine's own."""
+        if isinstance(part, HierarchicalDataset):
+            return [part]
+        if isinstance(part, JoinedDataset | mmengine.dataset.ConcatDataset):
+            return [own for inner in part.datasets for own in self._taken_apart(inner)]
+        if isinstance(part, mmengine.dataset.RepeatDataset):
+            return self._taken_apart(part.dataset) * part.times
+        raise ValueError(
+            f"{type(self).__name__} joins data sets with a tree of labels, those of hierpretrain.datasets; "
+            f"{type(part).__name__} is none. For others write type='mmengine.{type(self).__name__}'"
+        )
 
     def full_init(self) -> None:
         """Does nothing, because the data set is complete when it is made. MMEngine's wrappers call it."""
@@ -135,6 +147,15 @@ class JoinedDataset(Dataset):
             "extra_labels": self.extra_labels[start + local].clone(),
         }
 
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Returns the classes of an image, as a :class:`HierarchicalDataset`, by nodes of the joint tree."""
+        _, start, local = self._find(index)
+        return classes_of(self.labels[start + local], self.taxonomy)
+
+    def get_subset(self, indices: Sequence[int]) -> NoReturn:
+        """Raises an error that says how to take a part of the images, as a :class:`HierarchicalDataset`."""
+        raise_no_subset(self)
+
     def __len__(self) -> int:
         return self._starts[-1]
 
@@ -193,13 +214,13 @@ class RepeatDataset(JoinedDataset):
         lazy_init: Has no effect, as the data set is complete when made; there for configs of MMEngine's class.
 
     Raises:
-        ValueError: If ``times`` is below 1, or the data set has no tree.
+        ValueError: If ``times`` is no whole number from 1, or the data set has no tree.
     """
 
     def __init__(
         self, dataset: dict[str, Any] | HierarchicalDataset | JoinedDataset, times: int, lazy_init: bool = False
     ) -> None:
-        check_at_least_1(times=times)
+        check_count(times=times)
         built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         super().__init__([built] * times)
 
@@ -275,11 +296,16 @@ def parts_of(data: HierarchicalDataset | JoinedDataset) -> list[HierarchicalData
 def labels_of(data: Any) -> Tensor | None:
     """Returns the labels of a data set, or None if it has none.
 
-    MMEngine's own ``ConcatDataset`` and ``RepeatDataset`` have the labels of their parts, if those have one tree.
+    MMEngine's own ``ConcatDataset``, ``RepeatDataset`` and ``ClassBalancedDataset`` and torch's ``Subset`` have the
+    labels of their parts, if those have one tree.
 
     Raises:
         ValueError: If the parts have different trees.
     """
+    if isinstance(data, _CHOSEN):
+        labels = labels_of(data.dataset)
+        indices = data.indices if isinstance(data, Subset) else data.repeat_indices
+        return None if labels is None else labels[torch.as_tensor(indices, dtype=torch.int64)]
     if not isinstance(data, _PLAIN):
         labels = getattr(data, "labels", None)
         return None if labels is None else as_labels(labels)

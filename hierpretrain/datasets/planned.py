@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_count
 from hierpretrain.datasets.joined import labels_of
 from hierpretrain.taxonomy import as_labels
 
@@ -30,21 +30,24 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         world_size: The number of processes; by default the world size of ``sampler``, or 1.
 
     Raises:
-        ValueError: If the data set has no labels, ``batch_size`` or ``world_size`` is below 1, ``rank`` is not from 0
-            to ``world_size - 1``, or ``seed`` is negative.
+        ValueError: If the data set has no labels, ``batch_size`` is no whole number from 1, ``world_size`` is below 1,
+            ``rank`` is not from 0 to ``world_size - 1``, or ``seed`` is negative.
     """
 
     def __init__(
         self, sampler: Any, batch_size: int, *, seed: int | None, rank: int | None, world_size: int | None
     ) -> None:
-        data = getattr(sampler, "dataset", sampler)
-        labels = as_labels(sampler) if isinstance(sampler, Tensor | np.ndarray | list) else labels_of(data)
+        data = sampler  # itself the data set, or what has one; a subset of a data set, and one repeated, are both
+        labels = as_labels(sampler) if isinstance(sampler, Tensor | np.ndarray | list) else labels_of(sampler)
+        if labels is None:
+            data = getattr(sampler, "dataset", sampler)
+            labels = labels_of(data)
         if labels is None:
             raise ValueError(
                 f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "
                 f"{type(data).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
             )
-        check_at_least_1(batch_size=batch_size)
+        check_count(batch_size=batch_size)
         self.labels = labels
         self.batch_size = batch_size
         self.seed = int(_first_given(seed, getattr(sampler, "seed", None), 0))

@@ -17,7 +17,7 @@ from hierpretrain.datasets import (
     ListDataset,
     RepeatDataset,
 )
-from hierpretrain.datasets.joined import check_counts_through, check_one_tree, join_labels
+from hierpretrain.datasets.joined import check_counts_through, check_one_tree, join_labels, labels_of
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.datasets.trees import write_image
@@ -169,3 +169,45 @@ def test_wrong_parts(roots):
         ConcatDataset([folders(roots)[0], dict(folders(roots)[1], level_names=("p", "q", "r"))])
     with pytest.raises(IndexError, match="there is no item 7: the data set has 7"):
         joined(roots)[7]
+    for one in (folders(roots)[0], FolderDataset(data_root=roots[0])):
+        with pytest.raises(ValueError, match=r"ConcatDataset takes a list of data sets or configs; this is a .* list"):
+            ConcatDataset(one)
+    with pytest.raises(ValueError, match=r"times must be a whole number; it is 1.5"):
+        RepeatDataset(folders(roots)[0], 1.5)
+
+
+def test_mmengines_own_are_taken_apart_and_joined_under_one_tree(roots):
+    init_default_scope("hierpretrain")
+    plain = dict(type="mmengine.RepeatDataset", dataset=folders(roots)[0], times=2)
+    more = dict(type="mmengine.ConcatDataset", datasets=[folders(roots)[1]] * 2)
+    data, expected = ConcatDataset([plain, more]), ConcatDataset([folders(roots)[i] for i in (0, 0, 1, 1)])
+    assert torch.equal(data.labels, expected.labels)
+    assert data.image_paths == expected.image_paths
+
+
+def test_mmengines_balanced_set_repeats_images_of_rare_classes(roots):
+    init_default_scope("hierpretrain")
+    data = FolderDataset(data_root=roots[0])
+    tree = data.taxonomy
+    assert [data.get_cat_ids(i) for i in range(4)] == [[tree.num_nodes(1) + data.labels[i, 1].item()] for i in range(4)]
+    several = joined(roots)
+    assert several.get_cat_ids(4) == [several.labels[4, 0].item()]  # the class of b/5.jpg is at the first level
+    balanced = DATASETS.build(dict(type="ClassBalancedDataset", dataset=folders(roots)[0], oversample_thr=0.5))
+    assert balanced.repeat_indices == [0, 1, 2, 2, 3, 3]  # a/x has half of the images, the others a quarter
+    assert torch.equal(labels_of(balanced), data.labels[[0, 1, 2, 2, 3, 3]])
+    batches = list(HierarchicalBatchSampler(DefaultSampler(balanced), 2, seed=0))
+    assert sorted(i for batch in batches for i in batch) == list(range(6))
+
+
+def test_torchs_subset_has_the_labels_of_its_images(roots):
+    data = joined(roots)
+    part = torch.utils.data.Subset(data, [5, 0, 4])
+    assert torch.equal(labels_of(part), data.labels[[5, 0, 4]])
+    for sampler in (part, DefaultSampler(part)):  # the part has a `dataset`, as a sampler has
+        assert sorted(i for batch in HierarchicalBatchSampler(sampler, 2, seed=0) for i in batch) == [0, 1, 2]
+
+
+def test_no_set_gives_a_part_of_itself_by_indices(roots):
+    for data in (FolderDataset(data_root=roots[0]), joined(roots)):
+        with pytest.raises(ValueError, match=rf"{type(data).__name__} gives no part .* split_file"):
+            data.get_subset([0, 1])
