@@ -38,8 +38,9 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
        follows, and no image is loaded for the batches before.
     5. The time and memory of a plan are linear in the number of images and their paths, whatever the tree.
     6. While images of two top-level classes are unused, no batch holds one class alone, since such a batch has no
-       negatives. There are as few batches of one class as the numbers of images allow: none if the images outside the
-       largest class are at least as many as the batches.
+       negatives. With one path for each image, there are as few batches of one class as the numbers of images allow:
+       none if the images outside the largest class are at least as many as the batches. With several paths, there may
+       be a few more, towards the end of an epoch.
 
     Promises 2 and 6 pull against each other, and 6 wins. A tuple that would fill a batch with its class is cut one
     short, and the last slot goes to an image of another class, drawn like a partner: every other class is equally
