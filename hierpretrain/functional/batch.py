@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.checks import check_finite, check_ids
+from hierpretrain.checks import as_tensor, check_finite, check_ids
 from hierpretrain.taxonomy import append_instances, as_labels, check_labels
 
 
@@ -126,18 +127,20 @@ def sum_over_processes(own: Tensor, gather: Gather | None) -> Tensor:
     return (gather or one_process)(own[None], 1)[0].sum(0)
 
 
-def check_rows(features: Tensor) -> None:
-    """Raises a ValueError unless features are (M, D) and floating-point.
+def check_rows(features: Tensor | NDArray[Any]) -> Tensor:
+    """Returns features as a tensor; a ValueError unless they are (M, D) and floating-point.
 
     Example:
         >>> check_rows(torch.eye(2, dtype=torch.int64))
         Traceback (most recent call last):
         ValueError: features must be (M, D) floating point; they are (2, 2) of torch.int64
     """
+    features = as_tensor(features)
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features must be (M, D) floating point; they are {tuple(features.shape)} of {features.dtype}"
         )
+    return features
 
 
 def check_one_row_each(features: Tensor, labels: Tensor) -> None:

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_above_0, check_one_of
+from hierpretrain.checks import as_tensor, check_above_0, check_one_of
 from hierpretrain.functional.batch import Batch, Gather, join_processes, one_process, sum_over_processes
 from hierpretrain.functional.pairs import PositivePairs, Positives, less_inner, log_sum_exp, nodes_of, sums_below
 from hierpretrain.taxonomy import PAD, as_labels, check_labels
@@ -259,6 +260,7 @@ def clamped_and_unclamped_losses(
         (tensor([1.1079, 1.1079]), tensor([0.7340, 1.1079]))
     """
     _check_options(temperature, positives, constraint, chunk_size)
+    features = as_tensor(features)
     with torch.autocast(features.device.type, enabled=False):
         batch = join_processes(features, labels, gather, instances)
         if batch.labels.ndim == 1:
@@ -393,8 +395,10 @@ def _check_options(temperature: float, positives: str, constraint: str | None, c
     check_above_0(temperature=temperature)
     check_one_of("positives", positives, ("share", "diverge"))
     check_one_of("constraint", constraint, (None, "pair", "anchor", "level"))
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, or None for a number that is fast; it is {chunk_size}")
+    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
+        raise ValueError(
+            f"chunk_size must be a whole number from 1, or None for a number that is fast; it is {chunk_size!r}"
+        )
 
 
 def _level_weights(level_weights: str | Sequence[float], levels: int) -> list[float]:

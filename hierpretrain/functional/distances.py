@@ -7,7 +7,6 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-
 _SMALLEST, _LARGEST = 1e-24, 1e4  # squared lengths of which float32 rounds no distance that matters
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hierpretrain.checks import check_above_0, check_not_below_0
+from hierpretrain.checks import as_tensor, check_above_0, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
 from hierpretrain.functional.contrastive import check_range
 from hierpretrain.taxonomy import shared_depth
@@ -83,6 +83,7 @@ def happier_loss(
     check_not_below_0(alpha=alpha, slope=slope, delta=delta, start=start, offset=offset)
     check_above_0(temperature=temperature)
     step = partial(smooth_step, temperature=temperature, slope=slope, delta=delta, start=start, offset=offset)
+    features = as_tensor(features)
     with torch.autocast(features.device.type, enabled=False):
         queries, items, first, item_labels = join_processes(features, labels, gather)
         shared = shared_depth(item_labels[first : first + len(queries)], item_labels)  # (m, M)

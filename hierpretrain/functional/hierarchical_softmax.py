@@ -102,7 +102,7 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
         (N,) losses, each a sum over the classes. (The released code divides by C as well.)
 
     Raises:
-        ValueError: If shapes differ, or a loss is not finite.
+        ValueError: If shapes differ, one of the two is not floating-point, or a loss is not finite.
 
     Example:
         >>> round(soft_label_loss(torch.zeros(1, 4), torch.tensor([[0.7, 0.1, 0.1, 0.1]])).item(), 4)  # log 4
@@ -113,6 +113,7 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
             f"logits and targets must both be (N, C); they are {tuple(logits.shape)} and {tuple(targets.shape)}"
         )
     check_logits(logits)
+    check_logits(targets, "targets")
     losses = cross_entropy(logits, targets, reduction="none")
     check_losses(losses)
     return losses

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from hierpretrain.checks import check_above_0, check_finite, check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import as_tensor, check_above_0, check_finite, check_logits, check_losses, check_not_below_0
 from hierpretrain.functional.batch import Gather, join_processes
 from hierpretrain.functional.contrastive import check_range
 from hierpretrain.functional.joint import node_weights
@@ -194,6 +194,7 @@ def proxy_anchor_losses(
     """
     check_not_below_0(margin=margin)
     check_above_0(scale=scale)
+    features = as_tensor(features)
     with torch.autocast(features.device.type, enabled=False):
         _, keys, _, labels = join_processes(features, labels, gather)
         check_range(keys.detach(), 1 / scale)

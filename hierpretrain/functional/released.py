@@ -105,7 +105,7 @@ def released_level_losses(
         tensor([1.8321, 1.1654])
     """
     check_one_of("loss_type", loss_type, ("hmc", "hce", "hmce"))
-    check_rows(features)
+    features = check_rows(features)
     labels = check_labels(labels)
     _check_views(features, labels, num_views)
     columns = labels.shape[1]

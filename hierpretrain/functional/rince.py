@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from hierpretrain.checks import check_above_0, check_one_of
+from hierpretrain.checks import as_tensor, check_above_0, check_one_of
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
 from hierpretrain.functional.contrastive import check_range
 from hierpretrain.functional.levels import numbers_of_levels
@@ -118,6 +118,7 @@ def rince_level_losses(
     check_one_of("variant", variant, ("out", "in", "out-in"))
     for temperature in temperatures:
         check_above_0(temperatures=temperature)
+    features = as_tensor(features)
     with torch.autocast(features.device.type, enabled=False):
         rows, keys, first, labels = join_processes(features, labels, gather, instances)
         shared = shared_depth(labels[first : first + len(rows)], labels)  # (m, M)

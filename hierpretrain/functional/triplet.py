@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from hierpretrain.checks import check_not_below_0, check_one_of
+from hierpretrain.checks import as_tensor, check_not_below_0, check_one_of
 from hierpretrain.functional.batch import Gather, join_processes, sum_over_processes
 from hierpretrain.functional.distances import check_squares, pairwise_distances, raise_too_long, square_root
 from hierpretrain.taxonomy import PAD, as_labels
@@ -74,6 +74,7 @@ def triplet_loss(
         raise ValueError(
             f"labels of triplet_loss must be (M,), one class per item; their shape is {tuple(labels.shape)}"
         )
+    features = as_tensor(features)
     with torch.autocast(features.device.type, enabled=False):
         anchors, keys, first, classes = join_processes(features, labels, gather)
         check_squares(keys)

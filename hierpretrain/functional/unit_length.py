@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 def unit_length(features: Tensor) -> Tensor:
     """Divides every row by its length, as ``torch.nn.functional.normalize`` does, whatever the length is.
 
-    That function squares the entries: it gives zeros for a float32 row longer than 1.8e19, and leaves a row shorter than
-    1e-12 short.
+    That function squares the entries: it gives zeros for a float32 row longer than 1.8e19, and a row shorter than 1e-12
+    stays short.
 
     Args:
         features: (N, D) floating-point rows, D at least 1.

@@ -101,7 +101,7 @@ class ClassifierLoss(OneLevelLoss):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; it does not look at the instances."""
-        check_rows(features)
+        features = check_rows(features)
         labels = as_labels(labels).to(features.device)
         check_one_row_each(features, labels)
         everyone, first = gather_rows(labels)
@@ -333,7 +333,7 @@ class GuidedLoss(TreeClassifierLoss):
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the cross entropy, and the distortion before its weight."""
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(self.prototypes.device.type, enabled=False):
             prototypes, heights = self._prototypes_to_compare()
             distortion = distortion_loss(prototypes, heights, scale_free=self.scale_free)
         entropy = super().forward(features, labels, instances)

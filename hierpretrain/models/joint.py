@@ -167,7 +167,7 @@ class HierarchicalJointLoss(nn.Module):
                 "balance needs the labels of the training data: put taxonomy=dict(type='TaxonomyHook') in "
                 "default_hooks, or call set_training_labels"
             )
-        check_rows(features)
+        features = check_rows(features)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)
             contrastive, components = self._contrast(features, labels, instances)

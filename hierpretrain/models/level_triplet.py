@@ -76,7 +76,7 @@ class LevelTripletLoss(nn.Module):
 
         The instances play no part.
         """
-        check_rows(features)
+        features = check_rows(features)
         labels = check_labels(labels, several_paths=True).to(features.device)
         check_one_row_each(features, labels)
         costs, levels = self._costs(features, labels)

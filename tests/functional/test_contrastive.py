@@ -422,7 +422,9 @@ def test_compiled_it_has_the_same_value_and_gradient_for_every_batch():
         (dict(level_weights=[1.0]), r"one number for each of the 2 levels, coarsest first; they are \[1.0\]"),
         (dict(level_weights=[-1.0, 2.0]), r"level_weights must be finite and not below 0; they are \[-1.0, 2.0\]"),
         (dict(level_weights=[1.0, float("nan")]), "level_weights must be finite"),
-        (dict(chunk_size=0), "chunk_size must be at least 1, or None for a number that is fast; it is 0"),
+        (dict(chunk_size=0), "chunk_size must be a whole number from 1, or None for a number that is fast; it is 0"),
+        (dict(chunk_size=2.5), "chunk_size must be a whole number from 1, .*; it is 2.5"),
+        (dict(temperature="0.1"), "temperature must be a number; it is '0.1'"),
     ],
 )
 def test_bad_input_names_the_rule(change, message):

@@ -103,6 +103,10 @@ def test_soft_labels_of_one_class():
         (lambda: soft_labels(torch.zeros(1, 1), beta=-1), "beta must be finite and not below 0; it is -1"),
         (lambda: soft_labels(-torch.ones(1, 1), beta=1), "distances must be finite and not below 0"),
         (lambda: soft_label_loss(torch.zeros(1, 2), torch.zeros(2, 2)), r"both be \(N, C\); they are \(1, 2\) and"),
+        (
+            lambda: soft_label_loss(torch.zeros(1, 2), torch.ones(1, 2).long()),
+            "targets must be floating-point; .*int64",
+        ),
         (lambda: hxe(alpha=float("inf")), "alpha must be finite; it is inf"),
         (lambda: hxe(rows=ROWS[[0, 0, 1]]), "class_labels must be a different label row for every class"),
         (lambda: hxe(rows=ROWS), r"logits are \(1, 3\), there are 6 classes"),

@@ -154,7 +154,7 @@ def test_supcon_names_the_levels_there_are(level):
         ("HiMulConLoss", dict(level_weights="log"), "level_weights must be one of 'exp'"),
         ("HiMulConLoss", dict(level_weights=[1, -1]), "level_weights must be finite and not below 0"),
         ("SupConLoss", dict(temperature=0), "temperature must be above 0; it is 0"),
-        ("NTXentLoss", dict(chunk_size=0), "chunk_size must be at least 1"),
+        ("NTXentLoss", dict(chunk_size=0), "chunk_size must be a whole number from 1"),
         ("ReleasedHMLCLoss", dict(loss_type="hme"), "loss_type must be 'hmc', 'hce' or 'hmce'; it is 'hme'"),
         ("ReleasedHMLCLoss", dict(num_views=1), "at least 2 views of each image"),
         ("TripletLoss", dict(mining="semi"), "mining must be 'hard' or 'all'; it is 'semi'"),
