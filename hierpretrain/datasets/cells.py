@@ -13,7 +13,7 @@ from typing import Any
 
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import line_break, no_character
+from hierpretrain.datasets.text_files import no_character
 
 _INEXACT = 2.0**53  # from which on floats do not tell neighbouring integers apart
 
@@ -55,8 +55,8 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
         as_written: Whether a text stays in the Unicode form that it has, as the name of a file must.
 
     Raises:
-        ValueError: If the cell holds something else, a number that is not finite or too long for a float, a line
-            break, a control character or half a surrogate pair.
+        ValueError: If the cell holds something else, a number that is not finite or too long for a float, a control
+            character or half a surrogate pair.
 
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
@@ -65,11 +65,6 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
     if isinstance(value, Lost):
         raise ValueError(f"{where}: the field {name!r} {value.why}")
     text = _as_text(value, name, where)
-    if wrong := line_break(text):
-        raise ValueError(
-            f"{where}: the field {name!r} holds the line break {wrong!r}, which is no character of a name: "
-            f"{short(text)}; correct it, or take out the stray quotes around it"
-        )
     if isinstance(value, float) and abs(value) >= _INEXACT:
         raise ValueError(
             f"{where}: the field {name!r} is the float {value!r}; numbers from 2**53 on are not exact as floats, so "
@@ -126,8 +121,6 @@ def _cleaned(texts: Sequence[str], *, as_written: bool = False) -> list[str] | N
     if no_character(joined):
         return None
     stripped = list(map(str.strip, texts))
-    if line_break(joined) and line_break("".join(stripped)):  # space around a name may be of any kind
-        return None
     return stripped if as_written or joined.isascii() else list(map(nfc, stripped))
 
 

@@ -109,6 +109,18 @@ def _with_header(table: Table, image: str) -> Table:
 
 
 # ---------------------------------------------------------------- CSV
+def _unquoted(column: list[str], delimiter: str) -> Sequence[str]:
+    """Marks the cells of CSV that several lines have become: two stray quotes make one field of all between them."""
+    joined = "".join(column)
+    if "\n" not in joined and "\r" not in joined:
+        return Texts(column)
+    why = "holds several lines; take out the stray quotes around them, or write it on one line: "
+    return [
+        Lost(cell, why + short(cell)) if delimiter in cell and len(cell.strip().splitlines()) > 1 else cell
+        for cell in column
+    ]
+
+
 def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
     skipped = 0
     if said := _SEP.match(text):
@@ -153,7 +165,8 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
                 f"{where(len(columns[0]) + wrong)}: the line has {len(part[wrong])} fields and the header "
                 f"{len(header)}; quote fields that hold {name}"
             )
-    return Table(path, _named(header, list(map(Texts, columns)), top_line), where)
+    found = list(map(Texts, columns)) if plain is not None else [_unquoted(column, delimiter) for column in columns]
+    return Table(path, _named(header, found, top_line), where)
 
 
 def _first_lines(lines: Any) -> Iterator[int]:

@@ -15,7 +15,6 @@ from hierpretrain.datasets.encodings import decode, may_have_controls
 from hierpretrain.files import stand_in
 
 _NO_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-_LINE_BREAKS = "\n\r\v\f\u2028\u2029"
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -117,18 +116,6 @@ def no_character(text: str) -> str:
     """
     found = _NO_CHARACTER.search(text) if may_have_controls(text) else None  # which are the same in ASCII
     return found[0] if found else ""
-
-
-def line_break(text: str) -> str:
-    r"""Returns a line break that a text holds; else nothing.
-
-    A name has none. Where a cell of CSV has one, two stray quotes usually made one field of all rows between them.
-
-    Example:
-        >>> line_break("cat"), line_break("cat\n1.png,dog")
-        ('', '\n')
-    """
-    return next((character for character in _LINE_BREAKS if character in text), "")
 
 
 def read_json_file(path: str | os.PathLike[str], remedy: str, *, any_text: bool = False) -> Any:

@@ -28,6 +28,7 @@ def unit_length(features: Tensor) -> Tensor:
     largest = features.detach().abs().amax(1, keepdim=True)
     # far enough from what overflows or is cut off where it is squared
     ordinary = (largest == 0) | ((largest > 1e-10) & (largest < torch.finfo(features.dtype).max ** 0.4))
-    if torch.compiler.is_compiling() or not bool(ordinary.all()):  # which a compiler cannot ask; / 1 changes nothing
+    # a compiler cannot ask, nor can anybody of meta tensors; to divide by 1 changes nothing
+    if torch.compiler.is_compiling() or features.is_meta or not bool(ordinary.all()):
         features = features / torch.where(ordinary, 1.0, largest)
     return normalize(features, dim=1)

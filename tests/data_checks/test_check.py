@@ -140,7 +140,7 @@ def test_rows_that_a_data_set_refuses_are_told(root, tmp_path):
     write_list(tmp_path / "list.csv", ["image", "kind"], [[names[0], f"cat\n{names[1]},dog"], [names[2], "cat"]])
     (problem,) = [p for p in list_source(tmp_path / "list.csv", root).problems if p.kind == "bad row"]
     assert problem.subject == f"{tmp_path}/list.csv:2"
-    assert problem.why.startswith("the field 'kind' holds the line break '\\n', which is no character")
+    assert problem.why.startswith("the field 'kind' holds several lines; take out the stray quotes around them")
 
 
 def test_two_unicode_forms_of_a_name_are_two_files_or_told(root, tmp_path):

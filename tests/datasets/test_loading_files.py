@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from hierpretrain.datasets import FolderDataset, LoadRGB, UnreadableImage
 from hierpretrain.datasets.image_files import image_kind, is_clutter
 from hierpretrain.datasets.loading import as_rgb, decode_rgb, open_rgb
-from tests.datasets.write_tiff import tiff
+from tests.datasets.tiff_files import tiff
 
 XMP = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
 

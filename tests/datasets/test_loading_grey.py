@@ -11,7 +11,7 @@ from hierpretrain.datasets import LoadRGB, UnreadableImage
 from hierpretrain.datasets.grey import as_eight_bits
 from hierpretrain.datasets.loading import as_rgb
 from tests.datasets.test_loading_files import chunk
-from tests.datasets.write_tiff import tiff
+from tests.datasets.tiff_files import tiff
 
 RAMP = np.tile(np.arange(256), (4, 1))
 
