@@ -61,8 +61,7 @@ def _given_table(protocol: Protocol, results: Results, methods: Sequence[str]) -
             found.setdefault((_told(run.options), run.batch_size, run.method), []).append(metrics)
     lines = []
     for (settings, size, name), seeds in sorted(found.items()):
-        batches = "" if size == BATCH_SIZE else f", batches of {size}"
-        lines.append([f"{name}: {settings}{batches}", str(len(seeds)), *cells(protocol.columns, seeds)])
+        lines.append([f"{name}: {settings}{_batches(size)}", str(len(seeds)), *cells(protocol.columns, seeds)])
     header = ["", "seeds", *protocol.columns]
     return markdown_table("With settings that no search chose, percent", header, lines) if lines else ""
 
@@ -108,7 +107,7 @@ def _tables_of_a_size(
         marked |= more
         if seeds:
             lines.append([name + r" \*" * more, str(len(seeds)), *cells(columns, list(seeds.values()))])
-    batches = "" if size == BATCH_SIZE else f", batches of {size}"
+    batches = _batches(size)
     parts = [markdown_table(f"Test images of unseen classes, percent{batches}", ["", "seeds", *columns], lines)]
     if marked:
         parts.append(rf"\* of the {FIRST} best methods of the search, which have {len(MORE_SEEDS)} seeds")
@@ -145,6 +144,11 @@ def _differences(protocol: Protocol, chosen: Mapping[str, tuple[Overrides, Seeds
                 differences.append(mean_and_deviation(values, 1, sign=True))
             lines.append([name, *differences])
     return lines
+
+
+def _batches(size: int) -> str:
+    """Returns the size of batches for people, if it is not the usual one."""
+    return "" if size == BATCH_SIZE else f", batches of {size}"
 
 
 def _told(options: Mapping[str, Any]) -> str:
