@@ -140,4 +140,18 @@ def parse_json_bytes(data: bytes, path: str | os.PathLike[str], remedy: str, **o
         raise ValueError(f"{os.fspath(path)} is damaged: {told}") from error
 
 
+def parse_object(data: bytes, path: str | os.PathLike[str], remedy: str, **options: Any) -> dict[str, Any]:
+    """Returns the object that JSON in UTF-8 holds, as :func:`parse_json_bytes`; anything else is a ValueError, too.
+
+    Example:
+        >>> parse_object(b"[1]", "images.json", "embed the images anew")
+        Traceback (most recent call last):
+        ValueError: images.json must hold an object; it holds a list; embed the images anew
+    """
+    found = parse_json_bytes(data, path, remedy, **options)
+    if not isinstance(found, dict):
+        raise ValueError(f"{os.fspath(path)} must hold an object; it holds a {type(found).__name__}; {remedy}")
+    return found
+
+
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")

@@ -8,7 +8,14 @@ from typing import Any
 from mmengine.config import DictAction
 
 
-class OptionsAction(DictAction):
+def add_cfg_options(parser: argparse._ActionsContainer, config: str = "the config") -> None:
+    """Adds ``--cfg-options`` to a parser or a group of it; ``config`` is what the help calls the config."""
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=_Options, help=f"override values of {config}: key.key=value ..."
+    )
+
+
+class _Options(DictAction):
     """Reads ``--cfg-options`` as MMEngine does, but a malformed option ends the program with one line about it."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *args: Any) -> None:

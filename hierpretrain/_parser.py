@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hierpretrain._names import did_you_mean
 
@@ -11,7 +11,7 @@ _UNKNOWN = "unrecognized arguments: "
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says which option an unknown one is most like.
+    """A parser that shows its description as it was written, and says which option an unknown one is most like.
 
     Example:
         >>> import contextlib, sys
@@ -22,6 +22,9 @@ class Parser(argparse.ArgumentParser):
         Traceback (most recent call last):
         SystemExit: 2
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Prints the usage and the message, and ends the program with status 2."""

@@ -1,4 +1,4 @@
-"""The beginning of a value's text, whatever its size, for messages."""
+"""Values and numbers in words, for messages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _LONGEST = 60  # characters
+
+
+def count(number: int, one: str, more: str) -> str:
+    """Returns a number with its noun in the singular or plural.
+
+    Example:
+        >>> count(1, "query", "queries"), count(2000, "query", "queries")
+        ('1 query', '2,000 queries')
+    """
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def short(value: Any) -> str:

@@ -99,6 +99,19 @@ def check_count(**options: int) -> None:
     check_at_least_1(**options)
 
 
+def check_from_0(**options: int) -> None:
+    """Raises a ValueError if an option, such as a seed, is no integer from 0; True and 1.0 are none.
+
+    Example:
+        >>> check_from_0(seed=True)
+        Traceback (most recent call last):
+        ValueError: seed must be an integer from 0; it is True
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+            raise ValueError(f"{name} must be an integer from 0; it is {value!r}")
+
+
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, str | None):
         raise ValueError(f"{name} must be a number; it is {value!r}")
@@ -215,6 +228,21 @@ def check_ids(labels: Tensor, name: str = "labels") -> None:
     if (wrong := labels < PAD).any():
         row = int(wrong.nonzero()[0])
         raise ValueError(f"{name} must be ids from 0, or PAD (-1) for none; row {row} is {int(labels[row])}")
+
+
+def check_classes(labels: Tensor, num_classes: int, least: int = 0) -> None:
+    """Raises a ValueError if labels, of any shape, are not from ``least`` to ``num_classes - 1``.
+
+    Example:
+        >>> check_classes(torch.tensor([1, 3]), 3)
+        Traceback (most recent call last):
+        ValueError: labels must be classes from 0 to 2; they go from 1 to 3. Leave out items without a class
+    """
+    if labels.numel() and not least <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f"labels must be classes from 0 to {num_classes - 1}; they go from {int(labels.min())} to "
+            f"{int(labels.max())}. Leave out items without a class"
+        )
 
 
 # ---------------------------------------------------------------- neighbours

@@ -617,6 +617,16 @@ def check_labels(labels: LabelsLike, *, several_paths: bool = False) -> Tensor:
     return labels
 
 
+def as_paths(labels: Tensor) -> Tensor:
+    """Returns the labels of items as (N, P, L), where (N, L) are one path each.
+
+    Example:
+        >>> as_paths(torch.tensor([[0, 1], [2, -1]])).shape
+        torch.Size([2, 1, 2])
+    """
+    return labels[:, None] if labels.ndim == 2 else labels
+
+
 def depth(labels: Tensor) -> Tensor:
     """Returns the depth of each item: the number of entries of its label row that are not ``PAD``.
 
@@ -725,7 +735,7 @@ def paired_depth(a: Tensor, b: Tensor) -> Tensor:
     a, b = _checked_pair(a, b)
     if len(a) != len(b):
         raise ValueError(f"paired label matrices must have as many items each; they have {len(a)} and {len(b)}")
-    a, b = (labels[:, None] if labels.ndim == 2 else labels for labels in (a, b))
+    a, b = as_paths(a), as_paths(b)
     same = (a[:, :, None] == b[:, None]) & (a != PAD)[:, :, None]  # (N, P, Q, L)
     return same.long().cumprod(-1).sum(-1).amax((1, 2))
 
@@ -842,7 +852,7 @@ def append_instances(labels: Tensor, instances: Tensor) -> Tensor:
         )
     if labels.numel() and int(labels.max()) >= _FIRST_INSTANCE:
         raise ValueError(f"node ids must be below 2^40 for an instance level; the largest is {int(labels.max())}")
-    paths = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
+    paths = as_paths(labels)
     depths = (paths != PAD).sum(-1, keepdim=True)
     node = (instances + _FIRST_INSTANCE)[:, None, None].expand_as(depths)
     absent = depths == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from hierpretrain._options import OptionsAction
+from hierpretrain._options import add_cfg_options
 from hierpretrain.apis.config import load_config
 
 
@@ -36,9 +36,7 @@ def read_command(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, C
     """
     parser.add_argument("--work-dir", help="where all that is written goes; work_dirs/<config name> if not given")
     parser.add_argument("--data-root", help="where the data set is; overrides the config's")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ..."
-    )
+    add_cfg_options(parser)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="given by some launchers")
     args = parser.parse_args()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
@@ -93,7 +92,7 @@ def read_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
 
 
 def _read(folder: Path, manifest: bytes) -> Embeddings:
-    about = _json(manifest, folder / _MANIFEST)
+    about = parse_object(manifest, folder / _MANIFEST, _REMEDY, any_text=True)
     if about.get("format") != _FORMAT or not isinstance(digests := about.get("sha256"), dict):
         raise ValueError(f"{folder / _MANIFEST} must have the format {_FORMAT!r} and 'sha256'; {_REMEDY}")
     for name in _FILES:
@@ -104,9 +103,10 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
         if digest != digests.get(name):
             why = stand_in(folder / name) or f"{_MANIFEST} has another SHA-256"
             raise ValueError(f"{folder / name} is damaged or of other embeddings: {why}; {_REMEDY}")
-    images = _json((folder / _IMAGES).read_bytes(), folder / _IMAGES)
+    images = parse_object((folder / _IMAGES).read_bytes(), folder / _IMAGES, _REMEDY, any_text=True)
     tree = Taxonomy.load(folder / _TAXONOMY)
-    features, labels = _array(folder / _FEATURES, np.float32), _array(folder / _LABELS, np.int64)
+    features = torch.from_numpy(read_array(folder / _FEATURES, _REMEDY, dtype=np.float32))
+    labels = torch.from_numpy(read_array(folder / _LABELS, _REMEDY, dtype=np.int64))
     if features.ndim != 2 or not features.isfinite().all():
         raise ValueError(f"{folder / _FEATURES} must be finite numbers, (N, D); {_REMEDY}")
     if len(labels) != len(features):
@@ -140,19 +140,5 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
     )
 
 
-def _array(path: Path, dtype: type) -> torch.Tensor:
-    array = read_array(path, _REMEDY)
-    if array.dtype != dtype:
-        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {array.dtype}; {_REMEDY}")
-    return torch.from_numpy(array)
-
-
 def _are_texts(column: object) -> bool:
     return isinstance(column, list) and all(isinstance(text, str) for text in column)
-
-
-def _json(data: bytes, path: Path) -> dict[str, Any]:
-    found = parse_json_bytes(data, path, _REMEDY, any_text=True)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold a dict; it holds a {type(found).__name__}; {_REMEDY}")
-    return found

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain._texts import short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
@@ -253,8 +253,8 @@ def _read_segment(
         return before
     else:
         index = before.index
-    images = _json((path := part_path(folder, names.get("images"))).read_bytes(), path, dict)
-    count = entry["count"]
+    images = _read_object(part_path(folder, names.get("images")))
+    count, path = entry["count"], folder / names["images"]
     columns = {name: images.get(name) for name in ("paths", "keys", "digests")}
     metadata = images.get("metadata")
     if not isinstance(metadata, dict):
@@ -268,7 +268,7 @@ def _read_segment(
     labels = _read_labels(folder, names, own)
     removed = None
     if "removed" in names:
-        removed = torch.from_numpy(_read_array(part_path(folder, names["removed"]), np.bool_))
+        removed = torch.from_numpy(read_array(part_path(folder, names["removed"]), _REMEDY, dtype=np.bool_))
     counts = {"labels": len(labels), "vectors": index.ntotal} | ({} if removed is None else {"removed": len(removed)})
     if wrong := {name: number for name, number in counts.items() if number != count}:
         name, number = next(iter(wrong.items()))
@@ -303,7 +303,7 @@ def _read_segment(
 
 def _read_labels(folder: Path, names: Mapping[str, Any], tree: Taxonomy) -> Tensor:
     path = part_path(folder, names.get("labels"))
-    labels = torch.from_numpy(_read_array(path, np.int64))
+    labels = torch.from_numpy(read_array(path, _REMEDY, dtype=np.int64))
     try:
         return tree.check_own(labels, several_paths=True)
     except ValueError as error:
@@ -320,14 +320,14 @@ def _check_types(path: Path, data: Any, types: Mapping[str, type]) -> None:
 def _read_tree(folder: Path, name: object) -> Taxonomy:
     path = part_path(folder, name)
     try:
-        return Taxonomy.from_dict(_json(path.read_bytes(), path, dict))
+        return Taxonomy.from_dict(_read_object(path))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no label tree: {error}; {_REMEDY}") from error
 
 
 def _read_texts(folder: Path, name: object) -> dict[str, str]:
     path = part_path(folder, name)
-    texts = _json(path.read_bytes(), path, dict)
+    texts = _read_object(path)
     if wrong := [text for text in texts.values() if not isinstance(text, str)]:
         raise ValueError(f"{path} must hold texts; it holds {short(wrong[0])}; {_REMEDY}")
     return texts
@@ -346,15 +346,5 @@ def _read_faiss(path: Path) -> Any:
     return index
 
 
-def _read_array(path: Path, dtype: type) -> Any:
-    array = read_array(path, _REMEDY)
-    if array.dtype != dtype:
-        raise ValueError(f"{path} must be an array of {dtype.__name__}; it is {array.dtype}; {_REMEDY}")
-    return array
-
-
-def _json(data: bytes, path: Path, kind: type) -> Any:
-    found = parse_json_bytes(data, path, _REMEDY, any_text=True)
-    if not isinstance(found, kind):
-        raise ValueError(f"{path} must hold a {kind.__name__}; it holds a {type(found).__name__}; {_REMEDY}")
-    return found
+def _read_object(path: Path) -> dict[str, Any]:
+    return parse_object(path.read_bytes(), path, _REMEDY, any_text=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain._texts import short
 from hierpretrain.files import check_writable, flush, in_turn, named_errors, sha256, stand_in, write_whole
 
@@ -148,9 +148,7 @@ def parse_manifest(data: bytes, path: Path, form: str, remedy: str) -> dict[str,
     Raises:
         ValueError: If it is damaged, or of another version.
     """
-    found = parse_json_bytes(data, path, remedy, any_text=True)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold a dict; it holds a {type(found).__name__}; {remedy}")
+    found = parse_object(data, path, remedy, any_text=True)
     if found.get("format") != form:
         raise ValueError(
             f"{path} must have the format {form!r}; it has {short(found.get('format'))}: it is of another version; "

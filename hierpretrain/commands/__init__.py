@@ -62,19 +62,17 @@ def printable(text: str) -> str:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what chooses the model: ``CONFIG CHECKPOINT`` and how to run it."""
-    from hierpretrain._options import OptionsAction
+    from hierpretrain._options import add_cfg_options
 
     parser.add_argument("config", help="the config file of the training, or a name of the model zoo")
     parser.add_argument("checkpoint", help="its checkpoint; '' for the weights that training would start with")
     group = add_running_arguments(parser)
-    group.add_argument(
-        "--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ..."
-    )
+    add_cfg_options(group)
 
 
 def model_parser(doc: str | None) -> argparse.ArgumentParser:
     """Returns a parser of ``CONFIG CHECKPOINT [IMAGES ...]``, for the commands that embed images by a model."""
-    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc)
     add_model_arguments(parser)
     add_image_arguments(parser)
     return parser

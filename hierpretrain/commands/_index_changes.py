@@ -122,9 +122,7 @@ CHANGES: dict[str, Callable[[Sequence[str]], None]] = {
 
 def _parser(name: str, command: Callable[..., None]) -> argparse.ArgumentParser:
     text = "\n".join(line.removeprefix("    ") for line in (command.__doc__ or "").splitlines())
-    parser = Parser(
-        prog=f"hierpretrain index {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=f"hierpretrain index {name}", description=text)
     parser.add_argument("index", help="the index: a folder, or an address (milvus://, milvus-lite://)")
     return parser
 

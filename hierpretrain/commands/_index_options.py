@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hierpretrain._options import OptionsAction
+from hierpretrain._options import add_cfg_options
 from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_list_arguments,
@@ -31,7 +31,7 @@ def index_parser(doc: str | None, images: str = "IMAGES", *, test_data: bool = F
         images: What its images are called.
         test_data: Whether they may be left out behind CONFIG and CHECKPOINT, for the config's test data.
     """
-    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc)
     parser.add_argument("index", help="an index, as the command index writes it: a folder, or an address of Milvus")
     parser.add_argument(
         "images",
@@ -42,9 +42,7 @@ def index_parser(doc: str | None, images: str = "IMAGES", *, test_data: bool = F
         + (" or to take the config's test data, without any IMAGES" if test_data else ""),
     )
     group = add_running_arguments(parser)
-    group.add_argument(
-        "--cfg-options", nargs="+", action=OptionsAction, help="override values of CONFIG: key.key=value ..."
-    )
+    add_cfg_options(group, "CONFIG")
     add_list_arguments(parser)
     parser.set_defaults(data_root=None, splits=None, test_data=test_data)
     if test_data:

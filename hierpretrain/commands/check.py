@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Checks the data, prints what was found and writes the file."""
-    from hierpretrain._options import OptionsAction
+    from hierpretrain._options import add_cfg_options
 
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), a config, or an index"
     )
@@ -60,9 +60,7 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="let warnings make the exit status 1, too")
     group = parser.add_argument_group("a config, if one is given")
     group.add_argument("--data-root", help="where its data set is")
-    group.add_argument(
-        "--cfg-options", nargs="+", action=OptionsAction, help="override config values: key.key=value ..."
-    )
+    add_cfg_options(group)
     group = parser.add_argument_group("a trained model, to check the labels by")
     group.add_argument("--checkpoint", help="its checkpoint")
     group.add_argument("--config", help="its config, unless that is what is checked")

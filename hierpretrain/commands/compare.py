@@ -18,8 +18,6 @@ num_workers differ (the table of settings says so; --ignore them).
 
 from __future__ import annotations
 
-import argparse
-
 from hierpretrain._parser import Parser
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.files import check_writable
@@ -27,7 +25,7 @@ from hierpretrain.files import check_writable
 
 def main() -> None:
     """Reads the runs, writes the comparison and prints it."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="work directories")
     parser.add_argument("--out", default="comparison", help="the files to write, without suffix (default: comparison)")
     parser.add_argument("--metrics", nargs="+", metavar="PATTERN", help="the metrics that tables have; all by default")

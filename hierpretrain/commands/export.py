@@ -28,7 +28,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hierpretrain._options import OptionsAction
+from hierpretrain._options import add_cfg_options
 from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_running_arguments,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Exports the encoder in the form that the name of the file asks for."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "words",
         nargs="+",
@@ -55,9 +55,7 @@ def main() -> None:
         "that carries its model. Behind them images on which the file is compared with the model: files, folders",
     )
     group = add_running_arguments(parser)
-    group.add_argument(
-        "--cfg-options", nargs="+", action=OptionsAction, help="override values of CONFIG: key=value ..."
-    )
+    add_cfg_options(group, "CONFIG")
     parser.add_argument("--out", required=True, help="the file to write: <name>.onnx or <name>.pt2")
     parser.add_argument("--half", action="store_true", help="weights in half precision: half the size (ONNX)")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators, from 18 (default: 18)")

@@ -59,7 +59,7 @@ _KINDS = {
 
 def main() -> None:
     """Looks, proposes, and writes the config."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("data", metavar="DATA", help="a folder of images, a list, or a folder with a list in it")
     parser.add_argument("--out", metavar="FILE.py", help="the config to write (default: named like DATA, right here)")
     parser.add_argument("--yes", "-y", action="store_true", help="ask nothing, and take the likeliest answer")

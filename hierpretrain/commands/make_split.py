@@ -31,7 +31,7 @@ from hierpretrain.registry import DATASETS
 
 def main() -> None:
     """Reads the annotations of the config's training data set, splits them, shows the counts and writes the file."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="the config, whose train_dataloader.dataset is split, with all its splits")
     parser.add_argument("--level", required=True, help="the level of the classes, by name or number (1 is coarsest)")
     which = parser.add_mutually_exclusive_group(required=True)

@@ -30,7 +30,7 @@ HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "Recal
 
 def main() -> None:
     """Embeds the test images and draws them."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("picture", choices=list(HOOKS), help="what to draw, of the config's test images")
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument("checkpoint", help="the checkpoint file")

@@ -48,7 +48,7 @@ _LIMITS = {
 
 def main() -> None:
     """Serves until it is told to end, by Ctrl-C or SIGTERM; then it finishes what it has begun."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("index", help="an index that carries its model: a folder, or an address of Milvus")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")

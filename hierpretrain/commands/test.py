@@ -15,8 +15,6 @@ Common mistakes:
     A test that changed what metrics.json says of the training: give a --work-dir of its own.
 """
 
-import argparse
-
 from mmengine.dist import is_main_process
 
 from hierpretrain._parser import Parser
@@ -29,7 +27,7 @@ from hierpretrain.files import check_writable, write_json
 
 def main() -> None:
     """Builds the runner and tests."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument(
         "checkpoint",

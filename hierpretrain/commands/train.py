@@ -35,7 +35,7 @@ from hierpretrain.registry import MODELS
 
 def main() -> None:
     """Builds the runner and trains."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="the config file, or a name of the model zoo")
     parser.add_argument(
         "--resume",

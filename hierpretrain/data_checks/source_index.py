@@ -7,6 +7,7 @@ import os
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.evaluation import Embeddings
+from hierpretrain.taxonomy import as_paths
 
 
 def is_index(folder: str) -> bool:
@@ -22,7 +23,7 @@ def index_source(folder: str) -> tuple[Source, Embeddings]:
     """
     images = EmbeddingIndex.open(folder).embeddings()
     taxonomy, labels, paths = images.taxonomy, images.labels, images.paths
-    of_images = labels if labels.ndim == 3 else labels[:, None]  # (N, P, L)
+    of_images = as_paths(labels)  # (N, P, L)
     names = [tuple(filter(None, map(taxonomy.decode, rows))) for rows in of_images] if taxonomy.num_levels else []
     source = Source(
         name=folder,

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcv.transforms import BaseTransform
 
+from hierpretrain.checks import check_from_0
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import check_parent, check_same_ids, find_home, read_pairs
@@ -96,8 +97,7 @@ class CropBottom(BaseTransform):
     """
 
     def __init__(self, pixels: int = 20) -> None:
-        if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
-            raise ValueError(f"pixels must be an integer from 0; it is {pixels!r}")
+        check_from_0(pixels=pixels)
         self.pixels = pixels
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hierpretrain._collection import without_collection
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_from_0, check_one_of
 from hierpretrain.datasets.annotations import Annotations, find_images, nfc
 from hierpretrain.datasets.messages import first, log, warn
 from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
@@ -94,8 +94,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     ) -> None:
         check_on_error(on_error)
         check_one_of("paths", paths, ("all", "first", "longest", "drop"))
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
+        check_from_0(seed=seed)
         self.data_root = as_called(os.path.normpath(os.path.expanduser(data_root)))
         self.on_error = on_error
         self.seed = seed

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 from hierpretrain.checks import check_count
 from hierpretrain.datasets.base import HierarchicalDataset, classes_of, raise_no_subset
 from hierpretrain.registry import DATASETS
-from hierpretrain.taxonomy import PAD, Taxonomy, as_labels
+from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
 
 _PLAIN = (mmengine.dataset.ConcatDataset, mmengine.dataset.RepeatDataset)
 _CHOSEN = (mmengine.dataset.ClassBalancedDataset, Subset)  # of the images of another data set
@@ -353,7 +353,7 @@ def _stack(labels: Sequence[Tensor]) -> Tensor:
     """Puts label matrices one behind the other; with several paths if one has them."""
     if any(rows.ndim == 3 for rows in labels):
         most = max(rows.shape[1] if rows.ndim == 3 else 1 for rows in labels)
-        labels = [rows if rows.ndim == 3 else rows[:, None] for rows in labels]
+        labels = [as_paths(rows) for rows in labels]
         labels = [pad(rows, (0, 0, 0, most - rows.shape[1]), value=PAD) for rows in labels]
     return torch.cat(list(labels))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hierpretrain._names import did_you_mean
+from hierpretrain.checks import check_from_0
 from hierpretrain.datasets.annotations import Annotations, nfc
 from hierpretrain.datasets.messages import short, some
 from hierpretrain.datasets.text_files import read_json_file
@@ -170,7 +171,7 @@ def seen_unseen_split(
         >>> [image for image, tag in split.tags.items() if tag == "unseen_test"], split.tags["cat/1.jpg"]
         (['dog/3.jpg'], 'seen_train')
     """
-    _check_seed(seed)
+    check_from_0(seed=seed)
     tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = tree.level(level)
     outside = annotations.extra_labels.get(unit) if isinstance(unit, str) and unit not in tree.level_names else None
@@ -280,7 +281,7 @@ def share_split(
         >>> [image for image, tag in split.tags.items() if tag == "test"]
         ['cat/2.jpg', 'dog/0.jpg']
     """
-    _check_seed(seed)
+    check_from_0(seed=seed)
     tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = 0 if level is None else tree.level(level)
     parts = _parts(annotations, shares, None)[""]
@@ -300,11 +301,6 @@ def share_split(
         unit=None,
         source=annotations.source,
     )
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer from 0; it is {seed!r}")
 
 
 def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.taxonomy import PAD, prefix_ids
+from hierpretrain.taxonomy import PAD, as_paths, prefix_ids
 
 _ATTEMPTS = 64  # to find a negative at random, before all candidates of a node are listed
 
@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 def path_nodes(labels: Tensor) -> Ints:
     """Returns the (N, P, L) nodes on the paths of (N, L) or (N, P, L) labels; ``PAD`` below a path's end."""
     ids = prefix_ids(labels)
-    return (ids if ids.ndim == 3 else ids[:, None]).numpy()
+    return as_paths(ids).numpy()
 
 
 class TripletPools:

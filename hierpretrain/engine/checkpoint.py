@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain.files import write_json, write_whole
 
 _STARTED = "started.json"
@@ -72,7 +72,7 @@ def _started(path: Path) -> int:
     """Returns when the last training began, 0 if nobody noted it."""
     if not path.exists():
         return 0
-    found = parse_json_bytes(path.read_bytes(), path, "delete it")
-    if not isinstance(found, dict) or type(time := found.get("nanoseconds", 0)) is not int:
-        raise ValueError(f"{path} must hold a dict with the integer 'nanoseconds'; delete it")
+    found = parse_object(path.read_bytes(), path, "delete it")
+    if type(time := found.get("nanoseconds", 0)) is not int:
+        raise ValueError(f"{path} must hold the integer 'nanoseconds'; delete it")
     return time

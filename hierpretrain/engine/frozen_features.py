@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from hierpretrain.arrays import read_array
-from hierpretrain.checks import check_at_least_1, check_one_of
+from hierpretrain.checks import check_at_least_1, check_from_0, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
 from hierpretrain.datasets.joined import JoinedDataset, check_counts_through, parts_of
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
@@ -122,8 +122,7 @@ class FrozenFeaturesHook(Hook):
         check_at_least_1(batch_size=batch_size)
         if num_views is not None:
             check_at_least_1(num_views=num_views)
-        if isinstance(view_seed, bool) or not isinstance(view_seed, int) or view_seed < 0:
-            raise ValueError(f"view_seed must be an integer from 0; it is {view_seed!r}")
+        check_from_0(view_seed=view_seed)
         self.folder, self.dtype, self.batch_size = folder, np.dtype(dtype), batch_size
         self.deterministic = tuple(deterministic)
         self.num_views, self.view_seed, self.evaluation = num_views, view_seed, evaluation

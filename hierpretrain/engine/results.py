@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain.files import write_json
 from hierpretrain.registry import HOOKS
 
@@ -65,5 +65,4 @@ class MetricsFileHook(Hook):
 
 def _epoch(path: Path) -> object:
     """Returns the epoch of the newest evaluation that was written."""
-    found = parse_json_bytes(path.read_bytes(), path, "delete it", any_number=True)
-    return found.get("epoch") if isinstance(found, dict) else None
+    return parse_object(path.read_bytes(), path, "delete it", any_number=True).get("epoch")

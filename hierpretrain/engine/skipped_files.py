@@ -9,7 +9,7 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.registry import HOOKS
 
@@ -78,7 +78,7 @@ def _skipped(runner: Runner) -> dict[str, str]:
 
 
 def _read(path: Path) -> dict[str, str]:
-    listed = parse_json_bytes(path.read_bytes(), path, "delete it", any_text=True)
-    if not isinstance(listed, dict) or not all(isinstance(reason, str) for reason in listed.values()):
+    listed = parse_object(path.read_bytes(), path, "delete it", any_text=True)
+    if not all(isinstance(reason, str) for reason in listed.values()):
         raise ValueError(f"{path} is damaged: it must hold an object, path -> reason; delete it")
     return listed

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hierpretrain._texts import count
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, inside_gallery
 
@@ -59,9 +60,13 @@ class SearchSets:
 
 def _count(images: Embeddings, one: str, more: str) -> str:
     """Returns how many images there are, and their splits."""
-    number, names = len(images.paths), list(dict.fromkeys(images.splits))
-    words = f"{number:,} {one if number == 1 else more}"
-    return words if names == [NO_SPLIT] else f"{words} ({', '.join(names)})"
+    return count(len(images.paths), one, more) + splits_in_words(images)
+
+
+def splits_in_words(images: Embeddings) -> str:
+    """Returns the splits of images in words, if they have any."""
+    names = list(dict.fromkeys(images.splits))
+    return "" if names == [NO_SPLIT] else f" ({', '.join(names)})"
 
 
 def measured_searches(metrics: Iterable[Any]) -> list[SearchSets]:

@@ -64,7 +64,7 @@ def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, inst
     """
     if gather is None:
         labels = _checked(features, labels, instances).to(features.device)
-        features = _in_full_precision(features)
+        features = in_full_precision(features)
         _check_finite(features)
         return Batch(features, features, 0, labels)
     wrong, shape = None, [0]
@@ -87,14 +87,19 @@ def join_processes(features: Tensor, labels: Tensor, gather: Gather | None, inst
                 f"{tuple(shape)}, on process {process} it is {tuple(others)} (P is 0 for labels of one path)"
             )
     counts = [count for _, count, *_ in of_processes]
-    features = _in_full_precision(features)
+    features = in_full_precision(features)
     keys, first = gather(features, counts)
     _check_finite(keys)
     return Batch(features, keys, first, gather(labels, counts)[0])
 
 
-def _in_full_precision(features: Tensor) -> Tensor:
-    """Returns half precision as float32: exp(1 / temperature) and sums over thousands of rows need the range."""
+def in_full_precision(features: Tensor) -> Tensor:
+    """Returns half precision as float32: exp(1 / temperature) and sums over thousands of rows need the range.
+
+    Example:
+        >>> [in_full_precision(torch.ones(1, dtype=dtype)).dtype for dtype in (torch.float16, torch.float64)]
+        [torch.float32, torch.float64]
+    """
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 

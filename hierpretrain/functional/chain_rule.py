@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hierpretrain.checks import check_finite, check_neighbours
-from hierpretrain.taxonomy import PAD, check_labels, paired_depth
+from hierpretrain.taxonomy import PAD, as_paths, check_labels, paired_depth
 
 NUM_EVIDENCE = 2
 """What is known of a node on a path: how many of its parent's votes it has, and how near its nearest voter is."""
@@ -50,7 +50,7 @@ def path_evidence(similarities: Tensor, indices: Tensor, labels: Tensor, nodes: 
             f"are {tuple(nodes.shape)} and {tuple(shares.shape)}"
         )
     check_finite(shares, "shares")
-    labels = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
+    labels = as_paths(labels)  # (N, P, L)
     shares = shares.double()
     above = torch.cat([torch.ones_like(shares[:, :1]), shares[:, :-1]], 1)
     fraction = (shares / above.clamp(min=1e-300)).clamp(_SMALLEST, 1 - _SMALLEST)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from hierpretrain.checks import check_above_0, check_finite, check_logits, check_losses
+from hierpretrain.checks import check_above_0, check_classes, check_finite, check_logits, check_losses
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.taxonomy import as_labels
 
@@ -97,11 +97,7 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
             f"transformed must be (N, C), labels (N,) and frame (C, C); they are {tuple(transformed.shape)}, "
             f"{tuple(labels.shape)} and {tuple(frame.shape)}"
         )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(frame):
-        raise ValueError(
-            f"labels must be classes from 0 to {len(frame) - 1}; they go from {int(labels.min())} to "
-            f"{int(labels.max())}. Leave out items without a class"
-        )
+    check_classes(labels, len(frame))
     check_logits(transformed, "transformed")
     check_finite(transformed.detach(), "transformed")
     entropies = cross_entropy(transformed @ frame.T, labels, reduction="none")

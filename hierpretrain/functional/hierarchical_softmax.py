@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.checks import check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import check_classes, check_logits, check_losses, check_not_below_0
 from hierpretrain.taxonomy import as_labels, prefix_ids
 
 
@@ -50,7 +50,7 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
     if not -float("inf") < alpha < float("inf"):
         raise ValueError(f"alpha must be finite; it is {alpha}")
     labels = as_labels(labels).to(logits.device)
-    _check_classes(logits, labels, len(class_labels))
+    _check_shapes(logits, labels, len(class_labels))
     nodes = prefix_ids(class_labels)  # (C, l): the class's node at each level
     levels = nodes.shape[1]
     if levels == 0 or len(torch.unique(nodes[:, -1])) < len(nodes):
@@ -119,18 +119,14 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return losses
 
 
-def _check_classes(logits: Tensor, labels: Tensor, num_classes: int) -> None:
+def _check_shapes(logits: Tensor, labels: Tensor, num_classes: int) -> None:
     check_logits(logits)
     if logits.ndim != 2 or logits.shape[1] != num_classes or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (N, C), class_labels (C, l) and labels (N,); logits are {tuple(logits.shape)}, there are "
             f"{num_classes} classes, and labels are {tuple(labels.shape)}"
         )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise ValueError(
-            f"labels must be classes from 0 to {num_classes - 1}; they go from {int(labels.min())} to "
-            f"{int(labels.max())}. Leave out items without a class"
-        )
+    check_classes(labels, num_classes)
 
 
 def _conditional_losses(logits: Tensor, nodes: Tensor, labels: Tensor) -> Tensor:

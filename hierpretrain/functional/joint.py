@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hierpretrain.checks import check_finite, check_fraction, check_logits, check_losses, check_not_below_0
-from hierpretrain.functional.batch import Gather, one_process
-from hierpretrain.taxonomy import PAD, as_labels, check_labels
+from hierpretrain.functional.batch import Gather, in_full_precision, one_process
+from hierpretrain.taxonomy import PAD, as_labels, as_paths, check_labels
 
 
 def level_cross_entropies(
@@ -67,11 +67,11 @@ def level_cross_entropies(
     sizes = [level.shape[1] for level in logits]
     labels = as_labels(labels)
     check_nodes(labels, sizes, len(logits[0]) if logits else 0, gather)
-    paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
+    paths = as_paths(labels)  # (M, P, L)
     losses, taking_part = [], []
     for level, scores in enumerate(logits):
         check_logits(scores)
-        nodes, scores = paths[..., level].to(scores.device), _in_full_precision(scores)
+        nodes, scores = paths[..., level].to(scores.device), in_full_precision(scores)
         known = None if counts is None else counts[level].to(scores.device) > 0
         weights = node_weights(nodes, known, scores.dtype)
         if counts is not None and balance:
@@ -132,7 +132,7 @@ def node_counts(labels: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """
     labels = as_labels(labels)
     check_nodes(labels, sizes, len(labels), one_process)
-    paths = labels[:, None] if labels.ndim == 2 else labels
+    paths = as_paths(labels)
     counts = []
     for level, size in enumerate(sizes):
         nodes = paths[..., level]
@@ -191,7 +191,3 @@ def _item_losses(
         of_known = log_probabilities if known is None else log_probabilities[:, known]
         own = (1 - label_smoothing) * own - label_smoothing * of_known.mean(1)
     return losses.masked_scatter(rows, own)
-
-
-def _in_full_precision(scores: Tensor) -> Tensor:
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from hierpretrain.checks import check_finite, check_not_below_0, check_one_of
+from hierpretrain.functional.batch import in_full_precision
 from hierpretrain.functional.distances import check_squares
 
 Margin = Callable[[Tensor, Tensor, float], Tensor]
@@ -103,8 +104,7 @@ def level_triplet_loss(
     check_one_of("reduction", reduction, ("mean", "none"))
     margin_function = _margin_function(margin)
     with torch.autocast(anchor.device.type, enabled=False):
-        if anchor.dtype in (torch.float16, torch.bfloat16):
-            anchor, positive, negative = anchor.float(), positive.float(), negative.float()
+        anchor, positive, negative = map(in_full_precision, (anchor, positive, negative))
         check_finite(anchor, "anchor")
         check_finite(positive, "positive")
         check_finite(negative, "negative")

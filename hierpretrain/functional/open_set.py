@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from hierpretrain.checks import check_finite, check_flat
 from hierpretrain.functional.calibration import expected_calibration_error
 from hierpretrain.functional.selective import area_under_risk_coverage
-from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, depth, paired_depth, path_heights, shared_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, depth, paired_depth, path_heights, shared_depth
 
 _ENTRIES = 2**22  # pairs of paths at a time
 
@@ -34,7 +34,7 @@ def known_part(labels: Tensor, known: Tensor) -> Tensor:
         [[0, 0, -1], [0, -1, -1], [-1, -1, -1]]
     """
     labels, known = check_labels(labels, several_paths=True), check_labels(known, several_paths=True)
-    labels = labels[:, None] if labels.ndim == 2 else labels
+    labels = as_paths(labels)
     paths, where = torch.unique(labels.flatten(0, 1), dim=0, return_inverse=True)
     others = torch.unique(known.flatten(0, -2), dim=0)
     step = max(1, _ENTRIES // max(1, len(others)))

@@ -12,14 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from hierpretrain.checks import as_tensor, check_above_0, check_finite, check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import (
+    as_tensor,
+    check_above_0,
+    check_classes,
+    check_finite,
+    check_logits,
+    check_losses,
+    check_not_below_0,
+)
 from hierpretrain.functional.batch import Gather, join_processes
 from hierpretrain.functional.contrastive import check_range
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.functional.levels import numbers_of_levels
 from hierpretrain.functional.log_sums import masked_logsumexp
 from hierpretrain.functional.unit_length import unit_length
-from hierpretrain.taxonomy import PAD, as_labels, check_labels, shared_depth
+from hierpretrain.taxonomy import PAD, as_labels, as_paths, check_labels, shared_depth
 
 
 def cross_scale_loss(
@@ -101,12 +109,9 @@ def cross_scale_losses(
             f"{tuple(class_labels.shape)} and {tuple(labels.shape)}"
         )
     paths = labels if labels.ndim == 2 else labels[:, None]  # (N, P)
-    least = paths.amax(1).min() if labels.numel() else 0  # the first class of an item that has no other
-    if labels.numel() and not (least >= 0 and labels.min() >= PAD and labels.max() < len(class_labels)):
-        raise ValueError(
-            f"labels must be classes from 0 to {len(class_labels) - 1}; they go from {int(labels.min())} to "
-            f"{int(labels.max())}. Leave out items without a class"
-        )
+    check_classes(labels, len(class_labels), least=PAD)
+    if labels.numel():
+        check_classes(paths.amax(1), len(class_labels))  # of every item, one at least
     parting = _levels_of_parting(paths, class_labels)  # (N, C)
     if known is not None:
         parting = parting.masked_fill(~known.to(parting.device), class_labels.shape[1] + 1)
@@ -199,7 +204,7 @@ def proxy_anchor_losses(
         _, keys, _, labels = join_processes(features, labels, gather)
         check_range(keys.detach(), 1 / scale)
         _check_nodes(labels, proxies, nodes)
-        paths = labels[:, None] if labels.ndim == 2 else labels  # (M, P, L)
+        paths = as_paths(labels)  # (M, P, L)
         losses = [
             _proxy_anchor_loss(keys @ unit_length(of_level.to(keys)).T, *_relations(paths, tree), margin, scale)
             for of_level, tree in zip(proxies, nodes, strict=True)

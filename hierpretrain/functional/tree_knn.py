@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hierpretrain.checks import check_above_0, check_neighbours
-from hierpretrain.taxonomy import PAD, check_labels, paired_depth
+from hierpretrain.taxonomy import PAD, as_paths, check_labels, paired_depth
 
 _ENTRIES = 2**22  # label ids of neighbours in memory at a time
 
@@ -53,7 +53,7 @@ def tree_knn(
     labels = check_labels(labels, several_paths=True)
     similarities, indices = check_neighbours(similarities, indices, len(labels))
     check_above_0(temperature=temperature)
-    labels = labels[:, None] if labels.ndim == 2 else labels  # (N, P, L)
+    labels = as_paths(labels)  # (N, P, L)
     block = max(1, _ENTRIES // max(1, indices.shape[1] * labels.shape[1] * labels.shape[2]))
     parts = zip(torch.split(similarities, block), torch.split(indices, block), strict=True)
     found = [_descend(some.double(), which, labels, temperature) for some, which in parts]

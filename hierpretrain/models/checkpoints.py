@@ -42,12 +42,21 @@ def select_weights(checkpoint: Mapping[str, Any], names: Collection[str], prefix
         >>> found
         {'conv1.weight': 1}
     """
-    weights = checkpoint.get("state_dict", checkpoint)
-    if weights and all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    weights = without_module(checkpoint.get("state_dict", checkpoint))
     prefixes = _PREFIXES if prefix is None else (f"{prefix.removesuffix('.')}.",)
     found = [{name: weights[before + name] for name in names if before + name in weights} for before in prefixes]
     return max(found, key=len)  # the first of the longest
+
+
+def without_module(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns weights by name without the ``module.`` that ``DataParallel`` puts before every name.
+
+    Example:
+        >>> without_module({"module.fc.weight": 1}), without_module({"module.fc": 1, "fc": 2})
+        ({'fc.weight': 1}, {'module.fc': 1, 'fc': 2})
+    """
+    every = all(name.startswith("module.") for name in weights)
+    return {name.removeprefix("module.") if every else name: tensor for name, tensor in weights.items()}
 
 
 @dataclass(frozen=True)

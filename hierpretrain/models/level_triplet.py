@@ -10,7 +10,7 @@ from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
 from hierpretrain.models.losses import LevelNames
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
-from hierpretrain.taxonomy import PAD, Taxonomy, check_labels, paired_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, paired_depth
 
 for _name, _function in MARGINS.items():
     LEVEL_MARGINS.register_module(name=_name, module=_function)
@@ -126,9 +126,7 @@ class LevelTripletLoss(nn.Module):
             )
         if self.max_level is None:
             return len(self._depths_below)
-        anchor, positive = (
-            labels[:, None] if labels.ndim == 2 else labels for labels in (anchor, positive)
-        )  # (B, P, L)
+        anchor, positive = as_paths(anchor), as_paths(positive)  # (B, P, L)
         deepest = torch.zeros_like(level)
         for number, depths in enumerate(self._depths_below, start=1):
             node, other = anchor[..., number - 1], positive[..., number - 1]

@@ -23,7 +23,7 @@ from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames, dummy_batch
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import PAD, Taxonomy, as_labels
+from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
 
 
 @MODELS.register_module()
@@ -107,7 +107,7 @@ class CSLLoss(TreeClassifierLoss):
         _ = self.class_labels  # raises if the tree is not known
         labels = as_labels(labels)
         check_nodes(labels, self._sizes, len(labels))
-        paths = labels if labels.ndim == 3 else labels[:, None]
+        paths = as_paths(labels)
         ends = (paths != PAD).sum(2)  # (M, P): depths of the nodes where paths end
         first = paths.new_tensor([0, *self._sizes]).cumsum(0)[(ends - 1).clamp(min=0)]  # of the class ids of that depth
         nodes = paths.gather(2, (ends - 1).clamp(min=0)[..., None])[..., 0]

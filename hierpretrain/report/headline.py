@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hierpretrain.datasets.annotations import NO_SPLIT
-from hierpretrain.evaluation import Embeddings
+from hierpretrain._texts import count
+from hierpretrain.evaluation.search_sets import splits_in_words
 from hierpretrain.functional.clustering import best_clustering
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.violations import hierarchy_violations
@@ -101,11 +101,6 @@ def _of(evaluated: int, asked: int, number: int, several: int = 0) -> str:
     return words
 
 
-def count(number: int, one: str, more: str) -> str:
-    """Returns a number with its noun in the singular or plural."""
-    return f"{number:,} {one if number == 1 else more}"
-
-
 def _nmi(name: str, measured: Measured, seed: int) -> Number:
     meaning = (
         "How well the nodes agree with as many clusters that k-means finds in the embedding. It grows with the number "
@@ -114,11 +109,11 @@ def _nmi(name: str, measured: Measured, seed: int) -> Number:
     images = measured.clustered
     classes = images.classes(name)
     known = (classes != PAD).nonzero()[:, 0]
-    note = count(len(known), "image", "images") + _splits_of(images)
+    note = count(len(known), "image", "images") + splits_in_words(images)
     if (value := measured.values.get(f"{name}/nmi")) is not None:
         return Number("NMI", value, meaning, note)
     if len(known) > MOST_CLUSTERED:
-        note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}{_splits_of(images)}"
+        note = f"{MOST_CLUSTERED:,} images drawn from {len(known):,}{splits_in_words(images)}"
     known = known[sample_indices(len(known), MOST_CLUSTERED, seed=seed)]
     number = len(classes[known].unique())
     if number < 2:
@@ -127,12 +122,6 @@ def _nmi(name: str, measured: Measured, seed: int) -> Number:
         return Number("NMI", None, meaning, f"not measured: to find {number:,} clusters takes long")
     _, metrics = best_clustering(images.features[known], classes[known], seed=seed)
     return Number("NMI", metrics["nmi"], meaning, note)
-
-
-def _splits_of(images: Embeddings) -> str:
-    """Returns the splits of images in words, if they have any."""
-    names = list(dict.fromkeys(images.splits))
-    return "" if names == [NO_SPLIT] else f" ({', '.join(names)})"
 
 
 def tree_numbers(searched: Searched, measured: Measured, *, seed: int = 0) -> list[Number]:
@@ -172,5 +161,5 @@ def _violations(measured: Measured, seed: int) -> Number:
     number, labelled = int(found["num_anchors"]), int((images.labels != PAD).flatten(1).any(1).sum())
     note = f"{found['num_triples']:,} triples around {count(number, 'image', 'images')}"
     note += f" drawn from {labelled:,}" if number < labelled else ""
-    note += _splits_of(images)
+    note += splits_in_words(images)
     return Number("violations", found["violations"], meaning, note, higher_is_better=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.taxonomy import PAD, Taxonomy, depth
+from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, depth
 
 
 def image_nodes(images: Embeddings, level: int) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def deepest_nodes(labels: Tensor, tree: Taxonomy) -> Tensor:
         >>> deepest_nodes(tree.encode([("animal", "cat"), ("tool",), ()]), tree).tolist()
         [[2], [1], [-1]]
     """
-    paths = labels if labels.ndim == 3 else labels[:, None]  # (N, P, L)
+    paths = as_paths(labels)  # (N, P, L)
     depths = depth(paths.flatten(0, 1)).view(paths.shape[:2])
     numbers = torch.full(depths.shape, PAD)
     for level, first in enumerate(node_numbers(tree)[:-1], start=1):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
+from hierpretrain._texts import count
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.report.headline import Number, count
+from hierpretrain.report.headline import Number
 from hierpretrain.report.search import Searched
 from hierpretrain.report.siblings import Confusion
 from hierpretrain.report.thumbnails import Thumbnails

@@ -11,6 +11,7 @@ from string import Template
 
 from torch import Tensor
 
+from hierpretrain._texts import count
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.evaluation import EmbeddingMetric, Embeddings, measured_searches
 from hierpretrain.evaluation.embeddings import Splits
@@ -20,7 +21,7 @@ from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.report import markup, page_data
 from hierpretrain.report.embed_data import as_json, sheet_elements
 from hierpretrain.report.examples import level_examples
-from hierpretrain.report.headline import Number, count, extra_numbers, level_numbers, tree_numbers
+from hierpretrain.report.headline import Number, extra_numbers, level_numbers, tree_numbers
 from hierpretrain.report.history import panels, read_history
 from hierpretrain.report.layout import positions
 from hierpretrain.report.markup import Headline

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import parse_object
 from hierpretrain.report.history import Curves, read_history
 from hierpretrain.report.run_settings import read_config, settings_of
 
@@ -158,8 +158,7 @@ def _metrics(folder: Path) -> dict[str, float]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     remedy = "evaluate the checkpoint again: hierpretrain test"
-    found = parse_json_bytes(data, path, remedy, any_number=True)
-    metrics = found.get("metrics") if isinstance(found, dict) else None
+    metrics = parse_object(data, path, remedy, any_number=True).get("metrics")
     if not isinstance(metrics, dict):
         raise ValueError(f"{path} is damaged: it must hold an object 'metrics'; {remedy}")
     return {name: value for name, value in metrics.items() if _is_number(value)}

@@ -14,7 +14,7 @@ from hierpretrain.evaluation.search_sets import SearchSets
 from hierpretrain.functional.retrieval import recall_at
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.search import nearest
-from hierpretrain.taxonomy import PAD, depth, paired_depth
+from hierpretrain.taxonomy import PAD, as_paths, depth, paired_depth
 
 MOST_PAIRS = 10**8
 """The most pairs of query and gallery item: 10,000 images are all queries, of 50,000 only 2,000 are."""
@@ -148,7 +148,7 @@ def _in_common(labels: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (S, K) int64, the levels in common, and (S, K) bool, whether these are a whole path of the query.
     """
-    paths = labels if labels.ndim == 3 else labels[:, None]  # (S, P, L)
+    paths = as_paths(labels)  # (S, P, L)
     shape = paths.shape[0], paths.shape[1], near.shape[1]
     mine = paths[:, :, None].expand(*shape, -1).flatten(0, 2)
     theirs = near[:, None].expand(shape[0], shape[1], *near.shape[1:]).flatten(0, 2)

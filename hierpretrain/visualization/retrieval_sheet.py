@@ -19,7 +19,7 @@ from hierpretrain.datasets.copies import fold_copies
 from hierpretrain.datasets.loading import UnreadableImage, open_small
 from hierpretrain.functional.sampling import over_branches
 from hierpretrain.functional.search import nearest
-from hierpretrain.taxonomy import PAD, depth, shared_depth
+from hierpretrain.taxonomy import PAD, as_paths, depth, shared_depth
 from hierpretrain.visualization.figure import fit_path, fit_text, save_figure, text_measure
 from hierpretrain.visualization.grades import UNKNOWN, grade_colours, grade_mark
 
@@ -166,7 +166,7 @@ def _paths(labels: Tensor | ArrayLike, name: str) -> Tensor:
     labels = torch.as_tensor(labels).cpu()
     if labels.ndim not in (1, 2, 3):
         raise ValueError(f"{name} must be (N,), (N, L) or (N, P, L); their shape is {tuple(labels.shape)}")
-    return labels[:, None, None] if labels.ndim == 1 else labels[:, None] if labels.ndim == 2 else labels
+    return as_paths(labels[:, None] if labels.ndim == 1 else labels)
 
 
 def _with_a_relative(wanted: Tensor, offered: Tensor, same_set: bool) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.files import stand_in
-from hierpretrain.models.checkpoints import check_names, check_values, first_of
+from hierpretrain.models.checkpoints import check_names, check_values, first_of, without_module
 from hierpretrain.pickled import load_pickled
 
 _UNDER = ("state_dict", "model", "teacher", "module")  # where training programs keep the weights in their checkpoints
@@ -31,23 +31,18 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     if not os.path.isfile(file):
         raise ValueError(f"there is no file of weights {file}; weights must be True, False or a file")
-    loaded: Any = _safetensors(file) if str(file).endswith(".safetensors") else _pickled(file)
+    loaded: Any = _safetensors(file) if str(file).endswith(".safetensors") else load_pickled(file)
     while isinstance(loaded, Mapping) and (key := next((k for k in _UNDER if isinstance(loaded.get(k), Mapping)), "")):
         loaded = loaded[key]
     weights = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
     if not weights:
         raise ValueError(f"{file} holds no weights by name, neither at its top nor under {', '.join(_UNDER)}")
     check_names(weights, str(file))
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    weights = without_module(weights)
     if packed := [f"{name} is of {t.dtype}" for name, t in weights.items() if t.dtype in _PACKED]:
         raise ValueError(f"{file} holds weights that are quantized: {first_of(packed)}; convert them to floating point")
     check_values(weights, str(file))
     return weights
-
-
-def _pickled(file: str | os.PathLike[str]) -> Any:
-    return load_pickled(file)
 
 
 def _safetensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
