@@ -69,7 +69,7 @@ def test_our_reading_of_a_list_agrees_with_its_rows(tool, tmp_path):
 
 @pytest.mark.slow
 def test_it_races_and_saves_the_figures(tool, monkeypatch, capsys, tmp_path):
-    sizes = ["--json", "--folders", "--csv", "100", "200", "--start", "0"]
+    sizes = ["--json", "--folders", "--csv", "100", "200", "--species-a-row", "--start", "0"]
     monkeypatch.setattr("sys.argv", ["annotations.py", "--rounds", "1", "--save", str(tmp_path), *sizes])
     tool.main()
     printed = capsys.readouterr().out

@@ -17,7 +17,7 @@ from mmengine.config import Config
 
 from hierpretrain.datasets import Annotations, Emoji64, OpenClipart96
 from hierpretrain.datasets.splits import Split
-from hierpretrain.files import write_json
+from hierpretrain.files import sha256, write_json
 from hierpretrain.registry import DATA_SAMPLERS, MODELS
 from tests.config_trees import write_tree
 from tests.conftest import random_labels
@@ -364,7 +364,8 @@ def run_config(tools, monkeypatch, tmp_path):
     """Returns the function, with files that are read once; the split of the trials is there."""
     fromfile = functools.cache(Config.fromfile)
     monkeypatch.setattr(Config, "fromfile", lambda path: copy.deepcopy(fromfile(str(path))))
-    (tmp_path / "trials_0.json").write_text("{}")
+    for split in (ROOT / "configs/_base_/splits").glob("*.json"):
+        (tmp_path / f"trials_0_{sha256(split)[:8]}.json").write_text("{}")
     return lambda protocol, method, run: tools.comparison_config.run_config(protocol, method, run, tmp_path)
 
 

@@ -15,7 +15,7 @@ from table import ROOT
 
 from hierpretrain import registry
 from hierpretrain.datasets.splits import Split
-from hierpretrain.files import in_turn
+from hierpretrain.files import in_turn, sha256
 
 HELD_OUT = 0.2  # of the seen classes, in trials
 _HOOKS = (
@@ -102,8 +102,8 @@ def _hold_out(config: Config, protocol: Protocol, root: Path, draw: int) -> None
 
     The split is a file beside the runs, so that all trials have the same one.
     """
-    path = root / f"trials_{draw}.json"
     data = config.train_dataloader.dataset
+    path = root / f"trials_{draw}_{sha256(data.split_file)[:8]}.json"
     with in_turn(path):
         if not path.exists():
             _trial_split(data, draw).save(path)
