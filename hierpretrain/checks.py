@@ -72,31 +72,21 @@ def check_fraction(**options: float) -> None:
 
 
 def check_at_least_1(**options: int) -> None:
-    """Raises a ValueError if an option is below 1.
+    """Raises a ValueError if an option is below 1 or no whole number; 2.0 and True are none.
 
     Example:
         >>> check_at_least_1(batch_size=0)
         Traceback (most recent call last):
         ValueError: batch_size must be at least 1; it is 0
-    """
-    for name, value in options.items():
-        _check_number(name, value)
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; it is {value}")
-
-
-def check_count(**options: int) -> None:
-    """Raises a ValueError if an option is below 1 or no whole number; 2.0 is none.
-
-    Example:
-        >>> check_count(times=1.5)
+        >>> check_at_least_1(times=1.5)
         Traceback (most recent call last):
         ValueError: times must be a whole number; it is 1.5
     """
     for name, value in options.items():
-        if not isinstance(value, Integral):
+        if isinstance(value, bool) or not isinstance(value, Integral):
             raise ValueError(f"{name} must be a whole number; it is {value!r}")
-    check_at_least_1(**options)
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; it is {value}")
 
 
 def check_from_0(**options: int) -> None:
@@ -183,12 +173,17 @@ def check_losses(losses: Tensor) -> None:
     check_finite(losses.detach().reshape(-1, 1), "losses")
 
 
-def check_one_width(first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
-    """Raises a ValueError if two sets of features differ in D."""
-    if first.shape[1] != second.shape[1]:
+def check_one_width(first: int, second: int, first_name: str, second_name: str) -> None:
+    """Raises a ValueError if two sets of features differ in D.
+
+    Example:
+        >>> check_one_width(128, 64, "query", "index")
+        Traceback (most recent call last):
+        ValueError: query and index must come from one model and have one D; they have 128 and 64
+    """
+    if first != second:
         raise ValueError(
-            f"{first_name} and {second_name} must come from one model and have one D; they have {first.shape[1]} and "
-            f"{second.shape[1]}"
+            f"{first_name} and {second_name} must come from one model and have one D; they have {first} and {second}"
         )
 
 

@@ -329,12 +329,11 @@ def flush(path: str | os.PathLike[str]) -> None:
         os.fsync(file.fileno())
 
 
-def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises unless a file can be written to a path; to be called before the work, not after it.
 
     Args:
         path: The file to write; folders above it may be missing.
-        folder: Whether a folder shall be written there instead of a file.
 
     Raises:
         ValueError: That names what is in the way.
@@ -350,7 +349,7 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         why = "is not yours to write to" if above.is_dir() else "is a file"
         raise ValueError(f"{path} cannot be written: {above} {why}; give another path")
-    if not folder and Path(path).is_dir():
+    if Path(path).is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file")
 
 

@@ -4,6 +4,9 @@ All of mmpretrain's registries are mirrored, with the locations of their parents
 ``hierpretrain`` upwards, and a registry imports only its own locations.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.registry import Registry
 from mmpretrain import registry as mmpretrain_registry
 
@@ -44,3 +47,14 @@ LEVEL_MARGINS = Registry("level margin", scope="hierpretrain", locations=["hierp
 """Margins ``(level, max_level, min_margin) -> margin`` of triplets: :mod:`hierpretrain.functional.level_triplet`."""
 LEVEL_SCHEDULES = Registry("level schedule", scope="hierpretrain", locations=["hierpretrain.engine.registered"])
 """Schedules ``(num_epochs, num_levels, **options) -> stages`` of a training: :mod:`hierpretrain.engine.curriculum`."""
+
+
+def class_of(registry: Registry, config: Mapping[str, Any]) -> Any:
+    """Returns the class or function that the ``type`` of a config names, or is; ``None`` if none has the name.
+
+    Example:
+        >>> class_of(MODELS, dict(type="HiMulConLoss")).__name__, class_of(MODELS, dict(type="NoLoss"))
+        ('HiMulConLoss', None)
+    """
+    kind = config.get("type")
+    return registry.get(kind) if isinstance(kind, str) else kind

@@ -157,6 +157,11 @@ class Taxonomy:
         """Returns the number of nodes at a level (a number from 1, the coarsest, or a name)."""
         return len(self._names[self.level(level) - 1])
 
+    @property
+    def level_sizes(self) -> list[int]:
+        """The number of nodes of each level, the coarsest first."""
+        return [len(names) for names in self._names]
+
     def name(self, level: int | str, node: int) -> str:
         """Returns the name of a node, without its ancestors' names."""
         return self._node(level, node)[0]
@@ -204,21 +209,40 @@ class Taxonomy:
             found += paths
         return found if level is None else paths
 
-    def node_labels(self, level: int | str) -> Tensor:
-        """Returns the labels of all nodes of a level, in the order of their ids.
+    def node_path(self, level: int | str, node: int) -> tuple[str, ...]:
+        """Returns the names from the coarsest level down to a node.
+
+        Example:
+            >>> Taxonomy([("animal", "cat"), ("tool",)], ("kingdom", "kind")).node_path("kind", 0)
+            ('animal', 'cat')
+        """
+        names = []
+        for number in range(self.level(level), 0, -1):
+            names.append(self.name(number, node))
+            node = self.parent(number, node)
+        return tuple(names[::-1])
+
+    def node_labels(self, level: int | str | None = None) -> Tensor:
+        """Returns the labels of all nodes of a level, in the order of their ids, or of all levels.
 
         Args:
-            level: A number from 1, the coarsest, or a name.
+            level: A number from 1, the coarsest, or a name; ``None``: all levels, the coarsest first.
 
         Returns:
             (num_nodes, l) int64 for level number l. Column ``k - 1`` holds the node's ancestor at level k, and the last
-            column the node itself.
+            column the node itself. Of all levels, (C, L) with ``PAD`` behind each node.
 
         Example:
             >>> tree = Taxonomy([("animal", "cat"), ("animal", "dog"), ("tool", "saw")], ("kingdom", "kind"))
             >>> tree.node_labels(2).tolist()
             [[0, 0], [0, 1], [1, 2]]
+            >>> tree.node_labels().tolist()
+            [[0, -1], [1, -1], [0, 0], [0, 1], [1, 2]]
         """
+        if level is None:
+            levels = range(1, self.num_levels + 1)
+            padded = [pad(self.node_labels(each), (0, self.num_levels - each), value=PAD) for each in levels]
+            return torch.cat([torch.empty(0, self.num_levels, dtype=torch.int64), *padded])
         number = self.level(level)
         columns = [torch.arange(len(self._names[number - 1]))]
         for parents in reversed(self._parents[:number]):
@@ -270,9 +294,11 @@ class Taxonomy:
             [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
         """
         a, b = self.check_own(a), self.check_own(b)
-        levels = range(1, self.num_levels + 1)
-        nodes = [pad(self.node_labels(level), (0, self.num_levels - level), value=PAD) for level in levels]
-        return path_heights(torch.cat([a, *nodes]))[: len(a)].gather(1, shared_depth(a, b))
+        return self.path_heights(a).gather(1, shared_depth(a, b))
+
+    def path_heights(self, labels: Tensor) -> Tensor:
+        """Returns what :func:`path_heights` does for (N, L) labels of this tree, some of whose nodes they may lack."""
+        return path_heights(torch.cat([labels, self.node_labels()]))[: len(labels)]
 
     def check_own(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
         """Returns labels on the CPU, after checking that every row is a path of this tree.
@@ -359,6 +385,25 @@ class Taxonomy:
             [2, 1, 0]
         """
         return torch.from_numpy(self._lookup.find(paths)[1])
+
+    def encode_known(self, items: Iterable[Sequence[LabelPath]]) -> Tensor:
+        """Encodes the paths of items, each only as far down as this tree has its nodes.
+
+        Args:
+            items: For each item its paths, of any tree; none: no label.
+
+        Returns:
+            As of :meth:`encode`.
+
+        Example:
+            >>> tree = Taxonomy([("animal", "cat"), ("tool",)], ("kingdom", "kind"))
+            >>> tree.encode_known([[("animal", "cow")], [("animal", "cat"), ("tool",)], []]).tolist()
+            [[[0, -1], [-1, -1]], [[0, 0], [1, -1]], [[-1, -1], [-1, -1]]]
+        """
+        items = [list(item) for item in items]
+        paths = list({path for item in items for path in item})
+        known = {path: path[:n] for path, n in zip(paths, self.known_depths(paths).tolist(), strict=True)}
+        return self.encode([[known[path] for path in item] or [()] for item in items])
 
     def decode(self, row: Sequence[int] | Tensor) -> tuple[str, ...]:
         """Turns a label row into the path of names that it stands for.

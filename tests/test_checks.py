@@ -6,7 +6,6 @@ import torch
 from hierpretrain.checks import (
     check_above_0,
     check_at_least_1,
-    check_count,
     check_features,
     check_finite,
     check_flat,
@@ -42,9 +41,9 @@ def test_options_in_range_pass():
         (lambda: check_above_0(temperature="0.1"), "temperature must be a number; it is '0.1'"),
         (lambda: check_not_below_0(margin=None), "margin must be a number; it is None"),
         (lambda: check_fraction(lam="half"), "lam must be a number; it is 'half'"),
-        (lambda: check_at_least_1(k="3"), "k must be a number; it is '3'"),
-        (lambda: check_count(times=2.0), "times must be a whole number; it is 2.0"),
-        (lambda: check_count(times=0), "times must be at least 1; it is 0"),
+        (lambda: check_at_least_1(k="3"), "k must be a whole number; it is '3'"),
+        (lambda: check_at_least_1(times=2.0), "times must be a whole number; it is 2.0"),
+        (lambda: check_at_least_1(times=0), "times must be at least 1; it is 0"),
         (lambda: check_ks((5, 0)), "every k of ks must be at least 1; 0 is not"),
     ],
 )

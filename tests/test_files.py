@@ -197,8 +197,7 @@ def test_a_path_is_checked_before_the_work(tmp_path, monkeypatch):
         check_writable(tmp_path / place)
     for place in ("file/x", "file/x/y"):
         with pytest.raises(ValueError, match=f"{place} cannot be written: .*/file is a file; give another path"):
-            check_writable(tmp_path / place, folder=True)
-    check_writable(tmp_path, folder=True)
+            check_writable(tmp_path / place)
     with pytest.raises(ValueError, match="cannot be written: it is a folder; give the name of a file"):
         check_writable(tmp_path)
     monkeypatch.setattr(os, "access", lambda path, mode: False)

@@ -59,8 +59,5 @@ def right_answers(
         >>> truth.tolist(), depths.tolist()
         ([[[0, 1]], [[0, -1]], [[-1, -1]]], [2, 2, 1])
     """
-    paths_of = [label_paths(taxonomy, row) for row in labels]
-    paths = list({path for paths in paths_of for path in paths})
-    known = {path: path[:n] for path, n in zip(paths, known_by.known_depths(paths).tolist(), strict=True)}
-    items = [[known[path] for path in paths] or [()] for paths in paths_of]
-    return known_part(known_by.encode(items), known_labels), depth(labels)
+    known = known_by.encode_known(label_paths(taxonomy, row) for row in labels)
+    return known_part(known, known_labels), depth(labels)

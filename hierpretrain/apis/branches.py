@@ -38,7 +38,7 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
     branch = nfc(branch) if isinstance(branch, str) else tuple(map(nfc, branch))
     end = branch if isinstance(branch, str) else "/".join(branch)
     paths = [
-        _path(taxonomy, level, node)
+        taxonomy.node_path(level, node)
         for level in range(1, taxonomy.num_levels + 1)
         for node, name in enumerate(taxonomy.names(level))
         if end.endswith(name)
@@ -56,14 +56,6 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
     if not found:
         raise ValueError(_unknown(taxonomy.node_paths(), branch))
     return taxonomy.encode(found)
-
-
-def _path(taxonomy: Taxonomy, level: int, node: int) -> tuple[str, ...]:
-    names = []
-    for number in range(level, 0, -1):
-        names.append(taxonomy.name(number, node))
-        node = taxonomy.parent(number, node)
-    return tuple(names[::-1])
 
 
 def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> str:

@@ -257,5 +257,5 @@ def _check_hook(config: Config, option: str, value: Any) -> None:
 
 def _takes(hook: Mapping[str, Any], option: str) -> bool:
     """Returns whether a hook's constructor has an option."""
-    kind = registry.HOOKS.get(hook["type"]) if isinstance(hook.get("type"), str) else hook.get("type")
+    kind = registry.class_of(registry.HOOKS, hook)
     return kind is not None and option.partition(".")[0] in inspect.signature(kind).parameters

@@ -36,7 +36,7 @@ def encoder_settings(config: Config) -> DataSettings | None:
     backbone = model.get("backbone") if isinstance(model, Mapping) else None
     if not isinstance(backbone, Mapping) or not isinstance(backbone.get("type"), str | type):
         return None
-    kind = backbone["type"] if isinstance(backbone["type"], type) else registry.MODELS.get(backbone["type"])
+    kind = registry.class_of(registry.MODELS, backbone)
     if not hasattr(kind, "data_settings"):
         return None
     try:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from hierpretrain._json import parse_json_bytes
 from hierpretrain._names import nfc
@@ -34,7 +33,7 @@ from hierpretrain.apis.index_model import load_model, no_model, onnx_part
 from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_at_least_1, check_one_of
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS, kind_of
 from hierpretrain.taxonomy import PAD, Taxonomy, depth, leads_to
@@ -183,8 +182,7 @@ class EmbeddingIndex(AnsweringIndex):
         Raises:
             ValueError: If an embedding is not finite or zero, labels do not fit the tree, or there is no such kind.
         """
-        if kind not in ("auto", *KINDS):
-            raise ValueError(f"kind must be 'auto' or one of {', '.join(map(repr, KINDS))}; it is {kind!r}")
+        check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
         check_counts(images)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
@@ -407,8 +405,7 @@ class EmbeddingIndex(AnsweringIndex):
         rows = map(tuple, now.labels[found_once].flatten(1).tolist())
         names_of = functools.cache(lambda row: label_paths(now.taxonomy, torch.tensor(row)))  # few classes, many images
         names = dict(zip(found_once.tolist(), map(names_of, rows), strict=True))
-        node_labels = _node_labels(now.taxonomy, number)
-        node_names = functools.cache(lambda node: now.taxonomy.decode(node_labels[node]) if number else ())
+        node_names = functools.cache(lambda node: now.taxonomy.node_path(number, node) if number else ())
         results = []
         scores = scores.clamp(-1, 1)  # rounding, of float16 above all, may lead out of it
         rows = zip(query.paths, scores.tolist(), indices.tolist(), nodes.tolist(), strict=True)
@@ -515,13 +512,6 @@ class _Parts(MutableMapping[str, Any]):
 
 def _files(now: Generation) -> dict[str, str]:
     return {name: file for name, file in now.parts.items() if isinstance(file, str)}
-
-
-def _node_labels(taxonomy: Taxonomy, level: int | None) -> Tensor:
-    """Returns the (num_nodes, L) labels of the nodes of a level; none for no level."""
-    if level is None:
-        return torch.empty(0, taxonomy.num_levels, dtype=torch.int64)
-    return pad(taxonomy.node_labels(level), (0, taxonomy.num_levels - level), value=PAD)
 
 
 def _known(images: Generation | Embeddings, row: int) -> tuple[str, dict[str, str]]:

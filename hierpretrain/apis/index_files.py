@@ -24,7 +24,7 @@ from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole,
 from hierpretrain.apis.segments import Generation, Segment
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.joined import recode
-from hierpretrain.files import check_writable
+from hierpretrain.files import check_writable, in_turn
 from hierpretrain.functional.approximate import (
     check_stored,
     kind_of,
@@ -68,7 +68,7 @@ def check_changeable(folder: str | os.PathLike[str]) -> None:
 
 def only_writer(folder: str | os.PathLike[str]) -> Any:
     """Waits until no other process of this machine writes the index, and keeps others waiting in a ``with`` block."""
-    return part_files.only_writer(Path(folder), MANIFEST)
+    return in_turn(Path(folder, MANIFEST))
 
 
 def write_generation(folder: str | os.PathLike[str], index: Generation, *, stored: bool) -> tuple[Generation, bytes]:

@@ -37,6 +37,7 @@ from hierpretrain.apis.launch import check_checkpoint
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
+from hierpretrain.checks import check_at_least_1, check_from_0
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.datasets.loading_transforms import PackInputs
 from hierpretrain.datasets.on_error import check_on_error
@@ -110,10 +111,9 @@ class EmbeddingInferencer:
         progress: bool = True,
     ) -> None:
         check_on_error(on_error)
-        if batch_size < 1 or (num_workers is not None and num_workers < 0):
-            raise ValueError(
-                f"batch_size must be at least 1 and num_workers at least 0; they are {batch_size} and {num_workers}"
-            )
+        check_at_least_1(batch_size=batch_size)
+        if num_workers is not None:
+            check_from_0(num_workers=num_workers)
         self.config, weights, name = _find(model, options)
         checkpoint = weights if checkpoint is None else os.fspath(checkpoint)
         if checkpoint is None:

@@ -28,7 +28,7 @@ from hierpretrain.apis.index_model import load_model, no_model
 from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_at_least_1, check_one_of, check_one_width
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS
@@ -90,8 +90,7 @@ class MilvusIndex(AnsweringIndex):
             ImportError: If pymilvus is missing.
             OSError: If Milvus cannot be reached.
         """
-        if kind not in ("auto", *KINDS):
-            raise ValueError(f"kind must be 'auto' or one of {', '.join(map(repr, KINDS))}; it is {kind!r}")
+        check_one_of("kind", kind, ("auto", *KINDS))
         check_at_least_1(width=width)
         tables = Tables(milvus_address(address))
         if tables.exist() and not replace:
@@ -292,11 +291,7 @@ class MilvusIndex(AnsweringIndex):
 
     def _rows(self, new: Embeddings) -> list[dict[str, Any]]:
         features = unit_rows(new.features)
-        if features.shape[1] != self.width:
-            raise ValueError(
-                f"images and index must come from one model and have one D; they have {features.shape[1]} and "
-                f"{self.width}"
-            )
+        check_one_width(features.shape[1], self.width, "images", "index")
         labels = new.taxonomy.check_own(new.labels, several_paths=True)
         records = records_of(new.paths, new.keys, new.digests, new.taxonomy, labels, new.metadata)
         rows = []
@@ -425,11 +420,7 @@ class MilvusIndex(AnsweringIndex):
 
     def _unit(self, query: Embeddings) -> Tensor:
         features = unit_rows(query.features, "query")
-        if features.shape[1] != self.width:
-            raise ValueError(
-                f"query and index must come from one model and have one D; they have {features.shape[1]} and "
-                f"{self.width}"
-            )
+        check_one_width(features.shape[1], self.width, "query", "index")
         return features
 
     def _found(self, features: Tensor, width: int, condition: str) -> list[list[tuple[float, Mapping[str, Any]]]]:
@@ -523,10 +514,7 @@ class _Moment:
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         """Returns the labels of images, as far down as the tree goes: one that came later may be of a newer node."""
-        places = [_places(row) or [()] for row in rows]
-        paths = list({path for some in places for path in some})
-        known = {path: path[:n] for path, n in zip(paths, self.taxonomy.known_depths(paths).tolist(), strict=True)}
-        return self.taxonomy.encode([[known[path] for path in some] for some in places])
+        return self.taxonomy.encode_known(_places(row) for row in rows)
 
 
 class _Parts(MutableMapping[str, Any]):

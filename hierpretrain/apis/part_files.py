@@ -11,14 +11,14 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from hierpretrain._json import parse_object
 from hierpretrain._texts import short
-from hierpretrain.files import check_writable, flush, in_turn, named_errors, sha256, stand_in, write_whole
+from hierpretrain.files import check_writable, flush, named_errors, sha256, stand_in, write_whole
 
 _Read = TypeVar("_Read")
 _PART = re.compile(r"[a-z][a-z_]*-([0-9a-f]{64})\.[a-z]+")
@@ -112,7 +112,7 @@ def write_manifest(
     tries again.
 
     Args:
-        folder: The folder; nobody else may write to it, see :func:`only_writer`.
+        folder: The folder; nobody else may write to it, as :func:`~hierpretrain.files.in_turn` of the manifest sees to.
         manifest: The name of the manifest.
         data: What it shall hold, as JSON has it. A digest of it comes with it.
         parts: The parts that it names.
@@ -205,13 +205,6 @@ def read_whole(manifest: Path, read: Callable[[bytes], _Read], *, parts_change: 
 
 def _is_there(file: IO[bytes], path: Path) -> bool:
     return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-
-
-@contextmanager
-def only_writer(folder: Path, manifest: str) -> Iterator[None]:
-    """Waits until no other process of this machine writes to the folder, and keeps others waiting."""
-    with in_turn(folder / manifest):
-        yield
 
 
 def _flush_folder(folder: Path) -> None:

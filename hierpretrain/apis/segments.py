@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.apis.index_changes import ImageRecord, records_of
+from hierpretrain.checks import check_one_width
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.joined import join_known, join_labels, recode
 from hierpretrain.evaluation import Embeddings
@@ -272,10 +273,8 @@ class Generation:
         return scores, found, nodes
 
     def _searched(self, query: Tensor) -> Iterator[tuple[Segment, Tensor]]:
-        if query.ndim == 2 and query.shape[1] != self.width:
-            raise ValueError(
-                f"query and index must come from one model and have one D; they have {query.shape[1]} and {self.width}"
-            )
+        if query.ndim == 2:
+            check_one_width(query.shape[1], self.width, "query", "index")
         return zip(self.segments, self._numbers, strict=True)
 
     def with_more(self, images: Embeddings, log: Callable[[str], None]) -> Generation:
@@ -293,11 +292,7 @@ class Generation:
         if not len(images.paths):
             return replace(self, skipped=skipped)
         features = unit_rows(images.features)
-        if features.shape[1] != self.width:
-            raise ValueError(
-                f"images and index must come from one model and have one D; they have {features.shape[1]} and "
-                f"{self.width}"
-            )
+        check_one_width(features.shape[1], self.width, "images", "index")
         grown = self._with_tree(images.taxonomy)
         new = Segment(
             flat_index(features, half=self.half),

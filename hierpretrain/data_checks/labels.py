@@ -96,8 +96,7 @@ def label_problems(images: Embeddings, k: int = 10, *, fewest: int = 5) -> list[
 
 
 def _name(images: Embeddings, level: int, node: int) -> str:
-    labels = images.taxonomy.node_labels(level)[node].tolist()
-    return class_name(images.taxonomy.decode(labels + [PAD] * (images.taxonomy.num_levels - level)))
+    return class_name(images.taxonomy.node_path(level, node))
 
 
 def _counts(classes: Tensor) -> list[int]:

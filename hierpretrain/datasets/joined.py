@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset, Subset
 
-from hierpretrain.checks import check_count
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.base import HierarchicalDataset, classes_of, raise_no_subset
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
@@ -220,7 +220,7 @@ class RepeatDataset(JoinedDataset):
     def __init__(
         self, dataset: dict[str, Any] | HierarchicalDataset | JoinedDataset, times: int, lazy_init: bool = False
     ) -> None:
-        check_count(times=times)
+        check_at_least_1(times=times)
         built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         super().__init__([built] * times)
 
@@ -331,7 +331,7 @@ def check_one_tree(data: Any) -> None:
             )
 
 
-def check_counts_through(data: Any, user: str) -> None:
+def check_at_least_1s_through(data: Any, user: str) -> None:
     """Raises an error for MMEngine's own ``ConcatDataset`` or ``RepeatDataset``, whose items share ``sample_idx``.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hierpretrain.checks import check_count, check_from_0
+from hierpretrain.checks import check_at_least_1, check_from_0
 from hierpretrain.datasets.joined import labels_of
 from hierpretrain.taxonomy import as_labels
 
@@ -47,7 +47,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
                 f"{type(self).__name__} needs a dataset with `.labels`, its (N, L) label matrix; "
                 f"{type(data).__name__} has none. Use one of hierpretrain.datasets, or pass the matrix"
             )
-        check_count(batch_size=batch_size)
+        check_at_least_1(batch_size=batch_size)
         self.labels = labels
         self.batch_size = batch_size
         self.seed = int(_first_given(seed, getattr(sampler, "seed", None), 0))

@@ -37,12 +37,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return decode(read_bytes(path), path, "utf-8")
 
 
-def text_lines(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> Iterator[tuple[int, str]]:
+def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     r"""Yields the lines of a UTF-8 file that are not blank, each with its number and without its ending.
 
     Args:
         path: The file. Lines end as on Linux, Windows or old Macs.
-        may_be_empty: Whether a file without any line is no error.
 
     Raises:
         ValueError: If the file cannot be read, is not UTF-8 or is empty.
@@ -54,7 +53,7 @@ def text_lines(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> I
         ...     list(text_lines(f"{folder}/a.txt"))
         [(1, 'one'), (3, ' two')]
     """
-    empty = not may_be_empty
+    empty = True
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             empty = False
@@ -63,9 +62,9 @@ def text_lines(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> I
         raise ValueError(f"the list {path} is empty; get it anew")
 
 
-def numbered_lines(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> Iterator[tuple[str, str]]:
+def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     r"""Yields the lines of :func:`text_lines`, each with its ``'path:line'`` and without space around it."""
-    for number, line in text_lines(path, may_be_empty=may_be_empty):
+    for number, line in text_lines(path):
         yield f"{path}:{number}", line.strip()
 
 

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.functional import hierarchy_violations
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.registry import HOOKS
@@ -37,9 +38,7 @@ class BatchViolationsHook(Hook):
     """
 
     def __init__(self, interval: int | None = 10, max_anchors: int = 128) -> None:
-        for name, value in dict(interval=1 if interval is None else interval, max_anchors=max_anchors).items():
-            if value < 1:
-                raise ValueError(f"{name} of BatchViolationsHook must be at least 1; it is {value}")
+        check_at_least_1(interval=1 if interval is None else interval, max_anchors=max_anchors)
         self.interval, self.max_anchors = interval, max_anchors
         self._level_names: Sequence[str] | None = None
 

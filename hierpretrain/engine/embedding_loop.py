@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -144,5 +143,5 @@ def _load(path: Path) -> dict[int, Tensor]:
         kept = load_pickled(path)
         check_values(kept, "what was kept")
         return dict(zip(kept["rows"].tolist(), kept["embeddings"], strict=True))
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the kept embeddings {path} are damaged: {error}; delete the file") from error

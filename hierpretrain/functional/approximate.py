@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_features
+from hierpretrain.checks import check_features, check_one_of
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
@@ -89,9 +89,8 @@ def build_index(features: Tensor, kind: str = "auto", *, half: bool = False, see
     """
     features = check_features(features)
     number, width = features.shape
+    check_one_of("kind", kind, ("auto", *KINDS))
     kind = choose_kind(number) if kind == "auto" else kind
-    if kind not in KINDS:
-        raise ValueError(f"kind must be 'auto' or one of {', '.join(map(repr, KINDS))}; it is {kind!r}")
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be 0 to {2**31 - 1}; it is {seed}")
     num_lists = max(1, min(round(_LISTS * math.sqrt(number)), number // _FEWEST))

@@ -175,7 +175,7 @@ def _linear_layer(
     check_one_of("optimizer", optimizer, ("adam", "sgd"))
     check_one_of("scaling", scaling, ("deviation", "length", "none"))
     train, test = _finite(train, "train"), _finite(test, "test").to(train.device)
-    check_one_width(train, test, "train", "test")
+    check_one_width(train.shape[1], test.shape[1], "train", "test")
     train, classes, targets = _labelled(train, train_labels)
     mean, scale = _centre_and_scale(train, scaling)
     with torch.inference_mode(False), torch.enable_grad():
@@ -248,7 +248,7 @@ def knn_classify(
     check_at_least_1(neighbours=neighbours, k=k)
     check_above_0(temperature=temperature)
     train, test = unit_rows(train, "train"), unit_rows(test, "test")
-    check_one_width(train, test, "train", "test")
+    check_one_width(train.shape[1], test.shape[1], "train", "test")
     train, classes, targets = _labelled(train, train_labels)
     similarities, indices = nearest(test, train, min(neighbours, len(train)))  # (Q, neighbours)
     weights = ((similarities - similarities[:, :1]).double() / temperature).exp()  # one factor an item changes no order

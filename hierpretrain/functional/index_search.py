@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_at_least_1, check_one_width
 from hierpretrain.functional.largest_products import largest_products
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
@@ -344,8 +344,5 @@ def _search(index: Any, query: Tensor, k: int, options: _Options | None = None) 
 def _checked(index: Any, query: Tensor, k: int) -> Tensor:
     check_at_least_1(k=k)
     query = unit_rows(query, "query")
-    if query.shape[1] != index.d:
-        raise ValueError(
-            f"query and index must come from one model and have one D; they have {query.shape[1]} and {index.d}"
-        )
+    check_one_width(query.shape[1], index.d, "query", "index")
     return query

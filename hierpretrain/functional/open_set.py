@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from hierpretrain.checks import check_finite, check_flat
 from hierpretrain.functional.calibration import expected_calibration_error
 from hierpretrain.functional.selective import area_under_risk_coverage
-from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, depth, paired_depth, path_heights, shared_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, depth, paired_depth, shared_depth
 
 _ENTRIES = 2**22  # pairs of paths at a time
 
@@ -237,10 +236,7 @@ def mistake_severities(answers: Tensor, truth: Tensor, taxonomy: Taxonomy) -> Te
         tensor([1, 2])
     """
     shared = paired_depth(answers, truth)
-    levels = range(1, taxonomy.num_levels + 1)
-    nodes = [pad(taxonomy.node_labels(level), (0, taxonomy.num_levels - level), value=PAD) for level in levels]
-    heights = path_heights(torch.cat([answers, *nodes]))[: len(answers)]
-    return heights.gather(1, shared[:, None])[depth(answers) > shared, 0]
+    return taxonomy.path_heights(answers).gather(1, shared[:, None])[depth(answers) > shared, 0]
 
 
 def _fraction(mask: Tensor, among: Tensor) -> float | None:

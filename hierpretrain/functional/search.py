@@ -96,5 +96,5 @@ def unit_rows(features: Tensor, name: str = "features") -> Tensor:
 def unit_pair(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     """Applies ``unit_rows`` to both and raises a ValueError if they differ in D."""
     query, gallery = unit_rows(query, "query"), unit_rows(gallery, "gallery")
-    check_one_width(query, gallery, "query", "gallery")
+    check_one_width(query.shape[1], gallery.shape[1], "query", "gallery")
     return query, gallery

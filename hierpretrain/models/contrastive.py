@@ -23,7 +23,7 @@ from hierpretrain.models.narrow_convolutions import step_before_narrow_convoluti
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.pretrained_copy import PretrainedCopy, with_copy
 from hierpretrain.models.stages import layer_depths, stages
-from hierpretrain.models.width import dummy_images, width_of, with_width
+from hierpretrain.models.width import dummy_images, projected_width, width_of, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -110,7 +110,7 @@ class HierarchicalContrastive(BaseModel):
         width = cache(partial(self._encoder_width, backbone))
         self.projection = None if projection is None else _build(with_width(projection, width, "projection"))
         if loss is not None:
-            loss = with_width(loss, partial(self._loss_width, width), "loss")
+            loss = with_width(loss, lambda: projected_width(self.projection, width()), "loss")
         self.loss_module = None if loss is None else _build(loss)
         self._depths: tuple[dict[str, int], int] | None = None
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
@@ -127,14 +127,6 @@ class HierarchicalContrastive(BaseModel):
         channels = getattr(self.data_preprocessor, "mean", torch.zeros(3)).numel()
         parts = [part for part in (self.backbone, self.neck) if part is not None]
         return width_of(self.extract_feat, parts, dummy_images(self.backbone, config, channels))
-
-    def _loss_width(self, width: Callable[[], int]) -> int:
-        """Returns the number of values that the loss gets of an image."""
-        if self.projection is None:
-            return width()
-        some = next(self.projection.parameters(), torch.zeros(()))
-        vector = torch.zeros(1, width(), dtype=some.dtype, device=some.device)
-        return width_of(self.projection, [self.projection], [vector])
 
     @property
     def grad_cache(self) -> int | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpretrain.models.stages import layer_depths, stages
+from hierpretrain.models.width import as_it_was
 
 
 class FrozenPart:
@@ -133,18 +134,12 @@ class FrozenPart:
         Args:
             images: (N, C, H, W) preprocessed images, at least two that differ, or the check sees less.
         """
-        modes = [(module, module.training) for module in self.encoder.modules()]
-        try:
-            self.encoder.eval()
+        with as_it_was([self.encoder]):
             with torch.enable_grad():
                 self.features(images[:1].clone())  # an error, if it needs a gradient
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self._check_modes(images)
-                self._learn(images[:1])
-                whole, halves = self.encoder(images.clone()), self._halves(images)
-        finally:
-            for module, training in modes:
-                module.training = training
+            self._check_modes(images)
+            self._learn(images[:1])
+            whole, halves = self.encoder(images.clone()), self._halves(images)
         whole, halves = _last(whole), _last(halves)
         if not _close(whole, halves):
             raise ValueError(

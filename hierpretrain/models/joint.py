@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.losses import LevelNames
-from hierpretrain.models.width import width_of, with_width
+from hierpretrain.models.width import projected_width, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
@@ -112,21 +113,16 @@ class HierarchicalJointLoss(nn.Module):
         if projection is not None:
             self.projection = MODELS.build(with_width(projection, lambda: in_channels, "loss.projection"))
         if contrastive is not None:
-            self.contrastive = MODELS.build(with_width(contrastive, self._projected_width, "loss.contrastive"))
+            width = partial(projected_width, self.projection, in_channels)
+            self.contrastive = MODELS.build(with_width(contrastive, width, "loss.contrastive"))
         self.heads = nn.ModuleList(nn.Linear(in_channels, number, bias=heads == "linear") for number in num_classes)
         self.level_names, self.loss_components = LevelNames(), {}
         self._counts: list[Tensor] | None = None
 
-    def _projected_width(self) -> int:
-        """Returns the number of values that the contrastive part gets of an image."""
-        if self.projection is None:
-            return self.in_channels
-        return width_of(self.projection, [self.projection], [torch.zeros(1, self.in_channels)])
-
     @classmethod
     def count_classes(cls, taxonomy: Taxonomy, **options: Any) -> list[int]:
         """Returns the ``num_classes`` of a tree: the number of nodes of each level, coarsest first."""
-        return [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
+        return taxonomy.level_sizes
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the names of the levels, and checks that each has as many nodes as its classifier has classes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hierpretrain.registry import MODELS
+from hierpretrain.registry import MODELS, class_of
 from hierpretrain.taxonomy import Taxonomy
 
 
@@ -25,7 +25,7 @@ def loss_that_counts(config: Mapping[str, Any] | None) -> Any:
     """
     if config is None or config.get("num_classes") is not None:
         return None
-    kind = MODELS.get(config["type"]) if isinstance(config.get("type"), str) else config.get("type")
+    kind = class_of(MODELS, config)
     return kind if hasattr(kind, "count_classes") else None
 
 

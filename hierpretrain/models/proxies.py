@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.functional import cross_scale_losses, proxy_anchor_losses
@@ -77,7 +76,7 @@ class CSLLoss(TreeClassifierLoss):
     @classmethod
     def count_classes(cls, taxonomy: Taxonomy, *, level: int | str | None = -1, **options: Any) -> int:
         """Returns the ``num_classes`` that a tree asks for, given the other options of the loss."""
-        return sum(_sizes(taxonomy)) if level is None else super().count_classes(taxonomy, level=level)
+        return sum(taxonomy.level_sizes) if level is None else super().count_classes(taxonomy, level=level)
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that it has as many nodes as the loss has classes."""
@@ -85,10 +84,10 @@ class CSLLoss(TreeClassifierLoss):
         if self.level is not None:
             super().set_taxonomy(taxonomy)
             return
-        self._sizes = _sizes(taxonomy)
+        self._sizes = taxonomy.level_sizes
         nodes = sum(self._sizes)
         self.check_num_classes(nodes, f"the tree, {nodes}")
-        self._class_labels = _all_nodes(taxonomy).to(self.proxies.device)
+        self._class_labels = taxonomy.node_labels().to(self.proxies.device)
 
     def set_training_labels(self, labels: Tensor) -> None:
         """Learns which nodes training knows.
@@ -124,17 +123,6 @@ class CSLLoss(TreeClassifierLoss):
         return losses.sum(1)
 
     item_losses = class_losses  # which takes several classes of an item, too, as none of them pushes it
-
-
-def _sizes(taxonomy: Taxonomy) -> list[int]:
-    """Returns the number of nodes of each level, coarsest first."""
-    return [taxonomy.num_nodes(level) for level in range(1, taxonomy.num_levels + 1)]
-
-
-def _all_nodes(taxonomy: Taxonomy) -> Tensor:
-    """Returns the (C, L) labels of the nodes of all levels, coarsest first, in the order of their ids."""
-    levels = range(1, taxonomy.num_levels + 1)
-    return torch.cat([pad(taxonomy.node_labels(level), (0, levels[-1] - level), value=PAD) for level in levels])
 
 
 @MODELS.register_module()
@@ -189,7 +177,7 @@ class LevelProxyLoss(nn.Module):
     @classmethod
     def count_classes(cls, taxonomy: Taxonomy, **options: Any) -> list[int]:
         """Returns the ``num_classes`` of a tree: the number of nodes of each level, coarsest first."""
-        return _sizes(taxonomy)
+        return taxonomy.level_sizes
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that its levels have as many nodes as the loss has proxies.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.registry import MODELS
+from hierpretrain.registry import MODELS, class_of
 
 _SIZES = (224, 256, 64, 32)  # px, tried in turn; some encoders have a smallest size, and some read one size alone
 
@@ -42,6 +42,14 @@ def width_of(encode: Callable[[Tensor], Tensor], parts: Iterable[nn.Module], inp
             except Exception as error:  # networks have errors of all kinds for an image that they do not read
                 last = error
     raise ValueError(f"the encoder reads none of the images that were tried: {last}") from last
+
+
+def projected_width(projection: nn.Module | None, width: int) -> int:
+    """Returns how many values a projection gives for a vector of ``width`` values; no projection gives the vector."""
+    if projection is None:
+        return width
+    some = next(projection.parameters(), torch.zeros(()))
+    return width_of(projection, [projection], [torch.zeros(1, width, dtype=some.dtype, device=some.device)])
 
 
 @contextmanager
@@ -78,7 +86,7 @@ def takes_width(config: Mapping[str, Any] | None) -> bool:
     """Returns whether the class that a config names has the option ``in_channels``."""
     if config is None:
         return False
-    kind = config["type"] if isinstance(config["type"], type) else MODELS.get(config["type"])
+    kind = class_of(MODELS, config)
     return kind is not None and "in_channels" in inspect.signature(kind).parameters
 
 

@@ -333,7 +333,7 @@ def test_building_errors():
     ]:
         with pytest.raises(ValueError, match=message):
             build(Embeddings(**{**vars(embedded), **change}))
-    with pytest.raises(ValueError, match="kind must be 'auto' or one of 'flat', 'ivf', 'hnsw'; it is 'lsh'"):
+    with pytest.raises(ValueError, match="kind must be 'auto', 'flat', 'ivf' or 'hnsw'; it is 'lsh'"):
         build(embedded, kind="lsh")
 
 

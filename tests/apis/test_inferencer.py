@@ -266,7 +266,7 @@ def test_initial_weights_only_where_they_are_asked_for(photos):
     [
         (dict(on_error="ignore"), "on_error must be 'error' or 'skip'; it is 'ignore'"),
         (dict(batch_size=0), "batch_size must be at least 1"),
-        (dict(num_workers=-1), "num_workers at least 0; they are 64 and -1"),
+        (dict(num_workers=-1), "num_workers must be an integer from 0; it is -1"),
         (dict(checkpoint="nowhere.pth"), "there is no checkpoint nowhere.pth"),
         (dict(options={"model.backbone.depth": 34}), "is no checkpoint of the config's model: 96 weights are missing"),
         (dict(options={"test_dataloader.dataset.pipeline": []}), "must have a pipeline that begins with LoadRGB"),

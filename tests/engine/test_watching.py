@@ -257,7 +257,7 @@ def test_a_training_that_counts_iterations_is_logged_by_iterations(images, tmp_p
 
 @pytest.mark.parametrize("option", ["interval", "max_anchors"])
 def test_options_of_the_violations_are_checked(option):
-    with pytest.raises(ValueError, match=f"{option} of BatchViolationsHook must be at least 1; it is 0"):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1; it is 0"):
         BatchViolationsHook(**{option: 0})
 
 

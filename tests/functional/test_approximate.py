@@ -142,7 +142,7 @@ def test_lists_have_rows_enough():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="kind must be 'auto' or one of 'flat', 'ivf', 'hnsw'; it is 'pq'"):
+    with pytest.raises(ValueError, match="kind must be 'auto', 'flat', 'ivf' or 'hnsw'; it is 'pq'"):
         build_index(torch.eye(2), "pq")
     with pytest.raises(ValueError, match=r"features must be \(N, D\).* not empty; their shape is \(0, 2\)"):
         build_index(torch.empty(0, 2))

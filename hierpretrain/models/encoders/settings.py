@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_at_least_1, check_one_of
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
@@ -41,8 +41,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_one_of("interpolation", self.interpolation, INTERPOLATIONS)
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1; it is {self.size}")
+        check_at_least_1(size=self.size)
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         if self.resize is None:
