@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hierpretrain.files import sha256
+
 
 def image_digest(source: Any) -> str:
     """Returns 32 hex digits for the content of an image: of a file its bytes, of an array or a picture its pixels.
@@ -26,8 +28,7 @@ def image_digest(source: Any) -> str:
     """
     if isinstance(source, str | os.PathLike):
         try:
-            with open(source, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            return sha256(source)[:32]
         except OSError:
             return ""
     try:

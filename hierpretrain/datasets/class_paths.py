@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hierpretrain._names import same_name
+from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.messages import first, warn
 
 ClassPaths = Mapping[str, str | Sequence[str]] | Callable[[str], str | Sequence[str]] | None
@@ -77,4 +78,4 @@ def level_names_of(labels: Sequence[tuple[str, ...]], names: Sequence[str] | Non
     depth = max(map(len, labels), default=0)
     if names is not None:
         return tuple(names)
-    return ("class",) if depth == 1 else tuple(f"level{i}" for i in range(1, depth + 1))
+    return ("class",) if depth == 1 else numbered_levels(depth)

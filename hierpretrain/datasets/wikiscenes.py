@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hierpretrain._names import nfc
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.messages import log, some, warn
 from hierpretrain.datasets.published import find_home
 from hierpretrain.datasets.wikiscenes_files import Landmark, Picture, read_concept_list, read_tree
@@ -82,7 +83,7 @@ def read_wikiscenes(
         labels.append(paths[0])
         if len(paths) > 1:
             more_labels[index] = tuple(paths[1:])
-        split, of_image = concepts.pop(unicodedata.normalize("NFC", os.path.basename(picture.file)), ("", ()))
+        split, of_image = concepts.pop(nfc(os.path.basename(picture.file)), ("", ()))
         size = _SIZES[min(sizes.get(folders[:1], len(_SIZES) - 1) for folders in picture.folders)]
         splits.append(split if split.startswith("val") else f"{size}_concept" if split else size)
         first.append(of_image[0] if of_image else "")
@@ -90,7 +91,7 @@ def read_wikiscenes(
     if concepts:
         warn(f"{home}: {len(concepts)} images of the concept lists are not there, or no images: {some(list(concepts))}")
     depth = max(map(len, names.values()), default=0)
-    levels = ("landmark" if landmarks else "level1", *(f"level{i}" for i in range(2, depth + 1)))
+    levels = ("landmark" if landmarks else "level1", *numbered_levels(depth)[1:])
     return Annotations(
         images,
         labels,

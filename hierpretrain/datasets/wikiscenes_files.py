@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hierpretrain._names import nfc
 from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.image_files import kind_of_file
 from hierpretrain.datasets.messages import short, some, warn
@@ -155,9 +155,9 @@ def _add_pictures(
     """Adds the pictures that a folder lists to ``pictures``, and what is wrong with its files to ``odd``."""
     folder = f"{path}/{_PICTURES}".lstrip("/")
     files = _files(os.path.join(home, folder))
-    on_disk = {unicodedata.normalize("NFC", name): name for name in files}
+    on_disk = {nfc(name): name for name in files}
     for name in listed:
-        key = unicodedata.normalize("NFC", name)
+        key = nfc(name)
         file = f"{folder}/{name if name in files else on_disk.get(key, name)}"
         exists = key in on_disk
         picture = pictures.setdefault(key, Picture(file, "missing"))
@@ -170,7 +170,7 @@ def _add_pictures(
         elif exists:
             picture.file = file
             picture.state = "image" if kind_of_file(os.path.join(home, file)) else "other"
-    unlisted = on_disk.keys() - {unicodedata.normalize("NFC", name) for name in listed}
+    unlisted = on_disk.keys() - {nfc(name) for name in listed}
     odd.setdefault("files that no category.json lists", []).extend(
         f"{folder}/{on_disk[key]}" for key in sorted(unlisted) if not key.startswith(".")
     )
@@ -211,7 +211,7 @@ def read_concept_list(path: str) -> dict[str, tuple[str, ...]]:
         labels = tuple(_LABELS.findall(record["labels"]))
         if unknown := [label for label in labels if label not in CONCEPTS]:
             raise ValueError(f"{where}: the concepts are {', '.join(CONCEPTS)}; the line has {unknown[0]!r}")
-        name = unicodedata.normalize("NFC", record["path"].rpartition("/")[2])
+        name = nfc(record["path"].rpartition("/")[2])
         if name in concepts:
             raise ValueError(f"{where}: the image {name!r} was listed before; list every image once")
         concepts[name] = labels

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
+from hierpretrain._names import nfc
+
 _VARIANTS = {  # one word -> its other forms, in the set's languages, without accents
     "exterior": "exteriors exteriores exterieur exterieurs esterno esterni aussen aussenansicht outside",
     "interior": "interiors interiores interieur interieurs interno interni innen innenansicht innenraum inside",
@@ -49,7 +51,7 @@ def tidy_name(name: str) -> str:
         >>> tidy_name("Cathe\u0301drale  de Rouen")
         'Cathédrale de Rouen'
     """
-    return " ".join(unicodedata.normalize("NFC", name).split())
+    return " ".join(nfc(name).split())
 
 
 def name_words(name: str) -> set[str]:
@@ -59,7 +61,7 @@ def name_words(name: str) -> set[str]:
         >>> sorted(name_words("Façade of Notre-Dame"))
         ['dame', 'facade', 'notre', 'of']
     """
-    return {_folded(word) for word in _WORD.findall(unicodedata.normalize("NFC", name))}
+    return {_folded(word) for word in _WORD.findall(nfc(name))}
 
 
 def _folded(word: str) -> str:

@@ -283,7 +283,7 @@ def vectors_of(index: Any, indices: Tensor) -> Tensor:
         >>> vectors_of(build_index(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), torch.tensor([1])).tolist()
         [[0.0, 1.0]]
     """
-    stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    stored = _stored_in(index)
     if isinstance(stored, faiss.IndexFlat):
         memory = faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d)
     elif isinstance(stored, faiss.IndexScalarQuantizer):  # float16 of the order in which they came
@@ -312,7 +312,7 @@ class _Options(NamedTuple):
 
 def _exhaustive(index: Any, compared: Tensor | None) -> _Options:
     """Returns how faiss compares every vector, or every one of some, with a query."""
-    stored = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    stored = _stored_in(index)
     selector: Any = None
     if compared is not None and isinstance(stored, faiss.IndexFlat):
         selector = _faiss.IDSelectorArray(compared.numpy())  # it goes through these vectors alone
@@ -339,6 +339,11 @@ def _search(index: Any, query: Tensor, k: int, options: _Options | None = None) 
     search = getattr(searched, "search_numpy", searched.search)
     cosines, indices = search(query.numpy(), k, params=parameters)
     return torch.from_numpy(cosines), torch.from_numpy(indices)
+
+
+def _stored_in(index: Any) -> Any:
+    """Returns the vectors of an index, which a graph of neighbours keeps in another."""
+    return faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
 
 
 def _checked(index: Any, query: Tensor, k: int) -> Tensor:
