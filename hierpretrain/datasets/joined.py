@@ -331,7 +331,7 @@ def check_one_tree(data: Any) -> None:
             )
 
 
-def check_at_least_1s_through(data: Any, user: str) -> None:
+def check_counts_through(data: Any, user: str) -> None:
     """Raises an error for MMEngine's own ``ConcatDataset`` or ``RepeatDataset``, whose items share ``sample_idx``.
 
     Args:
