@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -108,9 +108,17 @@ def _check_number(name: str, value: object) -> None:
 
 
 def check_ks(ks: Sequence[int]) -> None:
-    """Raises a ValueError if one of the k of a metric is below 1."""
-    if wrong := [k for k in ks if k < 1]:
-        raise ValueError(f"every k of ks must be at least 1; {wrong[0]} is not")
+    """Raises a ValueError unless the k of a metric are whole numbers from 1.
+
+    Example:
+        >>> check_ks((1, 2.5))
+        Traceback (most recent call last):
+        ValueError: every k of ks must be a whole number of at least 1; 2.5 is not
+    """
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
+        raise ValueError(f"ks must be several numbers, such as (1, 5); they are {ks!r}")
+    if wrong := [k for k in ks if isinstance(k, bool) or not isinstance(k, Integral) or k < 1]:
+        raise ValueError(f"every k of ks must be a whole number of at least 1; {wrong[0]!r} is not")
 
 
 # ---------------------------------------------------------------- features

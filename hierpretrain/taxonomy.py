@@ -26,6 +26,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,8 +146,8 @@ class Taxonomy:
         if isinstance(level, str):
             if (name := nfc(level)) in self.level_names:
                 return self.level_names.index(name) + 1
-        elif level is not None and 1 <= abs(level) <= self.num_levels:
-            return level if level > 0 else self.num_levels + 1 + level
+        elif isinstance(level, Integral) and 1 <= abs(level) <= self.num_levels:
+            return int(level) if level > 0 else self.num_levels + 1 + level
         guess = did_you_mean(level, self.level_names) if isinstance(level, str) else ""
         raise ValueError(
             f"no level {level!r}{f' ({guess})' if guess else ''}: levels are 1 (coarsest) to {self.num_levels}, or by "
@@ -485,10 +486,15 @@ class Taxonomy:
         """Reads a tree from a file that ``save`` wrote.
 
         Raises:
-            ValueError: If the file is no JSON or no taxonomy.
+            ValueError: If the file is missing, no JSON or no taxonomy.
         """
         try:
             data = parse_json_bytes(Path(path).read_bytes(), path, "write it anew with Taxonomy.save")
+        except OSError as error:
+            why = error.strerror or error
+            raise ValueError(
+                f"cannot read the taxonomy {os.fspath(path)}: {why}; give a file that Taxonomy.save wrote"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)} is no JSON file of a taxonomy: {error}") from error
         try:

@@ -44,7 +44,10 @@ def test_options_in_range_pass():
         (lambda: check_at_least_1(k="3"), "k must be a whole number; it is '3'"),
         (lambda: check_at_least_1(times=2.0), "times must be a whole number; it is 2.0"),
         (lambda: check_at_least_1(times=0), "times must be at least 1; it is 0"),
-        (lambda: check_ks((5, 0)), "every k of ks must be at least 1; 0 is not"),
+        (lambda: check_ks((5, 1.5)), "every k of ks must be a whole number of at least 1; 1.5 is not"),
+        (lambda: check_ks((True,)), "every k of ks must be a whole number of at least 1; True is not"),
+        (lambda: check_ks(5), r"ks must be several numbers, such as \(1, 5\); they are 5"),
+        (lambda: check_ks((5, 0)), "every k of ks must be a whole number of at least 1; 0 is not"),
     ],
 )
 def test_options_out_of_range_are_named(call, message):

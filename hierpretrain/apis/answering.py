@@ -15,6 +15,7 @@ from hierpretrain.apis.images import Images
 from hierpretrain.apis.living import LivingIndex
 from hierpretrain.apis.neighbours import Classification
 from hierpretrain.apis.thresholds import Calibration
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.messages import some
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.open_set import answer_metrics
@@ -127,7 +128,8 @@ class AnsweringIndex(LivingIndex):
         fractions of the votes. A query that is itself in the index votes for its own label.
 
         Args:
-            query: The queries, embedded by the index's model; or images, which are embedded by it.
+            query: The queries, embedded by the index's model, as such or as an (N, D) array; or images, which are
+                embedded by it.
             k: How many labelled images vote, from 1, by default 20; all where there are fewer. Where classes have fewer
                 images than that, the others that vote make the deepest names look less sure than they are.
             temperature: Above 0, by default 0.07; a small one leaves the vote to the nearest.
@@ -263,10 +265,9 @@ class AnsweringIndex(LivingIndex):
         self._check_classify(self._moment(), k, threshold)
 
     def _check_classify(self, now: Moment, k: int, threshold: float) -> None:
-        if k < 1:
-            raise ValueError(f"k, the number of images that vote, must be at least 1; it is {k}")
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold}")
+        check_at_least_1(k=k)
+        if not isinstance(threshold, float | int) or not 0 < threshold <= 1:
+            raise ValueError(f"threshold must be above 0 and up to 1, a fraction of the votes; it is {threshold!r}")
         if not self._has_labels(now):
             raise ValueError(
                 "to classify, images of the index need labels, and none has one; make an index of labelled images: a "

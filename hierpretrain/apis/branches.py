@@ -35,6 +35,9 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         Traceback (most recent call last):
         ValueError: 2 nodes of the tree have the name 'cat': 'animal/cat', 'tool/cat'; give the path of one
     """
+    names = [branch] if isinstance(branch, str) else branch
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"a branch must be a name, or the names from below the root; it is {branch!r}")
     branch = nfc(branch) if isinstance(branch, str) else tuple(map(nfc, branch))
     end = branch if isinstance(branch, str) else "/".join(branch)
     paths = [

@@ -100,6 +100,8 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
             digest = sha256(folder / name)
         except FileNotFoundError as error:
             raise ValueError(f"{folder / name} is missing; {_REMEDY}") from error
+        except OSError as error:
+            raise ValueError(f"{folder / name} cannot be read: {error.strerror}; {_REMEDY}") from error
         if digest != digests.get(name):
             why = stand_in(folder / name) or f"{_MANIFEST} has another SHA-256"
             raise ValueError(f"{folder / name} is damaged or of other embeddings: {why}; {_REMEDY}")

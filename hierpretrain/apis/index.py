@@ -367,7 +367,8 @@ class EmbeddingIndex(AnsweringIndex):
         kind of the index.
 
         Args:
-            query: The queries, embedded by the index's model; or images, which are embedded by it.
+            query: The queries, embedded by the index's model, as such or as an (N, D) array; or images, which are
+                embedded by it.
             k: How many neighbours, from 1; fewer where there are not as many.
             level: A level of the tree, by its number from 1, the coarsest, or its name: one neighbour for each of the k
                 nearest nodes there, the nearest of its images, which ``Neighbour.node`` says; a product once and not

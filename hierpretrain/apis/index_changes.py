@@ -141,9 +141,13 @@ def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
         images: The images.
 
     Raises:
-        ValueError: If the index has an image of the same key and file.
+        ValueError: If the index has an image of the same key and file, or two of the images have.
     """
     keys = images.keys or [""] * len(images.paths)
+    named = Counter(zip(keys, images.paths, strict=True))
+    if len(named) < len(keys):
+        again = [key or path for (key, path), number in named.items() if number > 1]
+        raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
     twice = [key or path for key, path in zip(keys, images.paths, strict=True) if (key, path) in there]
     if twice:
         raise ValueError(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ from hierpretrain.apis.index_changes import (
     some_of,
 )
 from hierpretrain.apis.index_format import MODEL_PARTS
+from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
@@ -157,6 +159,9 @@ class LivingIndex(ABC):
             )
 
     def _embedded(self, query: Embeddings | Images) -> Embeddings:
+        if isinstance(query, np.ndarray | Tensor) and query.ndim == 2 and as_tensor(query).is_floating_point():
+            names = [f"<image {number}>" for number in range(len(query))]
+            return self._from_columns(query, None, None, names, None)
         return query if isinstance(query, Embeddings) else self.inferencer.embed(query)
 
     # ---------------------------------------------------------------- changing
@@ -217,7 +222,7 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If there is no image of a key; then none is removed.
         """
-        wanted = {keys} if isinstance(keys, str) else set(keys)
+        wanted = {keys} if isinstance(keys, str) else set(_texts(list(keys), "keys"))
         with self._changing():
             found = self._records(wanted, set())
             if others := wanted - _names(found):
@@ -331,11 +336,14 @@ class LivingIndex(ABC):
             labels=tree.encode(places),
             extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
             splits=[NO_SPLIT] * len(features),
-            paths=[str(file) for file in files],
+            paths=_texts(files, "keys" if files is keys else "files"),
             taxonomy=tree,
             extra_names=(),
-            keys=[] if keys is None else [str(key) for key in keys],
-            metadata={nfc(name): [nfc(str(text)) for text in column] for name, column in (metadata or {}).items()},
+            keys=[] if keys is None else _texts(keys, "keys"),
+            metadata={
+                nfc(name): list(map(nfc, _texts(column, f"metadata {name!r}", may_lack=True)))
+                for name, column in (metadata or {}).items()
+            },
         )
 
     def _none(self) -> Embeddings:
@@ -381,3 +389,14 @@ def checked_name(name: str) -> str:
             f"a part's name must be of small letters and '_', and not one of the index's own; it is {name!r}"
         )
     return name
+
+
+def _texts(column: Sequence[Any], name: str, *, may_lack: bool = False) -> list[str]:
+    """Returns the texts of a column, of which some may be numbers, and where ``may_lack`` some missing: None or NaN."""
+    if isinstance(column, str):
+        raise ValueError(f"{name} must be texts, one an image; they are one text, {column!r}")
+    texts = ["" if text is None or text != text else str(text) for text in column]
+    if not may_lack and "" in texts:
+        row = texts.index("")
+        raise ValueError(f"{name} must be texts, by which images are known; number {row} is {column[row]!r}")
+    return texts

@@ -46,6 +46,7 @@ _PIXELS_ALONE = {  # what takes the remarks out of a file of each kind
 }
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # from a value of 2 and of 4 bits to one of 8
 _BAND = 1 << 20  # pixels
+_DARK = 1 / 64  # of white: where floating-point values end below, an image is nearly black
 _PREVIEW = 1 << 26  # pixels of an image of which a small picture is wanted
 _MANY = 1 << 22  # pixels from which on these are decoded one after the other
 _ONE_AT_A_TIME = threading.Lock()
@@ -296,6 +297,8 @@ def as_rgb(
         if tiff_entries.lacks_entries(image):
             image = _without_remarks(image) or image
         tiff_entries.check_not_raw(image)
+    if image.format == "PNG" and getattr(image, "fp", None) is not None:
+        png_chunks.check_pixels(image.fp)
     stored_as = str(image.tile[0][3]) if getattr(image, "tile", None) else ""
     deep = ";16" in stored_as  # 16 bits a channel, of which Pillow keeps the higher 8
     image = _decoded(image)
@@ -306,7 +309,7 @@ def as_rgb(
         image = image.transpose(turn)  # a new one, which shall not say any more that it is to be turned
         image.info = {key: value for key, value in image.info.items() if key == "transparency"}
     if (values := tiff_entries.grey_values(image, tags)) is not None:
-        return _grey_as_rgb(image, values, grey_range, negative=tiff_entries.is_negative(tags))
+        return _grey_as_rgb(image, values, grey_range, negative=tiff_entries.is_negative(tags), name=name)
     if deep and max(high for _, high in image.getextrema()[:3]) < 64:
         warn(
             f"the image {name} is nearly black: of its 16 bits a channel the upper ones are not used. If it shall not "
@@ -363,7 +366,12 @@ def _scale_transparent_colour(image: Image.Image, stored_as: str) -> None:
 
 
 def _grey_as_rgb(
-    image: Image.Image, values: NDArray[np.generic], grey_range: tuple[float, float] | None, negative: bool
+    image: Image.Image,
+    values: NDArray[np.generic],
+    grey_range: tuple[float, float] | None,
+    *,
+    negative: bool,
+    name: str,
 ) -> Image.Image:
     colour = image.info.get("transparency")
     clear = values == colour if isinstance(colour, int) else None
@@ -373,6 +381,11 @@ def _grey_as_rgb(
         grey = as_eight_bits(values, grey_range)
     except ValueError as error:
         raise ValueError(f"of mode {image.mode}, {error}") from error
+    if grey_range is None and values.dtype.kind == "f" and 0 < values.max() < _DARK:
+        warn(
+            f"the image {name} is nearly black: its values go up to {values.max():g}, and 1 is white. If it shall not "
+            f"be, say which value is, as LoadRGB(grey_range=(0, {values.max():g})), the same for all images"
+        )
     grey = 255 - grey if negative else grey
     if clear is not None:
         grey[clear] = 255

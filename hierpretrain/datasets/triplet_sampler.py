@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.datasets.triplet_pools import TripletPools, path_nodes
 from hierpretrain.registry import DATA_SAMPLERS
@@ -30,9 +31,11 @@ class _TripletSampler(PlannedBatchSampler):
         world_size: int | None,
     ) -> None:
         super().__init__(sampler, batch_size, seed=seed, rank=rank, world_size=world_size)
+        if triplets_per_epoch is not None:
+            check_at_least_1(triplets_per_epoch=triplets_per_epoch)
+        elif not len(self.labels):
+            raise ValueError("triplets need images, and the data is empty")
         triplets = len(self.labels) / 3 if triplets_per_epoch is None else triplets_per_epoch
-        if triplets <= 0:
-            raise ValueError(f"triplets_per_epoch must be at least 1 and the data not empty; it is {triplets}")
         self._length = math.ceil(triplets / (batch_size * self.world_size))
 
     def __len__(self) -> int:
@@ -179,7 +182,7 @@ class LevelTripletSampler(_TripletSampler):
         if not drawn or (without := [number for number in (level, *drawn) if number not in self._pools]):
             raise ValueError(
                 f"level must be one that triplets can be made of, {', '.join(map(str, self.levels))}; it is "
-                f"{without[0] if drawn else replayed!r}"
+                f"{without[0] if drawn else level if replayed is None else replayed!r}"
             )
         self._level, self._replayed = level, drawn
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import as_tensor, check_at_least_1
 
 
 def reliability(confidences: Tensor, correct: Tensor, *, num_bins: int = 15) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +94,7 @@ def calibration_noise(confidences: Tensor, *, num_bins: int = 15, draws: int = 2
         0.04
     """
     check_at_least_1(draws=draws)
-    confidences, _ = check_answers(confidences, torch.ones(confidences.shape, dtype=torch.bool))
+    confidences, _ = check_answers(confidences, torch.ones(len(confidences), dtype=torch.bool))
     generator = torch.Generator().manual_seed(seed)
     errors = [
         expected_calibration_error(
@@ -121,7 +121,7 @@ def log_loss(confidences: Tensor, correct: Tensor) -> float:
         >>> round(log_loss(torch.tensor([[0.5, 1.0]]), torch.tensor([[False, True]])), 4)
         0.3466
     """
-    confidences, correct = check_answers(confidences.flatten(), correct.flatten())
+    confidences, correct = check_answers(as_tensor(confidences).flatten(), as_tensor(correct).flatten())
     return float(binary_cross_entropy(confidences, correct.double()))
 
 
@@ -131,6 +131,7 @@ def check_answers(confidences: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]
     Raises:
         ValueError: If there is no answer, the shapes differ, a confidence is not in 0 to 1, or ``correct`` is not bool.
     """
+    confidences, correct = as_tensor(confidences), as_tensor(correct)
     if confidences.ndim != 1 or confidences.shape != correct.shape or len(confidences) == 0:
         raise ValueError(
             "confidences and correct must both be (N,), one an answer, and not empty; their shapes are "

@@ -7,6 +7,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from hierpretrain.checks import as_tensor
+
 _SMALLEST, _LARGEST = 1e-24, 1e4  # squared lengths of which float32 rounds no distance that matters
 
 
@@ -27,6 +29,7 @@ def pairwise_distances(features: Tensor, others: Tensor, *, squared: bool = Fals
         >>> pairwise_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [[5.0, 0.0]]
     """
+    features, others = as_tensor(features), as_tensor(others)
     # a shift of both matrices changes no distance, and |x|^2 - 2 x.y + |y|^2 rounds least around 0
     centre = others.detach().mean(0) if len(others) else 0.0
     features, others = features - centre, others - centre

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from hierpretrain.checks import check_above_0, check_classes, check_finite, check_logits, check_losses
+from hierpretrain.checks import as_tensor, check_above_0, check_classes, check_finite, check_logits, check_losses
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.taxonomy import as_labels
 
@@ -91,6 +91,7 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
         >>> round(entropy.item(), 4), round(cosine.item(), 4)  # log(1 + e^6), and twice 2^2
         (6.0025, 8.0)
     """
+    transformed, frame = as_tensor(transformed), as_tensor(frame)
     labels = as_labels(labels).to(transformed.device)
     if transformed.ndim != 2 or transformed.shape[1:] != frame.shape[1:] or labels.shape != transformed.shape[:1]:
         raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.checks import check_classes, check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import as_tensor, check_classes, check_logits, check_losses, check_not_below_0
 from hierpretrain.taxonomy import as_labels, prefix_ids
 
 
@@ -49,6 +49,7 @@ def hierarchical_cross_entropy(logits: Tensor, class_labels: Tensor, labels: Ten
     """
     if not -float("inf") < alpha < float("inf"):
         raise ValueError(f"alpha must be finite; it is {alpha}")
+    logits = as_tensor(logits)
     labels = as_labels(labels).to(logits.device)
     _check_shapes(logits, labels, len(class_labels))
     nodes = prefix_ids(class_labels)  # (C, l): the class's node at each level
@@ -83,6 +84,7 @@ def soft_labels(distances: Tensor, *, beta: float, max_distance: float | None = 
         tensor([[0.5714, 0.2857, 0.1429]])
     """
     check_not_below_0(beta=beta)
+    distances = as_tensor(distances)
     if not ((distances >= 0) & (distances < torch.inf)).all():
         raise ValueError("distances must be finite and not below 0")
     if not distances.is_floating_point():
@@ -108,6 +110,7 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
         >>> round(soft_label_loss(torch.zeros(1, 4), torch.tensor([[0.7, 0.1, 0.1, 0.1]])).item(), 4)  # log 4
         1.3863
     """
+    logits, targets = as_tensor(logits), as_tensor(targets)
     if logits.ndim != 2 or logits.shape != targets.shape:
         raise ValueError(
             f"logits and targets must both be (N, C); they are {tuple(logits.shape)} and {tuple(targets.shape)}"

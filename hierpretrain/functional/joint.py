@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_finite, check_fraction, check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import as_tensor, check_finite, check_fraction, check_logits, check_losses, check_not_below_0
 from hierpretrain.functional.batch import Gather, in_full_precision, one_process
 from hierpretrain.taxonomy import PAD, as_labels, as_paths, check_labels
 
@@ -64,6 +64,8 @@ def level_cross_entropies(
     if balance and counts is None:
         raise ValueError("balance needs counts, the items that each node has in training; give them, or balance=0")
     gather = gather or one_process
+    logits = [as_tensor(level) for level in logits]
+    counts = None if counts is None else [as_tensor(level) for level in counts]
     sizes = [level.shape[1] for level in logits]
     labels = as_labels(labels)
     check_nodes(labels, sizes, len(logits[0]) if logits else 0, gather)

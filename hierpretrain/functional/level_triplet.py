@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from hierpretrain.checks import check_finite, check_not_below_0, check_one_of
+from hierpretrain.checks import as_tensor, check_finite, check_not_below_0, check_one_of
 from hierpretrain.functional.batch import in_full_precision
 from hierpretrain.functional.distances import check_squares
 
@@ -95,6 +95,7 @@ def level_triplet_loss(
         >>> level_triplet_loss(*triplets, level=levels, max_level=3, min_margin=0.5, reduction="none")
         tensor([1.5000, 0.0000])
     """
+    anchor, positive, negative = map(as_tensor, (anchor, positive, negative))
     if anchor.ndim != 2 or not anchor.is_floating_point() or not anchor.shape == positive.shape == negative.shape:
         raise ValueError(
             "anchor, positive and negative must be (B, D) floating-point of one shape; they are "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_flat
+from hierpretrain.checks import as_tensor, check_flat, check_ks
 from hierpretrain.taxonomy import PAD, Taxonomy, shared_depth
 
 _BLOCK = 1 << 20  # pairs of classes at a time
@@ -89,8 +89,9 @@ def mistake_metrics(
          'hier_dist@2': 1.0, 'best_hier_dist@2': 0.5, 'hier_precision@2': 0.6667, 'hmap@2': 0.4583,
          'mistake_severity': 1.5, 'num_mistakes': 2, 'num_items': 2}
     """
-    distances = _checked_distances(distances)
-    predicted, labels = _checked_predictions(predicted, labels, len(distances))
+    distances = _checked_distances(as_tensor(distances))
+    predicted, labels = _checked_predictions(as_tensor(predicted), labels, len(distances))
+    check_ks(ks)
     if wrong := [k for k in ks if not 1 <= k <= predicted.shape[1]]:
         raise ValueError(
             f"every k of ks must be 1 to {predicted.shape[1]}, the predictions per item; {wrong[0]} is not; pass more "

@@ -12,7 +12,7 @@ from torch import Tensor
 from hierpretrain.checks import check_finite, check_flat
 from hierpretrain.functional.calibration import expected_calibration_error
 from hierpretrain.functional.selective import area_under_risk_coverage
-from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, depth, paired_depth, shared_depth
+from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths, check_labels, depth, paired_depth, shared_depth
 
 _ENTRIES = 2**22  # pairs of paths at a time
 
@@ -206,6 +206,7 @@ def grade_answers(answers: Tensor, truth: Tensor) -> Tensor:
         >>> grade_answers(answers, torch.tensor([[dog], [tabby], [none], [none]])).tolist()
         [0, 1, 0, 2]
     """
+    answers, truth = as_labels(answers, "answers"), as_labels(truth, "truth")
     depths = depth(answers)
     ends = (truth != PAD).sum(2)  # (N, P)
     is_path = (ends > 0) | (ends.amax(1, keepdim=True) == 0)  # a row of PAD beside a path stands for nothing
@@ -235,6 +236,7 @@ def mistake_severities(answers: Tensor, truth: Tensor, taxonomy: Taxonomy) -> Te
         >>> mistake_severities(torch.tensor([siamese, dog, tabby]), torch.tensor([[tabby], [tabby], [tabby]]), tree)
         tensor([1, 2])
     """
+    answers, truth = as_labels(answers, "answers"), as_labels(truth, "truth")
     shared = paired_depth(answers, truth)
     return taxonomy.path_heights(answers).gather(1, shared[:, None])[depth(answers) > shared, 0]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hierpretrain.checks import as_tensor
+
 
 def power_normalize(features: Tensor, power: float = 0.5) -> Tensor:
     r"""Raises the size of every value to a power and keeps its sign: :math:`\operatorname{sign}(x) |x|^p`.
@@ -32,6 +34,7 @@ def power_normalize(features: Tensor, power: float = 0.5) -> Tensor:
         [[2.0, -3.0, 0.0]]
     """
     check_power(power)
+    features = as_tensor(features)
     return features if power == 1 else features.sign() * features.abs().pow(power)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hierpretrain.checks import check_finite, check_logits
+from hierpretrain.checks import as_tensor, check_finite, check_logits
 from hierpretrain.functional.distances import check_squares, pairwise_distances
 
 _BLOCK = 1 << 20  # distances at a time
@@ -98,6 +98,7 @@ def distortion_loss(prototypes: Tensor, metric: Tensor, *, scale_free: bool = Tr
         >>> distortion_loss(prototypes, metric).item(), distortion_loss(prototypes, metric, scale_free=False).item()
         (0.0, 1.0)
     """
+    prototypes, metric = as_tensor(prototypes), as_tensor(metric)
     size = len(prototypes)
     if prototypes.ndim != 2 or metric.shape != (size, size):
         raise ValueError(
@@ -145,6 +146,7 @@ def _ratios_of_block(prototypes: Tensor, metric: Tensor, block: tuple[int, int])
 
 def _ratios(distances: Tensor, metric: Tensor) -> Tensor:
     """Returns the (K (K - 1),) ratios ``a_kl`` of all pairs of different classes."""
+    distances, metric = as_tensor(distances), as_tensor(metric)
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or distances.shape != metric.shape:
         raise ValueError(
             f"distances and metric must both be (K, K); they are {tuple(distances.shape)} and {tuple(metric.shape)}"

@@ -99,6 +99,7 @@ def cross_scale_losses(
     check_above_0(scale=scale)
     for margin in margins:
         check_not_below_0(margins=margin)
+    cosines = as_tensor(cosines)
     check_logits(cosines, "cosines")
     if cosines.ndim == 2:
         check_finite(cosines.detach(), "cosines")
@@ -200,6 +201,7 @@ def proxy_anchor_losses(
     check_not_below_0(margin=margin)
     check_above_0(scale=scale)
     features = as_tensor(features)
+    proxies, nodes = [as_tensor(of_level) for of_level in proxies], [as_labels(tree, "nodes") for tree in nodes]
     with torch.autocast(features.device.type, enabled=False):
         _, keys, _, labels = join_processes(features, labels, gather)
         check_range(keys.detach(), 1 / scale)

@@ -139,7 +139,7 @@ def false_alarm_threshold(confidences: Tensor, rate: float) -> float:
         0.0
     """
     check_between(rate=rate)
-    confidences, _ = check_answers(confidences, torch.ones(confidences.shape, dtype=torch.bool))
+    confidences, _ = check_answers(confidences, torch.ones(len(confidences), dtype=torch.bool))
     rank = math.floor(rate * (len(confidences) + 1) + 1e-9)  # 0.05 * 20 is a little below 1
     return float(confidences.sort().values[rank - 1]) if rank else 0.0
 

@@ -194,6 +194,14 @@ def test_search_errors():
         index.search(query, -2, within="animal")
     with pytest.raises(ValueError, match=r"no level 'colour': levels are 1 \(coarsest\) to 3"):
         index.search(query, level="colour")
+    with pytest.raises(ValueError, match=r"no level 1.0: levels are 1 \(coarsest\) to 3"):
+        index.search(query, level=1.0)
+    for k in (2.0, 1.5, float("nan"), "2", True):
+        for ask in (index.search, index.classify):
+            with pytest.raises(ValueError, match=f"k must be a whole number; it is {k!r}"):
+                ask(query, k=k)
+    with pytest.raises(ValueError, match=r"threshold must be above 0 and up to 1, .* it is '0\.5'"):
+        index.classify(query, threshold="0.5")
     with pytest.raises(ValueError, match="must come from one model and have one D; they have 4 and 6"):
         index.search(images(1, 3, 4))
 
@@ -224,6 +232,9 @@ def test_branch_errors():
         find_branch(TREE, "zzzz")
     with pytest.raises(ValueError, match="no branch ''"):
         find_branch(TREE, "")
+    for branch in (3, [3], None):
+        with pytest.raises(ValueError, match="a branch must be a name, or the names from below the root; it is "):
+            find_branch(TREE, branch)
 
 
 def test_membership_equals_prefixes_of_names():
@@ -281,7 +292,7 @@ def test_threshold_errors(threshold):
 
 def test_classification_errors():
     index = build(images())
-    with pytest.raises(ValueError, match="the number of images that vote, must be at least 1; it is 0"):
+    with pytest.raises(ValueError, match="k must be at least 1; it is 0"):
         index.classify(images(1, 2), k=0)
     with pytest.raises(ValueError, match="temperature must be above 0; it is 0"):
         index.classify(images(1, 2), temperature=0)

@@ -186,6 +186,27 @@ def test_columns_instead_of_images():
     assert index.paths == ["photos/0.jpg", "photos/2.jpg", "photos/3.jpg", "photos/4.jpg", "b.jpg", "c.jpg"]
 
 
+def test_numbers_are_keys_and_what_is_missing_is_no_metadata():
+    index = build(images(number=2))
+    index.add(embeddings=np.eye(6)[:2], keys=[5, "6"], metadata={"price": [None, float("nan")]})
+    assert index.keys == ["", "", "5", "6"]
+    assert index.search(images(number=1), 9, where={"price": "None"})[0].neighbours == ()
+    assert index.remove([5]).removed == 1
+    with pytest.raises(ValueError, match=r"keys must be texts, .*; number 0 is None"):
+        index.remove([None])
+
+
+@pytest.mark.parametrize("as_given", [np.asarray, torch.as_tensor])
+def test_arrays_of_embeddings_are_searched_and_classified(as_given):
+    index, rows = build(images(number=5)), images(1, 3)
+    given = as_given(np.asarray(rows.features) * 3)
+    for ours, expected in zip(index.search(given, 2), index.search(rows, 2), strict=True):
+        assert [found.path for found in ours.neighbours] == [found.path for found in expected.neighbours]
+    assert [one.query for one in index.classify(given, k=2)] == ["<image 0>", "<image 1>", "<image 2>"]
+    with pytest.raises(ValueError, match="must come from one model and have one D; they have 3 and 6"):
+        index.search(given[:, :3])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -198,6 +219,11 @@ def test_columns_instead_of_images():
         ({"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": ["cat"]}, "'cat' is a text: give files as files="),
         ({"embeddings": np.eye(6)[:1], "keys": ["a"], "metadata": {"x": []}}, "as many x; there are 0"),
         ({"embeddings": np.eye(6)[:1], "files": ["photos/3.jpg"]}, "in the index already: 'photos/3.jpg'"),
+        ({"embeddings": np.eye(6)[:2], "keys": ["a", None]}, "keys must be texts, .*; number 1 is None"),
+        ({"embeddings": np.eye(6)[:2], "keys": [float("nan"), "b"]}, "keys must be texts, .*; number 0 is nan"),
+        ({"embeddings": np.eye(6)[:2], "keys": "ab"}, "keys must be texts, one an image; they are one text, 'ab'"),
+        ({"embeddings": np.eye(6)[:2], "files": ["a", ""]}, "files must be texts, .*; number 1 is ''"),
+        ({"embeddings": np.eye(6)[:2], "keys": ["a", "a"]}, "images must be given once; 'a' are given several times"),
         ({"images": ["a.jpg"], "keys": ["a"]}, "keys, paths, files and metadata go with embeddings"),
         ({"images": ["a.jpg"]}, "the index does not carry its model, 'resnet, epoch_5.pth'"),
     ],

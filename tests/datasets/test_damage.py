@@ -206,6 +206,9 @@ def test_a_damaged_taxonomy_names_its_file(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"tree\.json"):
             Taxonomy.load(path)
+    for place in (tmp_path, tmp_path / "no.json"):
+        with pytest.raises(ValueError, match=f"cannot read the taxonomy {place}: .*; give a file that Taxonomy.save"):
+            Taxonomy.load(place)
 
 
 @pytest.mark.parametrize("tag", ["object/apply:os.system ['touch ran']", "name:os.system ''", "module:os ''"])

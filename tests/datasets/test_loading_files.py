@@ -220,6 +220,23 @@ def test_a_truncated_png_of_large_remarks_is_still_an_error(tmp_path):
         open_rgb(str(tmp_path / "a.png"))
 
 
+@pytest.mark.parametrize("from_bytes", [False, True])
+def test_pixels_of_a_png_that_are_damaged_are_told(tmp_path, from_bytes):
+    ramp = np.add.outer(np.arange(300), np.arange(300)).astype(np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(ramp).save(path)
+    data = bytearray(path.read_bytes())
+    for start, stop in ((len(data) * 6 // 10, len(data)), (len(data) // 2, len(data) // 2 + 9)):
+        damaged = bytes(data[:start] + bytes(stop - start) + data[stop:])
+        path.write_bytes(damaged)
+        with pytest.raises(UnreadableImage, match=r"cannot read the image .*a.png: "):
+            decode_rgb(damaged, "a.png") if from_bytes else open_rgb(str(path))
+    flipped = data.replace(data[-20:-16], bytes(255 - byte for byte in data[-20:-16]))  # the checksum
+    with pytest.raises(UnreadableImage, match="it is damaged: the checksum of its pixels is wrong; get it anew"):
+        decode_rgb(bytes(flipped), "a.png")
+    assert (np.asarray(decode_rgb(bytes(data), "a.png"))[..., 0] == ramp).all()
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_of_any_kind_costs_nothing(tmp_path, kind):
     exif = Image.Exif()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hierpretrain.datasets import LoadRGB, UnreadableImage
 from hierpretrain.datasets.grey import as_eight_bits
-from hierpretrain.datasets.loading import as_rgb
+from hierpretrain.datasets.loading import as_rgb, open_rgb
 from tests.datasets.test_loading_files import chunk
 from tests.datasets.tiff_files import tiff
 
@@ -164,6 +164,23 @@ def test_a_transparent_colour_is_white(tmp_path, bits, factor):
     for _ in range(2):
         image = LoadRGB()({"img_path": str(tmp_path / "a.png")})["img"]
         assert np.asarray(image).tolist() == [[[1, 2, 3], [255, 255, 255]]]
+
+
+def test_dark_floating_point_is_told(tmp_path, caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.WARNING):
+            for name, factor, told in (("bright", 1, False), ("dark", 1e-3, True)):
+                Image.fromarray((RAMP / 255 * factor).astype(np.float32)).save(tmp_path / f"{name}.tif")
+                open_rgb(str(tmp_path / f"{name}.tif"))
+                assert ("nearly black: its values go up to 0.001, and 1 is white" in caplog.text) == told
+            caplog.clear()
+            given = open_rgb(str(tmp_path / "dark.tif"), grey_range=(0, 1e-3))
+            assert not caplog.records
+            assert np.asarray(given).max() == 255
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 def test_an_image_of_zeros_is_black():

@@ -353,6 +353,7 @@ def test_anchors_are_drawn_image_by_image():
         (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=0), "batch_size must be at least 1; it is 0"),
         (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=2.0), "batch_size must be a whole number; it is 2.0"),
         (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=2, seed=-1), "seed must be an integer from 0; it is -1"),
+        (torch.zeros(4, 1, dtype=torch.int64), dict(batch_size=2, seed=1.5), "seed must be an integer from 0; .* 1.5"),
         (
             torch.zeros(4, 1, dtype=torch.int64),
             dict(batch_size=2, world_size=0),

@@ -344,7 +344,10 @@ def test_wrong_arguments_of_both(function, changes, message):
         (lambda: accuracy(IDS, IDS), r"predicted must be \(N, K\), the best class first; its shape is \(4,\)"),
         (lambda: accuracy(SQUARE, IDS), "predicted must be class ids, as integers; they are torch.float32"),
         (lambda: accuracy(SQUARE.long(), IDS[:2]), r"labels must be \(4,\)"),
-        (lambda: accuracy(SQUARE.long(), IDS, ks=(1, 0)), "every k of ks must be at least 1; 0 is not"),
+        (
+            lambda: accuracy(SQUARE.long(), IDS, ks=(1, 0)),
+            "every k of ks must be a whole number of at least 1; 0 is not",
+        ),
         (lambda: accuracy(SQUARE.long(), torch.full((4,), PAD)), "at least one item must have a label; all 4 are PAD"),
     ],
 )

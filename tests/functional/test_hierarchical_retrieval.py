@@ -346,7 +346,7 @@ def test_a_single_row_has_no_other_to_find():
         (dict(query_labels=torch.zeros(5, 3, dtype=int)), "must have the same levels; they have 3 and 2"),
         (dict(gallery_labels=torch.zeros(5, 2)), "labels must be integers"),
         (dict(gallery_labels=torch.tensor([[PAD, 1]] * 5)), "PAD .* only on the right"),
-        (dict(ks=(1, 0)), "every k of ks must be at least 1; 0 is not"),
+        (dict(ks=(1, 0)), "every k of ks must be a whole number of at least 1; 0 is not"),
         (dict(alpha=-1.0), "alpha must be a finite number from 0; it is -1.0"),
         (dict(alpha=float("nan")), "alpha must be a finite number from 0; it is nan"),
         (dict(relevance="fine"), "relevance must be 'pop', 'depth', 'map' or one number per level; it is 'fine'"),

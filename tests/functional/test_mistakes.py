@@ -169,7 +169,7 @@ def test_names_of_classes_and_the_order_of_items_do_not_matter():
         (dict(labels=torch.tensor([0])), r"labels must be \(2,\)"),
         (dict(labels=torch.tensor([PAD, PAD])), "at least one item must have a label; none of 2 has"),
         (dict(ks=(1, 3)), "every k of ks must be 1 to 2, the predictions per item; 3 is not"),
-        (dict(ks=(0,)), "0 is not; pass more predictions or other ks"),
+        (dict(ks=(0,)), "every k of ks must be a whole number of at least 1; 0 is not"),
     ],
 )
 def test_malformed_input(changes, message):

@@ -279,7 +279,7 @@ def test_the_recall_curve_is_recall_at_every_k(monkeypatch, same_set, way):
         (dict(gallery=FAN * torch.nan), "gallery must be finite; row 0 is not"),
         (dict(query_labels=torch.zeros(4, dtype=int)), r"query_labels must be \(5,\)"),
         (dict(gallery_labels=torch.zeros(5)), "gallery_labels must be integers"),
-        (dict(ks=(1, 0)), "every k of ks must be at least 1; 0 is not"),
+        (dict(ks=(1, 0)), "every k of ks must be a whole number of at least 1; 0 is not"),
         (
             dict(same_set=True),
             "same_set takes query i for gallery item i, but their labels differ; pass features",
