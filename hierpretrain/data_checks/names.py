@@ -18,13 +18,14 @@ def spelling_key(name: str) -> str:
     r"""Returns what names that differ in case, spaces, signs or Unicode forms alone have in common.
 
     Underscores and hyphens count as spaces, look-alike letters of Unicode (full-width ones, ligatures) as the plain
-    ones, and 1.0 as 1.
+    ones, marks without a width not at all, and 1.0 as 1.
 
     Example:
         >>> spelling_key("T-Shirt"), spelling_key(" t_shirt\u00a0"), spelling_key("ｔ　ｓｈｉｒｔ"), spelling_key("7.0")
         ('t shirt', 't shirt', 't shirt', '7')
     """
     name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    name = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")  # marks that nobody sees
     name = _GAPS.sub(" ", name).strip()
     return name.partition(".")[0] if _DECIMAL.fullmatch(name) else name
 

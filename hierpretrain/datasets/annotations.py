@@ -25,6 +25,7 @@ UNTIDY = "must have no empty or '.' part"
 
 _UNSAFE = re.compile(r"/|[A-Za-z]:|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
 _UNTIDY = re.compile(r"(?:.*/)?\.?(?:/|\Z)", re.DOTALL)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SUSPICIOUS = ("\\", ":", "\0", "//", "/.")  # anywhere in paths with a slash before and behind each
 
 
@@ -35,6 +36,8 @@ def unsafe_reason(path: str) -> str:
         >>> unsafe_reason("cat/tabby.jpg"), unsafe_reason("../secret.jpg")
         ('', "must not be absolute, hold '..' or a backslash")
     """
+    if _ADDRESS.match(path):
+        return "is an address, and no file: download it"
     if _UNSAFE.match(path):
         return "must not be absolute, hold '..' or a backslash"
     return UNTIDY if _UNTIDY.match(path) else ""

@@ -56,7 +56,7 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
 
     Raises:
         ValueError: If the cell holds something else, a number that is not finite or too long for a float, a control
-            character or half a surrogate pair.
+            character, half a surrogate pair, the error of a formula, or what lost letters or digits leave.
 
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
@@ -65,12 +65,29 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
     if isinstance(value, Lost):
         raise ValueError(f"{where}: the field {name!r} {value.why}")
     text = _as_text(value, name, where)
+    if not as_written and (why := _damage(text)):
+        raise ValueError(f"{where}: the field {name!r} is {short(text)}, {why}")
     if isinstance(value, float) and abs(value) >= _INEXACT:
         raise ValueError(
             f"{where}: the field {name!r} is the float {value!r}; numbers from 2**53 on are not exact as floats, so "
             "that several would be one name: save the column as text"
         )
     return text if as_written else nfc(text)
+
+
+_ERRORS = frozenset({"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"})
+_LONG = re.compile(r"\d([.,]\d+)?E\+(1[1-9]|[2-9]\d)")  # numbers of 12 digits and more
+
+
+def _damage(text: str) -> str:
+    """Returns what a program has made of a name, and what to do about it; an empty text for a sound one."""
+    if text in _ERRORS:
+        return "the error of a formula; correct it"
+    if "\ufffd" in text:
+        return "with U+FFFD in place of a letter that a program has lost; get the list anew"
+    if _LONG.fullmatch(text):
+        return "as spreadsheets write long numbers, of which the last digits are lost; save the column as text"
+    return ""
 
 
 def _as_text(value: Any, name: str, where: str) -> str:
@@ -102,7 +119,7 @@ def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, a
             return texts
     elif kinds <= {str, type(None)}:  # there are far fewer texts than rows; the row of a wrong one is told below
         different = set(column) - {None}
-        if (texts := _cleaned(list(different))) is not None:
+        if not any(map(_damage, map(str.strip, different))) and (texts := _cleaned(list(different))) is not None:
             known = dict(zip(different, texts, strict=True)) | {None: ""}
             as_is = kinds == {str} and texts == list(different)
             return list(column if as_is else map(known.__getitem__, column))

@@ -17,6 +17,13 @@ _MARKS = {  # the longer ones first: UTF-32's begins as UTF-16's does
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_PACKED = {  # the first bytes of files that are no text
+    b"\x1f\x8b": "compressed (gzip)",
+    b"BZh": "compressed (bzip2)",
+    b"\xfd7zXZ": "compressed (xz)",
+    b"PK\x03\x04": "a zip archive, as files of Excel are",
+    b"PAR1": "a Parquet file",
+}
 _FOREIGN = re.compile(r"[^\W\d_]*[^\x00-\x7f][\w\x80-\U0010ffff]*")  # a word with a letter that is not ASCII
 _BYTE_WORDS = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
 # what no program writes into a list; tabs, line ends and page breaks are not among them
@@ -52,6 +59,8 @@ def decode(data: bytes, path: str | os.PathLike[str], encoding: str | None = Non
         Traceback (most recent call last):
         ValueError: list.csv:2: the file holds zero bytes, as after a power loss: it is damaged; get it anew
     """
+    if packed := next((kind for head, kind in _PACKED.items() if data.startswith(head)), ""):
+        raise ValueError(f"{path} is no text, but {packed}; unpack it, or give it the extension that it should have")
     if (erased := data.find(_ERASED)) >= 0:
         line = data.count(b"\n", 0, erased) + 1
         raise ValueError(
@@ -97,6 +106,10 @@ def _decoded_as(data: bytes, path: str | os.PathLike[str], encoding: str) -> str
         raise ValueError(f"there is no encoding {encoding!r}; utf-8, cp1252 and utf-16 are some") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        if error.reason in ("truncated data", "unexpected end of data"):
+            raise ValueError(
+                f"{path}:{line}: the last character is incomplete: the file is truncated; get it anew"
+            ) from error
         what = "UTF-8" if encoding in ("utf-8", "utf-8-sig", "utf8") else encoding
         raise ValueError(
             f"{path}:{line}: byte {data[error.start]:#04x} is not {what}; save the list as UTF-8, or name its encoding"

@@ -17,7 +17,7 @@ from hierpretrain.datasets.base import HierarchicalDataset, classes_of, raise_no
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
 
-_PLAIN = (mmengine.dataset.ConcatDataset, mmengine.dataset.RepeatDataset)
+_PLAIN = (torch.utils.data.ConcatDataset, mmengine.dataset.RepeatDataset)  # of which MMEngine's is one, too
 _CHOSEN = (mmengine.dataset.ClassBalancedDataset, Subset)  # of the images of another data set
 
 
@@ -296,8 +296,8 @@ def parts_of(data: HierarchicalDataset | JoinedDataset) -> list[HierarchicalData
 def labels_of(data: Any) -> Tensor | None:
     """Returns the labels of a data set, or None if it has none.
 
-    MMEngine's own ``ConcatDataset``, ``RepeatDataset`` and ``ClassBalancedDataset`` and torch's ``Subset`` have the
-    labels of their parts, if those have one tree.
+    ``ConcatDataset`` of MMEngine and torch, MMEngine's ``RepeatDataset`` and ``ClassBalancedDataset``, and torch's
+    ``Subset`` have the labels of their parts, if those have one tree.
 
     Raises:
         ValueError: If the parts have different trees.
@@ -310,25 +310,32 @@ def labels_of(data: Any) -> Tensor | None:
         labels = getattr(data, "labels", None)
         return None if labels is None else as_labels(labels)
     check_one_tree(data)
-    parts = data.datasets if isinstance(data, mmengine.dataset.ConcatDataset) else [data.dataset] * data.times
+    parts = data.datasets if isinstance(data, torch.utils.data.ConcatDataset) else [data.dataset] * data.times
     labels = [labels_of(part) for part in parts]
     return None if any(rows is None for rows in labels) else _stack(labels)
 
 
 def check_one_tree(data: Any) -> None:
-    """Raises an error for MMEngine's own ``ConcatDataset`` of different trees, which would mix up their ids.
+    """Raises an error for a ``ConcatDataset`` of MMEngine or torch of different trees, which would mix up their ids.
 
     Raises:
         ValueError: If the parts have different trees.
     """
-    if isinstance(data, mmengine.dataset.ConcatDataset):
-        trees = [part.metainfo.get("taxonomy") for part in data.datasets]
+    if isinstance(data, torch.utils.data.ConcatDataset):
+        trees = [_tree_of(part) for part in data.datasets]
         if any(tree != trees[0] for tree in trees):
             raise ValueError(
-                "MMEngine's ConcatDataset joins data sets of different trees, where one id stands for different nodes; "
-                "write type='ConcatDataset' in a config of scope hierpretrain, or take "
+                "a ConcatDataset of MMEngine or torch joins data sets of different trees, where one id stands for "
+                "different nodes; write type='ConcatDataset' in a config of scope hierpretrain, or take "
                 "hierpretrain.datasets.ConcatDataset, which encodes all labels with one tree"
             )
+
+
+def _tree_of(data: Any) -> object:
+    """Returns the tree of a data set, or of the one that it is a part of."""
+    while not hasattr(data, "metainfo") and hasattr(data, "dataset"):
+        data = data.dataset
+    return getattr(data, "metainfo", {}).get("taxonomy")
 
 
 def check_counts_through(data: Any, user: str) -> None:
@@ -343,8 +350,8 @@ def check_counts_through(data: Any, user: str) -> None:
     """
     if isinstance(data, _PLAIN):
         raise ValueError(
-            f"{user} tells images apart by sample_idx, which MMEngine's {type(data).__name__} gives to several; write "
-            f"type='{type(data).__name__}' in a config of scope hierpretrain, or take "
+            f"{user} tells images apart by sample_idx, which a {type(data).__name__} of MMEngine or torch gives to "
+            f"several; write type='{type(data).__name__}' in a config of scope hierpretrain, or take "
             f"hierpretrain.datasets.{type(data).__name__}, which counts through"
         )
 

@@ -21,7 +21,7 @@ from hierpretrain.datasets.cells import Lost, Texts
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import read_bytes
+from hierpretrain.datasets.text_files import read_bytes, wrong_width
 from hierpretrain.files import stand_in
 
 _DELIMITERS = (",", ";", "\t")
@@ -160,11 +160,8 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
     for part in parts:
         wrong = _add_rows(part, columns, known)
         if wrong is not None:
-            name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
-            raise ValueError(
-                f"{where(len(columns[0]) + wrong)}: the line has {len(part[wrong])} fields and the header "
-                f"{len(header)}; quote fields that hold {name}"
-            )
+            why = wrong_width(len(part[wrong]), len(header), text, part[wrong], delimiter)
+            raise ValueError(f"{where(len(columns[0]) + wrong)}: {why}")
     found = list(map(Texts, columns)) if plain is not None else [_unquoted(column, delimiter) for column in columns]
     return Table(path, _named(header, found, top_line), where)
 
@@ -254,6 +251,9 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -
 
 # ---------------------------------------------------------------- JSON
 def _from_json(path: str, text: str) -> Table:
+    first, *others = text.strip().split("\n")
+    if others and first.startswith("{") and first.endswith("}"):
+        raise ValueError(f"{path}: the file is JSON Lines, with an object on each line; call it .jsonl")
     data = parse_json(text, path, _REMEDY, any_number=True)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
@@ -261,6 +261,8 @@ def _from_json(path: str, text: str) -> Table:
 
 
 def _from_json_lines(path: str, text: str) -> Table:
+    if text.lstrip().startswith("["):
+        raise ValueError(f"{path}: the file is one list in JSON, and not an object on each line; call it .json")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     numbers = [number for number, _ in lines]
     records = [parse_json(line, path, _REMEDY, line=number, any_number=True) for number, line in lines]
@@ -381,12 +383,15 @@ def _lost(cell: Any) -> Lost | None:
 def _from_parquet(path: str) -> Table:
     parquet = _module("pyarrow.parquet", "a Parquet file")
     try:
-        data = parquet.read_table(Path(path), page_checksum_verification=True)  # of pages that have one
-        columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
-        names = data.column_names
-    except OSError as error:
-        raise ValueError(f"cannot read the list {path}: {error}; correct its path, or write it anew") from error
+        names = parquet.read_schema(path).names if os.path.isfile(path) else []
+        columns = [[name] for name in names]
+        if len(set(names)) == len(names):  # otherwise _named says so
+            data = parquet.read_table(Path(path), page_checksum_verification=True)  # of pages that have one
+            columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
+            names = data.column_names
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise ValueError(f"cannot read the list {path}: {error.strerror}; correct its path") from error
         why = stand_in(path) or error
         raise ValueError(f"{path} is damaged or no Parquet file: {why}; write it anew") from error
 

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         ...     list(csv_rows(f"{folder}/list.csv"))
         [(1, ['a', 'b']), (3, ['1', '2'])]
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     width = 0
     try:
         for row in reader:
@@ -93,15 +94,36 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
                 continue
             width = width or len(row)
             if len(row) != width:
-                raise ValueError(
-                    f"{path}:{reader.line_num}: the line has {len(row)} fields and the header {width}; quote fields "
-                    "that hold a comma"
-                )
+                raise ValueError(f"{path}:{reader.line_num}: {wrong_width(len(row), width, text, row)}")
             yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num}: no well-formed CSV: {error}") from error
     if not width:
         raise ValueError(f"the list {path} is empty; get it anew")
+
+
+def wrong_width(fields: int, width: int, text: str, row: Sequence[str], delimiter: str = ",") -> str:
+    r"""Says what is wrong with a row of CSV that has more or fewer fields than the header, and what to do.
+
+    Args:
+        fields: How many the row has.
+        width: How many the header has.
+        text: The whole file.
+        row: The fields.
+        delimiter: What separates them.
+
+    Example:
+        >>> wrong_width(1, 2, "image,kind\na.jpg,cat\nb.j", ["b.j"])
+        'the line has 1 fields and the header 2; the file is truncated: get it anew'
+    """
+    name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
+    if fields > width:
+        remedy = f"quote fields that hold {name}"
+    elif text.endswith(delimiter.join(row)) and not text.endswith("\n"):
+        remedy = "the file is truncated: get it anew"
+    else:
+        remedy = f"correct the line, or quote names in the header that hold {name}"
+    return f"the line has {fields} fields and the header {width}; {remedy}"
 
 
 def no_character(text: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.registry import init_default_scope
+from torch.utils.data import Subset
 
 from hierpretrain.apis.images import gather_images
 from hierpretrain.datasets import (
@@ -131,6 +132,7 @@ def test_samplers_take_joined_sets_and_mmengines_own_of_one_tree(roots, sampler)
     init_default_scope("hierpretrain")
     for ours, plain in (
         (joined([roots[0]] * 2), mmengine.dataset.ConcatDataset(folders([roots[0]] * 2))),
+        (joined([roots[0]] * 2), torch.utils.data.ConcatDataset([FolderDataset(data_root=roots[0])] * 2)),
         (RepeatDataset(folders(roots)[0], 2), mmengine.dataset.RepeatDataset(folders(roots)[0], 2)),
     ):
         expected = list(sampler(ours.labels, 2, seed=0))
@@ -143,6 +145,9 @@ def test_samplers_take_joined_sets_and_mmengines_own_of_one_tree(roots, sampler)
 def test_mmengines_own_of_different_trees_is_an_error(roots):
     init_default_scope("hierpretrain")
     plain = mmengine.dataset.ConcatDataset(folders(roots), ignore_keys=["taxonomy"])
+    parts = [Subset(FolderDataset(data_root=root), [0]) for root in roots]
+    with pytest.raises(ValueError, match="joins data sets of different trees, where one id stands for different nodes"):
+        check_one_tree(torch.utils.data.ConcatDataset(parts))
     for use in (lambda: HierarchicalBatchSampler(DefaultSampler(plain), 2), lambda: check_one_tree(plain)):
         with pytest.raises(ValueError, match=r"different trees, where one id stands for different nodes; write type="):
             use()

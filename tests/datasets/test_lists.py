@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import gzip
 import io
 import json
 import random
@@ -42,7 +43,7 @@ def test_the_separator_is_found_out(read, delimiter, name):
 def test_the_separator_is_the_one_that_makes_the_image_a_column(read):
     text = "image;kind (a, b, c)\nx.jpg;cat\n"
     assert read(text).level_names == ("kind (a, b, c)",)
-    with pytest.raises(ValueError, match=r"list\.csv:2: the line has 1 fields and the header 3; quote"):
+    with pytest.raises(ValueError, match=r"list\.csv:2: the line has 1 fields and the header 3; correct the line"):
         read(text, delimiter=",")
 
 
@@ -52,7 +53,9 @@ def test_a_list_of_one_column(read):
 
 def test_what_excel_writes_for_itself_is_no_header(read):
     assert read("sep=;\r\nimage;kind\r\na.jpg;x\r\n").labels == [("x",)]
-    with pytest.raises(ValueError, match=r"list\.csv:4: the line has 1 fields and the header 2; quote .* a semicolon"):
+    with pytest.raises(
+        ValueError, match=r"list\.csv:4: the line has 1 fields and the header 2; .* that hold a semicolon"
+    ):
         read("sep=;\nimage;kind\na.jpg;x\nb.jpg\n")
 
 
@@ -546,6 +549,64 @@ def test_parquet_arrays_and_the_index_of_pandas(tmp_path):
     assert read_list(tmp_path / "list.parquet", tmp_path, levels="kind").paths(0) == [("x",), ("y",)]
     with pytest.raises(ValueError, match="'__index_level_0__' has no name"):
         read_list(tmp_path / "list.parquet", tmp_path)
+
+
+JSON_LINES = '{"image": "a.jpg", "kind": "cat"}\n{"image": "b.jpg", "kind": "dog"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (JSON_LINES, "list.json", r"list\.json: the file is JSON Lines, with an object on each line; call it \.jsonl"),
+        (f"[\n{JSON_LINES}]", "list.jsonl", r"list\.jsonl: the file is one list in JSON, and not .*; call it \.json"),
+        ("image,kind\na.jpg,cat\nb.j", "list.csv", r"list\.csv:3: the line has 1 fields .* 2; the file is truncated"),
+        ("image,kind\nb.jpg\na.jpg,cat\n", "list.csv", r"list\.csv:2: .* 2; correct the line, or quote"),
+        (
+            "image,kind\na.jpg,cat\n<<<<<<< HEAD\n",
+            "list.csv",
+            r"list\.csv:3: the line has 1 fields .* correct the line",
+        ),
+        ("image;kind\na.jpg;cat;x\n", "list.csv", r"list\.csv:2: .*; quote fields that hold a semicolon"),
+        ("image,kind\na.jpg,cat\n".encode("utf-16")[:-1], "list.csv", r"list\.csv:\d: the last character is incompl"),
+        (
+            gzip.compress(b"image,kind\na.jpg,cat\n"),
+            "list.csv",
+            r"list\.csv is no text, but compressed \(gzip\); unpack",
+        ),
+        (b"PK\x03\x04" + bytes(20), "list.csv", r"list\.csv is no text, but a zip archive, as files of Excel are"),
+        ("image,kind\na.jpg,#N/A\nb.jpg,dog\n", "list.csv", r"list\.csv:2: the field 'kind' is '#N/A', the error of a"),
+        (
+            "image,kind\na.jpg,cat\nb.jpg,1.2E+15\n",
+            "list.csv",
+            r"list\.csv:3: .* is '1\.2E\+15', as spreadsheets write",
+        ),
+        ("image,kind\na.jpg,caf\ufffd\n", "list.csv", r"list\.csv:2: .* with U\+FFFD in place of a letter"),
+        (
+            "image,kind\nhttps://x.org/a.jpg,cat\n",
+            "list.csv",
+            r"'https://x\.org/a\.jpg', which is an address, and no file",
+        ),
+    ],
+)
+def test_what_a_program_has_made_of_a_list_is_told(read, content, name, message):
+    with pytest.raises(ValueError, match=message):
+        read(content, name, levels="kind")
+
+
+def test_signs_of_damage_are_kept_in_what_is_no_name(read):
+    found = read("image,kind,note\na.jpg,cat,#N/A\nb.jpg,1e+15,1.2E+15\n", levels="kind")
+    assert found.metadata == {"note": ["#N/A", "1.2E+15"]}
+    assert found.labels == [("cat",), ("1e+15",)]
+
+
+def test_columns_of_parquet_of_one_name_are_told(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = [pyarrow.array(["a.jpg"]), pyarrow.array(["cat"]), pyarrow.array(["dog"])]
+    parquet.write_table(pyarrow.table(columns, names=["image", "kind", "kind"]), tmp_path / "list.parquet")
+    with pytest.raises(
+        ValueError, match=r"list\.parquet: the columns must have different names; they are \['image', 'k"
+    ):
+        read_list(tmp_path / "list.parquet", tmp_path, levels="kind")
 
 
 def test_other_files_are_told_what_to_become(read):
