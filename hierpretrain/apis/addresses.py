@@ -49,7 +49,7 @@ def milvus_address(name: str) -> MilvusAddress:
     else:
         host, _, collection = rest.removeprefix("//").partition("/")
         uri = f"{'https' if scheme.endswith('+https') else 'http'}://{host}"
-        right = bool(host) and rest.startswith("//")
+        right = re.fullmatch(r"[^:\[\]]+(:\d{1,5})?|\[[0-9a-fA-F:.]+\](:\d{1,5})?", host) and rest.startswith("//")
     if not right or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", collection):
         raise ValueError(
             f"an index in Milvus has an address such as {_FORMS}, with a NAME of letters, digits and '_'; it is "

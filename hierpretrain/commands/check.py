@@ -150,6 +150,8 @@ def _sources(args: argparse.Namespace) -> tuple[list[Source], Config | None]:
             return [folder_source(data)], None
         root = options.pop("data_root", os.path.dirname(data) or ".")
         return [list_source(data, root, **options)], None
+    if not os.path.exists(data) and ("/" in data or "." in data) and not data.endswith(".py"):
+        raise ValueError(f"there is no folder, no list and no config {args.data}; correct the path")
     config = load_config(args.data, args.cfg_options, args.data_root)
     return config_sources(config), config
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain.checks import check_flat
+from hierpretrain.checks import check_flat, check_from_0
 from hierpretrain.functional.search import unit_rows
 from hierpretrain.taxonomy import PAD
 
@@ -175,6 +175,7 @@ def _kmeans(
 ) -> tuple[float, int, NDArray[np.int64]]:
     """Returns the sum of squared distances, the start and the (N,) clusters of the best of some starts."""
     best: tuple[float, int, NDArray[np.int64]] = (np.inf, _STARTS, np.zeros(len(features), np.int64))
+    check_from_0(seed=seed)
     seeds = np.random.default_rng(seed).integers(2**31, size=_STARTS).tolist()
     for start in starts:
         kmeans = faiss.Kmeans(

@@ -329,12 +329,15 @@ def test_an_inferencer_makes_an_index_in_milvus_that_carries_its_model(tmp_path)
 
 def test_addresses():
     assert milvus_address("milvus+https://db.example:443/shop") == ("https://db.example:443", "shop")
+    assert milvus_address("milvus://[::1]:19530/shop") == ("http://[::1]:19530", "shop")
     for wrong in (
         "milvus://db:19530",
         "milvus:db/x",
         "milvus-lite:///x.txt#a",
         "milvus-lite:///x.db",
         "milvus://h/a-b",
+        "milvus://host:notaport/x",
+        "milvus://a:1:2/x",
     ):
         with pytest.raises(ValueError, match=r"an index in Milvus has an address such as milvus://HOST:PORT/NAME"):
             milvus_address(wrong)

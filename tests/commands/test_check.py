@@ -226,3 +226,10 @@ def test_mistakes(words, message, tmp_path, run):
     status, printed = run(*words)
     assert status == 2
     assert message in printed.err
+
+
+@pytest.mark.parametrize("missing", ["my/photos", "photos.csv"])
+def test_a_path_that_is_not_there_is_told_as_one(run, missing):
+    status, printed = run(missing)
+    assert status == 2
+    assert f"there is no folder, no list and no config {missing}; correct the path" in printed.err

@@ -197,3 +197,8 @@ def test_malformed_input(labels, parents, message):
 def test_not_finite_names_the_row():
     with pytest.raises(ValueError, match="embeddings must be finite; row 1 "):
         clustering_metrics(torch.tensor([[1.0], [torch.nan]]), torch.tensor([0, 1]))
+
+
+def test_a_seed_that_is_none_is_told():
+    with pytest.raises(ValueError, match="seed must be an integer from 0; it is -1"):
+        clustering_metrics(torch.eye(4), torch.tensor([0, 0, 1, 1]), seed=-1)
