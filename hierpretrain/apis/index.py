@@ -20,7 +20,7 @@ from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, metadata_name
+from hierpretrain.apis.index_changes import ImageRecord, check_new, metadata_name
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -185,6 +185,7 @@ class EmbeddingIndex(AnsweringIndex):
         check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
         check_counts(images)
+        check_new((), images)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
         index = cls(empty.with_more(images, log))
         index.log = log

@@ -242,7 +242,7 @@ def test_a_table_by_hand():
         (["--level", "colour"], {}, "error: no level 'colour'"),
         (["--within", "cta"], {}, "error: the tree has no branch 'cta'; did you mean 'animal/cat'?"),
         (["-k", "0"], {}, "error: k must be at least 1; it is 0"),
-        (["--classify", "--votes", "0"], {}, "error: k, the number of images that vote, must be at least 1; it is 0"),
+        (["--classify", "--votes", "0"], {}, "error: k must be at least 1; it is 0"),
         (["--threshold", "0.8"], {}, "error: --votes and --threshold are for --classify; add it, or leave them out"),
         (["--json", "/dev/null/x"], {}, "error: /dev/null/x cannot be written: /dev/null is a file"),
         (["--sheet", "/"], {}, "error: / cannot be written: it is a folder; give the name of a file"),
