@@ -336,7 +336,7 @@ def test_building_errors():
         (dict(labels=embedded.labels[:, :2]), "label rows of this taxonomy have 3 entries; these have 2"),
         (dict(labels=embedded.labels[1:]), "as many labels and paths as embeddings; there are 59, 60 and 60"),
         (dict(paths=embedded.paths[2:]), "there are 60, 58 and 60"),
-        (dict(paths=["a.jpg"] * 60), "images must be given once; 'a.jpg' are given several times: leave the copies out"),
+        (dict(paths=["a.jpg"] * 60), "images must be given once; 'a.jpg' are given several times: leave"),
         (dict(labels=torch.tensor([[0, 2, 2]]).repeat(60, 1)), r"label row \[0, 2, 2\] is no path"),
         (dict(labels=torch.tensor([[9, PAD, PAD]]).repeat(60, 1)), "level 1 has nodes 0 to 3, not 9"),
         (dict(labels=torch.tensor([[0, PAD, 1]]).repeat(60, 1)), r"PAD \(-1\) only on the right"),
