@@ -85,7 +85,9 @@ def test_a_training_that_does_not_start_fails_the_command(tool, monkeypatch):
             self.start = self.join = lambda: None
 
     monkeypatch.setattr(tool.multiprocessing, "get_context", lambda method: SimpleNamespace(Process=Process))
-    monkeypatch.setattr("sys.argv", ["annotations.py", "--json", "--folders", "--csv", "--start", "100"])
+    monkeypatch.setattr(
+        "sys.argv", ["annotations.py", "--json", "--folders", "--csv", "--species-a-row", "--start", "100"]
+    )
     with pytest.raises(SystemExit, match="the start of a training failed, with exit code 3"):
         tool.main()
 

@@ -73,6 +73,10 @@ def test_all_is_read_back_and_checked(place, run):
                 read_embeddings(place / "out")
         (place / "out" / name).write_bytes(whole)
     read_embeddings(place / "out")
+    (place / "out/labels.npy").rename(place / "out/labels")
+    (place / "out/labels.npy").mkdir()
+    with pytest.raises(ValueError, match=r"labels\.npy cannot be read: Is a directory; embed the images anew"):
+        read_embeddings(place / "out")
     (place / "out/manifest.json").unlink()
     with pytest.raises(ValueError, match=r"there are no embeddings in .*out: it has no manifest.json"):
         read_embeddings(place / "out")
@@ -83,14 +87,14 @@ def test_embeddings_that_are_replaced_while_they_are_read_are_not_mixed(tmp_path
     older = Embeddings(torch.ones(1, 2), labels, labels[:, :0], ["all"], ["older.jpg"], tree, ())
     newer = replace(older, features=torch.zeros(1, 2), paths=["newer.jpg"])
     write_embeddings(older, tmp_path / "out")
-    read, writings = embedding_files._array, iter([newer])
+    read, writings = embedding_files.read_array, iter([newer])
 
-    def read_beside_a_writer(path, dtype):
+    def read_beside_a_writer(*given, **options):
         for embedded in writings:
             write_embeddings(embedded, tmp_path / "out")
-        return read(path, dtype)
+        return read(*given, **options)
 
-    monkeypatch.setattr(embedding_files, "_array", read_beside_a_writer)
+    monkeypatch.setattr(embedding_files, "read_array", read_beside_a_writer)
     found = read_embeddings(tmp_path / "out")
     assert found.paths == newer.paths
     assert found.features.equal(newer.features)
