@@ -146,11 +146,12 @@ def parse_object(data: bytes, path: str | os.PathLike[str], remedy: str, **optio
     Example:
         >>> parse_object(b"[1]", "images.json", "embed the images anew")
         Traceback (most recent call last):
-        ValueError: images.json must hold an object; it holds a list; embed the images anew
+        ValueError: images.json is damaged: it must hold an object, and holds a list; embed the images anew
     """
     found = parse_json_bytes(data, path, remedy, **options)
     if not isinstance(found, dict):
-        raise ValueError(f"{os.fspath(path)} must hold an object; it holds a {type(found).__name__}; {remedy}")
+        what = type(found).__name__
+        raise ValueError(f"{os.fspath(path)} is damaged: it must hold an object, and holds a {what}; {remedy}")
     return found
 
 

@@ -159,7 +159,7 @@ class LivingIndex(ABC):
             )
 
     def _embedded(self, query: Embeddings | Images) -> Embeddings:
-        if isinstance(query, np.ndarray | Tensor) and query.ndim == 2 and as_tensor(query).is_floating_point():
+        if isinstance(query, np.ndarray | Tensor) and query.ndim == 2 and as_tensor(query[:0]).is_floating_point():
             names = [f"<image {number}>" for number in range(len(query))]
             return self._from_columns(query, None, None, names, None)
         return query if isinstance(query, Embeddings) else self.inferencer.embed(query)

@@ -65,7 +65,7 @@ def check_pixels(file: IO[bytes]) -> None:
             file.seek(length + 4, 1)
             continue
         content, checksum = file.read(length), file.read(4)
-        if len(checksum) == 4 and zlib.crc32(kind + content) != int.from_bytes(checksum, "big"):
+        if len(checksum) == 4 and zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
             raise ValueError("it is damaged: the checksum of its pixels is wrong; get it anew")
     file.seek(position)
 

@@ -160,7 +160,7 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
     for part in parts:
         wrong = _add_rows(part, columns, known)
         if wrong is not None:
-            why = wrong_width(len(part[wrong]), len(header), text, part[wrong], delimiter)
+            why = wrong_width(part[wrong], len(header), text, delimiter)
             raise ValueError(f"{where(len(columns[0]) + wrong)}: {why}")
     found = list(map(Texts, columns)) if plain is not None else [_unquoted(column, delimiter) for column in columns]
     return Table(path, _named(header, found, top_line), where)

@@ -94,7 +94,7 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
                 continue
             width = width or len(row)
             if len(row) != width:
-                raise ValueError(f"{path}:{reader.line_num}: {wrong_width(len(row), width, text, row)}")
+                raise ValueError(f"{path}:{reader.line_num}: {wrong_width(row, width, text)}")
             yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num}: no well-formed CSV: {error}") from error
@@ -102,28 +102,27 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"the list {path} is empty; get it anew")
 
 
-def wrong_width(fields: int, width: int, text: str, row: Sequence[str], delimiter: str = ",") -> str:
+def wrong_width(row: Sequence[str], width: int, text: str, delimiter: str = ",") -> str:
     r"""Says what is wrong with a row of CSV that has more or fewer fields than the header, and what to do.
 
     Args:
-        fields: How many the row has.
+        row: Its fields.
         width: How many the header has.
         text: The whole file.
-        row: The fields.
         delimiter: What separates them.
 
     Example:
-        >>> wrong_width(1, 2, "image,kind\na.jpg,cat\nb.j", ["b.j"])
+        >>> wrong_width(["b.j"], 2, "image,kind\na.jpg,cat\nb.j")
         'the line has 1 fields and the header 2; the file is truncated: get it anew'
     """
     name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
-    if fields > width:
+    if len(row) > width:
         remedy = f"quote fields that hold {name}"
     elif text.endswith(delimiter.join(row)) and not text.endswith("\n"):
         remedy = "the file is truncated: get it anew"
     else:
         remedy = f"correct the line, or quote names in the header that hold {name}"
-    return f"the line has {fields} fields and the header {width}; {remedy}"
+    return f"the line has {len(row)} fields and the header {width}; {remedy}"
 
 
 def no_character(text: str) -> str:

@@ -303,7 +303,7 @@ DAMAGES = [
     ("index", Path.unlink, "there is no index in .*index: it has no index.json; make one there"),
     ("index", cut, "index.json is damaged: "),
     ("index", text("[" * 100_000), "index.json is damaged: "),
-    ("index", text("[]"), "index.json must hold an object; it holds a list"),
+    ("index", text("[]"), "index.json is damaged: it must hold an object, and holds a list"),
     ("index", lambda p: edit(p, format="hierpretrain.index.v2"), "format 'hierpretrain.index.v3'; it has '.*v2'"),
     (
         "index",
@@ -328,7 +328,7 @@ DAMAGES = [
     ("index", lambda p: edit_segment(p, parts={"vectors": "../x.faiss"}), "names '../x.faiss', which is no part"),
     ("index", lambda p: edit(p, width=7), "must have vectors of 7 numbers, as index.json says; they have 6"),
     ("images", Path.unlink, "images-.* is missing"),
-    ("images", text("[]"), "images-.* must hold an object; it holds a list"),
+    ("images", text("[]"), "images-.* is damaged: it must hold an object, and holds a list"),
     ("images", lambda p: edit(p, paths=["a", 3]), "must hold 40 texts in 'paths'"),
     ("images", lambda p: p.write_bytes(b'["\xff"]'), "images-.* is damaged: .*UTF-8"),
     ("skipped", text('{"a": []}'), r"skipped-.* must hold texts; it holds \[\]"),
