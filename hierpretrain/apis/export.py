@@ -29,6 +29,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn import functional
 
 import hierpretrain
+from hierpretrain._extras import needed
 from hierpretrain.apis.images import Images, gather_images, read_picture
 from hierpretrain.apis.pipeline_steps import describe_steps
 from hierpretrain.datasets import UnreadableImage
@@ -95,8 +96,7 @@ def export_onnx(
     path = _checked_path(path, ".onnx")
     if opset < _FIRST_OPSET:
         raise ValueError(f"opset must be {_FIRST_OPSET} or more; it is {opset}")
-    onnx, runtime = _optional("onnx"), _optional("onnxruntime")
-    _optional("onnxscript")
+    onnx, runtime, _ = (needed(name, "export of ONNX") for name in ("onnx", "onnxruntime", "onnxscript"))
     encoder = _Encoder(inferencer.module)
     weight_bytes = sum(tensor.nbytes for tensor in encoder.state_dict().values())
     if weight_bytes > _LARGEST:
@@ -204,13 +204,6 @@ def _checked_path(path: str | os.PathLike[str], suffix: str) -> Path:
     if path.suffix != suffix:
         raise ValueError(f"the file must have a name that ends in {suffix}; it is {str(path)!r}")
     return path
-
-
-def _optional(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{name} is needed to export ONNX: pip install 'hierpretrain[export]'") from error
 
 
 def _example(inferencer: EmbeddingInferencer, dynamic_size: bool) -> Tensor:

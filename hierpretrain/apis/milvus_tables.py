@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hierpretrain._extras import needed
 from hierpretrain.apis.addresses import MilvusAddress
 from hierpretrain.engine.log_files import open_log_files_again
 
@@ -40,10 +41,7 @@ class Tables:
 
     def __init__(self, address: MilvusAddress) -> None:
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of each process that reads images
-        try:
-            import pymilvus
-        except ImportError as error:
-            raise ImportError("an index in Milvus needs pymilvus: pip install 'hierpretrain[milvus]'") from error
+        pymilvus = needed("pymilvus", "an index in Milvus")
         self.address = address
         self.images, self.about = address.collection, f"{address.collection}_about"
         self._types = pymilvus.DataType

@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hierpretrain._extras import needed
 from hierpretrain._parser import Parser
 from hierpretrain.commands import errors_in_one_line, log_to_standard_error, printable
 
@@ -79,12 +80,7 @@ def _defaults() -> dict[str, int]:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    try:
-        import fastapi  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise ImportError(f"a service needs {error.name}: pip install 'hierpretrain[serve]'") from error
+    uvicorn, *_ = (needed(name, "a service") for name in ("uvicorn", "fastapi", "python_multipart"))
     import torch
 
     from hierpretrain.serve import Limits, Service, create_app

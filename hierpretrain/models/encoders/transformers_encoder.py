@@ -9,9 +9,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
+from hierpretrain._extras import needed
 from hierpretrain.checks import check_one_of
 from hierpretrain.models.checkpoints import Differences
-from hierpretrain.models.encoders.base import Encoder, downloading, load_exactly, needed
+from hierpretrain.models.encoders.base import Encoder, downloading, load_exactly
 from hierpretrain.models.encoders.settings import DataSettings, in_bytes
 from hierpretrain.models.encoders.weight_files import read_weights
 from hierpretrain.registry import MODELS
