@@ -6,9 +6,10 @@ import json
 import numbers
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ UNUSED = "unused"
 """The split tag of images that are in no class, or both in seen and in unseen classes."""
 
 _FORMAT = "hierpretrain.split.v1"
+
+_Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -194,51 +197,34 @@ def seen_unseen_split(
             f"{tree.level_names[number - 1]!r}, {len(chosen)} would be unseen"
         )
 
+    def side_of(path: _Path) -> str:
+        """Returns the side of a path, '' if it does not reach down to the classes."""
+        if in_branch.get(path, False):
+            return held_out_tag
+        return "" if len(path) < number else "unseen" if path[:number] in chosen else "seen"
+
     tags = dict.fromkeys(annotations.images, UNUSED)
-    # An image with several paths goes by the first of them that reaches down to the class and, if it can, to the unit.
-    # If its paths lead to seen and to unseen classes, it stays unused.
-    labels, both = list(annotations.labels), set()
-    for index in annotations.more_labels:
-        paths = annotations.paths(index)
-        labels[index] = max(paths, key=lambda path: min(len(path), max(number, unit_number or 0)))
-        parts_of = {"apart" if in_branch[path] else path[:number] in chosen for path in paths if len(path) >= number}
-        if len(parts_of) > 1 or len({in_branch[path] for path in paths}) > 1:
-            both.add(annotations.images[index])
-    side_of = {
-        image: held_out_tag if in_branch.get(label, False) else "unseen" if label[:number] in chosen else "seen"
-        for image, label in zip(annotations.images, labels, strict=True)
-        if (in_branch.get(label, False) or len(label) >= number) and image not in both
-    }
-    # Images of one value of an extra label go together: in the class of the first of them, or nowhere.
-    value_of = {} if outside is None else dict(zip(annotations.images, outside, strict=True))
-    value_of = {image: value for image, value in value_of.items() if value}
-    sides: dict[str, set[str]] = defaultdict(set)
-    home: dict[str, tuple[str, ...]] = {}
-    for image, label in sorted(zip(annotations.images, labels, strict=True)) if value_of else ():
-        if image in value_of and (image in side_of or image in both):
-            sides[value_of[image]].add(side_of.get(image, UNUSED))
-            home.setdefault(value_of[image], label[:number])
-    # Group the images: (seen or unseen, own split) -> node -> unit -> images. A unit is an image, or, with `unit`, a
-    # node of that level in its parent, or a value of an extra label in a class.
-    groups: dict[tuple[str, str], dict[tuple[str, ...], dict[tuple[str, ...], list[str]]]] = {}
-    for image, label, own in sorted(zip(annotations.images, labels, annotations.splits, strict=True)):
-        if (seen := side_of.get(image)) is not None and len(sides[value_of.get(image, "")]) < 2:
-            whole = unit_number is not None and len(label) >= unit_number
-            node, name = (label[: unit_number - 1], label[:unit_number]) if whole else (label, (image,))
-            if image in value_of:
-                node, name = home[value_of[image]], (value_of[image],)
-            nodes = groups.setdefault((seen, "" if shares is not None else own), {})
-            nodes.setdefault(node, {}).setdefault(name, []).append(image)
+    paths, sides = _sides(annotations, side_of, max(number, unit_number or 0), held_out_tag)
+    units = _units(paths, sides, unit_number)
+    if outside is not None:
+        units = _kept_together(units, paths, sides, dict(zip(annotations.images, outside, strict=True)), number)
+    # (seen or unseen, own split) -> node -> unit -> images
+    groups: dict[tuple[str, str], dict[_Path, dict[_Path, list[str]]]] = {}
+    for image, own in zip(annotations.images, annotations.splits, strict=True):
+        if image in units:
+            node, whole = units[image]
+            nodes = groups.setdefault((sides[image], "" if shares is not None else own), {})
+            nodes.setdefault(node, {}).setdefault(whole, []).append(image)
     # Deal the units of each group. Own splits that are not divided keep their images.
     generator = np.random.default_rng((seed, 1))
-    for (seen, own), nodes in sorted(groups.items()):
+    for (side, own), nodes in sorted(groups.items()):
         if own not in parts:
-            for units in nodes.values():
-                tags.update({image: f"{seen}_{own}" for images in units.values() for image in images})
+            images = chain.from_iterable(images for wholes in nodes.values() for images in wholes.values())
+            tags.update(dict.fromkeys(images, f"{side}_{own}"))
             continue
         for node, dealt in _deal({node: sorted(nodes[node]) for node in sorted(nodes)}, parts[own], generator):
-            for name, part in dealt.items():
-                tags.update(dict.fromkeys(nodes[node][name], f"{seen}_{part}"))
+            for whole, part in dealt.items():
+                tags.update(dict.fromkeys(nodes[node][whole], f"{side}_{part}"))
     return Split(
         tags=tags,
         level=tree.level_names[number - 1],
@@ -429,6 +415,70 @@ def _unseen_classes(
             )
         chosen += found
     return chosen
+
+
+def _sides(
+    annotations: Annotations, side_of: Callable[[_Path], str], deepest: int, held_out_tag: str
+) -> tuple[dict[str, _Path], dict[str, str | None]]:
+    """Returns the path that every image goes by, and the sides of those that have one.
+
+    An image with several paths goes by the first of them that reaches down to the class and, if it can, to the unit, at
+    the level ``deepest``. If they lead to several sides, or one of them alone to a branch that is held out, its side is
+    ``None``.
+    """
+    paths = dict(zip(annotations.images, annotations.labels, strict=True))
+    sides: dict[str, str | None] = {image: side_of(path) for image, path in paths.items()}
+    for index in annotations.more_labels:
+        several, image = annotations.paths(index), annotations.images[index]
+        paths[image] = max(several, key=lambda path: min(len(path), deepest))
+        found = set(map(side_of, several))
+        if held_out_tag not in found:
+            found.discard("")
+        sides[image] = None if len(found) > 1 else next(iter(found), "")
+    return paths, {image: side for image, side in sides.items() if side != ""}
+
+
+def _units(
+    paths: Mapping[str, _Path], sides: Mapping[str, str | None], unit: int | None
+) -> dict[str, tuple[_Path, _Path]]:
+    """Returns the node in which each image with a side is dealt, and what is dealt there as one.
+
+    That is the image itself, or, with ``unit``, its node at that level in the parent of this.
+    """
+    units: dict[str, tuple[_Path, _Path]] = {}
+    for image, side in sides.items():
+        if side is not None:
+            path = paths[image]
+            whole = unit is not None and len(path) >= unit
+            units[image] = (path[: unit - 1], path[:unit]) if whole else (path, (image,))
+    return units
+
+
+def _kept_together(
+    units: Mapping[str, tuple[_Path, _Path]],
+    paths: Mapping[str, _Path],
+    sides: Mapping[str, str | None],
+    values: Mapping[str, str],
+    level: int,
+) -> dict[str, tuple[_Path, _Path]]:
+    """Returns units of which images of one value of an extra label are one, in the class of the first of them.
+
+    There is none of values whose images are on several sides.
+    """
+    together: dict[str, list[str]] = defaultdict(list)
+    for image in sorted(sides):
+        if values[image]:
+            together[values[image]].append(image)
+    kept = dict(units)
+    for value, images in together.items():
+        torn = len({sides[image] for image in images}) > 1
+        home = paths[images[0]][:level]
+        for image in images:
+            if torn:
+                kept.pop(image, None)
+            elif image in kept:
+                kept[image] = home, (value,)
+    return kept
 
 
 def _deal(
