@@ -16,8 +16,9 @@ from PIL import Image
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.split_files import Split
 from hierpretrain.datasets.split_names import GALLERY, QUERY, TEST, TRAIN, VAL
-from hierpretrain.datasets.splits import UNUSED, Split, seen_unseen_split, share_split
+from hierpretrain.datasets.splits import UNUSED, seen_unseen_split, share_split
 
 SPLIT_KINDS = ("own", "share", "class", "both")
 """The data's own splits; every class in train, val and test; whole classes unseen; both of these."""

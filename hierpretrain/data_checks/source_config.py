@@ -18,7 +18,7 @@ from hierpretrain.data_checks.source_folder import folder_source
 from hierpretrain.data_checks.source_list import list_source
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.annotations import Annotations, nfc
-from hierpretrain.datasets.splits import Split
+from hierpretrain.datasets.split_files import Split
 from hierpretrain.files import as_called
 from hierpretrain.registry import DATASETS
 

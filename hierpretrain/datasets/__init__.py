@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from hierpretrain.datasets.rng import seeded
     from hierpretrain.datasets.sampler import HierarchicalBatchSampler
     from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
-    from hierpretrain.datasets.splits import Split, seen_unseen_split, share_split
+    from hierpretrain.datasets.split_files import Split
+    from hierpretrain.datasets.splits import seen_unseen_split, share_split
     from hierpretrain.datasets.torchvision_objects import TorchvisionDataset
     from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
     from hierpretrain.datasets.views import Views

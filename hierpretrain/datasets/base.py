@@ -22,7 +22,7 @@ from hierpretrain.datasets.annotations import Annotations, find_images, nfc
 from hierpretrain.datasets.messages import first, log, warn
 from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
 from hierpretrain.datasets.rng import seeded
-from hierpretrain.datasets.splits import with_split
+from hierpretrain.datasets.split_files import with_split
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.files import as_called
 from hierpretrain.registry import TRANSFORMS

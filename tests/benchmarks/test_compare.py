@@ -15,8 +15,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
-from hierpretrain.datasets import Annotations, Emoji64, OpenClipart96
-from hierpretrain.datasets.splits import Split
+from hierpretrain.datasets import Annotations, Emoji64, OpenClipart96, Split
 from hierpretrain.files import sha256, write_json
 from hierpretrain.registry import DATA_SAMPLERS, MODELS
 from tests.config_trees import write_tree

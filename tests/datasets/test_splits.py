@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hierpretrain.datasets import Annotations, Emoji64, ListDataset, Split, seen_unseen_split, share_split
-from hierpretrain.datasets.splits import with_split
+from hierpretrain.datasets.split_files import with_split
 
 LEVELS = ("kind", "animal", "breed")
 

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from table import ROOT
 
 from hierpretrain import registry
-from hierpretrain.datasets.splits import Split
+from hierpretrain.datasets import Split
 from hierpretrain.files import in_turn, sha256
 
 HELD_OUT = 0.2  # of the seen classes, in trials

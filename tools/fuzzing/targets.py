@@ -24,10 +24,10 @@ from fuzzing import seals
 from hierpretrain.apis import EmbeddingIndex, load_config
 from hierpretrain.apis.embedding_files import read_embeddings, write_embeddings
 from hierpretrain.apis.launch import check_checkpoint
+from hierpretrain.datasets import Split, share_split
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.cub import read_levels_above
 from hierpretrain.datasets.loading import open_rgb
-from hierpretrain.datasets.splits import Split, share_split
 from hierpretrain.engine import skipped_files
 from hierpretrain.engine.frozen_features import _FeaturePipeline
 from hierpretrain.models.checkpoints import StrictPretrained
