@@ -5,38 +5,32 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hierpretrain._texts import count
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.evaluation import EmbeddingMetric, Embeddings, measured_searches
+from hierpretrain.evaluation import EmbeddingMetric, Embeddings
 from hierpretrain.evaluation.embeddings import Splits
-from hierpretrain.evaluation.search_sets import chosen_search
-from hierpretrain.files import true_path, write_whole
+from hierpretrain.files import write_whole
 from hierpretrain.functional.sampling import sample_indices
 from hierpretrain.report import markup, page_data
 from hierpretrain.report.embed_data import as_json, sheet_elements
-from hierpretrain.report.examples import level_examples
-from hierpretrain.report.headline import Number, extra_numbers, level_numbers, tree_numbers
 from hierpretrain.report.history import panels, read_history
 from hierpretrain.report.layout import positions
-from hierpretrain.report.markup import Headline
-from hierpretrain.report.measured import Measured, measure, measured_of
 from hierpretrain.report.nearest_images import nearest_others
-from hierpretrain.report.search import Searched, search
-from hierpretrain.report.siblings import sibling_confusion
+from hierpretrain.report.search import Searched
+from hierpretrain.report.sections import NEIGHBOURS, measured_sections
 from hierpretrain.report.thumbnails import thumbnails
-from hierpretrain.report.tree_quality import tree_quality
 
 MOST_BYTES = 29_000_000
 """The size that thumbnails are made to fit."""
 
-_NEIGHBOURS = 8
-_SPARE = 3  # so many times the neighbours are searched for, since copies of one image take one place
 _LARGE = 112  # side of the thumbnails of queries
 _FOLDER = Path(__file__).parent
 
@@ -105,36 +99,12 @@ def write_report(
     def step(text: str) -> None:
         log(f"[{time.monotonic() - started:6.1f} s] {text}")
 
-    tree, number = images.taxonomy, len(images.features)
-    splits = set(images.splits)
-    of_config = searches = measured_searches(metrics)
-    if (query, gallery) != (None, None) or not of_config:
-        searches = [chosen_search(query, gallery, of_config, splits)]
-    step("searching for what is of the queries' nodes")  # first, for it finds wrong splits at once
-    searched = [found for sets in searches if (found := search(images, sets, k=_SPARE * _NEIGHBOURS, seed=seed))]
-    results = []
-    if searched and metrics:
-        step("measuring what the config measures")
-        results = measure(images, metrics, step)
-    parts_of_search, headlines = [], []
-    for found in searched:
-        step(f"measuring: {found.title}")
-        measured = measured_of(images, results, found.sets, of_config)
-        headlines.append(Headline(found.title, _warnings(found, trained), _cards(found, measured, seed)))
-        sides = found.query, found.gallery
-        quality = tree_quality(*sides, found.neighbours[:, 0])
-        confusion = sibling_confusion(*sides, found.neighbours[:, :_NEIGHBOURS], same_set=found.same_set)
-        examples = [level_examples(found, level) for level in range(tree.num_levels + 1)]
-        parts_of_search.append((found, quality, confusion, examples))
-
-    shown = sample_indices(number, max_points, seed=seed)
-    step(f"laying {len(shown):,} images out on a map")
-    similarities, neighbours = _on_map(images, shown, searched)
-    coordinates, how = positions(images.features[shown], seed=seed)
+    sections = measured_sections(images, metrics, query, gallery, trained, seed, step)
+    points = _points(images, max_points, [section.found for section in sections], seed, step)
 
     # the page numbers the images on the map first, then others that are examples
-    of_examples = [i for *_, examples in parts_of_search for level in examples for i in level.indices()]
-    indices = list(dict.fromkeys([*shown.tolist(), *of_examples]))
+    of_examples = [i for section in sections for level in section.examples for i in level.indices()]
+    indices = list(dict.fromkeys([*points.shown.tolist(), *of_examples]))
     numbers = {index: i for i, index in enumerate(indices)}
     in_examples = sorted({numbers[i] for i in of_examples})
     step("reading the images for their thumbnails")
@@ -142,21 +112,11 @@ def write_report(
     large = thumbnails([paths[i] for i in in_examples], largest=_LARGE, budget=max_bytes // 10)
     data = {
         "images": page_data.of_images(images, indices),
-        "map": page_data.of_map(coordinates),
-        "neighbours": page_data.of_neighbours(similarities, neighbours),
+        "map": page_data.of_map(points.coordinates),
+        "neighbours": page_data.of_neighbours(points.similarities, points.neighbours),
         "flat": page_data.of_extra_labels(images, indices),
-        "tree": page_data.of_tree(tree),
-        "searches": [
-            {
-                "title": found.title,
-                "same_set": found.same_set,
-                "recall": page_data.of_recall(tree, found),
-                "quality": page_data.of_quality(tree, quality),
-                "confusion": page_data.of_confusion(tree, confusion),
-                "examples": page_data.of_examples(tree, examples, numbers),
-            }
-            for found, quality, confusion, examples in parts_of_search
-        ],
+        "tree": page_data.of_tree(images.taxonomy),
+        "searches": [section.data(numbers) for section in sections],
         "history": curves,
         "palette": page_data.PALETTE_OF_PAGE,
     }
@@ -168,7 +128,8 @@ def write_report(
     }
     used = len(_bytes(as_json(data))) + sum(len(_bytes(part)) for part in parts.values())
     # base64 takes four bytes for three; the rest is for the words of the page
-    small = thumbnails(paths[: len(shown)], largest=thumbnail, budget=(max_bytes - used - 200_000) * 3 // 4, log=step)
+    budget = (max_bytes - used - 200_000) * 3 // 4
+    small = thumbnails(paths[: len(points.shown)], largest=thumbnail, budget=budget, log=step)
     data["pictures"] = {
         "small": {"side": small.side, "columns": small.columns},
         "large": {"side": large.side, "columns": large.columns, "images": in_examples},
@@ -178,14 +139,14 @@ def write_report(
         "title": markup.text(title),
         "subtitle": markup.subtitle(model),
         "facts": markup.facts(images),
-        "headline": markup.headline(headlines),
-        "map_note": markup.map_note(how, number, len(shown), small),
+        "headline": markup.headline([section.headline for section in sections]),
+        "map_note": markup.map_note(points.how, len(images.features), len(points.shown), small),
         "footer": markup.footer(),
         **markup.missing(
-            tree,
-            number,
-            searched,
-            [one for _, _, confusion, _ in parts_of_search for one in confusion],
+            images.taxonomy,
+            len(images.features),
+            [section.found for section in sections],
+            [one for section in sections for one in section.confusion],
             curves,
             history,
         ),
@@ -194,32 +155,27 @@ def write_report(
     page = _bytes(template.substitute(parts, data=as_json(data)))
     write_whole(path, page)
     if small.unread:
-        step(f"could not be read for a thumbnail, which is grey: {len(small.unread):,} of {len(shown):,}")
+        step(f"could not be read for a thumbnail, which is grey: {len(small.unread):,} of {len(points.shown):,}")
     step(f"wrote {os.fspath(path)}: {len(page) / 1e6:.1f} MB, with thumbnails of {small.side} pixels")
 
 
-def _cards(found: Searched, measured: Measured, seed: int) -> list[tuple[str, str, list[Number]]]:
-    """Returns title, size and numbers of the cards of a search: a level each, extra label columns, the whole tree."""
-    tree, images = found.query.taxonomy, found.query
-    cards = []
-    for level, name in enumerate(tree.level_names, start=1):
-        size = count(tree.num_nodes(name), "node", "nodes")
-        cards.append((name, size, level_numbers(found, level, measured, seed=seed)))
-    for name in images.extra_names:
-        if numbers := extra_numbers(found, name, measured, seed=seed):
-            cards.append((name, "a label beside the tree", numbers))
-    return [*cards, ("The whole tree", "all levels together", tree_numbers(found, measured, seed=seed))]
+@dataclass(frozen=True)
+class _Points:
+    """The images on the map: which, their nearest others among them, where they lie and how that was found."""
+
+    shown: Tensor
+    similarities: Tensor
+    neighbours: Tensor
+    coordinates: NDArray[np.float32]
+    how: str
 
 
-def _warnings(found: Searched, trained: Collection[str] | None) -> list[str]:
-    """Says how many of the queries are training images."""
-    if trained is None:
-        return ["Whether the model was trained on some of the queries is not known."]
-    number, known = len(found.query.paths), sum(true_path(path) in trained for path in found.query.paths)
-    if not known:
-        return []
-    of = "All" if known == number else f"{known:,} of the {number:,}"
-    return [f"{of} queries are training images, which a model finds more easily than new ones."]
+def _points(
+    images: Embeddings, most: int, searched: Sequence[Searched], seed: int, step: Callable[[str], object]
+) -> _Points:
+    shown = sample_indices(len(images.features), most, seed=seed)
+    step(f"laying {len(shown):,} images out on a map")
+    return _Points(shown, *_on_map(images, shown, searched), *positions(images.features[shown], seed=seed))
 
 
 def _on_map(images: Embeddings, shown: Tensor, searched: Sequence[Searched]) -> tuple[Tensor, Tensor]:
@@ -227,8 +183,8 @@ def _on_map(images: Embeddings, shown: Tensor, searched: Sequence[Searched]) -> 
     number = len(images.features)
     for found in searched:
         if found.same_set and len(found.query.features) == number == len(shown):
-            return found.similarities[:, :_NEIGHBOURS], found.neighbours[:, :_NEIGHBOURS]
-    return nearest_others(images.features[shown], _NEIGHBOURS)
+            return found.similarities[:, :NEIGHBOURS], found.neighbours[:, :NEIGHBOURS]
+    return nearest_others(images.features[shown], NEIGHBOURS)
 
 
 def _bytes(text: str) -> bytes:
