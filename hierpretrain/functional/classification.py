@@ -21,6 +21,7 @@ from hierpretrain.checks import (
     check_one_width,
 )
 from hierpretrain.functional.search import nearest, unit_rows
+from hierpretrain.functional.votes import added_up
 from hierpretrain.taxonomy import PAD
 
 _ITEMS = 4096  # of test at a time
@@ -252,13 +253,8 @@ def knn_classify(
     train, classes, targets = _labelled(train, train_labels)
     similarities, indices = nearest(test, train, min(neighbours, len(train)))  # (Q, neighbours)
     weights = ((similarities - similarities[:, :1]).double() / temperature).exp()  # one factor an item changes no order
-    labels, order = targets[indices].sort(dim=1, stable=True)
-    weights = weights.gather(1, order)
-    run = (labels.diff(dim=1) != 0).long().cumsum(1)  # equal labels now stand together: number the runs
-    run = torch.nn.functional.pad(run, (1, 0))
-    votes = torch.full_like(weights, -1.0).scatter_reduce(1, run, weights, "sum", include_self=False)
-    voted = torch.full_like(labels, PAD).scatter(1, run, labels)
-    votes, order = votes.sort(dim=1, descending=True, stable=True)
+    voted, votes = added_up(targets[indices], weights)
+    order = votes.masked_fill(voted == PAD, -1.0).sort(dim=1, descending=True, stable=True).indices
     best = voted.gather(1, order)[:, : min(k, len(classes))]
     best = torch.nn.functional.pad(best, (0, min(k, len(classes)) - best.shape[1]), value=PAD)
     return torch.where(best == PAD, PAD, classes[best])

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from hierpretrain.checks import check_above_0, check_finite, check_flat, check_ids, check_neighbours
+from hierpretrain.functional.votes import added_up
 from hierpretrain.taxonomy import PAD, as_labels
-
-_ENTRIES = 2**24  # comparisons of votes in memory at a time
 
 
 def neighbour_votes(
@@ -38,21 +37,9 @@ def neighbour_votes(
     check_above_0(temperature=temperature)
     classes = check_flat(classes, len(classes), "classes")
     similarities, indices = check_neighbours(similarities, indices, len(classes))
-    block = max(1, _ENTRIES // max(1, indices.shape[1] ** 2))
-    found = [
-        _votes(some.double() / temperature, classes[which.clamp(min=0)].masked_fill(which == PAD, PAD))
-        for some, which in zip(torch.split(similarities, block), torch.split(indices, block), strict=True)
-    ]
-    return torch.cat([candidates for candidates, _ in found]), torch.cat([fractions for _, fractions in found])
-
-
-def _votes(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    scores = scores.masked_fill(candidates == PAD, -torch.inf)
-    weights = scores.softmax(1).nan_to_num(0.0)  # (N, K); a row without a vote is NaN
-    same = candidates[:, :, None] == candidates[:, None, :]  # (N, K, K)
-    fractions = (same * weights[:, None, :]).sum(2)
-    again = same.tril(-1).any(2) | (candidates == PAD)
-    return candidates.masked_fill(again, PAD), fractions.masked_fill(again, 0.0)
+    candidates = classes[indices.clamp(min=0)].masked_fill(indices == PAD, PAD)
+    scores = (similarities.double() / temperature).masked_fill(candidates == PAD, -torch.inf)
+    return added_up(candidates, scores.softmax(1))  # of a row without a vote it is NaN, and counts nothing
 
 
 def label_errors(classes: Tensor, candidates: Tensor, fractions: Tensor) -> tuple[Tensor, Tensor]:

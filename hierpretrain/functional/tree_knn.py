@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hierpretrain.checks import check_above_0, check_neighbours
+from hierpretrain.functional.votes import added_up
 from hierpretrain.taxonomy import PAD, as_paths, check_labels, paired_depth
 
 _ENTRIES = 2**22  # label ids of neighbours in memory at a time
@@ -89,11 +90,7 @@ def _most_votes(candidates: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     candidates = candidates.sort(dim=2).values
     again = pad(candidates.diff(dim=2) == 0, (1, 0))
     candidates = candidates.masked_fill(again, PAD)  # a voter has one vote for a node
-    votes = torch.where(candidates == PAD, 0.0, weights[:, :, None]).flatten(1)
-    ids, order = candidates.flatten(1).sort(dim=1, stable=True)
-    run = pad((ids.diff(dim=1) != 0).long().cumsum(1), (1, 0))  # equal ids now stand together: number the runs
-    sums = torch.zeros_like(votes).scatter_add(1, run, votes.gather(1, order))
+    ids, sums = added_up(candidates.flatten(1), weights[:, :, None].expand_as(candidates).flatten(1))
     best = sums.argmax(1, keepdim=True)  # the first of equals
-    winner = torch.full_like(ids, PAD).scatter(1, run, ids).gather(1, best)[:, 0]
     most = sums.gather(1, best)[:, 0]
-    return torch.where(most > 0, winner, PAD), most
+    return torch.where(most > 0, ids.gather(1, best)[:, 0], PAD), most
