@@ -135,6 +135,18 @@ def as_tensor(values: Tensor | NDArray[Any] | Sequence[Any]) -> Tensor:
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy, since arrays may be read-only
 
 
+def check_floating(values: Tensor, name: str) -> None:
+    """Raises a ValueError unless values are floating-point.
+
+    Example:
+        >>> check_floating(torch.tensor([[1, 2]]), "logits")
+        Traceback (most recent call last):
+        ValueError: logits must be floating-point; they are torch.int64; convert them with .float()
+    """
+    if not values.is_floating_point():
+        raise ValueError(f"{name} must be floating-point; they are {values.dtype}; convert them with .float()")
+
+
 def check_features(features: Tensor | NDArray[Any] | Sequence[Any], name: str = "features") -> Tensor:
     """Returns features as a tensor; a ValueError unless they are (N, D), floating-point and not empty."""
     features = as_tensor(features)
@@ -142,8 +154,7 @@ def check_features(features: Tensor | NDArray[Any] | Sequence[Any], name: str = 
         raise ValueError(
             f"{name} must be (N, D), one row per item and not empty; their shape is {tuple(features.shape)}"
         )
-    if not features.is_floating_point():
-        raise ValueError(f"{name} must be floating-point; they are {features.dtype}; convert them with .float()")
+    check_floating(features, name)
     return features
 
 
@@ -154,18 +165,6 @@ def check_finite(features: Tensor, name: str = "features") -> None:
             f"{name} must be finite; row {int((~finite).nonzero()[0])} is not. "
             "Lower the learning rate, clip gradients, or look for a broken image"
         )
-
-
-def check_logits(logits: Tensor, name: str = "logits") -> None:
-    """Raises a ValueError unless logits are floating-point.
-
-    Example:
-        >>> check_logits(torch.tensor([[1, 2]]))
-        Traceback (most recent call last):
-        ValueError: logits must be floating-point; they are torch.int64; convert them with .float()
-    """
-    if not logits.is_floating_point():
-        raise ValueError(f"{name} must be floating-point; they are {logits.dtype}; convert them with .float()")
 
 
 def check_losses(losses: Tensor) -> None:
@@ -274,8 +273,7 @@ def check_neighbours(similarities: Tensor, indices: LabelsLike, num_items: int) 
             "similarities and indices must both be (Q, K), K at least 1; their shapes are "
             f"{tuple(similarities.shape)} and {tuple(indices.shape)}"
         )
-    if not similarities.is_floating_point():
-        raise ValueError(f"similarities must be floating-point; they are {similarities.dtype}")
+    check_floating(similarities, "similarities")
     if (wrong := (indices < PAD) | (indices >= num_items)).any():
         row = int(wrong.any(1).nonzero()[0])
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import as_tensor, check_finite, check_flat
+from hierpretrain.checks import as_tensor, check_finite, check_flat, check_floating
 from hierpretrain.taxonomy import PAD
 
 _BLOCK = 1 << 22  # scores at a time
@@ -124,8 +124,7 @@ def _checked_scores(scores: Tensor) -> Tensor:
         raise ValueError(
             f"scores must be (Q, C), a row per image and a column per class; their shape is {tuple(scores.shape)}"
         )
-    if not scores.is_floating_point():
-        raise ValueError(f"scores must be floating-point; they are {scores.dtype}")
+    check_floating(scores, "scores")
     scores = scores.detach().cpu()
     scores = scores if scores.dtype == torch.float64 else scores.float()
     check_finite(scores, "scores")

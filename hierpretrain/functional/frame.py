@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from hierpretrain.checks import as_tensor, check_above_0, check_classes, check_finite, check_logits, check_losses
+from hierpretrain.checks import as_tensor, check_above_0, check_classes, check_finite, check_floating, check_losses
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.taxonomy import as_labels
 
@@ -99,7 +99,7 @@ def haframe_losses(transformed: Tensor, labels: Tensor, frame: Tensor) -> tuple[
             f"{tuple(labels.shape)} and {tuple(frame.shape)}"
         )
     check_classes(labels, len(frame))
-    check_logits(transformed, "transformed")
+    check_floating(transformed, "transformed")
     check_finite(transformed.detach(), "transformed")
     entropies = cross_entropy(transformed @ frame.T, labels, reduction="none")
     check_losses(entropies)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.checks import as_tensor, check_classes, check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import as_tensor, check_classes, check_floating, check_losses, check_not_below_0
 from hierpretrain.taxonomy import as_labels, prefix_ids
 
 
@@ -115,15 +115,15 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(
             f"logits and targets must both be (N, C); they are {tuple(logits.shape)} and {tuple(targets.shape)}"
         )
-    check_logits(logits)
-    check_logits(targets, "targets")
+    check_floating(logits, "logits")
+    check_floating(targets, "targets")
     losses = cross_entropy(logits, targets, reduction="none")
     check_losses(losses)
     return losses
 
 
 def _check_shapes(logits: Tensor, labels: Tensor, num_classes: int) -> None:
-    check_logits(logits)
+    check_floating(logits, "logits")
     if logits.ndim != 2 or logits.shape[1] != num_classes or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (N, C), class_labels (C, l) and labels (N,); logits are {tuple(logits.shape)}, there are "

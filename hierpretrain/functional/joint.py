@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import as_tensor, check_finite, check_fraction, check_logits, check_losses, check_not_below_0
+from hierpretrain.checks import as_tensor, check_finite, check_floating, check_fraction, check_losses, check_not_below_0
 from hierpretrain.functional.batch import Gather, in_full_precision, one_process
 from hierpretrain.taxonomy import PAD, as_labels, as_paths, check_labels
 
@@ -72,7 +72,7 @@ def level_cross_entropies(
     paths = as_paths(labels)  # (M, P, L)
     losses, taking_part = [], []
     for level, scores in enumerate(logits):
-        check_logits(scores)
+        check_floating(scores, "logits")
         nodes, scores = paths[..., level].to(scores.device), in_full_precision(scores)
         known = None if counts is None else counts[level].to(scores.device) > 0
         weights = node_weights(nodes, known, scores.dtype)

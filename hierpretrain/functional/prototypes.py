@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hierpretrain.checks import as_tensor, check_finite, check_logits
+from hierpretrain.checks import as_tensor, check_finite, check_floating
 from hierpretrain.functional.distances import check_squares, pairwise_distances
 
 _BLOCK = 1 << 20  # distances at a time
@@ -104,7 +104,7 @@ def distortion_loss(prototypes: Tensor, metric: Tensor, *, scale_free: bool = Tr
         raise ValueError(
             f"prototypes must be (K, D) and metric (K, K); they are {tuple(prototypes.shape)} and {tuple(metric.shape)}"
         )
-    check_logits(prototypes, "prototypes")
+    check_floating(prototypes, "prototypes")
     check_finite(prototypes.detach(), "prototypes")
     check_squares(prototypes, "prototypes")
     step = max(1, _BLOCK // max(size, 1))

@@ -17,7 +17,7 @@ from hierpretrain.checks import (
     check_above_0,
     check_classes,
     check_finite,
-    check_logits,
+    check_floating,
     check_losses,
     check_not_below_0,
 )
@@ -100,7 +100,7 @@ def cross_scale_losses(
     for margin in margins:
         check_not_below_0(margins=margin)
     cosines = as_tensor(cosines)
-    check_logits(cosines, "cosines")
+    check_floating(cosines, "cosines")
     if cosines.ndim == 2:
         check_finite(cosines.detach(), "cosines")
     labels, class_labels = as_labels(labels).to(cosines.device), as_labels(class_labels).to(cosines.device)
@@ -241,7 +241,7 @@ def _check_nodes(labels: Tensor, proxies: Sequence[Tensor], nodes: Sequence[Tens
             f"labels have {labels.shape[-1]} levels, and nodes are {found}"
         )
     for level, of_level in enumerate(proxies, start=1):
-        check_logits(of_level, "proxies")
+        check_floating(of_level, "proxies")
         check_finite(of_level.detach(), "proxies")
         column = labels[..., level - 1]
         if column.numel() and (largest := int(column.max())) >= len(of_level):
