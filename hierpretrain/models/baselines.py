@@ -16,7 +16,7 @@ from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import LevelNames, OneLevelLoss, dummy_batch
+from hierpretrain.models.loss_levels import LevelNames, OneLevelLoss, dummy_batch
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 

@@ -29,7 +29,7 @@ from hierpretrain.functional import (
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import OneLevelLoss
+from hierpretrain.models.loss_levels import OneLevelLoss, told
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, shared_depth
 
@@ -179,12 +179,7 @@ class TreeClassifierLoss(ClassifierLoss):
         Raises:
             ValueError: If the tree is not known yet.
         """
-        if self._class_labels is None:
-            raise ValueError(
-                f"{type(self).__name__} needs the tree of the classes: put taxonomy=dict(type='TaxonomyHook') in "
-                "default_hooks, or call set_taxonomy"
-            )
-        return self._class_labels
+        return told(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
 
     def heights(self, classes: Tensor, others: Tensor) -> Tensor:
         """Returns the (n, m) heights of the lowest common ancestors of two classes, in levels above them.

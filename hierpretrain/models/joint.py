@@ -16,7 +16,7 @@ from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import LevelNames
+from hierpretrain.models.loss_levels import LevelNames, told
 from hierpretrain.models.width import projected_width, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
@@ -158,11 +158,8 @@ class HierarchicalJointLoss(nn.Module):
         Its components are the two parts before their weight, and what each is made of: ``contrastive/<name>`` for every
         component of the contrastive loss, and ``cross_entropy/<level>``.
         """
-        if self.options["balance"] and self._counts is None:
-            raise ValueError(
-                "balance needs the labels of the training data: put taxonomy=dict(type='TaxonomyHook') in "
-                "default_hooks, or call set_training_labels"
-            )
+        if self.options["balance"]:
+            told(self._counts, "balance needs the labels of the training data", "or call set_training_labels")
         features = check_rows(features)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)

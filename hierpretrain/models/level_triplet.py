@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hierpretrain.checks import check_not_below_0
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
-from hierpretrain.models.losses import LevelNames
+from hierpretrain.models.loss_levels import LevelNames, told
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, paired_depth
 
@@ -119,16 +119,13 @@ class LevelTripletLoss(nn.Module):
         """Returns h_max of the triplets, from the labels of their anchors and positives and their (B,) levels."""
         if isinstance(self.max_level, int):
             return self.max_level
-        if self._depths_below is None:
-            raise ValueError(
-                f"max_level={self.max_level!r} needs the tree of the training data: put "
-                "taxonomy=dict(type='TaxonomyHook') in default_hooks, or give a number"
-            )
+        needs = f"max_level={self.max_level!r} needs the tree of the training data"
+        depths_below = told(self._depths_below, needs, "or give a number")
         if self.max_level is None:
-            return len(self._depths_below)
+            return len(depths_below)
         anchor, positive = as_paths(anchor), as_paths(positive)  # (B, P, L)
         deepest = torch.zeros_like(level)
-        for number, depths in enumerate(self._depths_below, start=1):
+        for number, depths in enumerate(depths_below, start=1):
             node, other = anchor[..., number - 1], positive[..., number - 1]
             both = ((node[:, :, None] == other[:, None]) & (node != PAD)[:, :, None]).any(2)  # (B, P)
             found = torch.where(both, depths.to(node.device)[node.clamp(min=0)], 0).amax(1)

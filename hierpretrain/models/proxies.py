@@ -20,7 +20,7 @@ from hierpretrain.functional.joint import check_nodes
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.losses import LevelNames, dummy_batch
+from hierpretrain.models.loss_levels import LevelNames, dummy_batch, told
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
 
@@ -199,12 +199,8 @@ class LevelProxyLoss(nn.Module):
 
         The instances play no part.
         """
-        if self._nodes is None:
-            raise ValueError(
-                "LevelProxyLoss needs the tree of the nodes: put taxonomy=dict(type='TaxonomyHook') in default_hooks, "
-                "or call set_taxonomy"
-            )
-        self._nodes = [nodes.to(features.device) for nodes in self._nodes]
+        known = told(self._nodes, "LevelProxyLoss needs the tree of the nodes")
+        self._nodes = [nodes.to(features.device) for nodes in known]
         losses = proxy_anchor_losses(
             features,
             labels,
