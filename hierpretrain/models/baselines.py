@@ -16,9 +16,8 @@ from hierpretrain.functional.triplet import Distance, Mining
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import ClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelNames, OneLevelLoss, dummy_batch
+from hierpretrain.models.loss_levels import LevelsLoss, OneLevelLoss, dummy_batch
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import Taxonomy
 
 
 @MODELS.register_module()
@@ -134,7 +133,7 @@ class HAPPIERLoss(ClassifierLoss):
 
 
 @MODELS.register_module()
-class RINCELoss(nn.Module):
+class RINCELoss(LevelsLoss):
     """RINCE: contrastive learning that ranks positives by the levels they share with the anchor (AAAI 2022).
 
     See :func:`hierpretrain.functional.rince_level_losses`; the loss is the sum over the levels.
@@ -163,12 +162,7 @@ class RINCELoss(nn.Module):
         super().__init__()
         self.instance_level = instance_level
         self.options: dict[str, Any] = dict(temperatures=tuple(temperatures), variant=variant)
-        self.level_names, self.loss_components = LevelNames(), {}
         rince_level_losses(*dummy_batch(len(temperatures)), **self.options)
-
-    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Takes the names of the levels, for the log."""
-        self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, which add up to it."""

@@ -16,14 +16,14 @@ from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelNames, told
+from hierpretrain.models.loss_levels import LevelsLoss, check_level_sizes, told
 from hierpretrain.models.width import projected_width, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
 
 
 @MODELS.register_module()
-class HierarchicalJointLoss(nn.Module):
+class HierarchicalJointLoss(LevelsLoss):
     """A contrastive loss over the tree, plus a mean of the cross entropies of classifiers of all its levels.
 
     ``loss = contrastive + weight * sum_l w_l CE_l / sum_l w_l``; see
@@ -116,7 +116,6 @@ class HierarchicalJointLoss(nn.Module):
             width = partial(projected_width, self.projection, in_channels)
             self.contrastive = MODELS.build(with_width(contrastive, width, "loss.contrastive"))
         self.heads = nn.ModuleList(nn.Linear(in_channels, number, bias=heads == "linear") for number in num_classes)
-        self.level_names, self.loss_components = LevelNames(), {}
         self._counts: list[Tensor] | None = None
 
     @classmethod
@@ -130,14 +129,8 @@ class HierarchicalJointLoss(nn.Module):
         Raises:
             ValueError: If not.
         """
-        nodes = self.count_classes(taxonomy)
-        if nodes != self.num_classes:
-            raise ValueError(
-                "num_classes of HierarchicalJointLoss must be the numbers of nodes of the levels "
-                f"{taxonomy.level_names!r}, {nodes}; it is {self.num_classes}. Set model.loss.num_classes={nodes}, or "
-                "leave it out"
-            )
-        self.level_names.set(taxonomy)
+        check_level_sizes(self.num_classes, taxonomy, "HierarchicalJointLoss")
+        super().set_taxonomy(taxonomy)
         if hasattr(self.contrastive, "set_taxonomy"):
             self.contrastive.set_taxonomy(taxonomy)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hierpretrain.checks import check_not_below_0
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
-from hierpretrain.models.loss_levels import LevelNames, told
+from hierpretrain.models.loss_levels import LevelsLoss, told
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, paired_depth
 
@@ -17,7 +17,7 @@ for _name, _function in MARGINS.items():
 
 
 @MODELS.register_module()
-class LevelTripletLoss(nn.Module):
+class LevelTripletLoss(LevelsLoss):
     """Triplets of a level with a margin that shrinks with depth (paper B, eq. 1 and 2); see :func:`level_triplet_loss`.
 
     A batch is what :class:`hierpretrain.datasets.LevelTripletSampler` draws: all anchors, then their positives, then
@@ -64,11 +64,10 @@ class LevelTripletLoss(nn.Module):
             )
         self.min_margin, self.max_level, self.margin = min_margin, max_level, function
         self._depths_below: list[Tensor] | None = None  # of each level's nodes
-        self.level_names, self.loss_components = LevelNames(), {}
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree of the training data."""
-        self.level_names.set(taxonomy)
+        super().set_taxonomy(taxonomy)
         self._depths_below = [taxonomy.heights(level) + level for level in range(1, taxonomy.num_levels + 1)]
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:

@@ -139,6 +139,27 @@ def dummy_batch(*columns: int) -> tuple[Tensor, Tensor]:
     return torch.eye(2, device="cpu"), torch.zeros(2, *columns, dtype=torch.int64, device="cpu")
 
 
+class LevelsLoss(nn.Module):
+    """Base of the losses over several levels, which log a part of each under its name, as ``loss_components``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level_names, self.loss_components = LevelNames(), {}
+
+    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Takes the names of the levels, for the log."""
+        self.level_names.set(taxonomy)
+
+
+def check_level_sizes(sizes: Sequence[int], taxonomy: Taxonomy, loss: str) -> None:
+    """Raises a ValueError unless the ``num_classes`` of a loss are the numbers of nodes of a tree's levels."""
+    if list(sizes) != (nodes := taxonomy.level_sizes):
+        raise ValueError(
+            f"num_classes of {loss} must be the numbers of nodes of the levels {taxonomy.level_names!r}, {nodes}; it "
+            f"is {list(sizes)}. Set model.loss.num_classes={nodes}, or leave it out"
+        )
+
+
 class LevelNames:
     """The names under which the losses of the levels are logged: numbers until the tree is known.
 

@@ -21,24 +21,19 @@ from hierpretrain.functional.contrastive import Constraint, clamped_and_unclampe
 from hierpretrain.functional.pairs import Positives
 from hierpretrain.functional.released import released_level_losses, released_mean
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelNames, OneLevelLoss, dummy_batch
+from hierpretrain.models.loss_levels import LevelsLoss, OneLevelLoss, dummy_batch
 from hierpretrain.registry import MODELS
-from hierpretrain.taxonomy import Taxonomy, append_instances, check_labels
+from hierpretrain.taxonomy import append_instances, check_labels
 
 
-class _HierarchicalLoss(nn.Module):
+class _HierarchicalLoss(LevelsLoss):
     """What the three losses of paper A share: the losses of the levels with fixed options, and their weighted mean."""
 
     def __init__(self, *, level_weights: str | Sequence[float], instance_level: bool, **options: Any) -> None:
         super().__init__()
         self.level_weights, self.instance_level, self.options = level_weights, instance_level, options
-        self.level_names, self.loss_components = LevelNames(), {}
         levels = 1 if isinstance(level_weights, str) else len(level_weights)
         weighted_mean(level_losses(*dummy_batch(levels), **options), level_weights)
-
-    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Takes the names of the levels, for the log."""
-        self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, before their weights.
@@ -235,7 +230,7 @@ class NTXentLoss(nn.Module):
 
 
 @MODELS.register_module()
-class ReleasedHMLCLoss(nn.Module):
+class ReleasedHMLCLoss(LevelsLoss):
     """The loss of paper A's released code, for comparison; see :func:`hierpretrain.functional.released_hmlc_loss`.
 
     As there, each process looks at its own rows only, and all paths must be of one length.
@@ -271,13 +266,9 @@ class ReleasedHMLCLoss(nn.Module):
             temperature=temperature,
             base_temperature=base_temperature,
         )
-        self.level_weights, self.level_names, self.loss_components = level_weights, LevelNames(), {}
+        self.level_weights = level_weights
         views = 2 if num_views > 1 else num_views  # of the dummy batch
         released_hmlc_loss(*dummy_batch(2), **self.options | dict(num_views=views), level_weights=level_weights)
-
-    def set_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Takes the names of the levels, for the log."""
-        self.level_names.set(taxonomy)
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""

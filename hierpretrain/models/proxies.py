@@ -20,7 +20,7 @@ from hierpretrain.functional.joint import check_nodes
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelNames, dummy_batch, told
+from hierpretrain.models.loss_levels import LevelNames, LevelsLoss, check_level_sizes, dummy_batch, told
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
 
@@ -126,7 +126,7 @@ class CSLLoss(TreeClassifierLoss):
 
 
 @MODELS.register_module()
-class LevelProxyLoss(nn.Module):
+class LevelProxyLoss(LevelsLoss):
     """Proxy Anchor at every level: learnt proxies of all nodes of the tree (Kim et al., CVPR 2020, for one level).
 
     See :func:`hierpretrain.functional.proxy_anchor_losses`. The loss is a weighted mean over the levels.
@@ -168,7 +168,6 @@ class LevelProxyLoss(nn.Module):
         self.margin, self.scale, self.level_weights = margin, scale, level_weights
         self.proxies = nn.ParameterList(torch.randn(number, in_channels) / in_channels**0.5 for number in num_classes)
         self._nodes: list[Tensor] | None = None  # no buffers, which DistributedDataParallel would send at every step
-        self.level_names, self.loss_components = LevelNames(), {}
         features, labels = dummy_batch(len(num_classes))
         nodes = [labels[:1, :level] for level in range(1, len(num_classes) + 1)]
         losses = proxy_anchor_losses(features, labels, [features[:1]] * len(nodes), nodes, margin=margin, scale=scale)
@@ -185,14 +184,9 @@ class LevelProxyLoss(nn.Module):
         Raises:
             ValueError: If not.
         """
-        nodes = self.count_classes(taxonomy)
-        if (own := [len(proxies) for proxies in self.proxies]) != nodes:
-            raise ValueError(
-                f"num_classes of LevelProxyLoss must be the numbers of nodes of the levels {taxonomy.level_names!r}, "
-                f"{nodes}; it is {own}. Set model.loss.num_classes={nodes}, or leave it out"
-            )
-        self.level_names.set(taxonomy)
-        self._nodes = [taxonomy.node_labels(level) for level in range(1, len(nodes) + 1)]
+        check_level_sizes([len(proxies) for proxies in self.proxies], taxonomy, "LevelProxyLoss")
+        super().set_taxonomy(taxonomy)
+        self._nodes = [taxonomy.node_labels(level) for level in range(1, taxonomy.num_levels + 1)]
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, before their weights.
