@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
@@ -54,9 +55,14 @@ def text_measure(figure: Figure, text: str, size: float) -> Callable[[str], floa
         text: The whole text.
         size: Font size in points.
     """
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    font = FontProperties(family=families(f"{text}…"), size=size)
-    return lambda part: renderer.get_text_width_height_descent(part, font, ismath=False)[0]
+    fonts = tuple(families(f"{text}…"))
+    return lambda part: _text_width(part, fonts, size, figure.dpi)
+
+
+@lru_cache(maxsize=1 << 14)  # neighbours of one query share most of their names
+def _text_width(text: str, fonts: tuple[str, ...], size: float, dpi: float) -> float:
+    font = FontProperties(family=fonts, size=size)
+    return RendererAgg(1, 1, dpi).get_text_width_height_descent(text, font, ismath=False)[0]
 
 
 def fit_path(figure: Figure, names: Sequence[str], width: float, size: float, lines: int = 1) -> str:
