@@ -1,5 +1,5 @@
 import hashlib
-import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -7,16 +7,15 @@ import pytest
 
 from hierpretrain.datasets import Emoji64
 from hierpretrain.datasets.emoji import development_splits
+from hierpretrain.files import SHIPPED
 from hierpretrain.registry import DATASETS
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "emoji64.zip"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    shutil.copy(ARCHIVE, folder)
-    return str(folder / "emoji64")
+def root():
+    return str(ARCHIVE.with_suffix(""))  # which other tests read, too
 
 
 def emoji(data):
@@ -74,10 +73,22 @@ def test_emoji_of_one_design_are_never_unseen():
     assert set(tags.values()) == {"train"}
 
 
-def test_it_is_unpacked_from_the_archive_that_came_with_the_package(tmp_path):
-    root = tmp_path / "empty/folder/emoji64"
-    assert len(Emoji64(data_root=str(root), split="query")) == 586
-    assert sorted(path.name for path in root.parent.iterdir()) == ["emoji64"]
+def test_it_is_unpacked_from_the_archive_beside_it_or_else_the_one_that_came_with_the_package(tmp_path, monkeypatch):
+    def pack(file, images):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(file, "w") as archive:
+            for split in SPLITS:
+                archive.writestr(f"emoji64/meta/{split}.txt", "".join(f"{split}/{image}\n" for image in images))
+                for image in images:
+                    archive.writestr(f"emoji64/{split}/{image}", "an image")
+
+    pack(tmp_path / "package/data/emoji64.zip", ["b/c/1.webp", "b/c/2.webp"])
+    pack(tmp_path / "beside/emoji64.zip", ["b/c/1.webp"])
+    assert SHIPPED.joinpath("data/emoji64.zip").samefile(ARCHIVE)
+    monkeypatch.setattr("hierpretrain.datasets.archive.SHIPPED", tmp_path / "package")
+    for folder, number in {"empty/folder": 2, "beside": 1}.items():
+        assert len(Emoji64(data_root=str(tmp_path / folder / "emoji64"), split="query")) == number
+        assert {path.name for path in (tmp_path / folder).iterdir()} <= {"emoji64", "emoji64.zip"}
 
 
 def test_missing_set(tmp_path, monkeypatch):
