@@ -194,7 +194,7 @@ def test_entries_that_are_true_are_found_whether_few_or_many(size: int, share: f
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
 @pytest.mark.parametrize(
-    ("number", "cost", "size"), [(1, 5, 1), (7, 5, 0), (100, 3, 40), (3_000_000, 3_000_000, 1 << 20)]
+    ("number", "cost", "size"), [(1, 5, 1), (7, 5, 0), (100, 3, 40), (300_000, 3_000_000, 1 << 20)]
 )
 def test_every_query_is_in_one_block(number, cost, size, workers):
     queries, most = np.arange(number), 256
