@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-
-from hierpretrain.apis.pure_python import type_name
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 _TYPES = {
     "tensorboard": "TensorboardVisBackend",
@@ -45,6 +44,8 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
         >>> config.visualizer.vis_backends
         [{'type': 'TensorboardVisBackend'}]
     """
+    from hierpretrain.apis.pure_python import type_name  # which imports torch
+
     for name in names:
         if name not in _TYPES:
             *others, last = map(repr, WATCHERS)

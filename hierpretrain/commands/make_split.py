@@ -15,18 +15,20 @@ Common mistakes:
     A new draw for each run of an experiment: make the file once and keep it; the same seed makes the same file.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 from collections import Counter
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING
 
 from hierpretrain._parser import Parser
-from hierpretrain.apis import load_config, nearest_names, read_level
 from hierpretrain.commands import errors_in_one_line
-from hierpretrain.datasets import Annotations, Split, seen_unseen_split
-from hierpretrain.datasets.text_files import numbered_lines
-from hierpretrain.registry import DATASETS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from hierpretrain.datasets import Annotations, Split
 
 
 def main() -> None:
@@ -58,6 +60,11 @@ def main() -> None:
 
 
 def _make_split(args: argparse.Namespace) -> None:
+    from hierpretrain.apis.command import read_level
+    from hierpretrain.apis.config import load_config
+    from hierpretrain.datasets import seen_unseen_split
+    from hierpretrain.datasets.text_files import numbered_lines
+
     annotations = read_annotations(load_config(args.config, data_root=args.data_root))
     if args.unseen_file:
         args.unseen = [line for _, line in numbered_lines(args.unseen_file)]
@@ -79,6 +86,9 @@ def _make_split(args: argparse.Namespace) -> None:
 
 def read_annotations(config: Config) -> Annotations:
     """Returns the annotations of a config's training data set, with the level names that the config gives them."""
+    from hierpretrain.apis.config import nearest_names
+    from hierpretrain.registry import DATASETS
+
     if not config.get("train_dataloader"):
         raise ValueError(
             f"{config.filename} has no train_dataloader, whose data set is split; give a config that trains on this "

@@ -17,12 +17,12 @@ Common mistakes:
     A picture of the wrong images: they come from the config's test_dataloader.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from hierpretrain._parser import Parser
-from hierpretrain.apis import build_runner, check_checkpoint, read_command, read_level
-from hierpretrain.apis.launch import config_errors
-from hierpretrain.apis.measured import unmeasured
+from hierpretrain.apis.command import config_of, parse_command, read_level
 from hierpretrain.commands import errors_in_one_line
 
 HOOKS = {"tsne": "TSNEHook", "retrieval": "RetrievalSheetHook", "recall": "RecallCurveHook"}
@@ -40,12 +40,18 @@ def main() -> None:
     parser.add_argument("--query", nargs="+", help="retrieval, recall: the queries' splits; the test's if not given")
     parser.add_argument("--gallery", nargs="+", help="retrieval, recall: the gallery's splits; the test's if not given")
     parser.add_argument("--seed", type=int, default=0, help="tsne, retrieval: of what is drawn at random")
+    args = parse_command(parser)
+    from hierpretrain.apis.launch import config_errors  # not before --help
+
     with errors_in_one_line(), config_errors():
-        _draw(parser)
+        _draw(parser, args)
 
 
-def _draw(parser: argparse.ArgumentParser) -> None:
-    args, config = read_command(parser)
+def _draw(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from hierpretrain.apis.launch import build_runner, check_checkpoint
+    from hierpretrain.apis.measured import unmeasured
+
+    config = config_of(args)
     for option in ("query", "gallery") if args.picture == "tsne" else ("splits",):
         if getattr(args, option):
             parser.error(f"--{option} is not for the picture {args.picture!r}")

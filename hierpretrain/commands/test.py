@@ -15,12 +15,10 @@ Common mistakes:
     A test that changed what metrics.json says of the training: give a --work-dir of its own.
 """
 
-from mmengine.dist import is_main_process
+from __future__ import annotations
 
 from hierpretrain._parser import Parser
-from hierpretrain.apis import build_runner, check_checkpoint, read_command
-from hierpretrain.apis.launch import build_errors, config_errors
-from hierpretrain.apis.pure_python import type_name
+from hierpretrain.apis.command import config_of, parse_command
 from hierpretrain.commands import errors_in_one_line
 from hierpretrain.files import check_writable, write_json
 
@@ -35,8 +33,14 @@ def main() -> None:
         help="the checkpoint file; without it, or with '', the weights that training would start with",
     )
     parser.add_argument("--out", help="also write the metrics to this JSON file")
+    args = parse_command(parser)
+    from mmengine.dist import is_main_process  # not before --help
+
+    from hierpretrain.apis.launch import build_errors, build_runner, check_checkpoint, config_errors
+    from hierpretrain.apis.pure_python import type_name
+
     with errors_in_one_line(), build_errors():
-        args, config = read_command(parser)
+        config = config_of(args)
         if args.out:
             check_writable(args.out)  # not after the work
         config.load_from, config.resume = args.checkpoint or None, False

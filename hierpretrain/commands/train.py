@@ -19,18 +19,18 @@ Common mistakes:
     A module of your own that is not found: run `python -m hierpretrain train` in its folder, or set PYTHONPATH.
 """
 
-import argparse
+from __future__ import annotations
 
-import torch
-from mmengine.runner import Runner
+import argparse
+from typing import TYPE_CHECKING
 
 from hierpretrain._parser import Parser
-from hierpretrain.apis import build_runner, check_start, read_command, watch_with
-from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.apis.launch import build_errors, check_optimizer, config_errors
-from hierpretrain.apis.watching import WATCHERS
+from hierpretrain.apis.command import config_of, parse_command
+from hierpretrain.apis.watching import WATCHERS, watch_with
 from hierpretrain.commands import errors_in_one_line
-from hierpretrain.registry import MODELS
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
 
 
 def main() -> None:
@@ -49,15 +49,25 @@ def main() -> None:
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     parser.add_argument("--no-pin-memory", action="store_true", help="do not pin the memory of batches")
     parser.add_argument("--no-persistent-workers", action="store_true", help="start the loaders' workers every epoch")
+    args = parse_command(parser)
+    from hierpretrain.apis.launch import build_errors, config_errors  # not before --help
+
     with errors_in_one_line(), build_errors():
-        runner = _build(parser)
+        runner = _build(parser, args)
     with config_errors():
         runner.train()
 
 
-def _build(parser: argparse.ArgumentParser) -> Runner:
+def _build(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Runner:
     """Builds all that the command line and its config name, whose errors are the user's to mend."""
-    args, config = read_command(parser)
+    import torch
+    from mmengine.runner import Runner
+
+    from hierpretrain.apis.config import DATALOADERS
+    from hierpretrain.apis.launch import build_runner, check_optimizer, check_start
+    from hierpretrain.registry import MODELS
+
+    config = config_of(args)
     if not config.get("train_cfg"):
         parser.error(f"{args.config} trains nothing: it evaluates a checkpoint, hierpretrain test {args.config} FILE")
     if args.no_validate:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from hierpretrain.checks import check_at_least_1
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -34,6 +32,8 @@ class Limits:
     workers: int = 2
 
     def __post_init__(self) -> None:
+        from hierpretrain.checks import check_at_least_1  # which imports torch
+
         check_at_least_1(**{one.name: getattr(self, one.name) for one in fields(self)})
 
 

@@ -81,7 +81,7 @@ def test_version(monkeypatch, capsys):
     assert capsys.readouterr().out == f"hierpretrain {hierpretrain.__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["embed", "index", "search"])
+@pytest.mark.parametrize("name", commands())
 def test_help_comes_without_torch(name):
     code = (
         f"import atexit, sys\nsys.argv = ['hierpretrain', '{name}', '--help']\n"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hierpretrain.apis import build_runner
 from hierpretrain.commands import test as test_command
 from hierpretrain.commands import train as train_command
 from hierpretrain.registry import MODELS
@@ -149,9 +150,9 @@ def test_loops_that_are_built_early_train_to_the_same_bits(run, tmp_path, monkey
     run(train_command, "--work-dir", "early")
     build = train_command._build
 
-    def late(parser):
-        runner = build(parser)
-        return train_command.build_runner(runner.cfg)
+    def late(parser, args):
+        runner = build(parser, args)
+        return build_runner(runner.cfg)
 
     monkeypatch.setattr(train_command, "_build", late)
     run(train_command, "--work-dir", "late", "--cfg-options", "experiment_name=late")

@@ -49,8 +49,8 @@ def test_a_run_that_was_taken_over_ends_before_it_writes(run, tmp_path, monkeypa
     monkeypatch.setattr(folder_lock, "BEAT", 0.01)
     build = train_command._build
 
-    def taken_over(parser):
-        runner = build(parser)
+    def taken_over(parser, args):
+        runner = build(parser, args)
         record = json.loads((tmp_path / "work" / NAME).read_text())
         (tmp_path / "work" / NAME).write_text(json.dumps(record | {"token": "another", "host": "node7"}))
         time.sleep(0.5)
