@@ -42,6 +42,7 @@ from comparison_tables import tables, trials_table
 from mmengine.config import Config
 from table import ROOT, slug
 
+from hierpretrain._endings import ends_without_traceback
 from hierpretrain.apis import build_runner
 from hierpretrain.files import in_turn, write_whole
 
@@ -220,13 +221,14 @@ def main() -> None:
         return run_one(sys.argv[2])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("protocol", choices=list(PROTOCOLS))
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="rows; by default the protocol's")
+    rows = dict(nargs="+", choices=list(METHODS), metavar="METHOD")
+    parser.add_argument("--methods", **rows, help=f"rows, by default the protocol's: {', '.join(map(repr, METHODS))}")
     parser.add_argument("--seeds", nargs="+", type=int, help=f"by default {SEEDS}, and {MORE_SEEDS} for the first six")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="another one: by default the first six")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--work-dir", default="work_dirs/comparison", help="where runs go until they are done")
     parser.add_argument("--results", help="the file of the runs that are done; docs/comparison/<protocol>.jsonl")
-    parser.add_argument("--again", nargs="+", choices=list(METHODS), default=[], help="forget the runs of these first")
+    parser.add_argument("--again", **rows, default=[], help="forget the runs of these first")
     parser.add_argument("--search-only", action="store_true", help="only choose settings")
     parser.add_argument("--given", type=json.loads, metavar="JSON", help="settings instead of a search")
     parser.add_argument("--table", action="store_true", help="run nothing")
@@ -251,4 +253,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ends_without_traceback():
+        main()
