@@ -255,9 +255,13 @@ class EmbeddingInferencer:
     def _build_in_milvus(
         self, images: Images | Embeddings, address: str, parts: Mapping[str, bytes], *, kind: str = "auto", **_: Any
     ) -> EmbeddingIndex:
+        from hierpretrain.apis.index_changes import check_new
+        from hierpretrain.apis.living import check_counts
         from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
 
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
+        check_counts(embedded)  # not after an older index has made room
+        check_new((), embedded)
         about = dict(model=self.name, fingerprint=self.fingerprint, width=self.width, kind=kind)
         index = MilvusIndex.create(address, **about, replace=True)
         index.use_model(self)

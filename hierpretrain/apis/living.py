@@ -222,7 +222,7 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If there is no image of a key; then none is removed.
         """
-        wanted = {keys} if isinstance(keys, str) else set(_texts(list(keys), "keys"))
+        wanted = set(_texts([keys] if isinstance(keys, str) else list(keys), "keys"))
         with self._changing():
             found = self._records(wanted, set())
             if others := wanted - _names(found):

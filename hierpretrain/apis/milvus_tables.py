@@ -69,7 +69,12 @@ class Tables:
             return bool(self.client.has_collection(self.about)) and bool(self.client.has_collection(self.images))
 
     def create(self, width: int, kind: str) -> None:
-        """Makes empty collections; older ones of the names are dropped."""
+        """Makes empty collections; older ones of the names are dropped.
+
+        Raises:
+            ValueError: If a collection of one of the names is no part of an index.
+        """
+        self._check_own()
         self.drop()
         kind = "flat" if kind == "auto" and self.address.uri.endswith(".db") else kind
         index_type, options = _KINDS[kind]
@@ -97,6 +102,17 @@ class Tables:
         field = "vector" if name == self.images else "unused"
         parameters.add_index(field, index_type=index_type, metric_type=metric, params=dict(options))
         self.client.create_collection(name, schema=schema, index_params=parameters, consistency_level="Strong")
+
+    def _check_own(self) -> None:
+        """Raises if a collection of the names is somebody else's, which would be lost; half an index is ours."""
+        for name, own in ((self.images, {"key", "path", "digest", "labels"}), (self.about, {"what", "name", "text"})):
+            with self.told():
+                there = self.client.describe_collection(name)["fields"] if self.client.has_collection(name) else None
+            if there is not None and not own <= {field["name"] for field in there}:
+                raise ValueError(
+                    f"{self.address.uri} has a collection {name!r} that is no index of HierPretrain's, and would be "
+                    "lost; give the index another name"
+                )
 
     def drop(self) -> None:
         """Removes the collections, if they are there."""

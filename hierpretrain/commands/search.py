@@ -55,7 +55,11 @@ def main() -> None:
     parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
     parser.add_argument("--within", metavar="BRANCH", help="search below a node: its path 'animal/cat', or its name")
     parser.add_argument(
-        "--where", nargs="+", metavar="NAME=TEXT", help="search images with this metadata, from a list's columns"
+        "--where",
+        nargs="+",
+        action="extend",
+        metavar="NAME=TEXT",
+        help="search images with this metadata, from a list's columns",
     )
     parser.add_argument("--classify", action="store_true", help="say where each query belongs in the tree")
     parser.add_argument(
@@ -147,7 +151,10 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words]
     if wrong := [word for word, (name, sign, _) in zip(words, pairs, strict=True) if not (name and sign)]:
         raise ValueError(f"--where takes NAME=TEXT, such as colour=red; {wrong[0]!r} is not like that")
-    return {name: text for name, _, text in pairs}
+    found = {name: text for name, _, text in pairs}
+    if len(found) < len(set(pairs)):
+        raise ValueError(f"--where takes one text of each name, as an image has; it is {' '.join(words)}")
+    return found
 
 
 def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Classification]) -> None:

@@ -100,7 +100,7 @@ def read_where(pairs: Sequence[str]) -> dict[str, str]:
     """Returns the texts that metadata must have, from ``NAME=TEXT``.
 
     Raises:
-        Refusal: If one is of another form.
+        Refusal: If one is of another form, or a name has two texts.
 
     Example:
         >>> read_where(["colour=red", "note=a=b"])
@@ -111,6 +111,8 @@ def read_where(pairs: Sequence[str]) -> dict[str, str]:
         name, sign, text = pair.partition("=")
         if not (name and sign):
             raise Refusal(422, f"where takes NAME=TEXT, such as colour=red; {pair!r} is not like that")
+        if found.get(name, text) != text:
+            raise Refusal(422, f"where takes one text of each name, as an image has; of {name!r} there are two")
         found[name] = text
     return found
 

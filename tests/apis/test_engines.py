@@ -368,6 +368,29 @@ def test_what_milvus_cannot_do_is_said(tmp_path):
         logging.disable(logging.NOTSET)
 
 
+def test_a_collection_of_somebody_else_is_not_replaced(tmp_path):
+    pytest.importorskip("milvus_lite")
+    from pymilvus import MilvusClient
+
+    from hierpretrain.apis.milvus import MilvusIndex
+
+    client = MilvusClient(f"{tmp_path}/x.db")
+    for name in ("customers", "photos_about"):
+        client.create_collection(name, dimension=2)
+        client.insert(name, [{"id": 1, "vector": [0.0, 1.0]}])
+    client.close()
+    for index, lost in (("customers", "customers"), ("photos", "photos_about")):
+        with pytest.raises(
+            ValueError, match=f"has a collection '{lost}' that is no index of .*; give the index another"
+        ):
+            MilvusIndex.create(f"milvus-lite://{tmp_path}/x.db#{index}", width=6, **ABOUT, replace=True)
+    client = MilvusClient(f"{tmp_path}/x.db")
+    for name in ("customers", "photos_about"):
+        client.load_collection(name)
+        assert len(client.query(name, filter="id >= 0")) == 1
+    client.close()
+
+
 @pytest.fixture
 def in_milvus(tmp_path):
     """Returns a function that makes an index in a file of milvus-lite, in place of an older one, and its address."""

@@ -194,6 +194,9 @@ def test_numbers_are_keys_and_what_is_missing_is_no_metadata():
     assert index.remove([5]).removed == 1
     with pytest.raises(ValueError, match=r"keys must be texts, .*; number 0 is None"):
         index.remove([None])
+    for nothing in ("", [""]):  # as of an empty cell; most images have no key
+        with pytest.raises(ValueError, match=r"keys must be texts, .*; number 0 is ''"):
+            index.remove(nothing)
 
 
 @pytest.mark.parametrize("as_given", [np.asarray, torch.as_tensor])

@@ -375,6 +375,10 @@ def test_metadata_is_a_filter(made, run, command, tmp_path, capsys):
     assert len(json.loads(out)[0]["neighbours"]) == 3
     for words, message in (
         (["colour"], "--where takes NAME=TEXT, such as colour=red; 'colour' is not"),
+        (
+            ["colour=red", "--where", "colour=blue"],
+            "--where takes one text of each name, as an image has; it is colour=r",
+        ),
         (["color=red"], "the index has no metadata 'color'; did you mean 'colour'"),
     ):
         with pytest.raises(SystemExit, match="2"):

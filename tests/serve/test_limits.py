@@ -47,6 +47,12 @@ def bomb():
         ([("a.png", png())], {"within": "animal/cta"}, 400, "the tree has no branch 'animal/cta'; did you mean"),
         ([("a.png", png())], {"within": "[1]"}, 422, "within takes a path, a name, or a JSON list of names; it is"),
         ([("a.png", png())], {"where": "red"}, 422, "where takes NAME=TEXT, such as colour=red; 'red' is not like"),
+        (
+            [("a.png", png())],
+            {"where": ["colour=red", "colour=blue"]},
+            422,
+            "where takes one text of each name, as an image has; of 'colour' there are two",
+        ),
         ([("a.png", png())], {"where": "color=red"}, 400, "the index has no metadata 'color'; did you mean 'colour'?"),
         ([], {}, 422, "body.images: Field required"),
     ],
