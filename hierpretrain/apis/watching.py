@@ -39,6 +39,7 @@ def watch_with(config: Config, names: Sequence[str]) -> None:
         ValueError: If a name is unknown, or its package is not installed.
 
     Example:
+        >>> from mmengine.config import Config
         >>> config = Config(dict(work_dir="work_dirs/mine", visualizer=dict(vis_backends=[])))
         >>> watch_with(config, ["tensorboard"])
         >>> config.visualizer.vis_backends

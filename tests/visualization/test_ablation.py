@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -59,8 +60,9 @@ def test_texts_do_not_overlap():
     drawn = figure(
         {"what is varied, at length, " * 5: {name: {"mAP": [0.5]} for name in names}} | {"b": {"1": {"mAP": [0.1]}}}, {}
     )
-    drawn.canvas.draw()
-    renderer = drawn.canvas.get_renderer()
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    renderer = canvas.get_renderer()
     for axes in drawn.axes:
         boxes = [text.get_window_extent(renderer) for text in axes.get_xticklabels()]
         assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
