@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _LONGEST = 60  # characters
@@ -16,6 +16,30 @@ def count(number: int, one: str, more: str) -> str:
         ('1 query', '2,000 queries')
     """
     return f"{number:,} {one if number == 1 else more}"
+
+
+def read_where(pairs: Iterable[str], option: str = "where") -> dict[str, str]:
+    """Returns the texts that metadata must have, from ``NAME=TEXT``.
+
+    Args:
+        pairs: The words of a command line or a form.
+        option: What takes them, for the message.
+
+    Raises:
+        ValueError: If one is of another form, or a name has two texts.
+
+    Example:
+        >>> read_where(["colour=red", "note=a=b"])
+        {'colour': 'red', 'note': 'a=b'}
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not (name and sign):
+            raise ValueError(f"{option} takes NAME=TEXT, such as colour=red; {pair!r} is not like that")
+        if found.setdefault(name, text) != text:
+            raise ValueError(f"{option} takes one text of each name, as an image has; of {name!r} there are two")
+    return found
 
 
 def short(value: Any) -> str:

@@ -31,9 +31,11 @@ from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.image_batches import Batch, default_workers, read_batches
 from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.apis.index_changes import check_new
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
+from hierpretrain.apis.living import check_counts
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
@@ -255,8 +257,6 @@ class EmbeddingInferencer:
     def _build_in_milvus(
         self, images: Images | Embeddings, address: str, parts: Mapping[str, bytes], *, kind: str = "auto", **_: Any
     ) -> EmbeddingIndex:
-        from hierpretrain.apis.index_changes import check_new
-        from hierpretrain.apis.living import check_counts
         from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
 
         embedded = images if isinstance(images, Embeddings) else self.embed(images)

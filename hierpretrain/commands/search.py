@@ -36,6 +36,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierpretrain._texts import read_where
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.quick_search import quick_search
 from hierpretrain.commands import embed_images, errors_in_one_line, list_options, printable
@@ -136,7 +137,7 @@ def _find(
         if path not in (None, "-"):
             check_writable(path)
     index = open_index(args)
-    where = _pairs(args.where or ())
+    where = read_where(args.where or (), "--where")
     level = None if args.level is None else read_level(args.level)
     index.check_search(args.k, level=level, within=args.within, where=where)  # not after embedding many queries
     if args.classify:
@@ -145,16 +146,6 @@ def _find(
     results = index.search(queries, args.k, level=level, within=args.within, where=where)
     classes = index.classify(queries, **votes) if args.classify else []
     return results, classes, index, queries
-
-
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    if wrong := [word for word, (name, sign, _) in zip(words, pairs, strict=True) if not (name and sign)]:
-        raise ValueError(f"--where takes NAME=TEXT, such as colour=red; {wrong[0]!r} is not like that")
-    found = {name: text for name, _, text in pairs}
-    if len(found) < len(set(pairs)):
-        raise ValueError(f"--where takes one text of each name, as an image has; it is {' '.join(words)}")
-    return found
 
 
 def _write_json(path: str, results: Sequence[SearchResult], classes: Sequence[Classification]) -> None:

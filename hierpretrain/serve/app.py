@@ -22,7 +22,7 @@ import hierpretrain
 from hierpretrain.apis.command import read_level
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.serve.batches import Batches
-from hierpretrain.serve.forms import Names, read_branch, read_images, read_json, read_where, told
+from hierpretrain.serve.forms import Names, read_branch, read_images, read_json, told, where_of
 from hierpretrain.serve.guard import LOOPBACK, Guard, Json
 from hierpretrain.serve.limits import Refusal, size
 from hierpretrain.serve.service import Service
@@ -217,7 +217,7 @@ async def search(
     options = {
         "level": read_level(level) if level else None,
         "within": read_branch(within),
-        "where": read_where([pair for pair in where or () if pair]),
+        "where": where_of([pair for pair in where or () if pair]),
     }
     await _do(request, service.check_search, k, **options)  # not after the embedding
     if classify:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from hierpretrain._json import parse_json
+from hierpretrain._texts import read_where
 from hierpretrain.serve.limits import Refusal
 
 
@@ -96,25 +97,16 @@ def told(errors: Sequence[object], *where: str) -> str:
     return "; ".join(texts[:5])
 
 
-def read_where(pairs: Sequence[str]) -> dict[str, str]:
-    """Returns the texts that metadata must have, from ``NAME=TEXT``.
+def where_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Returns the texts that metadata must have, see :func:`~hierpretrain._texts.read_where`.
 
     Raises:
-        Refusal: If one is of another form, or a name has two texts.
-
-    Example:
-        >>> read_where(["colour=red", "note=a=b"])
-        {'colour': 'red', 'note': 'a=b'}
+        Refusal: As that raises.
     """
-    found = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not (name and sign):
-            raise Refusal(422, f"where takes NAME=TEXT, such as colour=red; {pair!r} is not like that")
-        if found.get(name, text) != text:
-            raise Refusal(422, f"where takes one text of each name, as an image has; of {name!r} there are two")
-        found[name] = text
-    return found
+    try:
+        return read_where(pairs)
+    except ValueError as error:
+        raise Refusal(422, str(error)) from error
 
 
 def read_branch(text: str | None) -> str | tuple[str, ...] | None:

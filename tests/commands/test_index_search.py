@@ -377,7 +377,7 @@ def test_metadata_is_a_filter(made, run, command, tmp_path, capsys):
         (["colour"], "--where takes NAME=TEXT, such as colour=red; 'colour' is not"),
         (
             ["colour=red", "--where", "colour=blue"],
-            "--where takes one text of each name, as an image has; it is colour=r",
+            "--where takes one text of each name, as an image has; of 'colour' there are two",
         ),
         (["color=red"], "the index has no metadata 'color'; did you mean 'colour'"),
     ):
