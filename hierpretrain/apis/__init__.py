@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
     from hierpretrain.apis.index_changes import Change
     from hierpretrain.apis.inferencer import EmbeddingInferencer
-    from hierpretrain.apis.launch import build_runner, check_checkpoint, check_start
+    from hierpretrain.apis.launch import build_runner
     from hierpretrain.apis.living import LivingIndex
     from hierpretrain.apis.milvus import MilvusIndex
     from hierpretrain.apis.neighbours import Classification, Neighbour, SearchResult
+    from hierpretrain.apis.starts import check_checkpoint, check_start
     from hierpretrain.apis.thresholds import Calibration
     from hierpretrain.apis.watching import watch_with
     from hierpretrain.apis.zoo import find_model, image_retriever, mmpretrain_config, register_zoo

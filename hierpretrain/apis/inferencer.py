@@ -34,10 +34,10 @@ from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import check_new
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
-from hierpretrain.apis.launch import check_checkpoint
 from hierpretrain.apis.living import check_counts
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
+from hierpretrain.apis.starts import check_checkpoint
 from hierpretrain.apis.zoo import find_model
 from hierpretrain.checks import check_at_least_1, check_from_0
 from hierpretrain.datasets import UnreadableImage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import re
 import subprocess
 import traceback
@@ -22,8 +21,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
-from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, Runner
-from torch import Tensor, nn
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import nn
 from torch.distributed import PrefixStore
 
 from hierpretrain import registry
@@ -32,12 +31,11 @@ from hierpretrain.apis.config import DATALOADERS, MMENGINE_HOOKS, nearest_names
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.mistyped import nearest_argument
 from hierpretrain.apis.pure_python import name_types, type_name
+from hierpretrain.apis.starts import check_start
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
-from hierpretrain.models import HierarchicalContrastive
-from hierpretrain.models.checkpoints import Differences, check_is_there, check_names, differences
 from hierpretrain.models.gather import unwrapped
 from hierpretrain.models.num_classes import loss_that_counts, with_num_classes
 from hierpretrain.taxonomy import Taxonomy
@@ -60,7 +58,8 @@ def build_runner(config: Config) -> Runner:
 
     Args:
         config: The config, with its ``work_dir``. It is changed: types that are classes become import paths, and
-            ``resume=True`` without ``load_from`` takes the newest checkpoint of the work directory, if there is one.
+            ``resume="auto"``, and ``resume=True`` without ``load_from``, take the newest checkpoint of the work
+            directory, if there is one; otherwise the training starts anew, from ``load_from`` if that is given.
 
     Raises:
         ValueError: If another process runs in ``work_dir``, the launcher did not start this process, processes would
@@ -92,10 +91,10 @@ def build_runner(config: Config) -> Runner:
         _start_processes_on_cpu(config)
     lock = WorkDirLockHook(hold_work_dir(config.work_dir))
     try:
-        looked_for = config.get("resume") and not config.get("load_from")
+        looked_for = config.get("resume") == "auto" or (config.get("resume") and not config.get("load_from"))
         if looked_for:
-            config.load_from = newest_checkpoint(config.work_dir)
-            config.resume = config.load_from is not None
+            newest = newest_checkpoint(config.work_dir)
+            config.load_from, config.resume = newest or config.get("load_from"), newest is not None
         if "runner_type" in config and loss_that_counts(config.model.get("loss")):
             raise ValueError(
                 f"runner_type={config.runner_type!r} builds the model without the training data, which would tell "
@@ -112,7 +111,8 @@ def build_runner(config: Config) -> Runner:
         if config.get("resume"):
             runner.logger.info(f"resuming from {config.load_from}")
         elif looked_for:
-            runner.logger.info(f"nothing to resume in {config.work_dir}")
+            start = f": the training starts from load_from={config.load_from}" if config.load_from else ""
+            runner.logger.info(f"nothing to resume in {config.work_dir}{start}")
     except BaseException:
         lock.after_run(None)  # in a notebook the process goes on
         raise
@@ -313,7 +313,8 @@ class _Runner(Runner):
     def load_or_resume(self) -> None:
         """Loads the checkpoint that the training or the test starts from, if it fits."""
         model = unwrapped(self.model)  # of which HierarchicalContrastive asks what is loaded
-        model.begins_training = isinstance(self._train_loop, BaseLoop) and not self._resume
+        starts = getattr(model, "begins_training", False) or isinstance(self._train_loop, BaseLoop)
+        model.begins_training = starts and not self._resume
         try:
             if not self._has_loaded and self._load_from:
                 start = dict(load_from=self._load_from, resume=self._resume)
@@ -391,94 +392,6 @@ class _Runner(Runner):
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Builds the evaluator; one metric, or a list of them, gets one that collects embeddings once for all."""
         return collecting(super().build_evaluator(evaluator))
-
-
-def check_checkpoint(model: nn.Module, checkpoint: str, *, whole: bool = True) -> None:
-    """Checks that a checkpoint has every weight of a model, and no others.
-
-    MMEngine would evaluate or train a model with random weights where a checkpoint lacks some. The file may have the
-    weights of a projection or a loss that the model leaves out (``None``).
-
-    Args:
-        model: The model, wrapped for several processes or not.
-        checkpoint: A file, or an address that MMEngine loads from.
-        whole: Whether the model is all that was trained; otherwise the file may have the weights of other parts.
-
-    Raises:
-        ValueError: If the file is missing, damaged or of another model; the message lists what does not fit.
-    """
-    if wrong := _compare(model, checkpoint, whole=whole)[0]:
-        raise ValueError(
-            f"{checkpoint} is no checkpoint of the config's model: {wrong}. Give the config that it was trained with, "
-            "and the same --cfg-options"
-        )
-
-
-def check_start(config: Mapping[str, Any], model: nn.Module) -> str | None:
-    """Checks that the checkpoint which a training starts from fits its model.
-
-    With ``resume`` it must fit whole. With ``load_from`` alone it must too, unless ``load_from_partly=True``: then at
-    least one weight must, and none may have values that cannot be taken.
-
-    Args:
-        config: The config with ``load_from``, ``resume`` and ``load_from_partly``.
-        model: The model, wrapped for several processes or not.
-
-    Returns:
-        What is loaded and what is not, with ``load_from_partly``; else ``None``.
-
-    Raises:
-        ValueError: If the file is missing, damaged or does not fit; the message lists what does not.
-    """
-    file = config.get("load_from")
-    if not file:
-        return None
-    if config.get("resume"):
-        check_checkpoint(model, file)
-        return None
-    wrong, fitting = _compare(model, file)
-    if not wrong:
-        return None
-    if wrong.unusable:  # which MMEngine would take, or take for loaded
-        raise ValueError(f"load_from={file} is damaged: {wrong}. Take another checkpoint, or mend this one")
-    if not config.get("load_from_partly"):
-        raise ValueError(
-            f"load_from={file} does not fit the config's model: {wrong}. Give the config that it was trained with, "
-            f"or load_from_partly=True, which starts from the {fitting} weights that fit and from scratch otherwise"
-        )
-    if not fitting:
-        raise ValueError(f"nothing of load_from={file} fits the config's model: {wrong}")
-    return f"load_from_partly: {fitting} weights are from {file}, and others are not: {wrong}"
-
-
-def _compare(model: nn.Module, checkpoint: str, *, whole: bool = True) -> tuple[Differences, int]:
-    """Returns where a checkpoint and a model differ, and how many weights fit."""
-    check_is_there(checkpoint)
-    try:
-        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
-        found = dict((loaded if isinstance(loaded, Mapping) else {})["state_dict"].items())
-    except ValueError as error:
-        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {error}") from error
-    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        reason = "its state_dict is missing" if isinstance(error, LookupError) else error
-        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: {reason}") from error
-    check_names(found, checkpoint)
-    if not any(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise ValueError(f"{checkpoint} is damaged or no checkpoint of MMEngine's: its state_dict holds no weights")
-    model = unwrapped(model)
-    if isinstance(model, HierarchicalContrastive):
-        found = model.fitted(found)
-        if model.pretrained is not None and not any(name.startswith("pretrained.") for name in found):
-            raise ValueError(
-                f"{checkpoint} has no copy of the encoder before training, and model.pretrained_share is "
-                f"{model.pretrained.share:g}: set it to 0, or train with it"
-            )
-    wanted = model.state_dict()
-    if not whole:
-        parts = {name.split(".")[0] for name in wanted}
-        found = {name: tensor for name, tensor in found.items() if name.split(".")[0] in parts}
-    wrong = differences(wanted, found)
-    return wrong, len(wanted) - len(wrong.missing) - len(wrong.reshaped) - len(wrong.unusable)
 
 
 def _start_processes_on_cpu(config: Config) -> None:

@@ -48,8 +48,9 @@ def main() -> None:
 
 
 def _draw(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from hierpretrain.apis.launch import build_runner, check_checkpoint
+    from hierpretrain.apis.launch import build_runner
     from hierpretrain.apis.measured import unmeasured
+    from hierpretrain.apis.starts import check_checkpoint
 
     config = config_of(args)
     for option in ("query", "gallery") if args.picture == "tsne" else ("splits",):

@@ -36,23 +36,30 @@ def main() -> None:
     args = parse_command(parser)
     from mmengine.dist import is_main_process  # not before --help
 
-    from hierpretrain.apis.launch import build_errors, build_runner, check_checkpoint, config_errors
+    from hierpretrain.apis.launch import build_errors, build_runner, config_errors
     from hierpretrain.apis.pure_python import type_name
+    from hierpretrain.apis.starts import check_checkpoint, check_start
+    from hierpretrain.models.gather import unwrapped
 
     with errors_in_one_line(), build_errors():
         config = config_of(args)
         if args.out:
             check_writable(args.out)  # not after the work
-        config.load_from, config.resume = args.checkpoint or None, False
+        config.resume = False
+        config.load_from = args.checkpoint or config.get("load_from")
         if type_name(config.get("runner_type", "")) == "FlexibleRunner":  # shards the training; checkpoints are whole
             config.pop("runner_type")
             config.pop("strategy", None)
         runner = build_runner(config)
         if args.checkpoint:
             check_checkpoint(runner.model, args.checkpoint)
+        else:
+            unwrapped(runner.model).begins_training = True
+            check_start(config, runner.model)
         runner.test_loop  # noqa: B018  the data sets are read here, and not within the evaluation
     if not args.checkpoint:
-        runner.logger.info("no checkpoint is given: the model has its initial weights, pretrained or random")
+        weights = f"those of {config.load_from}" if config.load_from else "pretrained or random"
+        runner.logger.info(f"no checkpoint is given: the model has its initial weights, {weights}")
         runner._init_model_weights()  # and the same on all processes
     with config_errors():
         metrics = runner.test()

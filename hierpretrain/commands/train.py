@@ -64,7 +64,8 @@ def _build(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Runner:
     from mmengine.runner import Runner
 
     from hierpretrain.apis.config import DATALOADERS
-    from hierpretrain.apis.launch import build_runner, check_optimizer, check_start
+    from hierpretrain.apis.launch import build_runner, check_optimizer
+    from hierpretrain.apis.starts import check_start, check_tree
     from hierpretrain.registry import MODELS
 
     config = config_of(args)
@@ -79,7 +80,8 @@ def _build(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Runner:
         else:
             config.optim_wrapper.type = "BF16OptimWrapper"
     if args.resume:
-        config.load_from, config.resume = None if args.resume == "auto" else args.resume, True
+        config.resume = True if args.resume != "auto" else "auto"
+        config.load_from = args.resume if args.resume != "auto" else config.get("load_from")
     if args.auto_scale_lr:
         config.auto_scale_lr.enable = True
     for key in DATALOADERS:
@@ -93,7 +95,9 @@ def _build(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Runner:
     built = isinstance(runner, Runner)  # the strategy of a FlexibleRunner builds model and optimizer when it trains
     if built or config.get("load_from"):
         check_start(config, runner.model if built else MODELS.build(config.model))  # before the data sets are read
-    runner.train_loop  # noqa: B018  the data sets are read here, and not within the training
+    dataset = runner.train_loop.dataloader.dataset  # the data sets are read here, and not within the training
+    if built:
+        check_tree(config, runner.model, dataset)
     runner.val_loop  # noqa: B018
     if built:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hierpretrain.datasets.base import HierarchicalDataset
     from hierpretrain.datasets.cars import Cars196, read_cars
     from hierpretrain.datasets.cifar import CIFAR100, read_cifar100
+    from hierpretrain.datasets.class_balanced import ClassBalancedDataset
     from hierpretrain.datasets.color import PILColorJitter
     from hierpretrain.datasets.cub import CUB200, read_cub
     from hierpretrain.datasets.dyml import DyML, read_dyml
@@ -46,6 +47,7 @@ __all__ = [
     "MODELNET_UNSEEN",
     "Annotations",
     "Cars196",
+    "ClassBalancedDataset",
     "ClassHierarchy",
     "ConcatDataset",
     "CropBottom",

@@ -223,7 +223,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         }
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Returns the classes of an image, which MMEngine's ``ClassBalancedDataset`` asks for: see :func:`classes_of`.
+        """Returns the classes of an image, which :class:`ClassBalancedDataset` asks for: see :func:`classes_of`.
 
         Raises:
             IndexError: If there is no such image.

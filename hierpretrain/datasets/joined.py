@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import mmengine.dataset
@@ -160,8 +160,12 @@ class JoinedDataset(Dataset):
         return self._starts[-1]
 
     def __getitem__(self, index: int) -> Any:
-        part, start, local = self._find(index)
-        return part.load(local, lambda candidate: self.get_data_info(start + candidate), start)
+        return self.load(index, self.get_data_info)
+
+    def load(self, index: int, get_data_info: Callable[[int], dict[str, Any]], start: int = 0) -> Any:
+        """Returns an item after its transforms, as a :class:`HierarchicalDataset`."""
+        part, begin, local = self._find(index)
+        return part.load(local, lambda candidate: get_data_info(begin + candidate), start + begin)
 
     def _find(self, index: int) -> tuple[HierarchicalDataset, int, int]:
         """Returns the part that an image is in, where the part starts, and the index of the image in it."""
@@ -322,7 +326,7 @@ def check_one_tree(data: Any) -> None:
         ValueError: If the parts have different trees.
     """
     if isinstance(data, torch.utils.data.ConcatDataset):
-        trees = [_tree_of(part) for part in data.datasets]
+        trees = [tree_of(part) for part in data.datasets]
         if any(tree != trees[0] for tree in trees):
             raise ValueError(
                 "a ConcatDataset of MMEngine or torch joins data sets of different trees, where one id stands for "
@@ -331,11 +335,23 @@ def check_one_tree(data: Any) -> None:
             )
 
 
-def _tree_of(data: Any) -> object:
-    """Returns the tree of a data set, or of the one that it is a part of."""
+def tree_of(data: Any) -> dict[str, Any] | None:
+    """Returns the tree of a data set, as its ``metainfo`` has it, or of the one that it is a part of; None for none."""
     while not hasattr(data, "metainfo") and hasattr(data, "dataset"):
         data = data.dataset
     return getattr(data, "metainfo", {}).get("taxonomy")
+
+
+def seeded_sets(data: Any) -> list[Any]:
+    """Returns the data sets with a seed and epochs that a data set is, or that wrappers of other libraries hold.
+
+    Args:
+        data: The data set, or a wrapper with ``dataset`` or ``datasets``, as MMEngine's and torch's have.
+    """
+    if hasattr(data, "set_epoch"):
+        return [data]
+    inner = getattr(data, "datasets", None) or [part for part in (getattr(data, "dataset", None),) if part is not None]
+    return [own for part in inner for own in seeded_sets(part)]
 
 
 def check_counts_through(data: Any, user: str) -> None:

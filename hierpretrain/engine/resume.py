@@ -14,6 +14,7 @@ from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from hierpretrain.datasets.joined import seeded_sets
 from hierpretrain.models.checkpoints import check_values
 from hierpretrain.registry import HOOKS
 
@@ -80,9 +81,9 @@ class ExactResumeHook(Hook):
                 "train_cfg=dict(by_epoch=True, ...) resumes exactly"
             )
             self._loaded = None
-        if hasattr(dataset, "set_epoch"):
-            dataset.seed = runner.seed
-        else:
+        for part in (parts := seeded_sets(dataset)):
+            part.seed = runner.seed
+        if not parts:
             runner.logger.warning(
                 f"{type(dataset).__name__} has no `set_epoch`: its augmentations will not repeat when the run resumes"
             )
@@ -109,8 +110,8 @@ class ExactResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Tells the dataset the epoch, and starts the generators anew, before images are asked for."""
         _start_generators(runner)  # the first batch is made before the first iteration begins
-        if hasattr(runner.train_dataloader.dataset, "set_epoch"):
-            runner.train_dataloader.dataset.set_epoch(runner.epoch)
+        for part in seeded_sets(runner.train_dataloader.dataset):
+            part.set_epoch(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts the generators anew."""

@@ -236,6 +236,10 @@ def test_the_newest_checkpoint_is_found_wherever_resume_is_set(tmp_path):
     assert config.load_from == runner._load_from == str(tmp_path / "epoch_3.pth")
     assert config.resume
     assert runner._resume
+    config, runner = launch(4, tmp_path, "none", resume="auto", load_from="start.pth")
+    assert (config.load_from, config.resume) == (str(tmp_path / "epoch_3.pth"), True)
+    config, runner = launch(4, tmp_path / "new", "none", resume="auto", load_from="start.pth")
+    assert (config.load_from, runner._load_from, config.resume, runner._resume) == ("start.pth",) * 2 + (False,) * 2
     empty = tmp_path / "empty"
     config, runner = launch(4, empty, "none", resume=True)
     assert config.load_from is runner._load_from is None

@@ -1,6 +1,7 @@
 """What train and test say where the config is at fault, and where the training is."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from hierpretrain.apis import build_runner
+from hierpretrain.apis.launch import _Runner
 from hierpretrain.commands import test as test_command
 from hierpretrain.commands import train as train_command
 from hierpretrain.registry import MODELS
@@ -114,6 +116,36 @@ def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):
     option = "test_dataloader.dataset.data_root=no_photos"
     (line,) = fails(run, test_command, "", "--cfg-options", option, capsys=capsys)
     assert "no_photos" in line
+
+
+def test_a_start_from_another_trees_checkpoint_is_one_line_unless_it_is_wanted_partly(run, tmp_path, capsys):
+    classes = ["model.loss._delete_=True", "model.loss.type=LevelCrossEntropyLoss", "model.loss.level=1"]
+    run(train_command, "--work-dir", "first", "--cfg-options", *classes)
+    Path("photos/red").rename("photos/green")  # of as many classes
+    start = [*classes, "load_from=first/epoch_1.pth"]
+    (line,) = fails(run, train_command, "--work-dir", "second", "--cfg-options", *start, capsys=capsys)
+    assert line.startswith("error: first/epoch_1.pth was trained with another label tree than that of the data: its")
+    (line,) = fails(run, train_command, "--resume", "--work-dir", "first", "--cfg-options", *classes, capsys=capsys)
+    assert "first/epoch_1.pth was trained with another label tree" in line
+    run(train_command, "--work-dir", "second", "--cfg-options", *start, "load_from_partly=True")
+    assert (tmp_path / "second/epoch_1.pth").exists()
+
+
+def test_resuming_nothing_and_testing_no_checkpoint_begin_with_load_from(run, tmp_path, monkeypatch, capsys):
+    run(train_command, "--work-dir", "first")
+    start = ["--cfg-options", "load_from=first/epoch_1.pth"]
+    still = ["optim_wrapper.optimizer.lr=0.0", "optim_wrapper.optimizer.weight_decay=0.0"]
+    run(train_command, "--resume", "--work-dir", "second", *start, *still)
+    first, second = (torch.load(tmp_path / f"{name}/epoch_1.pth")["state_dict"] for name in ("first", "second"))
+    own = [name for name in first if name.endswith("weight")]
+    assert all(torch.equal(first[name], second[name]) for name in own)
+    tested, own_test = [], _Runner.test
+    monkeypatch.setattr(_Runner, "test", lambda runner: (own_test(runner), tested.append(runner.model.state_dict()))[0])
+    for number, words in enumerate((["first/epoch_1.pth"], start, ["", *start], [])):
+        run(test_command, *words, "--work-dir", f"tested{number}")
+    assert [all(torch.equal(first[name], weights[name]) for name in own) for weights in tested] == [True] * 3 + [False]
+    (line,) = fails(run, test_command, "--cfg-options", "load_from=no.pth", capsys=capsys)
+    assert line == "error: there is no checkpoint no.pth; give a file or an address"
 
 
 def test_mixed_precision_can_be_watched(run, tmp_path):

@@ -10,6 +10,7 @@ from torch.utils.data import Subset
 
 from hierpretrain.apis.images import gather_images
 from hierpretrain.datasets import (
+    ClassBalancedDataset,
     ConcatDataset,
     FolderDataset,
     HierarchicalBatchSampler,
@@ -18,7 +19,7 @@ from hierpretrain.datasets import (
     ListDataset,
     RepeatDataset,
 )
-from hierpretrain.datasets.joined import check_counts_through, check_one_tree, join_labels, labels_of
+from hierpretrain.datasets.joined import check_counts_through, check_one_tree, join_labels, labels_of, seeded_sets
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.datasets.trees import write_image
@@ -197,11 +198,46 @@ def test_mmengines_balanced_set_repeats_images_of_rare_classes(roots):
     assert [data.get_cat_ids(i) for i in range(4)] == [[tree.num_nodes(1) + data.labels[i, 1].item()] for i in range(4)]
     several = joined(roots)
     assert several.get_cat_ids(4) == [several.labels[4, 0].item()]  # the class of b/5.jpg is at the first level
-    balanced = DATASETS.build(dict(type="ClassBalancedDataset", dataset=folders(roots)[0], oversample_thr=0.5))
+    balanced = DATASETS.build(dict(type="mmengine.ClassBalancedDataset", dataset=folders(roots)[0], oversample_thr=0.5))
     assert balanced.repeat_indices == [0, 1, 2, 2, 3, 3]  # a/x has half of the images, the others a quarter
     assert torch.equal(labels_of(balanced), data.labels[[0, 1, 2, 2, 3, 3]])
     batches = list(HierarchicalBatchSampler(DefaultSampler(balanced), 2, seed=0))
     assert sorted(i for batch in batches for i in batch) == list(range(6))
+
+
+@pytest.mark.parametrize("inner", ["FolderDataset", "ConcatDataset"])
+def test_our_balanced_set_draws_anew_for_each_repeat_and_each_epoch(roots, inner):
+    part = folders(roots[:1], pipeline=[random_item])[0]
+    part = part if inner == "FolderDataset" else dict(type="ConcatDataset", datasets=[part])
+    data = DATASETS.build(dict(type="ClassBalancedDataset", dataset=part, oversample_thr=0.5))
+    assert isinstance(data, ClassBalancedDataset)
+    items = [data[i] for i in range(6)]
+    assert [index for index, _ in items] == data.repeat_indices == [0, 1, 2, 2, 3, 3]
+    assert len({drawn for _, drawn in items}) == 6
+    assert [data[i] for i in range(-6, 0)] == [data[i] for i in range(6)] == items
+    data.set_epoch(1)
+    assert not {drawn for _, drawn in items} & {data[i][1] for i in range(6)}
+    data.set_epoch(0)
+    data.seed = 5
+    assert data.seed == data.dataset.seed == 5
+    assert not {drawn for _, drawn in items} & {data[i][1] for i in range(6)}
+    with pytest.raises(ValueError, match=r"list is none. For others write type='mmengine.ClassBalancedDataset'"):
+        ClassBalancedDataset([1, 2], 0.5)
+
+
+def test_sets_with_epochs_are_found_in_wrappers_of_others(roots):
+    first, second = (FolderDataset(data_root=root) for root in roots)
+    init_default_scope("hierpretrain")
+    repeated = mmengine.dataset.RepeatDataset(folders(roots)[0], 2)
+    for data, expected in (
+        (first, [first]),
+        (joined_set := ConcatDataset([first, second]), [joined_set]),
+        (Subset(first, [0]), [first]),
+        (torch.utils.data.ConcatDataset([Subset(first, [1]), Subset(joined_set, [0])]), [first, joined_set]),
+        (repeated, [repeated.dataset]),
+        ([1, 2], []),
+    ):
+        assert seeded_sets(data) == expected
 
 
 def test_torchs_subset_has_the_labels_of_its_images(roots):

@@ -19,6 +19,7 @@ from mmengine.optim import (
     ReduceOnPlateauLR,
 )
 from mmengine.runner import EpochBasedTrainLoop, checkpoint
+from torch.utils.data import Subset
 
 from hierpretrain import _compat
 from hierpretrain.engine import BF16OptimWrapper, ExactResumeHook, newest_checkpoint
@@ -203,6 +204,17 @@ def test_the_place_in_an_epoch_goes_into_the_checkpoint_and_back():
     hook.after_load_checkpoint(runner(_resume=False), saved)
     hook.before_train(runner(finetuned, dataset))
     assert finetuned.loaded is None
+
+
+def test_every_epoch_of_a_wrapped_set_is_augmented_anew_with_the_seed_of_the_run():
+    calls = []
+    inner = SimpleNamespace(seed=0, set_epoch=calls.append)
+    state = runner(Sampler(), Subset(inner, [0]))
+    state.epoch = 3
+    hook = ExactResumeHook()
+    hook.before_train(state)
+    hook.before_train_epoch(state)
+    assert (inner.seed, calls) == (7, [3])
 
 
 def test_a_sampler_without_state_cannot_go_on_in_the_middle():

@@ -2,7 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import EpochBasedTrainLoop
 
+from hierpretrain.engine.taxonomy import weights_of_another_tree
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import HOOKS
 from hierpretrain.taxonomy import Taxonomy
@@ -45,6 +47,60 @@ def test_the_labels_of_the_training_data_reach_the_loss():
     value = model.loss_module(torch.zeros(2, 64), labels, torch.arange(2))
     torch.testing.assert_close(value, torch.tensor(2.0).log() * 2 / 3)  # of 1 kind and of 2 things, which count twice
     before_train(make(), labels, taxonomy=TREE.to_dict())  # a loss that does not ask for labels
+
+
+def saved(model, tree, **parts):
+    """Returns the checkpoint of a training with a tree."""
+    meta = {"dataset_meta": {"taxonomy": tree.to_dict()}} if tree is not None else {}
+    return {"meta": meta, "state_dict": dict(model.state_dict())} | parts
+
+
+RENAMED = Taxonomy([("a", "x"), ("a", "y"), ("b", "w")], ("kind", "thing"))
+LOSS_WEIGHTS = ["loss_module.classifier.weight", "loss_module.classifier.bias"]
+
+
+def test_weights_of_another_trees_classes_are_found():
+    model, data = make(), SimpleNamespace(metainfo=dict(taxonomy=TREE.to_dict()))
+    assert weights_of_another_tree(saved(model, RENAMED), model, data) == LOSS_WEIGHTS
+    assert weights_of_another_tree(saved(model, RENAMED), model, torch.utils.data.Subset(data, [0])) == LOSS_WEIGHTS
+    other_names = Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("sort", "piece"))  # the same nodes
+    for same in (saved(model, TREE), saved(model, None), {"state_dict": {}}, saved(model, other_names)):
+        assert weights_of_another_tree(same, model, data) == []
+    without = HierarchicalContrastive(
+        dict(type="ResNet", depth=18, base_channels=8, stem_channels=8), loss=dict(type="HiMulConLoss")
+    )
+    assert weights_of_another_tree(saved(without, RENAMED), without, data) == []
+    assert weights_of_another_tree(saved(model, RENAMED), model, [1]) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("partly", [False, True])
+def test_a_training_takes_no_weights_of_another_trees_classes(resume, partly):
+    model, lines = make(), []
+    runner = SimpleNamespace(
+        model=model,
+        train_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(taxonomy=TREE.to_dict()))),
+        _train_loop=object.__new__(EpochBasedTrainLoop),
+        _resume=resume,
+        _load_from="old.pth",
+        cfg=dict(load_from_partly=partly),
+        logger=SimpleNamespace(warning=lines.append),
+    )
+    hook, checkpoint = HOOKS.build(dict(type="TaxonomyHook")), saved(model, RENAMED)
+    if resume or not partly:
+        message = r"old\.pth was trained with another label tree .*\(loss_module\.classifier\.weight, .*partly=True"
+        with pytest.raises(ValueError, match=message):
+            hook.after_load_checkpoint(runner, checkpoint)
+    else:
+        hook.after_load_checkpoint(runner, checkpoint)
+        assert model.state_dict().keys() - checkpoint["state_dict"].keys() == set(LOSS_WEIGHTS)
+        (line,) = lines
+        assert line.startswith("load_from_partly: weights of another tree's classes start anew: loss_module.classifier")
+    same = saved(model, TREE)
+    hook.after_load_checkpoint(runner, same)
+    assert same["state_dict"].keys() == model.state_dict().keys()
+    runner._train_loop = None  # a test, which looks at no class's weights
+    hook.after_load_checkpoint(runner, saved(model, RENAMED))
 
 
 def test_levels_go_by_name():

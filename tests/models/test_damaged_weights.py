@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from hierpretrain.apis.launch import check_checkpoint, check_start
+from hierpretrain.apis.starts import check_checkpoint, check_start
 from hierpretrain.engine import ExactResumeHook
 from hierpretrain.models.checkpoints import StrictPretrained, check_values
 from hierpretrain.models.encoders.base import load_exactly

@@ -23,7 +23,7 @@ import hierpretrain.datasets as datasets
 from fuzzing import seals
 from hierpretrain.apis import EmbeddingIndex, load_config
 from hierpretrain.apis.embedding_files import read_embeddings, write_embeddings
-from hierpretrain.apis.launch import check_checkpoint
+from hierpretrain.apis.starts import check_checkpoint
 from hierpretrain.datasets import Split, share_split
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.cub import read_levels_above
