@@ -43,7 +43,7 @@ def seen_unseen_split(
     furthest behind its fraction.
 
     Args:
-        annotations: The annotations of all images; their order does not matter.
+        annotations: The annotations of all images; neither their order nor that of an image's paths matters.
         level: The level whose nodes are the classes, by name or by number (1 is the coarsest). The same name under two
             parents is two classes. Images without a label at this level get the tag ``'unused'``, and so do images that
             are both in seen and in unseen classes.
@@ -56,7 +56,8 @@ def seen_unseen_split(
         val_share: The fraction of the own split ``'train'`` that becomes val, above 0 and below 1; only with
             ``shares=None``.
         unit: A level, ``level`` itself or below it, whose nodes are kept together. With ``'model'``, all views of a CAD
-            model get the same tag. These nodes are then dealt within their parent, instead of images. Or the name of an
+            model get the same tag. These nodes are then dealt within their parent, instead of images; nodes that share
+            an image are dealt as one, in the parent of the first by name. Or the name of an
             extra label, such as ``'product_id'`` of a product that hangs in two categories: all images of one value are
             kept together, are dealt in the class of the first of them, and are ``'unused'`` if they are both in seen
             and in unseen classes.
@@ -110,7 +111,7 @@ def seen_unseen_split(
 
     tags = dict.fromkeys(annotations.images, UNUSED)
     paths, sides = _sides(annotations, side_of, max(number, unit_number or 0), held_out_tag)
-    units = _units(paths, sides, unit_number)
+    units = _units(annotations, paths, sides, unit_number)
     if outside is not None:
         units = _kept_together(units, paths, sides, dict(zip(annotations.images, outside, strict=True)), number)
     # (seen or unseen, own split) -> node -> unit -> images
@@ -156,8 +157,8 @@ def share_split(
     at least, and the totals of the nodes so far are as near to the fractions as can be.
 
     Args:
-        annotations: The annotations of all images; their order does not matter. An image with several paths goes by the
-            first of them.
+        annotations: The annotations of all images; neither their order nor that of an image's paths matters. An image
+            with several paths goes by the first of them by name.
         level: The level in whose nodes images are dealt, by name or by number (1 is the coarsest). A path that ends
             above it is a node of its own. With None, all images are dealt together.
         shares: The fractions of train, val and test, which sum to 1; the first is above 0. They are the tags, too.
@@ -177,7 +178,10 @@ def share_split(
     number = 0 if level is None else tree.level(level)
     parts = _parts(annotations, shares, None)[""]
     nodes: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for image, label in sorted(zip(annotations.images, annotations.labels, strict=True)):
+    labels = list(annotations.labels)
+    for index in annotations.more_labels:
+        labels[index] = min(annotations.paths(index))
+    for image, label in sorted(zip(annotations.images, labels, strict=True)):
         nodes.setdefault(label[:number], []).append((image,))
     tags: dict[str, str] = dict.fromkeys(annotations.images, UNUSED)
     dealt = _deal({node: nodes[node] for node in sorted(nodes)}, parts, np.random.default_rng((seed, 1)))
@@ -292,15 +296,15 @@ def _sides(
 ) -> tuple[dict[str, _Path], dict[str, str | None]]:
     """Returns the path that every image goes by, and the sides of those that have one.
 
-    An image with several paths goes by the first of them that reaches down to the class and, if it can, to the unit, at
-    the level ``deepest``. If they lead to several sides, or one of them alone to a branch that is held out, its side is
-    ``None``.
+    An image with several paths goes by the first of them, by name, that reaches down to the class and, if it can, to
+    the unit, at the level ``deepest``. If they lead to several sides, or one of them alone to a branch that is held
+    out, its side is ``None``.
     """
     paths = dict(zip(annotations.images, annotations.labels, strict=True))
     sides: dict[str, str | None] = {image: side_of(path) for image, path in paths.items()}
     for index in annotations.more_labels:
         several, image = annotations.paths(index), annotations.images[index]
-        paths[image] = max(several, key=lambda path: min(len(path), deepest))
+        paths[image] = max(sorted(several), key=lambda path: min(len(path), deepest))
         found = set(map(side_of, several))
         if held_out_tag not in found:
             found.discard("")
@@ -309,18 +313,32 @@ def _sides(
 
 
 def _units(
-    paths: Mapping[str, _Path], sides: Mapping[str, str | None], unit: int | None
+    annotations: Annotations, paths: Mapping[str, _Path], sides: Mapping[str, str | None], unit: int | None
 ) -> dict[str, tuple[_Path, _Path]]:
     """Returns the node in which each image with a side is dealt, and what is dealt there as one.
 
-    That is the image itself, or, with ``unit``, its node at that level in the parent of this.
+    That is the image itself, or, with ``unit``, its node at that level in the parent of this. Nodes that share an image
+    are one, the first of them by name.
     """
     units: dict[str, tuple[_Path, _Path]] = {}
+    homes: dict[_Path, _Path] = {}  # node -> a node before it by name that it is one with
+
+    def home(node: _Path) -> _Path:
+        while node in homes:
+            node = homes[node]
+        return node
+
+    for index in annotations.more_labels if unit is not None else ():
+        if sides.get(annotations.images[index]) is not None:
+            nodes = sorted({home(path[:unit]) for path in annotations.paths(index) if len(path) >= unit})
+            for other in nodes[1:]:
+                homes[other] = nodes[0]
     for image, side in sides.items():
         if side is not None:
             path = paths[image]
             whole = unit is not None and len(path) >= unit
-            units[image] = (path[: unit - 1], path[:unit]) if whole else (path, (image,))
+            node = home(path[:unit]) if whole else path
+            units[image] = (node[:-1], node) if whole else (node, (image,))
     return units
 
 

@@ -531,6 +531,36 @@ def test_of_several_paths_the_one_that_reaches_the_classes_counts(first):
     assert list(split.tags.values()) == ["seen_train", "seen_train", "unseen_train"]
 
 
+def models_that_share_images(generator):
+    """Twenty models of two seen categories, six of which share images; its rows and paths are in any order."""
+    paths = {f"{model}/{i}.jpg": [(f"category{model % 2}", f"{model:02}")] for model in range(20) for i in range(3)}
+    for image, other in (("0/0.jpg", 5), ("5/1.jpg", 12), ("1/2.jpg", 4), ("1/2.jpg", 3)):
+        paths[image].append((f"category{other % 2}", f"{other:02}"))
+    paths["unseen.jpg"] = [("other", "x")]
+    images = [list(paths)[i] for i in generator.permutation(len(paths))]
+    shuffled = [[paths[image][i] for i in generator.permutation(len(paths[image]))] for image in images]
+    more = {index: tuple(several[1:]) for index, several in enumerate(shuffled) if len(several) > 1}
+    labels, tags = [several[0] for several in shuffled], ["train"] * len(images)
+    return Annotations(images, labels, tags, ("category", "model"), root="models", more_labels=more)
+
+
+@pytest.mark.parametrize("unit", [None, "model"])
+def test_units_that_share_an_image_are_one_in_any_order(unit):
+    def split(order):
+        rows = models_that_share_images(np.random.default_rng(order))
+        return seen_unseen_split(rows, level="category", unseen=["other"], unit=unit, shares=(0.4, 0.3, 0.3)).tags
+
+    tags = split(0)
+    assert all(split(order) == tags for order in range(1, 6))
+    parts = [{tags[f"{model}/{i}.jpg"] for model in together for i in range(3)} for together in ([0, 5, 12], [1, 3, 4])]
+    if unit:
+        assert list(map(len, parts)) == [1, 1]
+        assert len(set(tags.values())) == 4  # though the others are in all parts
+    for order in range(1, 6):
+        own, other = (share_split(models_that_share_images(np.random.default_rng(n)), level=2) for n in (0, order))
+        assert own.tags == other.tags
+
+
 def branches_of_several_paths():
     names = [f"{top}/{sub}/{i}.jpg" for top in "abc" for sub in "xy" for i in range(5)] + ["c/6.jpg", "a/6.jpg"]
     records = [(name, tuple(name.split("/")[:-1]), "all") for name in names]
