@@ -28,9 +28,9 @@ class EmbeddingTestLoop(TestLoop):
     """Evaluates like MMEngine's ``TestLoop``, but keeps the embeddings in the work directory and reuses them.
 
     They are written to ``embeddings/<fingerprint>.pt``, before any metric is computed. The fingerprint covers the
-    encoder's config and weights, the images' paths and the pipeline, so another checkpoint, split or crop is embedded
-    anew. An image that was changed under its old name is not noticed: delete the folder then. Labels are not kept;
-    they are taken from the data set. Several processes use a file only if all of them see it.
+    encoder's config and weights, the pipeline, and the images' absolute paths, sizes and times, so another checkpoint,
+    split, crop or version of a file is embedded anew. Labels are not kept; they are taken from the data set. Several
+    processes use a file only if all of them see it.
 
     Args:
         runner: The runner.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from enum import Enum
@@ -31,8 +32,8 @@ def encoder_fingerprint(
 ) -> str:
     """Returns 16 hex digits that stand for all that the outputs of a model's parts on images depend on.
 
-    These are the parts' options and weights, the preprocessor, the pipeline and, if they are given, the images' paths;
-    not what is in the image files.
+    These are the parts' options and weights, the preprocessor, the pipeline and, if they are given, the images: their
+    absolute paths, and the sizes and times of their files. What is in the files is not read.
 
     Args:
         model: The model, not wrapped.
@@ -40,7 +41,7 @@ def encoder_fingerprint(
         config: The model's config: some options show there alone, others in the built parts alone.
         pipeline: The transforms. Their ``repr`` and their attributes must say all of their options.
         about: What else matters; its ``repr`` must say all of it.
-        images: Paths of the images.
+        images: Paths of the images, which may lie in archives.
         weights: Names and tensors on which the outputs depend; ``None`` for all parameters and buffers of the parts.
 
     Raises:
@@ -67,8 +68,9 @@ def encoder_fingerprint(
         weights = [entry for part in own if part is not None for entry in part.state_dict().items()]
     for _, tensor in weights:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    folders: dict[str, str] = {}
     for image in images:
-        digest.update(image.encode(errors="surrogateescape") + b"\0")
+        digest.update(f"{os.path.abspath(image)}\0{_state_of(image, folders)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -79,6 +81,23 @@ def kept_file(name: Callable[[], Path]) -> tuple[Path, bool]:
     seen = torch.tensor(int(paths[0].exists()))  # by all, or they would wait for each other
     all_reduce(seen, "min")
     return paths[0], bool(seen)
+
+
+def _state_of(path: str, known: dict[str, str]) -> str:
+    """Returns the size and the time of a file, or of the archive or folder that it is stored in.
+
+    Args:
+        path: The file.
+        known: The states of archives and folders so far, which is added to.
+    """
+    try:
+        found = os.stat(path)
+        return f"{found.st_size} {found.st_mtime_ns}"
+    except OSError:
+        home = os.path.dirname(path)
+        if home not in known:
+            known[home] = _state_of(home, known) if home != path else ""
+        return known[home]
 
 
 def _canonical(options: Any) -> Any:

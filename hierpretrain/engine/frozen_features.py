@@ -82,10 +82,10 @@ class FrozenFeaturesHook(Hook):
     run goes on exactly.
 
     What is kept is one memory-mapped array, ``<fingerprint>.npy``, of (images, ...) or (views, images, ...). The
-    fingerprint covers the backbone's options, the weights of its frozen part, the images' paths, the pipeline,
-    ``num_views`` and ``view_seed``; not what is trained, nor the run's seed. So a resumed run uses the file again, and
-    so does every run in the same folder that has the same frozen part, images and pipeline: with another loss, learning
-    rate or seed. (An image that was changed under its old name is not noticed: delete the file then.) A file is there
+    fingerprint covers the backbone's options, the weights of its frozen part, the pipeline, ``num_views`` and
+    ``view_seed``, and the images' absolute paths, sizes and times; not what is trained, nor the run's seed. So a
+    resumed run uses the file again, and so does every run in the same folder that has the same frozen part, images and
+    pipeline: with another loss, learning rate or seed. A file is there
     whole or not at all; what a killed run leaves behind begins with a dot. Of several runs that want the same file, one
     writes it and the others wait. Several processes share the work and the file, so all of them must see its folder.
 

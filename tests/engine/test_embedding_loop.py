@@ -235,6 +235,36 @@ def test_options_that_no_repr_says_make_another_encoder():
     assert named(dtypes[0]) != named(dtypes[1])
 
 
+def test_images_are_told_apart_by_place_size_and_time(tmp_path, monkeypatch):
+    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8))
+
+    def named(*images):
+        return encoder_fingerprint(model, ["backbone"], None, [], images=images)
+
+    for project in ("one", "two"):
+        (tmp_path / project / "photos").mkdir(parents=True)
+        (tmp_path / project / "photos/1.png").write_bytes(b"old")
+        os.utime(tmp_path / project / "photos/1.png", ns=(0, 10**9))
+    monkeypatch.chdir(tmp_path / "one")
+    first = named("photos/1.png")
+    assert named(str(tmp_path / "one/photos/1.png")) == first
+    monkeypatch.chdir(tmp_path / "two")
+    assert named("photos/1.png") != first
+    names = {first}
+    for content, seconds in ((b"newer", 1), (b"old", 2)):
+        Path(tmp_path / "one/photos/1.png").write_bytes(content)
+        os.utime(tmp_path / "one/photos/1.png", ns=(0, seconds * 10**9))
+        names.add(named(str(tmp_path / "one/photos/1.png")))
+    assert len(names) == 3
+    inside = ["photos.tar/a/1.png", "photos.tar/2.png"]  # of an archive, as WebDataset names them
+    Path("photos.tar").write_bytes(b"archive")
+    before = named(*inside)
+    assert named(*inside) == before
+    Path("photos.tar").write_bytes(b"another archive")
+    assert named(*inside) != before
+    assert named("/nowhere/1.png") != named("/nowhere/2.png")
+
+
 def test_values_of_arrays_and_circles_are_told():
     class Part:
         def __init__(self, value):
@@ -249,8 +279,9 @@ def test_values_of_arrays_and_circles_are_told():
     assert fingerprint._settings(Part({"b": 1, "a": {3, 2}})) == fingerprint._settings(Part({"a": {2, 3}, "b": 1}))
 
 
+@pytest.mark.parametrize("mended", [True, False])
 def test_an_image_that_was_skipped_is_embedded_when_it_is_whole_and_an_error_where_none_may_be_skipped(
-    inshop, tmp_path
+    inshop, tmp_path, mended
 ):
     root = tmp_path / "broken"
     shutil.copytree(inshop, root)
@@ -260,7 +291,10 @@ def test_an_image_that_was_skipped_is_embedded_when_it_is_whole_and_an_error_whe
 
     broken = Path(made("skip").test_dataloader.dataset.image_paths[0])
     whole = broken.read_bytes()
-    broken.write_bytes(b"\xff\xd8\xff no image")
+    time_before = broken.stat().st_mtime_ns
+    broken.write_bytes(b"\xff\xd8\xff".ljust(len(whole)))
+    if not mended:  # the same file could not be read for a while
+        os.utime(broken, ns=(time_before, time_before))
     state = (first := made("skip")).model.state_dict()
     first.test()
     (file,) = kept(tmp_path)
@@ -269,9 +303,10 @@ def test_an_image_that_was_skipped_is_embedded_when_it_is_whole_and_an_error_whe
     with pytest.raises(UnreadableImage, match=re.escape(f"{broken}")):
         strict.test()
     broken.write_bytes(whole)
+    os.utime(broken, ns=(time_before, time_before))
     again = made("skip")
     again.model.load_state_dict(state)
     again.test()
-    assert kept(tmp_path) == [file]
-    rows = torch.load(file, weights_only=True)["rows"].tolist()
+    (newest,) = set(kept(tmp_path)) - {file} if mended else kept(tmp_path)
+    rows = torch.load(newest, weights_only=True)["rows"].tolist()
     assert sorted(rows) == list(range(len(again.test_dataloader.dataset)))
