@@ -114,3 +114,20 @@ def test_branches_that_are_held_out(make_split):
     assert split.held_out == (("c",),)
     held_out = {image for image, tag in split.tags.items() if tag.startswith("catalogue_")}
     assert held_out == {f"{i:02}.jpg" for i in range(2, 30, 3)}
+
+
+def test_of_data_sets_that_are_joined_each_has_a_split_of_its_own(make_split, tmp_path, capsys):
+    alone = make_split("--level", "sort", "--unseen", "b")
+    config = (tmp_path / "config.py").read_text()
+    own = config.removeprefix("train_dataloader = dict(dataset=").removesuffix(")\n")
+    (tmp_path / "config.py").write_text(
+        f"train_dataloader = dict(dataset=dict(type='RepeatDataset', times=3, dataset={own}))\n"
+    )
+    assert make_split("--level", "sort", "--unseen", "b") == alone
+    (tmp_path / "config.py").write_text(
+        f"train_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[{own}, {own}]))\n"
+    )
+    with pytest.raises(SystemExit):
+        make_split("--level", "sort", "--unseen", "b")
+    assert "one data set is split, and " in (told := capsys.readouterr().err)
+    assert "trains on 2 that are joined; make a split file for each, of a config that has it alone" in told

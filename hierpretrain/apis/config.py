@@ -170,9 +170,11 @@ def load_config(
             why = "a pure-Python config may use what it imports as a type or value, and not call it"
         raise ValueError(f"{path} is no config that can be read: {why}{where}") from error
     if data_root is not None:
+        from hierpretrain.apis.dataset_configs import set_data_root  # with torch, which reading a config does without
+
         for key in DATALOADERS:
             if config.get(key):
-                config[key].dataset.data_root = data_root
+                set_data_root(config[key].dataset, data_root)
     override(config, options or {}, os.fspath(path))
     try:
         check_config(config)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
+from hierpretrain.apis.dataset_configs import set_data_root, set_option, without_pipelines
 from hierpretrain.apis.patterns import find_files
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT, nfc
@@ -135,13 +136,14 @@ def config_dataset(
     loader = config.get("test_dataloader") or config.get("val_dataloader")
     if not loader:
         raise ValueError("the config has no test_dataloader: name the images, or take a config that has one")
-    options = {key: value for key, value in loader.dataset.items() if key != "pipeline"}
+    options = without_pipelines(loader.dataset)
     if data_root is not None:
-        options["data_root"] = data_root
+        set_data_root(options, data_root)
     if splits is not None:
-        options["split"] = splits
+        set_option(options, "split", splits)
     if on_error is not None:
-        _set_on_error(options, on_error)
+        check_on_error(on_error)
+        set_option(options, "on_error", on_error)
     with nearest_names():
         return registry.DATASETS.build({"_scope_": "hierpretrain", **options})
 
@@ -168,16 +170,6 @@ def read_picture(
         except Exception as error:  # it may be a file that was opened and not read yet
             raise UnreadableImage(f"cannot read the image {name}: {error or type(error).__name__}") from error
     return open_rgb(os.fspath(source), min_side, grey_range=grey_range, max_pixels=max_pixels)
-
-
-def _set_on_error(options: dict[str, Any], on_error: str) -> None:
-    """Sets what unreadable files do in the config of a data set, or in its parts'."""
-    check_on_error(on_error)
-    parts = [*options.get("datasets", ()), *([options["dataset"]] if "dataset" in options else ())]
-    for part in parts:
-        _set_on_error(part, on_error)
-    if not parts:
-        options["on_error"] = on_error
 
 
 def _is_list(one: Any) -> bool:

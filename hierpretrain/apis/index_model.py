@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from PIL import Image
 
+from hierpretrain.apis.dataset_configs import evaluation_pipeline
 from hierpretrain.apis.index_format import CONFIG, WEIGHTS
 from hierpretrain.registry import MODELS, TRANSFORMS
 
@@ -41,8 +42,7 @@ def model_parts(inferencer: EmbeddingInferencer) -> dict[str, bytes]:
     """
     config = inferencer.config
     model = {name: value for name, value in config.model.items() if name != "loss"}
-    loader = config.get("test_dataloader") or config.get("val_dataloader")
-    kept = {"model": model, "test_dataloader": {"dataset": {"pipeline": loader["dataset"]["pipeline"]}}}
+    kept = {"model": model, "test_dataloader": {"dataset": {"pipeline": evaluation_pipeline(config)}}}
     if config.get("data_preprocessor"):
         kept["data_preprocessor"] = config.data_preprocessor
     weights = io.BytesIO()

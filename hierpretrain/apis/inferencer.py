@@ -27,6 +27,7 @@ from torch import Tensor
 from hierpretrain import registry
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.config import nearest_names, override
+from hierpretrain.apis.dataset_configs import evaluation_pipeline
 from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.image_batches import Batch, default_workers, read_batches
 from hierpretrain.apis.images import Images, ImageSet, gather_images
@@ -477,8 +478,7 @@ def _kind(transform: Mapping[str, Any]) -> str:
 
 def _pipeline(config: Config) -> tuple[dict[str, Any], _Pipeline]:
     """Returns the options of ``LoadRGB``, as far as they are set, and the transforms from the opened picture on."""
-    loader = config.get("test_dataloader") or config.get("val_dataloader") or {}
-    transforms = list(loader.get("dataset", {}).get("pipeline") or ())
+    transforms = evaluation_pipeline(config)
     known = all(isinstance(transform, Mapping) for transform in transforms)
     if not known or not transforms or _kind(transforms[0]) not in ("LoadRGB", "LoadImageFromFile"):
         raise ValueError(

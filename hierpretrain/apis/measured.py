@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
+from hierpretrain.apis.dataset_configs import set_data_root, without_pipelines
 from hierpretrain.evaluation import EmbeddingMetric
 from hierpretrain.files import true_path
 
@@ -70,9 +71,10 @@ def trained_images(config: Config, data_root: str | None = None) -> set[str] | N
     loader = config.get("train_dataloader")
     if not loader:
         return None
-    options = {key: value for key, value in loader.dataset.items() if key != "pipeline"}
-    options |= {} if data_root is None else {"data_root": data_root}
+    options = without_pipelines(loader.dataset)
     try:
+        if data_root is not None:
+            set_data_root(options, data_root)
         with nearest_names():
             dataset = registry.DATASETS.build({"_scope_": "hierpretrain", **options})
     except (ValueError, OSError):

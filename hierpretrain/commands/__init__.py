@@ -209,7 +209,7 @@ def log_to_standard_error() -> None:
 
     for handler in MMLogger.get_current_instance().handlers:
         if type(handler) is logging.StreamHandler:
-            handler.setStream(_StandardError())
+            handler.stream = _StandardError()  # setStream would flush the old one, which may be closed by now
 
 
 def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> Embeddings:

@@ -123,7 +123,8 @@ def _label_problems(args: argparse.Namespace, found: DataCheck) -> list[Problem]
     readable = found.pictures.readable if found.pictures else [True] * len(found.files)
     kept = [(file, paths) for file, paths, good in zip(found.files, found.paths, readable, strict=True) if good]
     levels = max((source.level_names for source in found.sources), key=len)
-    images = CheckedImages([file for file, _ in kept], [paths for _, paths in kept], levels)
+    stores = [store for source in found.sources for store in source.stores]
+    images = CheckedImages([file for file, _ in kept], [paths for _, paths in kept], levels, stores)
     return label_problems(build_inferencer(args).embed(images), args.k)
 
 
@@ -158,6 +159,7 @@ def _sources(args: argparse.Namespace) -> tuple[list[Source], Config | None]:
 
 def _opening(config: Config | None) -> dict[str, Any]:
     """Returns how a config opens images, as far as it matters to whether they can be read."""
-    loader = (config or {}).get("test_dataloader") or (config or {}).get("val_dataloader") or {}
-    first = next(iter((loader.get("dataset") or {}).get("pipeline") or ()), {})
+    from hierpretrain.apis.dataset_configs import evaluation_pipeline
+
+    first = next(iter(evaluation_pipeline(config or {})), {})
     return {name: first[name] for name in ("grey_range", "max_pixels") if first.get(name) is not None}

@@ -87,6 +87,7 @@ def _make_split(args: argparse.Namespace) -> None:
 def read_annotations(config: Config) -> Annotations:
     """Returns the annotations of a config's training data set, with the level names that the config gives them."""
     from hierpretrain.apis.config import nearest_names
+    from hierpretrain.apis.dataset_configs import own_datasets
     from hierpretrain.registry import DATASETS
 
     if not config.get("train_dataloader"):
@@ -94,11 +95,13 @@ def read_annotations(config: Config) -> Annotations:
             f"{config.filename} has no train_dataloader, whose data set is split; give a config that trains on this "
             "data set, such as himulcone_<data set>.py"
         )
-    options = {
-        key: value
-        for key, value in config.train_dataloader.dataset.items()
-        if key not in ("split", "split_file", "pipeline")
-    }
+    own, *others = own_datasets(config.train_dataloader.dataset)
+    if others:
+        raise ValueError(
+            f"one data set is split, and {config.filename} trains on {len(others) + 1} that are joined; make a split "
+            "file for each, of a config that has it alone"
+        )
+    options = {key: value for key, value in own.items() if key not in ("split", "split_file", "pipeline")}
     with nearest_names():
         dataset = DATASETS.build({**options, "check_files": False, "keep_annotations": True})
     names = dataset.taxonomy.level_names[: len(dataset.annotations.level_names)]

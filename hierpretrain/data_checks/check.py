@@ -92,7 +92,8 @@ def check_sources(
     found.problems += name_problems(nodes, splits) + tree_problems(paths, nodes, levels)
     if open_images:
         files = found.files
-        found.pictures = look_at(files, workers=workers, opening=opening)
+        stores = [store for source in sources for store in source.stores]
+        found.pictures = look_at(files, workers=workers, opening=opening, stores=stores)
         found.problems += found.pictures.problems
         merged = all(source.copies_are_merged for source in sources)
         found.problems += duplicates(files, paths, splits, found.pictures, copies_are_merged=merged)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +13,7 @@ from hierpretrain.data_checks.problems import Problem
 from hierpretrain.data_checks.sources import Path, class_name
 from hierpretrain.datasets import Annotations, HierarchicalDataset
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.confident_learning import label_errors, neighbour_votes
 from hierpretrain.functional.search import nearest, unit_rows
@@ -29,28 +29,38 @@ class CheckedImages(HierarchicalDataset):
     """Images that a check has listed, to be embedded.
 
     Args:
-        files: N files.
+        files: N files, or paths of stored images.
         paths: The label paths of each.
         level_names: A name for each level.
+        stores: What gives the images that are no files.
     """
 
-    def __init__(self, files: Sequence[str], paths: Sequence[Sequence[Path]], level_names: Sequence[str]) -> None:
-        files = list(map(os.path.abspath, files))
-        root = os.path.commonpath(list(map(os.path.dirname, files)))
+    def __init__(
+        self,
+        files: Sequence[str],
+        paths: Sequence[Sequence[Path]],
+        level_names: Sequence[str],
+        stores: Sequence[ImageStore] = (),
+    ) -> None:
+        self.image_stores = stores
+        self._files = list(files)
         self._given = Annotations(
-            [os.path.relpath(file, root) for file in files],
+            list(map(str, range(len(files)))),  # the files may be in folders that have nothing in common
             [one[0] if one else () for one in paths],
             [NO_SPLIT] * len(files),
             tuple(level_names),
-            root,
+            root="",
             more_labels={i: tuple(one[1:]) for i, one in enumerate(paths) if len(one) > 1},
             source="what is checked",
         )
-        super().__init__(data_root=root, check_files=False)
+        super().__init__(data_root=".", check_files=False)
 
     def read(self) -> Annotations:
         """Returns what was listed."""
         return self._given
+
+    def _image_path(self, index: int) -> str:
+        return self._files[index]
 
 
 def label_problems(images: Embeddings, k: int = 10, *, fewest: int = 5) -> list[Problem]:

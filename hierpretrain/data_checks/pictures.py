@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import io
 import os
 import re
 import sys
@@ -22,11 +24,13 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.checks import check_not_below_0
 from hierpretrain.data_checks.look_alikes import THUMBNAIL, thumbnail
 from hierpretrain.data_checks.problems import Problem
 from hierpretrain.datasets.image_files import IMAGE_KINDS
 from hierpretrain.datasets.loading import UnreadableImage, open_rgb
+from hierpretrain.datasets.stored_images import ImageStore, Stored, stored_image
 from hierpretrain.files import sha256
 
 HUGE = Image.MAX_IMAGE_PIXELS or 89_478_485
@@ -37,6 +41,7 @@ TINY = 8
 _MEMORY = re.compile(r" <_io\.BytesIO object at 0x\w+>")  # in Pillow's messages
 _BLANK = 4  # of 255, which the pixels of an image of one colour differ by
 _CHUNK = 64  # files that a process takes at a time
+_STORES: list[ImageStore] = []  # that a process which opens images keeps alive
 _MIN_SIDE = 64  # a JPEG is decoded at an eighth of its size if no side is shorter then: all of it is read all the same
 
 
@@ -99,7 +104,13 @@ class Pictures:
         return "; ".join(parts)
 
 
-def look_at(files: Sequence[str], *, workers: int = 2, opening: Mapping[str, Any] | None = None) -> Pictures:
+def look_at(
+    files: Sequence[str],
+    *,
+    workers: int = 2,
+    opening: Mapping[str, Any] | None = None,
+    stores: Sequence[ImageStore] = (),
+) -> Pictures:
     """Opens files, each once, as a training does, and says what they are.
 
     Memory does not grow with the size of the images: huge ones are opened last, one at a time.
@@ -108,6 +119,7 @@ def look_at(files: Sequence[str], *, workers: int = 2, opening: Mapping[str, Any
         files: N image files.
         workers: Processes that open them; 0 opens them in this one.
         opening: Options of ``LoadRGB``: ``grey_range`` and ``max_pixels``.
+        stores: What gives those of the images that are no files.
 
     Raises:
         ValueError: If a process was killed, as where memory is short; the message says at which files.
@@ -135,7 +147,7 @@ def look_at(files: Sequence[str], *, workers: int = 2, opening: Mapping[str, Any
     opening = dict(opening or {})
     huge = []
     console = Console(stderr=True)
-    looked = _each(files, range(number), workers, opening)
+    looked = _each(files, range(number), workers, opening, stores)
     for i, picture in track(looked, "opening", number, console=console, disable=not console.is_terminal):
         if picture is None:
             huge.append(i)
@@ -167,7 +179,7 @@ def _put_down(found: Pictures, i: int, file: str, picture: Picture) -> None:
 
 
 def _each(
-    files: Sequence[str], indices: range, workers: int, opening: Mapping[str, Any]
+    files: Sequence[str], indices: range, workers: int, opening: Mapping[str, Any], stores: Sequence[ImageStore]
 ) -> Iterator[tuple[int, Picture | None]]:
     """Yields every index with what its file is, ``None`` for a huge one, in order."""
     chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
@@ -178,7 +190,8 @@ def _each(
     gc.freeze()  # what is there by now is shared with the processes, not copied
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     try:
-        with ProcessPoolExecutor(min(workers, len(chunks) or 1), mp_context=context) as pool:
+        number = min(workers, len(chunks) or 1)
+        with ProcessPoolExecutor(number, context, initializer=_STORES.extend, initargs=(stores,)) as pool:
             waiting: list[tuple[range, Future[list[Picture | None]]]] = []
             for chunk in chunks:  # a few chunks ahead, so that what is done does not pile up
                 waiting.append((chunk, pool.submit(_look_at_some, [files[i] for i in chunk], opening)))
@@ -207,16 +220,19 @@ def _look_at_some(files: Sequence[str], opening: Mapping[str, Any]) -> list[Pict
 
 
 def look_at_one(file: str, opening: Mapping[str, Any] | None = None, *, but_huge: bool = False) -> Picture | None:
-    """Opens one file; returns ``None`` for a huge image with ``but_huge``."""
+    """Opens one file or stored image; returns ``None`` for a huge image with ``but_huge``."""
     try:
-        digest = bytes.fromhex(sha256(file))
+        stored = stored_image(file)
+        digest = bytes.fromhex(sha256(file)) if stored is None else _digest(stored)
     except OSError as error:
         return Picture(bytes(32), problem=f"cannot open it: {error.strerror}")
-    if not os.path.getsize(file):
+    except Exception as error:  # what stores images may raise anything
+        return Picture(bytes(32), problem=f"cannot open it: {error}")
+    if stored == b"" or (stored is None and not os.path.getsize(file)):
         return Picture(digest, problem="the file is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images and odd remarks
-        size, mode, kind = _header(file)
+        size, mode, kind = _header(file if stored is None else stored)
         if but_huge and size[0] * size[1] > HUGE:
             return None
         try:
@@ -228,10 +244,17 @@ def look_at_one(file: str, opening: Mapping[str, Any] | None = None, *, but_huge
     return Picture(digest, size if size[0] else image.size, mode, kind, thumbnail(image), blank)
 
 
-def _header(file: str) -> tuple[tuple[int, int], str, str]:
+def _digest(stored: Stored) -> bytes:
+    """Returns the SHA-256 of the bytes of a stored image, or of the pixels of a picture."""
+    return hashlib.sha256(stored if isinstance(stored, bytes) else image_digest(stored).encode()).digest()
+
+
+def _header(source: str | Stored) -> tuple[tuple[int, int], str, str]:
     """Returns the size, the mode and the format of an image; nothing where Pillow alone cannot tell."""
+    if isinstance(source, Image.Image):
+        return source.size, source.mode, source.format or "in memory"
     try:
-        with Image.open(file, formats=IMAGE_KINDS) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_KINDS) as image:
             return image.size, image.mode, image.format or ""
     except Exception:  # open_rgb says why, or reads it in another way
         return (0, 0), "other", "other"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -12,6 +12,7 @@ from mmengine.config import Config
 from hierpretrain._names import did_you_mean
 from hierpretrain.apis import nearest_names
 from hierpretrain.apis.config import DATALOADERS
+from hierpretrain.apis.dataset_configs import own_datasets
 from hierpretrain.apis.pure_python import type_name
 from hierpretrain.data_checks.listed_files import keep_found
 from hierpretrain.data_checks.source_folder import folder_source
@@ -19,6 +20,7 @@ from hierpretrain.data_checks.source_list import list_source
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.annotations import Annotations, nfc
 from hierpretrain.datasets.split_files import Split
+from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.files import as_called
 from hierpretrain.registry import DATASETS
 
@@ -38,7 +40,8 @@ def config_sources(config: Config) -> list[Source]:
     """
     found: list[tuple[str, dict[str, Any], Source]] = []
     for loader in DATALOADERS:
-        for options in _datasets((config.get(loader) or {}).get("dataset")):
+        dataset = (config.get(loader) or {}).get("dataset")
+        for options in own_datasets(dataset) if dataset else ():
             options = {key: value for key, value in options.items() if key not in _NOT_OF_THE_FILES}
             if all(options != known for _, known, _ in found):
                 found.append((loader.removesuffix("_dataloader"), options, _source(options)))
@@ -52,17 +55,6 @@ def config_sources(config: Config) -> list[Source]:
         for source in sources:  # what one list leaves out, another may have
             source.problems = [one for one in source.problems if one.kind != "not listed" or one.subject not in listed]
     return sources
-
-
-def _datasets(options: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Yields the options of a data set, or of its parts where it joins several."""
-    if not options:
-        return
-    if "datasets" in options or "dataset" in options:
-        for part in [*options.get("datasets", ()), *([options["dataset"]] if "dataset" in options else ())]:
-            yield from _datasets(part)
-    else:
-        yield dict(options)
 
 
 def _source(options: Mapping[str, Any]) -> Source:
@@ -84,7 +76,7 @@ def _source(options: Mapping[str, Any]) -> Source:
             )
         if not isinstance(annotations := getattr(dataset, "annotations", None), Annotations):
             raise ValueError(f"a check is of image files, and {kind} has no list of such: give a folder or a list")
-        return _of_annotations(annotations, kind, dataset.taxonomy.level_names)
+        return _of_annotations(annotations, kind, dataset.taxonomy.level_names, dataset.image_stores)
     if split_file := options.get("split_file"):
         _tag(source, split_file)
     if names:
@@ -116,8 +108,10 @@ def _list_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
-def _of_annotations(annotations: Annotations, name: str, level_names: tuple[str, ...]) -> Source:
-    """Returns what a data set's own reader has listed, as far as the files are there."""
+def _of_annotations(
+    annotations: Annotations, name: str, level_names: tuple[str, ...], stores: Sequence[ImageStore]
+) -> Source:
+    """Returns what a data set's own reader has listed, as far as the files are there; what is stored is there."""
     source = Source(
         name=name,
         root=annotations.root,
@@ -125,7 +119,9 @@ def _of_annotations(annotations: Annotations, name: str, level_names: tuple[str,
         paths=[tuple(path for path in annotations.paths(i) if path) for i in range(len(annotations.images))],
         splits=list(annotations.splits),
         level_names=level_names,
+        stores=stores,
     )
-    keep_found(source, tell_unlisted=False)
+    if not stores:
+        keep_found(source, tell_unlisted=False)
     source.tell_unlabelled()
     return source

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hierpretrain.data_checks.problems import Problem
+from hierpretrain.datasets.stored_images import ImageStore
 
 Path = tuple[str, ...]
 """Names from below the root of the tree down to a class."""
@@ -26,6 +27,7 @@ class Source:
         problems: What was found while listing them.
         notes: Lines for people about how it was read.
         copies_are_merged: Whether copies of a file are one image with several label paths.
+        stores: What gives the images, if they are no files.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     copies_are_merged: bool = False
+    stores: Sequence[ImageStore] = ()
 
     def add(self, kind: str, subject: str, *, others: Sequence[str] = (), why: str = "") -> None:
         """Adds a problem."""

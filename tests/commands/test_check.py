@@ -4,14 +4,17 @@ import csv
 import json
 
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingIndex
 from hierpretrain.commands.check import main
+from hierpretrain.data_checks import check_sources, config_sources
 from hierpretrain.datasets import Split
 from tests.commands.places import write_model
-from tests.data_checks.plant import write, write_clean
+from tests.data_checks.plant import noise, write, write_clean
 from tests.data_checks.test_labels import clean, embedded
+from tests.datasets.test_ways_in import write_shard
 from tests.datasets.trees import write_inshop
 
 
@@ -187,6 +190,65 @@ def test_a_published_data_set_is_read_by_its_own_reader(tmp_path, run):
     assert [row[1] for row in rows("check.csv") if row[0] == "error"] == ["missing file"]
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_images_in_shards_are_opened_where_they_are(workers, tmp_path, run):
+    files = [(f"animal/{i}.png", write(tmp_path / f"{i}.png", i).read_bytes()) for i in range(3)]
+    files += [("tool/cut.png", files[0][1][:90]), ("tool/copy.png", files[1][1]), ("tool/x.png", b"")]
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards/a.tar", files)
+    (tmp_path / "shards.py").write_text(
+        "train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, "
+        "dataset=dict(type='WebDataset', data_root='shards')))\n"
+    )
+    status, printed = run("shards.py", "--workers", workers)
+    assert status == 1
+    assert [row for row in rows("check.csv") if row[0] == "error"] == [
+        ("error", "truncated image", "shards/a.tar/tool/cut.png"),
+        ("error", "broken image", "shards/a.tar/tool/x.png"),
+        ("error", "copies across classes", "shards/a.tar/animal/1.png"),
+        ("error", "copies across classes", "shards/a.tar/tool/copy.png"),
+    ]
+    assert "formats PNG 4" in printed.out
+
+
+def test_pictures_and_files_of_torchvision_s_data_sets(tmp_path, run):
+    write_clean(tmp_path / "photos")
+    (tmp_path / "files.py").write_text(
+        "train_dataloader = dict(dataset=dict(type='TorchvisionDataset', "
+        "dataset=dict(type='ImageFolder', root='photos')))\n"
+    )
+    (tmp_path / "photos/tool/a.png").write_bytes(b"no image")
+    status, _ = run("files.py")
+    assert status == 1
+    assert [row for row in rows("check.csv") if row[0] == "error"] == [("error", "broken image", "photos/tool/a.png")]
+    pets = [(noise(i), i // 3) for i in range(6)] + [(noise(4), 0)]
+    kind = type("Pets", (list,), dict(classes=["cat", "dog"], targets=[target for _, target in pets]))
+    config = Config(dict(train_dataloader=dict(dataset=dict(type="TorchvisionDataset", dataset=kind(pets)))))
+    found = check_sources(config_sources(config), workers=2)
+    (copies,) = found.problems
+    assert copies.kind == "copies across classes"
+    assert [name.rpartition("/")[2] for name in (copies.subject, *copies.others)] == ["00000004", "00000006"]
+    assert found.pictures.formats == {"in memory": 7}
+
+
+def test_a_trained_model_looks_at_what_is_stored(tmp_path, run):
+    write_model(tmp_path)
+    files = []
+    for name, base in (("dark", 0), ("light", 225)):
+        for i in range(6):
+            path = write(tmp_path / "one.png", 60 + i)
+            Image.open(path).point(lambda value, base=base: base + value // 9).save(path)
+            files.append((f"{'light' if (name, i) == ('dark', 0) else name}/{name}{i}.png", path.read_bytes()))
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards/a.tar", files)
+    (tmp_path / "shards.py").write_text("train_dataloader = dict(dataset=dict(type='WebDataset', data_root='shards'))")
+    words = ("shards.py", "--config", "tiny.py", "--checkpoint", "epoch_1.pth", "--device", "cpu", "-k", "4")
+    status, printed = run(*words)
+    assert status == 0, printed.err
+    told = [row for row in rows("check.csv") if row[1] == "perhaps mislabelled"]
+    assert told == [("warning", "perhaps mislabelled", "shards/a.tar/light/dark0.png")]
+
+
 def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
     write_model(tmp_path)
     for i in range(6):
@@ -198,7 +260,7 @@ def test_a_trained_model_says_which_labels_are_wrong(tmp_path, run):
     status, printed = run(*words)
     assert status == 0, printed.err
     told = [row for row in rows("check.csv") if row[1] == "perhaps mislabelled"]
-    assert told == [("warning", "perhaps mislabelled", str(tmp_path / "photos/light/wrong.png"))]
+    assert told == [("warning", "perhaps mislabelled", "photos/light/wrong.png")]
 
 
 def test_the_labels_of_an_index_are_checked_by_its_embeddings(tmp_path, run):
