@@ -34,6 +34,7 @@ _FLOOR = 256  # and so many candidates are never too many
 _SAMPLE = 1024  # gallery items at most that tell how many candidates a query will have
 _GROUP = 32  # queries whose related items are compared together
 _MANY = 512  # one of more related items than 1 / 512 of the gallery surely stands too far behind
+_MANY_ASKED = 24  # likewise, where no rank is asked for behind so many
 _MANY_FLOOR = 48  # and of so few, none may
 
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # bits of a float32 but its sign
@@ -172,7 +173,8 @@ class _Ranking:
 
         by_tree = self.first.argsort(kind="stable")
         is_far = self.counts > max(_MANY_FLOOR, len(gallery) // _MANY)
-        is_far &= asked is None or len(gallery) // _FRACTION < max(asked, int(self.counts.max()))
+        if asked is not None:  # of more nearest items than that, sorting them takes longer than counting all
+            is_far &= np.maximum(self.counts, asked) > len(gallery) // _MANY_ASKED
         self.few, self.many = by_tree[((self.counts > 0) & ~is_far)[by_tree]], np.flatnonzero(is_far)
         self.most = max(len(gallery) // _FRACTION, _FLOOR)  # candidates of a query
         self._held = threading.local()

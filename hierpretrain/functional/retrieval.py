@@ -54,8 +54,8 @@ def retrieval_metrics(
         ks: The k of ``recall@k`` and ``precision@k``; one given twice counts once.
         same_set: Query and gallery are the same items, and item ``i`` is no answer to itself, while a duplicate of it
             is.
-        average_precision: Whether ``map`` is measured. All else follows from the nearest max(k, R) items; without it
-            classes of thousands, or a poor embedding, take half the time or less.
+        average_precision: Whether ``map`` is measured. All else follows from the nearest max(k, R) items, which takes
+            less time where R is below a hundredth of the gallery.
         queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them. With ``same_set`` they are
             a query set inside a larger gallery: each is searched for among all items but itself.
 
