@@ -68,8 +68,9 @@ def main() -> None:
         if kind == ".pt2" and (args.half or args.opset != 18):
             raise ValueError("--half and --opset are for ONNX; leave them out, or give a name that ends in .onnx")
         check_writable(args.out)
-        from hierpretrain.apis.export import export_onnx, export_program
+        from hierpretrain.apis.export import checked_path, export_onnx, export_program
 
+        checked_path(args.out, kind)  # not after the model is built
         inferencer, index, images = _model(args)
         options = {"dynamic_size": args.dynamic_size, "images": images or None, "index": index}
         if kind == ".onnx":

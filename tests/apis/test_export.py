@@ -287,7 +287,48 @@ def test_images_of_any_size(tmp_path):
         torch.testing.assert_close(loaded(pictures), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_images_of_several_sizes_are_compared_each_by_its_own(photos, tmp_path, suffix):
+    made = infer(transforms=[dict(type="torchvision/Resize", size=66)])
+    function = export_onnx if suffix == "onnx" else export_program
+    about = function(
+        made, tmp_path / f"encoder.{suffix}", dynamic_size=True, images=photos, log=lambda line: None
+    )  # of 60 x 45, 36 x 36, 33 x 70, 64 x 91 (as its EXIF has it) and 50 x 50
+    assert about["checked"]["on"][3:] == [
+        "images (1) of 88 x 66",
+        "images (2) of 66 x 66",
+        "images (1) of 66 x 140",
+        "images (1) of 66 x 93",
+    ]
+    assert about["checked"]["min_cosine"] > 0.9999
+
+
 # ---------------------------------------------------------------- what goes wrong
+def test_images_smaller_than_the_program_takes_are_named(photos, tmp_path):
+    made = infer(transforms=[])
+    message = r"the program does not take images \(1\) of 60 x 45 \(.*64.*\): compare it on larger images, or on none"
+    with pytest.raises(ValueError, match=message):
+        export_program(made, tmp_path / "encoder.pt2", dynamic_size=True, images=photos, log=lambda line: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_description_replaces_none_but_of_such_a_file(inferencer, tmp_path, monkeypatch):
+    beside = tmp_path / "encoder.json"
+    export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
+    export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
+    monkeypatch.setattr(export, "_Encoder", None)  # it is said before any work
+    message = r"of encoder\.onnx goes to .*/encoder\.json, which is there and is not of a file \.onnx: give another name"
+    of_program = beside.read_text()
+    for text in (of_program, '{"format": "mine"}', "[1]", "none"):
+        beside.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            export_onnx(inferencer, tmp_path / "encoder.onnx")
+        assert beside.read_text() == text
+    beside.write_text(json.dumps(json.loads(of_program) | {"versions": {"opset": 18}}))  # as of ONNX
+    with pytest.raises(ValueError, match=r"is not of a file \.pt2: give another name than encoder, or move"):
+        export_program(inferencer, tmp_path / "encoder.pt2")
+
+
 @pytest.mark.parametrize(("name", "function"), [("encoder.pt", export_onnx), ("encoder.onnx", export_program)])
 def test_the_name_says_what_the_file_is(inferencer, name, function, tmp_path):
     with pytest.raises(ValueError, match=r"must have a name that ends in \.(onnx|pt2); it is '.*encoder\.(pt|onnx)'"):
