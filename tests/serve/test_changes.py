@@ -59,6 +59,14 @@ def test_without_a_folder_for_uploads_the_embedding_alone_is_kept(own, tmp_path)
     assert len(EmbeddingIndex.open(folder)) == 10  # none of the two
 
 
+def test_an_embedding_without_a_file_leaves_the_root_of_the_images_where_it_is(folder):
+    root = folder.parent / "photos"
+    service = Service(folder, device="cpu")
+    assert {"S7", "S8"} <= set(service.index.paths)  # keys stand for their files
+    assert service.root.folder == str(root)
+    assert service.thumbnail(PHOTOS[0])[:4] == b"RIFF"
+
+
 def test_a_refused_addition_leaves_no_file(own, tmp_path, monkeypatch):
     _, client = own(uploads="added")
     service = client.app.app.state.service
