@@ -37,6 +37,7 @@ from hierpretrain.commands import (
     log_to_standard_error,
     running_options,
 )
+from hierpretrain.commands._index_options import model_of
 from hierpretrain.files import check_writable
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _model(args: argparse.Namespace) -> tuple[EmbeddingInferencer, AnsweringInde
             raise ValueError("--cfg-options are for CONFIG, and an index carries its own: give CONFIG and CHECKPOINT")
         log_to_standard_error()
         index = EmbeddingIndex.open(first, **running_options(args))
-        return index.inferencer, index, rest
+        return model_of(index, "give its config and checkpoint in place of the index"), index, rest
     if not rest:
         raise ValueError(f"{first} is no index: give CONFIG and CHECKPOINT, or an INDEX that carries its model")
     args.config, args.checkpoint, *images = args.words

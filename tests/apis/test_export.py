@@ -317,7 +317,9 @@ def test_a_description_replaces_none_but_of_such_a_file(inferencer, tmp_path, mo
     export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
     export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
     monkeypatch.setattr(export, "_Encoder", None)  # it is said before any work
-    message = r"of encoder\.onnx goes to .*/encoder\.json, which is there and is not of a file \.onnx: give another name"
+    message = (
+        r"of encoder\.onnx goes to .*/encoder\.json, which is there and is not of a file \.onnx: give another name"
+    )
     of_program = beside.read_text()
     for text in (of_program, '{"format": "mine"}', "[1]", "none"):
         beside.write_text(text)

@@ -11,6 +11,8 @@ from PIL import Image
 from hierpretrain.apis import EmbeddingInferencer
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
+from hierpretrain.commands import classify as classify_command
+from hierpretrain.commands import export as export_command
 from hierpretrain.commands import index as index_command
 from hierpretrain.commands import search as search_command
 from hierpretrain.commands.search import table
@@ -328,6 +330,19 @@ def test_an_index_without_its_model_says_what_to_give(made, folder, expected, ru
         capsys.readouterr().err
     )
     run(search_command, tmp_path / "bare", expected[1])
+    for module, words, remedy in (
+        (classify_command, (expected[1],), "give its config and checkpoint between the index and the images"),
+        (export_command, ("--out", tmp_path / "encoder.onnx"), "give its config and checkpoint in place of the index"),
+        (
+            index_command,
+            ("add", expected[1]),
+            "make it anew (hierpretrain index, without --no-model), or in Python give",
+        ),
+    ):
+        words = [*words[:-1], tmp_path / "bare", words[-1]] if module is index_command else [tmp_path / "bare", *words]
+        with pytest.raises(SystemExit, match="2"):
+            command(module, *words, "--device", "cpu")
+        assert f"error: the index does not carry its model, 'tiny, epoch_0.pth': {remedy}" in capsys.readouterr().err
 
 
 def test_an_index_lives(made, command, run, tmp_path, capsys):
