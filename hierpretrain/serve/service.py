@@ -76,6 +76,7 @@ class Service:
         if image_root is None and getattr(self.index, "folder", None) is not None:
             image_root = common_folder(self._files())
         self.root = ImageRoot(image_root)
+        self._warn_of_root()
         self.uploads = None if uploads is None else self._checked_uploads(uploads)
 
     def _checked_uploads(self, uploads: str) -> str:
@@ -93,6 +94,24 @@ class Service:
         for path, key in zip(paths, self.index.keys or [""] * len(paths), strict=True):
             if path != key or os.path.exists(path):
                 yield path
+
+    def _warn_of_root(self) -> None:
+        """Says in the log why no picture will be shown, where that is plain from the start."""
+        first = None if getattr(self.index, "folder", None) is None else next(self._files(), None)
+        if first is None or self.root.folder is None:
+            return
+        if not any(self.root.name_of(path) for path in self._files()):
+            _LOG.warning(
+                "no picture is shown: no image of the index is below the image root, %r; the first is %r. Give the "
+                "root as paths of the index begin",
+                self.root.folder,
+                first,
+            )
+        elif not os.path.isdir(self.root.folder):
+            _LOG.warning(
+                "no picture is shown: the folder of the images, %r, is not there; start where the index was made",
+                self.root.folder,
+            )
 
     def _calibration(self) -> Calibration | None:
         """Returns what the index learned of its answers.
@@ -187,7 +206,7 @@ class Service:
 
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index and of the service."""
-        calibrated = False
+        calibrated = None  # of a calibration by which it cannot answer
         with suppress(Refusal):
             calibrated = self._calibration() is not None
         about = {**self.index.info(), "calibrated": calibrated}

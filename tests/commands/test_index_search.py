@@ -107,6 +107,13 @@ def test_kind_and_precision_are_chosen_and_recall_is_printed(made, run, tmp_path
     assert "recall@10 against exact search: 1.000 (6 queries, efSearch 16)" in capsys.readouterr().out
 
 
+def test_half_precision_is_refused_where_milvus_stores_the_vectors(made, run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(index_command, made / "nowhere", "--out", f"milvus-lite://{tmp_path}/x.db#photos", "--half")
+    assert "error: --half is for an index in a folder, and Milvus stores float32: leave" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_target_is_checked_before_anything_is_embedded(made, run, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(index_command, made / "nowhere", "--out", made / "photos")
