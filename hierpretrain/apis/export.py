@@ -30,7 +30,7 @@ from torch.nn import functional
 
 import hierpretrain
 from hierpretrain._extras import needed
-from hierpretrain.apis.images import Images, gather_images, read_picture
+from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
 from hierpretrain.apis.pipeline_steps import describe_steps
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.files import in_turn, write_json, write_whole
@@ -62,7 +62,7 @@ def export_onnx(
     half: bool = False,
     opset: int = 18,
     dynamic_size: bool = False,
-    images: Images | None = None,
+    images: Images | ImageSet | None = None,
     index: AnsweringIndex | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def export_onnx(
         opset: The version of ONNX's operators, from 18.
         dynamic_size: Whether images may have any height and width, for backbones that can; by default they have those
             that the test pipeline gives.
-        images: Images on which the file is compared with the model, beside random ones; the first 64 are taken.
+        images: Images on which the file is compared with the model, beside random ones, or what
+            :func:`~hierpretrain.apis.images.gather_images` found; the first 64 are taken.
         index: An index of the model's embeddings, whose tree and calibration, if it has one, go into the description.
         log: What lines about the export go to.
 
@@ -134,7 +135,7 @@ def export_program(
     path: str | os.PathLike[str],
     *,
     dynamic_size: bool = False,
-    images: Images | None = None,
+    images: Images | ImageSet | None = None,
     index: AnsweringIndex | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -423,7 +424,7 @@ def _compare(
     encoder: _Encoder,
     example: Tensor,
     about: dict[str, Any],
-    images: Images | None,
+    images: Images | ImageSet | None,
     dynamic_size: bool,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -465,10 +466,11 @@ def _compare(
     return found
 
 
-def _pictures(inferencer: EmbeddingInferencer, images: Images) -> Sequence[Tensor]:
+def _pictures(inferencer: EmbeddingInferencer, images: Images | ImageSet) -> Sequence[Tensor]:
     """Returns the first images as the test pipeline makes them; which cannot be read, as the inferencer has it."""
     pictures = []
-    for source in gather_images(images, on_error=inferencer.on_error).sources:
+    found = images if isinstance(images, ImageSet) else gather_images(images, on_error=inferencer.on_error)
+    for source in found.sources:
         try:
             pictures.append(inferencer.pipeline(read_picture(source, **inferencer.opening)))
         except UnreadableImage:
