@@ -287,12 +287,10 @@ def test_images_of_any_size(tmp_path):
         torch.testing.assert_close(loaded(pictures), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
-def test_images_of_several_sizes_are_compared_each_by_its_own(photos, tmp_path, suffix):
+def test_images_of_several_sizes_are_compared_each_by_its_own(photos, tmp_path):
     made = infer(transforms=[dict(type="torchvision/Resize", size=66)])
-    function = export_onnx if suffix == "onnx" else export_program
-    about = function(
-        made, tmp_path / f"encoder.{suffix}", dynamic_size=True, images=photos, log=lambda line: None
+    about = export_program(
+        made, tmp_path / "encoder.pt2", dynamic_size=True, images=photos, log=lambda line: None
     )  # of 60 x 45, 36 x 36, 33 x 70, 64 x 91 (as its EXIF has it) and 50 x 50
     assert about["checked"]["on"][3:] == [
         "images (1) of 88 x 66",
@@ -312,23 +310,22 @@ def test_images_smaller_than_the_program_takes_are_named(photos, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_description_replaces_none_but_of_such_a_file(inferencer, tmp_path, monkeypatch):
+def test_a_description_replaces_none_but_of_such_a_file(inferencer, exported, tmp_path):
+    path, about, _ = exported
+    assert export.checked_path(path, ".onnx") == path  # an export may be made anew
+    message = r"of encoder\.pt2 goes to .*/encoder\.json, which is there and is not of a file \.pt2: give another name"
+    with pytest.raises(ValueError, match=message):
+        export_program(inferencer, path.with_suffix(".pt2"))
+    assert json.loads(path.with_suffix(".json").read_text()) == about
     beside = tmp_path / "encoder.json"
-    export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
-    export_program(inferencer, tmp_path / "encoder.pt2", log=lambda line: None)
-    monkeypatch.setattr(export, "_Encoder", None)  # it is said before any work
-    message = (
-        r"of encoder\.onnx goes to .*/encoder\.json, which is there and is not of a file \.onnx: give another name"
-    )
-    of_program = beside.read_text()
-    for text in (of_program, '{"format": "mine"}', "[1]", "none"):
+    of_program = {**about, "versions": {"torch": "2"}}
+    beside.write_text(json.dumps(of_program))
+    assert export.checked_path(tmp_path / "encoder.pt2", ".pt2") == tmp_path / "encoder.pt2"
+    for text in (json.dumps(of_program), '{"format": "mine"}', "[1]", "none"):
         beside.write_text(text)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=r"is not of a file \.onnx: give another name than encoder, or move"):
             export_onnx(inferencer, tmp_path / "encoder.onnx")
         assert beside.read_text() == text
-    beside.write_text(json.dumps(json.loads(of_program) | {"versions": {"opset": 18}}))  # as of ONNX
-    with pytest.raises(ValueError, match=r"is not of a file \.pt2: give another name than encoder, or move"):
-        export_program(inferencer, tmp_path / "encoder.pt2")
 
 
 @pytest.mark.parametrize(("name", "function"), [("encoder.pt", export_onnx), ("encoder.onnx", export_program)])
