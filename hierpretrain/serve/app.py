@@ -278,7 +278,7 @@ async def add(
 
 @_ROUTES.post("/remove", dependencies=_TOKEN)
 async def remove(request: Request, names: Names) -> Json:
-    """Removes images from the index, all of a key or one of a path; their files stay."""
+    """Removes images from the index, all of a key and all of a path; their files stay."""
     read_json(
         (await request.body()).decode(errors="replace"), "body"
     )  # strictly: of a list that is there twice, one would count

@@ -80,8 +80,13 @@ class Service:
         self.uploads = None if uploads is None else self._checked_uploads(uploads)
 
     def _checked_uploads(self, uploads: str) -> str:
+        if self.root.folder is None:
+            raise ValueError(
+                "uploads are kept below the image root, and no file of the index tells where that is: give it, "
+                "image_root='...' (--image-root ...)"
+            )
         folder = self.root.path_of(uploads.rstrip("/"))
-        if folder is None or not os.path.realpath(folder).startswith(os.path.realpath(self.root.folder or "") + "/"):
+        if folder is None or not os.path.realpath(folder).startswith(os.path.realpath(self.root.folder) + "/"):
             raise ValueError(
                 f"the folder of uploads must be below the image root, {self.root.folder!r}, and relative to it, as "
                 f"'added' is; it is {uploads!r}"

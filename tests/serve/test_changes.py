@@ -222,6 +222,13 @@ def test_options_that_cannot_be(folder, tmp_path):
         with pytest.raises(ValueError, match="the folder of uploads must be below the image root"):
             Service(folder, image_root=folder.parent / "photos", uploads=uploads, device="cpu")
     (folder.parent / "photos/out").unlink()
+    EmbeddingIndex.open(folder).save(tmp_path / "bare")
+    bare = EmbeddingIndex.open(tmp_path / "bare")
+    bare.remove([path for path in bare.paths if path not in bare.keys])  # those of a file
+    with pytest.raises(
+        ValueError, match=r"no file of the index tells where that is: give it, image_root='...' \(--image"
+    ):
+        Service(tmp_path / "bare", uploads="added", device="cpu")
 
 
 def test_json_that_says_a_thing_twice_changes_nothing(own, tmp_path):
