@@ -256,13 +256,17 @@ class AnsweringIndex(LivingIndex):
         )
         return answer_metrics(nodes, confidences, num_named(confidences, nodes, paths.thresholds), truth, depths)
 
-    def check_classify(self, k: int = VOTERS, threshold: float = _THRESHOLD) -> None:
+    def check_classify(self, k: int | None = None, threshold: float | None = None) -> None:
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
 
         Raises:
-            ValueError: As :meth:`classify`, but for the embeddings and the temperature.
+            ValueError: As :meth:`classify`, but for the embeddings and the temperature; and without ``k`` and
+                ``threshold`` if there is a calibration that answers cannot go by, as :attr:`calibration`.
         """
-        self._check_classify(self._moment(), k, threshold)
+        now = self._moment()
+        self._check_answer(now, dict(k=k, threshold=threshold))
+        if k is threshold is None:
+            self._calibration(now)
 
     def _check_classify(self, now: Moment, k: int, threshold: float) -> None:
         check_at_least_1(k=k)

@@ -30,7 +30,7 @@ from torch.nn import functional
 
 import hierpretrain
 from hierpretrain._extras import needed
-from hierpretrain.apis.images import Images, gather_images, read_picture
+from hierpretrain.apis.images import Images, ImageSet, gather_images, read_picture
 from hierpretrain.apis.pipeline_steps import describe_steps
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.files import in_turn, write_json, write_whole
@@ -62,7 +62,7 @@ def export_onnx(
     half: bool = False,
     opset: int = 18,
     dynamic_size: bool = False,
-    images: Images | None = None,
+    images: Images | ImageSet | None = None,
     index: AnsweringIndex | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def export_onnx(
         opset: The version of ONNX's operators, from 18.
         dynamic_size: Whether images may have any height and width, for backbones that can; by default they have those
             that the test pipeline gives.
-        images: Images on which the file is compared with the model, beside random ones; the first 64 are taken.
+        images: Images on which the file is compared with the model, beside random ones, or what
+            :func:`~hierpretrain.apis.images.gather_images` found; the first 64 are taken.
         index: An index of the model's embeddings, whose tree and calibration, if it has one, go into the description.
         log: What lines about the export go to.
 
@@ -89,11 +90,12 @@ def export_onnx(
 
     Raises:
         ImportError: If onnx, onnxscript or onnxruntime is missing.
-        ValueError: If the name does not end in ``.onnx``, the pipeline gives images of different sizes, the backbone
-            cannot be traced or converted, ``opset`` is none that can be made, weights exceed 2 GiB, the file's
-            embeddings differ from the model's, or the index is of another model.
+        ValueError: If the name does not end in ``.onnx``, ``<name>.json`` is the description of no ONNX file, the
+            pipeline gives images of different sizes, the backbone cannot be traced or converted, ``opset`` is none that
+            can be made, weights exceed 2 GiB, the file's embeddings differ from the model's, or the index is of another
+            model.
     """
-    path = _checked_path(path, ".onnx")
+    path = checked_path(path, ".onnx")
     if opset < _FIRST_OPSET:
         raise ValueError(f"opset must be {_FIRST_OPSET} or more; it is {opset}")
     onnx, runtime, _ = (needed(name, "export of ONNX") for name in ("onnx", "onnxruntime", "onnxscript"))
@@ -133,7 +135,7 @@ def export_program(
     path: str | os.PathLike[str],
     *,
     dynamic_size: bool = False,
-    images: Images | None = None,
+    images: Images | ImageSet | None = None,
     index: AnsweringIndex | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def export_program(
         >>> encoder(torch.zeros(5, 3, 32, 32)).shape, about["output"]["metric"]
         (torch.Size([5, 1280]), 'cosine')
     """
-    path = _checked_path(path, ".pt2")
+    path = checked_path(path, ".pt2")
     encoder = _Encoder(inferencer.module)
     example = _example(inferencer, dynamic_size)
     program = _traced(encoder, example, dynamic_size)
@@ -199,11 +201,35 @@ class _Encoder(nn.Module):
         return self.model.embed((images - self.mean) / self.std)
 
 
-def _checked_path(path: str | os.PathLike[str], suffix: str) -> Path:
+def checked_path(path: str | os.PathLike[str], suffix: str) -> Path:
+    """Returns the path of a file to export to, if its name and the file beside it let it be written.
+
+    Args:
+        path: The file to write.
+        suffix: What its name must end in, ``.onnx`` or ``.pt2``.
+
+    Raises:
+        ValueError: If the name ends otherwise, or the description would replace a file that is none of such an export.
+    """
     path = Path(path)
     if path.suffix != suffix:
         raise ValueError(f"the file must have a name that ends in {suffix}; it is {str(path)!r}")
+    beside = path.with_suffix(".json")
+    if beside.exists() and not _describes(beside, suffix):
+        raise ValueError(
+            f"the description of {path.name} goes to {beside}, which is there and is not of a file {suffix}: give "
+            f"another name than {path.stem}, or move {beside.name} away"
+        )
     return path
+
+
+def _describes(path: Path, suffix: str) -> bool:
+    """Returns whether a file is the description of an export with such a name; that of ONNX has an opset."""
+    try:
+        about = json.loads(path.read_bytes())
+        return about["format"] == FORMAT and ("opset" in about["versions"]) == (suffix == ".onnx")
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _example(inferencer: EmbeddingInferencer, dynamic_size: bool) -> Tensor:
@@ -398,7 +424,7 @@ def _compare(
     encoder: _Encoder,
     example: Tensor,
     about: dict[str, Any],
-    images: Images | None,
+    images: Images | ImageSet | None,
     dynamic_size: bool,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -412,12 +438,18 @@ def _compare(
     if dynamic_size:
         batches["a random batch of larger images"] = _random_pictures(2, channels, height + 32, width + 64)
     if images is not None:
-        real = _pictures(inferencer, images)
-        batches[f"images ({len(real)})"] = torch.stack(real).float()
+        batches |= _in_batches(_pictures(inferencer, images))
     largest = MAX_DIFFERENCE[about["weights"]]
     found = {"max_difference": 0.0, "min_cosine": 1.0, "on": list(batches)}
     for name, pictures in batches.items():
-        expected, actual = encoder(pictures), run(pictures)
+        expected = encoder(pictures)
+        try:
+            actual = run(pictures)
+        except (AssertionError, RuntimeError) as error:  # torch.export guards what a free size was traced for
+            raise ValueError(
+                f"the program does not take {name} ({error}): compare it on larger images, or on none; it is not "
+                "written"
+            ) from error
         difference, cosine = float("inf"), float("nan")
         if actual.shape == expected.shape:
             difference = float((actual - expected).abs().max())
@@ -434,10 +466,11 @@ def _compare(
     return found
 
 
-def _pictures(inferencer: EmbeddingInferencer, images: Images) -> Sequence[Tensor]:
+def _pictures(inferencer: EmbeddingInferencer, images: Images | ImageSet) -> Sequence[Tensor]:
     """Returns the first images as the test pipeline makes them; which cannot be read, as the inferencer has it."""
     pictures = []
-    for source in gather_images(images, on_error=inferencer.on_error).sources:
+    found = images if isinstance(images, ImageSet) else gather_images(images, on_error=inferencer.on_error)
+    for source in found.sources:
         try:
             pictures.append(inferencer.pipeline(read_picture(source, **inferencer.opening)))
         except UnreadableImage:
@@ -448,6 +481,17 @@ def _pictures(inferencer: EmbeddingInferencer, images: Images) -> Sequence[Tenso
     if not pictures:
         raise UnreadableImage("none of the images to compare the file on can be read; give others, or none")
     return pictures
+
+
+def _in_batches(pictures: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Returns pictures in batches of one size, by what messages call them."""
+    sizes: dict[tuple[int, ...], list[Tensor]] = {}
+    for picture in pictures:
+        sizes.setdefault(tuple(picture.shape[1:]), []).append(picture)
+    return {
+        f"images ({len(some)})" + (f" of {height} x {width}" if len(sizes) > 1 else ""): torch.stack(some).float()
+        for (height, width), some in sizes.items()
+    }
 
 
 def _saved(program: ExportedProgram, extra_files: dict[str, Any]) -> bytes:

@@ -29,7 +29,7 @@ from hierpretrain.apis.index_files import (
     write_generation,
 )
 from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
-from hierpretrain.apis.index_model import load_model, no_model, onnx_part
+from hierpretrain.apis.index_model import NoModel, load_model, onnx_part
 from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
@@ -309,7 +309,7 @@ class EmbeddingIndex(AnsweringIndex):
     def _load_model(self) -> EmbeddingInferencer:
         now, folder = self._now, self.folder
         if folder is None or not {CONFIG, WEIGHTS} <= now.parts.keys():
-            raise no_model(now.model)
+            raise NoModel(now.model)
         config, weights = (part_path(folder, str(now.parts[name])) for name in (CONFIG, WEIGHTS))
         return load_model(config.read_bytes(), weights, now.model, now.fingerprint, **self._model_options)
 

@@ -74,12 +74,22 @@ def onnx_part(inferencer: EmbeddingInferencer) -> bytes:
     return data
 
 
-def no_model(name: str) -> ValueError:
-    """Returns the error of an index that does not carry its model."""
-    return ValueError(
-        f"the index does not carry its model, {name!r}: give its config and checkpoint (hierpretrain search INDEX "
-        "CONFIG CHECKPOINT ...), or in Python an EmbeddingInferencer to use_model"
-    )
+class NoModel(ValueError):
+    """The error of an index that does not carry its model.
+
+    Args:
+        name: What the model is called.
+        remedy: What can be done where the index is used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        remedy: str = "make it anew (hierpretrain index, without --no-model), or in Python give use_model an "
+        "EmbeddingInferencer",
+    ) -> None:
+        super().__init__(f"the index does not carry its model, {name!r}: {remedy}")
+        self.name = name
 
 
 def load_model(

@@ -256,10 +256,19 @@ class EmbeddingInferencer:
         return index
 
     def _build_in_milvus(
-        self, images: Images | Embeddings, address: str, parts: Mapping[str, bytes], *, kind: str = "auto", **_: Any
+        self,
+        images: Images | Embeddings,
+        address: str,
+        parts: Mapping[str, bytes],
+        *,
+        kind: str = "auto",
+        half: bool = False,
+        **_: Any,
     ) -> EmbeddingIndex:
         from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
 
+        if half:
+            raise ValueError("half is for an index in a folder, and Milvus stores float32: leave it out")
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
         check_counts(embedded)  # not after an older index has made room
         check_new((), embedded)

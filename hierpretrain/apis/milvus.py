@@ -24,7 +24,7 @@ from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord, metadata_name, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
-from hierpretrain.apis.index_model import load_model, no_model
+from hierpretrain.apis.index_model import NoModel, load_model
 from hierpretrain.apis.living import check_counts, checked_name
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
@@ -217,7 +217,7 @@ class MilvusIndex(AnsweringIndex):
 
     def _load_model(self) -> EmbeddingInferencer:
         if not {CONFIG, WEIGHTS} <= self._tables.facts("part").keys():
-            raise no_model(self.model)
+            raise NoModel(self.model)
         with tempfile.TemporaryDirectory() as folder:
             weights = os.path.join(folder, "weights.pth")
             with open(weights, "wb") as file:

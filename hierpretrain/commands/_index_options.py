@@ -18,8 +18,11 @@ from hierpretrain.commands import (
 )
 
 if TYPE_CHECKING:
+    from hierpretrain.apis import EmbeddingInferencer
     from hierpretrain.apis.index import EmbeddingIndex
 
+MODEL_BEFORE_IMAGES = "give its config and checkpoint between the index and the images"
+"""What a command can do that :func:`index_parser` reads, where an index does not carry its model."""
 _CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar")  # no image has such an ending
 
 
@@ -76,6 +79,16 @@ def open_index(args: argparse.Namespace) -> EmbeddingIndex:
         )
     log_to_standard_error()
     return EmbeddingIndex.open(args.index, **running_options(args))
+
+
+def model_of(index: EmbeddingIndex, remedy: str) -> EmbeddingInferencer:
+    """Returns the model of an index; where there is none, the error tells what the command takes instead."""
+    from hierpretrain.apis.index_model import NoModel
+
+    try:
+        return index.inferencer
+    except NoModel as error:
+        raise NoModel(error.name, remedy) from None
 
 
 def names_model(words: Sequence[str]) -> bool:

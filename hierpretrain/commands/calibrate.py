@@ -31,7 +31,7 @@ Common mistakes:
 from __future__ import annotations
 
 from hierpretrain.commands import embed_images, errors_in_one_line
-from hierpretrain.commands._index_options import index_parser, open_index
+from hierpretrain.commands._index_options import MODEL_BEFORE_IMAGES, index_parser, model_of, open_index
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         index = open_index(args)
         index.check_classify(votes)
         check_changeable(args.index)  # not after the work
-        held_out = embed_images(args, index.inferencer)
+        held_out = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES))
         found = index.calibrate(held_out, precision=args.precision, false_alarms=args.false_alarms, k=votes)
         calibration = index.calibration
         left_out = len(held_out.paths) - calibration.num_images

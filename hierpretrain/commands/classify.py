@@ -36,7 +36,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hierpretrain.commands import embed_images, errors_in_one_line, printable
-from hierpretrain.commands._index_options import index_parser, open_index
+from hierpretrain.commands._index_options import MODEL_BEFORE_IMAGES, index_parser, model_of, open_index
 from hierpretrain.files import check_writable, write_json, write_whole
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def main() -> None:
         if index.calibration is None:
             note = "the index was not calibrated: confidences are fractions of votes; see hierpretrain calibrate --help"
             print(note, file=sys.stderr)
-        queries = embed_images(args, index.inferencer)
+        queries = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES))
         _write(args, index, queries)
 
 

@@ -31,17 +31,21 @@ from typing import TYPE_CHECKING
 from hierpretrain._options import add_cfg_options
 from hierpretrain._parser import Parser
 from hierpretrain.commands import (
+    add_list_arguments,
     add_running_arguments,
     build_inferencer,
     errors_in_one_line,
+    list_options,
     log_to_standard_error,
     running_options,
 )
+from hierpretrain.commands._index_options import model_of
 from hierpretrain.files import check_writable
 
 if TYPE_CHECKING:
     from hierpretrain.apis import EmbeddingInferencer
     from hierpretrain.apis.answering import AnsweringIndex
+    from hierpretrain.apis.images import ImageSet
 
 
 def main() -> None:
@@ -52,10 +56,11 @@ def main() -> None:
         nargs="+",
         metavar="MODEL",
         help="CONFIG CHECKPOINT, where '' for the latter is the weights that training would start with; or an INDEX "
-        "that carries its model. Behind them images on which the file is compared with the model: files, folders",
+        "that carries its model. Behind them images to compare the file with the model on: files, folders, lists",
     )
     group = add_running_arguments(parser)
     add_cfg_options(group, "CONFIG")
+    add_list_arguments(parser)
     parser.add_argument("--out", required=True, help="the file to write: <name>.onnx or <name>.pt2")
     parser.add_argument("--half", action="store_true", help="weights in half precision: half the size (ONNX)")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators, from 18 (default: 18)")
@@ -68,30 +73,35 @@ def main() -> None:
         if kind == ".pt2" and (args.half or args.opset != 18):
             raise ValueError("--half and --opset are for ONNX; leave them out, or give a name that ends in .onnx")
         check_writable(args.out)
-        from hierpretrain.apis.export import export_onnx, export_program
+        from hierpretrain.apis.export import checked_path, export_onnx, export_program
 
+        checked_path(args.out, kind)  # not after the model is built
         inferencer, index, images = _model(args)
-        options = {"dynamic_size": args.dynamic_size, "images": images or None, "index": index}
+        options = {"dynamic_size": args.dynamic_size, "images": images, "index": index}
         if kind == ".onnx":
             export_onnx(inferencer, args.out, half=args.half, opset=args.opset, **options)
         else:
             export_program(inferencer, args.out, **options)
 
 
-def _model(args: argparse.Namespace) -> tuple[EmbeddingInferencer, AnsweringIndex | None, list[str]]:
+def _model(args: argparse.Namespace) -> tuple[EmbeddingInferencer, AnsweringIndex | None, ImageSet | None]:
     """Returns the model that the words name, the index whose model it is, and the images behind."""
     from hierpretrain.apis.addresses import is_address
+    from hierpretrain.apis.images import gather_images
     from hierpretrain.apis.index import EmbeddingIndex
     from hierpretrain.apis.index_format import MANIFEST
 
     first, *rest = args.words
-    if is_address(first) or Path(first, MANIFEST).is_file():
+    is_index = is_address(first) or Path(first, MANIFEST).is_file()
+    words = rest if is_index else rest[1:]
+    images = gather_images(words, on_error=args.on_error, **list_options(args)) if words else None
+    if is_index:
         if args.cfg_options:
             raise ValueError("--cfg-options are for CONFIG, and an index carries its own: give CONFIG and CHECKPOINT")
         log_to_standard_error()
         index = EmbeddingIndex.open(first, **running_options(args))
-        return index.inferencer, index, rest
+        return model_of(index, "give its config and checkpoint in place of the index"), index, images
     if not rest:
         raise ValueError(f"{first} is no index: give CONFIG and CHECKPOINT, or an INDEX that carries its model")
-    args.config, args.checkpoint, *images = args.words
+    args.config, args.checkpoint = args.words[:2]
     return build_inferencer(args), None, images

@@ -67,7 +67,7 @@ def _make() -> None:
         "index there is replaced",
     )
     parser.add_argument("--kind", choices=["auto", "flat", "hnsw", "ivf"], default="auto", help="see above")
-    parser.add_argument("--half", action="store_true", help="store float16")
+    parser.add_argument("--half", action="store_true", help="store float16 (in a folder)")
     parser.add_argument("--no-model", action="store_true", help="do not put the config and the weights into the folder")
     parser.add_argument(
         "--no-onnx", action="store_true", help="do not put the encoder into the folder as ONNX too, for quick searches"
@@ -78,6 +78,8 @@ def _make() -> None:
         from hierpretrain.apis.addresses import is_address
         from hierpretrain.apis.index_files import check_target
 
+        if args.half and is_address(args.out):
+            raise ValueError("--half is for an index in a folder, and Milvus stores float32: leave it out")
         check_target(args.out)  # not after hours of embedding
         inferencer = build_inferencer(args)
         embedded = embed_images(args, inferencer)

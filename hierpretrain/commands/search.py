@@ -40,7 +40,7 @@ from hierpretrain._texts import read_where
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.quick_search import quick_search
 from hierpretrain.commands import embed_images, errors_in_one_line, list_options, printable
-from hierpretrain.commands._index_options import index_parser, open_index
+from hierpretrain.commands._index_options import MODEL_BEFORE_IMAGES, index_parser, model_of, open_index
 from hierpretrain.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _find(
     index.check_search(args.k, level=level, within=args.within, where=where)  # not after embedding many queries
     if args.classify:
         index.check_classify(**votes)
-    queries = embed_images(args, index.inferencer)
+    queries = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES))
     results = index.search(queries, args.k, level=level, within=args.within, where=where)
     classes = index.classify(queries, **votes) if args.classify else []
     return results, classes, index, queries

@@ -155,7 +155,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         listening.close()
-        raise OSError(f"{host}:{port} cannot be listened at: {error.strerror or error}; give another --port") from error
+        raise OSError(
+            f"{host}:{port} cannot be listened at: {error.strerror or error}; give another --host or --port"
+        ) from error
 
 
 if __name__ == "__main__":

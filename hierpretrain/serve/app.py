@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import faiss
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form as FormInfo
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -38,17 +39,34 @@ _PAGES = {
 _LISTS = ("images", "where")  # fields that a form may have several times
 
 
-async def _check_said_once(request: Request) -> None:
-    """Refuses a request that says a thing twice, of which one alone would count."""
+async def _check_said(request: Request) -> None:
+    """Refuses a request that says what nothing would hear, or a thing twice, of which one alone would count."""
     kind = request.headers.get("content-type", "").lower()
+    fields = request.scope["route"].dependant
+    address = [one.alias for one in fields.query_params]
+    form = [one.alias for one in fields.body_params if isinstance(one.field_info, FormInfo)]
+    if fields.body_params and not form and not kind.startswith("application/json"):  # else it is taken for a text
+        raise Refusal(415, f"{request.url.path} takes JSON; send it with the header Content-Type: application/json")
     said = [name for name, _ in request.query_params.multi_items()]
+    _check_heard(request, said, address, f"in the address it takes {_listed(address)}, in the form {_listed(form)}")
     if kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
-        said += [name for name, _ in (await request.form()).multi_items() if name not in _LISTS]
+        sent = [name for name, _ in (await request.form()).multi_items()]
+        _check_heard(request, sent, form, f"the form takes {_listed(form)}")
+        said += [name for name in sent if name not in _LISTS]
     if twice := [name for name, count in Counter(said).items() if count > 1]:
         raise Refusal(422, f"{twice[0][:100]!r} must be there once; it is there {said.count(twice[0])} times")
 
 
-_ROUTES = APIRouter(prefix="/api", dependencies=[Depends(_check_said_once)])
+def _check_heard(request: Request, said: Sequence[str], taken: Sequence[str], rule: str) -> None:
+    if unheard := [name for name in said if name not in taken]:
+        raise Refusal(422, f"{unheard[0][:100]!r} is nothing that {request.url.path} takes there; {rule}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+_ROUTES = APIRouter(prefix="/api", dependencies=[Depends(_check_said)])
 _TOKEN = [Depends(HTTPBearer(auto_error=False, description="The token that the service was started with."))]
 
 Images = Annotated[list[UploadFile], File(description="The images.")]
@@ -260,7 +278,7 @@ async def add(
 
 @_ROUTES.post("/remove", dependencies=_TOKEN)
 async def remove(request: Request, names: Names) -> Json:
-    """Removes images from the index, all of a key or one of a path; their files stay."""
+    """Removes images from the index, all of a key and all of a path; their files stay."""
     read_json(
         (await request.body()).decode(errors="replace"), "body"
     )  # strictly: of a list that is there twice, one would count

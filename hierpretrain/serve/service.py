@@ -6,8 +6,8 @@ import hashlib
 import hmac
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.neighbours import Classification, Neighbour
+from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.datasets.image_files import HEAD, image_kind
 from hierpretrain.datasets.loading import decode_rgb
 from hierpretrain.datasets.messages import some
@@ -70,19 +71,68 @@ class Service:
         self.index = EmbeddingIndex.open(self.name, **{"progress": False, **model_options})
         _ = self.index.inferencer.width  # embeds a picture: the first query shall not wait for what is loaded then
         self.stale = ""
+        with suppress(Refusal):
+            self._calibration()  # which says in the log what it refuses
         if image_root is None and getattr(self.index, "folder", None) is not None:
-            image_root = common_folder(self.index.paths)
+            image_root = common_folder(self._files())
         self.root = ImageRoot(image_root)
+        self._warn_of_root()
         self.uploads = None if uploads is None else self._checked_uploads(uploads)
 
     def _checked_uploads(self, uploads: str) -> str:
+        if self.root.folder is None:
+            raise ValueError(
+                "uploads are kept below the image root, and no file of the index tells where that is: give it, "
+                "image_root='...' (--image-root ...)"
+            )
         folder = self.root.path_of(uploads.rstrip("/"))
-        if folder is None or not os.path.realpath(folder).startswith(os.path.realpath(self.root.folder or "") + "/"):
+        if folder is None or not os.path.realpath(folder).startswith(os.path.realpath(self.root.folder) + "/"):
             raise ValueError(
                 f"the folder of uploads must be below the image root, {self.root.folder!r}, and relative to it, as "
                 f"'added' is; it is {uploads!r}"
             )
         return folder
+
+    def _files(self) -> Iterator[str]:
+        """Gives the paths of images; an embedding that came without a file has its key in place of one."""
+        paths = self.index.paths
+        for path, key in zip(paths, self.index.keys or [""] * len(paths), strict=True):
+            if path != key or os.path.exists(path):
+                yield path
+
+    def _warn_of_root(self) -> None:
+        """Says in the log why no picture will be shown, where that is plain from the start."""
+        first = None if getattr(self.index, "folder", None) is None else next(self._files(), None)
+        if first is None or self.root.folder is None:
+            return
+        if not any(self.root.name_of(path) for path in self._files()):
+            _LOG.warning(
+                "no picture is shown: no image of the index is below the image root, %r; the first is %r. Give the "
+                "root as paths of the index begin",
+                self.root.folder,
+                first,
+            )
+        elif not os.path.isdir(self.root.folder):
+            _LOG.warning(
+                "no picture is shown: the folder of the images, %r, is not there; start where the index was made",
+                self.root.folder,
+            )
+
+    def _calibration(self) -> Calibration | None:
+        """Returns what the index learned of its answers.
+
+        Raises:
+            Refusal: If answers cannot go by it, since the tree has got other levels, for example.
+        """
+        try:
+            return self.index.calibration
+        except ValueError as error:
+            _LOG.warning("classes are told only where votes or a threshold are sent: %s", error)
+            raise Refusal(
+                409,
+                "the calibration of the index is damaged or of another tree: calibrate it anew (hierpretrain "
+                "calibrate), or send votes or threshold, for a vote that is not calibrated",
+            ) from error
 
     def refresh(self) -> None:
         """Reads what another process has changed in the index; where it cannot, the older state answers on."""
@@ -132,6 +182,8 @@ class Service:
         """Raises a refusal unless the index can classify with such ``k`` and ``threshold``."""
         if "k" in options:
             self._check_number("votes", int(options["k"]))
+        if not options:
+            self._calibration()
         try:
             self.index.check_classify(**options)
         except ValueError as error:
@@ -154,12 +206,15 @@ class Service:
 
     def classify(self, queries: Embeddings, options: Mapping[str, float]) -> list[dict[str, Any]]:
         """Returns where queries belong, as JSON has it."""
-        calibrated = not options and getattr(self.index, "calibration", None) is not None
+        calibrated = not options and self._calibration() is not None
         return [told_class(found, calibrated) for found in self.index.classify(queries, **options)]
 
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index and of the service."""
-        about = {**self.index.info(), "calibrated": getattr(self.index, "calibration", None) is not None}
+        calibrated = None  # of a calibration by which it cannot answer
+        with suppress(Refusal):
+            calibrated = self._calibration() is not None
+        about = {**self.index.info(), "calibrated": calibrated}
         limits = {name: value for name, value in asdict(self.limits).items() if name != "workers"}
         return {
             **about,

@@ -323,6 +323,8 @@ def test_an_inferencer_makes_an_index_in_milvus_that_carries_its_model(tmp_path)
     assert index.search(picture(90), 2) == inferencer.search(picture(90), 2)
     assert index.search(picture(90), 1)[0].neighbours[0].path == "<image 1>"
     inferencer.load_index(address)
+    with pytest.raises(ValueError, match="half is for an index in a folder, and Milvus stores float32: leave it out"):
+        inferencer.build_index([picture(7)], address, half=True)
     inferencer.build_index([picture(7)], address)
     assert len(EmbeddingIndex.open(address)) == 1
     twice = Embeddings(**{**vars(images(number=2)), "paths": ["a.jpg"] * 2})

@@ -287,7 +287,47 @@ def test_images_of_any_size(tmp_path):
         torch.testing.assert_close(loaded(pictures), expected, atol=1e-5, rtol=0)
 
 
+def test_images_of_several_sizes_are_compared_each_by_its_own(photos, tmp_path):
+    made = infer(transforms=[dict(type="torchvision/Resize", size=66)])
+    about = export_program(
+        made, tmp_path / "encoder.pt2", dynamic_size=True, images=photos, log=lambda line: None
+    )  # of 60 x 45, 36 x 36, 33 x 70, 64 x 91 (as its EXIF has it) and 50 x 50
+    assert about["checked"]["on"][3:] == [
+        "images (1) of 88 x 66",
+        "images (2) of 66 x 66",
+        "images (1) of 66 x 140",
+        "images (1) of 66 x 93",
+    ]
+    assert about["checked"]["min_cosine"] > 0.9999
+
+
 # ---------------------------------------------------------------- what goes wrong
+def test_images_smaller_than_the_program_takes_are_named(photos, tmp_path):
+    made = infer(transforms=[])
+    message = r"the program does not take images \(1\) of 60 x 45 \(.*64.*\): compare it on larger images, or on none"
+    with pytest.raises(ValueError, match=message):
+        export_program(made, tmp_path / "encoder.pt2", dynamic_size=True, images=photos, log=lambda line: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_description_replaces_none_but_of_such_a_file(inferencer, exported, tmp_path):
+    path, about, _ = exported
+    assert export.checked_path(path, ".onnx") == path  # an export may be made anew
+    message = r"of encoder\.pt2 goes to .*/encoder\.json, which is there and is not of a file \.pt2: give another name"
+    with pytest.raises(ValueError, match=message):
+        export_program(inferencer, path.with_suffix(".pt2"))
+    assert json.loads(path.with_suffix(".json").read_text()) == about
+    beside = tmp_path / "encoder.json"
+    of_program = {**about, "versions": {"torch": "2"}}
+    beside.write_text(json.dumps(of_program))
+    assert export.checked_path(tmp_path / "encoder.pt2", ".pt2") == tmp_path / "encoder.pt2"
+    for text in (json.dumps(of_program), '{"format": "mine"}', "[1]", "none"):
+        beside.write_text(text)
+        with pytest.raises(ValueError, match=r"is not of a file \.onnx: give another name than encoder, or move"):
+            export_onnx(inferencer, tmp_path / "encoder.onnx")
+        assert beside.read_text() == text
+
+
 @pytest.mark.parametrize(("name", "function"), [("encoder.pt", export_onnx), ("encoder.onnx", export_program)])
 def test_the_name_says_what_the_file_is(inferencer, name, function, tmp_path):
     with pytest.raises(ValueError, match=r"must have a name that ends in \.(onnx|pt2); it is '.*encoder\.(pt|onnx)'"):

@@ -57,6 +57,15 @@ def test_a_program_of_torch(run, tmp_path):
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4))
 
 
+def test_images_of_a_list_are_read_as_its_options_say(place, run, tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("photo;kind\nphotos/1.png;a\n")
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path / "list.csv", "--out", tmp_path / "encoder.pt2")
+    assert "say which holds the images, image_column='...' (--image-column ...)" in capsys.readouterr().err
+    run(tmp_path / "list.csv", "--image-column", "photo", "--image-root", place, "--out", tmp_path / "encoder.pt2")
+    assert "images (1): largest difference" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -11,6 +11,8 @@ from PIL import Image
 from hierpretrain.apis import EmbeddingInferencer
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
+from hierpretrain.commands import classify as classify_command
+from hierpretrain.commands import export as export_command
 from hierpretrain.commands import index as index_command
 from hierpretrain.commands import search as search_command
 from hierpretrain.commands.search import table
@@ -103,6 +105,13 @@ def test_kind_and_precision_are_chosen_and_recall_is_printed(made, run, tmp_path
     loaded = EmbeddingIndex.load(tmp_path / "index")
     assert (loaded.kind, loaded.half, loaded.recall) == ("hnsw", True, {"recall@10": 1.0})
     assert "recall@10 against exact search: 1.000 (6 queries, efSearch 16)" in capsys.readouterr().out
+
+
+def test_half_precision_is_refused_where_milvus_stores_the_vectors(made, run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(index_command, made / "nowhere", "--out", f"milvus-lite://{tmp_path}/x.db#photos", "--half")
+    assert "error: --half is for an index in a folder, and Milvus stores float32: leave" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_target_is_checked_before_anything_is_embedded(made, run, capsys):
@@ -328,6 +337,19 @@ def test_an_index_without_its_model_says_what_to_give(made, folder, expected, ru
         capsys.readouterr().err
     )
     run(search_command, tmp_path / "bare", expected[1])
+    for module, words, remedy in (
+        (classify_command, (expected[1],), "give its config and checkpoint between the index and the images"),
+        (export_command, ("--out", tmp_path / "encoder.onnx"), "give its config and checkpoint in place of the index"),
+        (
+            index_command,
+            ("add", expected[1]),
+            "make it anew (hierpretrain index, without --no-model), or in Python give",
+        ),
+    ):
+        words = [*words[:-1], tmp_path / "bare", words[-1]] if module is index_command else [tmp_path / "bare", *words]
+        with pytest.raises(SystemExit, match="2"):
+            command(module, *words, "--device", "cpu")
+        assert f"error: the index does not carry its model, 'tiny, epoch_0.pth': {remedy}" in capsys.readouterr().err
 
 
 def test_an_index_lives(made, command, run, tmp_path, capsys):

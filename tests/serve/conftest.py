@@ -1,5 +1,7 @@
 """A tiny index of photos with a key, and a service of it."""
 
+import shutil
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -26,10 +28,24 @@ def write_index(root):
     return root / "photos.index"
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """The folder of an index that all others are copies of."""
+    return write_index(tmp_path_factory.mktemp("written"))
+
+
+def copy_index(folder, root):
+    """Copies an index with its photos and its model, and returns the folder of the copy, as if made there."""
+    shutil.copytree(folder.parent, root, dirs_exist_ok=True)
+    manifest = root / folder.name / "index.json"
+    manifest.write_text(manifest.read_text().replace(str(folder.parent), str(root)))  # the root of the paths
+    return root / folder.name
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(written, tmp_path_factory):
     """An index that no test changes."""
-    return write_index(tmp_path_factory.mktemp("served"))
+    return copy_index(written, tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +63,12 @@ def client(folder):
 
 
 @pytest.fixture
-def own(tmp_path):
+def own(written, tmp_path):
     """Returns a function that serves an index of its own with a token, and returns folder and client."""
     clients = []
 
     def serve(**options):
-        folder = write_index(tmp_path)
+        folder = copy_index(written, tmp_path)
         options = {"image_root": tmp_path / "photos", "token": TOKEN, "device": "cpu", **options}
         clients.append(
             TestClient(create_app(Service(folder, **options), ["testserver"]), raise_server_exceptions=False)

@@ -81,6 +81,38 @@ def test_a_calibrated_index_answers_by_what_it_learned(own, tmp_path):
     assert client.get("/api/info").json()["calibrated"]
 
 
+def test_of_a_tree_that_grew_deeper_than_its_calibration_classes_are_told_on_request_alone(own, tmp_path, caplog):
+    from hierpretrain.apis.thresholds import Calibration
+    from hierpretrain.functional.chain_rule import NUM_EVIDENCE
+
+    folder, client = own()
+    index = EmbeddingIndex.open(folder, device="cpu")
+    paths = PathCalibration(0.07, ((0.0,) * (NUM_EVIDENCE + 1),) * 2, (0.4, None))
+    index.calibration = Calibration(paths, 5, "precision", 0.9, 10, index.taxonomy.level_names, index.fingerprint)
+    index.add(embeddings=index.embeddings().features[:1], keys=["N1"], paths=[("animal", "cat", "persian")])
+    client.app.app.state.service.refresh()
+    path = tmp_path / "photos" / PHOTOS[0]
+    query = sent(path)
+    for answer in (
+        client.post("/api/classify", files=query),
+        client.post("/api/search", files=query, data={"classify": "true"}),
+    ):
+        assert answer.status_code == 409
+        assert "the calibration of the index is damaged or of another tree: calibrate it anew" in answer.json()["error"]
+    (found,) = client.post("/api/classify", files=query, data={"votes": 3}).json()["results"]
+    assert (found["path"], found["calibrated"]) == (list(index.classify(str(path), k=3)[0].path), False)
+    assert client.post("/api/search", files=query).status_code == 200
+    assert client.get("/api/info").json()["calibrated"] is None
+    with pytest.raises(
+        ValueError, match=r"its levels must be \('level1', 'level2', 'level3'\), not \('level1', 'level2'"
+    ):
+        index.check_classify()  # before queries are embedded
+    index.check_classify(3)
+    caplog.clear()
+    Service(folder, device="cpu")
+    assert "classes are told only where votes or a threshold are sent: the calibration of the index in " in caplog.text
+
+
 def test_embeddings_are_those_of_the_model(client, folder, index):
     query = folder.parent / "photos" / PHOTOS[1]
     answer = client.post("/api/embed", files=sent(query)).json()

@@ -11,7 +11,7 @@ import pytest
 
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.files import write_whole
-from hierpretrain.serve import Service
+from hierpretrain.serve import ImageRoot, Service
 from hierpretrain.serve.forms import NewImage
 from hierpretrain.serve.limits import Refusal
 from tests.serve.conftest import KNOWN, PHOTOS, TOKEN, sent
@@ -57,6 +57,42 @@ def test_without_a_folder_for_uploads_the_embedding_alone_is_kept(own, tmp_path)
     assert answer.status_code == 409
     assert "1 of 2 images are in the index already: 'N1'" in answer.json()["error"]
     assert len(EmbeddingIndex.open(folder)) == 10  # none of the two
+
+
+def test_an_embedding_without_a_file_leaves_the_root_of_the_images_where_it_is(folder):
+    root = folder.parent / "photos"
+    service = Service(folder, device="cpu")
+    assert {"S7", "S8"} <= set(service.index.paths)  # keys stand for their files
+    assert service.root.folder == str(root)
+    assert service.thumbnail(PHOTOS[0])[:4] == b"RIFF"
+
+
+def test_a_root_that_shows_no_picture_is_told_at_the_start(folder, tmp_path, caplog):
+    service = Service(folder, image_root=tmp_path, device="cpu")
+    root = folder.parent / "photos"
+    assert (
+        f"no picture is shown: no image of the index is below the image root, '{tmp_path}'; the first is" in caplog.text
+    )
+    caplog.clear()
+    service.root = ImageRoot(root)
+    service._warn_of_root()
+    assert not caplog.text
+    root.rename(tmp_path / "away")
+    try:
+        service._warn_of_root()
+    finally:
+        (tmp_path / "away").rename(root)
+    assert f"no picture is shown: the folder of the images, '{root}', is not there; start where the" in caplog.text
+
+
+def test_names_that_are_not_sent_as_json_are_refused(own):
+    _, client = own()
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):  # the latter is what curl -d sends
+        answer = client.post("/api/remove", content='{"names": ["S7"]}', headers={**KNOWN, "content-type": kind})
+        assert answer.status_code == 415
+        assert (
+            answer.json()["error"] == "/api/remove takes JSON; send it with the header Content-Type: application/json"
+        )
 
 
 def test_a_refused_addition_leaves_no_file(own, tmp_path, monkeypatch):
@@ -186,6 +222,13 @@ def test_options_that_cannot_be(folder, tmp_path):
         with pytest.raises(ValueError, match="the folder of uploads must be below the image root"):
             Service(folder, image_root=folder.parent / "photos", uploads=uploads, device="cpu")
     (folder.parent / "photos/out").unlink()
+    EmbeddingIndex.open(folder).save(tmp_path / "bare")
+    bare = EmbeddingIndex.open(tmp_path / "bare")
+    bare.remove([path for path in bare.paths if path not in bare.keys])  # those of a file
+    with pytest.raises(
+        ValueError, match=r"no file of the index tells where that is: give it, image_root='...' \(--image"
+    ):
+        Service(tmp_path / "bare", uploads="added", device="cpu")
 
 
 def test_json_that_says_a_thing_twice_changes_nothing(own, tmp_path):

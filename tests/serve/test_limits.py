@@ -142,6 +142,27 @@ def test_what_is_said_twice_is_refused(client):
     assert client.post("/api/search", files=[("images", ("a.png", png()))] * 2, data=twice).status_code == 200
 
 
+def test_what_nothing_would_hear_is_refused(client):
+    image = [("images", ("a.png", png()))]
+    for path, form, message in (
+        (
+            "/api/search",
+            {"topk": "3"},
+            "'topk' is nothing that /api/search takes there; the form takes images, k, level, within, where, classify",
+        ),
+        (
+            "/api/classify?votes=3",
+            {},
+            "'votes' is nothing that /api/classify takes there; in the address it takes nothing, in the form images, "
+            "votes, threshold",
+        ),
+    ):
+        answer = client.post(path, files=image, data=form)
+        assert (answer.status_code, answer.json()["error"]) == (422, message)
+    answer = client.get("/api/thumbnail?path=a&size=3")
+    assert "'size' is nothing that /api/thumbnail takes there; in the address it takes path" in answer.json()["error"]
+
+
 def test_a_fault_of_ours_tells_nothing(client, monkeypatch):
     def fail(*_):
         raise RuntimeError("/secret/place")

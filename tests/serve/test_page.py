@@ -1,11 +1,14 @@
 """The page in a real browser: what a user does has its effect, nothing comes from elsewhere, and no name is markup."""
 
 import json
+import time
+import urllib.request
 
 import pytest
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer
+from hierpretrain.apis.index import EmbeddingIndex
 from tests.commands.places import write_model, write_photos
 from tests.commands.test_serve import serving
 from tests.report.browser import CHROMIUM, DRIVER
@@ -164,3 +167,18 @@ def test_the_picture_of_a_page_elsewhere_is_not_given(driver, address, tmp_path)
     driver.get(f"file://{tmp_path}/evil.html")
     widths = driver.execute_script("return ['a', 'b'].map((id) => document.getElementById(id).naturalWidth)")
     assert widths == [0, 4]
+
+
+def test_without_a_calibration_that_fits_the_page_searches_and_tells_no_classes(driver, address, root):
+    index = EmbeddingIndex.open(root / "photos.index", device="cpu")
+    index.parts["calibration"] = {"of": "another tree"}
+    end = time.monotonic() + 20
+    while json.load(urllib.request.urlopen(f"{address}/api/info"))["calibrated"] is not None:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    page = Served(driver, address)
+    page.driver.find_element("id", "files").send_keys(str(root / "photos" / PHOTOS[0]))
+    page.done()
+    assert len(page.texts(".score")) == 5
+    assert page.texts(".query p") == []
+    index.calibration = None

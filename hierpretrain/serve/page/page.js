@@ -125,7 +125,7 @@ async function start() {
     const [info, paths] = await Promise.all([ask("api/info"), ask("api/branches")]);
     by("about").textContent = `${info.images.toLocaleString("en")} images, ${info.model}`;
     by("k").max = info.limits.neighbours;
-    if (info.labelled) document.body.dataset.labelled = "yes";
+    if (info.labelled && info.calibrated !== null) document.body.dataset.labelled = "yes";
     branches = new Map(paths.map((names) => [called(names), names]));
     by("branches").append(...paths.map((names) => make("option", { value: called(names) })));
     by("where").parentElement.hidden = !info.metadata.length;
