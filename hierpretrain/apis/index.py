@@ -20,7 +20,7 @@ from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_new, metadata_name
+from hierpretrain.apis.index_changes import ImageRecord, check_new, lies_in, metadata_name
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -148,7 +148,7 @@ class EmbeddingIndex(AnsweringIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read and are not in the index, each with why."""
+        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
         return dict(self._now.skipped)
 
     # ---------------------------------------------------------------- making and opening
@@ -341,16 +341,18 @@ class EmbeddingIndex(AnsweringIndex):
             [i for i, (path, key, digest) in enumerate(known) if path in texts or key in texts or digest in digests]
         )
 
-    def _ids_but(self, names: Collection[str]) -> set[int]:
-        return {row for row, name in enumerate(self._now.names) if name not in names}
+    def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
+        known = enumerate(zip(self._now.names, self._now.paths, strict=True))
+        return {row for row, (name, path) in known if name not in names and not lies_in(path, files)}
 
     def _vectors(self, ids: Sequence[int]) -> Tensor:
         return self._now.vectors(torch.tensor(ids, dtype=torch.int64))
 
-    def _change(self, gone: Collection[int], new: Embeddings) -> None:
+    def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
         rows = torch.zeros(len(self._now), dtype=torch.bool)
         rows[list(gone)] = True
-        self._put(self._now.without(rows, self.log).with_more(new, self.log))
+        now = self._now.without(rows, self.log).with_more(new, self.log)
+        self._put(replace(now, skipped={path: why for path, why in now.skipped.items() if path not in read}))
 
     # ---------------------------------------------------------------- asking
     def search(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 
 from torch import Tensor
 
@@ -84,14 +85,18 @@ class UpdatePlan:
     coming: list[tuple[int, int | None]]
 
 
-def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) -> UpdatePlan:
+def plan_update(
+    there: Mapping[int, ImageRecord], given: Sequence[ImageRecord], unread: Collection[str] = ()
+) -> UpdatePlan:
     """Compares given images with an index's images, by what they are called and by their content.
 
-    The images of a name become the given ones of that name. One that is the same in all respects stays as it is.
+    The images of a name become the given ones of that name. One that is the same in all respects stays as it is, and so
+    does one whose file cannot be read now.
 
     Args:
         there: Images of the index by their ids: all whose name or digest a given one has.
         given: The given images.
+        unread: Files and folders that cannot be read.
 
     Example:
         >>> there = {0: ImageRecord("a.jpg", digest="1"), 1: ImageRecord("b.jpg", digest="2")}
@@ -103,9 +108,12 @@ def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) 
         by_name[record.name].append(number)
         if record.digest:
             by_digest.setdefault(record.digest, number)
-    gone = {number for record in given for number in by_name.get(record.name, ())}
+    read = [(i, record) for i, record in enumerate(given) if record.digest in by_digest or record.path not in unread]
+    unread = set(unread) - {record.path for _, record in read}  # a file need not be read where its content is known
+    gone = {number for _, record in read for number in by_name.get(record.name, ())}
+    gone = {number for number in gone if not lies_in(there[number].path, unread)}
     kept, coming = set(), []
-    for number, record in enumerate(given):
+    for number, record in read:
         same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i] == record]
         if same:
             gone.remove(same[0])
@@ -113,6 +121,16 @@ def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) 
         else:
             coming.append((number, by_digest.get(record.digest)))
     return UpdatePlan(gone, kept, coming)
+
+
+def lies_in(path: str, files: Collection[str]) -> bool:
+    """Returns whether a path is one of some files and folders, or below one of them.
+
+    Example:
+        >>> lies_in("shop/shoes/1.jpg", {"shop/shoes"}), lies_in("shop/shoes.jpg", {"shop/shoes"})
+        (True, False)
+    """
+    return bool(files) and any(place in files for place in (path, *map(str, PurePath(path).parents)))
 
 
 def records_of(
@@ -133,6 +151,17 @@ def records_of(
         yield ImageRecord(paths[i], keys[i] if keys else "", digests[i] if digests else "", names[known], told)
 
 
+def check_once(keys: Sequence[str], paths: Sequence[str]) -> None:
+    """Raises unless no two images have the same key and file; ``keys`` may be empty.
+
+    Raises:
+        ValueError: That names those of which there are several.
+    """
+    named = Counter(zip(keys or [""] * len(paths), paths, strict=True))
+    if again := [key or path for (key, path), number in named.items() if number > 1]:
+        raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
+
+
 def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
     """Raises unless images are new to an index.
 
@@ -143,11 +172,8 @@ def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
     Raises:
         ValueError: If the index has an image of the same key and file, or two of the images have.
     """
+    check_once(images.keys, images.paths)
     keys = images.keys or [""] * len(images.paths)
-    named = Counter(zip(keys, images.paths, strict=True))
-    if len(named) < len(keys):
-        again = [key or path for (key, path), number in named.items() if number > 1]
-        raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
     twice = [key or path for key, path in zip(keys, images.paths, strict=True) if (key, path) in there]
     if twice:
         raise ValueError(

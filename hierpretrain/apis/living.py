@@ -25,6 +25,7 @@ from hierpretrain.apis.index_changes import (
     UpdatePlan,
     check_known,
     check_new,
+    check_once,
     plan_update,
     records_of,
     some_of,
@@ -101,16 +102,21 @@ class LivingIndex(ABC):
         """Returns the images whose key or file is one of the texts, or whose digest is one of the digests."""
 
     @abstractmethod
-    def _ids_but(self, names: Collection[str]) -> set[int]:
-        """Returns all images but those of some names."""
+    def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
+        """Returns all images but those of some names, and those that are some files or lie in them."""
 
     @abstractmethod
     def _vectors(self, ids: Sequence[int]) -> Tensor:
         """Returns the (n, D) embeddings of images."""
 
     @abstractmethod
-    def _change(self, gone: Collection[int], new: Embeddings) -> None:
-        """Takes images away and brings others."""
+    def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
+        """Takes images away and brings others; ``read`` are other files that can be read, and are skipped no more."""
+
+    @property
+    @abstractmethod
+    def skipped(self) -> dict[str, str]:
+        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
 
     # ---------------------------------------------------------------- the model
     @property
@@ -236,7 +242,8 @@ class LivingIndex(ABC):
 
         Images are found again by their key, or by their file if they have none: the images of a key become the given
         ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
-        where it has moved; only its path, labels and metadata are renewed. All changes come at once.
+        where it has moved; only its path, labels and metadata are renewed. Of a file or a folder that cannot be read
+        now, the index keeps what it has, also with ``prune``. All changes come at once.
 
         Args:
             images: Files, folders, lists and so on, as for :meth:`add`. Files should be named as they were, from the
@@ -250,6 +257,7 @@ class LivingIndex(ABC):
         own = self._inferencer
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
+        check_once(found.keys, found.paths)
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
@@ -259,26 +267,25 @@ class LivingIndex(ABC):
 
         def plan() -> UpdatePlan:
             """Plans, and embeds what no image of the index has a vector for."""
-            planned = plan_update(self._records(names, contents), given)
-            missing = [i for i, like in planned.coming if like is None and i not in vectors]
-            if missing := [i for i in missing if found.paths[i] not in failed]:
+            there = self._records(names, contents)
+            while True:
+                planned = plan_update(there, given, failed)
+                missing = [i for i, like in planned.coming if like is None and i not in vectors]
+                if not missing:
+                    return planned
                 embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
                 failed.update(embedded.skipped)
                 read = [i for i in missing if found.paths[i] not in embedded.skipped]
                 vectors.update(zip(read, embedded.features, strict=True))
                 for i, digest in zip(read, embedded.digests, strict=True):
                     digests[i] = digest  # the file may have changed since
-            return planned
 
         plan()  # the long work, while others may write
         with self._changing():
             planned = plan()
-            coming = [(i, like) for i, like in planned.coming if i in vectors or like is not None]
-            unread = {given[i].name for i, _ in planned.coming} - {given[i].name for i, _ in coming}
-            named = self._records(unread, set())
-            gone = planned.gone - {i for i, record in named.items() if record.name in unread}  # it takes nothing away
+            gone, coming = planned.gone, planned.coming
             if prune:
-                gone |= self._ids_but(names)
+                gone |= self._ids_but(names, failed)
             alike = [like for _, like in coming if like is not None]
             known = dict(zip(alike, self._vectors(alike), strict=True))
             features = [vectors[i] if like is None else known[like] for i, like in coming]
@@ -296,8 +303,9 @@ class LivingIndex(ABC):
                 metadata=chosen.metadata,
                 digests=[digests[i] for i, _ in coming],
             )
-            if gone or new.paths or failed:
-                self._change(gone, new)
+            read = (set(found.paths) - failed.keys()) & self.skipped.keys()
+            if gone or new.paths or failed or read:
+                self._change(gone, new, read)
         return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))
 
     def merge(self, other: LivingIndex | str | os.PathLike[str]) -> Change:

@@ -22,7 +22,7 @@ from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, metadata_name, records_of
+from hierpretrain.apis.index_changes import ImageRecord, lies_in, metadata_name, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import load_model, no_model
 from hierpretrain.apis.living import check_counts, checked_name
@@ -165,7 +165,7 @@ class MilvusIndex(AnsweringIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read and are not in the index, each with why."""
+        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
         return self._tables.facts("skipped")
 
     def refresh(self) -> bool:
@@ -266,9 +266,11 @@ class MilvusIndex(AnsweringIndex):
             for number, row in rows.items()
         }
 
-    def _ids_but(self, names: Collection[str]) -> set[int]:
+    def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
         rows = self._tables.rows(self._tables.images, "id >= 0", ["key", "path"])
-        return {row["id"] for row in rows if (row["key"] or row["path"]) not in names}
+        return {
+            row["id"] for row in rows if (row["key"] or row["path"]) not in names and not lies_in(row["path"], files)
+        }
 
     def _vectors(self, ids: Sequence[int]) -> Tensor:
         found: dict[int, Any] = {}
@@ -277,7 +279,7 @@ class MilvusIndex(AnsweringIndex):
             found |= {row["id"]: row["vector"] for row in self._tables.rows(self._tables.images, where, ["vector"])}
         return torch.tensor([found[number] for number in ids], dtype=torch.float32).reshape(-1, self.width)
 
-    def _change(self, gone: Collection[int], new: Embeddings) -> None:
+    def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
         check_counts(new)
         rows = self._rows(new) if new.paths else []
         self._tell_tree(new)
@@ -286,7 +288,7 @@ class MilvusIndex(AnsweringIndex):
         self._tables.delete(self._tables.images, gone)
         if skipped := dict(new.skipped):
             self._tables.tell("skipped", skipped)
-        self._tables.forget("skipped", set(self.skipped) & set(new.paths))
+        self._tables.forget("skipped", self.skipped.keys() & {*new.paths, *read})
         self.refresh()
 
     def _rows(self, new: Embeddings) -> list[dict[str, Any]]:
