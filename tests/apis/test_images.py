@@ -135,6 +135,30 @@ def test_arrays_and_pictures_are_named_by_their_number():
     assert gather_images(array).paths == ["<image 0>"]
 
 
+def test_a_file_in_the_working_directory_has_one_name_however_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image("a.png", "red")
+    write_image("b./c.png", "red")
+    (tmp_path / "b./gone.png").symlink_to("nowhere.png")
+    (tmp_path / "list.csv").write_text("image\na.png\nb./c.png\nb./gone.png\n")
+    both = ["./a.png", ".//./b./c.png"]
+    for given in (
+        ".",
+        "./",
+        "list.csv",
+        "./list.csv",
+        both,
+        "./**/c.png",
+        FolderDataset(data_root=".", on_error="skip"),
+    ):
+        found = gather_images(given, on_error="skip")
+        assert found.paths == ["a.png", "b./c.png"][-len(found.paths) :]
+        assert list(found.skipped) in ([], ["b./gone.png"])
+        for source in found.sources:
+            read_picture(source)
+    assert gather_images(tmp_path / "a.png").paths == [str(tmp_path / "a.png")]
+
+
 def test_an_iterator_of_images(photos):
     found = gather_images(photos.rglob("tool/*.png"))
     assert found.paths == [str(photos / "tool/saw.png")]
