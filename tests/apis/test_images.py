@@ -263,3 +263,34 @@ def test_the_digest_of_a_file_that_changed_while_it_was_read_is_not_known(tmp_pa
     monkeypatch.setattr(image_batches, "read_picture", read_another)
     _, picture, digest = pictures[0]
     assert (picture[0, 0].tolist(), digest) == ([0, 0, 255], "")
+
+
+def test_the_digest_of_a_picture_is_of_all_that_it_shows():
+    def with_exif(orientation):
+        picture = Image.new("RGB", (4, 2), "red")
+        picture.getexif()[0x0112] = orientation
+        return picture
+
+    def with_palette(*colours):
+        picture = Image.new("P", (4, 2))
+        picture.putpalette(colours)
+        return picture
+
+    def with_transparent(colour):
+        picture = with_palette(255, 0, 0)
+        picture.info["transparency"] = colour
+        return picture
+
+    different = [
+        Image.new("RGB", (4, 2), "red"),
+        with_exif(6),
+        with_exif(3),
+        with_palette(255, 0, 0),
+        with_palette(0, 0, 255),
+        with_transparent(0),
+        with_transparent(b"\x00\x80"),
+    ]
+    digests = [image_digest(picture) for picture in different]
+    assert len(set(digests)) == len(different)
+    assert [image_digest(picture) for picture in different] == digests
+    assert image_digest(with_exif(1)) == digests[0] == "897a00707ead8cafb2eb9acb9f3f5267"  # as indexes have it
