@@ -30,7 +30,7 @@ from hierpretrain.apis.index_files import (
 )
 from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import load_model, no_model, onnx_part
-from hierpretrain.apis.living import check_counts, checked_name
+from hierpretrain.apis.living import check_columns, checked_name
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1, check_one_of
@@ -184,7 +184,7 @@ class EmbeddingIndex(AnsweringIndex):
         """
         check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
-        check_counts(images)
+        check_columns(images)
         check_new((), images)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
         index = cls(empty.with_more(images, log))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain._json import parse_object
-from hierpretrain._texts import short
+from hierpretrain._texts import are_texts, short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
 from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST
@@ -35,8 +35,8 @@ from hierpretrain.functional.approximate import (
 from hierpretrain.taxonomy import Taxonomy
 
 _OLDER = {"index.faiss", "labels.npy", "files.json", "taxonomy.json", "skipped.json", "metadata.json"}  # of v1
-_TYPES = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": bool, "seed": int, "count": int}
-_TYPES |= {"segments": list, "parts": dict}
+_ABOUT = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": bool, "seed": int}
+_TYPES = _ABOUT | {"count": int, "segments": list, "parts": dict}
 _SEGMENT_TYPES = {"count": int, "kind": str, "root": str, "recall": dict, "search": dict, "parts": dict}
 _TAXONOMY, _SKIPPED = "taxonomy", "skipped"
 _REMEDY = "make the index anew (hierpretrain index)"
@@ -83,9 +83,11 @@ def write_generation(folder: str | os.PathLike[str], index: Generation, *, store
         The generation, which says where all of its parts are, and the bytes of its manifest.
 
     Raises:
+        ValueError: If the manifest cannot say what the index is, since its model is no text for example.
         OSError: If the disk is full, or the folder cannot be written to.
     """
     folder = Path(folder)
+    _check_types(folder / MANIFEST, vars(index), _ABOUT)
     folder.mkdir(parents=True, exist_ok=True)
     tree = _write_json(folder, _TAXONOMY, index.taxonomy.to_dict())
     segments = [_write_segment(folder, segment, tree, stored=stored) for segment in index.segments]
@@ -262,7 +264,7 @@ def _read_segment(
     for name in ("keys", "digests"):
         columns[name] = columns[name] or [""] * count
     for name, column in {**columns, **metadata}.items():
-        if not isinstance(column, list) or len(column) != count or not all(isinstance(text, str) for text in column):
+        if not are_texts(column, count):
             raise ValueError(f"{path} must hold {count} texts in {name!r}, one an image; it does not; {_REMEDY}")
     own = _read_tree(folder, names.get(_TAXONOMY))
     labels = _read_labels(folder, names, own)

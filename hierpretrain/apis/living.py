@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain._names import nfc
+from hierpretrain._texts import are_texts, short
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import Images, gather_images
 from hierpretrain.apis.index_changes import (
@@ -213,7 +214,7 @@ class LivingIndex(ABC):
         else:
             new = self.inferencer.embed(images, **list_options)
             embedded = len(new.paths)
-        check_counts(new)
+        check_columns(new)
         with self._changing():
             there = self._records({*new.keys, *new.paths} - {""}, set())
             check_new({(record.key, record.path) for record in there.values()}, new)
@@ -360,17 +361,28 @@ class LivingIndex(ABC):
         return Embeddings(torch.empty(0, self.width), empty, empty, [], [], Taxonomy((), ()), ())
 
 
-def check_counts(images: Embeddings) -> None:
-    """Raises a ValueError unless all columns of embedded images are of equally many."""
+def check_columns(images: Embeddings) -> None:
+    """Raises unless an index can keep embedded images: of all columns equally many, and texts in those of texts.
+
+    Raises:
+        ValueError: That names the first that it cannot.
+    """
     if not len(images.labels) == len(images.paths) == len(images.features):
         raise ValueError(
             f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
             f"{len(images.paths)} and {len(images.features)}"
         )
-    columns = {"keys": images.keys or images.paths, "digests": images.digests or images.paths, **images.metadata}
-    for name, column in columns.items():
-        if len(column) != len(images.paths):
-            raise ValueError(f"an index of {len(images.paths)} images needs as many {name}; there are {len(column)}")
+    count = len(images.paths)
+    columns = [("paths", images.paths), *images.metadata.items()]
+    columns += [(name, column) for name, column in (("keys", images.keys), ("digests", images.digests)) if column]
+    for name, column in columns:
+        if len(column) != count:
+            raise ValueError(f"an index of {count} images needs as many {name}; there are {len(column)}")
+    columns += [("names of metadata", list(images.metadata)), ("skipped", [*images.skipped, *images.skipped.values()])]
+    for name, column in columns:
+        if not are_texts(column):
+            wrong = next((value for value in column if not isinstance(value, str)), column)
+            raise ValueError(f"{name} must be texts, which an index can keep; {short(wrong)} is none: turn it into one")
 
 
 def _names(records: Mapping[int, ImageRecord]) -> set[str]:

@@ -135,6 +135,13 @@ def test_an_index_without_them_is_as_ever_and_a_wrong_file_is_an_error(tmp_path)
             EmbeddingIndex.load(tmp_path / "index")
 
 
+def test_what_the_manifest_could_not_say_is_not_written(tmp_path):
+    index = EmbeddingIndex.build(images(number=3), model="resnet", fingerprint=17, log=print)
+    with pytest.raises(ValueError, match=r"index.json must have 'fingerprint', of type str; it has 17"):
+        index.save(tmp_path / "index")
+    assert {path.name for path in (tmp_path / "index").iterdir()} <= {".index.json.lock"}
+
+
 def test_an_older_index_is_replaced_and_nothing_else(tmp_path):
     folder = tmp_path / "index"
     build(images(number=5, skipped={"a": "b"})).save(folder)
