@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hierpretrain._json import parse_object
-from hierpretrain._texts import are_texts
+from hierpretrain._texts import are_texts, short
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
@@ -20,6 +20,7 @@ from hierpretrain.taxonomy import Taxonomy, as_labels
 
 _FEATURES, _LABELS, _IMAGES, _TAXONOMY = "embeddings.npy", "labels.npy", "images.json", "taxonomy.json"
 _FILES = (_FEATURES, _LABELS, _IMAGES, _TAXONOMY, SKIPPED)
+_MODEL = ("model", "fingerprint")
 _MANIFEST, _FORMAT = "manifest.json", "hierpretrain.embeddings.v1"
 _REMEDY = "embed the images anew (hierpretrain embed)"
 
@@ -45,7 +46,7 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
     Args:
         embedded: The images.
         folder: Where to. It gets ``embeddings.npy``, (N, D) float32; ``labels.npy``, (N, L) or (N, P, L) int64;
-            ``images.json`` with paths, splits, skipped files, keys and metadata; ``taxonomy.json``; and
+            ``images.json`` with paths, splits, skipped files, keys, metadata and the model; ``taxonomy.json``; and
             ``manifest.json`` with the SHA-256 of each.
 
     Raises:
@@ -55,6 +56,7 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
     check_embeddings_target(folder)
     _check(embedded, Path(folder), "correct the embeddings that are to be written")
     about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
+    about |= {name: text for name in _MODEL if (text := getattr(embedded, name))}
     if embedded.keys:
         about["keys"] = list(embedded.keys)
     if embedded.metadata:
@@ -123,6 +125,7 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
         skipped=images.get("skipped"),
         keys=images.get("keys") or (),
         metadata=images.get("metadata", {}),
+        **{name: images.get(name, "") for name in _MODEL},
     )
     _check(embedded, folder, _REMEDY)
     return embedded
@@ -149,6 +152,8 @@ def _check(embedded: Embeddings, folder: Path, remedy: str) -> None:
     count = len(features)
     if len(embedded.labels) != count:
         raise ValueError(f"{folder / _LABELS} must be of {count} images; it is of {len(embedded.labels)}; {remedy}")
+    if not are_texts(about := [embedded.model, embedded.fingerprint]):
+        raise ValueError(f"{images} must hold texts in 'model' and 'fingerprint'; it holds {short(about)}; {remedy}")
     metadata, skipped = embedded.metadata, embedded.skipped
     known = isinstance(metadata, Mapping) and isinstance(skipped, Mapping)
     if not known or not are_texts([*metadata, *skipped, *skipped.values()]):

@@ -180,15 +180,17 @@ class EmbeddingIndex(AnsweringIndex):
             log: What to do with lines of text about it.
 
         Raises:
-            ValueError: If an embedding is not finite or zero, labels do not fit the tree, or there is no such kind.
+            ValueError: If an embedding is not finite or zero, labels do not fit the tree, the images say that another
+                model embedded them, or there is no such kind.
         """
         check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
         check_columns(images)
         check_new((), images)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
-        index = cls(empty.with_more(images, log))
-        index.log = log
+        index = cls(empty)
+        index._check_embedded(images)
+        index._now, index.log = empty.with_more(images, log), log
         return index
 
     @classmethod
@@ -387,7 +389,7 @@ class EmbeddingIndex(AnsweringIndex):
 
         Raises:
             ValueError: If k is below 1, there is no such level, branch or column, or embeddings are not as long as the
-                index's.
+                index's or say that another model made them.
         """
         now = self._now  # one moment, whatever others change
         self._check_search(now, k, level, within, where)

@@ -35,7 +35,7 @@ from hierpretrain.apis.index_changes import check_new
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
-from hierpretrain.apis.living import check_columns
+from hierpretrain.apis.living import check_columns, check_same_model
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
@@ -75,7 +75,6 @@ class EmbeddingInferencer:
         config: The config, with its overrides.
         module: The encoder, a :class:`~hierpretrain.models.HierarchicalContrastive` without its loss.
         pipeline: The config's test transforms from an opened picture on.
-        fingerprint: 16 hex digits of all that an embedding depends on beside the image.
         index: What :meth:`search` and :meth:`classify` look into.
 
     Raises:
@@ -132,17 +131,33 @@ class EmbeddingInferencer:
         self.min_side = self.opening.get("min_side")
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
+        if self.device.type == "cpu":
+            _lay_channels_last(self.module)
+        self.index: EmbeddingIndex | None = None
+        self._known = self._weights_state(), self._fingerprint()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of all that an embedding depends on beside the image; others once the weights are changed.
+
+        A change of a weight's ``.data`` in place is not noticed: torch does not count it.
+        """
+        if (state := self._weights_state()) != self._known[0]:
+            self._known = state, self._fingerprint()
+        return self._known[1]
+
+    def _weights_state(self) -> list[tuple[int, int]]:
+        """Returns what changes with the weights and is quick: where each lies, and torch's count of its changes."""
+        weights = [*self.module.parameters(), *self.module.buffers()]
+        return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+
+    def _fingerprint(self) -> str:
         about = (self.pipeline, self.min_side, self.module.embedding)
         if self.module.power != 1:
             about += (self.module.power,)
         if "grey_range" in self.opening:
             about += (self.opening["grey_range"],)
-        self.fingerprint = encoder_fingerprint(
-            self.module, self.module.encoder_parts, _effective(self.config.model), *about
-        )
-        if self.device.type == "cpu":
-            _lay_channels_last(self.module)
-        self.index: EmbeddingIndex | None = None
+        return encoder_fingerprint(self.module, self.module.encoder_parts, _effective(self.config.model), *about)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Returns the (N, D) float32 unit embeddings of images; an image that :attr:`on_error` skips has none.
@@ -215,6 +230,8 @@ class EmbeddingInferencer:
             keys=[found.keys[index] for index in indices] if found.keys else (),
             metadata={name: [column[index] for index in indices] for name, column in found.metadata.items()},
             digests=[digests[index] for index in indices],
+            model=self.name,
+            fingerprint=self.fingerprint,
         )
 
     def build_index(
@@ -235,10 +252,13 @@ class EmbeddingInferencer:
             options: The options of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
 
         Raises:
-            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`; or if the config holds what is no data, such
-                as a function, and cannot be carried.
+            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`, if another model embedded the images; or if
+                the config holds what is no data, such as a function, and cannot be carried.
         """
         parts: dict[str, bytes] = {}
+        if isinstance(images, Embeddings) and images.fingerprint:
+            given = images.fingerprint, images.model, images.features.shape[-1]
+            check_same_model((self.fingerprint, self.name, self.width), given)
         if folder is not None:
             parts = model_parts(self) if carry_model else {}
             if is_address(folder):

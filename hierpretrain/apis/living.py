@@ -153,23 +153,20 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If it is not the model that made the index.
         """
-        remedy = "use the model that made it, or make the index anew (hierpretrain index)"
-        if width != self.width:
-            raise ValueError(
-                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; {model!r} gives "
-                f"{width}: {remedy}"
-            )
-        if fingerprint != self.fingerprint:
-            raise ValueError(
-                f"the index was made by {self.model!r} (fingerprint {self.fingerprint}), not by {model!r} "
-                f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
-            )
+        check_same_model((self.fingerprint, self.model, self.width), (fingerprint, model, width))
+
+    def _check_embedded(self, images: Embeddings) -> None:
+        """Raises a ValueError if embedded images say that another model than the index's embedded them."""
+        if images.fingerprint:
+            self.check_model(images.fingerprint, images.model, images.features.shape[-1])
 
     def _embedded(self, query: Embeddings | Images) -> Embeddings:
         if isinstance(query, np.ndarray | Tensor) and query.ndim == 2 and as_tensor(query[:0]).is_floating_point():
             names = [f"<image {number}>" for number in range(len(query))]
             return self._from_columns(query, None, None, names, None)
-        return query if isinstance(query, Embeddings) else self.inferencer.embed(query)
+        embedded = query if isinstance(query, Embeddings) else self.inferencer.embed(query)
+        self._check_embedded(embedded)
+        return embedded
 
     # ---------------------------------------------------------------- changing
     def add(
@@ -197,8 +194,8 @@ class LivingIndex(ABC):
             list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
 
         Raises:
-            ValueError: If an image of the same file and key is in the index, what is given does not fit, as
-                :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
+            ValueError: If an image of the same file and key is in the index, another model embedded the images, what is
+                given does not fit, as :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
         """
         if (images is None) == (embeddings is None):
             raise ValueError("give images, or embeddings of them: one of the two")
@@ -215,6 +212,7 @@ class LivingIndex(ABC):
             new = self.inferencer.embed(images, **list_options)
             embedded = len(new.paths)
         check_columns(new)
+        self._check_embedded(new)
         with self._changing():
             there = self._records({*new.keys, *new.paths} - {""}, set())
             check_new({(record.key, record.path) for record in there.values()}, new)
@@ -275,6 +273,7 @@ class LivingIndex(ABC):
                 if not missing:
                     return planned
                 embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
+                self._check_embedded(embedded)
                 failed.update(embedded.skipped)
                 read = [i for i in missing if found.paths[i] not in embedded.skipped]
                 vectors.update(zip(read, embedded.features, strict=True))
@@ -359,6 +358,30 @@ class LivingIndex(ABC):
         """Returns no images."""
         empty = torch.empty(0, 0, dtype=torch.int64)
         return Embeddings(torch.empty(0, self.width), empty, empty, [], [], Taxonomy((), ()), ())
+
+
+def check_same_model(made: tuple[str, str, int], given: tuple[str, str, int]) -> None:
+    """Raises unless the model that made an index is the one whose embeddings are given.
+
+    Args:
+        made: The fingerprint of the one, its name and the length of its embeddings.
+        given: The same of the other.
+
+    Raises:
+        ValueError: If they differ in fingerprint or length.
+    """
+    (fingerprint, model, width), (other_fingerprint, other, other_width) = made, given
+    remedy = "use the model that made it, or make the index anew (hierpretrain index)"
+    if other_width != width:
+        raise ValueError(
+            f"the index was made by {model!r} with embeddings of {width} numbers; {other!r} gives {other_width}: "
+            f"{remedy}"
+        )
+    if other_fingerprint != fingerprint:
+        raise ValueError(
+            f"the index was made by {model!r} (fingerprint {fingerprint}), not by {other!r} ({other_fingerprint}): "
+            f"weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
+        )
 
 
 def check_columns(images: Embeddings) -> None:

@@ -251,6 +251,8 @@ class MilvusIndex(AnsweringIndex):
             keys=keys if any(keys) else (),
             metadata={name: [row["metadata"].get(name, "") for row in rows] for name in names},
             digests=[row["digest"] for row in rows],
+            model=self.model,
+            fingerprint=self.fingerprint,
         )
 
     @contextmanager
