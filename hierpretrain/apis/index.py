@@ -231,9 +231,14 @@ class EmbeddingIndex(AnsweringIndex):
                 holds its SHA-256. Where images have moved, change each ``root`` in it.
 
         Raises:
-            ValueError: If the folder holds anything but an index.
+            ValueError: If the folder holds anything but an index, or is an address of Milvus.
             OSError: If it cannot be written.
         """
+        if is_address(os.fspath(folder)):
+            raise ValueError(
+                f"an index is saved to a folder, and {str(folder)!r} is an address: make it there "
+                "(EmbeddingInferencer.build_index), or open the index there and merge this one into it"
+            )
         check_target(folder)
         with self._lock:
             now = self._now

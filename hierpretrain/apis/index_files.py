@@ -42,16 +42,26 @@ _TAXONOMY, _SKIPPED = "taxonomy", "skipped"
 _REMEDY = "make the index anew (hierpretrain index)"
 
 
-def check_target(folder: str | os.PathLike[str]) -> None:
+def check_target(folder: str | os.PathLike[str], *, half: bool = False, seed: int = 0) -> None:
     """Raises unless an index may be written to a folder: a new or an empty one, or one that holds an index alone.
 
     An address of Milvus must be of the right form.
 
+    Args:
+        folder: The folder or the address.
+        half: Whether embeddings shall be stored as float16, which Milvus does not do.
+        seed: Of the clusters of the index, which Milvus makes without one.
+
     Raises:
-        ValueError: That names a file that would be lost, or what is in the way.
+        ValueError: That names a file that would be lost, what is in the way, or an option that Milvus has not.
     """
     if is_address(folder):
         milvus_address(os.fspath(folder))
+        if given := [f"{name}={value}" for name, value in (("half", half), ("seed", seed)) if value]:
+            raise ValueError(
+                f"half and seed are for an index in a folder, and {str(folder)!r} is an address: leave out "
+                f"{' and '.join(given)}"
+            )
         return
     part_files.check_target(folder, MANIFEST, _OLDER, "an index")
 

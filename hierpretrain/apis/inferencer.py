@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,13 @@ from hierpretrain.apis.living import check_columns, check_same_model
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
-from hierpretrain.checks import check_at_least_1, check_from_0
+from hierpretrain.checks import check_at_least_1, check_from_0, check_one_of
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.datasets.loading_transforms import PackInputs
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings
+from hierpretrain.functional.approximate import KINDS
 from hierpretrain.models import HierarchicalContrastive, MultiViewPreprocessor
 
 # options of encoders that only training heeds, and what MMEngine notes of where a config was read from
@@ -240,7 +241,10 @@ class EmbeddingInferencer:
         folder: str | os.PathLike[str] | None = None,
         *,
         carry_model: bool = True,
-        **options: Any,
+        kind: str = "auto",
+        half: bool = False,
+        seed: int = 0,
+        log: Callable[[str], None] | None = None,
     ) -> EmbeddingIndex:
         """Embeds images and builds the index that :meth:`search` and :meth:`classify` use.
 
@@ -249,24 +253,30 @@ class EmbeddingInferencer:
             folder: Where to save the index, a folder or an address of Milvus; nowhere by default.
             carry_model: Whether the folder also gets the config and the weights of the encoder, so that the index can
                 be searched and added to without them.
-            options: The options of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
+            kind: As for :meth:`EmbeddingIndex.build`.
+            half: As there; not in Milvus.
+            seed: As there; not in Milvus.
+            log: As there; ``None`` prints the lines if there is a progress bar.
 
         Raises:
             ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`, if another model embedded the images; or if
                 the config holds what is no data, such as a function, and cannot be carried.
         """
+        check_one_of("kind", kind, ("auto", *KINDS))
         parts: dict[str, bytes] = {}
         if isinstance(images, Embeddings) and images.fingerprint:
             given = images.fingerprint, images.model, images.features.shape[-1]
             check_same_model((self.fingerprint, self.name, self.width), given)
+        if log is None:
+            log = print if self.progress else lambda line: None
         if folder is not None:
+            check_target(folder, half=half, seed=seed)  # before the work, not after it
             parts = model_parts(self) if carry_model else {}
             if is_address(folder):
-                return self._build_in_milvus(images, os.fspath(folder), parts, **options)
-            check_target(folder)  # before the work, not after it
+                return self._build_in_milvus(images, os.fspath(folder), parts, kind, log)
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
-        options.setdefault("log", print if self.progress else lambda line: None)
-        index = EmbeddingIndex.build(embedded, model=self.name, fingerprint=self.fingerprint, **options)
+        about = dict(model=self.name, fingerprint=self.fingerprint)
+        index = EmbeddingIndex.build(embedded, **about, kind=kind, half=half, seed=seed, log=log)
         index.use_model(self)
         if folder is not None:
             index.carry(parts)
@@ -275,7 +285,12 @@ class EmbeddingInferencer:
         return index
 
     def _build_in_milvus(
-        self, images: Images | Embeddings, address: str, parts: Mapping[str, bytes], *, kind: str = "auto", **_: Any
+        self,
+        images: Images | Embeddings,
+        address: str,
+        parts: Mapping[str, bytes],
+        kind: str,
+        log: Callable[[str], None],
     ) -> EmbeddingIndex:
         from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
 
@@ -285,6 +300,7 @@ class EmbeddingInferencer:
         about = dict(model=self.name, fingerprint=self.fingerprint, width=self.width, kind=kind)
         index = MilvusIndex.create(address, **about, replace=True)
         index.use_model(self)
+        index.log = log
         index.add(embedded)
         index.carry(parts)
         self.index = index  # type: ignore[assignment]

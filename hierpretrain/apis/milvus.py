@@ -114,8 +114,9 @@ class MilvusIndex(AnsweringIndex):
             ImportError: If pymilvus is missing.
             OSError: If Milvus cannot be reached.
         """
-        tables = Tables(milvus_address(address))
-        if not tables.exist():
+        where = milvus_address(address)
+        missing = where.is_file and not os.path.exists(where.uri)  # the client would make an empty one
+        if missing or not (tables := Tables(where)).exist():
             raise ValueError(f"there is no index at {address}; make one there (hierpretrain index)")
         tables.open()
         return cls(address, tables, _read_about(address, tables), **model_options)

@@ -78,7 +78,7 @@ def _make() -> None:
         from hierpretrain.apis.addresses import is_address
         from hierpretrain.apis.index_files import check_target
 
-        check_target(args.out)  # not after hours of embedding
+        check_target(args.out, half=args.half, seed=args.seed)  # not after hours of embedding
         inferencer = build_inferencer(args)
         embedded = embed_images(args, inferencer)
         options = dict(kind=args.kind, half=args.half, seed=args.seed)

@@ -1,6 +1,7 @@
 """One set of tests for the engines of an index, a folder with faiss and Milvus: the same answers, whatever changes."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,6 +326,13 @@ def test_an_inferencer_makes_an_index_in_milvus_that_carries_its_model(tmp_path)
     inferencer.load_index(address)
     inferencer.build_index([picture(7)], address)
     assert len(EmbeddingIndex.open(address)) == 1
+    for option, said in ((dict(half=True), "half=True"), (dict(seed=3), "seed=3")):
+        with pytest.raises(ValueError, match=f"half and seed are for an index in a folder, .*: leave out {said}"):
+            inferencer.build_index([picture(7)], address, **option)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'knd'"):
+        inferencer.build_index([picture(7)], address, knd="flat")
+    with pytest.raises(ValueError, match="kind must be 'auto', 'flat', 'ivf' or 'hnsw'; it is 'lsh'"):
+        inferencer.build_index(["no.jpg"], address, kind="lsh")
     twice = Embeddings(**{**vars(images(number=2)), "paths": ["a.jpg"] * 2})
     with pytest.raises(ValueError, match=r"images must be given once; 'a.jpg' are given several times"):
         inferencer.build_index(twice, address)
@@ -370,6 +378,23 @@ def test_what_milvus_cannot_do_is_said(tmp_path):
             EmbeddingIndex.open(f"milvus-lite://{tmp_path}/file.db#photos")
     finally:
         logging.disable(logging.NOTSET)
+
+
+def test_a_file_that_is_only_opened_is_not_made(tmp_path):
+    pytest.importorskip("milvus_lite")
+    with pytest.raises(ValueError, match=r"there is no index at milvus-lite.*; make one there"):
+        EmbeddingIndex.open(f"milvus-lite://{tmp_path}/mistyped.db#photos")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_no_folder_to_save_to(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"an index is saved to a folder, and 'milvus-lite:x.db#a' is an address: make"
+    ):
+        build(images(number=3)).save(kind("milvus-lite:x.db#a"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_collection_of_somebody_else_is_not_replaced(tmp_path):
