@@ -18,6 +18,16 @@ def count(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
+def as_text(value: Any) -> str:
+    """Returns a value as a text; an empty one for what is missing in a table, None and NaN.
+
+    Example:
+        >>> as_text(17), as_text(None), as_text(float("nan"))
+        ('17', '', '')
+    """
+    return "" if value is None or value != value else str(value)
+
+
 def are_texts(column: object, count: int | None = None) -> bool:
     """Returns whether a column is of texts alone, and of as many as ``count`` says: what is kept in files must be.
 

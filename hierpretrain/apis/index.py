@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,12 +14,11 @@ import torch
 from torch import Tensor
 
 from hierpretrain._json import parse_json_bytes
-from hierpretrain._names import nfc
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_new, lies_in, metadata_name
+from hierpretrain.apis.index_changes import ImageRecord, check_new, conditions, lies_in
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -30,7 +28,7 @@ from hierpretrain.apis.index_files import (
 )
 from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import load_model, no_model, onnx_part
-from hierpretrain.apis.living import check_columns, checked_name
+from hierpretrain.apis.living import checked_columns, part_bytes
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1, check_one_of
@@ -185,7 +183,7 @@ class EmbeddingIndex(AnsweringIndex):
         """
         check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
-        check_columns(images)
+        images = checked_columns(images)
         check_new((), images)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
         index = cls(empty)
@@ -387,7 +385,8 @@ class EmbeddingIndex(AnsweringIndex):
             within: A branch of the tree: the names from below the root, as a sequence or joined by ``'/'``, or the name
                 of a node alone if no other has it. An image is in the branch if one of its label paths is.
             where: Texts that the metadata of an image must have: name of the column -> text, each in any Unicode form.
-                Such a search compares all of those images too.
+                A number is taken as a text, and an empty text finds images without. Such a search compares all of
+                those images too.
 
         Returns:
             One result a query, in their order.
@@ -399,9 +398,9 @@ class EmbeddingIndex(AnsweringIndex):
         now = self._now  # one moment, whatever others change
         self._check_search(now, k, level, within, where)
         query = self._embedded(query)
-        number, branch, conditions = self._check_search(now, k, level, within, where)
+        number, branch, wanted = self._check_search(now, k, level, within, where)
         inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
-        for name, texts in conditions:
+        for name, texts in wanted:
             fits = torch.tensor([value in texts for value in now.metadata[name]], dtype=torch.bool)[:, None]
             inside = fits if inside is None else inside & fits
         if number is None:
@@ -453,11 +452,11 @@ class EmbeddingIndex(AnsweringIndex):
     ) -> tuple[int | None, Tensor | None, list[tuple[str, set[str]]]]:
         """Returns the number of the level, the (1, L) labels of the branch, and the texts that each column may have."""
         check_at_least_1(k=k)
-        conditions = [(metadata_name(name, now.metadata), {text, nfc(text)}) for name, text in (where or {}).items()]
+        wanted = conditions(where, now.metadata)
         if level is not None and not now.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else now.taxonomy.level(level)
-        return number, None if within is None else find_branch(now.taxonomy, within), conditions
+        return number, None if within is None else find_branch(now.taxonomy, within), wanted
 
     def _place(self, part: str = "") -> str:
         file = self._now.parts.get(part)
@@ -500,8 +499,7 @@ class _Parts(MutableMapping[str, Any]):
                     raise
 
     def __setitem__(self, name: str, value: Any) -> None:
-        checked_name(name)
-        data = json.dumps(value, indent=1).encode()
+        data = part_bytes(name, value)
         with self._index._changing() as now:
             self._index._put(replace(now, parts={**now.parts, name: data}))
 

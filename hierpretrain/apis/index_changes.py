@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Number
 from pathlib import PurePath
+from typing import Any
 
 from torch import Tensor
 
 from hierpretrain._names import did_you_mean, nfc, same_name
+from hierpretrain._texts import as_text, short
 from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.images import ImageSet
 from hierpretrain.apis.neighbours import LabelNames
@@ -210,6 +213,29 @@ def metadata_name(name: str, known: Collection[str]) -> str:
         guess = did_you_mean(name, known, f"there are {', '.join(known) or 'none'}")
         raise ValueError(f"the index has no metadata {name!r}; {guess}")
     return column
+
+
+def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[tuple[str, set[str]]]:
+    """Returns the columns of metadata that a search is limited by, and the texts that an image may have there.
+
+    Args:
+        where: The text of each column, or a number that is taken as one; an empty text for images without.
+        known: The columns that there are.
+
+    Raises:
+        ValueError: If there is no such column, or something else than one text.
+
+    Example:
+        >>> conditions({"price": 3}, ["price"])
+        [('price', {'3'})]
+    """
+    found = []
+    for name, value in (where or {}).items():
+        if not isinstance(value, str | Number | None):
+            raise ValueError(f"where takes one text of each name, as an image has; of {name!r} it is {short(value)}")
+        text = as_text(value)
+        found.append((metadata_name(name, known), {text, nfc(text)}))
+    return found
 
 
 def some_of(images: ImageSet, chosen: Sequence[int]) -> ImageSet:

@@ -256,12 +256,14 @@ def _read_segment(
     folder: Path, entry: Mapping[str, Any], tree: Taxonomy, about: Mapping[str, Any], known: Generation | None
 ) -> Segment:
     """Reads the parts of a segment; what an older generation has of them is taken from it."""
-    names = entry["parts"]
+    names, root = entry["parts"], entry["root"]
+    if root and not root.endswith("/"):  # as people may write it where the images have moved
+        root += "/"
     older = {} if known is None else {segment.stored.get("vectors"): segment for segment in known.segments}
     before = older.get(names.get("vectors"))
     if before is None:
         index = _read_faiss(part_path(folder, names.get("vectors")))
-    elif before.stored == names and before.root == entry["root"] and tree == known.taxonomy:
+    elif before.stored == names and before.root == root and tree == known.taxonomy:
         return before
     else:
         index = before.index
@@ -298,7 +300,7 @@ def _read_segment(
         raise ValueError(f"{folder / names['vectors']} cannot be used: {error}; {_REMEDY}") from error
     if wrong := [recall for recall in entry["recall"].values() if type(recall) is not float]:
         raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {short(wrong[0])}; {_REMEDY}")
-    paths = [entry["root"] + path for path in columns["paths"]]
+    paths = [root + path for path in columns["paths"]]
     return Segment(
         index,
         recode(labels, own, tree),
@@ -309,7 +311,7 @@ def _read_segment(
         removed,
         entry["recall"],
         dict(names),
-        entry["root"],
+        root,
     )
 
 

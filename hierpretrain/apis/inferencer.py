@@ -35,7 +35,7 @@ from hierpretrain.apis.index_changes import check_new
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
-from hierpretrain.apis.living import check_columns, check_same_model
+from hierpretrain.apis.living import check_same_model, checked_columns
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.zoo import find_model
@@ -295,7 +295,7 @@ class EmbeddingInferencer:
         from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
 
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
-        check_columns(embedded)  # not after an older index has made room
+        embedded = checked_columns(embedded)  # not after an older index has made room
         check_new((), embedded)
         about = dict(model=self.name, fingerprint=self.fingerprint, width=self.width, kind=kind)
         index = MilvusIndex.create(address, **about, replace=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain._json import parse_json
 from hierpretrain._names import nfc
-from hierpretrain._texts import are_texts, short
+from hierpretrain._texts import are_texts, as_text, short
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import Images, gather_images
 from hierpretrain.apis.index_changes import (
@@ -211,7 +213,7 @@ class LivingIndex(ABC):
         else:
             new = self.inferencer.embed(images, **list_options)
             embedded = len(new.paths)
-        check_columns(new)
+        new = checked_columns(new)
         self._check_embedded(new)
         with self._changing():
             there = self._records({*new.keys, *new.paths} - {""}, set())
@@ -319,7 +321,9 @@ class LivingIndex(ABC):
 
             other = EmbeddingIndex.open(other)
         self.check_model(other.fingerprint, other.model, other.width)
-        return self.add(other.embeddings())
+        new = other.embeddings()
+        ours = {record.path for record in self._records(new.skipped.keys(), set()).values()}
+        return self.add(replace(new, skipped={path: why for path, why in new.skipped.items() if path not in ours}))
 
     def _from_columns(self, embeddings: Any, keys: Any, paths: Any, files: Any, metadata: Any) -> Embeddings:
         """Returns embedded images that are given column by column."""
@@ -349,8 +353,8 @@ class LivingIndex(ABC):
             extra_names=(),
             keys=[] if keys is None else _texts(keys, "keys"),
             metadata={
-                nfc(name): list(map(nfc, _texts(column, f"metadata {name!r}", may_lack=True)))
-                for name, column in (metadata or {}).items()
+                name: list(map(nfc, _texts(column, f"metadata {name!r}", may_lack=True)))
+                for name, column in _composed(metadata or {}).items()
             },
         )
 
@@ -384,11 +388,11 @@ def check_same_model(made: tuple[str, str, int], given: tuple[str, str, int]) ->
         )
 
 
-def check_columns(images: Embeddings) -> None:
-    """Raises unless an index can keep embedded images: of all columns equally many, and texts in those of texts.
+def checked_columns(images: Embeddings) -> Embeddings:
+    """Returns embedded images as an index can keep them, with the names of their metadata in one Unicode form.
 
     Raises:
-        ValueError: That names the first that it cannot.
+        ValueError: If columns are not of equally many, or one of texts holds something else.
     """
     if not len(images.labels) == len(images.paths) == len(images.features):
         raise ValueError(
@@ -401,11 +405,23 @@ def check_columns(images: Embeddings) -> None:
     for name, column in columns:
         if len(column) != count:
             raise ValueError(f"an index of {count} images needs as many {name}; there are {len(column)}")
-    columns += [("names of metadata", list(images.metadata)), ("skipped", [*images.skipped, *images.skipped.values()])]
+    columns += [("skipped", [*images.skipped, *images.skipped.values()])]
     for name, column in columns:
         if not are_texts(column):
             wrong = next((value for value in column if not isinstance(value, str)), column)
             raise ValueError(f"{name} must be texts, which an index can keep; {short(wrong)} is none: turn it into one")
+    return replace(images, metadata=_composed(images.metadata))
+
+
+def _composed(metadata: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Returns columns by their names in Unicode's composed form."""
+    if not are_texts(names := list(metadata)):
+        raise ValueError(f"names of metadata must be texts; they are {short(names)}: turn them into texts")
+    composed = {nfc(name): column for name, column in metadata.items()}
+    if len(composed) < len(names):
+        twice = next(name for name in names if name not in composed)
+        raise ValueError(f"names of metadata must differ in more than their Unicode form; {twice!r} is there twice")
+    return composed
 
 
 def _names(records: Mapping[int, ImageRecord]) -> set[str]:
@@ -419,6 +435,18 @@ def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
 
 
 _PARTS = MODEL_PARTS | {"taxonomy", "skipped", "vectors", "labels", "images", "removed"}  # the index's own
+
+
+def part_bytes(name: str, value: Any) -> bytes:
+    """Returns a part that people keep with an index as JSON, once it was seen that it can be read again.
+
+    Raises:
+        ValueError: If the name cannot be a part's, or the value has a number that is not finite or a key twice.
+    """
+    checked_name(name)
+    text = json.dumps(value, indent=1)
+    parse_json(text, f"index.parts[{name!r}]", "give finite numbers, and keys that differ as texts", any_text=True)
+    return text.encode()
 
 
 def checked_name(name: str) -> str:
@@ -438,7 +466,7 @@ def _texts(column: Sequence[Any], name: str, *, may_lack: bool = False) -> list[
     """Returns the texts of a column, of which some may be numbers, and where ``may_lack`` some missing: None or NaN."""
     if isinstance(column, str):
         raise ValueError(f"{name} must be texts, one an image; they are one text, {column!r}")
-    texts = ["" if text is None or text != text else str(text) for text in column]
+    texts = list(map(as_text, column))
     if not may_lack and "" in texts:
         row = texts.index("")
         raise ValueError(f"{name} must be texts, by which images are known; number {row} is {column[row]!r}")

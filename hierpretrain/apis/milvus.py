@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain._names import nfc
 from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, lies_in, metadata_name, records_of
+from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import load_model, no_model
-from hierpretrain.apis.living import check_columns, checked_name
+from hierpretrain.apis.living import checked_columns, part_bytes
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1, check_one_of, check_one_width
@@ -283,7 +282,7 @@ class MilvusIndex(AnsweringIndex):
         return torch.tensor([found[number] for number in ids], dtype=torch.float32).reshape(-1, self.width)
 
     def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
-        check_columns(new)
+        new = checked_columns(new)
         rows = self._rows(new) if new.paths else []
         self._tell_tree(new)
         self._tables.tell("column", dict.fromkeys(new.metadata, ""))
@@ -406,22 +405,21 @@ class MilvusIndex(AnsweringIndex):
         if k > _MOST:
             raise ValueError(f"k must be at most {_MOST}, Milvus's own limit; it is {k}")
         tree = self._moment().taxonomy
-        conditions = []
-        columns = self._tables.facts("column") if where else {}
-        for name, text in (where or {}).items():
-            column = f"metadata[{literal(metadata_name(name, columns))}]"
-            forms = " or ".join(f"{column} == {literal(form)}" for form in sorted({text, nfc(text)}))
-            conditions.append(f"({forms})")
+        wanted = []
+        for name, texts in conditions(where, self._tables.facts("column") if where else {}):
+            column = f"metadata[{literal(name)}]"  # which an image without a text has not
+            forms = [f"{column} == {literal(text)}" if text else f"not exists {column}" for text in sorted(texts)]
+            wanted.append(f"({' or '.join(forms)})")
         if level is not None and not tree.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else tree.level(level)
         branch: LabelNames = ()
         if within is not None:
             branch = tree.decode(find_branch(tree, within)[0])
-            conditions.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
+            wanted.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
         if number is not None:
-            conditions.append(f"depth >= {number}")
-        return number, branch, " and ".join(conditions)
+            wanted.append(f"depth >= {number}")
+        return number, branch, " and ".join(wanted)
 
     def _unit(self, query: Embeddings) -> Tensor:
         features = unit_rows(query.features, "query")
@@ -534,7 +532,7 @@ class _Parts(MutableMapping[str, Any]):
         return json.loads(self._tables.read_part(name))
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._tables.write_part(checked_name(name), json.dumps(value).encode())
+        self._tables.write_part(name, part_bytes(name, value))
 
     def __delitem__(self, name: str) -> None:
         if name not in list(self):

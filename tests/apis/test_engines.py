@@ -153,6 +153,58 @@ def test_metadata_filters(make):
         index.search(query, where={"color": "red"})
 
 
+def test_metadata_are_texts_to_filters_too(make):
+    there = images(0, 4, metadata={"price": ["1", "1.5", "", "1"], "note": ["", "", "", "x"]})
+    index, _ = make(there)
+    for where, rows in (
+        ({"price": 1}, {0, 3}),
+        ({"price": 1.5}, {1}),
+        ({"price": ""}, {2}),
+        ({"price": None}, {2}),
+        ({"price": "1", "note": ""}, {0}),
+    ):
+        (found,) = index.search(images(1, 1), where=where)
+        assert {neighbour.path for neighbour in found.neighbours} == {there.paths[row] for row in rows}
+    with pytest.raises(ValueError, match=r"where takes one text of each name, .*; of 'price' it is \['1', '2'\]"):
+        index.search(images(1, 1), where={"price": ["1", "2"]})
+
+
+def test_metadata_of_one_name_is_one_column_in_any_unicode_form(make):
+    one, two = "caf\u00e9", "cafe\u0301"
+    index, _ = make(images(0, 2, metadata={one: ["a", "b"]}))
+    index.add(images(1, 1, prefix="new/", metadata={two: ["a"]}))
+    (found,) = index.search(images(1, 1), where={two: "a"})
+    assert sorted(neighbour.path for neighbour in found.neighbours) == ["new/0.jpg", "photos/0.jpg"]
+    assert index.info()["metadata"] == [one]
+    for add in (
+        lambda: index.add(images(2, 1, prefix="x/", metadata={one: ["a"], two: ["b"]})),
+        lambda: index.add(embeddings=np.eye(6)[:1], keys=["k"], metadata={one: ["a"], two: ["b"]}),
+    ):
+        with pytest.raises(ValueError, match="names of metadata must differ in more than their Unicode form; 'cafe"):
+            add()
+    assert len(index) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([float("nan")], r"index.parts\['x'\]: no JSON: NaN is no number of JSON; give finite numbers, and keys"),
+        ({1: "a", "1": "b"}, "no JSON: the key '1' is there twice in object 1; give finite numbers, and keys that"),
+    ],
+)
+def test_a_part_that_could_not_be_read_is_not_kept(make, value, message):
+    index, reopen = make(images(number=3))
+    with pytest.raises(ValueError, match=message):
+        index.parts["x"] = value
+    assert dict(reopen().parts) == {}
+
+
+def test_what_another_index_could_not_read_and_this_one_has_is_not_skipped(make):
+    index, _ = make(images(0, 3))
+    index.merge(build(images(1, 2, prefix="other/", skipped={"photos/1.jpg": "broken", "gone.jpg": "gone"})))
+    assert index.skipped == {"gone.jpg": "gone"}
+
+
 def test_what_is_named_is_found_in_any_unicode_form(make):
     one, two = "caf\u00e9", "cafe\u0301"
     index, _ = make(

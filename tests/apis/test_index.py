@@ -348,7 +348,7 @@ def test_building_errors():
         (dict(paths=[*embedded.paths[1:], Path("a.jpg")]), r"paths must be texts, .*; PosixPath\('a.jpg'\) is none"),
         (dict(metadata={"price": [1.5] * 60}), "price must be texts, .*; 1.5 is none"),
         (dict(metadata={"price": "3" * 60}), "price must be texts, .*; '3333.* is none"),
-        (dict(metadata={5: ["3"] * 60}), "names of metadata must be texts, .*; 5 is none"),
+        (dict(metadata={5: ["3"] * 60}), r"names of metadata must be texts; they are \[5\]: turn them into texts"),
         (dict(skipped={"b.jpg": None}), "skipped must be texts, .*; None is none"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -58,10 +58,11 @@ def test_paths_come_back_as_they_were(tmp_path, paths):
     assert EmbeddingIndex.load(tmp_path / "index").paths == paths
 
 
-def test_images_that_moved_are_found_by_another_root(tmp_path):
+@pytest.mark.parametrize("root", ["/mnt/archive/", "/mnt/archive"])
+def test_images_that_moved_are_found_by_another_root(tmp_path, root):
     build(images(number=3)).save(tmp_path / "index")
     about = tmp_path / "index/index.json"
-    about.write_text(about.read_text().replace('"photos/"', '"/mnt/archive/"'))
+    about.write_text(about.read_text().replace('"photos/"', f'"{root}"'))
     assert EmbeddingIndex.load(tmp_path / "index").paths == [f"/mnt/archive/{i}.jpg" for i in range(3)]
 
 
