@@ -18,7 +18,7 @@ from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_new, conditions, lies_in
+from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, lies_in
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -75,7 +75,7 @@ class EmbeddingIndex(AnsweringIndex):
         self, generation: Generation, folder: str | os.PathLike[str] | None = None, **model_options: Any
     ) -> None:
         super().__init__(**model_options)
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else Path(folder).absolute()  # wherever the process goes
         self._now = generation
         self._manifest: bytes | None = None
         self.parts: MutableMapping[str, Any] = _Parts(self)
@@ -184,7 +184,7 @@ class EmbeddingIndex(AnsweringIndex):
         check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
         images = checked_columns(images)
-        check_new((), images)
+        check_once(images.keys, images.paths)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
         index = cls(empty)
         index._check_embedded(images)
@@ -245,7 +245,7 @@ class EmbeddingIndex(AnsweringIndex):
                 now = replace(now, parts={**now.parts, **read})
             with only_writer(folder):
                 self._now, self._manifest = write_generation(folder, now, stored=False)
-            self.folder = Path(folder)
+            self.folder = Path(folder).absolute()
 
     def refresh(self) -> bool:
         """Reads what another process has changed in the folder since; returns whether there was anything.

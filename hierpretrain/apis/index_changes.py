@@ -17,7 +17,6 @@ from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.images import ImageSet
 from hierpretrain.apis.neighbours import LabelNames
 from hierpretrain.datasets.messages import some
-from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
 
@@ -165,22 +164,22 @@ def check_once(keys: Sequence[str], paths: Sequence[str]) -> None:
         raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
 
 
-def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
+def check_new(there: Collection[tuple[str, str]], keys: Sequence[str], paths: Sequence[str]) -> None:
     """Raises unless images are new to an index.
 
     Args:
         there: Keys and files of the images of the index, of those at least that are among the images.
-        images: The images.
+        keys: The keys of the images; may be empty.
+        paths: Their files.
 
     Raises:
         ValueError: If the index has an image of the same key and file, or two of the images have.
     """
-    check_once(images.keys, images.paths)
-    keys = images.keys or [""] * len(images.paths)
-    twice = [key or path for key, path in zip(keys, images.paths, strict=True) if (key, path) in there]
-    if twice:
+    check_once(keys, paths)
+    named = zip(keys or [""] * len(paths), paths, strict=True)
+    if twice := [key or path for key, path in named if (key, path) in there]:
         raise ValueError(
-            f"{len(twice)} of {len(images.paths)} images are in the index already: {some(twice)}; leave them out, or "
+            f"{len(twice)} of {len(paths)} images are in the index already: {some(twice)}; leave them out, or "
             "update the index, which replaces what has changed (hierpretrain index update)"
         )
 

@@ -31,7 +31,7 @@ from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.image_batches import Batch, default_workers, read_batches
 from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import check_new
+from hierpretrain.apis.index_changes import check_once
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
 from hierpretrain.apis.launch import check_checkpoint
@@ -296,7 +296,7 @@ class EmbeddingInferencer:
 
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
         embedded = checked_columns(embedded)  # not after an older index has made room
-        check_new((), embedded)
+        check_once(embedded.keys, embedded.paths)
         about = dict(model=self.name, fingerprint=self.fingerprint, width=self.width, kind=kind)
         index = MilvusIndex.create(address, **about, replace=True)
         index.use_model(self)

@@ -21,7 +21,7 @@ from hierpretrain._json import parse_json
 from hierpretrain._names import nfc
 from hierpretrain._texts import are_texts, as_text, short
 from hierpretrain.apis.image_digests import image_digest
-from hierpretrain.apis.images import Images, gather_images
+from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index_changes import (
     Change,
     ImageRecord,
@@ -36,6 +36,7 @@ from hierpretrain.apis.index_changes import (
 from hierpretrain.apis.index_format import MODEL_PARTS
 from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.joined import joint_levels
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
@@ -211,15 +212,22 @@ class LivingIndex(ABC):
         elif isinstance(images, Embeddings):
             new, embedded = images, 0
         else:
-            new = self.inferencer.embed(images, **list_options)
+            found = gather_images(images, on_error=self.inferencer.on_error, **list_options)
+            self._check_new(found)  # not after hours of embedding
+            new = self.inferencer.embed_set(found)
             embedded = len(new.paths)
         new = checked_columns(new)
         self._check_embedded(new)
         with self._changing():
-            there = self._records({*new.keys, *new.paths} - {""}, set())
-            check_new({(record.key, record.path) for record in there.values()}, new)
+            self._check_new(new)
             self._change((), new)
         return Change(added=len(new.paths), embedded=embedded)
+
+    def _check_new(self, images: ImageSet | Embeddings) -> None:
+        """Raises a ValueError if one of the images is in the index, or their levels have other names than its."""
+        joint_levels([self.taxonomy, images.taxonomy])
+        there = self._records({*images.keys, *images.paths} - {""}, set())
+        check_new({(record.key, record.path) for record in there.values()}, images.keys, images.paths)
 
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
@@ -259,6 +267,7 @@ class LivingIndex(ABC):
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
         check_once(found.keys, found.paths)
+        joint_levels([self.taxonomy, found.taxonomy])
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
@@ -333,12 +342,16 @@ class LivingIndex(ABC):
         files = keys if files is None else files
         if files is None:
             raise ValueError("embeddings need keys or files, by which they are known and can be removed")
-        if wrong := [path for path in paths or () if isinstance(path, str)]:
-            raise ValueError(
-                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} is a text: "
-                "give files as files="
-            )
         places = [()] * len(features) if paths is None else list(paths)
+        if wrong := [place for place in places if not _is_place(place)]:
+            remedy = (
+                "is a text: give files as files="
+                if isinstance(wrong[0], str)
+                else "is no such one: give () for no label"
+            )
+            raise ValueError(
+                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} {remedy}"
+            )
         deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
         level_names = self.taxonomy.level_names[:deepest]
         level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
@@ -427,6 +440,11 @@ def _composed(metadata: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]
 def _names(records: Mapping[int, ImageRecord]) -> set[str]:
     """Returns the keys and the files of images."""
     return {text for record in records.values() for text in (record.key, record.path)}
+
+
+def _is_place(place: Any) -> bool:
+    """Returns whether something is the path of an image in a tree, or its several paths."""
+    return isinstance(place, Sequence) and not isinstance(place, str) and all(map(are_texts, _paths_of(place)))
 
 
 def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:

@@ -29,6 +29,7 @@ from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1, check_one_of, check_one_width
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.joined import joint_levels
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS
 from hierpretrain.functional.search import unit_rows
@@ -311,15 +312,9 @@ class MilvusIndex(AnsweringIndex):
 
     def _tell_tree(self, new: Embeddings) -> None:
         """Adds the nodes of a tree; each is a row, so that writers who add some at once lose none."""
-        tree = self.taxonomy
-        ours, theirs = tree.level_names, new.taxonomy.level_names
-        both = min(len(ours), len(theirs))
-        if ours[:both] != theirs[:both]:
-            raise ValueError(
-                "parts must have the same levels to be one set under one tree; these have "
-                f"{sorted((ours, theirs))}: give the same names of levels"
-            )
-        known = set(tree.node_paths())
+        joint_levels([self.taxonomy, new.taxonomy])
+        theirs = new.taxonomy.level_names
+        known = set(self.taxonomy.node_paths())
         paths = [path for path in new.taxonomy.node_paths() if path not in known]
         self._tables.tell("level", {str(number): name for number, name in enumerate(theirs, start=1)} if paths else {})
         self._tables.tell("node", {json.dumps(path): json.dumps(path) for path in paths})

@@ -224,6 +224,15 @@ def test_arrays_of_embeddings_are_searched_and_classified(as_given):
         ({"embeddings": np.eye(7), "keys": list("abcdefg")}, "one model and have one D; they have 7 and 6"),
         ({"embeddings": np.zeros((1, 6)), "keys": ["a"]}, "row 0 is all zero"),
         ({"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": ["cat"]}, "'cat' is a text: give files as files="),
+        (
+            {"embeddings": np.eye(6)[:2], "keys": list("ab"), "paths": [("x",), None]},
+            r"None is no such one: give \(\) for no label",
+        ),
+        (
+            {"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": [("x", None)]},
+            r"\('x', None\) is no such one: give \(\)",
+        ),
+        ({"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": [[2024]]}, r"\[2024\] is no such one: give \(\)"),
         ({"embeddings": np.eye(6)[:1], "keys": ["a"], "metadata": {"x": []}}, "as many x; there are 0"),
         ({"embeddings": np.eye(6)[:1], "files": ["photos/3.jpg"]}, "in the index already: 'photos/3.jpg'"),
         ({"embeddings": np.eye(6)[:2], "keys": ["a", None]}, "keys must be texts, .*; number 1 is None"),
@@ -400,6 +409,36 @@ def test_images_that_are_given_twice_are_no_update(living, tmp_path):
     with pytest.raises(ValueError, match=r"images must be given once; '.*a.png' are given several times: leave the"):
         index.update([tmp_path / "a.png", tmp_path / "a.png"])
     assert (index.paths, encoder.embedded) == (before, 0)
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_levels_of_other_names_are_told_before_anything_is_embedded(living, tmp_path, change):
+    index, encoder = living
+    write_image(tmp_path / "shoes/1.png", "red")
+    with pytest.raises(ValueError, match=r"the same levels .*; these have \[\('level1',\), \('top', 'leaf'\)\]"):
+        getattr(index, change)(tmp_path)
+    assert encoder.embedded == 0
+
+
+def test_images_that_are_there_are_told_before_anything_is_embedded(living):
+    index, encoder = living
+    index.add([picture(1)])
+    with pytest.raises(ValueError, match=r"1 of 2 images are in the index already: '<image 0>'; leave them out"):
+        index.add([picture(2), picture(3)])
+    assert encoder.embedded == 1
+
+
+def test_an_index_stays_where_it_is_wherever_the_process_goes(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    saved = build(images(number=3))
+    saved.save("index")
+    opened = EmbeddingIndex.open("index")
+    monkeypatch.chdir("elsewhere")
+    saved.add(images(1, 2, prefix="a/"))
+    opened.add(images(2, 2, prefix="b/"))
+    assert len(EmbeddingIndex.open(tmp_path / "index")) == 7
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 # ---------------------------------------------------------------- parts
