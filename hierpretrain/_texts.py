@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 _LONGEST = 60  # characters
@@ -16,6 +16,27 @@ def count(number: int, one: str, more: str) -> str:
         ('1 query', '2,000 queries')
     """
     return f"{number:,} {one if number == 1 else more}"
+
+
+def as_text(value: Any) -> str:
+    """Returns a value as a text; an empty one for what is missing in a table, None and NaN.
+
+    Example:
+        >>> as_text(17), as_text(None), as_text(float("nan"))
+        ('17', '', '')
+    """
+    return "" if value is None or value != value else str(value)
+
+
+def are_texts(column: object, count: int | None = None) -> bool:
+    """Returns whether a column is of texts alone, and of as many as ``count`` says: what is kept in files must be.
+
+    Example:
+        >>> are_texts(["3", "4"], 2), are_texts(["3"], 2), are_texts(["3", 4]), are_texts("34")
+        (True, False, False, False)
+    """
+    known = isinstance(column, Sequence) and not isinstance(column, str) and count in (None, len(column))
+    return known and all(isinstance(text, str) for text in column)
 
 
 def read_where(pairs: Iterable[str], option: str = "where") -> dict[str, str]:

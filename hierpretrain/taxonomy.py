@@ -138,16 +138,16 @@ class Taxonomy:
         """Returns the number of a level, from 1 (coarsest) to L.
 
         Args:
-            level: The name of the level, or its number; -1 is the finest level, -2 the one above it.
+            level: The name of the level, or its number; -1 is the finest level, -2 the one above it. A number that no
+                level has may be a name: of the year 2024, for example.
 
         Raises:
             ValueError: If there is no such level.
         """
-        if isinstance(level, str):
-            if (name := nfc(level)) in self.level_names:
-                return self.level_names.index(name) + 1
-        elif isinstance(level, Integral) and 1 <= abs(level) <= self.num_levels:
+        if isinstance(level, Integral) and 1 <= abs(level) <= self.num_levels:
             return int(level) if level > 0 else self.num_levels + 1 + level
+        if isinstance(level, str | Integral) and (name := nfc(str(level))) in self.level_names:
+            return self.level_names.index(name) + 1
         guess = did_you_mean(level, self.level_names) if isinstance(level, str) else ""
         raise ValueError(
             f"no level {level!r}{f' ({guess})' if guess else ''}: levels are 1 (coarsest) to {self.num_levels}, or by "

@@ -86,6 +86,14 @@ def test_json_round_trip_keeps_every_id(tree, tmp_path):
     assert json.loads(json.dumps(tree.to_dict())) == tree.to_dict()
 
 
+def test_a_number_that_no_level_has_may_be_a_name():
+    tree = Taxonomy([("a", "b")], ("2024", "-3"))
+    assert [tree.level(level) for level in (1, 2, -1, -2, 2024, "2024", -3, "-3")] == [1, 2, 2, 1, 1, 1, 2, 2]
+    for unknown in (3, 0, "2025", 1.0):
+        with pytest.raises(ValueError, match=f"no level {unknown!r}"):
+            tree.level(unknown)
+
+
 def test_a_tree_without_levels_is_allowed():
     tree = Taxonomy([(), ()], ())
     assert tree.encode([(), ()]).shape == (2, 0)

@@ -16,6 +16,16 @@ class MilvusAddress(NamedTuple):
     uri: str
     collection: str
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of milvus-lite, and not a server.
+
+        Example:
+            >>> milvus_address("milvus-lite:shop.db#photos").is_file, milvus_address("milvus://shop.db/photos").is_file
+            (True, False)
+        """
+        return not self.uri.startswith(("http://", "https://"))
+
 
 def is_address(name: object) -> bool:
     """Returns whether the name of an index is an address of Milvus, and not a folder.

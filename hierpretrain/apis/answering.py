@@ -228,6 +228,7 @@ class AnsweringIndex(LivingIndex):
         """
         check_goal(precision, false_alarms)
         self.check_classify(k)
+        self._check_embedded(held_out)
         now = self._moment()
         if inside := sorted(set(map(os.path.abspath, now.paths)) & _paths_on_disk(held_out)):
             raise ValueError(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hierpretrain._json import parse_object
+from hierpretrain._texts import are_texts, short
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.files import check_writable, sha256, stand_in, whole_folder, write_json
-from hierpretrain.taxonomy import Taxonomy
+from hierpretrain.taxonomy import Taxonomy, as_labels
 
 _FEATURES, _LABELS, _IMAGES, _TAXONOMY = "embeddings.npy", "labels.npy", "images.json", "taxonomy.json"
 _FILES = (_FEATURES, _LABELS, _IMAGES, _TAXONOMY, SKIPPED)
+_MODEL = ("model", "fingerprint")
 _MANIFEST, _FORMAT = "manifest.json", "hierpretrain.embeddings.v1"
 _REMEDY = "embed the images anew (hierpretrain embed)"
 
@@ -43,22 +46,24 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
     Args:
         embedded: The images.
         folder: Where to. It gets ``embeddings.npy``, (N, D) float32; ``labels.npy``, (N, L) or (N, P, L) int64;
-            ``images.json`` with paths, splits, skipped files, keys and metadata; ``taxonomy.json``; and
+            ``images.json`` with paths, splits, skipped files, keys, metadata and the model; ``taxonomy.json``; and
             ``manifest.json`` with the SHA-256 of each.
 
     Raises:
-        ValueError: As :func:`check_embeddings_target`.
+        ValueError: If they are nothing that :func:`read_embeddings` reads, and as :func:`check_embeddings_target`.
         OSError: If it cannot be written.
     """
     check_embeddings_target(folder)
+    _check(embedded, Path(folder), "correct the embeddings that are to be written")
     about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
+    about |= {name: text for name in _MODEL if (text := getattr(embedded, name))}
     if embedded.keys:
         about["keys"] = list(embedded.keys)
     if embedded.metadata:
         about["metadata"] = {name: list(column) for name, column in embedded.metadata.items()}
     with whole_folder(folder, replace=True) as new:
-        for name, array in ((_FEATURES, embedded.features), (_LABELS, embedded.labels)):
-            np.save(new / name, array.numpy(), allow_pickle=False)
+        for name, array in ((_FEATURES, embedded.features), (_LABELS, as_labels(embedded.labels))):
+            np.save(new / name, array.detach().cpu().numpy(), allow_pickle=False)
         write_json(new / _IMAGES, about)
         write_skipped(new / SKIPPED, embedded.skipped)
         embedded.taxonomy.save(new / _TAXONOMY)
@@ -109,38 +114,52 @@ def _read(folder: Path, manifest: bytes) -> Embeddings:
     tree = Taxonomy.load(folder / _TAXONOMY)
     features = torch.from_numpy(read_array(folder / _FEATURES, _REMEDY, dtype=np.float32))
     labels = torch.from_numpy(read_array(folder / _LABELS, _REMEDY, dtype=np.int64))
-    if features.ndim != 2 or not features.isfinite().all():
-        raise ValueError(f"{folder / _FEATURES} must be finite numbers, (N, D); {_REMEDY}")
-    if len(labels) != len(features):
-        raise ValueError(f"{folder / _LABELS} must be of {len(features)} images; it is of {len(labels)}; {_REMEDY}")
-    try:
-        tree.check_own(labels, several_paths=True)
-    except ValueError as error:
-        raise ValueError(f"{folder / _LABELS} cannot be used: {error}; {_REMEDY}") from error
-    metadata, skipped = images.get("metadata", {}), images.get("skipped")
-    if not isinstance(metadata, dict) or not _are_texts(list(skipped.values()) if isinstance(skipped, dict) else None):
-        raise ValueError(f"{folder / _IMAGES} must hold objects in 'metadata' and 'skipped'; it does not; {_REMEDY}")
-    columns = {name: images.get(name) for name in ("paths", "splits")} | metadata
-    if images.get("keys"):
-        columns["keys"] = images["keys"]
-    for name, column in columns.items():
-        if not _are_texts(column) or len(column) != len(features):
-            raise ValueError(
-                f"{folder / _IMAGES} must hold {len(features)} texts in {name!r}, one an image; it does not; {_REMEDY}"
-            )
-    return Embeddings(
+    embedded = Embeddings(
         features=features,
         labels=labels,
         extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
-        splits=images["splits"],
-        paths=images["paths"],
+        splits=images.get("splits"),
+        paths=images.get("paths"),
         taxonomy=tree,
         extra_names=(),
-        skipped=skipped,
+        skipped=images.get("skipped"),
         keys=images.get("keys") or (),
-        metadata=metadata,
+        metadata=images.get("metadata", {}),
+        **{name: images.get(name, "") for name in _MODEL},
     )
+    _check(embedded, folder, _REMEDY)
+    return embedded
 
 
-def _are_texts(column: object) -> bool:
-    return isinstance(column, list) and all(isinstance(text, str) for text in column)
+def _check(embedded: Embeddings, folder: Path, remedy: str) -> None:
+    """Raises unless embedded images are what the files of a folder hold, before writing and after reading them.
+
+    Args:
+        embedded: The images.
+        folder: The folder, for messages.
+        remedy: What to do, for messages.
+    """
+    features, images = embedded.features, folder / _IMAGES
+    if features.ndim != 2 or features.dtype != torch.float32 or not features.isfinite().all():
+        raise ValueError(
+            f"{folder / _FEATURES} must hold finite numbers of float32, (N, D); they are {features.dtype}, "
+            f"{tuple(features.shape)}, {int((~features.isfinite()).sum())} of them not finite; {remedy}"
+        )
+    try:
+        embedded.taxonomy.check_own(embedded.labels, several_paths=True)
+    except ValueError as error:
+        raise ValueError(f"{folder / _LABELS} cannot be used: {error}; {remedy}") from error
+    count = len(features)
+    if len(embedded.labels) != count:
+        raise ValueError(f"{folder / _LABELS} must be of {count} images; it is of {len(embedded.labels)}; {remedy}")
+    if not are_texts(about := [embedded.model, embedded.fingerprint]):
+        raise ValueError(f"{images} must hold texts in 'model' and 'fingerprint'; it holds {short(about)}; {remedy}")
+    metadata, skipped = embedded.metadata, embedded.skipped
+    known = isinstance(metadata, Mapping) and isinstance(skipped, Mapping)
+    if not known or not are_texts([*metadata, *skipped, *skipped.values()]):
+        raise ValueError(f"{images} must hold objects of texts in 'metadata' and 'skipped'; it does not; {remedy}")
+    columns = [("paths", embedded.paths), ("splits", embedded.splits), *metadata.items()]
+    columns += [("keys", embedded.keys)] if embedded.keys else []
+    for name, column in columns:
+        if not are_texts(column, count):
+            raise ValueError(f"{images} must hold {count} texts in {name!r}, one an image; it does not; {remedy}")

@@ -7,12 +7,16 @@ import os
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from hierpretrain.datasets.orientation import orientation_of
 from hierpretrain.files import sha256
 
 
 def image_digest(source: Any) -> str:
     """Returns 32 hex digits for the content of an image: of a file its bytes, of an array or a picture its pixels.
+
+    To a picture's pixels belong, where it has them, its palette, its transparent colour and its EXIF orientation.
 
     Args:
         source: A file, an array or a picture of Pillow's.
@@ -36,4 +40,12 @@ def image_digest(source: Any) -> str:
     except Exception:  # a picture of Pillow's may be a file that is opened and damaged
         return ""
     about = f"{getattr(source, 'mode', '')} {array.dtype} {array.shape}"
+    if isinstance(source, Image.Image):
+        orientation = orientation_of(source)
+        shown = {
+            "palette": source.getpalette(None),
+            "transparency": source.info.get("transparency"),
+            "orientation": None if orientation == 1 else orientation,
+        }
+        about += "".join(f" {name} {value}" for name, value in shown.items() if value is not None)
     return hashlib.sha256(about.encode() + array.tobytes()).hexdigest()[:32]

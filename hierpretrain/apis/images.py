@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class ImageSet:
 
     Attributes:
         sources: N files, arrays or pictures.
-        paths: N names: the file, or ``'<image 3>'`` for the fourth of the list that was given.
+        paths: N names: the file, without ``'./'`` in front; or ``'<image 3>'`` for the fourth of a list.
         labels: (N, L) or (N, P, L) labels; L is 0 where no image has a label.
         splits: N split tags.
         taxonomy: The tree.
@@ -106,7 +107,7 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
     parts: list[ImageSet] = []
     for one in images:
         given.append(one)
-        parts.append(_part(one, sum(len(part.paths) for part in parts), on_error, list_options))
+        parts.append(_named_alike(_part(one, sum(len(part.paths) for part in parts), on_error, list_options)))
     if not parts:
         raise ValueError("there is no image to embed: the list that was given is empty")
     if list_options and not any(map(_is_list, given)):
@@ -225,6 +226,15 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
             raise ValueError(f"no file matches the pattern {path!r}; '**' stands for any folders")
         return _unlabelled(found, found)
     raise ValueError(f"there is no image, folder, list or pattern {path!r}; correct the path")
+
+
+def _named_alike(images: ImageSet) -> ImageSet:
+    """Returns images whose files have one name each, whether a list in the working directory names them or a folder."""
+    skipped = {_LEADING_DOT.sub("", path): reason for path, reason in images.skipped.items()}
+    return replace(images, paths=[_LEADING_DOT.sub("", path) for path in images.paths], skipped=skipped)
+
+
+_LEADING_DOT = re.compile(r"^(\./+)+")
 
 
 def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,12 +14,11 @@ import torch
 from torch import Tensor
 
 from hierpretrain._json import parse_json_bytes
-from hierpretrain._names import nfc
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_new, metadata_name
+from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, lies_in
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -30,7 +28,7 @@ from hierpretrain.apis.index_files import (
 )
 from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model, onnx_part
-from hierpretrain.apis.living import check_counts, checked_name
+from hierpretrain.apis.living import checked_columns, part_bytes
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1, check_one_of
@@ -77,7 +75,7 @@ class EmbeddingIndex(AnsweringIndex):
         self, generation: Generation, folder: str | os.PathLike[str] | None = None, **model_options: Any
     ) -> None:
         super().__init__(**model_options)
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else Path(folder).absolute()  # wherever the process goes
         self._now = generation
         self._manifest: bytes | None = None
         self.parts: MutableMapping[str, Any] = _Parts(self)
@@ -148,7 +146,7 @@ class EmbeddingIndex(AnsweringIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read and are not in the index, each with why."""
+        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
         return dict(self._now.skipped)
 
     # ---------------------------------------------------------------- making and opening
@@ -180,15 +178,17 @@ class EmbeddingIndex(AnsweringIndex):
             log: What to do with lines of text about it.
 
         Raises:
-            ValueError: If an embedding is not finite or zero, labels do not fit the tree, or there is no such kind.
+            ValueError: If an embedding is not finite or zero, labels do not fit the tree, the images say that another
+                model embedded them, or there is no such kind.
         """
         check_one_of("kind", kind, ("auto", *KINDS))
         images.taxonomy.check_own(images.labels, several_paths=True)
-        check_counts(images)
-        check_new((), images)
+        images = checked_columns(images)
+        check_once(images.keys, images.paths)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
-        index = cls(empty.with_more(images, log))
-        index.log = log
+        index = cls(empty)
+        index._check_embedded(images)
+        index._now, index.log = empty.with_more(images, log), log
         return index
 
     @classmethod
@@ -229,9 +229,14 @@ class EmbeddingIndex(AnsweringIndex):
                 holds its SHA-256. Where images have moved, change each ``root`` in it.
 
         Raises:
-            ValueError: If the folder holds anything but an index.
+            ValueError: If the folder holds anything but an index, or is an address of Milvus.
             OSError: If it cannot be written.
         """
+        if is_address(os.fspath(folder)):
+            raise ValueError(
+                f"an index is saved to a folder, and {str(folder)!r} is an address: make it there "
+                "(EmbeddingInferencer.build_index), or open the index there and merge this one into it"
+            )
         check_target(folder)
         with self._lock:
             now = self._now
@@ -240,7 +245,7 @@ class EmbeddingIndex(AnsweringIndex):
                 now = replace(now, parts={**now.parts, **read})
             with only_writer(folder):
                 self._now, self._manifest = write_generation(folder, now, stored=False)
-            self.folder = Path(folder)
+            self.folder = Path(folder).absolute()
 
     def refresh(self) -> bool:
         """Reads what another process has changed in the folder since; returns whether there was anything.
@@ -341,16 +346,18 @@ class EmbeddingIndex(AnsweringIndex):
             [i for i, (path, key, digest) in enumerate(known) if path in texts or key in texts or digest in digests]
         )
 
-    def _ids_but(self, names: Collection[str]) -> set[int]:
-        return {row for row, name in enumerate(self._now.names) if name not in names}
+    def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
+        known = enumerate(zip(self._now.names, self._now.paths, strict=True))
+        return {row for row, (name, path) in known if name not in names and not lies_in(path, files)}
 
     def _vectors(self, ids: Sequence[int]) -> Tensor:
         return self._now.vectors(torch.tensor(ids, dtype=torch.int64))
 
-    def _change(self, gone: Collection[int], new: Embeddings) -> None:
+    def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
         rows = torch.zeros(len(self._now), dtype=torch.bool)
         rows[list(gone)] = True
-        self._put(self._now.without(rows, self.log).with_more(new, self.log))
+        now = self._now.without(rows, self.log).with_more(new, self.log)
+        self._put(replace(now, skipped={path: why for path, why in now.skipped.items() if path not in read}))
 
     # ---------------------------------------------------------------- asking
     def search(
@@ -378,21 +385,22 @@ class EmbeddingIndex(AnsweringIndex):
             within: A branch of the tree: the names from below the root, as a sequence or joined by ``'/'``, or the name
                 of a node alone if no other has it. An image is in the branch if one of its label paths is.
             where: Texts that the metadata of an image must have: name of the column -> text, each in any Unicode form.
-                Such a search compares all of those images too.
+                A number is taken as a text, and an empty text finds images without. Such a search compares all of
+                those images too.
 
         Returns:
             One result a query, in their order.
 
         Raises:
             ValueError: If k is below 1, there is no such level, branch or column, or embeddings are not as long as the
-                index's.
+                index's or say that another model made them.
         """
         now = self._now  # one moment, whatever others change
         self._check_search(now, k, level, within, where)
         query = self._embedded(query)
-        number, branch, conditions = self._check_search(now, k, level, within, where)
+        number, branch, wanted = self._check_search(now, k, level, within, where)
         inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
-        for name, texts in conditions:
+        for name, texts in wanted:
             fits = torch.tensor([value in texts for value in now.metadata[name]], dtype=torch.bool)[:, None]
             inside = fits if inside is None else inside & fits
         if number is None:
@@ -444,11 +452,11 @@ class EmbeddingIndex(AnsweringIndex):
     ) -> tuple[int | None, Tensor | None, list[tuple[str, set[str]]]]:
         """Returns the number of the level, the (1, L) labels of the branch, and the texts that each column may have."""
         check_at_least_1(k=k)
-        conditions = [(metadata_name(name, now.metadata), {text, nfc(text)}) for name, text in (where or {}).items()]
+        wanted = conditions(where, now.metadata)
         if level is not None and not now.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else now.taxonomy.level(level)
-        return number, None if within is None else find_branch(now.taxonomy, within), conditions
+        return number, None if within is None else find_branch(now.taxonomy, within), wanted
 
     def _place(self, part: str = "") -> str:
         file = self._now.parts.get(part)
@@ -491,8 +499,7 @@ class _Parts(MutableMapping[str, Any]):
                     raise
 
     def __setitem__(self, name: str, value: Any) -> None:
-        checked_name(name)
-        data = json.dumps(value, indent=1).encode()
+        data = part_bytes(name, value)
         with self._index._changing() as now:
             self._index._put(replace(now, parts={**now.parts, name: data}))
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Number
+from pathlib import PurePath
+from typing import Any
 
 from torch import Tensor
 
 from hierpretrain._names import did_you_mean, nfc, same_name
+from hierpretrain._texts import as_text, short
 from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.images import ImageSet
 from hierpretrain.apis.neighbours import LabelNames
 from hierpretrain.datasets.messages import some
-from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
 
@@ -84,14 +87,18 @@ class UpdatePlan:
     coming: list[tuple[int, int | None]]
 
 
-def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) -> UpdatePlan:
+def plan_update(
+    there: Mapping[int, ImageRecord], given: Sequence[ImageRecord], unread: Collection[str] = ()
+) -> UpdatePlan:
     """Compares given images with an index's images, by what they are called and by their content.
 
-    The images of a name become the given ones of that name. One that is the same in all respects stays as it is.
+    The images of a name become the given ones of that name. One that is the same in all respects stays as it is, and so
+    does one whose file cannot be read now.
 
     Args:
         there: Images of the index by their ids: all whose name or digest a given one has.
         given: The given images.
+        unread: Files and folders that cannot be read.
 
     Example:
         >>> there = {0: ImageRecord("a.jpg", digest="1"), 1: ImageRecord("b.jpg", digest="2")}
@@ -103,9 +110,12 @@ def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) 
         by_name[record.name].append(number)
         if record.digest:
             by_digest.setdefault(record.digest, number)
-    gone = {number for record in given for number in by_name.get(record.name, ())}
+    read = [(i, record) for i, record in enumerate(given) if record.digest in by_digest or record.path not in unread]
+    unread = set(unread) - {record.path for _, record in read}  # a file need not be read where its content is known
+    gone = {number for _, record in read for number in by_name.get(record.name, ())}
+    gone = {number for number in gone if not lies_in(there[number].path, unread)}
     kept, coming = set(), []
-    for number, record in enumerate(given):
+    for number, record in read:
         same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i] == record]
         if same:
             gone.remove(same[0])
@@ -113,6 +123,16 @@ def plan_update(there: Mapping[int, ImageRecord], given: Sequence[ImageRecord]) 
         else:
             coming.append((number, by_digest.get(record.digest)))
     return UpdatePlan(gone, kept, coming)
+
+
+def lies_in(path: str, files: Collection[str]) -> bool:
+    """Returns whether a path is one of some files and folders, or below one of them.
+
+    Example:
+        >>> lies_in("shop/shoes/1.jpg", {"shop/shoes"}), lies_in("shop/shoes.jpg", {"shop/shoes"})
+        (True, False)
+    """
+    return bool(files) and any(place in files for place in (path, *map(str, PurePath(path).parents)))
 
 
 def records_of(
@@ -133,25 +153,33 @@ def records_of(
         yield ImageRecord(paths[i], keys[i] if keys else "", digests[i] if digests else "", names[known], told)
 
 
-def check_new(there: Collection[tuple[str, str]], images: Embeddings) -> None:
+def check_once(keys: Sequence[str], paths: Sequence[str]) -> None:
+    """Raises unless no two images have the same key and file; ``keys`` may be empty.
+
+    Raises:
+        ValueError: That names those of which there are several.
+    """
+    named = Counter(zip(keys or [""] * len(paths), paths, strict=True))
+    if again := [key or path for (key, path), number in named.items() if number > 1]:
+        raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
+
+
+def check_new(there: Collection[tuple[str, str]], keys: Sequence[str], paths: Sequence[str]) -> None:
     """Raises unless images are new to an index.
 
     Args:
         there: Keys and files of the images of the index, of those at least that are among the images.
-        images: The images.
+        keys: The keys of the images; may be empty.
+        paths: Their files.
 
     Raises:
         ValueError: If the index has an image of the same key and file, or two of the images have.
     """
-    keys = images.keys or [""] * len(images.paths)
-    named = Counter(zip(keys, images.paths, strict=True))
-    if len(named) < len(keys):
-        again = [key or path for (key, path), number in named.items() if number > 1]
-        raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
-    twice = [key or path for key, path in zip(keys, images.paths, strict=True) if (key, path) in there]
-    if twice:
+    check_once(keys, paths)
+    named = zip(keys or [""] * len(paths), paths, strict=True)
+    if twice := [key or path for key, path in named if (key, path) in there]:
         raise ValueError(
-            f"{len(twice)} of {len(images.paths)} images are in the index already: {some(twice)}; leave them out, or "
+            f"{len(twice)} of {len(paths)} images are in the index already: {some(twice)}; leave them out, or "
             "update the index, which replaces what has changed (hierpretrain index update)"
         )
 
@@ -184,6 +212,29 @@ def metadata_name(name: str, known: Collection[str]) -> str:
         guess = did_you_mean(name, known, f"there are {', '.join(known) or 'none'}")
         raise ValueError(f"the index has no metadata {name!r}; {guess}")
     return column
+
+
+def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[tuple[str, set[str]]]:
+    """Returns the columns of metadata that a search is limited by, and the texts that an image may have there.
+
+    Args:
+        where: The text of each column, or a number that is taken as one; an empty text for images without.
+        known: The columns that there are.
+
+    Raises:
+        ValueError: If there is no such column, or something else than one text.
+
+    Example:
+        >>> conditions({"price": 3}, ["price"])
+        [('price', {'3'})]
+    """
+    found = []
+    for name, value in (where or {}).items():
+        if not isinstance(value, str | Number | None):
+            raise ValueError(f"where takes one text of each name, as an image has; of {name!r} it is {short(value)}")
+        text = as_text(value)
+        found.append((metadata_name(name, known), {text, nfc(text)}))
+    return found
 
 
 def some_of(images: ImageSet, chosen: Sequence[int]) -> ImageSet:

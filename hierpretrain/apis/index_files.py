@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain._json import parse_object
-from hierpretrain._texts import short
+from hierpretrain._texts import are_texts, short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
 from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST
@@ -35,23 +35,33 @@ from hierpretrain.functional.approximate import (
 from hierpretrain.taxonomy import Taxonomy
 
 _OLDER = {"index.faiss", "labels.npy", "files.json", "taxonomy.json", "skipped.json", "metadata.json"}  # of v1
-_TYPES = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": bool, "seed": int, "count": int}
-_TYPES |= {"segments": list, "parts": dict}
+_ABOUT = {"model": str, "fingerprint": str, "width": int, "kind": str, "half": bool, "seed": int}
+_TYPES = _ABOUT | {"count": int, "segments": list, "parts": dict}
 _SEGMENT_TYPES = {"count": int, "kind": str, "root": str, "recall": dict, "search": dict, "parts": dict}
 _TAXONOMY, _SKIPPED = "taxonomy", "skipped"
 _REMEDY = "make the index anew (hierpretrain index)"
 
 
-def check_target(folder: str | os.PathLike[str]) -> None:
+def check_target(folder: str | os.PathLike[str], *, half: bool = False, seed: int = 0) -> None:
     """Raises unless an index may be written to a folder: a new or an empty one, or one that holds an index alone.
 
     An address of Milvus must be of the right form.
 
+    Args:
+        folder: The folder or the address.
+        half: Whether embeddings shall be stored as float16, which Milvus does not do.
+        seed: Of the clusters of the index, which Milvus makes without one.
+
     Raises:
-        ValueError: That names a file that would be lost, or what is in the way.
+        ValueError: That names a file that would be lost, what is in the way, or an option that Milvus has not.
     """
     if is_address(folder):
         milvus_address(os.fspath(folder))
+        if given := [f"{name}={value}" for name, value in (("half", half), ("seed", seed)) if value]:
+            raise ValueError(
+                f"half and seed are for an index in a folder, and {str(folder)!r} is an address: leave out "
+                f"{' and '.join(given)}"
+            )
         return
     part_files.check_target(folder, MANIFEST, _OLDER, "an index")
 
@@ -83,9 +93,11 @@ def write_generation(folder: str | os.PathLike[str], index: Generation, *, store
         The generation, which says where all of its parts are, and the bytes of its manifest.
 
     Raises:
+        ValueError: If the manifest cannot say what the index is, since its model is no text for example.
         OSError: If the disk is full, or the folder cannot be written to.
     """
     folder = Path(folder)
+    _check_types(folder / MANIFEST, vars(index), _ABOUT)
     folder.mkdir(parents=True, exist_ok=True)
     tree = _write_json(folder, _TAXONOMY, index.taxonomy.to_dict())
     segments = [_write_segment(folder, segment, tree, stored=stored) for segment in index.segments]
@@ -244,12 +256,14 @@ def _read_segment(
     folder: Path, entry: Mapping[str, Any], tree: Taxonomy, about: Mapping[str, Any], known: Generation | None
 ) -> Segment:
     """Reads the parts of a segment; what an older generation has of them is taken from it."""
-    names = entry["parts"]
+    names, root = entry["parts"], entry["root"]
+    if root and not root.endswith("/"):  # as people may write it where the images have moved
+        root += "/"
     older = {} if known is None else {segment.stored.get("vectors"): segment for segment in known.segments}
     before = older.get(names.get("vectors"))
     if before is None:
         index = _read_faiss(part_path(folder, names.get("vectors")))
-    elif before.stored == names and before.root == entry["root"] and tree == known.taxonomy:
+    elif before.stored == names and before.root == root and tree == known.taxonomy:
         return before
     else:
         index = before.index
@@ -262,7 +276,7 @@ def _read_segment(
     for name in ("keys", "digests"):
         columns[name] = columns[name] or [""] * count
     for name, column in {**columns, **metadata}.items():
-        if not isinstance(column, list) or len(column) != count or not all(isinstance(text, str) for text in column):
+        if not are_texts(column, count):
             raise ValueError(f"{path} must hold {count} texts in {name!r}, one an image; it does not; {_REMEDY}")
     own = _read_tree(folder, names.get(_TAXONOMY))
     labels = _read_labels(folder, names, own)
@@ -286,7 +300,7 @@ def _read_segment(
         raise ValueError(f"{folder / names['vectors']} cannot be used: {error}; {_REMEDY}") from error
     if wrong := [recall for recall in entry["recall"].values() if type(recall) is not float]:
         raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {short(wrong[0])}; {_REMEDY}")
-    paths = [entry["root"] + path for path in columns["paths"]]
+    paths = [root + path for path in columns["paths"]]
     return Segment(
         index,
         recode(labels, own, tree),
@@ -297,7 +311,7 @@ def _read_segment(
         removed,
         entry["recall"],
         dict(names),
-        entry["root"],
+        root,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,21 @@ from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.image_batches import Batch, default_workers, read_batches
 from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import check_new
+from hierpretrain.apis.index_changes import check_once
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
-from hierpretrain.apis.living import check_counts
+from hierpretrain.apis.living import check_same_model, checked_columns
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.starts import check_checkpoint
 from hierpretrain.apis.zoo import find_model
-from hierpretrain.checks import check_at_least_1, check_from_0
+from hierpretrain.checks import check_at_least_1, check_from_0, check_one_of
 from hierpretrain.datasets import UnreadableImage
 from hierpretrain.datasets.loading_transforms import PackInputs
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.engine.fingerprint import encoder_fingerprint
 from hierpretrain.evaluation import Embeddings
+from hierpretrain.functional.approximate import KINDS
 from hierpretrain.models import HierarchicalContrastive, MultiViewPreprocessor
 
 # options of encoders that only training heeds, and what MMEngine notes of where a config was read from
@@ -76,7 +77,6 @@ class EmbeddingInferencer:
         config: The config, with its overrides.
         module: The encoder, a :class:`~hierpretrain.models.HierarchicalContrastive` without its loss.
         pipeline: The config's test transforms from an opened picture on.
-        fingerprint: 16 hex digits of all that an embedding depends on beside the image.
         index: What :meth:`search` and :meth:`classify` look into.
 
     Raises:
@@ -133,17 +133,33 @@ class EmbeddingInferencer:
         self.min_side = self.opening.get("min_side")
         self.module = _encoder(self.config, checkpoint).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
+        if self.device.type == "cpu":
+            _lay_channels_last(self.module)
+        self.index: EmbeddingIndex | None = None
+        self._known = self._weights_state(), self._fingerprint()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of all that an embedding depends on beside the image; others once the weights are changed.
+
+        A change of a weight's ``.data`` in place is not noticed: torch does not count it.
+        """
+        if (state := self._weights_state()) != self._known[0]:
+            self._known = state, self._fingerprint()
+        return self._known[1]
+
+    def _weights_state(self) -> list[tuple[int, int]]:
+        """Returns what changes with the weights and is quick: where each lies, and torch's count of its changes."""
+        weights = [*self.module.parameters(), *self.module.buffers()]
+        return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+
+    def _fingerprint(self) -> str:
         about = (self.pipeline, self.min_side, self.module.embedding)
         if self.module.power != 1:
             about += (self.module.power,)
         if "grey_range" in self.opening:
             about += (self.opening["grey_range"],)
-        self.fingerprint = encoder_fingerprint(
-            self.module, self.module.encoder_parts, _effective(self.config.model), *about
-        )
-        if self.device.type == "cpu":
-            _lay_channels_last(self.module)
-        self.index: EmbeddingIndex | None = None
+        return encoder_fingerprint(self.module, self.module.encoder_parts, _effective(self.config.model), *about)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Returns the (N, D) float32 unit embeddings of images; an image that :attr:`on_error` skips has none.
@@ -216,6 +232,8 @@ class EmbeddingInferencer:
             keys=[found.keys[index] for index in indices] if found.keys else (),
             metadata={name: [column[index] for index in indices] for name, column in found.metadata.items()},
             digests=[digests[index] for index in indices],
+            model=self.name,
+            fingerprint=self.fingerprint,
         )
 
     def build_index(
@@ -224,7 +242,10 @@ class EmbeddingInferencer:
         folder: str | os.PathLike[str] | None = None,
         *,
         carry_model: bool = True,
-        **options: Any,
+        kind: str = "auto",
+        half: bool = False,
+        seed: int = 0,
+        log: Callable[[str], None] | None = None,
     ) -> EmbeddingIndex:
         """Embeds images and builds the index that :meth:`search` and :meth:`classify` use.
 
@@ -233,21 +254,30 @@ class EmbeddingInferencer:
             folder: Where to save the index, a folder or an address of Milvus; nowhere by default.
             carry_model: Whether the folder also gets the config and the weights of the encoder, so that the index can
                 be searched and added to without them.
-            options: The options of :meth:`EmbeddingIndex.build`: ``kind``, ``half``, ``seed``, ``log``.
+            kind: As for :meth:`EmbeddingIndex.build`.
+            half: As there; not in Milvus.
+            seed: As there; not in Milvus.
+            log: As there; ``None`` prints the lines if there is a progress bar.
 
         Raises:
-            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`; or if the config holds what is no data, such
-                as a function, and cannot be carried.
+            ValueError: As :meth:`embed` and :meth:`EmbeddingIndex.build`, if another model embedded the images; or if
+                the config holds what is no data, such as a function, and cannot be carried.
         """
+        check_one_of("kind", kind, ("auto", *KINDS))
         parts: dict[str, bytes] = {}
+        if isinstance(images, Embeddings) and images.fingerprint:
+            given = images.fingerprint, images.model, images.features.shape[-1]
+            check_same_model((self.fingerprint, self.name, self.width), given)
+        if log is None:
+            log = print if self.progress else lambda line: None
         if folder is not None:
+            check_target(folder, half=half, seed=seed)  # before the work, not after it
             parts = model_parts(self) if carry_model else {}
             if is_address(folder):
-                return self._build_in_milvus(images, os.fspath(folder), parts, **options)
-            check_target(folder)  # before the work, not after it
+                return self._build_in_milvus(images, os.fspath(folder), parts, kind, log)
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
-        options.setdefault("log", print if self.progress else lambda line: None)
-        index = EmbeddingIndex.build(embedded, model=self.name, fingerprint=self.fingerprint, **options)
+        about = dict(model=self.name, fingerprint=self.fingerprint)
+        index = EmbeddingIndex.build(embedded, **about, kind=kind, half=half, seed=seed, log=log)
         index.use_model(self)
         if folder is not None:
             index.carry(parts)
@@ -260,21 +290,18 @@ class EmbeddingInferencer:
         images: Images | Embeddings,
         address: str,
         parts: Mapping[str, bytes],
-        *,
-        kind: str = "auto",
-        half: bool = False,
-        **_: Any,
+        kind: str,
+        log: Callable[[str], None],
     ) -> EmbeddingIndex:
         from hierpretrain.apis.milvus import MilvusIndex  # which needs pymilvus
 
-        if half:
-            raise ValueError("half is for an index in a folder, and Milvus stores float32: leave it out")
         embedded = images if isinstance(images, Embeddings) else self.embed(images)
-        check_counts(embedded)  # not after an older index has made room
-        check_new((), embedded)
+        embedded = checked_columns(embedded)  # not after an older index has made room
+        check_once(embedded.keys, embedded.paths)
         about = dict(model=self.name, fingerprint=self.fingerprint, width=self.width, kind=kind)
         index = MilvusIndex.create(address, **about, replace=True)
         index.use_model(self)
+        index.log = log
         index.add(embedded)
         index.carry(parts)
         self.index = index  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -16,15 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain._json import parse_json
 from hierpretrain._names import nfc
+from hierpretrain._texts import are_texts, as_text, short
 from hierpretrain.apis.image_digests import image_digest
-from hierpretrain.apis.images import Images, gather_images
+from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index_changes import (
     Change,
     ImageRecord,
     UpdatePlan,
     check_known,
     check_new,
+    check_once,
     plan_update,
     records_of,
     some_of,
@@ -32,6 +36,7 @@ from hierpretrain.apis.index_changes import (
 from hierpretrain.apis.index_format import MODEL_PARTS
 from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.joined import joint_levels
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
@@ -101,16 +106,21 @@ class LivingIndex(ABC):
         """Returns the images whose key or file is one of the texts, or whose digest is one of the digests."""
 
     @abstractmethod
-    def _ids_but(self, names: Collection[str]) -> set[int]:
-        """Returns all images but those of some names."""
+    def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
+        """Returns all images but those of some names, and those that are some files or lie in them."""
 
     @abstractmethod
     def _vectors(self, ids: Sequence[int]) -> Tensor:
         """Returns the (n, D) embeddings of images."""
 
     @abstractmethod
-    def _change(self, gone: Collection[int], new: Embeddings) -> None:
-        """Takes images away and brings others."""
+    def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
+        """Takes images away and brings others; ``read`` are other files that can be read, and are skipped no more."""
+
+    @property
+    @abstractmethod
+    def skipped(self) -> dict[str, str]:
+        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
 
     # ---------------------------------------------------------------- the model
     @property
@@ -146,23 +156,20 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If it is not the model that made the index.
         """
-        remedy = "use the model that made it, or make the index anew (hierpretrain index)"
-        if width != self.width:
-            raise ValueError(
-                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; {model!r} gives "
-                f"{width}: {remedy}"
-            )
-        if fingerprint != self.fingerprint:
-            raise ValueError(
-                f"the index was made by {self.model!r} (fingerprint {self.fingerprint}), not by {model!r} "
-                f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
-            )
+        check_same_model((self.fingerprint, self.model, self.width), (fingerprint, model, width))
+
+    def _check_embedded(self, images: Embeddings) -> None:
+        """Raises a ValueError if embedded images say that another model than the index's embedded them."""
+        if images.fingerprint:
+            self.check_model(images.fingerprint, images.model, images.features.shape[-1])
 
     def _embedded(self, query: Embeddings | Images) -> Embeddings:
         if isinstance(query, np.ndarray | Tensor) and query.ndim == 2 and as_tensor(query[:0]).is_floating_point():
             names = [f"<image {number}>" for number in range(len(query))]
             return self._from_columns(query, None, None, names, None)
-        return query if isinstance(query, Embeddings) else self.inferencer.embed(query)
+        embedded = query if isinstance(query, Embeddings) else self.inferencer.embed(query)
+        self._check_embedded(embedded)
+        return embedded
 
     # ---------------------------------------------------------------- changing
     def add(
@@ -190,8 +197,8 @@ class LivingIndex(ABC):
             list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
 
         Raises:
-            ValueError: If an image of the same file and key is in the index, what is given does not fit, as
-                :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
+            ValueError: If an image of the same file and key is in the index, another model embedded the images, what is
+                given does not fit, as :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
         """
         if (images is None) == (embeddings is None):
             raise ValueError("give images, or embeddings of them: one of the two")
@@ -205,14 +212,22 @@ class LivingIndex(ABC):
         elif isinstance(images, Embeddings):
             new, embedded = images, 0
         else:
-            new = self.inferencer.embed(images, **list_options)
+            found = gather_images(images, on_error=self.inferencer.on_error, **list_options)
+            self._check_new(found)  # not after hours of embedding
+            new = self.inferencer.embed_set(found)
             embedded = len(new.paths)
-        check_counts(new)
+        new = checked_columns(new)
+        self._check_embedded(new)
         with self._changing():
-            there = self._records({*new.keys, *new.paths} - {""}, set())
-            check_new({(record.key, record.path) for record in there.values()}, new)
+            self._check_new(new)
             self._change((), new)
         return Change(added=len(new.paths), embedded=embedded)
+
+    def _check_new(self, images: ImageSet | Embeddings) -> None:
+        """Raises a ValueError if one of the images is in the index, or their levels have other names than its."""
+        joint_levels([self.taxonomy, images.taxonomy])
+        there = self._records({*images.keys, *images.paths} - {""}, set())
+        check_new({(record.key, record.path) for record in there.values()}, images.keys, images.paths)
 
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
@@ -236,7 +251,8 @@ class LivingIndex(ABC):
 
         Images are found again by their key, or by their file if they have none: the images of a key become the given
         ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
-        where it has moved; only its path, labels and metadata are renewed. All changes come at once.
+        where it has moved; only its path, labels and metadata are renewed. Of a file or a folder that cannot be read
+        now, the index keeps what it has, also with ``prune``. All changes come at once.
 
         Args:
             images: Files, folders, lists and so on, as for :meth:`add`. Files should be named as they were, from the
@@ -250,6 +266,8 @@ class LivingIndex(ABC):
         own = self._inferencer
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
+        check_once(found.keys, found.paths)
+        joint_levels([self.taxonomy, found.taxonomy])
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
@@ -259,26 +277,26 @@ class LivingIndex(ABC):
 
         def plan() -> UpdatePlan:
             """Plans, and embeds what no image of the index has a vector for."""
-            planned = plan_update(self._records(names, contents), given)
-            missing = [i for i, like in planned.coming if like is None and i not in vectors]
-            if missing := [i for i in missing if found.paths[i] not in failed]:
+            there = self._records(names, contents)
+            while True:
+                planned = plan_update(there, given, failed)
+                missing = [i for i, like in planned.coming if like is None and i not in vectors]
+                if not missing:
+                    return planned
                 embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
+                self._check_embedded(embedded)
                 failed.update(embedded.skipped)
                 read = [i for i in missing if found.paths[i] not in embedded.skipped]
                 vectors.update(zip(read, embedded.features, strict=True))
                 for i, digest in zip(read, embedded.digests, strict=True):
                     digests[i] = digest  # the file may have changed since
-            return planned
 
         plan()  # the long work, while others may write
         with self._changing():
             planned = plan()
-            coming = [(i, like) for i, like in planned.coming if i in vectors or like is not None]
-            unread = {given[i].name for i, _ in planned.coming} - {given[i].name for i, _ in coming}
-            named = self._records(unread, set())
-            gone = planned.gone - {i for i, record in named.items() if record.name in unread}  # it takes nothing away
+            gone, coming = planned.gone, planned.coming
             if prune:
-                gone |= self._ids_but(names)
+                gone |= self._ids_but(names, failed)
             alike = [like for _, like in coming if like is not None]
             known = dict(zip(alike, self._vectors(alike), strict=True))
             features = [vectors[i] if like is None else known[like] for i, like in coming]
@@ -296,8 +314,9 @@ class LivingIndex(ABC):
                 metadata=chosen.metadata,
                 digests=[digests[i] for i, _ in coming],
             )
-            if gone or new.paths or failed:
-                self._change(gone, new)
+            read = (set(found.paths) - failed.keys()) & self.skipped.keys()
+            if gone or new.paths or failed or read:
+                self._change(gone, new, read)
         return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))
 
     def merge(self, other: LivingIndex | str | os.PathLike[str]) -> Change:
@@ -311,7 +330,9 @@ class LivingIndex(ABC):
 
             other = EmbeddingIndex.open(other)
         self.check_model(other.fingerprint, other.model, other.width)
-        return self.add(other.embeddings())
+        new = other.embeddings()
+        ours = {record.path for record in self._records(new.skipped.keys(), set()).values()}
+        return self.add(replace(new, skipped={path: why for path, why in new.skipped.items() if path not in ours}))
 
     def _from_columns(self, embeddings: Any, keys: Any, paths: Any, files: Any, metadata: Any) -> Embeddings:
         """Returns embedded images that are given column by column."""
@@ -321,12 +342,16 @@ class LivingIndex(ABC):
         files = keys if files is None else files
         if files is None:
             raise ValueError("embeddings need keys or files, by which they are known and can be removed")
-        if wrong := [path for path in paths or () if isinstance(path, str)]:
-            raise ValueError(
-                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} is a text: "
-                "give files as files="
-            )
         places = [()] * len(features) if paths is None else list(paths)
+        if wrong := [place for place in places if not _is_place(place)]:
+            remedy = (
+                "is a text: give files as files="
+                if isinstance(wrong[0], str)
+                else "is no such one: give () for no label"
+            )
+            raise ValueError(
+                f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} {remedy}"
+            )
         deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
         level_names = self.taxonomy.level_names[:deepest]
         level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
@@ -341,8 +366,8 @@ class LivingIndex(ABC):
             extra_names=(),
             keys=[] if keys is None else _texts(keys, "keys"),
             metadata={
-                nfc(name): list(map(nfc, _texts(column, f"metadata {name!r}", may_lack=True)))
-                for name, column in (metadata or {}).items()
+                name: list(map(nfc, _texts(column, f"metadata {name!r}", may_lack=True)))
+                for name, column in _composed(metadata or {}).items()
             },
         )
 
@@ -352,22 +377,74 @@ class LivingIndex(ABC):
         return Embeddings(torch.empty(0, self.width), empty, empty, [], [], Taxonomy((), ()), ())
 
 
-def check_counts(images: Embeddings) -> None:
-    """Raises a ValueError unless all columns of embedded images are of equally many."""
+def check_same_model(made: tuple[str, str, int], given: tuple[str, str, int]) -> None:
+    """Raises unless the model that made an index is the one whose embeddings are given.
+
+    Args:
+        made: The fingerprint of the one, its name and the length of its embeddings.
+        given: The same of the other.
+
+    Raises:
+        ValueError: If they differ in fingerprint or length.
+    """
+    (fingerprint, model, width), (other_fingerprint, other, other_width) = made, given
+    remedy = "use the model that made it, or make the index anew (hierpretrain index)"
+    if other_width != width:
+        raise ValueError(
+            f"the index was made by {model!r} with embeddings of {width} numbers; {other!r} gives {other_width}: "
+            f"{remedy}"
+        )
+    if other_fingerprint != fingerprint:
+        raise ValueError(
+            f"the index was made by {model!r} (fingerprint {fingerprint}), not by {other!r} ({other_fingerprint}): "
+            f"weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
+        )
+
+
+def checked_columns(images: Embeddings) -> Embeddings:
+    """Returns embedded images as an index can keep them, with the names of their metadata in one Unicode form.
+
+    Raises:
+        ValueError: If columns are not of equally many, or one of texts holds something else.
+    """
     if not len(images.labels) == len(images.paths) == len(images.features):
         raise ValueError(
             f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
             f"{len(images.paths)} and {len(images.features)}"
         )
-    columns = {"keys": images.keys or images.paths, "digests": images.digests or images.paths, **images.metadata}
-    for name, column in columns.items():
-        if len(column) != len(images.paths):
-            raise ValueError(f"an index of {len(images.paths)} images needs as many {name}; there are {len(column)}")
+    count = len(images.paths)
+    columns = [("paths", images.paths), *images.metadata.items()]
+    columns += [(name, column) for name, column in (("keys", images.keys), ("digests", images.digests)) if column]
+    for name, column in columns:
+        if len(column) != count:
+            raise ValueError(f"an index of {count} images needs as many {name}; there are {len(column)}")
+    columns += [("skipped", [*images.skipped, *images.skipped.values()])]
+    for name, column in columns:
+        if not are_texts(column):
+            wrong = next((value for value in column if not isinstance(value, str)), column)
+            raise ValueError(f"{name} must be texts, which an index can keep; {short(wrong)} is none: turn it into one")
+    return replace(images, metadata=_composed(images.metadata))
+
+
+def _composed(metadata: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Returns columns by their names in Unicode's composed form."""
+    if not are_texts(names := list(metadata)):
+        raise ValueError(f"names of metadata must be texts; they are {short(names)}: turn them into texts")
+    composed = {nfc(name): column for name, column in metadata.items()}
+    if len(composed) < len(names):
+        twice = next(name for name in names if name not in composed)
+        raise ValueError(f"names of metadata must differ in more than their Unicode form; {twice!r} is there twice")
+    return composed
 
 
 def _names(records: Mapping[int, ImageRecord]) -> set[str]:
     """Returns the keys and the files of images."""
     return {text for record in records.values() for text in (record.key, record.path)}
+
+
+def _is_place(place: Any) -> bool:
+    """Returns whether something is the path of an image in a tree, or its several paths."""
+    return isinstance(place, Sequence) and not isinstance(place, str) and all(map(are_texts, _paths_of(place)))
 
 
 def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
@@ -376,6 +453,18 @@ def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
 
 
 _PARTS = MODEL_PARTS | {"taxonomy", "skipped", "vectors", "labels", "images", "removed"}  # the index's own
+
+
+def part_bytes(name: str, value: Any) -> bytes:
+    """Returns a part that people keep with an index as JSON, once it was seen that it can be read again.
+
+    Raises:
+        ValueError: If the name cannot be a part's, or the value has a number that is not finite or a key twice.
+    """
+    checked_name(name)
+    text = json.dumps(value, indent=1)
+    parse_json(text, f"index.parts[{name!r}]", "give finite numbers, and keys that differ as texts", any_text=True)
+    return text.encode()
 
 
 def checked_name(name: str) -> str:
@@ -395,7 +484,7 @@ def _texts(column: Sequence[Any], name: str, *, may_lack: bool = False) -> list[
     """Returns the texts of a column, of which some may be numbers, and where ``may_lack`` some missing: None or NaN."""
     if isinstance(column, str):
         raise ValueError(f"{name} must be texts, one an image; they are one text, {column!r}")
-    texts = ["" if text is None or text != text else str(text) for text in column]
+    texts = list(map(as_text, column))
     if not may_lack and "" in texts:
         row = texts.index("")
         raise ValueError(f"{name} must be texts, by which images are known; number {row} is {column[row]!r}")

@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierpretrain._names import nfc
 from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, metadata_name, records_of
+from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model
-from hierpretrain.apis.living import check_counts, checked_name
+from hierpretrain.apis.living import checked_columns, part_bytes
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1, check_one_of, check_one_width
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.joined import joint_levels
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.approximate import KINDS
 from hierpretrain.functional.search import unit_rows
@@ -114,8 +114,9 @@ class MilvusIndex(AnsweringIndex):
             ImportError: If pymilvus is missing.
             OSError: If Milvus cannot be reached.
         """
-        tables = Tables(milvus_address(address))
-        if not tables.exist():
+        where = milvus_address(address)
+        missing = where.is_file and not os.path.exists(where.uri)  # the client would make an empty one
+        if missing or not (tables := Tables(where)).exist():
             raise ValueError(f"there is no index at {address}; make one there (hierpretrain index)")
         tables.open()
         return cls(address, tables, _read_about(address, tables), **model_options)
@@ -165,7 +166,7 @@ class MilvusIndex(AnsweringIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read and are not in the index, each with why."""
+        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
         return self._tables.facts("skipped")
 
     def refresh(self) -> bool:
@@ -251,6 +252,8 @@ class MilvusIndex(AnsweringIndex):
             keys=keys if any(keys) else (),
             metadata={name: [row["metadata"].get(name, "") for row in rows] for name in names},
             digests=[row["digest"] for row in rows],
+            model=self.model,
+            fingerprint=self.fingerprint,
         )
 
     @contextmanager
@@ -266,9 +269,11 @@ class MilvusIndex(AnsweringIndex):
             for number, row in rows.items()
         }
 
-    def _ids_but(self, names: Collection[str]) -> set[int]:
+    def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
         rows = self._tables.rows(self._tables.images, "id >= 0", ["key", "path"])
-        return {row["id"] for row in rows if (row["key"] or row["path"]) not in names}
+        return {
+            row["id"] for row in rows if (row["key"] or row["path"]) not in names and not lies_in(row["path"], files)
+        }
 
     def _vectors(self, ids: Sequence[int]) -> Tensor:
         found: dict[int, Any] = {}
@@ -277,8 +282,8 @@ class MilvusIndex(AnsweringIndex):
             found |= {row["id"]: row["vector"] for row in self._tables.rows(self._tables.images, where, ["vector"])}
         return torch.tensor([found[number] for number in ids], dtype=torch.float32).reshape(-1, self.width)
 
-    def _change(self, gone: Collection[int], new: Embeddings) -> None:
-        check_counts(new)
+    def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
+        new = checked_columns(new)
         rows = self._rows(new) if new.paths else []
         self._tell_tree(new)
         self._tables.tell("column", dict.fromkeys(new.metadata, ""))
@@ -286,7 +291,7 @@ class MilvusIndex(AnsweringIndex):
         self._tables.delete(self._tables.images, gone)
         if skipped := dict(new.skipped):
             self._tables.tell("skipped", skipped)
-        self._tables.forget("skipped", set(self.skipped) & set(new.paths))
+        self._tables.forget("skipped", self.skipped.keys() & {*new.paths, *read})
         self.refresh()
 
     def _rows(self, new: Embeddings) -> list[dict[str, Any]]:
@@ -307,15 +312,9 @@ class MilvusIndex(AnsweringIndex):
 
     def _tell_tree(self, new: Embeddings) -> None:
         """Adds the nodes of a tree; each is a row, so that writers who add some at once lose none."""
-        tree = self.taxonomy
-        ours, theirs = tree.level_names, new.taxonomy.level_names
-        both = min(len(ours), len(theirs))
-        if ours[:both] != theirs[:both]:
-            raise ValueError(
-                "parts must have the same levels to be one set under one tree; these have "
-                f"{sorted((ours, theirs))}: give the same names of levels"
-            )
-        known = set(tree.node_paths())
+        joint_levels([self.taxonomy, new.taxonomy])
+        theirs = new.taxonomy.level_names
+        known = set(self.taxonomy.node_paths())
         paths = [path for path in new.taxonomy.node_paths() if path not in known]
         self._tables.tell("level", {str(number): name for number, name in enumerate(theirs, start=1)} if paths else {})
         self._tables.tell("node", {json.dumps(path): json.dumps(path) for path in paths})
@@ -401,22 +400,21 @@ class MilvusIndex(AnsweringIndex):
         if k > _MOST:
             raise ValueError(f"k must be at most {_MOST}, Milvus's own limit; it is {k}")
         tree = self._moment().taxonomy
-        conditions = []
-        columns = self._tables.facts("column") if where else {}
-        for name, text in (where or {}).items():
-            column = f"metadata[{literal(metadata_name(name, columns))}]"
-            forms = " or ".join(f"{column} == {literal(form)}" for form in sorted({text, nfc(text)}))
-            conditions.append(f"({forms})")
+        wanted = []
+        for name, texts in conditions(where, self._tables.facts("column") if where else {}):
+            column = f"metadata[{literal(name)}]"  # which an image without a text has not
+            forms = [f"{column} == {literal(text)}" if text else f"not exists {column}" for text in sorted(texts)]
+            wanted.append(f"({' or '.join(forms)})")
         if level is not None and not tree.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else tree.level(level)
         branch: LabelNames = ()
         if within is not None:
             branch = tree.decode(find_branch(tree, within)[0])
-            conditions.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
+            wanted.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
         if number is not None:
-            conditions.append(f"depth >= {number}")
-        return number, branch, " and ".join(conditions)
+            wanted.append(f"depth >= {number}")
+        return number, branch, " and ".join(wanted)
 
     def _unit(self, query: Embeddings) -> Tensor:
         features = unit_rows(query.features, "query")
@@ -529,7 +527,7 @@ class _Parts(MutableMapping[str, Any]):
         return json.loads(self._tables.read_part(name))
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._tables.write_part(checked_name(name), json.dumps(value).encode())
+        self._tables.write_part(name, part_bytes(name, value))
 
     def __delitem__(self, name: str) -> None:
         if name not in list(self):

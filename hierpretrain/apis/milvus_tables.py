@@ -59,7 +59,7 @@ class Tables:
         try:
             yield
         except MilvusException as error:
-            local = self.address.uri.endswith(".db")
+            local = self.address.is_file
             hint = "; milvus-lite is for one process at a time, a server for many" if local else ""
             raise OSError(f"Milvus at {self.address.uri} cannot do it: {error.message or error}{hint}") from error
 
@@ -76,7 +76,7 @@ class Tables:
         """
         self._check_own()
         self.drop()
-        kind = "flat" if kind == "auto" and self.address.uri.endswith(".db") else kind
+        kind = "flat" if kind == "auto" and self.address.is_file else kind
         index_type, options = _KINDS[kind]
         t = self._types
         with self.told():

@@ -201,6 +201,8 @@ class Generation:
             keys=self.keys,
             metadata=self.metadata,
             digests=self.digests,
+            model=self.model,
+            fingerprint=self.fingerprint,
         )
 
     @cached_property

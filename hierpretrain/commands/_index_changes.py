@@ -73,9 +73,9 @@ def remove(words: Sequence[str]) -> None:
     with errors_in_one_line():
         keys = list(args.keys)
         if args.file == "-":
-            keys += sys.stdin.read().splitlines()
+            keys += sys.stdin.read().removeprefix("\ufeff").splitlines()
         elif args.file:
-            with open(args.file, encoding="utf-8", errors="surrogateescape") as file:
+            with open(args.file, encoding="utf-8-sig", errors="surrogateescape") as file:
                 keys += file.read().splitlines()
         if not (keys := [key for key in keys if key]):
             raise ValueError("there is nothing to remove: give keys or files, or --from a file of them")

@@ -78,9 +78,7 @@ def _make() -> None:
         from hierpretrain.apis.addresses import is_address
         from hierpretrain.apis.index_files import check_target
 
-        if args.half and is_address(args.out):
-            raise ValueError("--half is for an index in a folder, and Milvus stores float32: leave it out")
-        check_target(args.out)  # not after hours of embedding
+        check_target(args.out, half=args.half, seed=args.seed)  # not after hours of embedding
         inferencer = build_inferencer(args)
         embedded = embed_images(args, inferencer)
         options = dict(kind=args.kind, half=args.half, seed=args.seed)

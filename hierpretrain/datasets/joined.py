@@ -252,6 +252,24 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
         [('cat',), ('dog',), ('dog',), ('eel',)]
     """
     trees = [tree for tree, _ in parts]
+    names = joint_levels(trees)
+    joint, labels = trees[0], [labels for _, labels in parts]
+    if any(tree != joint for tree in trees):
+        joint = Taxonomy([path for tree in trees for path in tree.node_paths()], names)
+        labels = [recode(own, tree, joint) for tree, own in parts]
+    return joint, _stack(labels)
+
+
+def joint_levels(trees: Sequence[Taxonomy]) -> tuple[str, ...]:
+    """Returns the names of the levels that trees have under one: the longest's, with which those of the others begin.
+
+    Raises:
+        ValueError: If the levels have different names.
+
+    Example:
+        >>> joint_levels([Taxonomy((), ()), Taxonomy([("cat",)], ["kind"])])
+        ('kind',)
+    """
     names = max((tree.level_names for tree in trees), key=len)
     if any(names[: tree.num_levels] != tree.level_names for tree in trees):
         raise ValueError(
@@ -259,11 +277,7 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
             f"{sorted({tree.level_names for tree in trees if tree.num_levels})}: give them one at a time, or the same "
             "names (level_names=...)"
         )
-    joint, labels = trees[0], [labels for _, labels in parts]
-    if any(tree != joint for tree in trees):
-        joint = Taxonomy([path for tree in trees for path in tree.node_paths()], names)
-        labels = [recode(own, tree, joint) for tree, own in parts]
-    return joint, _stack(labels)
+    return names
 
 
 def recode(labels: Tensor, tree: Taxonomy, other: Taxonomy) -> Tensor:

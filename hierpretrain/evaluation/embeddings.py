@@ -36,6 +36,8 @@ class Embeddings:
         keys: N texts by which people know the images, from a list's key column; or nothing at all.
         metadata: What else a list says of the images: name of the column -> N texts.
         digests: N texts that tell whether an image is still what was embedded (see ``image_digest``); or nothing.
+        model: The name of the model that embedded them, for people; empty: not known.
+        fingerprint: What tells that model from all others; empty: not known.
     """
 
     features: Tensor
@@ -51,6 +53,8 @@ class Embeddings:
     keys: Sequence[str] = ()
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
     digests: Sequence[str] = ()
+    model: str = ""
+    fingerprint: str = ""
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[Any]], dataset_meta: Mapping[str, Any]) -> Embeddings:

@@ -1,6 +1,7 @@
 """One set of tests for the engines of an index, a folder with faiss and Milvus: the same answers, whatever changes."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +151,58 @@ def test_metadata_filters(make):
             ]
     with pytest.raises(ValueError, match="the index has no metadata 'color'; did you mean 'colour'"):
         index.search(query, where={"color": "red"})
+
+
+def test_metadata_are_texts_to_filters_too(make):
+    there = images(0, 4, metadata={"price": ["1", "1.5", "", "1"], "note": ["", "", "", "x"]})
+    index, _ = make(there)
+    for where, rows in (
+        ({"price": 1}, {0, 3}),
+        ({"price": 1.5}, {1}),
+        ({"price": ""}, {2}),
+        ({"price": None}, {2}),
+        ({"price": "1", "note": ""}, {0}),
+    ):
+        (found,) = index.search(images(1, 1), where=where)
+        assert {neighbour.path for neighbour in found.neighbours} == {there.paths[row] for row in rows}
+    with pytest.raises(ValueError, match=r"where takes one text of each name, .*; of 'price' it is \['1', '2'\]"):
+        index.search(images(1, 1), where={"price": ["1", "2"]})
+
+
+def test_metadata_of_one_name_is_one_column_in_any_unicode_form(make):
+    one, two = "caf\u00e9", "cafe\u0301"
+    index, _ = make(images(0, 2, metadata={one: ["a", "b"]}))
+    index.add(images(1, 1, prefix="new/", metadata={two: ["a"]}))
+    (found,) = index.search(images(1, 1), where={two: "a"})
+    assert sorted(neighbour.path for neighbour in found.neighbours) == ["new/0.jpg", "photos/0.jpg"]
+    assert index.info()["metadata"] == [one]
+    for add in (
+        lambda: index.add(images(2, 1, prefix="x/", metadata={one: ["a"], two: ["b"]})),
+        lambda: index.add(embeddings=np.eye(6)[:1], keys=["k"], metadata={one: ["a"], two: ["b"]}),
+    ):
+        with pytest.raises(ValueError, match="names of metadata must differ in more than their Unicode form; 'cafe"):
+            add()
+    assert len(index) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([float("nan")], r"index.parts\['x'\]: no JSON: NaN is no number of JSON; give finite numbers, and keys"),
+        ({1: "a", "1": "b"}, "no JSON: the key '1' is there twice in object 1; give finite numbers, and keys that"),
+    ],
+)
+def test_a_part_that_could_not_be_read_is_not_kept(make, value, message):
+    index, reopen = make(images(number=3))
+    with pytest.raises(ValueError, match=message):
+        index.parts["x"] = value
+    assert dict(reopen().parts) == {}
+
+
+def test_what_another_index_could_not_read_and_this_one_has_is_not_skipped(make):
+    index, _ = make(images(0, 3))
+    index.merge(build(images(1, 2, prefix="other/", skipped={"photos/1.jpg": "broken", "gone.jpg": "gone"})))
+    assert index.skipped == {"gone.jpg": "gone"}
 
 
 def test_what_is_named_is_found_in_any_unicode_form(make):
@@ -323,10 +376,15 @@ def test_an_inferencer_makes_an_index_in_milvus_that_carries_its_model(tmp_path)
     assert index.search(picture(90), 2) == inferencer.search(picture(90), 2)
     assert index.search(picture(90), 1)[0].neighbours[0].path == "<image 1>"
     inferencer.load_index(address)
-    with pytest.raises(ValueError, match="half is for an index in a folder, and Milvus stores float32: leave it out"):
-        inferencer.build_index([picture(7)], address, half=True)
     inferencer.build_index([picture(7)], address)
     assert len(EmbeddingIndex.open(address)) == 1
+    for option, said in ((dict(half=True), "half=True"), (dict(seed=3), "seed=3")):
+        with pytest.raises(ValueError, match=f"half and seed are for an index in a folder, .*: leave out {said}"):
+            inferencer.build_index([picture(7)], address, **option)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'knd'"):
+        inferencer.build_index([picture(7)], address, knd="flat")
+    with pytest.raises(ValueError, match="kind must be 'auto', 'flat', 'ivf' or 'hnsw'; it is 'lsh'"):
+        inferencer.build_index(["no.jpg"], address, kind="lsh")
     twice = Embeddings(**{**vars(images(number=2)), "paths": ["a.jpg"] * 2})
     with pytest.raises(ValueError, match=r"images must be given once; 'a.jpg' are given several times"):
         inferencer.build_index(twice, address)
@@ -372,6 +430,23 @@ def test_what_milvus_cannot_do_is_said(tmp_path):
             EmbeddingIndex.open(f"milvus-lite://{tmp_path}/file.db#photos")
     finally:
         logging.disable(logging.NOTSET)
+
+
+def test_a_file_that_is_only_opened_is_not_made(tmp_path):
+    pytest.importorskip("milvus_lite")
+    with pytest.raises(ValueError, match=r"there is no index at milvus-lite.*; make one there"):
+        EmbeddingIndex.open(f"milvus-lite://{tmp_path}/mistyped.db#photos")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_no_folder_to_save_to(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"an index is saved to a folder, and 'milvus-lite:x.db#a' is an address: make"
+    ):
+        build(images(number=3)).save(kind("milvus-lite:x.db#a"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_collection_of_somebody_else_is_not_replaced(tmp_path):

@@ -135,6 +135,30 @@ def test_arrays_and_pictures_are_named_by_their_number():
     assert gather_images(array).paths == ["<image 0>"]
 
 
+def test_a_file_in_the_working_directory_has_one_name_however_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image("a.png", "red")
+    write_image("b./c.png", "red")
+    (tmp_path / "b./gone.png").symlink_to("nowhere.png")
+    (tmp_path / "list.csv").write_text("image\na.png\nb./c.png\nb./gone.png\n")
+    both = ["./a.png", ".//./b./c.png"]
+    for given in (
+        ".",
+        "./",
+        "list.csv",
+        "./list.csv",
+        both,
+        "./**/c.png",
+        FolderDataset(data_root=".", on_error="skip"),
+    ):
+        found = gather_images(given, on_error="skip")
+        assert found.paths == ["a.png", "b./c.png"][-len(found.paths) :]
+        assert list(found.skipped) in ([], ["b./gone.png"])
+        for source in found.sources:
+            read_picture(source)
+    assert gather_images(tmp_path / "a.png").paths == [str(tmp_path / "a.png")]
+
+
 def test_an_iterator_of_images(photos):
     found = gather_images(photos.rglob("tool/*.png"))
     assert found.paths == [str(photos / "tool/saw.png")]
@@ -239,3 +263,34 @@ def test_the_digest_of_a_file_that_changed_while_it_was_read_is_not_known(tmp_pa
     monkeypatch.setattr(image_batches, "read_picture", read_another)
     _, picture, digest = pictures[0]
     assert (picture[0, 0].tolist(), digest) == ([0, 0, 255], "")
+
+
+def test_the_digest_of_a_picture_is_of_all_that_it_shows():
+    def with_exif(orientation):
+        picture = Image.new("RGB", (4, 2), "red")
+        picture.getexif()[0x0112] = orientation
+        return picture
+
+    def with_palette(*colours):
+        picture = Image.new("P", (4, 2))
+        picture.putpalette(colours)
+        return picture
+
+    def with_transparent(colour):
+        picture = with_palette(255, 0, 0)
+        picture.info["transparency"] = colour
+        return picture
+
+    different = [
+        Image.new("RGB", (4, 2), "red"),
+        with_exif(6),
+        with_exif(3),
+        with_palette(255, 0, 0),
+        with_palette(0, 0, 255),
+        with_transparent(0),
+        with_transparent(b"\x00\x80"),
+    ]
+    digests = [image_digest(picture) for picture in different]
+    assert len(set(digests)) == len(different)
+    assert [image_digest(picture) for picture in different] == digests
+    assert image_digest(with_exif(1)) == digests[0] == "897a00707ead8cafb2eb9acb9f3f5267"  # as indexes have it

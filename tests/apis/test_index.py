@@ -1,5 +1,7 @@
 """The index: search and classification against brute force, in the tree too."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -342,6 +344,12 @@ def test_building_errors():
         (dict(labels=torch.tensor([[0, PAD, 1]]).repeat(60, 1)), r"PAD \(-1\) only on the right"),
         (dict(labels=embedded.labels.float()), "labels must be integers"),
         (dict(features=embedded.features * 0), "row 0 is all zero"),
+        (dict(keys=[*"a" * 59, 7]), "keys must be texts, which an index can keep; 7 is none: turn it into one"),
+        (dict(paths=[*embedded.paths[1:], Path("a.jpg")]), r"paths must be texts, .*; PosixPath\('a.jpg'\) is none"),
+        (dict(metadata={"price": [1.5] * 60}), "price must be texts, .*; 1.5 is none"),
+        (dict(metadata={"price": "3" * 60}), "price must be texts, .*; '3333.* is none"),
+        (dict(metadata={5: ["3"] * 60}), r"names of metadata must be texts; they are \[5\]: turn them into texts"),
+        (dict(skipped={"b.jpg": None}), "skipped must be texts, .*; None is none"),
     ]:
         with pytest.raises(ValueError, match=message):
             build(Embeddings(**{**vars(embedded), **change}))

@@ -4,14 +4,17 @@ import itertools
 import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import Change
+from hierpretrain.apis.index_changes import Change, some_of
 from hierpretrain.apis.index_files import part_path
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
@@ -20,6 +23,7 @@ from hierpretrain.evaluation import Embeddings
 from hierpretrain.files import write_whole
 from hierpretrain.taxonomy import Taxonomy
 from tests.apis.test_index import TREE, brute_force, build, images, names_of
+from tests.datasets.trees import write_image
 
 TOOLS = Path(__file__).parents[2] / "tools/benchmarks"
 
@@ -220,6 +224,15 @@ def test_arrays_of_embeddings_are_searched_and_classified(as_given):
         ({"embeddings": np.eye(7), "keys": list("abcdefg")}, "one model and have one D; they have 7 and 6"),
         ({"embeddings": np.zeros((1, 6)), "keys": ["a"]}, "row 0 is all zero"),
         ({"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": ["cat"]}, "'cat' is a text: give files as files="),
+        (
+            {"embeddings": np.eye(6)[:2], "keys": list("ab"), "paths": [("x",), None]},
+            r"None is no such one: give \(\) for no label",
+        ),
+        (
+            {"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": [("x", None)]},
+            r"\('x', None\) is no such one: give \(\)",
+        ),
+        ({"embeddings": np.eye(6)[:1], "keys": ["a"], "paths": [[2024]]}, r"\[2024\] is no such one: give \(\)"),
         ({"embeddings": np.eye(6)[:1], "keys": ["a"], "metadata": {"x": []}}, "as many x; there are 0"),
         ({"embeddings": np.eye(6)[:1], "files": ["photos/3.jpg"]}, "in the index already: 'photos/3.jpg'"),
         ({"embeddings": np.eye(6)[:2], "keys": ["a", None]}, "keys must be texts, .*; number 1 is None"),
@@ -321,6 +334,111 @@ def test_a_key_has_the_images_that_it_is_given(living, tmp_path):
     (tmp_path / "c.jpg").write_text("changed")
     assert index.update(shop, **options) == Change(added=1, removed=1, kept=1, embedded=1)
     assert encoder.embedded == 4
+
+
+class Reading:
+    """Embeds files of one colour, and skips what it cannot read."""
+
+    name, fingerprint, width, on_error = "pixels", "0", 16, "skip"
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def embed_set(self, found, *, need_one=True):
+        skipped = {path: "it is broken" for path in found.paths if not Path(path).read_bytes().startswith(b"\x89PNG")}
+        read = [i for i, path in enumerate(found.paths) if path not in skipped]
+        chosen = some_of(found, read)
+        embedded = self.pixels.embed_set(replace(chosen, sources=[Image.open(path) for path in chosen.paths]))
+        digests = [image_digest(path) for path in chosen.paths]
+        return replace(embedded, skipped=skipped, keys=chosen.keys, metadata=chosen.metadata, digests=digests)
+
+
+def shop_of(index):
+    """The keys and the files of an index, and its embeddings by the file."""
+    rows = index.embeddings()
+    files = [Path(path).name for path in rows.paths]
+    return sorted(zip(rows.keys, files, strict=True)), dict(zip(files, rows.features.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("prune", [False, True])
+@pytest.mark.parametrize("how", ["broken", "missing"])
+def test_what_cannot_be_read_now_stays_as_it_was(kills, tmp_path, prune, how):
+    index = kills["made"](kills["random_images"](3, "base", 0))
+    index.use_model(Reading(kills["Pixels"]()))
+    for i, name in enumerate("abc"):
+        write_image(tmp_path / f"{name}.png", (i, i, i))
+    shop, options = tmp_path / "shop.csv", dict(levels=[], key_column="sku")
+    shop.write_text("image,sku,price\na.png,S1,3\nb.png,S1,3\nc.png,S2,4\n")
+    index.update(shop, prune=True, **options)
+    before = shop_of(index)[1]
+    as_it_was = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_text("broken") if how == "broken" else (tmp_path / "a.png").unlink()
+    write_image(tmp_path / "b.png", (9, 9, 9))  # of the same key
+    assert index.update(shop, prune=prune, **options) == Change(added=1, removed=1, kept=1, embedded=1)
+    names, after = shop_of(index)
+    assert names == [("S1", "a.png"), ("S1", "b.png"), ("S2", "c.png")]
+    assert [after[name] == before[name] for name in ("a.png", "b.png", "c.png")] == [True, False, True]
+    assert list(index.skipped) == [str(tmp_path / "a.png")]
+    (tmp_path / "a.png").write_bytes(as_it_was)
+    assert index.update(shop, prune=prune, **options) == Change(kept=3)
+    assert index.skipped == {}
+
+
+def test_what_lies_in_a_folder_that_cannot_be_read_stays(kills, tmp_path):
+    index = kills["made"](images(number=3, dim=16, tree=Taxonomy([], ())))
+    index.use_model(Reading(kills["Pixels"]()))
+    for i, name in enumerate(("shoes/1.png", "shoes/2.png", "hats/1.png", "hats/2.png")):
+        write_image(tmp_path / "shop" / name, (i, i, i))
+    index.update(tmp_path / "shop", prune=True)
+    (tmp_path / "shop/shoes").rename(tmp_path / "away")
+    (tmp_path / "shop/shoes").symlink_to(tmp_path / "gone")
+    (tmp_path / "shop/hats/2.png").unlink()
+    assert index.update(tmp_path / "shop", prune=True) == Change(removed=1, kept=1)
+    assert [path[len(str(tmp_path)) :] for path in index.paths] == [
+        "/shop/hats/1.png",
+        "/shop/shoes/1.png",
+        "/shop/shoes/2.png",
+    ]
+    assert "is a link that leads out of" in index.skipped[str(tmp_path / "shop/shoes")]
+
+
+def test_images_that_are_given_twice_are_no_update(living, tmp_path):
+    index, encoder = living
+    write_image(tmp_path / "a.png", "red")
+    before = index.paths
+    with pytest.raises(ValueError, match=r"images must be given once; '.*a.png' are given several times: leave the"):
+        index.update([tmp_path / "a.png", tmp_path / "a.png"])
+    assert (index.paths, encoder.embedded) == (before, 0)
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_levels_of_other_names_are_told_before_anything_is_embedded(living, tmp_path, change):
+    index, encoder = living
+    write_image(tmp_path / "shoes/1.png", "red")
+    with pytest.raises(ValueError, match=r"the same levels .*; these have \[\('level1',\), \('top', 'leaf'\)\]"):
+        getattr(index, change)(tmp_path)
+    assert encoder.embedded == 0
+
+
+def test_images_that_are_there_are_told_before_anything_is_embedded(living):
+    index, encoder = living
+    index.add([picture(1)])
+    with pytest.raises(ValueError, match=r"1 of 2 images are in the index already: '<image 0>'; leave them out"):
+        index.add([picture(2), picture(3)])
+    assert encoder.embedded == 1
+
+
+def test_an_index_stays_where_it_is_wherever_the_process_goes(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    saved = build(images(number=3))
+    saved.save("index")
+    opened = EmbeddingIndex.open("index")
+    monkeypatch.chdir("elsewhere")
+    saved.add(images(1, 2, prefix="a/"))
+    opened.add(images(2, 2, prefix="b/"))
+    assert len(EmbeddingIndex.open(tmp_path / "index")) == 7
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 # ---------------------------------------------------------------- parts

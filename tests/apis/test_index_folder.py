@@ -58,10 +58,11 @@ def test_paths_come_back_as_they_were(tmp_path, paths):
     assert EmbeddingIndex.load(tmp_path / "index").paths == paths
 
 
-def test_images_that_moved_are_found_by_another_root(tmp_path):
+@pytest.mark.parametrize("root", ["/mnt/archive/", "/mnt/archive"])
+def test_images_that_moved_are_found_by_another_root(tmp_path, root):
     build(images(number=3)).save(tmp_path / "index")
     about = tmp_path / "index/index.json"
-    about.write_text(about.read_text().replace('"photos/"', '"/mnt/archive/"'))
+    about.write_text(about.read_text().replace('"photos/"', f'"{root}"'))
     assert EmbeddingIndex.load(tmp_path / "index").paths == [f"/mnt/archive/{i}.jpg" for i in range(3)]
 
 
@@ -133,6 +134,13 @@ def test_an_index_without_them_is_as_ever_and_a_wrong_file_is_an_error(tmp_path)
         damage("images", lambda path, wrong=wrong: edit(path, **wrong))(tmp_path / "index")
         with pytest.raises(ValueError, match=message):
             EmbeddingIndex.load(tmp_path / "index")
+
+
+def test_what_the_manifest_could_not_say_is_not_written(tmp_path):
+    index = EmbeddingIndex.build(images(number=3), model="resnet", fingerprint=17, log=print)
+    with pytest.raises(ValueError, match=r"index.json must have 'fingerprint', of type str; it has 17"):
+        index.save(tmp_path / "index")
+    assert {path.name for path in (tmp_path / "index").iterdir()} <= {".index.json.lock"}
 
 
 def test_an_older_index_is_replaced_and_nothing_else(tmp_path):

@@ -1,6 +1,8 @@
 """The inferencer: the embeddings of an evaluation, from whatever form the images come in, and clear errors."""
 
+import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from mmengine.config import Config
 from mmpretrain import get_model
 from PIL import Image
 
-from hierpretrain.apis import find_config, find_model
+from hierpretrain.apis import EmbeddingIndex, find_config, find_model, read_embeddings, write_embeddings
+from hierpretrain.apis import inferencer as inferencer_module
 from hierpretrain.apis.inferencer import EmbeddingInferencer
 from hierpretrain.datasets import FolderDataset, UnreadableImage
 from hierpretrain.models import HierarchicalContrastive
@@ -220,6 +223,68 @@ def test_the_fingerprint_is_that_of_weights_and_preprocessing(inferencer, checkp
         )
     ]
     assert len({inferencer.fingerprint, *different}) == 8
+
+
+def test_weights_that_are_changed_in_memory_have_another_fingerprint(checkpoint, photos, monkeypatch):
+    changing = EmbeddingInferencer(config(), checkpoint, device="cpu", progress=False)
+    before = changing.fingerprint
+    index = changing.build_index(photos)
+    counted, computed = [], inferencer_module.encoder_fingerprint
+    monkeypatch.setattr(inferencer_module, "encoder_fingerprint", lambda *args: counted.append(args) or computed(*args))
+    for _ in range(3):
+        assert changing.embed(photos / "a/x/1.png").fingerprint == changing.fingerprint == before
+    assert counted == []  # nothing is hashed again
+    weights = {name: value.clone() for name, value in changing.module.state_dict().items()}
+    with torch.no_grad():
+        next(changing.module.backbone.parameters()).mul_(2)
+    assert changing.fingerprint != before
+    assert len(counted) == 1
+    for use in (index.search, index.classify, index.update, index.add):
+        with pytest.raises(
+            ValueError, match=rf"\(fingerprint {before}\), not by .* \({changing.fingerprint}\): weights"
+        ):
+            use(np.zeros((40, 40, 3), np.uint8))
+    assert len(index) == 7
+    changing.module.load_state_dict(weights)
+    assert changing.fingerprint == before
+    index.search(np.zeros((40, 40, 3), np.uint8))
+
+
+def test_embeddings_know_which_model_made_them(inferencer, checkpoint, photos, tmp_path):
+    ours = inferencer.embed(photos)
+    assert (ours.model, ours.fingerprint) == (inferencer.name, inferencer.fingerprint)
+    write_embeddings(ours, tmp_path / "out")
+    read = read_embeddings(tmp_path / "out")
+    assert (read.model, read.fingerprint) == (ours.model, ours.fingerprint)
+    index = inferencer.build_index(read.select(range(4)))
+    index.add(read.select(range(4, 7)))
+    assert index.embeddings().fingerprint == ours.fingerprint
+    theirs = EmbeddingInferencer(config(), checkpoint, options={"model.power": 0.5}, device="cpu", progress=False)
+    unlike = replace(theirs.embed(photos), paths=[f"their {i}" for i in range(7)])
+    message = (
+        rf"made by '{ours.model}' \(fingerprint {ours.fingerprint}\), not by '{unlike.model}' \({unlike.fingerprint}"
+    )
+    for use in (index.search, index.classify, index.add, lambda given: index.calibrate(given, precision=0.9)):
+        with pytest.raises(ValueError, match=message):
+            use(unlike)
+    for folder in (None, tmp_path / "index"):
+        with pytest.raises(ValueError, match=message):
+            inferencer.build_index(unlike, folder)
+    with pytest.raises(ValueError, match=message):
+        EmbeddingIndex.build(unlike, model=ours.model, fingerprint=ours.fingerprint)
+    assert not (tmp_path / "index").exists()
+    index.add(replace(unlike, model="", fingerprint=""))  # of who knows which model
+    assert len(index) == 14
+
+
+def test_embeddings_of_older_files_have_no_model(inferencer, photos, tmp_path):
+    write_embeddings(replace(inferencer.embed(photos), model="", fingerprint=""), tmp_path / "out")
+    assert "fingerprint" not in json.loads((tmp_path / "out/images.json").read_text())
+    assert read_embeddings(tmp_path / "out").fingerprint == ""
+    with pytest.raises(
+        ValueError, match=r"images.json must hold texts in 'model' and 'fingerprint'; it holds \['', 7\]"
+    ):
+        write_embeddings(replace(read_embeddings(tmp_path / "out"), fingerprint=7), tmp_path / "out")
 
 
 def test_one_model_by_name_prefix_file_and_work_directory_has_one_fingerprint(tmp_path):

@@ -100,6 +100,44 @@ def test_embeddings_that_are_replaced_while_they_are_read_are_not_mixed(tmp_path
     assert found.features.equal(newer.features)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"features": torch.ones(1, 2).double()},
+            r"embeddings.npy must hold finite numbers of float32, .* torch.float64",
+        ),
+        (
+            {"features": torch.tensor([[1, torch.nan]])},
+            r"\(N, D\); they are torch.float32, \(1, 2\), 1 of them not finite",
+        ),
+        ({"features": torch.ones(2)}, r"they are torch.float32, \(2,\), 0 of them not finite; correct the embeddings"),
+        ({"labels": torch.tensor([[7]])}, "labels.npy cannot be used: level 1 has nodes 0 to 0, not 7"),
+        ({"labels": torch.tensor([[0], [0]])}, "labels.npy must be of 1 images; it is of 2"),
+        ({"paths": []}, "images.json must hold 1 texts in 'paths', one an image; it does not; correct the embeddings"),
+        ({"splits": [None]}, "images.json must hold 1 texts in 'splits'"),
+        ({"keys": [17]}, "images.json must hold 1 texts in 'keys'"),
+        ({"metadata": {"price": "3"}}, "images.json must hold 1 texts in 'price'"),
+        ({"metadata": {5: ["3"]}}, "images.json must hold objects of texts in 'metadata' and 'skipped'"),
+        ({"skipped": {"b.jpg": OSError()}}, "images.json must hold objects of texts in 'metadata' and 'skipped'"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(tmp_path, change, message):
+    tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0]])
+    pets = Embeddings(torch.ones(1, 2), labels, labels[:, :0], ["all"], ["a.jpg"], tree, ())
+    with pytest.raises(ValueError, match=message):
+        write_embeddings(replace(pets, **change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_embeddings_of_a_training_are_written_as_they_are(tmp_path):
+    tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0]], dtype=torch.int32)
+    pets = Embeddings(torch.ones(1, 2, requires_grad=True), labels, labels[:, :0], ["all"], ["a.jpg"], tree, ())
+    write_embeddings(pets, tmp_path / "out")
+    found = read_embeddings(tmp_path / "out")
+    assert (found.features.tolist(), found.labels.tolist()) == ([[1, 1]], [[0]])
+
+
 def test_a_file_that_somebody_put_there_meanwhile_stays(tmp_path, monkeypatch):
     tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0]])
     pets = Embeddings(torch.ones(1, 2), labels, labels[:, :0], ["all"], ["a.jpg"], tree, ())

@@ -1,5 +1,6 @@
 """``hierpretrain index`` and ``hierpretrain search``: tables, JSON and sheets of what an index finds; clear errors."""
 
+import io
 import json
 import shutil
 import sys
@@ -110,7 +111,8 @@ def test_kind_and_precision_are_chosen_and_recall_is_printed(made, run, tmp_path
 def test_half_precision_is_refused_where_milvus_stores_the_vectors(made, run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(index_command, made / "nowhere", "--out", f"milvus-lite://{tmp_path}/x.db#photos", "--half")
-    assert "error: --half is for an index in a folder, and Milvus stores float32: leave" in capsys.readouterr().err
+    assert "error: half and seed are for an index in a folder, and " in (told := capsys.readouterr().err)
+    assert "x.db#photos' is an address: leave out half=True" in told
     assert not list(tmp_path.iterdir())
 
 
@@ -384,6 +386,17 @@ def test_an_index_lives(made, command, run, tmp_path, capsys):
     told = json.loads(command(index_command, "info", index, "--json"))
     assert (told["images"], told["width"], told["carries_model"], told["labelled"]) == (7, 64, True, 4)
     assert "images        7\n" in command(index_command, "info", index)
+
+
+@pytest.mark.parametrize("source", ["file", "-"])
+def test_a_list_of_what_to_remove_may_begin_with_a_byte_order_mark(folder, command, tmp_path, monkeypatch, source):
+    shutil.copytree(folder, tmp_path / "index")
+    first, second, *rest = EmbeddingIndex.open(tmp_path / "index").paths
+    text = f"\ufeff{first}\n{second}\n"
+    (tmp_path / "gone.txt").write_text(text, "utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    command(index_command, "remove", tmp_path / "index", "--from", tmp_path / "gone.txt" if source == "file" else "-")
+    assert EmbeddingIndex.open(tmp_path / "index").paths == rest
 
 
 def test_metadata_is_a_filter(made, run, command, tmp_path, capsys):
