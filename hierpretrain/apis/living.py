@@ -314,6 +314,7 @@ class LivingIndex(ABC):
                 metadata=chosen.metadata,
                 digests=[digests[i] for i, _ in coming],
             )
+            new = checked_columns(new)
             read = (set(found.paths) - failed.keys()) & self.skipped.keys()
             if gone or new.paths or failed or read:
                 self._change(gone, new, read)

@@ -24,7 +24,7 @@ from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model
-from hierpretrain.apis.living import checked_columns, part_bytes
+from hierpretrain.apis.living import part_bytes
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1, check_one_of, check_one_width
@@ -283,7 +283,6 @@ class MilvusIndex(AnsweringIndex):
         return torch.tensor([found[number] for number in ids], dtype=torch.float32).reshape(-1, self.width)
 
     def _change(self, gone: Collection[int], new: Embeddings, read: Collection[str] = ()) -> None:
-        new = checked_columns(new)
         rows = self._rows(new) if new.paths else []
         self._tell_tree(new)
         self._tables.tell("column", dict.fromkeys(new.metadata, ""))

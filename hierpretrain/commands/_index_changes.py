@@ -55,9 +55,8 @@ def update(words: Sequence[str]) -> None:
     args = parser.parse_intermixed_args(words)
     with errors_in_one_line():
         index = _open(args)
-        before = index.skipped
         _print(args.index, index, str(index.update(args.images, prune=args.prune, **list_options(args))))
-        list_skipped({path: why for path, why in index.skipped.items() if path not in before})
+        list_skipped(index.skipped)  # also what an earlier update could not read
 
 
 def remove(words: Sequence[str]) -> None:

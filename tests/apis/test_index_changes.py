@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from hierpretrain.apis.image_digests import image_digest
+from hierpretrain.apis.images import gather_images
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import Change, some_of
 from hierpretrain.apis.index_files import part_path
@@ -409,6 +410,17 @@ def test_images_that_are_given_twice_are_no_update(living, tmp_path):
     with pytest.raises(ValueError, match=r"images must be given once; '.*a.png' are given several times: leave the"):
         index.update([tmp_path / "a.png", tmp_path / "a.png"])
     assert (index.paths, encoder.embedded) == (before, 0)
+
+
+def test_an_update_brings_nothing_that_could_not_be_read_again(living, monkeypatch):
+    index, _ = living
+    monkeypatch.setattr(
+        "hierpretrain.apis.living.gather_images", lambda *args, **options: replace(gather_images(*args), keys=[7])
+    )
+    before = EmbeddingIndex.open(index.folder).paths
+    with pytest.raises(ValueError, match="keys must be texts, which an index can keep; 7 is none: turn it into one"):
+        index.update([picture(1)])
+    assert EmbeddingIndex.open(index.folder).paths == before
 
 
 @pytest.mark.parametrize("change", ["add", "update"])
