@@ -303,13 +303,14 @@ def test_help_teaches(command, monkeypatch, capsys):
 # ---------------------------------------------------------------- an index that carries its model
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Returns a function that runs a command on words alone, and returns what it prints."""
+    """Returns a function that runs a command on words alone, and returns what it prints, or what it tells beside it."""
 
-    def command(module, *words):
+    def command(module, *words, told=False):
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
         module.main()
-        return capsys.readouterr().out
+        printed = capsys.readouterr()
+        return printed.err if told else printed.out
 
     return command
 
@@ -386,6 +387,14 @@ def test_an_index_lives(made, command, run, tmp_path, capsys):
     told = json.loads(command(index_command, "info", index, "--json"))
     assert (told["images"], told["width"], told["carries_model"], told["labelled"]) == (7, 64, True, 4)
     assert "images        7\n" in command(index_command, "info", index)
+
+
+def test_every_update_lists_what_it_cannot_read(made, folder, command, tmp_path):
+    shutil.copytree(folder, tmp_path / "index")
+    for _ in range(2):
+        told = command(index_command, "update", tmp_path / "index", made / "photos", *OPTIONS, told=True)
+        assert "skipped 1 that cannot be read:\n" in told
+        assert "broken.png" in told
 
 
 @pytest.mark.parametrize("source", ["file", "-"])
