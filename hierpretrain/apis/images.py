@@ -16,6 +16,7 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Subset
 
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
@@ -36,7 +37,7 @@ from hierpretrain.taxonomy import Taxonomy
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
 """One image: a file, an (H, W, 3) RGB or (H, W) grey array of uint8, or a picture of Pillow's."""
 Images = Picture | HierarchicalDataset | Iterable[Any]
-"""An image, a folder, a glob pattern, a list file, a data set, or several of these."""
+"""An image, a folder, a glob pattern, a list file, a data set, torch's ``Subset`` of one, or several of these."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ class ImageSet:
     skipped: Mapping[str, str] = field(default_factory=dict)
     stores: Sequence[ImageStore] = ()
 
+    def subset(self, indices: Sequence[int]) -> ImageSet:
+        """Returns the images of some indices, in their order."""
+        chosen = list(indices)
+        return replace(
+            self,
+            sources=[self.sources[i] for i in chosen],
+            paths=[self.paths[i] for i in chosen],
+            labels=self.labels[chosen],
+            splits=[self.splits[i] for i in chosen],
+            extra_labels=self.extra_labels[chosen],
+            keys=[self.keys[i] for i in chosen] if self.keys else (),
+            metadata={name: [column[i] for i in chosen] for name, column in self.metadata.items()},
+        )
+
 
 def gather_images(images: Images, *, on_error: str = "error", **list_options: Any) -> ImageSet:
     """Lists the images of a file, a folder, a pattern, a list, a data set or several of these, with their labels.
@@ -82,7 +97,8 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
     pictures; a pattern follows links as a folder does.
 
     Args:
-        images: An image, a folder, a pattern, a list, a data set, or a list, a tuple or an iterator of these.
+        images: An image, a folder, a pattern, a list, a data set, torch's ``Subset`` of one, or a list, a tuple or an
+            iterator of these.
         on_error: What a file that is missing, a broken link and a link that leads out of its folder do: ``'error'``
             raises, ``'skip'`` leaves them out and says so. Files are not opened here.
         list_options: How lists are read: options of :class:`~hierpretrain.datasets.ListDataset`, such as ``levels``,
@@ -200,6 +216,8 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
             skipped=one.skipped,
             stores=one.image_stores,
         )
+    if isinstance(one, Subset):
+        return _part(one.dataset, number, on_error, list_options).subset(one.indices)
     if isinstance(one, Image.Image):
         if 0 in one.size:
             raise ValueError(f"a picture must have pixels; <image {number}> is {one.width} x {one.height}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Number
 from pathlib import PurePath
 from typing import Any
@@ -14,7 +14,6 @@ from torch import Tensor
 from hierpretrain._names import did_you_mean, nfc, same_name
 from hierpretrain._texts import as_text, short
 from hierpretrain.apis.branches import label_paths
-from hierpretrain.apis.images import ImageSet
 from hierpretrain.apis.neighbours import LabelNames
 from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import Taxonomy
@@ -235,18 +234,3 @@ def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[
         text = as_text(value)
         found.append((metadata_name(name, known), {text, nfc(text)}))
     return found
-
-
-def some_of(images: ImageSet, chosen: Sequence[int]) -> ImageSet:
-    """Returns some of the images, by their numbers."""
-    rows = list(chosen)
-    return replace(
-        images,
-        sources=[images.sources[i] for i in rows],
-        paths=[images.paths[i] for i in rows],
-        labels=images.labels[rows],
-        splits=[images.splits[i] for i in rows],
-        extra_labels=images.extra_labels[rows],
-        keys=[images.keys[i] for i in rows] if images.keys else (),
-        metadata={name: [column[i] for i in rows] for name, column in images.metadata.items()},
-    )

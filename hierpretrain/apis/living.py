@@ -31,7 +31,6 @@ from hierpretrain.apis.index_changes import (
     check_once,
     plan_update,
     records_of,
-    some_of,
 )
 from hierpretrain.apis.index_format import MODEL_PARTS
 from hierpretrain.checks import as_tensor
@@ -283,7 +282,7 @@ class LivingIndex(ABC):
                 missing = [i for i, like in planned.coming if like is None and i not in vectors]
                 if not missing:
                     return planned
-                embedded = self.inferencer.embed_set(some_of(found, missing), need_one=False)
+                embedded = self.inferencer.embed_set(found.subset(missing), need_one=False)
                 self._check_embedded(embedded)
                 failed.update(embedded.skipped)
                 read = [i for i in missing if found.paths[i] not in embedded.skipped]
@@ -300,7 +299,7 @@ class LivingIndex(ABC):
             alike = [like for _, like in coming if like is not None]
             known = dict(zip(alike, self._vectors(alike), strict=True))
             features = [vectors[i] if like is None else known[like] for i, like in coming]
-            chosen = some_of(found, [i for i, _ in coming])
+            chosen = found.subset([i for i, _ in coming])
             new = replace(
                 self._none(),
                 features=torch.stack(features) if features else torch.empty(0, self.width),

@@ -211,6 +211,16 @@ def test_what_is_no_image_is_an_error(given, message):
         gather_images(given)
 
 
+def test_a_subset_of_a_data_set_is_the_images_of_its_indices(photos):
+    data = FolderDataset(data_root=str(photos))
+    whole, part = gather_images(data), gather_images(torch.utils.data.Subset(data, [2, 0]))
+    assert part.paths == [whole.paths[2], whole.paths[0]]
+    assert torch.equal(part.labels, whole.labels[[2, 0]])
+    assert (part.taxonomy, part.splits) == (whole.taxonomy, ["all"] * 2)
+    nested = torch.utils.data.Subset(torch.utils.data.Subset(data, [2, 0]), [1])
+    assert gather_images([nested, data]).paths == [whole.paths[0], *whole.paths]
+
+
 def test_an_empty_folder_is_an_error(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/notes.txt").write_text("x")

@@ -15,7 +15,7 @@ from PIL import Image
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import gather_images
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import Change, some_of
+from hierpretrain.apis.index_changes import Change
 from hierpretrain.apis.index_files import part_path
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
@@ -348,7 +348,7 @@ class Reading:
     def embed_set(self, found, *, need_one=True):
         skipped = {path: "it is broken" for path in found.paths if not Path(path).read_bytes().startswith(b"\x89PNG")}
         read = [i for i, path in enumerate(found.paths) if path not in skipped]
-        chosen = some_of(found, read)
+        chosen = found.subset(read)
         embedded = self.pixels.embed_set(replace(chosen, sources=[Image.open(path) for path in chosen.paths]))
         digests = [image_digest(path) for path in chosen.paths]
         return replace(embedded, skipped=skipped, keys=chosen.keys, metadata=chosen.metadata, digests=digests)
