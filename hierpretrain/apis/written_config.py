@@ -69,10 +69,8 @@ def _trained(dataset: Mapping[str, Any], proposal: Proposal, folder: str) -> str
     val_splits = dict.fromkeys(tag for search in proposal.val for tag in (*search.gallery, *search.query))
     one = proposal.test == proposal.val
     splits = f"split={_tags(tuple(val_splits))}, "
-    lines.append(f"val_dataloader = dict(dataset=dict(**_images, {splits}pipeline={{{{_base_.evaluation_pipeline}}}}))")
-    lines.append(
-        "test_dataloader = dict(dataset=dict(**_images, pipeline={{_base_.evaluation_pipeline}}))  # all images"
-    )
+    lines.append(f"val_dataloader = dict(dataset=dict(**_images, {splits}pipeline={{{{_base_.test_pipeline}}}}))")
+    lines.append("test_dataloader = dict(dataset=dict(**_images, pipeline={{_base_.test_pipeline}}))  # all images")
     lines += ["", f"val_evaluator = {_metrics(proposal.val)}"]
     lines.append("test_evaluator = val_evaluator" if one else f"test_evaluator = {_metrics(proposal.test)}")
     lines.append(f"optim_wrapper = dict(optimizer=dict(lr={proposal.rate:g}))")
@@ -99,7 +97,7 @@ def _untrained(dataset: Mapping[str, Any], proposal: Proposal, folder: str) -> s
             "train_dataloader = train_cfg = optim_wrapper = param_scheduler = None",
             "val_dataloader = val_cfg = None",
             "test_dataloader = dict(",
-            f"    dataset={_call(dataset, folder, '    ', '    pipeline={{_base_.evaluation_pipeline}}')},",
+            f"    dataset={_call(dataset, folder, '    ', '    pipeline={{_base_.test_pipeline}}')},",
             ")",
             "test_evaluator = []",
             "",
