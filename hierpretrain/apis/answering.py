@@ -261,8 +261,8 @@ class AnsweringIndex(LivingIndex):
         """Raises unless :meth:`classify` can answer; to be called before queries are embedded, not after it.
 
         Raises:
-            ValueError: As :meth:`classify`, but for the embeddings and the temperature; and without ``k`` and
-                ``threshold`` if there is a calibration that answers cannot go by, as :attr:`calibration`.
+            ValueError: As :meth:`classify`, but for the embeddings and the temperature; and, without ``k`` and
+                ``threshold``, if the calibration is damaged or of another tree.
         """
         now = self._moment()
         self._check_answer(now, dict(k=k, threshold=threshold))

@@ -78,17 +78,24 @@ def set_data_root(options: MutableMapping[str, Any], root: str) -> None:
     set_option(options, "data_root", root)
 
 
+def evaluation_pipelines(config: Mapping[str, Any]) -> list[list[Any]]:
+    """Returns the pipelines of the data that a config tests on, or validates on if it has no test."""
+    loader = config.get("test_dataloader") or config.get("val_dataloader") or {}
+    dataset = loader.get("dataset") or {}
+    of = [dataset] if dataset.get("pipeline") else own_datasets(dataset)  # a wrapper may have one of its own
+    return [list(own.get("pipeline") or ()) for own in of]
+
+
 def evaluation_pipeline(config: Mapping[str, Any]) -> list[Any]:
-    """Returns the pipeline of the data that a config tests on, or validates on if it has no test.
+    """Returns the one pipeline of the data that a config tests on, or validates on if it has no test.
 
     Raises:
         ValueError: If it joins data sets of different pipelines.
     """
-    loader = config.get("test_dataloader") or config.get("val_dataloader") or {}
-    pipelines = [list(own.get("pipeline") or ()) for own in own_datasets(loader.get("dataset") or {})]
-    if any(pipeline != pipelines[0] for pipeline in pipelines):
+    first, *others = evaluation_pipelines(config)
+    if any(pipeline != first for pipeline in others):
         raise ValueError(
             "the data sets that the config tests on have different pipelines, and images that are given can have one: "
             "give all the same"
         )
-    return pipelines[0]
+    return first

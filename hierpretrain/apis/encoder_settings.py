@@ -9,7 +9,6 @@ from mmengine.config import Config
 
 from hierpretrain import registry
 from hierpretrain.apis.config import DATALOADERS
-from hierpretrain.apis.dataset_configs import own_datasets
 from hierpretrain.apis.pure_python import type_name
 from hierpretrain.models.encoders.settings import DataSettings
 
@@ -67,9 +66,8 @@ def apply_encoder_settings(config: Config) -> list[str]:
     contradictions = [] if settings is None else _of_preprocessor(config, settings)
     for loader in DATALOADERS:
         dataset = (config.get(loader) or {}).get("dataset")
-        for own in own_datasets(dataset) if isinstance(dataset, MutableMapping) else ():
-            if isinstance(own.get("pipeline"), list):
-                contradictions += _settle(own["pipeline"], settings, loader)
+        for pipeline in _pipelines(dataset):
+            contradictions += _settle(pipeline, settings, loader)
     return list(dict.fromkeys(contradictions))
 
 
@@ -85,6 +83,18 @@ def told(contradictions: list[str]) -> str:
         "mean=None and std=None of the preprocessor, and 'encoder' as a size or an interpolation of a transform, take "
         "the encoder's own"
     )
+
+
+def _pipelines(dataset: Any) -> Iterator[list[Any]]:
+    """Yields the pipelines of a data set, and of the data sets that it wraps."""
+    if isinstance(dataset, Mapping):
+        if isinstance(dataset.get("pipeline"), list):
+            yield dataset["pipeline"]
+        yield from _pipelines(dataset.get("dataset"))
+        yield from _pipelines(dataset.get("datasets"))
+    elif isinstance(dataset, list | tuple):
+        for part in dataset:
+            yield from _pipelines(part)
 
 
 def _transforms(pipeline: Any) -> Iterator[MutableMapping[str, Any]]:

@@ -445,7 +445,7 @@ def _compare(
         expected = encoder(pictures)
         try:
             actual = run(pictures)
-        except (AssertionError, RuntimeError) as error:  # torch.export guards what a free size was traced for
+        except AssertionError as error:  # by which torch.export guards what a free size was traced for
             raise ValueError(
                 f"the program does not take {name} ({error}): compare it on larger images, or on none; it is not "
                 "written"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.utils.data import Subset
 from hierpretrain import registry
 from hierpretrain.apis.config import nearest_names
 from hierpretrain.apis.dataset_configs import set_data_root, set_option, without_pipelines
+from hierpretrain.apis.index_format import plain_path
 from hierpretrain.apis.patterns import find_files
 from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableImage
 from hierpretrain.datasets.annotations import NO_SPLIT, nfc
@@ -248,11 +248,8 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
 
 def _named_alike(images: ImageSet) -> ImageSet:
     """Returns images whose files have one name each, whether a list in the working directory names them or a folder."""
-    skipped = {_LEADING_DOT.sub("", path): reason for path, reason in images.skipped.items()}
-    return replace(images, paths=[_LEADING_DOT.sub("", path) for path in images.paths], skipped=skipped)
-
-
-_LEADING_DOT = re.compile(r"^(\./+)+")
+    skipped = {plain_path(path): reason for path, reason in images.skipped.items()}
+    return replace(images, paths=list(map(plain_path, images.paths)), skipped=skipped)
 
 
 def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ from hierpretrain.apis.index_files import (
 )
 from hierpretrain.apis.index_format import CONFIG, ENCODER, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model, onnx_part
-from hierpretrain.apis.living import checked_columns, part_bytes
+from hierpretrain.apis.living import check_embedded_by, checked_columns, part_bytes
 from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.segments import Generation
 from hierpretrain.checks import check_at_least_1, check_one_of
@@ -146,7 +146,7 @@ class EmbeddingIndex(AnsweringIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
+        """Files that could not be read when they were given last, each with why; older versions may be in the index."""
         return dict(self._now.skipped)
 
     # ---------------------------------------------------------------- making and opening
@@ -186,9 +186,9 @@ class EmbeddingIndex(AnsweringIndex):
         images = checked_columns(images)
         check_once(images.keys, images.paths)
         empty = Generation((), images.taxonomy, model, fingerprint, images.features.shape[-1], kind, half, seed)
-        index = cls(empty)
-        index._check_embedded(images)
-        index._now, index.log = empty.with_more(images, log), log
+        check_embedded_by(images, model, fingerprint)
+        index = cls(empty.with_more(images, log))
+        index.log = log
         return index
 
     @classmethod

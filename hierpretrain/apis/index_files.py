@@ -19,7 +19,7 @@ from hierpretrain._json import parse_object
 from hierpretrain._texts import are_texts, short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
-from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST
+from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST, image_path
 from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole, write_manifest, write_part
 from hierpretrain.apis.segments import Generation, Segment
 from hierpretrain.arrays import read_array
@@ -256,9 +256,7 @@ def _read_segment(
     folder: Path, entry: Mapping[str, Any], tree: Taxonomy, about: Mapping[str, Any], known: Generation | None
 ) -> Segment:
     """Reads the parts of a segment; what an older generation has of them is taken from it."""
-    names, root = entry["parts"], entry["root"]
-    if root and not root.endswith("/"):  # as people may write it where the images have moved
-        root += "/"
+    names, root = entry["parts"], image_path(entry["root"], "")
     older = {} if known is None else {segment.stored.get("vectors"): segment for segment in known.segments}
     before = older.get(names.get("vectors"))
     if before is None:
@@ -300,7 +298,7 @@ def _read_segment(
         raise ValueError(f"{folder / names['vectors']} cannot be used: {error}; {_REMEDY}") from error
     if wrong := [recall for recall in entry["recall"].values() if type(recall) is not float]:
         raise ValueError(f"{folder / MANIFEST} must have recalls that are numbers; it has {short(wrong[0])}; {_REMEDY}")
-    paths = [root + path for path in columns["paths"]]
+    paths = [image_path(root, path) for path in columns["paths"]]
     return Segment(
         index,
         recode(labels, own, tree),

@@ -35,7 +35,7 @@ from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import check_once
 from hierpretrain.apis.index_files import check_target
 from hierpretrain.apis.index_model import model_parts
-from hierpretrain.apis.living import check_same_model, checked_columns
+from hierpretrain.apis.living import check_embedded_by, checked_columns
 from hierpretrain.apis.neighbours import Classification, SearchResult
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.apis.starts import check_checkpoint
@@ -60,7 +60,7 @@ class EmbeddingInferencer:
         model: A config file; a config; or a name of the model zoo, ours (``'himulcone_emoji'``) or mmpretrain's
             (``'resnet50_8xb32_in1k'``), of whose models the backbone, and a classifier's neck, are taken.
         checkpoint: The file of the weights. It may be left out for a model of the zoo that comes with weights. ``''``
-            takes the weights that training would start with: pretrained, or random.
+            takes the weights that training would start with: those of ``load_from``, pretrained, or random.
         options: Overrides of the config, dotted keys and their values, as ``--cfg-options`` gives them.
         device: Such as ``'cpu'`` or ``'cuda:1'``; a GPU if there is one.
         batch_size: Images that are embedded at a time, by all processes together.
@@ -118,7 +118,7 @@ class EmbeddingInferencer:
         if num_workers is not None:
             check_from_0(num_workers=num_workers)
         self.config, weights, name = _find(model, options)
-        checkpoint = weights if checkpoint is None else os.fspath(checkpoint)
+        checkpoint = weights if checkpoint is None else os.fspath(checkpoint) or self.config.get("load_from") or ""
         if checkpoint is None:
             raise ValueError(
                 f"{name} comes without weights: give the checkpoint of a training, such as "
@@ -265,9 +265,8 @@ class EmbeddingInferencer:
         """
         check_one_of("kind", kind, ("auto", *KINDS))
         parts: dict[str, bytes] = {}
-        if isinstance(images, Embeddings) and images.fingerprint:
-            given = images.fingerprint, images.model, images.features.shape[-1]
-            check_same_model((self.fingerprint, self.name, self.width), given)
+        if isinstance(images, Embeddings):
+            check_embedded_by(images, self.name, self.fingerprint)
         if log is None:
             log = print if self.progress else lambda line: None
         if folder is not None:

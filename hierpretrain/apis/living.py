@@ -119,7 +119,7 @@ class LivingIndex(ABC):
     @property
     @abstractmethod
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
+        """Files that could not be read when they were given last, each with why; older versions may be in the index."""
 
     # ---------------------------------------------------------------- the model
     @property
@@ -155,11 +155,21 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If it is not the model that made the index.
         """
-        check_same_model((self.fingerprint, self.model, self.width), (fingerprint, model, width))
+        remedy = "use the model that made it, or make the index anew (hierpretrain index)"
+        if width != self.width:
+            raise ValueError(
+                f"the index was made by {self.model!r} with embeddings of {self.width} numbers; {model!r} gives "
+                f"{width}: {remedy}"
+            )
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"the index was made by {self.model!r} (fingerprint {self.fingerprint}), not by {model!r} "
+                f"({fingerprint}): weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
+            )
 
     def _check_embedded(self, images: Embeddings) -> None:
         """Raises a ValueError if embedded images say that another model than the index's embedded them."""
-        if images.fingerprint:
+        if images.fingerprint and self.fingerprint:  # those of other programs have none
             self.check_model(images.fingerprint, images.model, images.features.shape[-1])
 
     def _embedded(self, query: Embeddings | Images) -> Embeddings:
@@ -196,8 +206,9 @@ class LivingIndex(ABC):
             list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
 
         Raises:
-            ValueError: If an image of the same file and key is in the index, another model embedded the images, what is
-                given does not fit, as :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
+            ValueError: If an image of the same file and key is in the index, whether or not it can be read now, another
+                model embedded the images, what is given does not fit, as
+                :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
         """
         if (images is None) == (embeddings is None):
             raise ValueError("give images, or embeddings of them: one of the two")
@@ -343,6 +354,7 @@ class LivingIndex(ABC):
         if files is None:
             raise ValueError("embeddings need keys or files, by which they are known and can be removed")
         places = [()] * len(features) if paths is None else list(paths)
+        places = [place.tolist() if isinstance(place, np.ndarray) else place for place in places]
         if wrong := [place for place in places if not _is_place(place)]:
             remedy = (
                 "is a text: give files as files="
@@ -377,27 +389,17 @@ class LivingIndex(ABC):
         return Embeddings(torch.empty(0, self.width), empty, empty, [], [], Taxonomy((), ()), ())
 
 
-def check_same_model(made: tuple[str, str, int], given: tuple[str, str, int]) -> None:
-    """Raises unless the model that made an index is the one whose embeddings are given.
-
-    Args:
-        made: The fingerprint of the one, its name and the length of its embeddings.
-        given: The same of the other.
+def check_embedded_by(images: Embeddings, model: str, fingerprint: str) -> None:
+    """Raises unless embedded images are of the model that an index of them shall be of, if both are known.
 
     Raises:
-        ValueError: If they differ in fingerprint or length.
+        ValueError: If their fingerprints differ.
     """
-    (fingerprint, model, width), (other_fingerprint, other, other_width) = made, given
-    remedy = "use the model that made it, or make the index anew (hierpretrain index)"
-    if other_width != width:
+    if images.fingerprint and fingerprint and images.fingerprint != fingerprint:
         raise ValueError(
-            f"the index was made by {model!r} with embeddings of {width} numbers; {other!r} gives {other_width}: "
-            f"{remedy}"
-        )
-    if other_fingerprint != fingerprint:
-        raise ValueError(
-            f"the index was made by {model!r} (fingerprint {fingerprint}), not by {other!r} ({other_fingerprint}): "
-            f"weights or preprocessing differ, and embeddings cannot be compared; {remedy}"
+            f"the embeddings are of {images.model!r} (fingerprint {images.fingerprint}), and the index would be of "
+            f"{model!r} ({fingerprint}): embed the images with this model, or give the name and the fingerprint of "
+            "theirs"
         )
 
 
@@ -412,6 +414,9 @@ def checked_columns(images: Embeddings) -> Embeddings:
             f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
             f"{len(images.paths)} and {len(images.features)}"
         )
+    metadata = {name: _listed(column) for name, column in _composed(images.metadata).items()}
+    columns = {name: _listed(getattr(images, name)) for name in ("paths", "keys", "digests")}
+    images = replace(images, metadata=metadata, **columns)
     count = len(images.paths)
     columns = [("paths", images.paths), *images.metadata.items()]
     columns += [(name, column) for name, column in (("keys", images.keys), ("digests", images.digests)) if column]
@@ -423,7 +428,12 @@ def checked_columns(images: Embeddings) -> Embeddings:
         if not are_texts(column):
             wrong = next((value for value in column if not isinstance(value, str)), column)
             raise ValueError(f"{name} must be texts, which an index can keep; {short(wrong)} is none: turn it into one")
-    return replace(images, metadata=_composed(images.metadata))
+    return images
+
+
+def _listed(column: Any) -> Any:
+    """Returns the texts of an array, a tuple or a column of a table as a list; what is no column stays what it is."""
+    return column if isinstance(column, str | Mapping) or not isinstance(column, Iterable) else list(column)
 
 
 def _composed(metadata: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:

@@ -166,7 +166,7 @@ class MilvusIndex(AnsweringIndex):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that could not be read when they were given last, each with why: as they are, none is in the index."""
+        """Files that could not be read when they were given last, each with why; older versions may be in the index."""
         return self._tables.facts("skipped")
 
     def refresh(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST
+from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST, image_path
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole
 from hierpretrain.datasets.image_files import kind_of_file
@@ -149,7 +149,7 @@ class _Segment:
         paths = [self._names(label) for label in self.labels[row].reshape(-1, width).tolist()] if width else []
         keys, metadata = self.images["keys"], self.images["metadata"]
         return Neighbour(
-            self.root + self.images["paths"][row],
+            image_path(self.root, self.images["paths"][row]),
             score,
             tuple(path for path in paths if path),
             (),

@@ -159,7 +159,8 @@ def _sources(args: argparse.Namespace) -> tuple[list[Source], Config | None]:
 
 def _opening(config: Config | None) -> dict[str, Any]:
     """Returns how a config opens images, as far as it matters to whether they can be read."""
-    from hierpretrain.apis.dataset_configs import evaluation_pipeline
+    from hierpretrain.apis.dataset_configs import evaluation_pipelines
 
-    first = next(iter(evaluation_pipeline(config or {})), {})
+    firsts = [pipeline[0] for pipeline in evaluation_pipelines(config or {}) if pipeline]
+    first = firsts[0] if firsts else {}
     return {name: first[name] for name in ("grey_range", "max_pixels") if first.get(name) is not None}

@@ -94,6 +94,8 @@ def _model(args: argparse.Namespace) -> tuple[EmbeddingInferencer, AnsweringInde
     first, *rest = args.words
     is_index = is_address(first) or Path(first, MANIFEST).is_file()
     words = rest if is_index else rest[1:]
+    if not words and (given := list_options(args)):
+        raise ValueError(f"{', '.join(given)} say how a list is read, and no image is given: leave them out")
     images = gather_images(words, on_error=args.on_error, **list_options(args)) if words else None
     if is_index:
         if args.cfg_options:

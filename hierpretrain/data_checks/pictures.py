@@ -41,7 +41,7 @@ TINY = 8
 _MEMORY = re.compile(r" <_io\.BytesIO object at 0x\w+>")  # in Pillow's messages
 _BLANK = 4  # of 255, which the pixels of an image of one colour differ by
 _CHUNK = 64  # files that a process takes at a time
-_STORES: list[ImageStore] = []  # that a process which opens images keeps alive
+_kept: Sequence[ImageStore] = ()  # by a process that opens images, which finds them while they live
 _MIN_SIDE = 64  # a JPEG is decoded at an eighth of its size if no side is shorter then: all of it is read all the same
 
 
@@ -191,7 +191,7 @@ def _each(
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     try:
         number = min(workers, len(chunks) or 1)
-        with ProcessPoolExecutor(number, context, initializer=_STORES.extend, initargs=(stores,)) as pool:
+        with ProcessPoolExecutor(number, context, initializer=_keep, initargs=(stores,)) as pool:
             waiting: list[tuple[range, Future[list[Picture | None]]]] = []
             for chunk in chunks:  # a few chunks ahead, so that what is done does not pile up
                 waiting.append((chunk, pool.submit(_look_at_some, [files[i] for i in chunk], opening)))
@@ -201,6 +201,11 @@ def _each(
                 yield from _done(*one, files)
     finally:
         gc.unfreeze()
+
+
+def _keep(stores: Sequence[ImageStore]) -> None:
+    global _kept
+    _kept = stores
 
 
 def _done(

@@ -324,8 +324,8 @@ def _units(
     homes: dict[_Path, _Path] = {}  # node -> a node before it by name that it is one with
 
     def home(node: _Path) -> _Path:
-        while node in homes:
-            node = homes[node]
+        while (above := homes.get(node, node)) != node:
+            homes[node] = node = homes.get(above, above)  # half the way next time
         return node
 
     for index in annotations.more_labels if unit is not None else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from enum import Enum
 from pathlib import Path
@@ -68,9 +69,10 @@ def encoder_fingerprint(
         weights = [entry for part in own if part is not None for entry in part.state_dict().items()]
     for _, tensor in weights:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    folders: dict[str, str] = {}
+    archives: dict[str, str] = {}
     for image in images:
-        digest.update(f"{os.path.abspath(image)}\0{_state_of(image, folders)}\0".encode(errors="surrogateescape"))
+        name = "" if os.path.isfile(image) else image  # which the file's own path says
+        digest.update(f"{name}\0{_file_of(image, archives)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -83,21 +85,23 @@ def kept_file(name: Callable[[], Path]) -> tuple[Path, bool]:
     return paths[0], bool(seen)
 
 
-def _state_of(path: str, known: dict[str, str]) -> str:
-    """Returns the size and the time of a file, or of the archive or folder that it is stored in.
+def _file_of(path: str, archives: dict[str, str]) -> str:
+    """Returns the absolute path, the size and the time of a file, or of the archive that an image is stored in.
+
+    It is empty for what is stored elsewhere, as in a table, whose name says of what it is.
 
     Args:
-        path: The file.
-        known: The states of archives and folders so far, which is added to.
+        path: The path of the image.
+        archives: The answers so far, by the folder of what has no file of its own, which is added to.
     """
     try:
         found = os.stat(path)
-        return f"{found.st_size} {found.st_mtime_ns}"
     except OSError:
         home = os.path.dirname(path)
-        if home not in known:
-            known[home] = _state_of(home, known) if home != path else ""
-        return known[home]
+        if home not in archives:
+            archives[home] = "" if home in ("", path) else _file_of(home, archives)
+        return archives[home]
+    return "" if stat.S_ISDIR(found.st_mode) else f"{os.path.abspath(path)} {found.st_size} {found.st_mtime_ns}"
 
 
 def _canonical(options: Any) -> Any:

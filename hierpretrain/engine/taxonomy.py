@@ -30,7 +30,7 @@ class TaxonomyHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Lets no weights of another tree's classes into a training.
+        """Refuses, or leaves out, weights of another tree's classes where a training starts or goes on.
 
         Raises:
             ValueError: If the checkpoint has some, unless ``load_from_partly`` starts without them.
@@ -76,17 +76,21 @@ def check_same_tree(checkpoint: Mapping[str, Any], model: nn.Module, dataset: An
 def weights_of_another_tree(checkpoint: Mapping[str, Any], model: nn.Module, dataset: Any) -> list[str]:
     """Returns the names of a checkpoint's weights that belong to the classes of another tree.
 
-    These are the parameters of the loss, if the checkpoint says that its training had another tree.
+    These are the parameters of the loss of which one dimension counts the nodes of a level, or of all levels, if the
+    checkpoint says that its training had another tree.
 
     Args:
         checkpoint: What the file holds: ``meta`` and ``state_dict``.
         model: The model that takes its weights, not wrapped.
         dataset: The training data.
     """
-    now = tree_of(dataset)
-    then = ((checkpoint.get("meta") or {}).get("dataset_meta") or {}).get("taxonomy")
-    if not now or not then or all(then.get(key) == now[key] for key in ("names", "parents")):
+    now, about = tree_of(dataset), checkpoint.get("meta")
+    for key in ("dataset_meta", "taxonomy"):
+        about = about.get(key) if isinstance(about, Mapping) else None
+    if not now or not isinstance(about, Mapping) or all(about.get(key) == now[key] for key in ("names", "parents")):
         return []
-    parameters = getattr(model, "loss_module", None) or nn.Module()
-    own = {f"loss_module.{name}" for name, _ in parameters.named_parameters()}
+    numbers = [len(names) for names in now["names"]]
+    numbers.append(sum(numbers))
+    loss = getattr(model, "loss_module", None) or nn.Module()
+    own = {f"loss_module.{name}" for name, one in loss.named_parameters() if not set(one.shape).isdisjoint(numbers)}
     return [name for name in checkpoint["state_dict"] if name in own]

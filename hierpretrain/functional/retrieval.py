@@ -55,7 +55,7 @@ def retrieval_metrics(
         same_set: Query and gallery are the same items, and item ``i`` is no answer to itself, while a duplicate of it
             is.
         average_precision: Whether ``map`` is measured. All else follows from the nearest max(k, R) items, which takes
-            less time where R is below a hundredth of the gallery.
+            less time where R is below a twenty-fourth of the gallery.
         queries: (S,) int64, the indices of the queries to evaluate; ``None``: all of them. With ``same_set`` they are
             a query set inside a larger gallery: each is searched for among all items but itself.
 

@@ -18,7 +18,8 @@ class ImageRoot:
     """A folder with the images of an index, whose own path goes neither out nor in.
 
     Args:
-        folder: The folder, as the paths of the index begin; ``None`` if images have none, as with vectors alone.
+        folder: The folder, as the paths of the index begin, ``'.'`` where they are relative to the working directory;
+            ``None`` if images have none, as with vectors alone.
 
     Example:
         >>> root = ImageRoot("/data/photos")
@@ -30,7 +31,7 @@ class ImageRoot:
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
         self.folder = None if folder is None else os.fspath(folder).rstrip("/") or "/"
-        self._prefix = None if self.folder is None else f"{self.folder.rstrip('/')}/"
+        self._prefix = None if self.folder is None else "" if self.folder == "." else f"{self.folder.rstrip('/')}/"
         self._real = "" if self.folder is None else os.path.realpath(self.folder)
 
     def name_of(self, path: str) -> str | None:
@@ -64,6 +65,8 @@ class ImageRoot:
 def common_folder(paths: Iterable[str]) -> str | None:
     """Returns the deepest folder that has all of some files; ``None`` where that is none, or the root of the disk.
 
+    That of files in the working directory is ``'.'``.
+
     Example:
         >>> common_folder(["/data/photos/cat/1.jpg", "/data/photos/cats/1.jpg"])
         '/data/photos'
@@ -75,7 +78,9 @@ def common_folder(paths: Iterable[str]) -> str | None:
         return None
     first, last = min(files), max(files)  # what these two begin with, all begin with
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[: first.rfind("/", 0, same)] if first.rfind("/", 0, same) > 0 else None
+    if (end := first.rfind("/", 0, same)) > 0:
+        return first[:end]
+    return "." if os.path.isfile(first) and not os.path.isabs(first) else None
 
 
 def _is_plain(name: str) -> bool:

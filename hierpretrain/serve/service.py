@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -70,13 +70,12 @@ class Service:
             )
         self.index = EmbeddingIndex.open(self.name, **{"progress": False, **model_options})
         _ = self.index.inferencer.width  # embeds a picture: the first query shall not wait for what is loaded then
-        self.stale = ""
+        self.stale = self._calibration_error = ""
         with suppress(Refusal):
             self._calibration()  # which says in the log what it refuses
-        if image_root is None and getattr(self.index, "folder", None) is not None:
-            image_root = common_folder(self._files())
-        self.root = ImageRoot(image_root)
-        self._warn_of_root()
+        files = [] if getattr(self.index, "folder", None) is None else self._files()
+        self.root = ImageRoot(common_folder(files) if image_root is None else image_root)
+        self._warn_of_root(files)
         self.uploads = None if uploads is None else self._checked_uploads(uploads)
 
     def _checked_uploads(self, uploads: str) -> str:
@@ -93,24 +92,28 @@ class Service:
             )
         return folder
 
-    def _files(self) -> Iterator[str]:
-        """Gives the paths of images; an embedding that came without a file has its key in place of one."""
+    def _files(self) -> list[str]:
+        """Returns the paths of images; an embedding that came without a file has its key in place of one."""
         paths = self.index.paths
-        for path, key in zip(paths, self.index.keys or [""] * len(paths), strict=True):
-            if path != key or os.path.exists(path):
-                yield path
+        keyed = zip(paths, self.index.keys or [""] * len(paths), strict=True)
+        return [path for path, key in keyed if path != key or os.path.exists(path)]
 
-    def _warn_of_root(self) -> None:
+    def _warn_of_root(self, files: Sequence[str]) -> None:
         """Says in the log why no picture will be shown, where that is plain from the start."""
-        first = None if getattr(self.index, "folder", None) is None else next(self._files(), None)
-        if first is None or self.root.folder is None:
+        files = [path for path in files if not path.startswith("<")]  # that of a picture in memory is <image 3>
+        if not files:
             return
-        if not any(self.root.name_of(path) for path in self._files()):
+        if self.root.folder is None:
+            _LOG.warning(
+                "no picture is shown: the images have no folder in common; the first is %r. Give the image root",
+                files[0],
+            )
+        elif not any(map(self.root.name_of, files)):
             _LOG.warning(
                 "no picture is shown: no image of the index is below the image root, %r; the first is %r. Give the "
                 "root as paths of the index begin",
                 self.root.folder,
-                first,
+                files[0],
             )
         elif not os.path.isdir(self.root.folder):
             _LOG.warning(
@@ -127,7 +130,9 @@ class Service:
         try:
             return self.index.calibration
         except ValueError as error:
-            _LOG.warning("classes are told only where votes or a threshold are sent: %s", error)
+            if str(error) != self._calibration_error:  # once, and not at every question
+                self._calibration_error = str(error)
+                _LOG.warning("classes are told only where votes or a threshold are sent: %s", error)
             raise Refusal(
                 409,
                 "the calibration of the index is damaged or of another tree: calibrate it anew (hierpretrain "

@@ -66,6 +66,11 @@ def test_the_pipeline_of_joined_data_is_the_encoder_s(tmp_path, monkeypatch):
         EmbeddingInferencer(config, "epoch_1.pth", device="cpu")
 
 
+def test_a_wrapper_s_own_pipeline_is_the_one_that_is_run():
+    dataset = dict(type="Mixes", pipeline=[1, 2], dataset=dict(type="FolderDataset", data_root="photos", pipeline=[3]))
+    assert evaluation_pipeline(dict(test_dataloader=dict(dataset=dataset))) == [1, 2]
+
+
 def test_a_data_set_that_is_made_of_another_is_one():
     folder = dict(type="TorchvisionDataset", dataset=dict(type="ImageFolder", root="photos"), pipeline=[1])
     assert list(own_datasets(folder)) == [folder]

@@ -1,5 +1,6 @@
 """The index: search and classification against brute force, in the tree too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -371,3 +372,27 @@ def test_an_index_of_another_model_is_refused():
         ValueError, match=r"made by 'resnet, epoch_5.pth' with embeddings of 6 numbers; 'vgg' gives 4096"
     ):
         index.check_model("ffff", "vgg", 4096)
+
+
+def test_the_model_of_embeddings_is_the_index_s_where_both_are_known():
+    gallery = replace(images(), model="ours", fingerprint="1" * 16)
+    for model, fingerprint in (("ours", "1" * 16), ("any", ""), ("", "")):
+        index = EmbeddingIndex.build(gallery, model=model, fingerprint=fingerprint, log=lambda line: None)
+        assert len(index.search(gallery, 1)) == len(gallery.paths)
+    message = "the embeddings are of 'ours' .fingerprint 1{16}., and the index would be of 'other' .2{16}.: embed the"
+    with pytest.raises(ValueError, match=message):
+        EmbeddingIndex.build(gallery, model="other", fingerprint="2" * 16, log=lambda line: None)
+
+
+def test_columns_may_be_arrays():
+    gallery = images(number=3)
+    arrays = replace(
+        gallery,
+        paths=np.array(gallery.paths),
+        keys=np.array(["a", "b", "c"]),
+        metadata={"price": np.array(["1", "2", "3"])},
+    )
+    index = build(arrays)
+    assert (index.paths, index.keys) == (gallery.paths, ["a", "b", "c"])
+    index.add(embeddings=np.eye(6, dtype=np.float32)[:1], keys=["d"], paths=[np.array(["animal", "cat"])])
+    assert len(index) == 4

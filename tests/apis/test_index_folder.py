@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -64,6 +65,19 @@ def test_images_that_moved_are_found_by_another_root(tmp_path, root):
     about = tmp_path / "index/index.json"
     about.write_text(about.read_text().replace('"photos/"', f'"{root}"'))
     assert EmbeddingIndex.load(tmp_path / "index").paths == [f"/mnt/archive/{i}.jpg" for i in range(3)]
+
+
+@pytest.mark.parametrize("names", [["./cats/1.jpg", "./2.jpg"], ["./cats/1.jpg", "2.jpg"], ["./a/1.jpg", "./a/2.jpg"]])
+def test_files_that_an_older_version_called_with_a_dot_are_the_same_files(tmp_path, names):
+    build(replace(images(number=2), paths=names)).save(tmp_path / "index")
+    index = EmbeddingIndex.open(tmp_path / "index")
+    assert index.paths == [name.removeprefix("./") for name in names]
+    with pytest.raises(ValueError, match="2 of 2 images are in the index already"):
+        index.add(replace(images(number=2), paths=index.paths))
+    index.save(tmp_path / "copy")
+    assert EmbeddingIndex.open(tmp_path / "copy").paths == index.paths
+    index.remove(index.paths[0])
+    assert EmbeddingIndex.open(tmp_path / "copy").paths == index.paths == [names[1].removeprefix("./")]
 
 
 def parts_of(folder, kind):

@@ -267,6 +267,10 @@ def test_embeddings_know_which_model_made_them(inferencer, checkpoint, photos, t
     for use in (index.search, index.classify, index.add, lambda given: index.calibrate(given, precision=0.9)):
         with pytest.raises(ValueError, match=message):
             use(unlike)
+    message = (
+        rf"the embeddings are of '{unlike.model}' \(fingerprint {unlike.fingerprint}\), and the index would be of "
+        rf"'{ours.model}' \({ours.fingerprint}\): embed the images with this model"
+    )
     for folder in (None, tmp_path / "index"):
         with pytest.raises(ValueError, match=message):
             inferencer.build_index(unlike, folder)
@@ -274,6 +278,10 @@ def test_embeddings_know_which_model_made_them(inferencer, checkpoint, photos, t
         EmbeddingIndex.build(unlike, model=ours.model, fingerprint=ours.fingerprint)
     assert not (tmp_path / "index").exists()
     index.add(replace(unlike, model="", fingerprint=""))  # of who knows which model
+    with pytest.raises(ValueError, match=r"there is no checkpoint no\.pth"):
+        EmbeddingInferencer(config(), "", options={"load_from": "no.pth"}, device="cpu", progress=False)
+    start = EmbeddingInferencer(config(), "", options={"load_from": str(checkpoint)}, device="cpu", progress=False)
+    assert (start.name, start.fingerprint) == (inferencer.name, inferencer.fingerprint)
     assert len(index) == 14
 
 

@@ -191,3 +191,16 @@ def test_help_imports_nothing_heavy():
         loaded = set(ran.stderr.split())
         assert ran.stdout.startswith("usage: ")
         assert not HEAVY & loaded, words
+
+
+def test_images_that_moved_are_found_by_another_root(made, folder):
+    about = json.loads((folder / "index.json").read_text())
+    root = about["segments"][0]["root"]
+    (folder / "index.json").write_text((folder / "index.json").read_text().replace(f'"{root}"', '"/mnt/moved"'))
+    assert_same(folder, [str(made / "photos" / NAMES[0])], 3)
+    assert (
+        quick_search(folder, [str(made / "photos" / NAMES[0])], 1)
+        .results[0]
+        .neighbours[0]
+        .path.startswith("/mnt/moved/")
+    )

@@ -144,6 +144,19 @@ def test_all_faults_of_a_data_set_with_a_split_file(kind, tmp_path, run):
     assert "(none) 1, val 1" in printed.out
 
 
+def test_data_sets_of_different_pipelines_are_opened_by_the_first(tmp_path, run):
+    for root in "ab":
+        write_clean(tmp_path / root, first=20 * (root == "b"))
+    parts = [
+        f"dict(type='FolderDataset', data_root='{root}', pipeline=[dict(type='LoadRGB', max_pixels={number})])"
+        for root, number in (("a", 99), ("b", 10**6))
+    ]
+    (tmp_path / "two.py").write_text(
+        f"test_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[{', '.join(parts)}]))\n"
+    )
+    assert run("two.py")[0] == 0
+
+
 def test_two_lists_of_one_folder_and_an_image_that_is_in_both(tmp_path, run):
     names = write_clean(tmp_path / "photos")
     for split, some in (("train", names), ("val", names[-1:])):

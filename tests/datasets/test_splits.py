@@ -561,6 +561,16 @@ def test_units_that_share_an_image_are_one_in_any_order(unit):
         assert own.tags == other.tags
 
 
+def test_a_long_chain_of_units_is_one():
+    numbers = range(3000)
+    images, labels = [f"{i}.jpg" for i in numbers], [("seen", f"{3000 - i}") for i in numbers]
+    more = {i: (("seen", f"{2999 - i}"),) for i in numbers}
+    images, labels = [*images, "x.jpg"], [*labels, ("other", "x")]
+    rows = Annotations(images, labels, ["all"] * 3001, ("kind", "thing"), root="x", more_labels=more)
+    split = seen_unseen_split(rows, level="kind", unseen=["other"], unit="thing", shares=(0.4, 0.3, 0.3))
+    assert Counter(split.tags.values()) == {"seen_train": 3000, "unseen_train": 1}
+
+
 def branches_of_several_paths():
     names = [f"{top}/{sub}/{i}.jpg" for top in "abc" for sub in "xy" for i in range(5)] + ["c/6.jpg", "a/6.jpg"]
     records = [(name, tuple(name.split("/")[:-1]), "all") for name in names]

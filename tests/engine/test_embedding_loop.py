@@ -262,7 +262,14 @@ def test_images_are_told_apart_by_place_size_and_time(tmp_path, monkeypatch):
     assert named(*inside) == before
     Path("photos.tar").write_bytes(b"another archive")
     assert named(*inside) != before
-    assert named("/nowhere/1.png") != named("/nowhere/2.png")
+    table = "tables/datasets:0123/1"  # as of a table, which is known by its own fingerprint
+    Path("tables").mkdir()
+    assert named(before_dirs := table) != named("tables/datasets:0123/2")
+    first = named(table)
+    Path("tables/other.txt").write_text("x")
+    assert named(before_dirs) == first
+    monkeypatch.chdir(tmp_path)
+    assert named(table) == first
 
 
 def test_values_of_arrays_and_circles_are_told():

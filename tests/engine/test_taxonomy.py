@@ -71,6 +71,10 @@ def test_weights_of_another_trees_classes_are_found():
     )
     assert weights_of_another_tree(saved(without, RENAMED), without, data) == []
     assert weights_of_another_tree(saved(model, RENAMED), model, [1]) == []
+    model.loss_module.temperature = torch.nn.Parameter(torch.ones(()))  # is of no class
+    assert weights_of_another_tree(saved(model, RENAMED), model, data) == LOSS_WEIGHTS
+    for meta in (1, dict(dataset_meta=2), dict(dataset_meta=dict(taxonomy=3))):
+        assert weights_of_another_tree(saved(model, RENAMED, meta=meta), model, data) == []
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,6 +68,23 @@ def test_an_embedding_without_a_file_leaves_the_root_of_the_images_where_it_is(f
     assert service.thumbnail(PHOTOS[0])[:4] == b"RIFF"
 
 
+def test_an_index_of_the_working_directory_shows_its_pictures(folder, tmp_path, monkeypatch, caplog):
+    shutil.copytree(folder.parent / "photos", tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    index = EmbeddingIndex.open(folder, device="cpu", on_error="skip")
+    names = sorted(path.name for path in Path().iterdir() if path.is_dir())  # without a folder in common
+    assert len(names) > 1
+    index.inferencer.build_index(names, "photos.index")
+    service = Service("photos.index", device="cpu")
+    assert service.root.folder == "."
+    assert not caplog.text
+    assert service.thumbnail(PHOTOS[0])[:4] == b"RIFF"
+    assert [service.root.name_of(path) for path in (PHOTOS[0], str(tmp_path / "here" / PHOTOS[0]))] == [PHOTOS[0], None]
+    monkeypatch.chdir(tmp_path)
+    Service("here/photos.index", device="cpu")
+    assert "no picture is shown: the images have no folder in common; the first is" in caplog.text
+
+
 def test_a_root_that_shows_no_picture_is_told_at_the_start(folder, tmp_path, caplog):
     service = Service(folder, image_root=tmp_path, device="cpu")
     root = folder.parent / "photos"
@@ -75,11 +93,11 @@ def test_a_root_that_shows_no_picture_is_told_at_the_start(folder, tmp_path, cap
     )
     caplog.clear()
     service.root = ImageRoot(root)
-    service._warn_of_root()
+    service._warn_of_root(service._files())
     assert not caplog.text
     root.rename(tmp_path / "away")
     try:
-        service._warn_of_root()
+        service._warn_of_root(service._files())
     finally:
         (tmp_path / "away").rename(root)
     assert f"no picture is shown: the folder of the images, '{root}', is not there; start where the" in caplog.text
