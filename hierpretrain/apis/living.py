@@ -32,7 +32,7 @@ from hierpretrain.apis.index_changes import (
     plan_update,
     records_of,
 )
-from hierpretrain.apis.index_format import MODEL_PARTS
+from hierpretrain.apis.index_format import MODEL_PARTS, plain_path
 from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.joined import joint_levels
@@ -242,7 +242,8 @@ class LivingIndex(ABC):
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
 
-        A key or file that no image has counts in Unicode's other form, composed or decomposed, if an image has that.
+        A key or file that no image has counts without ``./`` in front, and in Unicode's other form, composed or
+        decomposed, if an image has that.
 
         Raises:
             ValueError: If there is no image of a key; then none is removed.
@@ -251,7 +252,9 @@ class LivingIndex(ABC):
         with self._changing():
             found = self._records(wanted, set())
             if others := wanted - _names(found):
-                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in others}, set())
+                plain = set(map(plain_path, others))
+                wanted = (wanted - others) | plain
+                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in plain}, set())
             check_known(wanted, _names(found))
             self._change(found, self._none())
         return Change(removed=len(found))
