@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 _LONGEST = 60  # characters
@@ -35,8 +35,14 @@ def are_texts(column: object, count: int | None = None) -> bool:
         >>> are_texts(["3", "4"], 2), are_texts(["3"], 2), are_texts(["3", 4]), are_texts("34")
         (True, False, False, False)
     """
-    known = isinstance(column, Sequence) and not isinstance(column, str) and count in (None, len(column))
+    known = isinstance(column, Collection) and not isinstance(column, str | Mapping) and count in (None, len(column))
     return known and all(isinstance(text, str) for text in column)
+
+
+def check_texts_in(file: object, name: str, column: object, count: int, remedy: str) -> None:
+    """Raises a ValueError unless a column of a file is of texts alone, one for each of ``count`` images."""
+    if not are_texts(column, count):
+        raise ValueError(f"{file} must hold {count} texts in {name!r}, one an image; it does not; {remedy}")
 
 
 def read_where(pairs: Iterable[str], option: str = "where") -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hierpretrain._json import parse_object
-from hierpretrain._texts import are_texts, short
+from hierpretrain._texts import are_texts, check_texts_in, short
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.arrays import read_array
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
@@ -55,7 +55,7 @@ def write_embeddings(embedded: Embeddings, folder: str | os.PathLike[str]) -> No
     """
     check_embeddings_target(folder)
     _check(embedded, Path(folder), "correct the embeddings that are to be written")
-    about = {"paths": embedded.paths, "splits": embedded.splits, "skipped": dict(embedded.skipped)}
+    about = {"paths": list(embedded.paths), "splits": list(embedded.splits), "skipped": dict(embedded.skipped)}
     about |= {name: text for name in _MODEL if (text := getattr(embedded, name))}
     if embedded.keys:
         about["keys"] = list(embedded.keys)
@@ -161,5 +161,4 @@ def _check(embedded: Embeddings, folder: Path, remedy: str) -> None:
     columns = [("paths", embedded.paths), ("splits", embedded.splits), *metadata.items()]
     columns += [("keys", embedded.keys)] if embedded.keys else []
     for name, column in columns:
-        if not are_texts(column, count):
-            raise ValueError(f"{images} must hold {count} texts in {name!r}, one an image; it does not; {remedy}")
+        check_texts_in(images, name, column, count, remedy)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain._json import parse_object
-from hierpretrain._texts import are_texts, short
+from hierpretrain._texts import check_texts_in, short
 from hierpretrain.apis import part_files
 from hierpretrain.apis.addresses import is_address, milvus_address
 from hierpretrain.apis.index_format import ENDINGS, FORMAT, MANIFEST, image_path
@@ -274,8 +274,7 @@ def _read_segment(
     for name in ("keys", "digests"):
         columns[name] = columns[name] or [""] * count
     for name, column in {**columns, **metadata}.items():
-        if not are_texts(column, count):
-            raise ValueError(f"{path} must hold {count} texts in {name!r}, one an image; it does not; {_REMEDY}")
+        check_texts_in(path, name, column, count, _REMEDY)
     own = _read_tree(folder, names.get(_TAXONOMY))
     labels = _read_labels(folder, names, own)
     removed = None

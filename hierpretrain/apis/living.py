@@ -417,9 +417,11 @@ def checked_columns(images: Embeddings) -> Embeddings:
             f"an index needs as many labels and paths as embeddings; there are {len(images.labels)}, "
             f"{len(images.paths)} and {len(images.features)}"
         )
-    metadata = {name: _listed(column) for name, column in _composed(images.metadata).items()}
-    columns = {name: _listed(getattr(images, name)) for name in ("paths", "keys", "digests")}
-    images = replace(images, metadata=metadata, **columns)
+    images = replace(
+        images,
+        metadata={name: _listed(column) for name, column in _composed(images.metadata).items()},
+        **{name: _listed(getattr(images, name)) for name in ("paths", "keys", "digests")},
+    )
     count = len(images.paths)
     columns = [("paths", images.paths), *images.metadata.items()]
     columns += [(name, column) for name, column in (("keys", images.keys), ("digests", images.digests)) if column]

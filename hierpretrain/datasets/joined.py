@@ -364,7 +364,7 @@ def seeded_sets(data: Any) -> list[Any]:
     """
     if hasattr(data, "set_epoch"):
         return [data]
-    inner = getattr(data, "datasets", None) or [part for part in (getattr(data, "dataset", None),) if part is not None]
+    inner = [*getattr(data, "datasets", ()), *([data.dataset] if hasattr(data, "dataset") else ())]
     return [own for part in inner for own in seeded_sets(part)]
 
 

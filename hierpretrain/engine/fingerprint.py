@@ -71,8 +71,7 @@ def encoder_fingerprint(
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     archives: dict[str, str] = {}
     for image in images:
-        name = "" if os.path.isfile(image) else image  # which the file's own path says
-        digest.update(f"{name}\0{_file_of(image, archives)}\0".encode(errors="surrogateescape"))
+        digest.update(f"{_identity(image, archives)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -85,22 +84,29 @@ def kept_file(name: Callable[[], Path]) -> tuple[Path, bool]:
     return paths[0], bool(seen)
 
 
-def _file_of(path: str, archives: dict[str, str]) -> str:
-    """Returns the absolute path, the size and the time of a file, or of the archive that an image is stored in.
+def _identity(image: str, archives: dict[str, str]) -> str:
+    """Returns the state of an image's file; or its name, and the state of the archive that it is stored in.
 
-    It is empty for what is stored elsewhere, as in a table, whose name says of what it is.
+    Of what is stored elsewhere, as in a table, the name alone says of what it is.
 
     Args:
-        path: The path of the image.
-        archives: The answers so far, by the folder of what has no file of its own, which is added to.
+        image: The path of the image.
+        archives: The states so far, by the folder of what has no file of its own, which is added to.
     """
+    if own := _state(image):
+        return f"\0{own}"
+    home = os.path.dirname(image)
+    if home not in archives:
+        archives[home] = next(filter(None, map(_state, (home, *map(str, Path(home).parents)))), "")
+    return f"{image}\0{archives[home]}"
+
+
+def _state(path: str) -> str:
+    """Returns the absolute path, the size and the time of a file; an empty text for anything else."""
     try:
         found = os.stat(path)
     except OSError:
-        home = os.path.dirname(path)
-        if home not in archives:
-            archives[home] = "" if home in ("", path) else _file_of(home, archives)
-        return archives[home]
+        return ""
     return "" if stat.S_ISDIR(found.st_mode) else f"{os.path.abspath(path)} {found.st_size} {found.st_mtime_ns}"
 
 

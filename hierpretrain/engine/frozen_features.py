@@ -85,9 +85,9 @@ class FrozenFeaturesHook(Hook):
     fingerprint covers the backbone's options, the weights of its frozen part, the pipeline, ``num_views`` and
     ``view_seed``, and the images' absolute paths, sizes and times; not what is trained, nor the run's seed. So a
     resumed run uses the file again, and so does every run in the same folder that has the same frozen part, images and
-    pipeline: with another loss, learning rate or seed. A file is there
-    whole or not at all; what a killed run leaves behind begins with a dot. Of several runs that want the same file, one
-    writes it and the others wait. Several processes share the work and the file, so all of them must see its folder.
+    pipeline: with another loss, learning rate or seed. A file is there whole or not at all; what a killed run leaves
+    behind begins with a dot. Of several runs that want the same file, one writes it and the others wait. Several
+    processes share the work and the file, so all of them must see its folder.
 
     Args:
         folder: Where the files lie; a relative path is below the work directory. Runs that shall share files have the

@@ -130,6 +130,15 @@ def test_what_could_not_be_read_is_not_written(tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_columns_that_are_arrays_are_written_as_lists(tmp_path):
+    tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0], [0]])
+    pets = Embeddings(torch.ones(2, 2), labels, labels[:, :0], ["all"] * 2, ["a.jpg", "b.jpg"], tree, ())
+    arrays = replace(pets, paths=np.array(pets.paths), metadata={"price": np.array(["1"] * len(pets.paths))})
+    write_embeddings(arrays, tmp_path / "out")
+    read = read_embeddings(tmp_path / "out")
+    assert (read.paths, read.metadata) == (pets.paths, {"price": ["1"] * len(pets.paths)})
+
+
 def test_embeddings_of_a_training_are_written_as_they_are(tmp_path):
     tree, labels = Taxonomy([("cat",)], ["kind"]), torch.tensor([[0]], dtype=torch.int32)
     pets = Embeddings(torch.ones(1, 2, requires_grad=True), labels, labels[:, :0], ["all"], ["a.jpg"], tree, ())
