@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierpretrain._endings import is_of_output, say
@@ -191,6 +193,61 @@ def build_inferencer(args: argparse.Namespace) -> EmbeddingInferencer:
     return EmbeddingInferencer(args.config, args.checkpoint, options=args.cfg_options, **running_options(args))
 
 
+def check_outputs(args: argparse.Namespace, *options: str, ours: Mapping[str, bytes] | None = None) -> None:
+    """Raises unless the files that options name can be written, and none is one that the command reads or writes.
+
+    It is called before the work: a long work would be lost, and a list of the user's replaced by what is said of it.
+
+    Args:
+        args: The command line.
+        options: The names of the options, such as ``'out'``; a file that is not given is none.
+        ours: Of files that have a name by default, what those that this command writes begin with. Such a file
+            replaces its like, and nothing else.
+
+    Raises:
+        ValueError: That names the file, and the option that shall have another.
+
+    Example:
+        >>> args = argparse.Namespace(data=__file__, out=__file__)
+        >>> check_outputs(args, "out")
+        Traceback (most recent call last):
+        ValueError: .../commands/__init__.py is read by this command and would be replaced: give another --out
+    """
+    from hierpretrain.files import check_writable
+
+    named = {option: _texts(value) for option, value in vars(args).items()}
+    for option in options:
+        rest = [path for other, paths in named.items() if other != option for path in paths]
+        for path in named[option]:
+            if path == "-":  # the standard output
+                continue
+            check_writable(path)
+            if os.path.exists(path) and any(os.path.exists(other) and os.path.samefile(path, other) for other in rest):
+                raise ValueError(f"{path} is read by this command and would be replaced: give another --{option}")
+            if os.path.abspath(path) in map(os.path.abspath, rest):
+                raise ValueError(f"{path} would be written twice: give another --{option}")
+    for path, head in (ours or {}).items():
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                if file.read(len(head)) != head:
+                    raise ValueError(f"{path} is there and is not of this command: give --out, or move it away")
+
+
+def page_head(name: str) -> bytes:
+    """Returns what every page begins with that is made of a template in ``hierpretrain/report``.
+
+    Example:
+        >>> page_head("report")[:15]
+        b'<!DOCTYPE html>'
+    """
+    return Path(__file__).parents[1].joinpath("report", f"{name}.html").read_bytes().partition(b"<title>")[0]
+
+
+def _texts(value: Any) -> list[str]:
+    """Returns the texts of an option that has one, several or none."""
+    return [text for text in (value if isinstance(value, list | tuple) else [value]) if isinstance(text, str) and text]
+
+
 def running_options(args: argparse.Namespace) -> dict[str, Any]:
     """Returns how the arguments of :func:`add_running_arguments` run a model: options of an inferencer."""
     return {
@@ -220,12 +277,10 @@ def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> E
     """
     from hierpretrain.apis import config_dataset
     from hierpretrain.datasets.on_error import write_skipped
-    from hierpretrain.files import check_writable
 
     if args.images and (args.data_root or args.splits):
         raise ValueError("--data-root and --splits are for the config's own test data; leave them out, or the images")
-    if args.skipped:
-        check_writable(args.skipped)  # not after hours of embedding
+    check_outputs(args, "skipped")  # not after hours of embedding
     images = args.images or config_dataset(inferencer.config, args.data_root, args.splits, args.on_error)
     embedded = inferencer.embed(images, **list_options(args))
     if args.skipped:

@@ -29,17 +29,21 @@ from typing import TYPE_CHECKING, Any
 from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_list_arguments,
+    check_outputs,
     errors_in_one_line,
     list_options,
     log_to_standard_error,
     printable,
 )
-from hierpretrain.files import as_called, check_writable
+from hierpretrain.files import as_called
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
     from hierpretrain.data_checks import DataCheck, Problem, Source
+
+
+_OUT = "check.csv"
 
 
 def main() -> None:
@@ -51,9 +55,7 @@ def main() -> None:
         "data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), a config, or an index"
     )
     add_list_arguments(parser)
-    parser.add_argument(
-        "--out", default="check.csv", help="the file of all problems, CSV or .json (default: check.csv)"
-    )
+    parser.add_argument("--out", default=_OUT, help="the file of all problems, CSV or .json (default: check.csv)")
     parser.add_argument("--most", type=int, default=3, help="problems of a kind that are printed (default: 3)")
     parser.add_argument("--workers", type=int, default=2, help="processes that open images (default: 2)")
     parser.add_argument("--quick", action="store_true", help="open no image: neither pictures nor duplicates")
@@ -76,7 +78,7 @@ def main() -> None:
 def _check(args: argparse.Namespace) -> int:
     if args.config and args.checkpoint is None:
         raise ValueError("--config says how a model embeds; give its weights too: --checkpoint FILE, or '' for none")
-    check_writable(args.out)  # not after the work
+    check_outputs(args, "out", ours={_OUT: b"problem,severity,kind,"} if args.out == _OUT else None)
     from hierpretrain.data_checks import write_problems
     from hierpretrain.data_checks.problems import count_severities, listing
 

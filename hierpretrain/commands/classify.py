@@ -35,9 +35,9 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hierpretrain.commands import embed_images, errors_in_one_line, printable
+from hierpretrain.commands import check_outputs, embed_images, errors_in_one_line, printable
 from hierpretrain.commands._index_options import MODEL_BEFORE_IMAGES, index_parser, model_of, open_index
-from hierpretrain.files import check_writable, write_json, write_whole
+from hierpretrain.files import write_json, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +55,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE.json", help="write what the tables say, for images with labels")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
-        for path in filter(None, (args.csv, args.json)):
-            check_writable(path)
+        check_outputs(args, "csv", "json")
         index = open_index(args)
         index.check_classify()
         index.check_search(args.nearest)
@@ -75,7 +74,10 @@ def _write(args: argparse.Namespace, index: EmbeddingIndex, queries: Embeddings)
     answers = index.answer(queries)
     truth, depths = right_answers(queries.taxonomy, queries.labels, index.taxonomy, index.labels)
     if args.csv:
-        write_whole(args.csv, answers_csv(index, queries, answers, truth, depths, args.nearest).encode())
+        write_whole(
+            args.csv,
+            answers_csv(index, queries, answers, truth, depths, args.nearest).encode("utf-8", "surrogateescape"),
+        )
         counts = Counter(answers.num_named.tolist())
         names = ["unknown", *index.taxonomy.level_names]
         found = ", ".join(f"{names[number]} {counts[number]:,}" for number in sorted(counts, reverse=True))

@@ -19,15 +19,17 @@ num_workers differ (the table of settings says so; --ignore them).
 from __future__ import annotations
 
 from hierpretrain._parser import Parser
-from hierpretrain.commands import errors_in_one_line
+from hierpretrain.commands import check_outputs, errors_in_one_line, page_head
 from hierpretrain.files import check_writable
+
+_OUT = "comparison"
 
 
 def main() -> None:
     """Reads the runs, writes the comparison and prints it."""
     parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="work directories")
-    parser.add_argument("--out", default="comparison", help="the files to write, without suffix (default: comparison)")
+    parser.add_argument("--out", default=_OUT, help="the files to write, without suffix (default: comparison)")
     parser.add_argument("--metrics", nargs="+", metavar="PATTERN", help="the metrics that tables have; all by default")
     parser.add_argument("--baseline", help="the name of the row that others are compared with; the first by default")
     parser.add_argument("--names", nargs="+", help="names of the rows, in order; by default the names of their configs")
@@ -39,6 +41,9 @@ def main() -> None:
     with errors_in_one_line():
         for suffix in ("md", "csv", "html"):
             check_writable(f"{args.out}.{suffix}")
+        if args.out == _OUT:
+            tables = {f"{_OUT}.md": b"**Metrics: mean and standard", f"{_OUT}.csv": b"row,seed,folder,metric,value"}
+            check_outputs(args, ours={**tables, f"{_OUT}.html": page_head("comparison")})
         from hierpretrain.report import compare_runs
 
         text = compare_runs(

@@ -34,13 +34,13 @@ from hierpretrain.commands import (
     add_list_arguments,
     add_running_arguments,
     build_inferencer,
+    check_outputs,
     errors_in_one_line,
     list_options,
     log_to_standard_error,
     running_options,
 )
 from hierpretrain.commands._index_options import model_of
-from hierpretrain.files import check_writable
 
 if TYPE_CHECKING:
     from hierpretrain.apis import EmbeddingInferencer
@@ -72,7 +72,7 @@ def main() -> None:
             raise ValueError(f"--out must end in .onnx or .pt2; it is {args.out!r}")
         if kind == ".pt2" and (args.half or args.opset != 18):
             raise ValueError("--half and --opset are for ONNX; leave them out, or give a name that ends in .onnx")
-        check_writable(args.out)
+        check_outputs(args, "out")
         from hierpretrain.apis.export import checked_path, export_onnx, export_program
 
         checked_path(args.out, kind)  # not after the model is built

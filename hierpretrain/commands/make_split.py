@@ -23,7 +23,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hierpretrain._parser import Parser
-from hierpretrain.commands import errors_in_one_line
+from hierpretrain.commands import check_outputs, errors_in_one_line
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -65,6 +65,7 @@ def _make_split(args: argparse.Namespace) -> None:
     from hierpretrain.datasets import seen_unseen_split
     from hierpretrain.datasets.text_files import numbered_lines
 
+    check_outputs(args, "out")
     annotations = read_annotations(load_config(args.config, data_root=args.data_root))
     if args.unseen_file:
         args.unseen = [line for _, line in numbered_lines(args.unseen_file)]

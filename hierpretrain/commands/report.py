@@ -25,14 +25,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hierpretrain.commands import build_inferencer, embed_images, errors_in_one_line, model_parser
-from hierpretrain.files import check_writable
+from hierpretrain.commands import (
+    build_inferencer,
+    check_outputs,
+    embed_images,
+    errors_in_one_line,
+    model_parser,
+    page_head,
+)
+
+_OUT = "report.html"
 
 
 def main() -> None:
     """Embeds the images and writes the report."""
     parser = model_parser(__doc__)
-    parser.add_argument("--out", default="report.html", help="the file to write (default: report.html)")
+    parser.add_argument("--out", default=_OUT, help="the file to write (default: report.html)")
     parser.add_argument("--title", help="the heading; the model's name if not given")
     parser.add_argument("--history", help="the training's work directory; by default the checkpoint's folder")
     parser.add_argument("--query", nargs="+", help="the queries' splits; by default the config's, or all images")
@@ -41,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples, the map and clusterings (default: 0)")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
-        check_writable(args.out)  # not after the work
+        check_outputs(args, "out", ours={_OUT: page_head("report")} if args.out == _OUT else None)  # not after the work
         from hierpretrain.apis.measured import config_metrics, trained_images
         from hierpretrain.report import write_report
 

@@ -39,9 +39,9 @@ from typing import TYPE_CHECKING, Any
 from hierpretrain._texts import read_where
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.quick_search import quick_search
-from hierpretrain.commands import embed_images, errors_in_one_line, list_options, printable
+from hierpretrain.commands import check_outputs, embed_images, errors_in_one_line, list_options, printable
 from hierpretrain.commands._index_options import MODEL_BEFORE_IMAGES, index_parser, model_of, open_index
-from hierpretrain.files import check_writable, write_json
+from hierpretrain.files import write_json
 
 if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
@@ -115,8 +115,7 @@ def _find_quickly(args: argparse.Namespace) -> list[SearchResult] | None:
     asks = ("classify", "sheet", "level", "within", "where", "votes", "threshold", "cfg_options", "skipped", "device")
     if any(getattr(args, name) for name in asks) or list_options(args) or is_address(args.index):
         return None
-    if args.json not in (None, "-"):
-        check_writable(args.json)
+    check_outputs(args, "json")
     found = quick_search(args.index, args.images, args.k)
     if found is None:
         return None
@@ -133,9 +132,7 @@ def _find(
     votes = {name: value for name, value in votes.items() if value is not None}
     if votes and not args.classify:
         raise ValueError("--votes and --threshold are for --classify; add it, or leave them out")
-    for path in (args.json, args.sheet):
-        if path not in (None, "-"):
-            check_writable(path)
+    check_outputs(args, "json", "sheet")
     index = open_index(args)
     where = read_where(args.where or (), "--where")
     level = None if args.level is None else read_level(args.level)

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from hierpretrain._parser import Parser
 from hierpretrain.apis.command import config_of, parse_command
-from hierpretrain.commands import errors_in_one_line
-from hierpretrain.files import check_writable, write_json
+from hierpretrain.commands import check_outputs, errors_in_one_line
+from hierpretrain.files import write_json
 
 
 def main() -> None:
@@ -43,8 +43,7 @@ def main() -> None:
 
     with errors_in_one_line(), build_errors():
         config = config_of(args)
-        if args.out:
-            check_writable(args.out)  # not after the work
+        check_outputs(args, "out")  # not after the work
         config.resume = False
         config.load_from = args.checkpoint or config.get("load_from")
         if type_name(config.get("runner_type", "")) == "FlexibleRunner":  # shards the training; checkpoints are whole

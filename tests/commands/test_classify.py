@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import sys
 
 import pytest
@@ -90,6 +92,16 @@ def test_keys_of_a_list_come_back(made, run, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "the index was not calibrated: confidences are fractions of votes" in printed.err
     assert "branch" not in printed.out
+
+
+def test_names_that_are_no_text_are_written_as_they_are(made, run, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        shutil.copy(next((made / "new").rglob("*.png")), name)
+    except OSError:
+        pytest.skip("this file system has names of text alone")
+    run(classify_command, "bare.index", os.fsdecode(name), "--csv", tmp_path / "out.csv")
+    assert name in (tmp_path / "out.csv").read_bytes()
 
 
 def test_without_a_file_the_answers_are_printed(made, run, capsys):
