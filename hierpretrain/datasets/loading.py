@@ -47,6 +47,7 @@ _PIXELS_ALONE = {  # what takes the remarks out of a file of each kind
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # from a value of 2 and of 4 bits to one of 8
 _BAND = 1 << 20  # pixels
 _DARK = 1 / 64  # of white: where floating-point values end below, an image is nearly black
+_MOST_UNEQUAL = 2000  # of a picture that is resized by its shorter side to 256, these are 131 million pixels
 _PREVIEW = 1 << 26  # pixels of an image of which a small picture is wanted
 _MANY = 1 << 22  # pixels from which on these are decoded one after the other
 _ONE_AT_A_TIME = threading.Lock()
@@ -84,7 +85,8 @@ def open_rgb(
 
     Raises:
         UnreadableImage: If the file is missing, truncated, of another format or a decompression bomb (more pixels than
-            the limit), if its grey values have no range, or if it is the raw file of a camera.
+            the limit), if its grey values have no range, if it is the raw file of a camera, or if one side is more than
+            2,000 times as long as the other.
     """
     try:
         source = stored_image(path)
@@ -290,9 +292,14 @@ def as_rgb(
         name: What a warning shall call it.
 
     Raises:
-        ValueError: If its grey values have no range, see :func:`~hierpretrain.datasets.grey.as_eight_bits`, or if it is
-            of the raw file of a camera.
+        ValueError: If its grey values have no range, see :func:`~hierpretrain.datasets.grey.as_eight_bits`, if it is of
+            the raw file of a camera, or if one of its sides is more than 2,000 times as long as the other.
     """
+    if max(image.size) > _MOST_UNEQUAL * min(image.size):
+        raise ValueError(
+            f"one of its sides is more than {_MOST_UNEQUAL:,} times as long as the other ({image.width:,} x "
+            f"{image.height:,}), so that a resize by the shorter one would fill the memory; crop the image"
+        )
     if hasattr(image, "tag_v2"):  # it is a TIFF
         if tiff_entries.lacks_entries(image):
             image = _without_remarks(image) or image

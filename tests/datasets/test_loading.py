@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hierpretrain.datasets import LoadRGB, UnreadableImage
-from hierpretrain.datasets.loading import PackInputs
+from hierpretrain.datasets.loading import PackInputs, open_rgb
 from hierpretrain.registry import TRANSFORMS
 
 
@@ -200,3 +200,14 @@ def test_our_packing_is_the_one_that_configs_name():
 def test_missing_file(tmp_path):
     with pytest.raises(UnreadableImage, match=r"cannot read the image .*none\.jpg.*No such file"):
         load(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("size", [(2001, 1), (1, 2001), (4002, 2)])
+def test_a_thread_of_an_image_is_refused_before_a_resize_makes_it_a_carpet(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    with pytest.raises(
+        UnreadableImage, match=r"a\.png: one of its sides is more than 2,000 times as long as the other \("
+    ):
+        open_rgb(str(tmp_path / "a.png"))
+    Image.new("RGB", (2000, 1)).save(tmp_path / "b.png")
+    assert open_rgb(str(tmp_path / "b.png")).size == (2000, 1)
