@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
@@ -26,7 +28,8 @@ class CalibrationMetric(EmbeddingMetric):
         gallery: Splits of the images that vote.
         test: Splits of the images that are asked for.
         held_out: Splits of the images that confidences and thresholds are fitted on. By default the test images
-            themselves, each by confidences that were fitted on the others.
+            themselves, each by confidences that were fitted on the others. No two of the three share a split: an
+            image would vote for itself, or be tested by what was fitted on it.
         precision: What fraction of the names that are given shall be right, above 0 and below 1.
         neighbours: How many images vote.
         prefix: Stands, with a slash, before the names of the results.
@@ -45,6 +48,12 @@ class CalibrationMetric(EmbeddingMetric):
         collect_device: str = "cpu",
     ) -> None:
         check_goal(precision, None)
+        pairs = {"gallery": gallery, "test": test, "held_out": held_out}
+        for (one, its), (other, those) in combinations(pairs.items(), 2):
+            if both := set(as_tags(its)) & set(as_tags(those)):
+                raise ValueError(
+                    f"{one} and {other} must be different splits of CalibrationMetric; {sorted(both)} are of both"
+                )
         splits = [*as_tags(gallery), *as_tags(test), *as_tags(held_out)]
         super().__init__(splits=splits, prefix=prefix, collect_device=collect_device)
         self.gallery, self.test, self.held_out = gallery, test, held_out

@@ -130,11 +130,7 @@ class Embeddings:
         if gallery is None or (query is not None and set(as_tags(query)) == set(as_tags(gallery))):
             images = self.of(query)
             return images, images, True
-        if query is None or (both := set(as_tags(query)) & set(as_tags(gallery))):
-            raise ValueError(
-                "queries and gallery must be different splits here, or one and the same; "
-                + (f"{sorted(both)} are of both" if query is not None else f"give the queries of gallery={gallery!r}")
-            )
+        check_apart(query, gallery)
         return self.of(query), self.of(gallery), False
 
     def search_among(
@@ -214,6 +210,21 @@ class Embeddings:
             known = {value: str(value) for value in ids}
         known[PAD] = "(none)"
         return ["(several)" if more else known[node] for node, more in zip(ids, several, strict=True)]
+
+
+def check_apart(query: Splits | None, gallery: Splits) -> None:
+    """Raises a ValueError unless there are queries and they share no split with the gallery.
+
+    Example:
+        >>> check_apart(["test", "train"], ["train", "val"])
+        Traceback (most recent call last):
+        ValueError: queries and gallery must be different splits here, or one and the same; ['train'] are of both
+    """
+    if query is None or (both := set(as_tags(query)) & set(as_tags(gallery))):
+        raise ValueError(
+            "queries and gallery must be different splits here, or one and the same; "
+            + (f"{sorted(both)} are of both" if query is not None else f"give the queries of gallery={gallery!r}")
+        )
 
 
 def inside_gallery(query: Splits | None, gallery: Splits | None) -> bool:

@@ -10,7 +10,17 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, check_levels, check_splits, collect, columns
+from hierpretrain.evaluation.embeddings import (
+    Embeddings,
+    Splits,
+    as_tags,
+    check_apart,
+    check_levels,
+    check_splits,
+    collect,
+    columns,
+    inside_gallery,
+)
 from hierpretrain.functional.clustering import best_clustering, mean_over_parents, nmi_by_parent
 from hierpretrain.functional.hierarchical_retrieval import scores_of_one_ranking
 from hierpretrain.functional.retrieval import mean_scores, retrieval_scores
@@ -107,6 +117,9 @@ class SearchMetric(EmbeddingMetric):
     ) -> None:
         splits = [*as_tags(query), *as_tags(gallery)]
         super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        same = set(as_tags(query)) == set(as_tags(gallery))
+        if gallery is not None and not same and not inside_gallery(query, gallery):
+            check_apart(query, gallery)
         self.query, self.gallery = query, gallery
 
     def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
@@ -130,12 +143,15 @@ def map_together(
     for numbers in by_sets.values():
         first = metrics[numbers[0]]
         query, gallery, same_set, queries = embedded.search_among(first.query, first.gallery)
+        others = torch.ones(len(gallery.features), dtype=torch.bool)  # of the gallery, which are no queries
+        if same_set:
+            others[queries] = False
         queries = queries[shard[0] :: shard[1]]
         asks = [(number, *ask) for number in numbers for ask in metrics[number].asks()]
         found = scores_of_search(query, gallery, [ask[1:] for ask in asks], same_set=same_set, queries=queries)
         for (number, level, _), scores in zip(asks, found, strict=True):
-            if level is not None and not same_set and shard[0] == 0:
-                scores["ambiguous"] = gallery.in_several(level).nonzero()[:, 0]
+            if level is not None and others.any() and shard[0] == 0:
+                scores["ambiguous"] = (gallery.in_several(level) & others).nonzero()[:, 0]
             parts[number].append(scores)
     return parts
 

@@ -159,7 +159,7 @@ def choose_thresholds(
             asked = named & known[:, level]
             chosen = false_alarm_threshold(sure[asked], false_alarms) if asked.any() else math.inf
         thresholds.append(chosen)
-        named &= sure >= chosen
+        named &= (sure >= chosen) & (nodes[:, level] != PAD)  # a path that ends has no name here, as in num_named
     return tuple(None if threshold == math.inf else threshold for threshold in thresholds)
 
 

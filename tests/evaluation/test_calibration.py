@@ -55,6 +55,22 @@ def test_without_held_out_images_each_is_judged_by_the_others(embedded):
     assert found["branch/coverage"] == pytest.approx(expected[0]["coverage"])
 
 
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            dict(gallery="train", test=["train", "test"]),
+            r"gallery and test must be different .*; \['train'\] are of both",
+        ),
+        (dict(held_out="train"), r"gallery and held_out must be different .*; \['train'\] are of both"),
+        (dict(held_out="test"), r"test and held_out must be different splits .*; \['test'\] are of both"),
+    ],
+)
+def test_no_image_votes_for_itself_or_is_tested_by_what_it_fitted(splits, message):
+    with pytest.raises(ValueError, match=message):
+        CalibrationMetric(**splits)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="precision must be above 0 and below 1; it is 1"):
         CalibrationMetric(precision=1)

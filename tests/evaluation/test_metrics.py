@@ -231,6 +231,8 @@ def test_an_image_of_several_classes_is_neither_query_nor_answer_at_that_level()
     assert metrics["fine/map"] == pytest.approx((1 / 2 + 1) / 2)
     among_all = RetrievalMetric(["coarse"], query=["query", "gallery"])
     assert evaluate(among_all, forked(paths, features, splits))["coarse/num_ambiguous"] == 2  # each counted once
+    inside = RetrievalMetric(["coarse"], query="query", gallery=["query", "gallery"])
+    assert evaluate(inside, forked(paths, features, splits))["coarse/num_ambiguous"] == 2  # a query, and one of others
 
 
 def test_metrics_of_all_levels_take_all_paths():
@@ -372,3 +374,16 @@ def test_splits_on_both_sides_are_an_error():
         embedded.of("query")
     with pytest.raises(ValueError, match=r"tested on what it learned; \['seen_test'\] are in both"):
         KNNMetric(["fine"], train="seen_test", test=["seen_test"])
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        (dict(query=["test", "train"], gallery=["train", "x"]), r"one and the same; \['train'\] are of both"),
+        (dict(query=None, gallery="train"), "give the queries of gallery='train'"),
+    ],
+)
+@pytest.mark.parametrize("metric", [RetrievalMetric, HierarchicalRetrievalMetric])
+def test_sides_that_no_search_has_are_an_error_before_training(metric, sides, message):
+    with pytest.raises(ValueError, match=message):
+        metric(**({"levels": [1]} if metric is RetrievalMetric else {}), **sides)

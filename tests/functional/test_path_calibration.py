@@ -12,6 +12,7 @@ from hierpretrain.functional.path_calibration import (
     num_named,
 )
 from hierpretrain.functional.search import nearest
+from hierpretrain.functional.selective import false_alarm_threshold
 from hierpretrain.taxonomy import PAD, depth
 
 LABELS = torch.tensor([[node // 4, node] for node in range(16)])  # four branches of four leaves
@@ -118,3 +119,15 @@ def test_errors():
         check_goal(95, None)
     with pytest.raises(ValueError, match="false_alarms must be above 0 and below 1; it is 0"):
         check_goal(None, 0)
+
+
+def test_a_path_that_has_ended_is_not_among_the_images_that_are_named_above():
+    nodes = torch.tensor([[0, PAD, PAD]] * 10 + [[0, 1, 2]] * 90)
+    truth = torch.tensor([[[0, 1, 2]]]).repeat(100, 1, 1)
+    confidences = torch.ones(100, 3, dtype=torch.float64)
+    confidences[:10, 1:] = 0
+    confidences[10:, 2] = torch.linspace(0.5, 1, 90, dtype=torch.float64)
+    found = choose_thresholds(confidences, nodes, truth, precision=None, false_alarms=0.05)
+    assert found == (1.0, 0.0, false_alarm_threshold(confidences[10:, 2], 0.05))
+    assert found[2] > 0.5
+    assert num_named(confidences, nodes, found)[:10].tolist() == [1] * 10
