@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierpretrain.datasets.cells import distinct
+from hierpretrain.datasets.split_names import holds_splits
 from hierpretrain.datasets.tables import NAMELESS, Table, column_name
 
 FEWEST = 4
@@ -88,8 +89,8 @@ def choose_columns(
         table: The list.
         image: The column of the images.
         levels: The columns of the labels, the coarsest first; ``()`` for none. By default all columns of no other use
-            are levels, and then none of them may look like something else: have no name, another value for every image
-            (from four images on), or numbers with decimals.
+            are levels, and then none of them may look like something else: have no name, hold splits, another value
+            for every image (from four images on), or numbers with decimals.
         key: The column of the keys, by which people know an image or a product; empty for none.
         split: The column of the splits; the default need not be there.
         extra_labels: The columns of labels outside the tree.
@@ -172,6 +173,9 @@ def _doubt(table: Table, image: str, name: str) -> str:
     if NAMELESS.fullmatch(name):
         return "has no name"
     values = [value for value in distinct(table.columns[name]) if value]
+    if holds_splits(name, values):
+        # named first: as metadata, which other columns become, it would leave test images among those to train on
+        return f"holds splits (name it, split_column={name!r}, --split-column {name})"
     if decimal := next((value for value in values if DECIMALS.fullmatch(value)), None):
         return f"has numbers with decimals, such as {decimal!r}"
     if len(values) >= FEWEST and is_key(table.columns[image], table.columns[name], len(values)):

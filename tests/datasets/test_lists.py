@@ -236,6 +236,19 @@ def test_a_column_that_looks_like_no_level_must_not_become_one(read, name, why):
     assert "levels=['kind', 'breed'] (--levels kind breed)" in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "values"), [("SPLIT", "ab"), ("Split", "aa"), ("part", ("train", "Test"))])
+def test_a_column_of_splits_must_not_become_a_level(read, name, values):
+    """The tree would begin with train and test, and the test images would be trained on."""
+    text = f"image,{name},kind\n" + "".join(f"{i}.png,{values[i % 2]},k{i % 3}\n" for i in range(6))
+    with pytest.raises(ValueError, match="columns are levels by themselves only if all look like it") as error:
+        read(text)
+    assert f"{name!r} holds splits (name it, split_column={name!r}, --split-column {name}): " in str(error.value)
+    assert "levels=['kind'] (--levels kind)" in str(error.value)
+    rows = read(text, split_column=name)
+    assert (rows.splits, rows.level_names) == ([*values] * 3, ("kind",))
+    assert read(text, levels=[name, "kind"]).level_names == (name, "kind")  # which says so
+
+
 def test_named_levels_leave_the_others_as_metadata(read):
     rows = read(CATALOGUE, levels=("kind", "breed"), key_column="sku")
     assert rows.labels[0] == ("cat", "tabby")
