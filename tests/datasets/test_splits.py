@@ -605,6 +605,24 @@ def test_a_branch_below_the_first_level_by_its_path():
     }
 
 
+def test_branches_whose_names_hold_slashes_are_told_apart():
+    paths = [("a/b", "c"), ("a", "b/c"), ("x", "y"), ("x", "z")]
+    records = [(f"{i}/{j}.jpg", path, "all") for i, path in enumerate(paths) for j in range(5)]
+    annotations = Annotations.from_records(records, ["top", "sub"], "things")
+    for i, path in enumerate(paths[:2]):
+        split = seen_unseen_split(annotations, level="sub", unseen=[("x", "y")], held_out=[path])
+        assert split.held_out == (path,)
+        assert {image[0] for image, tag in split.tags.items() if tag.startswith("held_out")} == {str(i)}
+    both = r"\[\"a\", \"b/c\"\], \[\"a/b\", \"c\"\] \(lists, because names hold '/'\); give "
+    with pytest.raises(ValueError, match="2 branches have the path 'a/b/c': " + both + "one of them"):
+        seen_unseen_split(annotations, level="sub", unseen=[("x", "y")], held_out=["a/b/c"])
+    with pytest.raises(ValueError, match="2 classes have the name 'a/b/c': " + both + "their paths"):
+        seen_unseen_split(annotations, level="sub", unseen=["a/b/c"])
+    assert seen_unseen_split(annotations, level="sub", unseen=["x/y"], held_out=["a/b"]).held_out == (("a/b",),)
+    with pytest.raises(ValueError, match=r"there is no branch \('a', 'b', 'c'\) to be held out"):
+        seen_unseen_split(annotations, level="sub", unseen=[("x", "y")], held_out=[("a", "b", "c")])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
