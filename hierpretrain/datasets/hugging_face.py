@@ -13,7 +13,7 @@ from hierpretrain.datasets.class_paths import ClassPaths
 from hierpretrain.datasets.list_columns import as_names, check_texts
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.stored_images import ImageStore, Stored, bytes_of
-from hierpretrain.datasets.tables import Table
+from hierpretrain.datasets.tables import Table, named_columns
 from hierpretrain.datasets.web_dataset import matching_files, pathed
 from hierpretrain.registry import DATASETS
 
@@ -107,6 +107,7 @@ class HuggingFaceDataset(HierarchicalDataset):
             name for name, feature in features.items() if name != self.image_column and _is_plain(feature, library)
         ]
         columns = _columns(whole.select_columns(names).with_format(None), features, library, source)
+        columns = named_columns(list(columns), list(columns.values()), source)
         levels: Sequence[str] | None = self._levels
         if levels is None:
             levels = [name for name in names if isinstance(_inner(features[name]), library.ClassLabel)] or None

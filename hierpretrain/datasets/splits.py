@@ -71,8 +71,8 @@ def seen_unseen_split(
     Raises:
         ValueError: If a level or a class does not exist, a class is no text, several classes or branches have a given
             name, no class is seen or none is unseen, a branch does not exist, ``held_out_tag`` is ``'seen'`` or
-            ``'unseen'``, a fraction is out of range, ``unit`` is above ``level``, or ``val_share`` is given with ``shares``, with an
-            own split ``'val'`` or without an own split ``'train'``.
+            ``'unseen'``, a fraction is out of range, ``unit`` is above ``level``, or ``val_share`` is given with
+            ``shares``, with an own split ``'val'`` or without an own split ``'train'``.
 
     Example:
         >>> images = [f"{name}/{i}.jpg" for name in ("cat", "dog", "saw") for i in range(5)]

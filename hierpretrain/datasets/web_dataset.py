@@ -19,12 +19,13 @@ from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.stored_images import ImageStore
-from hierpretrain.datasets.tables import Table
+from hierpretrain.datasets.tables import Table, column_name, table_of_records
 from hierpretrain.registry import DATASETS
 
 _LARGEST = 1 << 24  # bytes of what describes one image
 _BLOCK = 512  # bytes of tar
 _TEXTS = (".json", ".txt", ".cls")
+_OURS = ("image", "split", "folder")  # columns that do not come from a text
 _REMEDY = "make the shard anew"
 
 
@@ -112,8 +113,7 @@ def annotations_of_rows(
     **options: Any,
 ) -> Annotations:
     """Returns the annotations of rows with ``image``, ``split``, ``folder`` (where ``levels`` are None) and more."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
+    columns = dict(table_of_records(source, rows, where.__getitem__).columns)
     folders = columns.pop("folder", [])
     if levels is None:
         columns["folder"], levels = folders, ["folder"]
@@ -129,20 +129,22 @@ def pathed(
     columns: Mapping[str, Sequence[Any]], levels: Sequence[str], class_paths: ClassPaths, source: str
 ) -> dict[str, list[Any]]:
     """Returns the one label column with the path of each class in place of its name."""
-    if len(levels) != 1 or levels[0] not in columns:
+    there = {column_name(name): name for name in columns}
+    level = there.get(column_name(levels[0])) if len(levels) == 1 else None
+    if level is None:
         raise ValueError(
             f"class_paths are for one column of classes; levels are {list(levels)} and the columns of {source} "
             f"{list(columns)}: name one"
         )
     known: dict[Any, Any] = {None: None, "": None}
     column = []
-    for value in columns[levels[0]]:
+    for value in columns[level]:
         key = str(value) if value is not None else None
         if key not in known:
             known[key] = [list(class_path(key, class_paths, source))]
         column.append(known[key])
     warn_of_merged({key: tuple(paths[0]) for key, paths in known.items() if paths is not None}, source)
-    return {levels[0]: column}
+    return {level: column}
 
 
 def matching_files(
@@ -249,9 +251,10 @@ def _add_text(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member:
     fields = parse_json(text, where, _REMEDY, any_number=True)
     if not isinstance(fields, dict):
         fields = {"json": fields}
-    if taken := fields.keys() & {"image", "split", "folder"}:
-        fields = {f"json_{name}" if name in taken else name: value for name, value in fields.items()}
-    _add_fields(sample, {name: value for name, value in fields.items() if name != "key"}, where)
+    for name, value in fields.items():
+        column = column_name(name)
+        if column != "key":  # which is the name of the sample
+            _add_fields(sample, {f"json_{column}" if column in _OURS else name: value}, where)
 
 
 def _add_fields(sample: dict[str, Any], fields: Mapping[str, Any], where: str) -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import tarfile
+import unicodedata
 
 import datasets
 import numpy as np
@@ -374,6 +375,37 @@ def test_samples_may_differ_in_their_files(tmp_path):
     data = WebDataset(data_root=str(tmp_path), levels="kind", pipeline=[dict(type="LoadRGB")])
     assert data.labels.tolist() == [[-1], [0]]
     assert [item["img"].size for item in map(data.__getitem__, range(2))] == [(8, 6)] * 2
+
+
+def test_a_column_of_a_shard_in_two_unicode_forms_is_one(tmp_path):
+    one, two = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
+
+    def shard(*fields):
+        files = ((f"{i}.png", f"{i}.json", json.dumps(of_image).encode()) for i, of_image in enumerate(fields))
+        members = [member for image, text, data in files for member in ((image, encoded("dog")), (text, data))]
+        write_shard(tmp_path / "a.tar", members)
+        return str(tmp_path)
+
+    root = shard({one: "a"}, {two: "b"}, {f" {two}": "a"})
+    for levels in (one, two):
+        data = WebDataset(data_root=root, levels=levels)
+        assert (data.labels.tolist(), data.taxonomy.level_names) == ([[0], [1], [0]], (one,))
+        assert data.metadata.keys() == {"key"}
+        assert WebDataset(data_root=root, levels=levels, class_paths={"a": "x/y", "b": "z"}).labels.shape == (3, 2)
+    with pytest.raises(ValueError, match=r"a\.tar: sample '1': the keys \[.*\] are one column; keep one"):
+        WebDataset(data_root=shard({one: "a"}, {one: "a", two: "b"}), levels=one)
+    data = WebDataset(data_root=shard({" image": "a", "split ": "b", " key": "c"}), levels="json_image")
+    assert (data.labels.tolist(), data.splits, data.metadata) == ([[0]], ["all"], {"key": ["0"], "json_split": ["b"]})
+
+
+def test_columns_of_one_name_in_two_unicode_forms_are_told():
+    one, two = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
+    with pytest.raises(ValueError, match="the columns must have different names; they are"):
+        HuggingFaceDataset(dataset=table(**{one: ["a"] * 12, two: ["b"] * 12}), levels=one)
+    data = HuggingFaceDataset(
+        dataset=table(**{two: ["a", "b", "c"] * 4}), levels=one, class_paths=dict(a="x", b="y", c="z")
+    )
+    assert (data.taxonomy.level_names, data.labels[:3].tolist()) == ((one,), [[0], [1], [2]])
 
 
 def test_nothing_outside_a_shard_is_read(tmp_path):
