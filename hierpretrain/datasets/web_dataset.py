@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hierpretrain._json import parse_json
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path, warn_of_merged
 from hierpretrain.datasets.encodings import decode
@@ -50,8 +50,8 @@ class WebDataset(HierarchicalDataset):
         options: The options of :class:`HierarchicalDataset`.
 
     Raises:
-        ValueError: With the shard, if none is found, one is damaged, compressed or has a sample of two images or none,
-            and as :class:`~hierpretrain.datasets.ListDataset`.
+        ValueError: With the shard, if none is found, one is a link out of ``data_root``, damaged, compressed or has a
+            sample of two images or none, and as :class:`~hierpretrain.datasets.ListDataset`.
     """
 
     def __init__(
@@ -153,10 +153,11 @@ def matching_files(
     """Yields (split, path below the root) of the files that patterns match, in the order of their names.
 
     Raises:
-        ValueError: If a pattern matches none, leaves the root, or a file is of two splits.
+        ValueError: If a pattern matches none, leaves the root, matches a link out of it, or a file is of two splits.
     """
     by_split = patterns if isinstance(patterns, Mapping) else {NO_SPLIT: patterns}
     seen: dict[str, str] = {}
+    real_root = os.path.realpath(root)
     for split, chosen in by_split.items():
         for pattern in [chosen] if isinstance(chosen, str) else chosen:
             if os.path.isabs(pattern) or ".." in pattern.split("/"):
@@ -165,6 +166,7 @@ def matching_files(
             if not found:
                 raise ValueError(f"no file matches {pattern!r} below {root!r}; correct {option} or data_root")
             for name in found:
+                check_inside(os.path.join(root, name), real_root)
                 if seen.setdefault(name, split) != split:
                     raise ValueError(f"{option} have {name!r} in two splits, {seen[name]!r} and {split!r}")
     yield from ((split, name.replace(os.sep, "/")) for name, split in seen.items())

@@ -262,6 +262,55 @@ def test_parquet_of_others(tmp_path):
     assert [data[i] for i in range(3)] == EXPECTED
 
 
+def test_images_that_parquet_names_are_below_its_folder(tmp_path, monkeypatch):
+    import pyarrow
+    from pyarrow import parquet
+
+    outside = write_image(tmp_path / "secret.png", COLOURS["saw"])
+    for name in ("0.png", "root/0.png"):  # a path counts from data_root, and not from the working directory
+        write_image(tmp_path / name, COLOURS["dog" if "/" in name else "saw"])
+    (tmp_path / "root/link.png").symlink_to(outside)
+    paths = ["0.png", "./0.png", str(outside), "../secret.png", "link.png"]
+    rows = {"image": [{"bytes": None, "path": path} for path in paths], "kind": ["a"] * 5}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "root/a.parquet")
+    monkeypatch.chdir(tmp_path)
+    options = dict(levels="kind", pipeline=PIPELINE)
+    data = HuggingFaceDataset(data_root="root", files="*.parquet", cache_dir=str(tmp_path / "cache"), **options)
+    assert [data[i][0] for i in range(2)] == [COLOURS["dog"]] * 2
+    for i, message in (
+        (2, f"row 3 has the image '{outside}', which must not be absolute, hold '..' or a backslash; give paths below"),
+        (3, "row 4 has the image '../secret.png', which must not be absolute, hold '..' or a backslash; give paths"),
+        (4, "link.png is a link that leads out of the image folder, to "),
+    ):
+        with pytest.raises(UnreadableImage, match=re.escape(message)):
+            data[i]
+    made = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": str(outside)}], "kind": ["a"]})
+    assert HuggingFaceDataset(dataset=made, **options)[0][0] == COLOURS["saw"]  # the caller's own
+
+
+@pytest.mark.parametrize("kind", ["shard", "Parquet", "save_to_disk"])
+def test_files_that_are_links_out_of_their_folder_are_not_read(tmp_path, kind):
+    root = tmp_path / "root"
+    root.mkdir()
+    options = dict(data_root=str(root), levels="label")
+    if kind == "shard":
+        (root / "a.tar").symlink_to(write_shard(tmp_path / "a.tar", samples_of(range(3))))
+        make = WebDataset
+    else:
+        make, options = HuggingFaceDataset, options | dict(files="*.parquet", cache_dir=str(tmp_path / "cache"))
+        if kind == "Parquet":
+            table().to_parquet(tmp_path / "a.parquet")
+            (root / "a.parquet").symlink_to(tmp_path / "a.parquet")
+        else:
+            options = dict(data_root=str(root), levels="label")
+            table().save_to_disk(root)
+            (file,) = root.glob("*.arrow")
+            file.rename(tmp_path / "a.arrow")
+            file.symlink_to(tmp_path / "a.arrow")
+    with pytest.raises(ValueError, match=rf"is a link that leads out of the image folder, to {tmp_path}/a\."):
+        make(**options)
+
+
 def test_an_unreadable_row_is_named():
     made = datasets.Dataset.from_dict({"image": [encoded("dog"), b"no image", None], "label": ["a", "b", "a"]})
     data = HuggingFaceDataset(dataset=made, levels="label", pipeline=PIPELINE)
