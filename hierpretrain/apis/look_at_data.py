@@ -16,14 +16,13 @@ from hierpretrain.datasets.level_order import level_chains
 from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import read_list
 from hierpretrain.datasets.messages import some
-from hierpretrain.datasets.split_names import are_splits
+from hierpretrain.datasets.split_names import MOST_SPLITS, are_splits
 from hierpretrain.datasets.tables import READERS, Table, column_name, read_table
 from hierpretrain.files import as_called
 
 Choose = Callable[[str, Sequence[str], str], str]
 """Takes a question, its possible answers, the likeliest first, and the option that answers it; returns an answer."""
 
-_MOST_SPLITS = 10
 _NAMING = ("image_column", "levels", "key_column", "split_column", "extra_labels")  # the options that name columns
 _LOOKED_AT = 100  # images whose files are looked for, to find the folder that they are in
 
@@ -279,7 +278,7 @@ def _split_column(
         return {}
     found = [column for column in columns if column.kind == "split"]
     for column in found:
-        if not column.num_empty and column.num_values <= _MOST_SPLITS:
+        if not column.num_empty and column.num_values <= MOST_SPLITS:
             return {"split_column": column.name} if column.name != "split" else {}
         notes.append(
             f"the column {column.name!r} is empty in {column.num_empty:,} rows, and does not count as the splits"

@@ -145,8 +145,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             name: _PackedStrings([column[index] for index in indices]) for name, column in annotations.metadata.items()
         }
         code_of = {name: code for code, name in enumerate(splits)}
-        codes = array("h", map(code_of.__getitem__, map(annotations.splits.__getitem__, indices)))
-        self._split_codes = torch.tensor(np.frombuffer(codes, np.int16))
+        codes = array("i", map(code_of.__getitem__, map(annotations.splits.__getitem__, indices)))
+        self._split_codes = torch.tensor(np.frombuffer(codes, np.intc))
         self._epoch = _Shared(torch.zeros((), dtype=torch.int64))
         self._is_skipped = _Shared(torch.zeros(len(indices) if on_error == "skip" else 0, dtype=torch.bool))
         self._skipped = Skipped(skipped) if on_error == "skip" else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierpretrain.datasets.cells import distinct
-from hierpretrain.datasets.split_names import holds_splits
+from hierpretrain.datasets.split_names import MOST_SPLITS, holds_splits
 from hierpretrain.datasets.tables import NAMELESS, Table, column_name
 
 FEWEST = 4
@@ -97,8 +97,8 @@ def choose_columns(
         need_labels: Whether a list without levels is an error.
 
     Raises:
-        ValueError: If a column that is named is not there, is named twice or by something else than a text, or levels
-            are not named and a column does not look like one.
+        ValueError: If a column that is named is not there, is named twice or by something else than a text, the
+            column of the splits is a key, or levels are not named and a column does not look like one.
 
     Example:
         >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
@@ -129,6 +129,8 @@ def choose_columns(
     split = split if split in there and split not in (levels or ()) else ""
     if image in named or len(set(levels or ())) < len(levels or ()):
         raise ValueError(f"{path}: a column can be one level and not the image; levels are {list(levels or ())}")
+    if split:
+        _check_splits(table, image, split)
     used = {image, split, key, *extra}
     rest = tuple(name for name in there if name not in used)
     if levels is None:
@@ -166,6 +168,17 @@ def _check_levels(table: Table, image: str, names: Sequence[str]) -> None:
         + f": name the levels, such as {which}; other columns are then metadata, and key_column='...' "
         "(--key-column ...) names the key"
     )
+
+
+def _check_splits(table: Table, image: str, name: str) -> None:
+    """Raises if the column of the splits has many and another for every image, so that no split has two images."""
+    values = [value for value in distinct(table.columns[name]) if value]
+    if len(values) > MOST_SPLITS and is_key(table.columns[image], table.columns[name], len(values)):
+        raise ValueError(
+            f"{table.path}: a column of splits has few values; {name!r} has another value for every image, such as "
+            f"{values[0]!r}, as a key has: name the splits, split_column='...' (--split-column ...), or do without, "
+            "split_column='' (--split-column '')"
+        )
 
 
 def _doubt(table: Table, image: str, name: str) -> str:

@@ -9,6 +9,9 @@ QUERY, GALLERY = ("query", "probe"), ("gallery", "index")
 SPLIT_NAMES = frozenset((*TRAIN, *VAL, *TEST, *QUERY, *GALLERY))
 """What splits are called, in lower case."""
 
+MOST_SPLITS = 10
+"""How many splits people have at most; a column of more values seems to be something else."""
+
 
 def are_splits(names: Iterable[str]) -> bool:
     """Tells whether two names or more, of folders for instance, are all names of splits, one of them of training.

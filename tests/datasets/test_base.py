@@ -53,6 +53,16 @@ PIPELINE = (
 
 
 # ---------------------------------------------------------------- rows
+def test_any_number_of_splits():
+    class Many(HierarchicalDataset):
+        def read(self):
+            names = [str(i) for i in range(33_000)]
+            return Annotations(names, [("a",)] * len(names), names, ("kind",), self.data_root, source="many")
+
+    data = Many(data_root=".", check_files=False)
+    assert (data.splits[-1], data.get_data_info(32_999)["split"]) == ("32999", "32999")
+
+
 def test_what_is_named_is_found_in_any_unicode_form(root, tmp_path):
     one, two = "caf\u00e9", "cafe\u0301"
 
