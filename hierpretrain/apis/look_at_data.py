@@ -120,8 +120,14 @@ def _folder(name: str, root: str, options: Mapping[str, Any]) -> FoundData:
     names = options.get("levels")
     dataset: dict[str, Any] = dict(type="FolderDataset", data_root=root)
     if are_splits(top):
+        if taken := sorted({"image", "split"}.intersection(names or ())):
+            raise ValueError(
+                f"{name!r} has folders of splits, which are written as a list with a column {taken[0]!r} of its own; "
+                f"give the level another name than --levels {taken[0]}"
+            )
         read = read_folder(root, need_labels=False)
         keep = [i for i, label in enumerate(read.labels) if label]
+        beside = len(read.images) - len(keep)
         read = read.take(keep)
         annotations = replace(
             read,
@@ -130,16 +136,18 @@ def _folder(name: str, root: str, options: Mapping[str, Any]) -> FoundData:
             level_names=tuple(names) if names else read.level_names[:-1],
         )
         notes.append(f"the folders {', '.join(sorted(top))} are splits, and no level of the tree")
+        if beside:
+            notes.append(f"{beside:,} images beside these folders are in no split, and are left out")
         dataset = dict(type="ListDataset", data_root=root, ann_file="", levels=list(annotations.level_names))
-        return FoundData(name, dataset, annotations, notes=tuple(notes), new_list=True)
-    annotations = read_folder(root, names or None, need_labels=False)
-    if names:
-        dataset["level_names"] = list(names)
+    else:
+        annotations = read_folder(root, names or None, need_labels=False)
+        if names:
+            dataset["level_names"] = list(names)
     if not any(annotations.labels):
         dataset["need_labels"] = False
     elif unlabelled := sum(not label for label in annotations.labels):
         notes.append(f"{unlabelled:,} images are in no sub-folder and have no label")
-    return FoundData(name, dataset, annotations, notes=tuple(notes))
+    return FoundData(name, dataset, annotations, notes=tuple(notes), new_list="ann_file" in dataset)
 
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:
