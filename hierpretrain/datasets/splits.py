@@ -209,6 +209,8 @@ def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]])
         named["/".join(path)].append(path)  # several, where names hold slashes
     chosen = set()
     for entry in held_out:
+        if not isinstance(entry, Collection) or not all(isinstance(name, str) for name in entry):
+            raise ValueError(f"a branch to be held out must be a path of names; it is {entry!r}")
         name = nfc(entry if isinstance(entry, str) else "/".join(entry))
         found = named.get(name, [])
         if not isinstance(entry, str):

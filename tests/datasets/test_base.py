@@ -61,6 +61,8 @@ def test_any_number_of_splits():
 
     data = Many(data_root=".", check_files=False)
     assert (data.splits[-1], data.get_data_info(32_999)["split"]) == ("32999", "32999")
+    with pytest.raises(ValueError, match=r"there is no split 'train'; many has \['0', '1', '2', '3', '4', \.\.\.\]$"):
+        Many(data_root=".", check_files=False, split="train")
 
 
 def test_what_is_named_is_found_in_any_unicode_form(root, tmp_path):

@@ -628,6 +628,8 @@ def test_branches_whose_names_hold_slashes_are_told_apart():
     [
         (dict(held_out=["d"]), "there is no branch 'd' to be held out; give its path from the root"),
         (dict(held_out=["b/z"]), r"there is no branch 'b/z' to be held out; did you mean 'b/"),
+        (dict(held_out=[3]), "a branch to be held out must be a path of names; it is 3"),
+        (dict(held_out=[("c", 3)]), r"a branch to be held out must be a path of names; it is \('c', 3\)"),
         (dict(held_out="c"), r"held_out must be a list of branches, not the string 'c'; pass \['c'\]"),
         (dict(held_out=["c"], held_out_tag="seen"), "held_out_tag must be another word than .* it is 'seen'"),
         (dict(held_out=["a"], unseen=["a/x"]), "there is no class 'a/x' to be unseen"),
