@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -67,6 +68,33 @@ def read_where(pairs: Iterable[str], option: str = "where") -> dict[str, str]:
         if found.setdefault(name, text) != text:
             raise ValueError(f"{option} takes one text of each name, as an image has; of {name!r} there are two")
     return found
+
+
+def read_branch(text: str, option: str = "within") -> str | tuple[str, ...]:
+    """Returns a branch of a tree: its path or name as it stands, or the names of its path from a JSON list.
+
+    A list tells apart what a path does not, where names hold slashes: ``["a/b", "c"]`` and ``["a", "b/c"]``.
+
+    Args:
+        text: A word of a command line or a field of a form.
+        option: What takes it, for the message.
+
+    Raises:
+        ValueError: If it begins as a list and is none of texts.
+
+    Example:
+        >>> read_branch("animal/cat"), read_branch('["a/b", "c"]')
+        ('animal/cat', ('a/b', 'c'))
+    """
+    if not text.startswith("["):
+        return text
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{option} takes a path, a name, or a JSON list of names; it is {text[:200]!r}")
+    return tuple(names)
 
 
 def short(value: Any) -> str:

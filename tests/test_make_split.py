@@ -53,6 +53,16 @@ def test_table_and_file(make_split, capsys, tmp_path):
     ]
 
 
+def test_classes_and_branches_as_lists_of_names(make_split, capsys):
+    split = make_split("--level", "race", "--unseen", '["a", "x"]', "b/y", "--hold-out", '["c"]')
+    assert (split.unseen, split.held_out) == ((("a", "x"), ("b", "y")), (("c",),))
+    for option in ("--unseen", "--hold-out"):
+        with pytest.raises(SystemExit):
+            make_split("--level", "race", "--unseen", "b/y", option, "[1]")
+        message = f"error: {option} takes a path, a name, or a JSON list of names; it is '[1]'"
+        assert message in capsys.readouterr().err
+
+
 def test_options(make_split, tmp_path):
     split = make_split("--level", "-1", "--unseen-share", "0.5", "--seed", "4", "--shares", "0.5", "0", "0.5")
     assert (split.level, split.seed, split.shares, len(split.unseen)) == ("race", 4, (0.5, 0.0, 0.5), 3)

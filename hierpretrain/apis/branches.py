@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierpretrain._names import close_names
 from hierpretrain.datasets.annotations import nfc
-from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.messages import some, some_paths
 from hierpretrain.taxonomy import Taxonomy
 
 
@@ -53,8 +53,7 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         found = [path for path in paths if path == branch]
     if len(found) > 1:
         raise ValueError(
-            f"{len(found)} nodes of the tree have the name {branch!r}: {some(['/'.join(path) for path in found])}; "
-            "give the path of one"
+            f"{len(found)} nodes of the tree have the name {branch!r}: {some_paths(found)}; give the path of one"
         )
     if not found:
         raise ValueError(_unknown(taxonomy.node_paths(), branch))

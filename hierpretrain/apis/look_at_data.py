@@ -16,14 +16,13 @@ from hierpretrain.datasets.level_order import level_chains
 from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import read_list
 from hierpretrain.datasets.messages import some
-from hierpretrain.datasets.split_names import are_splits
+from hierpretrain.datasets.split_names import MOST_SPLITS, are_splits
 from hierpretrain.datasets.tables import READERS, Table, column_name, read_table
 from hierpretrain.files import as_called
 
 Choose = Callable[[str, Sequence[str], str], str]
 """Takes a question, its possible answers, the likeliest first, and the option that answers it; returns an answer."""
 
-_MOST_SPLITS = 10
 _NAMING = ("image_column", "levels", "key_column", "split_column", "extra_labels")  # the options that name columns
 _LOOKED_AT = 100  # images whose files are looked for, to find the folder that they are in
 
@@ -121,8 +120,14 @@ def _folder(name: str, root: str, options: Mapping[str, Any]) -> FoundData:
     names = options.get("levels")
     dataset: dict[str, Any] = dict(type="FolderDataset", data_root=root)
     if are_splits(top):
+        if taken := sorted({"image", "split"}.intersection(names or ())):
+            raise ValueError(
+                f"{name!r} has folders of splits, which are written as a list with a column {taken[0]!r} of its own; "
+                f"give the level another name than --levels {taken[0]}"
+            )
         read = read_folder(root, need_labels=False)
         keep = [i for i, label in enumerate(read.labels) if label]
+        beside = len(read.images) - len(keep)
         read = read.take(keep)
         annotations = replace(
             read,
@@ -131,16 +136,18 @@ def _folder(name: str, root: str, options: Mapping[str, Any]) -> FoundData:
             level_names=tuple(names) if names else read.level_names[:-1],
         )
         notes.append(f"the folders {', '.join(sorted(top))} are splits, and no level of the tree")
+        if beside:
+            notes.append(f"{beside:,} images beside these folders are in no split, and are left out")
         dataset = dict(type="ListDataset", data_root=root, ann_file="", levels=list(annotations.level_names))
-        return FoundData(name, dataset, annotations, notes=tuple(notes), new_list=True)
-    annotations = read_folder(root, names or None, need_labels=False)
-    if names:
-        dataset["level_names"] = list(names)
+    else:
+        annotations = read_folder(root, names or None, need_labels=False)
+        if names:
+            dataset["level_names"] = list(names)
     if not any(annotations.labels):
         dataset["need_labels"] = False
     elif unlabelled := sum(not label for label in annotations.labels):
         notes.append(f"{unlabelled:,} images are in no sub-folder and have no label")
-    return FoundData(name, dataset, annotations, notes=tuple(notes))
+    return FoundData(name, dataset, annotations, notes=tuple(notes), new_list="ann_file" in dataset)
 
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:
@@ -279,7 +286,7 @@ def _split_column(
         return {}
     found = [column for column in columns if column.kind == "split"]
     for column in found:
-        if not column.num_empty and column.num_values <= _MOST_SPLITS:
+        if not column.num_empty and column.num_values <= MOST_SPLITS:
             return {"split_column": column.name} if column.name != "split" else {}
         notes.append(
             f"the column {column.name!r} is empty in {column.num_empty:,} rows, and does not count as the splits"

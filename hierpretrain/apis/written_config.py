@@ -6,11 +6,15 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hierpretrain.apis.look_at_data import FoundData
 from hierpretrain.apis.proposal import ENCODERS, Proposal, Search
 from hierpretrain.datasets.annotations import Annotations
+from hierpretrain.datasets.encodings import decode
+from hierpretrain.datasets.lists import annotations_of
+from hierpretrain.datasets.tables import READERS
 
 _WIDTH = 110  # characters, after which a call is written over several lines
 _PATHS = ("data_root", "ann_file", "split_file")
@@ -172,15 +176,48 @@ def _path(path: str, folder: str) -> str:
 def list_text(annotations: Annotations) -> str:
     r"""Returns annotations as the text of a CSV list: image, split and a column for each level.
 
+    Raises:
+        ValueError: If a name is not UTF-8, or :class:`~hierpretrain.datasets.ListDataset` would not read the same from
+            the text: it takes no number in two spellings, for instance, and no space around a name.
+
     Example:
         >>> print(list_text(Annotations(["train/cat/1.jpg"], [("cat",)], ["train"], ("kind",), "pets")), end="")
         image,split,kind
         train/cat/1.jpg,train,cat
     """
+    for image in annotations.images:
+        try:
+            image.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{annotations.source} cannot be written as a list: the name of the image {image!r} is not UTF-8; "
+                "rename it"
+            ) from error
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "split", *annotations.level_names])
     depth = len(annotations.level_names)
     for image, split, label in zip(annotations.images, annotations.splits, annotations.labels, strict=True):
         writer.writerow([image, split, *label, *[""] * (depth - len(label))])
+    _check_reads(text.getvalue(), annotations)
     return text.getvalue()
+
+
+def _check_reads(text: str, annotations: Annotations) -> None:
+    """Raises unless annotations are read again from the text of a list, as the config that names it will read it."""
+    why, levels = f"{annotations.source} cannot be written as a list", list(annotations.level_names)
+    try:
+        table = READERS[".csv"]("the list", decode(text.encode(), "the list"), None, "image")
+        table = replace(table, where=lambda row: repr(annotations.images[row]))  # as the list has no lines yet
+        again = annotations_of(
+            table, annotations.root, source="the list", levels=levels, need_labels=any(annotations.labels)
+        )
+    except ValueError as error:
+        raise ValueError(f"{why}: {error}; rename the folder or the image") from error
+    for column in ("images", "splits", "labels"):
+        pairs = zip(annotations.images, getattr(annotations, column), getattr(again, column), strict=False)
+        for image, written, read in pairs:
+            if written != read:
+                raise ValueError(
+                    f"{why}: {written!r} of {image!r} would be read as {read!r}; rename the folder or the image"
+                )

@@ -92,6 +92,7 @@ def _init(args: argparse.Namespace) -> None:
     files = {name: out.with_name(f"{out.stem}_{name}") for name in ("splits.json", "images.csv")}
     check_writable(out)
     found = look_at(args.data, list_options(args), _choose(args.yes))
+    listed = list_text(found.annotations).encode() if found.new_list else b""  # an error before anything is written
     proposal = propose(
         found.annotations,
         split=args.split,
@@ -110,7 +111,7 @@ def _init(args: argparse.Namespace) -> None:
     print("\n".join(map(printable, [*_what_was_found(found, proposal.counts), "", *_what_is_proposed(proposal)])))
     if found.new_list:
         found.dataset["ann_file"] = str(files["images.csv"])
-        write_whole(files["images.csv"], list_text(found.annotations).encode())
+        write_whole(files["images.csv"], listed)
     if proposal.split:
         proposal.split.save(files["splits.json"])
     command = shlex.join(["hierpretrain", "init", *sys.argv[1:]])
@@ -118,7 +119,7 @@ def _init(args: argparse.Namespace) -> None:
     text = config_text(found, proposal, str(out.parent), split_file=split_file, command=command)
     write_whole(out, text.encode())
     print(f"\nwrote {printable(' and '.join(_shown(file) for file in written))}\n\nnext")
-    print("\n".join(f"  {line}" for line in _next(found, proposal, _shown(out), out.stem)))
+    print("\n".join(f"  {printable(line)}" for line in _next(found, proposal, _shown(out), out.stem)))
 
 
 def _out(args: argparse.Namespace) -> Path:
@@ -222,6 +223,7 @@ def _next(found: FoundData, proposal: Proposal, config: str, stem: str) -> list[
         lines.append(f"hierpretrain train {config}")
         lines.append(f"hierpretrain report {config} {checkpoint} --out {shlex.quote(f'{stem}.html')}")
     lines.append(f"hierpretrain index {config} {checkpoint} --out {index}")
-    example = Path(found.annotations.root, found.annotations.images[0])
+    images = found.annotations.images
+    example = Path(found.annotations.root, next(filter(str.isprintable, images), images[0]))
     lines.append(f"hierpretrain search {index} {shlex.quote(_shown(example))}")
     return lines

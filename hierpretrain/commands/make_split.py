@@ -23,6 +23,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hierpretrain._parser import Parser
+from hierpretrain._texts import read_branch
 from hierpretrain.commands import check_outputs, errors_in_one_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def main() -> None:
     parser.add_argument("config", help="the config, whose train_dataloader.dataset is split, with all its splits")
     parser.add_argument("--level", required=True, help="the level of the classes, by name or number (1 is coarsest)")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--unseen", nargs="+", metavar="CLASS", help="the unseen classes: names, or paths joined with /")
+    which.add_argument(
+        "--unseen", nargs="+", metavar="CLASS", help="the unseen classes: names, paths joined with /, or JSON lists"
+    )
     which.add_argument("--unseen-file", help="a text file with one unseen class a line")
     which.add_argument("--unseen-share", type=float, help="the fraction of unseen classes, drawn with the seed")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
@@ -67,17 +70,20 @@ def _make_split(args: argparse.Namespace) -> None:
 
     check_outputs(args, "out")
     annotations = read_annotations(load_config(args.config, data_root=args.data_root))
+    unseen: list[str | tuple[str, ...]] | float = args.unseen_share
     if args.unseen_file:
-        args.unseen = [line for _, line in numbered_lines(args.unseen_file)]
+        unseen = [line for _, line in numbered_lines(args.unseen_file)]
+    elif args.unseen is not None:
+        unseen = [read_branch(word, "--unseen") for word in args.unseen]
     split = seen_unseen_split(
         annotations,
         level=read_level(args.level),
-        unseen=args.unseen_share if args.unseen is None else args.unseen,
+        unseen=unseen,
         seed=args.seed,
         shares=None if args.keep_splits else args.shares,
         val_share=args.val_share,
         unit=None if args.unit is None else read_level(args.unit),
-        held_out=args.hold_out,
+        held_out=[read_branch(word, "--hold-out") for word in args.hold_out],
         held_out_tag=args.hold_out_tag,
     )
     print(table(annotations, split))

@@ -36,7 +36,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierpretrain._texts import read_where
+from hierpretrain._texts import read_branch, read_where
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.quick_search import quick_search
 from hierpretrain.commands import check_outputs, embed_images, errors_in_one_line, list_options, printable
@@ -54,7 +54,7 @@ def main() -> None:
     parser = index_parser(__doc__, "QUERIES")
     parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
     parser.add_argument("--level", help="one neighbour for each node of a level of the tree, by its name or number")
-    parser.add_argument("--within", metavar="BRANCH", help="search below a node: its path 'animal/cat', or its name")
+    parser.add_argument("--within", metavar="BRANCH", help="search below a node: its path, its name, or a JSON list")
     parser.add_argument(
         "--where",
         nargs="+",
@@ -136,11 +136,12 @@ def _find(
     index = open_index(args)
     where = read_where(args.where or (), "--where")
     level = None if args.level is None else read_level(args.level)
-    index.check_search(args.k, level=level, within=args.within, where=where)  # not after embedding many queries
+    within = None if args.within is None else read_branch(args.within, "--within")
+    index.check_search(args.k, level=level, within=within, where=where)  # not after embedding many queries
     if args.classify:
         index.check_classify(**votes)
     queries = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES))
-    results = index.search(queries, args.k, level=level, within=args.within, where=where)
+    results = index.search(queries, args.k, level=level, within=within, where=where)
     classes = index.classify(queries, **votes) if args.classify else []
     return results, classes, index, queries
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from hierpretrain._collection import without_collection
 from hierpretrain.checks import check_from_0, check_one_of
 from hierpretrain.datasets.annotations import Annotations, find_images, nfc
-from hierpretrain.datasets.messages import first, log, warn
+from hierpretrain.datasets.messages import first, log, some, warn
 from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
 from hierpretrain.datasets.rng import seeded
 from hierpretrain.datasets.split_files import with_split
@@ -27,6 +27,8 @@ from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.files import as_called
 from hierpretrain.registry import TRANSFORMS
 from hierpretrain.taxonomy import PAD, Taxonomy
+
+_MOST_LISTED = 20  # splits, which a message has all of; more are hardly the splits that were meant
 
 
 class HierarchicalDataset(Dataset, metaclass=ABCMeta):
@@ -145,8 +147,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             name: _PackedStrings([column[index] for index in indices]) for name, column in annotations.metadata.items()
         }
         code_of = {name: code for code, name in enumerate(splits)}
-        codes = array("h", map(code_of.__getitem__, map(annotations.splits.__getitem__, indices)))
-        self._split_codes = torch.tensor(np.frombuffer(codes, np.int16))
+        codes = array("i", map(code_of.__getitem__, map(annotations.splits.__getitem__, indices)))
+        self._split_codes = torch.tensor(np.frombuffer(codes, np.intc))
         self._epoch = _Shared(torch.zeros((), dtype=torch.int64))
         self._is_skipped = _Shared(torch.zeros(len(indices) if on_error == "skip" else 0, dtype=torch.bool))
         self._skipped = Skipped(skipped) if on_error == "skip" else None
@@ -326,9 +328,8 @@ def _choose(annotations: Annotations, split: str | Sequence[str] | None) -> tupl
     splits = (split,) if isinstance(split, str) else tuple(split)
     splits = tuple(dict.fromkeys(nfc(name) if isinstance(name, str) else name for name in splits))
     if not splits or (unknown := [name for name in splits if name not in existing]):
-        raise ValueError(
-            f"there is no split {unknown[0] if splits else ()!r}; {annotations.source} has {list(existing)}"
-        )
+        there = list(existing) if len(existing) <= _MOST_LISTED else f"[{some(existing)}]"
+        raise ValueError(f"there is no split {unknown[0] if splits else ()!r}; {annotations.source} has {there}")
     chosen = set(splits)
     return [index for index, tag in enumerate(annotations.splits) if tag in chosen], splits
 

@@ -12,7 +12,7 @@ from typing import Any
 from hierpretrain.datasets.cells import distinct, free_text
 from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.list_columns import DECIMALS, FEWEST, is_key
-from hierpretrain.datasets.split_names import SPLIT_NAMES
+from hierpretrain.datasets.split_names import holds_splits
 from hierpretrain.datasets.tables import NAMELESS, Table
 
 _MOST = 0.9  # of the cells must look alike
@@ -127,7 +127,7 @@ def _kind(name: str, filled: Sequence[str], values: Sequence[str], separator: st
         values: Its different values.
         separator: What separates names in its cells, if anything does.
     """
-    if name.lower() == "split" or (len(values) > 1 and all(value.lower() in SPLIT_NAMES for value in values)):
+    if holds_splits(name, values):
         return "split"
     if _share_of(filled, _ADDRESS) >= _MOST:
         return "addresses"

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hierpretrain._extras import needed
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths
 from hierpretrain.datasets.list_columns import as_names, check_texts
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.stored_images import ImageStore, Stored, bytes_of
-from hierpretrain.datasets.tables import Table
+from hierpretrain.datasets.tables import Table, named_columns
 from hierpretrain.datasets.web_dataset import matching_files, pathed
 from hierpretrain.registry import DATASETS
 
@@ -34,6 +34,7 @@ class HuggingFaceDataset(HierarchicalDataset):
             split -> patterns. The library writes a copy of them into its cache.
         dataset: In place of ``data_root``, a ``datasets.Dataset``, or a ``DatasetDict`` of several splits.
         image_column: The column of the images: a feature ``Image``, bytes, or objects with ``bytes`` or ``path``.
+            Paths are below ``data_root``, and any files' in ``dataset``.
         levels: The columns of the labels, the coarsest first; by default all of the type ``ClassLabel``. A list in
             a cell holds several places, and a list of lists several paths.
         class_paths: From the value of the one column in ``levels`` to its path in the tree: a mapping, or a function of
@@ -46,8 +47,8 @@ class HuggingFaceDataset(HierarchicalDataset):
 
     Raises:
         ImportError: If ``datasets`` is not installed.
-        ValueError: If there is no such data set, splits have different columns, a column is missing, and as
-            :class:`~hierpretrain.datasets.ListDataset`.
+        ValueError: If there is no such data set, a file of it is a link out of ``data_root``, splits have different
+            columns, a column is missing, and as :class:`~hierpretrain.datasets.ListDataset`.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class HuggingFaceDataset(HierarchicalDataset):
             name for name, feature in features.items() if name != self.image_column and _is_plain(feature, library)
         ]
         columns = _columns(whole.select_columns(names).with_format(None), features, library, source)
+        columns = named_columns(list(columns), list(columns.values()), source)
         levels: Sequence[str] | None = self._levels
         if levels is None:
             levels = [name for name in names if isinstance(_inner(features[name]), library.ClassLabel)] or None
@@ -118,7 +120,8 @@ class HuggingFaceDataset(HierarchicalDataset):
             split_column: splits,
             **columns,
         }
-        store = ImageStore(self._root(whole), _Rows(whole.select_columns([self.image_column]), source))
+        root = None if self._given is not None else self.data_root
+        store = ImageStore(self._root(whole), _Rows(whole.select_columns([self.image_column]), source, root))
         self.image_stores = [store]
         table = Table(source, columns, lambda row: f"{source}: row {row + 1}")
         return annotations_of(
@@ -165,6 +168,10 @@ class HuggingFaceDataset(HierarchicalDataset):
             )
         if not any(map(len, parts.values())):
             raise ValueError(f"{source} has no image; a data set needs at least one")
+        if self._given is None and self.files is None:  # the library opens whatever its own files name
+            real_root = os.path.realpath(self.data_root)
+            for file in (file for part in parts.values() for file in part.cache_files):
+                check_inside(file["filename"], real_root)
         _check_alike({split: part.features for split, part in parts.items()}, source)
         return parts, source
 
@@ -205,12 +212,12 @@ def _check_alike(features: Mapping[str, Mapping[str, Any]], source: str) -> None
 class _Rows:
     """Gives the images of a table by the numbers of their rows."""
 
-    def __init__(self, table: Any, source: str) -> None:
-        self.table, self.source = table, source
+    def __init__(self, table: Any, source: str, root: str | None) -> None:
+        self.table, self.source, self.root = table, source, root
 
     def __call__(self, name: str) -> Stored:
         ((_, value),) = self.table[int(name)].items()
-        return bytes_of(value, f"{self.source}: row {int(name) + 1}")
+        return bytes_of(value, f"{self.source}: row {int(name) + 1}", self.root)
 
 
 def _columns(table: Any, features: Mapping[str, Any], library: Any, source: str) -> dict[str, Any]:

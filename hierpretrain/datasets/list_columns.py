@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierpretrain.datasets.cells import distinct
+from hierpretrain.datasets.split_names import MOST_SPLITS, holds_splits
 from hierpretrain.datasets.tables import NAMELESS, Table, column_name
 
 FEWEST = 4
@@ -88,16 +89,16 @@ def choose_columns(
         table: The list.
         image: The column of the images.
         levels: The columns of the labels, the coarsest first; ``()`` for none. By default all columns of no other use
-            are levels, and then none of them may look like something else: have no name, another value for every image
-            (from four images on), or numbers with decimals.
+            are levels, and then none of them may look like something else: have no name, hold splits, another value
+            for every image (from four images on), or numbers with decimals.
         key: The column of the keys, by which people know an image or a product; empty for none.
         split: The column of the splits; the default need not be there.
         extra_labels: The columns of labels outside the tree.
         need_labels: Whether a list without levels is an error.
 
     Raises:
-        ValueError: If a column that is named is not there, is named twice or by something else than a text, or levels
-            are not named and a column does not look like one.
+        ValueError: If a column that is named is not there, is named twice or by something else than a text, the
+            column of the splits is a key, or levels are not named and a column does not look like one.
 
     Example:
         >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
@@ -128,6 +129,8 @@ def choose_columns(
     split = split if split in there and split not in (levels or ()) else ""
     if image in named or len(set(levels or ())) < len(levels or ()):
         raise ValueError(f"{path}: a column can be one level and not the image; levels are {list(levels or ())}")
+    if split:
+        _check_splits(table, image, split)
     used = {image, split, key, *extra}
     rest = tuple(name for name in there if name not in used)
     if levels is None:
@@ -167,11 +170,25 @@ def _check_levels(table: Table, image: str, names: Sequence[str]) -> None:
     )
 
 
+def _check_splits(table: Table, image: str, name: str) -> None:
+    """Raises if the column of the splits has many and another for every image, so that no split has two images."""
+    values = [value for value in distinct(table.columns[name]) if value]
+    if len(values) > MOST_SPLITS and is_key(table.columns[image], table.columns[name], len(values)):
+        raise ValueError(
+            f"{table.path}: a column of splits has few values; {name!r} has another value for every image, such as "
+            f"{values[0]!r}, as a key has: name the splits, split_column='...' (--split-column ...), or do without, "
+            "split_column='' (--split-column '')"
+        )
+
+
 def _doubt(table: Table, image: str, name: str) -> str:
     """Returns why a column seems to be no level; an empty string if it may be one."""
     if NAMELESS.fullmatch(name):
         return "has no name"
     values = [value for value in distinct(table.columns[name]) if value]
+    if holds_splits(name, values):
+        # named first: as metadata, which other columns become, it would leave test images among those to train on
+        return f"holds splits (name it, split_column={name!r}, --split-column {name})"
     if decimal := next((value for value in values if DECIMALS.fullmatch(value)), None):
         return f"has numbers with decimals, such as {decimal!r}"
     if len(values) >= FEWEST and is_key(table.columns[image], table.columns[name], len(values)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +10,7 @@ from mmengine.logging import print_log
 
 from hierpretrain._texts import short
 
-__all__ = ["first", "log", "short", "some", "warn"]
+__all__ = ["first", "log", "short", "some", "some_paths", "warn"]
 
 _NUM_EXAMPLES = 5
 _LONGEST = 200  # characters of a name: a damaged list may have thousands
@@ -26,6 +27,23 @@ def some(names: Sequence[str]) -> str:
     """
     texts = [repr(name) if len(name) <= _LONGEST else f"{name[:_LONGEST]!r}..." for name in names[:_NUM_EXAMPLES]]
     return ", ".join(texts) + (", ..." if len(names) > _NUM_EXAMPLES else "")
+
+
+def some_paths(paths: Sequence[Sequence[str]]) -> str:
+    """Returns the first five paths of a tree, joined by slashes; as JSON lists where two would be one text.
+
+    Example:
+        >>> print(some_paths([("a", "b"), ("c",)]))
+        'a/b', 'c'
+        >>> print(some_paths([("a/b", "c"), ("a", "b/c")]))
+        ["a/b", "c"], ["a", "b/c"] (lists, because names hold '/')
+    """
+    texts = ["/".join(path) for path in paths]
+    if len(set(texts)) == len(texts):
+        return some(texts)
+    lists = (json.dumps(list(path), ensure_ascii=False) for path in paths[:_NUM_EXAMPLES])
+    dots = ", ..." if len(paths) > _NUM_EXAMPLES else ""
+    return f"{', '.join(lists)}{dots} (lists, because names hold '/')"
 
 
 def first(texts: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from hierpretrain._names import did_you_mean
 from hierpretrain.checks import check_from_0
 from hierpretrain.datasets.annotations import Annotations, nfc
-from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.messages import some, some_paths
 from hierpretrain.datasets.split_files import Split
 from hierpretrain.taxonomy import Taxonomy
 
@@ -62,16 +62,17 @@ def seen_unseen_split(
             kept together, are dealt in the class of the first of them, and are ``'unused'`` if they are both in seen
             and in unseen classes.
         held_out: Branches of the tree that are neither seen nor unseen, by their paths from the root, such as
-            ``'food'`` or ``'food/fruit'``: to be looked at when all settings are chosen. Their images are divided like
-            the others, with tags such as ``held_out_train``, also those without a label at ``level``. Images that hang
-            both in these branches and elsewhere get the tag ``'unused'``, so nothing of the branches is trained on.
+            ``'food'`` or ``'food/fruit'``, or as sequences of names, ``('food', 'fruit')``: to be looked at when all
+            settings are chosen. Their images are divided like the others, with tags such as ``held_out_train``, also
+            those without a label at ``level``. Images that hang both in these branches and elsewhere get the tag
+            ``'unused'``, so nothing of the branches is trained on.
         held_out_tag: What the tags of these images begin with.
 
     Raises:
-        ValueError: If a level or a class does not exist, a class is no text, several classes have a given name, no
-            class is seen or none is unseen, a branch does not exist, ``held_out_tag`` is ``'seen'`` or ``'unseen'``, a
-            fraction is out of range, ``unit`` is above ``level``, or ``val_share`` is given with ``shares``, with an
-            own split ``'val'`` or without an own split ``'train'``.
+        ValueError: If a level or a class does not exist, a class is no text, several classes or branches have a given
+            name, no class is seen or none is unseen, a branch does not exist, ``held_out_tag`` is ``'seen'`` or
+            ``'unseen'``, a fraction is out of range, ``unit`` is above ``level``, or ``val_share`` is given with
+            ``shares``, with an own split ``'val'`` or without an own split ``'train'``.
 
     Example:
         >>> images = [f"{name}/{i}.jpg" for name in ("cat", "dog", "saw") for i in range(5)]
@@ -202,14 +203,24 @@ def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]])
     """Returns the paths of the branches that are named, sorted."""
     if isinstance(held_out, str):
         raise ValueError(f"held_out must be a list of branches, not the string {held_out!r}; pass [{held_out!r}]")
-    named = {"/".join(path[:end]): path[:end] for path in annotations.all_paths() for end in range(1, len(path) + 1)}
+    branches = {path[:end] for path in annotations.all_paths() for end in range(1, len(path) + 1)}
+    named: dict[str, list[_Path]] = defaultdict(list)
+    for path in sorted(branches):
+        named["/".join(path)].append(path)  # several, where names hold slashes
     chosen = set()
     for entry in held_out:
+        if not isinstance(entry, Collection) or not all(isinstance(name, str) for name in entry):
+            raise ValueError(f"a branch to be held out must be a path of names; it is {entry!r}")
         name = nfc(entry if isinstance(entry, str) else "/".join(entry))
-        if name not in named:
+        found = named.get(name, [])
+        if not isinstance(entry, str):
+            found = [path for path in found if path == tuple(map(nfc, entry))]
+        if not found:
             guess = did_you_mean(name, named, "give its path from the root.")
-            raise ValueError(f"there is no branch {name!r} to be held out; {guess}")
-        chosen.add(named[name])
+            raise ValueError(f"there is no branch {entry!r} to be held out; {guess}")
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} branches have the path {name!r}: {some_paths(found)}; give one of them")
+        chosen.add(found[0])
     return tuple(sorted(chosen))
 
 
@@ -283,10 +294,7 @@ def _unseen_classes(
                 f"{some(['/'.join(path) for path in classes])}"
             )
         if len(found) > 1:
-            raise ValueError(
-                f"{len(found)} classes have the name {entry!r}: {some(['/'.join(path) for path in found])}; give "
-                "their paths"
-            )
+            raise ValueError(f"{len(found)} classes have the name {entry!r}: {some_paths(found)}; give their paths")
         chosen += found
     return chosen
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
+
+from hierpretrain.datasets.annotations import UNTIDY, check_inside, unsafe_reason
 
 Stored = bytes | Image.Image
 """What is stored: the bytes of an image file, or a picture of Pillow's."""
@@ -53,17 +56,30 @@ def stored_image(path: str) -> Stored | None:
     return None
 
 
-def bytes_of(value: Any, where: str) -> Stored:
+def bytes_of(value: Any, where: str, root: str | None = None) -> Stored:
     """Returns the image in a cell of a table: bytes, an object with ``bytes`` or ``path``, or a picture of Pillow's.
 
+    Args:
+        value: The cell.
+        where: Its row, for messages.
+        root: The folder that paths are below, where the table is a file, which may be anybody's; ``None`` for a table
+            that the caller made, whose paths are any of his.
+
     Raises:
-        ValueError: If it holds none.
+        ValueError: If it holds none, or a path that leaves the root.
     """
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         value = value["bytes"]
     elif isinstance(value, dict) and isinstance(value.get("path"), str):
-        with open(value["path"], "rb") as file:
+        with open(value["path"] if root is None else _below(root, value["path"], where), "rb") as file:
             return file.read()
     if isinstance(value, bytes | Image.Image):
         return value
     raise ValueError(f"{where}: there is no image but {type(value).__name__}; name the column that holds the images")
+
+
+def _below(root: str, path: str, where: str) -> str:
+    """Returns the file of a path that a table gives; a ValueError if nobody who trusts the root alone may open it."""
+    if (reason := unsafe_reason(path)) and reason != UNTIDY:
+        raise ValueError(f"{where} has the image {path!r}, which {reason}; give paths below {root}")
+    return check_inside(os.path.join(root, path), os.path.realpath(root))

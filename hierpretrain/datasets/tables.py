@@ -163,7 +163,7 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
             why = wrong_width(part[wrong], len(header), text, delimiter)
             raise ValueError(f"{where(len(columns[0]) + wrong)}: {why}")
     found = list(map(Texts, columns)) if plain is not None else [_unquoted(column, delimiter) for column in columns]
-    return Table(path, _named(header, found, top_line), where)
+    return Table(path, named_columns(header, found, top_line), where)
 
 
 def _first_lines(lines: Any) -> Iterator[int]:
@@ -235,8 +235,12 @@ def column_name(name: str) -> str:
     return nfc(name.strip())
 
 
-def _named(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -> dict[str, Sequence[Any]]:
-    """Returns columns by their names; one without a name is called as pandas calls it, unless it is empty."""
+def named_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], where: str) -> dict[str, Sequence[Any]]:
+    """Returns columns by their names; one without a name is called as pandas calls it, unless it is empty.
+
+    Raises:
+        ValueError: If two have one name, in whatever Unicode form.
+    """
     named: dict[str, Sequence[Any]] = {}
     names = list(map(column_name, names))
     for i, (name, column) in enumerate(zip(names, columns, strict=True)):
@@ -257,7 +261,7 @@ def _from_json(path: str, text: str) -> Table:
     data = parse_json(text, path, _REMEDY, any_number=True)
     if not isinstance(data, list):
         raise ValueError(f"{path}: the file must be a list of objects, one an image; it is a {type(data).__name__}")
-    return _of_records(path, data, lambda index: f"{path}: record {index + 1}")
+    return table_of_records(path, data, lambda index: f"{path}: record {index + 1}")
 
 
 def _from_json_lines(path: str, text: str) -> Table:
@@ -266,10 +270,24 @@ def _from_json_lines(path: str, text: str) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     numbers = [number for number, _ in lines]
     records = [parse_json(line, path, _REMEDY, line=number, any_number=True) for number, line in lines]
-    return _of_records(path, records, lambda index: f"{path}:{numbers[index]}")
+    return table_of_records(path, records, lambda index: f"{path}:{numbers[index]}")
 
 
-def _of_records(path: str, records: Sequence[Any], where: Callable[[int], str]) -> Table:
+def table_of_records(path: str, records: Sequence[Any], where: Callable[[int], str]) -> Table:
+    r"""Returns the table of records, whose keys are one column where they differ in their Unicode form alone.
+
+    Args:
+        path: What the records are read from, for messages.
+        records: An object for each image.
+        where: Says where a record stands, from its index.
+
+    Raises:
+        ValueError: If one is no object, or has a column under two keys.
+
+    Example:
+        >>> dict(table_of_records("list.json", [{"caf\u00e9": "a"}, {"cafe\u0301": "b"}], str).columns)
+        {'caf\xe9': ['a', 'b']}
+    """
     for i, record in enumerate(records):
         if not isinstance(record, dict):
             raise ValueError(f"{where(i)}: a record must be an object with the field 'image'; it is {short(record)}")
@@ -283,7 +301,7 @@ def _of_records(path: str, records: Sequence[Any], where: Callable[[int], str]) 
             if len(there) > 1:
                 raise ValueError(f"{where(i)}: the keys {there} are one column; keep one")
             column[i] = record[there[0]] if there else None
-    return Table(path, _named(list(keys), columns, path), where)
+    return Table(path, named_columns(list(keys), columns, path), where)
 
 
 # ---------------------------------------------------------------- Excel and Parquet
@@ -314,7 +332,7 @@ def _from_excel(path: str) -> Table:
         return Table(path, {}, where)
     header, *cells = (row for _, row in rows)
     names = ["" if value is None else str(value) for value in header]
-    return Table(path, _named(names, list(zip(*cells, strict=True)) or [()] * len(names), where(-1)), where)
+    return Table(path, named_columns(names, list(zip(*cells, strict=True)) or [()] * len(names), where(-1)), where)
 
 
 def _with_lost(rows: list[tuple[int, list[Any]]], sheet: Any) -> list[tuple[int, list[Any]]]:
@@ -392,7 +410,7 @@ def _from_parquet(path: str) -> Table:
     def where(index: int) -> str:
         return f"{path}: row {index + 1}"
 
-    return Table(path, _named(names, columns, f"{path}"), where)
+    return Table(path, named_columns(names, columns, f"{path}"), where)
 
 
 def _without_nan(values: Sequence[Any]) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hierpretrain._json import parse_json
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path, warn_of_merged
 from hierpretrain.datasets.encodings import decode
@@ -19,12 +19,13 @@ from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.stored_images import ImageStore
-from hierpretrain.datasets.tables import Table
+from hierpretrain.datasets.tables import Table, column_name, table_of_records
 from hierpretrain.registry import DATASETS
 
 _LARGEST = 1 << 24  # bytes of what describes one image
 _BLOCK = 512  # bytes of tar
 _TEXTS = (".json", ".txt", ".cls")
+_OURS = ("image", "split", "folder")  # columns that do not come from a text
 _REMEDY = "make the shard anew"
 
 
@@ -49,8 +50,8 @@ class WebDataset(HierarchicalDataset):
         options: The options of :class:`HierarchicalDataset`.
 
     Raises:
-        ValueError: With the shard, if none is found, one is damaged, compressed or has a sample of two images or none,
-            and as :class:`~hierpretrain.datasets.ListDataset`.
+        ValueError: With the shard, if none is found, one is a link out of ``data_root``, damaged, compressed or has a
+            sample of two images or none, and as :class:`~hierpretrain.datasets.ListDataset`.
     """
 
     def __init__(
@@ -112,8 +113,7 @@ def annotations_of_rows(
     **options: Any,
 ) -> Annotations:
     """Returns the annotations of rows with ``image``, ``split``, ``folder`` (where ``levels`` are None) and more."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
+    columns = dict(table_of_records(source, rows, where.__getitem__).columns)
     folders = columns.pop("folder", [])
     if levels is None:
         columns["folder"], levels = folders, ["folder"]
@@ -129,20 +129,22 @@ def pathed(
     columns: Mapping[str, Sequence[Any]], levels: Sequence[str], class_paths: ClassPaths, source: str
 ) -> dict[str, list[Any]]:
     """Returns the one label column with the path of each class in place of its name."""
-    if len(levels) != 1 or levels[0] not in columns:
+    there = {column_name(name): name for name in columns}
+    level = there.get(column_name(levels[0])) if len(levels) == 1 else None
+    if level is None:
         raise ValueError(
             f"class_paths are for one column of classes; levels are {list(levels)} and the columns of {source} "
             f"{list(columns)}: name one"
         )
     known: dict[Any, Any] = {None: None, "": None}
     column = []
-    for value in columns[levels[0]]:
+    for value in columns[level]:
         key = str(value) if value is not None else None
         if key not in known:
             known[key] = [list(class_path(key, class_paths, source))]
         column.append(known[key])
     warn_of_merged({key: tuple(paths[0]) for key, paths in known.items() if paths is not None}, source)
-    return {levels[0]: column}
+    return {level: column}
 
 
 def matching_files(
@@ -151,10 +153,11 @@ def matching_files(
     """Yields (split, path below the root) of the files that patterns match, in the order of their names.
 
     Raises:
-        ValueError: If a pattern matches none, leaves the root, or a file is of two splits.
+        ValueError: If a pattern matches none, leaves the root, matches a link out of it, or a file is of two splits.
     """
     by_split = patterns if isinstance(patterns, Mapping) else {NO_SPLIT: patterns}
     seen: dict[str, str] = {}
+    real_root = os.path.realpath(root)
     for split, chosen in by_split.items():
         for pattern in [chosen] if isinstance(chosen, str) else chosen:
             if os.path.isabs(pattern) or ".." in pattern.split("/"):
@@ -163,6 +166,7 @@ def matching_files(
             if not found:
                 raise ValueError(f"no file matches {pattern!r} below {root!r}; correct {option} or data_root")
             for name in found:
+                check_inside(os.path.join(root, name), real_root)
                 if seen.setdefault(name, split) != split:
                     raise ValueError(f"{option} have {name!r} in two splits, {seen[name]!r} and {split!r}")
     yield from ((split, name.replace(os.sep, "/")) for name, split in seen.items())
@@ -249,9 +253,10 @@ def _add_text(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member:
     fields = parse_json(text, where, _REMEDY, any_number=True)
     if not isinstance(fields, dict):
         fields = {"json": fields}
-    if taken := fields.keys() & {"image", "split", "folder"}:
-        fields = {f"json_{name}" if name in taken else name: value for name, value in fields.items()}
-    _add_fields(sample, {name: value for name, value in fields.items() if name != "key"}, where)
+    for name, value in fields.items():
+        column = column_name(name)
+        if column != "key":  # which is the name of the sample
+            _add_fields(sample, {f"json_{column}" if column in _OURS else name: value}, where)
 
 
 def _add_fields(sample: dict[str, Any], fields: Mapping[str, Any], where: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from hierpretrain import _texts
 from hierpretrain._json import parse_json
-from hierpretrain._texts import read_where
 from hierpretrain.serve.limits import Refusal
 
 
@@ -104,27 +103,22 @@ def where_of(pairs: Sequence[str]) -> dict[str, str]:
         Refusal: As that raises.
     """
     try:
-        return read_where(pairs)
+        return _texts.read_where(pairs)
     except ValueError as error:
         raise Refusal(422, str(error)) from error
 
 
 def read_branch(text: str | None) -> str | tuple[str, ...] | None:
-    """Returns a branch, from its path or name, or from a JSON list of names; of an empty text there is none.
+    """Returns a branch, see :func:`~hierpretrain._texts.read_branch`; of an empty text there is none.
 
     Raises:
-        Refusal: If it begins as a list and is none of texts.
+        Refusal: As that raises.
 
     Example:
         >>> read_branch("animal/cat"), read_branch('["a/b", "c"]'), read_branch("")
         ('animal/cat', ('a/b', 'c'), None)
     """
-    if not text or not text.startswith("["):
-        return text or None
     try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise Refusal(422, f"within takes a path, a name, or a JSON list of names; it is {text[:200]!r}")
-    return tuple(names)
+        return _texts.read_branch(text) if text else None
+    except ValueError as error:
+        raise Refusal(422, str(error)) from error

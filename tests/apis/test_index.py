@@ -223,6 +223,15 @@ def test_branches_by_path_and_by_name():
 def test_branch_errors():
     with pytest.raises(ValueError, match="2 nodes of the tree have the name 'dog': 'animal/dog', 'toy/dog'; give the"):
         find_branch(TREE, "dog")
+    slashes = Taxonomy([("a/b", "c"), ("a", "b/c")], ("one", "two"))
+    with pytest.raises(
+        ValueError, match=r"'a/b/c': \[\"a\", \"b/c\"\], \[\"a/b\", \"c\"\] \(lists, because names hold"
+    ):
+        find_branch(slashes, "a/b/c")
+    assert [slashes.decode(find_branch(slashes, path)[0]) for path in (("a/b", "c"), ("a", "b/c"))] == [
+        ("a/b", "c"),
+        ("a", "b/c"),
+    ]
     with pytest.raises(ValueError, match="no branch 'cheri'; did you mean 'food/fruit/cherry'"):
         find_branch(TREE, "cheri")
     with pytest.raises(

@@ -89,6 +89,22 @@ def test_folders_of_splits_are_no_level(tmp_path):
     assert look_at(write_images(tmp_path / "lab", ["test/1", "bench/2"])).annotations.splits == ["all"] * 2
 
 
+def test_what_is_in_folders_of_splits_and_what_is_beside_them_is_told(tmp_path):
+    root = write_images(tmp_path, ["loose", "train/cat/1", "train/cat/2", "train/3", "val/dog/4"])
+    found = look_at(root, choose=refuse)
+    assert len(found.annotations.images) == 4
+    assert found.notes == (
+        "the folders train, val are splits, and no level of the tree",
+        "1 images beside these folders are in no split, and are left out",
+        "1 images are in no sub-folder and have no label",
+    )
+    assert "need_labels" not in found.dataset
+    flat = look_at(write_images(tmp_path / "flat", ["train/1", "val/2"]), choose=refuse)
+    assert flat.dataset == dict(
+        type="ListDataset", data_root=str(tmp_path / "flat"), ann_file="", levels=[], need_labels=False
+    )
+
+
 def test_images_without_a_folder_have_no_label(tmp_path):
     flat = look_at(write_images(tmp_path / "flat", ["1", "2"]), choose=refuse)
     assert flat.dataset == dict(type="FolderDataset", data_root=str(tmp_path / "flat"), need_labels=False)

@@ -130,6 +130,7 @@ def test_the_target_is_checked_before_anything_is_embedded(made, run, capsys):
         (["--level", "1"], {"level": 1}),
         (["--level", "-1", "--within", "animal"], {"level": -1, "within": "animal"}),
         (["--within", "animal/dog"], {"within": ("animal", "dog")}),
+        (["--within", '["animal", "dog"]'], {"within": ("animal", "dog")}),
     ],
 )
 def test_json_and_table_are_what_python_finds(run, folder, expected, capsys, words, options):
@@ -252,6 +253,8 @@ def test_a_table_by_hand():
     [
         (["--level", "colour"], {}, "error: no level 'colour'"),
         (["--within", "cta"], {}, "error: the tree has no branch 'cta'; did you mean 'animal/cat'?"),
+        (["--within", "[1]"], {}, "error: --within takes a path, a name, or a JSON list of names; it is '[1]'"),
+        (["--within", ""], {}, "error: the tree has no branch ''"),
         (["-k", "0"], {}, "error: k must be at least 1; it is 0"),
         (["--classify", "--votes", "0"], {}, "error: k must be at least 1; it is 0"),
         (["--threshold", "0.8"], {}, "error: --votes and --threshold are for --classify; add it, or leave them out"),

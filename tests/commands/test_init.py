@@ -1,5 +1,6 @@
 """``hierpretrain init``: the config that it writes, what it prints, what it asks, and what it refuses."""
 
+import os
 import re
 import sys
 
@@ -141,11 +142,58 @@ def test_folders_of_splits_become_a_list(run, tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", ["folder", "list", "one class"])
+@pytest.mark.parametrize(
+    ("rename", "words", "message"),
+    [
+        (
+            ("b", "split"),
+            ["--levels", "split"],
+            "a column 'split' of its own; give the level another name than --levels",
+        ),
+        (
+            ("b", "image"),
+            ["--levels", "image"],
+            "a column 'image' of its own; give the level another name than --levels",
+        ),
+        (
+            ("b", "1.0"),
+            [],
+            "the folder '{}/ph' cannot be written as a list: 'train/1.0/0.png': 'level1' has one number in two",
+        ),
+        (("b", " 1"), [], "cannot be written as a list: (' 1',) of 'train/ 1/0.png' would be read as ('1',); rename"),
+        (("b/0.png", b"b/caf\xe9.png"), [], "the name of the image 'train/b/caf\\udce9.png' is not UTF-8; rename it"),
+    ],
+)
+def test_folders_of_splits_that_make_no_list_are_refused_before_anything_is_written(
+    run, tmp_path, rename, words, message
+):
+    write_images(
+        tmp_path / "ph", [f"{split}/{name}/{i}" for split in ("train", "val") for name in "1b" for i in (0, 1)]
+    )
+    old, new = (os.path.join(os.fsencode(tmp_path / "ph/train"), os.fsencode(name)) for name in rename)
+    os.rename(old, new)
+    assert message.format(tmp_path) in run("ph", *words, fails=True)
+    assert os.listdir(tmp_path) == ["ph"]
+
+
+def test_an_image_whose_name_can_be_printed_is_the_example(run, tmp_path):
+    write_images(tmp_path / "photos", TREE)
+    os.rename(os.fsencode(tmp_path / "photos/cat/big/0.png"), os.fsencode(tmp_path / "photos/cat/big") + b"/0\xe9.png")
+    assert run("photos").endswith("hierpretrain search photos.index photos/cat/big/1.png\n")
+    for name in [name for name in TREE if name != "cat/big/0"]:
+        (tmp_path / f"photos/{name}.png").unlink()
+    assert run("photos", "--force").endswith("photos.index 'photos/cat/big/0\\udce9.png'\n")
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "one class", "splits"])
 def test_no_labels_are_embedded_and_indexed(run, tmp_path, kind):
     """The config has the encoder as it is, and the command lines that come next say so."""
     write_images(tmp_path / "photos", [f"{'cat/' if kind == 'one class' else ''}{i}" for i in range(6)])
     data = "photos"
+    if kind == "splits":
+        for i in range(6):
+            write_images(tmp_path / "photos" / ("train" if i < 4 else "val"), [str(i)])
+            (tmp_path / f"photos/{i}.png").unlink()
     if kind == "list":
         data = write_list(tmp_path / "photos.csv", ["image", "price"], [[f"{i}.png", f"{i}.50"] for i in range(6)])
     printed = run(data)

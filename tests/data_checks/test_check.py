@@ -66,6 +66,16 @@ def test_of_a_clean_list_nothing_is_said(root, tmp_path):
     assert found.paths[:2] == [(("animal", "cat"),)] * 2
 
 
+def test_a_column_of_splits_of_another_name_is_told(root, tmp_path):
+    names = write_clean(root)
+    lines = [[name, "test" if name[-5] == "b" else "train", name.split("/")[0]] for name in names]
+    write_list(tmp_path / "list.csv", ["image", "Split", "kind"], lines)
+    (problem,) = check_sources([list_source(tmp_path / "list.csv", root)], workers=0).problems
+    assert (problem.kind, problem.subject) == ("doubtful level", "Split")
+    assert problem.why == "holds splits (name it, split_column='Split', --split-column Split)"
+    assert check_sources([list_source(tmp_path / "list.csv", root, split_column="Split")], workers=0).problems == []
+
+
 def test_every_planted_fault_of_a_list_is_found_and_nothing_else(root, tmp_path):
     """Among them are leaks between splits, by bytes and by look, and labels that contradict each other."""
     names = write_clean(root)

@@ -53,6 +53,18 @@ PIPELINE = (
 
 
 # ---------------------------------------------------------------- rows
+def test_any_number_of_splits():
+    class Many(HierarchicalDataset):
+        def read(self):
+            names = [str(i) for i in range(33_000)]
+            return Annotations(names, [("a",)] * len(names), names, ("kind",), self.data_root, source="many")
+
+    data = Many(data_root=".", check_files=False)
+    assert (data.splits[-1], data.get_data_info(32_999)["split"]) == ("32999", "32999")
+    with pytest.raises(ValueError, match=r"there is no split 'train'; many has \['0', '1', '2', '3', '4', \.\.\.\]$"):
+        Many(data_root=".", check_files=False, split="train")
+
+
 def test_what_is_named_is_found_in_any_unicode_form(root, tmp_path):
     one, two = "caf\u00e9", "cafe\u0301"
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import re
 import unicodedata
 
 import pytest
@@ -234,6 +235,33 @@ def test_a_column_that_looks_like_no_level_must_not_become_one(read, name, why):
     with pytest.raises(ValueError, match=f"{name!r} {why}") as error:
         read(CATALOGUE)
     assert "levels=['kind', 'breed'] (--levels kind breed)" in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "values"), [("SPLIT", "ab"), ("Split", "aa"), ("part", ("train", "Test"))])
+def test_a_column_of_splits_must_not_become_a_level(read, name, values):
+    """The tree would begin with train and test, and the test images would be trained on."""
+    text = f"image,{name},kind\n" + "".join(f"{i}.png,{values[i % 2]},k{i % 3}\n" for i in range(6))
+    with pytest.raises(ValueError, match="columns are levels by themselves only if all look like it") as error:
+        read(text)
+    assert f"{name!r} holds splits (name it, split_column={name!r}, --split-column {name}): " in str(error.value)
+    assert "levels=['kind'] (--levels kind)" in str(error.value)
+    rows = read(text, split_column=name)
+    assert (rows.splits, rows.level_names) == ([*values] * 3, ("kind",))
+    assert read(text, levels=[name, "kind"]).level_names == (name, "kind")  # which says so
+
+
+def test_a_key_is_no_column_of_splits(read):
+    def text(number, sku):
+        return "image,kind,sku\n" + "".join(f"{i}.jpg,k{i % 3},{sku(i)}\n" for i in range(number))
+
+    message = (
+        "a column of splits has few values; 'sku' has another value for every image, such as 's0', as a key has: name "
+        "the splits, split_column='...' (--split-column ...), or do without, split_column='' (--split-column '')"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read(text(33_000, lambda i: f"s{i}"), split_column="sku")
+    assert len(set(read(text(10, lambda i: f"s{i}"), split_column="sku").splits)) == 10
+    assert len(set(read(text(24, lambda i: f"s{i // 2}"), split_column="sku").splits)) == 12
 
 
 def test_named_levels_leave_the_others_as_metadata(read):

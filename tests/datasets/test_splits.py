@@ -605,11 +605,31 @@ def test_a_branch_below_the_first_level_by_its_path():
     }
 
 
+def test_branches_whose_names_hold_slashes_are_told_apart():
+    paths = [("a/b", "c"), ("a", "b/c"), ("x", "y"), ("x", "z")]
+    records = [(f"{i}/{j}.jpg", path, "all") for i, path in enumerate(paths) for j in range(5)]
+    annotations = Annotations.from_records(records, ["top", "sub"], "things")
+    for i, path in enumerate(paths[:2]):
+        split = seen_unseen_split(annotations, level="sub", unseen=[("x", "y")], held_out=[path])
+        assert split.held_out == (path,)
+        assert {image[0] for image, tag in split.tags.items() if tag.startswith("held_out")} == {str(i)}
+    both = r"\[\"a\", \"b/c\"\], \[\"a/b\", \"c\"\] \(lists, because names hold '/'\); give "
+    with pytest.raises(ValueError, match="2 branches have the path 'a/b/c': " + both + "one of them"):
+        seen_unseen_split(annotations, level="sub", unseen=[("x", "y")], held_out=["a/b/c"])
+    with pytest.raises(ValueError, match="2 classes have the name 'a/b/c': " + both + "their paths"):
+        seen_unseen_split(annotations, level="sub", unseen=["a/b/c"])
+    assert seen_unseen_split(annotations, level="sub", unseen=["x/y"], held_out=["a/b"]).held_out == (("a/b",),)
+    with pytest.raises(ValueError, match=r"there is no branch \('a', 'b', 'c'\) to be held out"):
+        seen_unseen_split(annotations, level="sub", unseen=[("x", "y")], held_out=[("a", "b", "c")])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(held_out=["d"]), "there is no branch 'd' to be held out; give its path from the root"),
         (dict(held_out=["b/z"]), r"there is no branch 'b/z' to be held out; did you mean 'b/"),
+        (dict(held_out=[3]), "a branch to be held out must be a path of names; it is 3"),
+        (dict(held_out=[("c", 3)]), r"a branch to be held out must be a path of names; it is \('c', 3\)"),
         (dict(held_out="c"), r"held_out must be a list of branches, not the string 'c'; pass \['c'\]"),
         (dict(held_out=["c"], held_out_tag="seen"), "held_out_tag must be another word than .* it is 'seen'"),
         (dict(held_out=["a"], unseen=["a/x"]), "there is no class 'a/x' to be unseen"),

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import tarfile
+import unicodedata
 
 import datasets
 import numpy as np
@@ -261,6 +262,55 @@ def test_parquet_of_others(tmp_path):
     assert [data[i] for i in range(3)] == EXPECTED
 
 
+def test_images_that_parquet_names_are_below_its_folder(tmp_path, monkeypatch):
+    import pyarrow
+    from pyarrow import parquet
+
+    outside = write_image(tmp_path / "secret.png", COLOURS["saw"])
+    for name in ("0.png", "root/0.png"):  # a path counts from data_root, and not from the working directory
+        write_image(tmp_path / name, COLOURS["dog" if "/" in name else "saw"])
+    (tmp_path / "root/link.png").symlink_to(outside)
+    paths = ["0.png", "./0.png", str(outside), "../secret.png", "link.png"]
+    rows = {"image": [{"bytes": None, "path": path} for path in paths], "kind": ["a"] * 5}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "root/a.parquet")
+    monkeypatch.chdir(tmp_path)
+    options = dict(levels="kind", pipeline=PIPELINE)
+    data = HuggingFaceDataset(data_root="root", files="*.parquet", cache_dir=str(tmp_path / "cache"), **options)
+    assert [data[i][0] for i in range(2)] == [COLOURS["dog"]] * 2
+    for i, message in (
+        (2, f"row 3 has the image '{outside}', which must not be absolute, hold '..' or a backslash; give paths below"),
+        (3, "row 4 has the image '../secret.png', which must not be absolute, hold '..' or a backslash; give paths"),
+        (4, "link.png is a link that leads out of the image folder, to "),
+    ):
+        with pytest.raises(UnreadableImage, match=re.escape(message)):
+            data[i]
+    made = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": str(outside)}], "kind": ["a"]})
+    assert HuggingFaceDataset(dataset=made, **options)[0][0] == COLOURS["saw"]  # the caller's own
+
+
+@pytest.mark.parametrize("kind", ["shard", "Parquet", "save_to_disk"])
+def test_files_that_are_links_out_of_their_folder_are_not_read(tmp_path, kind):
+    root = tmp_path / "root"
+    root.mkdir()
+    options = dict(data_root=str(root), levels="label")
+    if kind == "shard":
+        (root / "a.tar").symlink_to(write_shard(tmp_path / "a.tar", samples_of(range(3))))
+        make = WebDataset
+    else:
+        make, options = HuggingFaceDataset, options | dict(files="*.parquet", cache_dir=str(tmp_path / "cache"))
+        if kind == "Parquet":
+            table().to_parquet(tmp_path / "a.parquet")
+            (root / "a.parquet").symlink_to(tmp_path / "a.parquet")
+        else:
+            options = dict(data_root=str(root), levels="label")
+            table().save_to_disk(root)
+            (file,) = root.glob("*.arrow")
+            file.rename(tmp_path / "a.arrow")
+            file.symlink_to(tmp_path / "a.arrow")
+    with pytest.raises(ValueError, match=rf"is a link that leads out of the image folder, to {tmp_path}/a\."):
+        make(**options)
+
+
 def test_an_unreadable_row_is_named():
     made = datasets.Dataset.from_dict({"image": [encoded("dog"), b"no image", None], "label": ["a", "b", "a"]})
     data = HuggingFaceDataset(dataset=made, levels="label", pipeline=PIPELINE)
@@ -374,6 +424,37 @@ def test_samples_may_differ_in_their_files(tmp_path):
     data = WebDataset(data_root=str(tmp_path), levels="kind", pipeline=[dict(type="LoadRGB")])
     assert data.labels.tolist() == [[-1], [0]]
     assert [item["img"].size for item in map(data.__getitem__, range(2))] == [(8, 6)] * 2
+
+
+def test_a_column_of_a_shard_in_two_unicode_forms_is_one(tmp_path):
+    one, two = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
+
+    def shard(*fields):
+        files = ((f"{i}.png", f"{i}.json", json.dumps(of_image).encode()) for i, of_image in enumerate(fields))
+        members = [member for image, text, data in files for member in ((image, encoded("dog")), (text, data))]
+        write_shard(tmp_path / "a.tar", members)
+        return str(tmp_path)
+
+    root = shard({one: "a"}, {two: "b"}, {f" {two}": "a"})
+    for levels in (one, two):
+        data = WebDataset(data_root=root, levels=levels)
+        assert (data.labels.tolist(), data.taxonomy.level_names) == ([[0], [1], [0]], (one,))
+        assert data.metadata.keys() == {"key"}
+        assert WebDataset(data_root=root, levels=levels, class_paths={"a": "x/y", "b": "z"}).labels.shape == (3, 2)
+    with pytest.raises(ValueError, match=r"a\.tar: sample '1': the keys \[.*\] are one column; keep one"):
+        WebDataset(data_root=shard({one: "a"}, {one: "a", two: "b"}), levels=one)
+    data = WebDataset(data_root=shard({" image": "a", "split ": "b", " key": "c"}), levels="json_image")
+    assert (data.labels.tolist(), data.splits, data.metadata) == ([[0]], ["all"], {"key": ["0"], "json_split": ["b"]})
+
+
+def test_columns_of_one_name_in_two_unicode_forms_are_told():
+    one, two = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
+    with pytest.raises(ValueError, match="the columns must have different names; they are"):
+        HuggingFaceDataset(dataset=table(**{one: ["a"] * 12, two: ["b"] * 12}), levels=one)
+    data = HuggingFaceDataset(
+        dataset=table(**{two: ["a", "b", "c"] * 4}), levels=one, class_paths=dict(a="x", b="y", c="z")
+    )
+    assert (data.taxonomy.level_names, data.labels[:3].tolist()) == ((one,), [[0], [1], [2]])
 
 
 def test_nothing_outside_a_shard_is_read(tmp_path):
