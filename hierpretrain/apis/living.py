@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import normalize
 
 import numpy as np
@@ -35,12 +35,15 @@ from hierpretrain.apis.index_changes import (
 from hierpretrain.apis.index_format import MODEL_PARTS, plain_path
 from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.joined import joint_levels
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
+
+_Labelled = TypeVar("_Labelled", ImageSet, Embeddings)
 
 
 class LivingIndex(ABC):
@@ -223,21 +226,36 @@ class LivingIndex(ABC):
             new, embedded = images, 0
         else:
             found = gather_images(images, on_error=self.inferencer.on_error, **list_options)
-            self._check_new(found)  # not after hours of embedding
+            found = self._checked_new(found)  # not after hours of embedding
             new = self.inferencer.embed_set(found)
             embedded = len(new.paths)
         new = checked_columns(new)
         self._check_embedded(new)
         with self._changing():
-            self._check_new(new)
+            new = self._checked_new(new)
             self._change((), new)
         return Change(added=len(new.paths), embedded=embedded)
 
-    def _check_new(self, images: ImageSet | Embeddings) -> None:
-        """Raises a ValueError if one of the images is in the index, or their levels have other names than its."""
-        joint_levels([self.taxonomy, images.taxonomy])
+    def _checked_new(self, images: _Labelled) -> _Labelled:
+        """Returns images in the index's levels; raises a ValueError if the index has one of them, or other levels."""
+        images = self._in_levels(images)
         there = self._records({*images.keys, *images.paths} - {""}, set())
         check_new({(record.key, record.path) for record in there.values()}, images.keys, images.paths)
+        return images
+
+    def _in_levels(self, images: _Labelled) -> _Labelled:
+        """Returns images with the index's names for levels that have none but the default ones, as a folder's have.
+
+        Raises:
+            ValueError: If the levels have other names than the index's.
+        """
+        ours, tree = self.taxonomy.level_names, images.taxonomy
+        if tree.level_names == numbered_levels(tree.num_levels):
+            names = [*ours[: tree.num_levels], *tree.level_names[len(ours) :]]
+            tree = Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
+        columns = "name the columns of a list so in its header, and choose them by --levels (levels=...)"
+        joint_levels([self.taxonomy, tree], "index and images", f"the index's are {ours}; {columns}")
+        return replace(images, taxonomy=tree)
 
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
@@ -280,7 +298,7 @@ class LivingIndex(ABC):
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
         check_once(found.keys, found.paths)
-        joint_levels([self.taxonomy, found.taxonomy])
+        found = self._in_levels(found)
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
@@ -327,7 +345,7 @@ class LivingIndex(ABC):
                 metadata=chosen.metadata,
                 digests=[digests[i] for i, _ in coming],
             )
-            new = checked_columns(new)
+            new = self._in_levels(checked_columns(new))  # the index may have got levels meanwhile
             read = (set(found.paths) - failed.keys()) & self.skipped.keys()
             if gone or new.paths or failed or read:
                 self._change(gone, new, read)

@@ -159,6 +159,25 @@ def test_few_segments_and_little_work():
     assert written < 20_000 * 14  # each image as often as the sizes can double
 
 
+def test_files_that_were_added_are_gone_through_once_for_all_that_were_skipped():
+    class Counted(list):
+        passes = 0
+
+        def __iter__(self):
+            Counted.passes += 1
+            return super().__iter__()
+
+    index, more = build(images(number=3)), images(1, 5, prefix="more/")
+    passes = []
+    for number in (1, 50):
+        skipped = {f"more/{i}.jpg": "it is broken" for i in range(4, 4 + number)}
+        Counted.passes = 0
+        now = index._now.with_more(replace(more, paths=Counted(more.paths), skipped=skipped), print)
+        assert list(now.skipped) == [f"more/{i}.jpg" for i in range(5, 4 + number)]
+        passes.append(Counted.passes)
+    assert passes[0] == passes[1]
+
+
 def test_all_can_go_and_come_again(tmp_path):
     index = build(images(number=9))
     index.save(tmp_path / "index")
@@ -426,10 +445,23 @@ def test_an_update_brings_nothing_that_could_not_be_read_again(living, monkeypat
 @pytest.mark.parametrize("change", ["add", "update"])
 def test_levels_of_other_names_are_told_before_anything_is_embedded(living, tmp_path, change):
     index, encoder = living
-    write_image(tmp_path / "shoes/1.png", "red")
-    with pytest.raises(ValueError, match=r"the same levels .*; these have \[\('level1',\), \('top', 'leaf'\)\]"):
-        getattr(index, change)(tmp_path)
+    write_image(tmp_path / "1.png", "red")
+    (tmp_path / "shoes.csv").write_text("image,kind\n1.png,shoe\n")
+    told = r"the same levels .*; these have \[\('kind',\), \('top', 'leaf'\)\]: the index's are \('top', 'leaf'\); name"
+    with pytest.raises(ValueError, match=rf"^index and images must have {told} the columns of a list .* by --levels"):
+        getattr(index, change)(tmp_path / "shoes.csv")
     assert encoder.embedded == 0
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_levels_of_a_folder_are_those_of_the_index(kills, tmp_path, change):
+    index = kills["made"](kills["random_images"](3, "base", 0))
+    index.use_model(Reading(kills["Pixels"]()))
+    write_image(tmp_path / "0/1.png", "red")
+    write_image(tmp_path / "0/leaf/new/2.png", "red")
+    getattr(index, change)(tmp_path)
+    assert index.taxonomy.level_names == ("top", "leaf", "level3")
+    assert names_of(index)[3:] == [(("0",),), (("0", "leaf", "new"),)]
 
 
 def test_images_that_are_there_are_told_before_anything_is_embedded(living):
