@@ -46,7 +46,7 @@ class ImageSet:
 
     Attributes:
         sources: N files, arrays or pictures.
-        paths: N names: the file, without ``'./'`` in front; or ``'<image 3>'`` for the fourth of a list.
+        paths: N names: the file, without ``'./'`` and doubled slashes; or ``'<image 3>'`` for the fourth of a list.
         labels: (N, L) or (N, P, L) labels; L is 0 where no image has a label.
         splits: N split tags.
         taxonomy: The tree.

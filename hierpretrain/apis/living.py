@@ -260,8 +260,8 @@ class LivingIndex(ABC):
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
 
-        A key or file that no image has counts without ``./`` in front, and in Unicode's other form, composed or
-        decomposed, if an image has that.
+        A name that no image has is looked for again without ``./`` and doubled slashes. If no image has that name
+        either, Unicode's other form of it counts, composed or decomposed.
 
         Raises:
             ValueError: If there is no image of a key; then none is removed.
@@ -272,7 +272,9 @@ class LivingIndex(ABC):
             if others := wanted - _names(found):
                 plain = set(map(plain_path, others))
                 wanted = (wanted - others) | plain
-                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in plain}, set())
+                found |= self._records(plain, set())  # before other forms, which may be names of other files
+                others = plain - _names(found)
+                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in others}, set())
             check_known(wanted, _names(found))
             self._change(found, self._none())
         return Change(removed=len(found))
@@ -425,7 +427,7 @@ def check_embedded_by(images: Embeddings, model: str, fingerprint: str) -> None:
 
 
 def checked_columns(images: Embeddings) -> Embeddings:
-    """Returns embedded images as an index can keep them, with the names of their metadata in one Unicode form.
+    """Returns embedded images as an index can keep them: metadata's names in one Unicode form, and files' names plain.
 
     Raises:
         ValueError: If columns are not of equally many, or one of texts holds something else.
@@ -451,7 +453,8 @@ def checked_columns(images: Embeddings) -> Embeddings:
         if not are_texts(column):
             wrong = next((value for value in column if not isinstance(value, str)), column)
             raise ValueError(f"{name} must be texts, which an index can keep; {short(wrong)} is none: turn it into one")
-    return images
+    skipped = {plain_path(path): reason for path, reason in images.skipped.items()}
+    return replace(images, paths=list(map(plain_path, images.paths)), skipped=skipped)
 
 
 def _listed(column: Any) -> Any:

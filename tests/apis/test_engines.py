@@ -1,6 +1,7 @@
 """One set of tests for the engines of an index, a folder with faiss and Milvus: the same answers, whatever changes."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,29 @@ def test_keys_and_files_are_removed(make):
     index.remove(index.paths)
     assert len(index) == 0
     assert [result.neighbours for result in index.search(images(1, 2))] == [(), ()]
+
+
+def test_a_file_is_known_by_its_plain_name(make):
+    index, reopen = make(images(number=2, prefix="./photos//"))
+    assert reopen().paths == index.paths == ["photos/0.jpg", "photos/1.jpg"]
+    new = images(1, 1).features
+    index.add(embeddings=new, files=["./new/.//a.jpg"])
+    for one in (index, reopen()):
+        for name in ("./new/a.jpg", "new//a.jpg", "new/./a.jpg"):
+            with pytest.raises(ValueError, match=r"1 of 1 images are in the index already: 'new/a\.jpg'"):
+                one.add(embeddings=new, files=[name])
+    index.add(embeddings=new, files=["new/../new/a.jpg"])  # which is another file where new is a link
+    index.add(embeddings=new, keys=["https://shop//a.jpg"])
+    assert reopen().paths[2:] == ["new/a.jpg", "new/../new/a.jpg", "https://shop//a.jpg"]
+    assert index.remove(["new//a.jpg", "https://shop//a.jpg"]) == Change(removed=2)
+    assert reopen().paths[2:] == ["new/../new/a.jpg"]
+
+
+def test_of_two_files_alike_but_for_their_unicode_form_the_one_that_is_named_is_removed(make):
+    composed, decomposed = "caf\u00e9.jpg", "cafe\u0301.jpg"
+    index, _ = make(replace(images(number=3), paths=[composed, decomposed, "b/" + decomposed]))
+    assert index.remove(["./" + composed, "./b/caf\u00e9.jpg"]) == Change(removed=2)
+    assert index.paths == [decomposed]
 
 
 def test_only_what_has_changed_is_embedded(make, kills):  # noqa: F811

@@ -142,12 +142,14 @@ def test_a_file_in_the_working_directory_has_one_name_however_it_is_given(tmp_pa
     (tmp_path / "b./gone.png").symlink_to("nowhere.png")
     (tmp_path / "list.csv").write_text("image\na.png\nb./c.png\nb./gone.png\n")
     both = ["./a.png", ".//./b./c.png"]
+    untidy = ["b.//c.png", "b././c.png", "b.//././/c.png"]
     for given in (
         ".",
         "./",
         "list.csv",
         "./list.csv",
         both,
+        *untidy,
         "./**/c.png",
         FolderDataset(data_root=".", on_error="skip"),
     ):
@@ -157,6 +159,8 @@ def test_a_file_in_the_working_directory_has_one_name_however_it_is_given(tmp_pa
         for source in found.sources:
             read_picture(source)
     assert gather_images(tmp_path / "a.png").paths == [str(tmp_path / "a.png")]
+    (tmp_path / "link").symlink_to(tmp_path / "b.")
+    assert gather_images("link/../a.png").paths == ["link/../a.png"]  # which need not be a.png: b. may lie elsewhere
 
 
 def test_an_iterator_of_images(photos):
