@@ -109,7 +109,7 @@ class LivingIndex(ABC):
 
     @abstractmethod
     def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
-        """Returns all images but those of some names, and those that are some files or lie in them."""
+        """Returns all images but those of some names, and those that are some files, named in NFC, or lie in them."""
 
     @abstractmethod
     def _vectors(self, ids: Sequence[int]) -> Tensor:
@@ -304,7 +304,7 @@ class LivingIndex(ABC):
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
-        names, contents = {record.name for record in given}, set(digests) - {""}
+        names, contents = {record.name for record in given} | set(found.missing_keys), set(digests) - {""}
         vectors: dict[int, Tensor] = {}  # of the given images that were embedded
         failed = dict(found.skipped)
 
@@ -329,7 +329,7 @@ class LivingIndex(ABC):
             planned = plan()
             gone, coming = planned.gone, planned.coming
             if prune:
-                gone |= self._ids_but(names, failed)
+                gone |= self._ids_but(names, set(map(nfc, failed)))
             alike = [like for _, like in coming if like is not None]
             known = dict(zip(alike, self._vectors(alike), strict=True))
             features = [vectors[i] if like is None else known[like] for i, like in coming]
@@ -348,7 +348,8 @@ class LivingIndex(ABC):
                 digests=[digests[i] for i, _ in coming],
             )
             new = self._in_levels(checked_columns(new))  # the index may have got levels meanwhile
-            read = (set(found.paths) - failed.keys()) & self.skipped.keys()
+            given_now = set(map(nfc, set(found.paths) - failed.keys()))
+            read = {path for path in self.skipped if nfc(path) in given_now} - failed.keys()
             if gone or new.paths or failed or read:
                 self._change(gone, new, read)
         return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))

@@ -14,7 +14,8 @@ from hierpretrain.apis.index_changes import Change
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 from tests.apis.test_index import TREE, brute_force, build, images
-from tests.apis.test_index_changes import assert_same_answers, joined, kills, picture, some  # noqa: F401
+from tests.apis.test_index_changes import Reading, assert_same_answers, joined, kills, picture, some  # noqa: F401
+from tests.datasets.trees import write_image
 
 ABOUT = dict(model="resnet, epoch_5.pth", fingerprint="0123abcd")
 
@@ -324,6 +325,58 @@ def test_only_what_has_changed_is_embedded(make, kills):  # noqa: F811
         np.testing.assert_allclose(got, expected / np.linalg.norm(expected), atol=1e-6)
     assert index.update([picture(4)], prune=True) == Change(added=1, removed=7, embedded=0)
     assert index.paths == ["<image 0>"]
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9.png", "cafe\u0301.png"
+
+
+@pytest.fixture
+def shop(make, kills, tmp_path):  # noqa: F811
+    """An index of nothing, its model, and a folder with photographs whose list names one in the other Unicode form."""
+    model = Reading(kills["Pixels"]())
+    index, _ = make(kills["random_images"](1, "base", 0), model=model.name, fingerprint=model.fingerprint)
+    index.remove(index.paths)
+    index.use_model(model)
+    for i, name in enumerate((DECOMPOSED, "b.png")):
+        write_image(tmp_path / "shop" / name, (i, i, i))
+    (tmp_path / "shop/shop.csv").write_text(f"image,top,sku\n{COMPOSED},x,K\nb.png,y,B\n", encoding="utf-8")
+    return index, tmp_path / "shop"
+
+
+@pytest.mark.parametrize("key", ["", "sku"])
+def test_a_missing_file_of_another_unicode_form_stays(shop, key):
+    index, folder = shop
+    options = dict(levels=["top"], key_column=key, prune=True)
+    assert index.update(folder / "shop.csv", **options) == Change(added=2, embedded=2)
+    assert index.paths == [str(folder / DECOMPOSED), str(folder / "b.png")]
+    (folder / DECOMPOSED).rename(folder / "away")
+    assert index.update(folder / "shop.csv", **options) == Change(kept=1)
+    assert index.paths == [str(folder / DECOMPOSED), str(folder / "b.png")]
+    assert list(index.skipped) == [str(folder / COMPOSED)]
+    (folder / "away").rename(folder / DECOMPOSED)
+    assert index.update(folder / "shop.csv", **options) == Change(kept=2)
+    assert index.skipped == {}
+
+
+@pytest.mark.parametrize("how", ["missing", "broken", "a broken link"])
+def test_the_image_of_a_key_stays_while_the_keys_new_file_cannot_be_read(shop, how):
+    index, folder = shop
+    options = dict(levels=["top"], key_column="sku", prune=True)
+    index.update(folder / "shop.csv", **options)
+    (folder / "more").mkdir()
+    write_image(folder / "more/c.png", (7, 7, 7))
+    (folder / "shop.csv").write_text("image,top,sku\nnew.png,x,K\nb.png,y,B\nmore/c.png,y,C\n")
+    if how == "broken":
+        (folder / "new.png").write_text("broken")
+    elif how == "a broken link":
+        (folder / "new.png").symlink_to("nowhere.png")
+    assert index.update(folder / "shop.csv", **options) == Change(added=1, kept=1, embedded=1)
+    assert sorted(index.keys) == ["B", "C", "K"]
+    assert list(index.skipped) == [str(folder / "new.png")]
+    (folder / "new.png").unlink(missing_ok=True)
+    write_image(folder / "new.png", (9, 9, 9))
+    assert index.update(folder / "shop.csv", **options) == Change(added=1, removed=1, kept=2, embedded=1)
+    assert sorted(index.paths) == [str(folder / name) for name in ("b.png", "more/c.png", "new.png")]
 
 
 def test_parts_are_kept(make):

@@ -15,7 +15,7 @@ from PIL import Image
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import gather_images
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import Change
+from hierpretrain.apis.index_changes import Change, ImageRecord, UpdatePlan, plan_update
 from hierpretrain.apis.index_files import part_path
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
@@ -420,6 +420,14 @@ def test_what_lies_in_a_folder_that_cannot_be_read_stays(kills, tmp_path):
         "/shop/shoes/2.png",
     ]
     assert "is a link that leads out of" in index.skipped[str(tmp_path / "shop/shoes")]
+
+
+def test_of_two_files_alike_but_for_their_unicode_form_the_one_that_can_be_read_is_replaced():
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    there = {0: ImageRecord(composed, digest="0"), 1: ImageRecord(decomposed, digest="1")}
+    given = [ImageRecord(composed, digest="8"), ImageRecord(decomposed, digest="9")]
+    assert plan_update(there, given, {composed}) == UpdatePlan(gone={1}, kept=set(), coming=[(1, None)])
+    assert plan_update(there, given, {decomposed}) == UpdatePlan(gone={0}, kept=set(), coming=[(0, None)])
 
 
 def test_images_that_are_given_twice_are_no_update(living, tmp_path):
