@@ -112,6 +112,17 @@ def test_what_it_learns_and_answers_is_the_same(make):
         assert [one.path for one in opened.classify(query)] == [one.path for one in folder.classify(query)]
     with pytest.raises(ValueError, match="held-out images must not be in the index"):
         index.calibrate(there, precision=0.6)
+    elsewhere = replace(held_out, digests=[*there.digests[:1], *held_out.digests[1:]])
+    with pytest.raises(ValueError, match=r"by their file or their content, .*; '/.*/held/0\.jpg' are; leave them out"):
+        index.calibrate(elsewhere, precision=0.6)
+    below = Taxonomy([("photos", *path) for path in TREE.node_paths()], ("level1", "level2", "level3", "level4"))
+    too_deep = replace(held_out, labels=below.node_labels()[:1].repeat(90, 1), taxonomy=below)
+    told = (
+        r"none of these 90 is below one of its 'kingdom': a label of theirs is 'photos.*', and one of the index's '\w+"
+    )
+    with pytest.raises(ValueError, match=told):
+        index.calibrate(too_deep, precision=0.6)
+    assert index.calibration.k == 30  # the one that there was
     index.parts["calibration"] = {**index.parts["calibration"], "k": 0}
     with pytest.raises(ValueError, match=r"the calibration of the index (in|at) \S+.* is damaged: counts"):
         _ = index.calibration
