@@ -252,7 +252,8 @@ class LivingIndex(ABC):
         ours, tree = self.taxonomy.level_names, images.taxonomy
         if tree.level_names == numbered_levels(tree.num_levels):
             names = [*ours[: tree.num_levels], *tree.level_names[len(ours) :]]
-            tree = Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
+            if len(set(names)) == len(names):  # a level of the index may be called level3, and be another one
+                tree = Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
         columns = "name the columns of a list so in its header, and choose them by --levels (levels=...)"
         joint_levels([self.taxonomy, tree], "index and images", f"the index's are {ours}; {columns}")
         return replace(images, taxonomy=tree)
@@ -389,9 +390,7 @@ class LivingIndex(ABC):
                 f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} {remedy}"
             )
         deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
-        level_names = self.taxonomy.level_names[:deepest]
-        level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
-        tree = Taxonomy(places, level_names)
+        tree = Taxonomy(places, numbered_levels(deepest))
         return Embeddings(
             features=features,
             labels=tree.encode(places),

@@ -472,6 +472,14 @@ def test_levels_of_a_folder_are_those_of_the_index(kills, tmp_path, change):
     assert names_of(index)[3:] == [(("0",),), (("0", "leaf", "new"),)]
 
 
+def test_a_level_that_is_called_as_another_default_one_is_no_such_level():
+    tree = Taxonomy([("x", "y")], ("level3", "leaf"))
+    index = build(replace(images(number=1, tree=Taxonomy([], ())), labels=tree.node_labels(2), taxonomy=tree))
+    deeper = Taxonomy([("a", "b", "c")], ("level1", "level2", "level3"))
+    with pytest.raises(ValueError, match=r"these have .*: the index's are \('level3', 'leaf'\); name the columns"):
+        index.add(replace(images(1, 1, prefix="a/"), labels=deeper.node_labels(3), taxonomy=deeper))
+
+
 def test_images_that_are_there_are_told_before_anything_is_embedded(living):
     index, encoder = living
     index.add([picture(1)])
