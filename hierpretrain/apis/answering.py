@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from hierpretrain.apis.answers import Answers, right_answers
+from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.living import LivingIndex
 from hierpretrain.apis.neighbours import Classification
@@ -54,6 +55,10 @@ class Moment(Protocol):
     @property
     def paths(self) -> list[str]:
         """The N files."""
+
+    @property
+    def digests(self) -> list[str]:
+        """N texts that tell whether an image is still the same; empty for not known."""
 
     @property
     def fingerprint(self) -> str:
@@ -224,16 +229,17 @@ class AnsweringIndex(LivingIndex):
 
         Raises:
             ValueError: If not one of ``precision`` and ``false_alarms`` is given, no held-out image has a label, or
-                some are in the index; and as :meth:`classify`.
+                some are in the index, or none is of a node of the first level that the index knows; and as
+                :meth:`classify`.
         """
         check_goal(precision, false_alarms)
         self.check_classify(k)
         self._check_embedded(held_out)
         now = self._moment()
-        if inside := sorted(set(map(os.path.abspath, now.paths)) & _paths_on_disk(held_out)):
+        if inside := _held_by(now, held_out):
             raise ValueError(
-                f"held-out images must not be in the index, where they find themselves; {some(inside)} are; leave them "
-                "out, or make the index without them"
+                "held-out images must not be in the index, by their file or their content, where they find themselves; "
+                f"{some(inside)} are; leave them out, or make the index without them"
             )
         held_out = held_out.select((depth(held_out.labels) > 0).nonzero()[:, 0].tolist())
         if len(held_out.paths) < 2:
@@ -242,6 +248,13 @@ class AnsweringIndex(LivingIndex):
                 "with a sub-folder a class, or a list"
             )
         truth, depths = right_answers(held_out.taxonomy, held_out.labels, now.taxonomy, now.labels)
+        if (truth[..., 0] == PAD).all():
+            raise ValueError(
+                f"to calibrate, some held-out images must be of what the index knows, and none of these "
+                f"{len(held_out.paths)} is below one of its {now.taxonomy.level_names[0]!r}: a label of theirs is "
+                f"{_first_label(held_out)!r}, and one of the index's {_first_label(now)!r}; give the folder whose "
+                "sub-folders are named as that level of the index is, or a list with such labels"
+            )
         voters = self._voters(now, held_out, k)
         paths, nodes, confidences = calibrate_paths(
             *voters, truth, precision=precision, false_alarms=false_alarms, temperatures=temperatures
@@ -280,6 +293,21 @@ class AnsweringIndex(LivingIndex):
             )
 
 
-def _paths_on_disk(images: Embeddings) -> set[str]:
-    """Returns the absolute paths of images; an image that was given as an array has none."""
-    return {os.path.abspath(path) for path in images.paths if not path.startswith("<image ")}
+def _held_by(now: Moment, images: Embeddings) -> list[str]:
+    """Returns the absolute paths of the images that an index has, by their file or their content.
+
+    The content tells where files have moved or were copied, and where the index names them from another folder.
+    """
+    files, contents = set(map(os.path.abspath, now.paths)), set(now.digests) - {""}
+    found = set()
+    for path, digest in zip(images.paths, images.digests or [""] * len(images.paths), strict=True):
+        place = path if path.startswith("<image ") else os.path.abspath(path)  # an array has no place on the disk
+        if place in files or digest in contents:
+            found.add(place)
+    return sorted(found)
+
+
+def _first_label(images: Moment | Embeddings) -> str:
+    """Returns the label of the first image that has one, as a path of names."""
+    first = int((depth(images.labels) > 0).nonzero()[0])
+    return "/".join(label_paths(images.taxonomy, images.labels[first])[0])

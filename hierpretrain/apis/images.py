@@ -26,7 +26,7 @@ from hierpretrain.datasets import HierarchicalDataset, ListDataset, UnreadableIm
 from hierpretrain.datasets.annotations import NO_SPLIT, nfc
 from hierpretrain.datasets.folders import numbered_levels, walk_folder
 from hierpretrain.datasets.grey import checked_range
-from hierpretrain.datasets.joined import JoinedDataset, join_known, join_labels
+from hierpretrain.datasets.joined import JoinedDataset, join_known, join_labels, parts_of
 from hierpretrain.datasets.loading import as_rgb, open_rgb
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.datasets.stored_images import ImageStore
@@ -46,7 +46,7 @@ class ImageSet:
 
     Attributes:
         sources: N files, arrays or pictures.
-        paths: N names: the file, without ``'./'`` in front; or ``'<image 3>'`` for the fourth of a list.
+        paths: N names: the file, without ``'./'`` and doubled slashes; or ``'<image 3>'`` for the fourth of a list.
         labels: (N, L) or (N, P, L) labels; L is 0 where no image has a label.
         splits: N split tags.
         taxonomy: The tree.
@@ -56,6 +56,7 @@ class ImageSet:
         keys: N texts by which people know the images, empty for none; or nothing at all.
         metadata: What else is known of the images: name -> N texts, empty for none.
         skipped: Files and links that cannot be read and were left out: path -> reason.
+        missing_keys: The keys of those that a list has keys of.
         stores: What gives the images that are no files; processes that read images need it.
     """
 
@@ -70,6 +71,7 @@ class ImageSet:
     keys: Sequence[str] = ()
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    missing_keys: Sequence[str] = ()
     stores: Sequence[ImageStore] = ()
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
@@ -214,6 +216,7 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
             keys=one.keys,
             metadata=one.metadata,
             skipped=one.skipped,
+            missing_keys=[key for part in parts_of(one) for key in part.missing_keys],
             stores=one.image_stores,
         )
     if isinstance(one, Subset):
@@ -291,7 +294,11 @@ def _joined(parts: Sequence[ImageSet]) -> ImageSet:
     paths = [path for part in parts for path in part.paths]
     keys, metadata = join_known([(len(part.paths), part.keys, part.metadata) for part in parts])
     skipped = {path: reason for part in parts for path, reason in part.skipped.items()}
-    stores = [store for part in parts for store in part.stores]
     return replace(
-        _image_set(sources, paths, tree, labels), keys=keys, metadata=metadata, skipped=skipped, stores=stores
+        _image_set(sources, paths, tree, labels),
+        keys=keys,
+        metadata=metadata,
+        skipped=skipped,
+        missing_keys=[key for part in parts for key in part.missing_keys],
+        stores=[store for part in parts for store in part.stores],
     )

@@ -91,7 +91,8 @@ def plan_update(
     """Compares given images with an index's images, by what they are called and by their content.
 
     The images of a name become the given ones of that name. One that is the same in all respects stays as it is, and so
-    does one whose file cannot be read now.
+    does one whose file cannot be read now. That file may be named in any Unicode form: a list may have another one than
+    the index, which has the disk's.
 
     Args:
         there: Images of the index by their ids: all whose name or digest a given one has.
@@ -109,9 +110,10 @@ def plan_update(
         if record.digest:
             by_digest.setdefault(record.digest, number)
     read = [(i, record) for i, record in enumerate(given) if record.digest in by_digest or record.path not in unread]
-    unread = set(unread) - {record.path for _, record in read}  # a file need not be read where its content is known
+    sure = {record.path for _, record in read}  # a file need not be read where its content is known
+    lost = set(map(nfc, set(unread) - sure))
     gone = {number for _, record in read for number in by_name.get(record.name, ())}
-    gone = {number for number in gone if not lies_in(there[number].path, unread)}
+    gone = {number for number in gone if there[number].path in sure or not lies_in(there[number].path, lost)}
     kept, coming = set(), []
     for number, record in read:
         same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i] == record]
@@ -124,13 +126,18 @@ def plan_update(
 
 
 def lies_in(path: str, files: Collection[str]) -> bool:
-    """Returns whether a path is one of some files and folders, or below one of them.
+    """Returns whether a path, in any Unicode form, is one of some files and folders, or below one of them.
+
+    Args:
+        path: The path.
+        files: The files and folders, in Unicode's composed form.
 
     Example:
         >>> lies_in("shop/shoes/1.jpg", {"shop/shoes"}), lies_in("shop/shoes.jpg", {"shop/shoes"})
         (True, False)
     """
-    end = len(path) if files else 0
+    path = nfc(path) if files else ""
+    end = len(path)
     while end > 0 and path[:end] not in files:
         end = path.rfind("/", 0, end)
     return end > 0

@@ -10,18 +10,24 @@ CONFIG, WEIGHTS, ENCODER = "config", "weights", "encoder"
 MODEL_PARTS = {CONFIG, WEIGHTS, ENCODER}
 ENDINGS = {WEIGHTS: ".pth", ENCODER: ".onnx"}
 """The endings of parts that are not JSON."""
-_LEADING_DOT = re.compile(rf"(\.[/{re.escape(os.sep)}]+)+")
+_SLASH = rf"[/{re.escape(os.sep)}]"
+_BEFORE = "(?<=/)" if os.sep == "/" else rf"(?<=[^/\\]{_SLASH})"  # Windows: //server/share is no /server/share
+_IDLE = re.compile(rf"(?:\A\.|{_BEFORE}\.?){_SLASH}(?:\.?{_SLASH})*")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def plain_path(path: str) -> str:
-    """Returns a path without ``./`` in front, so that a file in the working directory has one name.
+    """Returns a path without ``./`` and doubled slashes, so that a file has one name in an index.
+
+    ``..`` stays: ``a/../b`` is another file than ``b`` where ``a`` is a link. An address (``https://...``) stays too.
 
     Example:
-        >>> plain_path("./cats/1.jpg"), plain_path("../cats/1.jpg"), plain_path(".hidden/1.jpg")
+        >>> plain_path("./cats/1.jpg"), plain_path("../cats/.//1.jpg"), plain_path(".hidden/1.jpg")
         ('cats/1.jpg', '../cats/1.jpg', '.hidden/1.jpg')
+        >>> plain_path("a/../b.jpg"), plain_path("s3://shop//1.jpg")
+        ('a/../b.jpg', 's3://shop//1.jpg')
     """
-    dots = _LEADING_DOT.match(path)
-    return path[dots.end() :] if dots else path
+    return path if _ADDRESS.match(path) else _IDLE.sub("", path)
 
 
 def image_path(root: str, path: str) -> str:

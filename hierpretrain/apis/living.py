@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import normalize
 
 import numpy as np
@@ -35,12 +35,15 @@ from hierpretrain.apis.index_changes import (
 from hierpretrain.apis.index_format import MODEL_PARTS, plain_path
 from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.joined import joint_levels
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from hierpretrain.apis.inferencer import EmbeddingInferencer
+
+_Labelled = TypeVar("_Labelled", ImageSet, Embeddings)
 
 
 class LivingIndex(ABC):
@@ -106,7 +109,7 @@ class LivingIndex(ABC):
 
     @abstractmethod
     def _ids_but(self, names: Collection[str], files: Collection[str]) -> set[int]:
-        """Returns all images but those of some names, and those that are some files or lie in them."""
+        """Returns all images but those of some names, and those that are some files, named in NFC, or lie in them."""
 
     @abstractmethod
     def _vectors(self, ids: Sequence[int]) -> Tensor:
@@ -223,27 +226,43 @@ class LivingIndex(ABC):
             new, embedded = images, 0
         else:
             found = gather_images(images, on_error=self.inferencer.on_error, **list_options)
-            self._check_new(found)  # not after hours of embedding
+            found = self._checked_new(found)  # not after hours of embedding
             new = self.inferencer.embed_set(found)
             embedded = len(new.paths)
         new = checked_columns(new)
         self._check_embedded(new)
         with self._changing():
-            self._check_new(new)
+            new = self._checked_new(new)
             self._change((), new)
         return Change(added=len(new.paths), embedded=embedded)
 
-    def _check_new(self, images: ImageSet | Embeddings) -> None:
-        """Raises a ValueError if one of the images is in the index, or their levels have other names than its."""
-        joint_levels([self.taxonomy, images.taxonomy])
+    def _checked_new(self, images: _Labelled) -> _Labelled:
+        """Returns images in the index's levels; raises a ValueError if the index has one of them, or other levels."""
+        images = self._in_levels(images)
         there = self._records({*images.keys, *images.paths} - {""}, set())
         check_new({(record.key, record.path) for record in there.values()}, images.keys, images.paths)
+        return images
+
+    def _in_levels(self, images: _Labelled) -> _Labelled:
+        """Returns images with the index's names for levels that have none but the default ones, as a folder's have.
+
+        Raises:
+            ValueError: If the levels have other names than the index's.
+        """
+        ours, tree = self.taxonomy.level_names, images.taxonomy
+        if tree.level_names == numbered_levels(tree.num_levels):
+            names = [*ours[: tree.num_levels], *tree.level_names[len(ours) :]]
+            if len(set(names)) == len(names):  # a level of the index may be called level3, and be another one
+                tree = Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
+        columns = "name the columns of a list so in its header, and choose them by --levels (levels=...)"
+        joint_levels([self.taxonomy, tree], "index and images", f"the index's are {ours}; {columns}")
+        return replace(images, taxonomy=tree)
 
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
 
-        A key or file that no image has counts without ``./`` in front, and in Unicode's other form, composed or
-        decomposed, if an image has that.
+        A name that no image has is looked for again without ``./`` and doubled slashes. If no image has that name
+        either, Unicode's other form of it counts, composed or decomposed.
 
         Raises:
             ValueError: If there is no image of a key; then none is removed.
@@ -254,7 +273,9 @@ class LivingIndex(ABC):
             if others := wanted - _names(found):
                 plain = set(map(plain_path, others))
                 wanted = (wanted - others) | plain
-                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in plain}, set())
+                found |= self._records(plain, set())  # before other forms, which may be names of other files
+                others = plain - _names(found)
+                found |= self._records({normalize(form, name) for form in ("NFC", "NFD") for name in others}, set())
             check_known(wanted, _names(found))
             self._change(found, self._none())
         return Change(removed=len(found))
@@ -280,11 +301,11 @@ class LivingIndex(ABC):
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
         check_once(found.keys, found.paths)
-        joint_levels([self.taxonomy, found.taxonomy])
+        found = self._in_levels(found)
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         given = list(records_of(*columns))
-        names, contents = {record.name for record in given}, set(digests) - {""}
+        names, contents = {record.name for record in given} | set(found.missing_keys), set(digests) - {""}
         vectors: dict[int, Tensor] = {}  # of the given images that were embedded
         failed = dict(found.skipped)
 
@@ -309,7 +330,7 @@ class LivingIndex(ABC):
             planned = plan()
             gone, coming = planned.gone, planned.coming
             if prune:
-                gone |= self._ids_but(names, failed)
+                gone |= self._ids_but(names, set(map(nfc, failed)))
             alike = [like for _, like in coming if like is not None]
             known = dict(zip(alike, self._vectors(alike), strict=True))
             features = [vectors[i] if like is None else known[like] for i, like in coming]
@@ -327,8 +348,9 @@ class LivingIndex(ABC):
                 metadata=chosen.metadata,
                 digests=[digests[i] for i, _ in coming],
             )
-            new = checked_columns(new)
-            read = (set(found.paths) - failed.keys()) & self.skipped.keys()
+            new = self._in_levels(checked_columns(new))  # the index may have got levels meanwhile
+            given_now = set(map(nfc, set(found.paths) - failed.keys()))
+            read = {path for path in self.skipped if nfc(path) in given_now} - failed.keys()
             if gone or new.paths or failed or read:
                 self._change(gone, new, read)
         return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))
@@ -368,9 +390,7 @@ class LivingIndex(ABC):
                 f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} {remedy}"
             )
         deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
-        level_names = self.taxonomy.level_names[:deepest]
-        level_names += tuple(f"level{number}" for number in range(len(level_names) + 1, deepest + 1))
-        tree = Taxonomy(places, level_names)
+        tree = Taxonomy(places, numbered_levels(deepest))
         return Embeddings(
             features=features,
             labels=tree.encode(places),
@@ -407,7 +427,7 @@ def check_embedded_by(images: Embeddings, model: str, fingerprint: str) -> None:
 
 
 def checked_columns(images: Embeddings) -> Embeddings:
-    """Returns embedded images as an index can keep them, with the names of their metadata in one Unicode form.
+    """Returns embedded images as an index can keep them: metadata's names in one Unicode form, and files' names plain.
 
     Raises:
         ValueError: If columns are not of equally many, or one of texts holds something else.
@@ -433,7 +453,8 @@ def checked_columns(images: Embeddings) -> Embeddings:
         if not are_texts(column):
             wrong = next((value for value in column if not isinstance(value, str)), column)
             raise ValueError(f"{name} must be texts, which an index can keep; {short(wrong)} is none: turn it into one")
-    return images
+    skipped = {plain_path(path): reason for path, reason in images.skipped.items()}
+    return replace(images, paths=list(map(plain_path, images.paths)), skipped=skipped)
 
 
 def _listed(column: Any) -> Any:

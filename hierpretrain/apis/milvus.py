@@ -506,6 +506,10 @@ class _Moment:
         return [row["path"] for row in self.tables.rows(self.tables.images, "id >= 0", ["path"])]
 
     @property
+    def digests(self) -> list[str]:
+        return [row["digest"] for row in self.tables.rows(self.tables.images, "id >= 0", ["digest"])]
+
+    @property
     def labels(self) -> Tensor:
         return self.encode(self.tables.rows(self.tables.images, "id >= 0", ["labels"]))
 

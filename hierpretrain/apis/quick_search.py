@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST, image_path
+from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST, image_path, plain_path
 from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
 from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole
 from hierpretrain.datasets.image_files import kind_of_file
@@ -87,7 +87,7 @@ def _answer(manifest: Path, data: bytes, files: Sequence[str], k: int) -> Found 
         for number, score in _nearest(vectors, embedding, k):
             part = int(np.searchsorted(starts, number, side="right")) - 1
             neighbours.append(parts[part].neighbour(number - int(starts[part]), score))
-        results.append(SearchResult(os.path.expanduser(file), tuple(neighbours)))
+        results.append(SearchResult(plain_path(os.path.expanduser(file)), tuple(neighbours)))
     return Found(about["model"], results)
 
 

@@ -289,8 +289,9 @@ class Generation:
             images: Embedded by the same model; of no image, nothing changes.
             log: What to do with lines about the recall of an index that is not exact.
         """
-        skipped = {**self.skipped, **images.skipped}
-        skipped = {path: why for path, why in skipped.items() if path not in set(images.paths)} if skipped else {}
+        if skipped := {**self.skipped, **images.skipped}:
+            read = set(images.paths)
+            skipped = {path: why for path, why in skipped.items() if path not in read}
         if not len(images.paths):
             return replace(self, skipped=skipped)
         features = unit_rows(images.features)

@@ -72,10 +72,10 @@ def remove(words: Sequence[str]) -> None:
     with errors_in_one_line():
         keys = list(args.keys)
         if args.file == "-":
-            keys += sys.stdin.read().removeprefix("\ufeff").splitlines()
+            keys += sys.stdin.read().removeprefix("\ufeff").split("\n")
         elif args.file:
             with open(args.file, encoding="utf-8-sig", errors="surrogateescape") as file:
-                keys += file.read().splitlines()
+                keys += file.read().split("\n")  # and not splitlines(): a key may hold U+2028
         if not (keys := [key for key in keys if key]):
             raise ValueError("there is nothing to remove: give keys or files, or --from a file of them")
         index = _open(args)

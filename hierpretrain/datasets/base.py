@@ -61,6 +61,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     Attributes:
         annotations: The annotations of all splits, with the tags of ``split_file``; None if they are not kept.
+        missing_keys: The keys of chosen images whose files were left out when the data set was made; none without keys.
         labels: (N, L) int64 label matrix of the chosen images; (N, P, L) if any image of any split keeps several paths.
         extra_labels: (N, F) int64 ids of the labels outside the tree, a column for each of
             ``metainfo['extra_label_names']``; ``PAD`` for none.
@@ -115,6 +116,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
             )
         images = list(map(annotations.images.__getitem__, indices))
         skipped = {os.path.join(annotations.root, path): reason for path, reason in annotations.skipped.items()}
+        self.missing_keys: list[str] = []
         if check_files and not annotations.found:
             unfound: dict[int, str] = {}
             images = find_images(images, annotations.root, unfound if on_error == "skip" else None, annotations.told)
@@ -126,6 +128,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
                         f"none of the {len(images)} images of {annotations.source} can be read; the first: "
                         f"{next(iter(unfound.values()))}"
                     )
+                if annotations.keys:
+                    self.missing_keys = [key for i in sorted(unfound) if (key := annotations.keys[indices[i]])]
                 indices = [index for i, index in enumerate(indices) if i not in unfound]
                 images = [image for i, image in enumerate(images) if i not in unfound]
         self.taxonomy = _tree(annotations, level_names, taxonomy)

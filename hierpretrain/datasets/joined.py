@@ -260,8 +260,17 @@ def join_labels(parts: Sequence[tuple[Taxonomy, Tensor]]) -> tuple[Taxonomy, Ten
     return joint, _stack(labels)
 
 
-def joint_levels(trees: Sequence[Taxonomy]) -> tuple[str, ...]:
+def joint_levels(
+    trees: Sequence[Taxonomy],
+    whose: str = "parts",
+    remedy: str = "give them one at a time, or the same names (level_names=...)",
+) -> tuple[str, ...]:
     """Returns the names of the levels that trees have under one: the longest's, with which those of the others begin.
+
+    Args:
+        trees: The trees.
+        whose: What has the trees, for the message.
+        remedy: What to do about other names, for the message.
 
     Raises:
         ValueError: If the levels have different names.
@@ -273,9 +282,8 @@ def joint_levels(trees: Sequence[Taxonomy]) -> tuple[str, ...]:
     names = max((tree.level_names for tree in trees), key=len)
     if any(names[: tree.num_levels] != tree.level_names for tree in trees):
         raise ValueError(
-            "parts must have the same levels to be one set under one tree; these have "
-            f"{sorted({tree.level_names for tree in trees if tree.num_levels})}: give them one at a time, or the same "
-            "names (level_names=...)"
+            f"{whose} must have the same levels to be one set under one tree; these have "
+            f"{sorted({tree.level_names for tree in trees if tree.num_levels})}: {remedy}"
         )
     return names
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
+import pickle
+import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torchvision
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path, level_names_of, warn_of_merged
+from hierpretrain.datasets.orientation import orientation_of
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.registry import DATASETS
 
-_NUMBERS = itertools.count(1)
+_FEW = 16  # pictures that tell a data set from others of the same targets
 
 
 @DATASETS.register_module()
@@ -25,7 +33,8 @@ class TorchvisionDataset(HierarchicalDataset):
 
     Of an object with ``samples``, as ``ImageFolder`` has, the files are read as any others. Of any other,
     ``dataset[i]`` must be (a picture of Pillow's, a class), and is asked for whenever the image is used. Its own
-    transforms must be left out: the ``pipeline`` is for them.
+    transforms must be left out: the ``pipeline`` is for them. The paths of its images are made of its content, so that
+    an index knows them again in another process.
 
     Args:
         dataset: The data set; or the name of a class of ``torchvision.datasets`` with its arguments:
@@ -79,8 +88,8 @@ class TorchvisionDataset(HierarchicalDataset):
             if len(targets) != len(self.source):
                 raise ValueError(f"{self._name} has {len(self.source)} items but {len(targets)} targets")
             images = [f"{i:08d}" for i in range(len(targets))]
-            root = f"{self._name}-{next(_NUMBERS)}"
-            self.image_stores = [ImageStore(root, _Pictures(self.source))]
+            root, pictures = _named(self.source, targets)
+            self.image_stores = [ImageStore(root, pictures)]
         else:
             files, targets = [sample[0] for sample in samples], [sample[1] for sample in samples]
             root = self.data_root
@@ -120,6 +129,72 @@ class _Pictures:
                 f"{type(picture).__name__}: leave its transforms out, the pipeline is for them"
             )
         return picture
+
+
+_NAMED: weakref.WeakValueDictionary[str, _Pictures] = weakref.WeakValueDictionary()
+"""The data sets of this process by the roots of their images."""
+
+
+def _named(source: Any, targets: Any) -> tuple[str, _Pictures]:
+    """Returns the root of a data set's images, which is the same for the same content in any process, and its pictures.
+
+    A number behind the root tells two data sets of this process apart whose few pictures are the same and others not.
+    """
+    root = name = f"{type(source).__name__}-{_fingerprint(source, targets)}"
+    for number in itertools.count(2):
+        there = _NAMED.get(root)
+        if there is None or _same_pictures(there.source, source):
+            break
+        root = f"{name}-{number}"
+    return root, there or _NAMED.setdefault(root, _Pictures(source))
+
+
+def _fingerprint(source: Any, targets: Any) -> str:
+    """Returns 16 hex digits for the split, the targets, a few pictures and, where an array has them, all pictures.
+
+    To read all pictures one by one may take minutes.
+    """
+    split = {name: getattr(source, name, None) for name in ("split", "train")}  # as torchvision calls it
+    split = {name: value for name, value in split.items() if isinstance(value, str | bool)}
+    numbers = [int(target) if hasattr(target, "__index__") else target for target in targets]
+    found = hashlib.sha256(repr((split, numbers)).encode(errors="surrogatepass"))
+    for i in np.unique(np.linspace(0, len(numbers) - 1, _FEW).astype(int)).tolist() if numbers else ():
+        found.update(_pixels(source, i))
+    if (pictures := _array(source)) is not None:
+        found.update(f"{pictures.shape}".encode() + pictures.tobytes())
+    return found.hexdigest()[:16]
+
+
+def _array(source: Any) -> NDArray[np.uint8] | None:
+    """Returns the (N, H, W) or (N, H, W, 3) array of all pictures, as CIFAR10 and MNIST have; None if there is none."""
+    data = getattr(source, "data", None)
+    if not isinstance(data, np.ndarray | Tensor) or data.ndim not in (3, 4) or len(data) != len(source):
+        return None
+    array = np.asarray(data)
+    return array if array.dtype == np.uint8 else None
+
+
+def _pixels(source: Any, i: int) -> bytes:
+    """Returns what tells a picture from others; of what is no picture, which is an error when it is used, its type."""
+    try:
+        picture = source[i][0]
+        if not isinstance(picture, Image.Image):
+            return type(picture).__name__.encode()
+        picture.load()  # which may change the mode
+        shown = (picture.mode, picture.size, picture.getpalette(), picture.info.get("transparency"))
+        return repr((*shown, orientation_of(picture))).encode() + picture.tobytes()
+    except Exception as error:  # which is told when the image is used, by the policy for what cannot be read
+        return type(error).__name__.encode()
+
+
+def _same_pictures(one: Any, other: Any) -> bool:
+    """Returns whether two data sets of one fingerprint have all pictures in common, which is seldom asked."""
+    if one is other or _array(one) is not None:  # the fingerprint is of all pictures
+        return True
+    with suppress(Exception):  # what cannot be pickled is looked at
+        if pickle.dumps(one) == pickle.dumps(other):  # as of two that read the same files: none is opened
+            return True
+    return all(_pixels(one, i) == _pixels(other, i) for i in range(len(one)))
 
 
 def _built(config: Mapping[str, Any]) -> Any:

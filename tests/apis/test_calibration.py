@@ -185,6 +185,29 @@ def test_a_file_of_the_index_is_known_by_any_path_to_it(index, held_out):
         index.calibrate(inside, precision=0.9)
 
 
+def test_an_image_of_the_index_is_known_by_its_content(gallery, held_out):
+    digests = [f"{i}" for i in range(200)]
+    index = EmbeddingIndex.build(replace(gallery, digests=digests), model="tiny", fingerprint="0", log=print)
+    copies = replace(gallery, paths=[f"copies/{i}.jpg" for i in range(199)] + ["<image 199>"], digests=digests)
+    with pytest.raises(ValueError, match=r"the index, by their file or their content, .*'<image 199>'.* are; leave"):
+        index.calibrate(copies.select([199, 3]), precision=0.9)
+    index.calibrate(replace(held_out, digests=[""] * 600), precision=0.9)  # whose content is not known
+
+
+def test_held_out_images_of_a_folder_one_level_too_deep_are_told(index, gallery, held_out):
+    index.calibrate(held_out, precision=0.8)
+    before = index.calibration
+    tree = Taxonomy([("cat",), ("dog",), ("cow",)], ("level1",))
+    labels = tree.encode([()] + [("dog",)] * 599)
+    told = (
+        "none of these 599 is below one of its 'kingdom': a label of theirs is 'dog', and one of the index's "
+        f"'{'/'.join(gallery.taxonomy.decode(gallery.labels[0]))}'; give the folder whose sub-folders"
+    )
+    with pytest.raises(ValueError, match=told):
+        index.calibrate(replace(held_out, labels=labels, taxonomy=tree), precision=0.95)
+    assert index.calibration == before
+
+
 def test_errors(index, gallery, held_out):
     with pytest.raises(ValueError, match="give either a precision or a rate of false alarms, and not both"):
         index.calibrate(held_out)

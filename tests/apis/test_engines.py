@@ -1,6 +1,7 @@
 """One set of tests for the engines of an index, a folder with faiss and Milvus: the same answers, whatever changes."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from hierpretrain.apis.index_changes import Change
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 from tests.apis.test_index import TREE, brute_force, build, images
-from tests.apis.test_index_changes import assert_same_answers, joined, kills, picture, some  # noqa: F401
+from tests.apis.test_index_changes import Reading, assert_same_answers, joined, kills, picture, some  # noqa: F401
+from tests.datasets.trees import write_image
 
 ABOUT = dict(model="resnet, epoch_5.pth", fingerprint="0123abcd")
 
@@ -110,6 +112,17 @@ def test_what_it_learns_and_answers_is_the_same(make):
         assert [one.path for one in opened.classify(query)] == [one.path for one in folder.classify(query)]
     with pytest.raises(ValueError, match="held-out images must not be in the index"):
         index.calibrate(there, precision=0.6)
+    elsewhere = replace(held_out, digests=[*there.digests[:1], *held_out.digests[1:]])
+    with pytest.raises(ValueError, match=r"by their file or their content, .*; '/.*/held/0\.jpg' are; leave them out"):
+        index.calibrate(elsewhere, precision=0.6)
+    below = Taxonomy([("photos", *path) for path in TREE.node_paths()], ("level1", "level2", "level3", "level4"))
+    too_deep = replace(held_out, labels=below.node_labels()[:1].repeat(90, 1), taxonomy=below)
+    told = (
+        r"none of these 90 is below one of its 'kingdom': a label of theirs is 'photos.*', and one of the index's '\w+"
+    )
+    with pytest.raises(ValueError, match=told):
+        index.calibrate(too_deep, precision=0.6)
+    assert index.calibration.k == 30  # the one that there was
     index.parts["calibration"] = {**index.parts["calibration"], "k": 0}
     with pytest.raises(ValueError, match=r"the calibration of the index (in|at) \S+.* is damaged: counts"):
         _ = index.calibration
@@ -286,6 +299,29 @@ def test_keys_and_files_are_removed(make):
     assert [result.neighbours for result in index.search(images(1, 2))] == [(), ()]
 
 
+def test_a_file_is_known_by_its_plain_name(make):
+    index, reopen = make(images(number=2, prefix="./photos//"))
+    assert reopen().paths == index.paths == ["photos/0.jpg", "photos/1.jpg"]
+    new = images(1, 1).features
+    index.add(embeddings=new, files=["./new/.//a.jpg"])
+    for one in (index, reopen()):
+        for name in ("./new/a.jpg", "new//a.jpg", "new/./a.jpg"):
+            with pytest.raises(ValueError, match=r"1 of 1 images are in the index already: 'new/a\.jpg'"):
+                one.add(embeddings=new, files=[name])
+    index.add(embeddings=new, files=["new/../new/a.jpg"])  # which is another file where new is a link
+    index.add(embeddings=new, keys=["https://shop//a.jpg"])
+    assert reopen().paths[2:] == ["new/a.jpg", "new/../new/a.jpg", "https://shop//a.jpg"]
+    assert index.remove(["new//a.jpg", "https://shop//a.jpg"]) == Change(removed=2)
+    assert reopen().paths[2:] == ["new/../new/a.jpg"]
+
+
+def test_of_two_files_alike_but_for_their_unicode_form_the_one_that_is_named_is_removed(make):
+    composed, decomposed = "caf\u00e9.jpg", "cafe\u0301.jpg"
+    index, _ = make(replace(images(number=3), paths=[composed, decomposed, "b/" + decomposed]))
+    assert index.remove(["./" + composed, "./b/caf\u00e9.jpg"]) == Change(removed=2)
+    assert index.paths == [decomposed]
+
+
 def test_only_what_has_changed_is_embedded(make, kills):  # noqa: F811
     pixels = kills["Pixels"]()
     index, _ = make(kills["random_images"](3, "base", 0), model=pixels.name, fingerprint=pixels.fingerprint)
@@ -300,6 +336,58 @@ def test_only_what_has_changed_is_embedded(make, kills):  # noqa: F811
         np.testing.assert_allclose(got, expected / np.linalg.norm(expected), atol=1e-6)
     assert index.update([picture(4)], prune=True) == Change(added=1, removed=7, embedded=0)
     assert index.paths == ["<image 0>"]
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9.png", "cafe\u0301.png"
+
+
+@pytest.fixture
+def shop(make, kills, tmp_path):  # noqa: F811
+    """An index of nothing, its model, and a folder with photographs whose list names one in the other Unicode form."""
+    model = Reading(kills["Pixels"]())
+    index, _ = make(kills["random_images"](1, "base", 0), model=model.name, fingerprint=model.fingerprint)
+    index.remove(index.paths)
+    index.use_model(model)
+    for i, name in enumerate((DECOMPOSED, "b.png")):
+        write_image(tmp_path / "shop" / name, (i, i, i))
+    (tmp_path / "shop/shop.csv").write_text(f"image,top,sku\n{COMPOSED},x,K\nb.png,y,B\n", encoding="utf-8")
+    return index, tmp_path / "shop"
+
+
+@pytest.mark.parametrize("key", ["", "sku"])
+def test_a_missing_file_of_another_unicode_form_stays(shop, key):
+    index, folder = shop
+    options = dict(levels=["top"], key_column=key, prune=True)
+    assert index.update(folder / "shop.csv", **options) == Change(added=2, embedded=2)
+    assert index.paths == [str(folder / DECOMPOSED), str(folder / "b.png")]
+    (folder / DECOMPOSED).rename(folder / "away")
+    assert index.update(folder / "shop.csv", **options) == Change(kept=1)
+    assert index.paths == [str(folder / DECOMPOSED), str(folder / "b.png")]
+    assert list(index.skipped) == [str(folder / COMPOSED)]
+    (folder / "away").rename(folder / DECOMPOSED)
+    assert index.update(folder / "shop.csv", **options) == Change(kept=2)
+    assert index.skipped == {}
+
+
+@pytest.mark.parametrize("how", ["missing", "broken", "a broken link"])
+def test_the_image_of_a_key_stays_while_the_keys_new_file_cannot_be_read(shop, how):
+    index, folder = shop
+    options = dict(levels=["top"], key_column="sku", prune=True)
+    index.update(folder / "shop.csv", **options)
+    (folder / "more").mkdir()
+    write_image(folder / "more/c.png", (7, 7, 7))
+    (folder / "shop.csv").write_text("image,top,sku\nnew.png,x,K\nb.png,y,B\nmore/c.png,y,C\n")
+    if how == "broken":
+        (folder / "new.png").write_text("broken")
+    elif how == "a broken link":
+        (folder / "new.png").symlink_to("nowhere.png")
+    assert index.update(folder / "shop.csv", **options) == Change(added=1, kept=1, embedded=1)
+    assert sorted(index.keys) == ["B", "C", "K"]
+    assert list(index.skipped) == [str(folder / "new.png")]
+    (folder / "new.png").unlink(missing_ok=True)
+    write_image(folder / "new.png", (9, 9, 9))
+    assert index.update(folder / "shop.csv", **options) == Change(added=1, removed=1, kept=2, embedded=1)
+    assert sorted(index.paths) == [str(folder / name) for name in ("b.png", "more/c.png", "new.png")]
 
 
 def test_parts_are_kept(make):

@@ -11,7 +11,7 @@ from PIL import Image
 from hierpretrain.apis import image_batches
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import config_dataset, gather_images, read_picture
-from hierpretrain.datasets import FolderDataset, ListDataset, UnreadableImage
+from hierpretrain.datasets import ConcatDataset, FolderDataset, ListDataset, UnreadableImage
 from tests.datasets.trees import write_image
 
 
@@ -142,12 +142,14 @@ def test_a_file_in_the_working_directory_has_one_name_however_it_is_given(tmp_pa
     (tmp_path / "b./gone.png").symlink_to("nowhere.png")
     (tmp_path / "list.csv").write_text("image\na.png\nb./c.png\nb./gone.png\n")
     both = ["./a.png", ".//./b./c.png"]
+    untidy = ["b.//c.png", "b././c.png", "b.//././/c.png"]
     for given in (
         ".",
         "./",
         "list.csv",
         "./list.csv",
         both,
+        *untidy,
         "./**/c.png",
         FolderDataset(data_root=".", on_error="skip"),
     ):
@@ -157,6 +159,21 @@ def test_a_file_in_the_working_directory_has_one_name_however_it_is_given(tmp_pa
         for source in found.sources:
             read_picture(source)
     assert gather_images(tmp_path / "a.png").paths == [str(tmp_path / "a.png")]
+    (tmp_path / "link").symlink_to(tmp_path / "b.")
+    assert gather_images("link/../a.png").paths == ["link/../a.png"]  # which need not be a.png: b. may lie elsewhere
+
+
+def test_keys_of_missing_files_are_kept(photos):
+    (photos / "list.csv").write_text("image,sku\ntool/gone too.png,K1\ntool/saw.png,K2\ntool/lost.png,\n")
+    options = dict(levels=[], key_column="sku", on_error="skip")
+    listed = gather_images(photos / "list.csv", **options)
+    assert (listed.keys, listed.missing_keys) == (["K2"], ["K1"])
+    data = [
+        ListDataset(data_root=str(photos), ann_file=str(photos / "list.csv"), need_labels=False, **options)
+        for _ in range(2)
+    ]
+    assert gather_images([*data, photos / "list.csv"], **options).missing_keys == ["K1"] * 3
+    assert gather_images(ConcatDataset(data)).missing_keys == ["K1"] * 2
 
 
 def test_an_iterator_of_images(photos):

@@ -15,7 +15,7 @@ from PIL import Image
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import gather_images
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import Change
+from hierpretrain.apis.index_changes import Change, ImageRecord, UpdatePlan, plan_update
 from hierpretrain.apis.index_files import part_path
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
@@ -157,6 +157,25 @@ def test_few_segments_and_little_work():
         assert all(a >= 2 * b for a, b in itertools.pairwise(sizes))
     assert sum(sizes) == 20_000
     assert written < 20_000 * 14  # each image as often as the sizes can double
+
+
+def test_files_that_were_added_are_gone_through_once_for_all_that_were_skipped():
+    class Counted(list):
+        passes = 0
+
+        def __iter__(self):
+            Counted.passes += 1
+            return super().__iter__()
+
+    index, more = build(images(number=3)), images(1, 5, prefix="more/")
+    passes = []
+    for number in (1, 50):
+        skipped = {f"more/{i}.jpg": "it is broken" for i in range(4, 4 + number)}
+        Counted.passes = 0
+        now = index._now.with_more(replace(more, paths=Counted(more.paths), skipped=skipped), print)
+        assert list(now.skipped) == [f"more/{i}.jpg" for i in range(5, 4 + number)]
+        passes.append(Counted.passes)
+    assert passes[0] == passes[1]
 
 
 def test_all_can_go_and_come_again(tmp_path):
@@ -403,6 +422,14 @@ def test_what_lies_in_a_folder_that_cannot_be_read_stays(kills, tmp_path):
     assert "is a link that leads out of" in index.skipped[str(tmp_path / "shop/shoes")]
 
 
+def test_of_two_files_alike_but_for_their_unicode_form_the_one_that_can_be_read_is_replaced():
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    there = {0: ImageRecord(composed, digest="0"), 1: ImageRecord(decomposed, digest="1")}
+    given = [ImageRecord(composed, digest="8"), ImageRecord(decomposed, digest="9")]
+    assert plan_update(there, given, {composed}) == UpdatePlan(gone={1}, kept=set(), coming=[(1, None)])
+    assert plan_update(there, given, {decomposed}) == UpdatePlan(gone={0}, kept=set(), coming=[(0, None)])
+
+
 def test_images_that_are_given_twice_are_no_update(living, tmp_path):
     index, encoder = living
     write_image(tmp_path / "a.png", "red")
@@ -426,10 +453,31 @@ def test_an_update_brings_nothing_that_could_not_be_read_again(living, monkeypat
 @pytest.mark.parametrize("change", ["add", "update"])
 def test_levels_of_other_names_are_told_before_anything_is_embedded(living, tmp_path, change):
     index, encoder = living
-    write_image(tmp_path / "shoes/1.png", "red")
-    with pytest.raises(ValueError, match=r"the same levels .*; these have \[\('level1',\), \('top', 'leaf'\)\]"):
-        getattr(index, change)(tmp_path)
+    write_image(tmp_path / "1.png", "red")
+    (tmp_path / "shoes.csv").write_text("image,kind\n1.png,shoe\n")
+    told = r"the same levels .*; these have \[\('kind',\), \('top', 'leaf'\)\]: the index's are \('top', 'leaf'\); name"
+    with pytest.raises(ValueError, match=rf"^index and images must have {told} the columns of a list .* by --levels"):
+        getattr(index, change)(tmp_path / "shoes.csv")
     assert encoder.embedded == 0
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_levels_of_a_folder_are_those_of_the_index(kills, tmp_path, change):
+    index = kills["made"](kills["random_images"](3, "base", 0))
+    index.use_model(Reading(kills["Pixels"]()))
+    write_image(tmp_path / "0/1.png", "red")
+    write_image(tmp_path / "0/leaf/new/2.png", "red")
+    getattr(index, change)(tmp_path)
+    assert index.taxonomy.level_names == ("top", "leaf", "level3")
+    assert names_of(index)[3:] == [(("0",),), (("0", "leaf", "new"),)]
+
+
+def test_a_level_that_is_called_as_another_default_one_is_no_such_level():
+    tree = Taxonomy([("x", "y")], ("level3", "leaf"))
+    index = build(replace(images(number=1, tree=Taxonomy([], ())), labels=tree.node_labels(2), taxonomy=tree))
+    deeper = Taxonomy([("a", "b", "c")], ("level1", "level2", "level3"))
+    with pytest.raises(ValueError, match=r"these have .*: the index's are \('level3', 'leaf'\); name the columns"):
+        index.add(replace(images(1, 1, prefix="a/"), labels=deeper.node_labels(3), taxonomy=deeper))
 
 
 def test_images_that_are_there_are_told_before_anything_is_embedded(living):

@@ -56,7 +56,8 @@ def test_a_saved_index_answers_as_before_bit_for_bit(tmp_path, kind, half, sever
 def test_paths_come_back_as_they_were(tmp_path, paths):
     gallery = Embeddings(**{**vars(images(number=3)), "paths": paths, "keys": ["1", "2", "3"]})
     build(gallery).save(tmp_path / "index")
-    assert EmbeddingIndex.load(tmp_path / "index").paths == paths
+    plain = [path.replace("//", "/") for path in paths]  # and in no other respect
+    assert EmbeddingIndex.load(tmp_path / "index").paths == plain
 
 
 @pytest.mark.parametrize("root", ["/mnt/archive/", "/mnt/archive"])
@@ -68,8 +69,10 @@ def test_images_that_moved_are_found_by_another_root(tmp_path, root):
 
 
 @pytest.mark.parametrize("names", [["./cats/1.jpg", "./2.jpg"], ["./cats/1.jpg", "2.jpg"], ["./a/1.jpg", "./a/2.jpg"]])
-def test_files_that_an_older_version_called_with_a_dot_are_the_same_files(tmp_path, names):
-    build(replace(images(number=2), paths=names)).save(tmp_path / "index")
+def test_files_that_an_older_version_called_with_a_dot_are_the_same_files(tmp_path, names, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("hierpretrain.apis.living.plain_path", str)
+        build(replace(images(number=2), paths=names)).save(tmp_path / "index")
     index = EmbeddingIndex.open(tmp_path / "index")
     assert index.paths == [name.removeprefix("./") for name in names]
     with pytest.raises(ValueError, match="2 of 2 images are in the index already"):

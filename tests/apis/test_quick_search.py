@@ -74,6 +74,13 @@ def test_its_answers_are_those_of_the_index_after_any_change(made, folder):
         assert_same(folder, files, k)
 
 
+def test_a_query_has_the_name_that_the_index_gives_it(made, folder, monkeypatch):
+    monkeypatch.chdir(made)
+    files = [f"./photos/{NAMES[0]}", f"photos//{NAMES[1]}"]
+    assert_same(folder, files, 1)
+    assert [one.query for one in quick_search(folder, files, 1).results] == [f"photos/{name}" for name in NAMES[:2]]
+
+
 def test_equal_images_stand_in_their_order(made, folder):
     index = EmbeddingIndex.open(folder)
     index.add(embeddings=index.embeddings().features[[2, 2, 2]], keys=["X", "Y", "Z"])

@@ -411,6 +411,19 @@ def test_a_list_of_what_to_remove_may_begin_with_a_byte_order_mark(folder, comma
     assert EmbeddingIndex.open(tmp_path / "index").paths == rest
 
 
+@pytest.mark.parametrize("source", ["file", "-"])
+def test_a_line_of_a_list_of_what_to_remove_ends_where_the_line_does(folder, command, tmp_path, monkeypatch, source):
+    shutil.copytree(folder, tmp_path / "index")
+    index = EmbeddingIndex.open(tmp_path / "index")
+    keys = ["A", "B", "A\u2028B", "A\x0cB", "A\x85B"]
+    index.add(embeddings=index.embeddings().features[:5], keys=keys)
+    text = "\n".join([*keys[2:], ""])
+    (tmp_path / "gone.txt").write_bytes(text.replace("\n", "\r\n").encode())
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    command(index_command, "remove", tmp_path / "index", "--from", tmp_path / "gone.txt" if source == "file" else "-")
+    assert [key for key in EmbeddingIndex.open(tmp_path / "index").keys if key] == ["A", "B"]
+
+
 def test_metadata_is_a_filter(made, run, command, tmp_path, capsys):
     lines = [f"{name}.png,{'red' if i % 2 else 'blue'}" for i, name in enumerate(PHOTOS)]
     (tmp_path / "shop.csv").write_text("\n".join(["photo,colour", *lines]))

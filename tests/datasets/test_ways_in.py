@@ -5,8 +5,11 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 import unicodedata
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -105,6 +108,61 @@ def test_two_in_one_process_are_told_apart():
     first, second = (TorchvisionDataset(dataset=Pairs([name]), pipeline=PIPELINE) for name in ("dog", "saw"))
     assert (first[0][0], second[0][0]) == (COLOURS["dog"], COLOURS["saw"])
     assert first.taxonomy.level_names == ("class",)
+
+
+def test_the_same_content_has_the_same_paths_in_any_process(tmp_path):
+    ours = TorchvisionDataset(dataset=Pairs(["dog"])).image_paths
+    code = (
+        "from tests.datasets.test_ways_in import Pairs, TorchvisionDataset\n"
+        "data = [TorchvisionDataset(dataset=Pairs([name])) for name in ('saw', 'tabby', 'dog')]\n"
+        "print(*(one.image_paths[0] for one in data))\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    theirs = done.stdout.split()
+    assert theirs[2:] == ours
+    assert len(set(theirs)) == 3
+
+
+@pytest.mark.parametrize("change", ["targets", "picture", "split", "palette"])
+def test_other_content_has_other_paths(change):
+    pairs, other = Pairs(), Pairs()
+    if change == "targets":
+        other.targets = [0] * 12
+    elif change == "picture":
+        other[0] = (Image.new("RGB", (8, 6), "white"), 0)
+    elif change == "split":
+        pairs.split, other.split = "train", "test"
+    else:
+        for one, colour in ((pairs, 3), (other, 4)):
+            one[0] = (Image.new("P", (8, 6)), 0)
+            one[0][0].putpalette([colour] * 768)
+    first, second = (TorchvisionDataset(dataset=one).image_paths for one in (pairs, other))
+    assert not set(first) & set(second)
+
+
+def test_data_sets_that_differ_in_few_pictures_are_told_apart():
+    pairs, same, other = (Pairs(["dog"] * 100) for _ in range(3))
+    other[1] = (Image.new("RGB", (8, 6), COLOURS["saw"]), 1)  # which is not one of the few that are looked at
+    made = [TorchvisionDataset(dataset=one, pipeline=PIPELINE) for one in (pairs, same, other)]
+    first, second, third = (data.image_paths for data in made)
+    assert first == second
+    assert third[1] == first[1].replace("/", "-2/")
+    assert [data[1][0] for data in made] == [COLOURS["dog"], COLOURS["dog"], COLOURS["saw"]]
+
+
+def test_all_pictures_of_an_array_are_looked_at():
+    class Arrays(Pairs):
+        def __init__(self, data):
+            super().__init__(["dog"] * 100)
+            self.data = data
+
+    arrays = [np.zeros((100, 6, 8, 3), np.uint8) for _ in range(3)]
+    arrays[2][1] = 1
+    one, same, other = [TorchvisionDataset(dataset=Arrays(data)) for data in arrays]
+    assert one.image_paths == same.image_paths
+    assert not set(one.image_paths) & set(other.image_paths)
+    assert "-2/" not in other.image_paths[0]
 
 
 def test_an_image_folder_is_read_as_files_are(tmp_path):
