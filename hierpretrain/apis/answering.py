@@ -17,7 +17,7 @@ from hierpretrain.apis.living import LivingIndex
 from hierpretrain.apis.neighbours import Classification
 from hierpretrain.apis.thresholds import Calibration
 from hierpretrain.checks import check_at_least_1
-from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.messages import some, warn
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.functional.open_set import answer_metrics
 from hierpretrain.functional.path_calibration import (
@@ -30,6 +30,7 @@ from hierpretrain.functional.path_calibration import (
 from hierpretrain.functional.tree_knn import tree_knn
 from hierpretrain.taxonomy import PAD, Taxonomy, depth
 
+_COPIES = 0.1  # of the held-out images, at most, for a calibration to be worth something
 _ROUNDING = 1e-9  # of a confidence
 _THRESHOLD = 0.5  # of the bare vote
 VOTERS = 20
@@ -229,18 +230,14 @@ class AnsweringIndex(LivingIndex):
 
         Raises:
             ValueError: If not one of ``precision`` and ``false_alarms`` is given, no held-out image has a label, or
-                some are in the index, or none is of a node of the first level that the index knows; and as
-                :meth:`classify`.
+                some are in the index, more than a tenth are copies of its images, or none is of a node of the first
+                level that the index knows; and as :meth:`classify`.
         """
         check_goal(precision, false_alarms)
         self.check_classify(k)
         self._check_embedded(held_out)
         now = self._moment()
-        if inside := _held_by(now, held_out):
-            raise ValueError(
-                "held-out images must not be in the index, by their file or their content, where they find themselves; "
-                f"{some(inside)} are; leave them out, or make the index without them"
-            )
+        _check_held_out(now, held_out)
         held_out = held_out.select((depth(held_out.labels) > 0).nonzero()[:, 0].tolist())
         if len(held_out.paths) < 2:
             raise ValueError(
@@ -293,18 +290,23 @@ class AnsweringIndex(LivingIndex):
             )
 
 
-def _held_by(now: Moment, images: Embeddings) -> list[str]:
-    """Returns the absolute paths of the images that an index has, by their file or their content.
+def _check_held_out(now: Moment, images: Embeddings) -> None:
+    """Raises if an index has some images, by their file, or more than a tenth of them, by their content.
 
-    The content tells where files have moved or were copied, and where the index names them from another folder.
+    The content tells where files have moved or were copied, and where the index names them from another folder. A
+    few copies are in most collections, and are only told.
     """
     files, contents = set(map(os.path.abspath, now.paths)), set(now.digests) - {""}
-    found = set()
-    for path, digest in zip(images.paths, images.digests or [""] * len(images.paths), strict=True):
-        place = path if path.startswith("<image ") else os.path.abspath(path)  # an array has no place on the disk
-        if place in files or digest in contents:
-            found.add(place)
-    return sorted(found)
+    places = [path if path.startswith("<image ") else os.path.abspath(path) for path in images.paths]
+    inside = sorted(files.intersection(places))
+    copies = [place for place, digest in zip(places, images.digests, strict=False) if digest in contents]
+    if not inside and 0 < len(copies) <= _COPIES * len(places):
+        warn(f"{len(copies):,} of {len(places):,} held-out images are copies of the index's: {some(copies)}; leave out")
+    elif inside := sorted({*inside, *copies}):
+        raise ValueError(
+            "held-out images must not be in the index, by their file or their content, where they find themselves; "
+            f"{some(inside)} are; leave them out, or make the index without them"
+        )
 
 
 def _first_label(images: Moment | Embeddings) -> str:

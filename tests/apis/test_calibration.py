@@ -1,5 +1,6 @@
 """An index that knows how sure it is: what it learns, what it answers by it, and the file that keeps it."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -192,6 +193,24 @@ def test_an_image_of_the_index_is_known_by_its_content(gallery, held_out):
     with pytest.raises(ValueError, match=r"the index, by their file or their content, .*'<image 199>'.* are; leave"):
         index.calibrate(copies.select([199, 3]), precision=0.9)
     index.calibrate(replace(held_out, digests=[""] * 600), precision=0.9)  # whose content is not known
+
+
+@pytest.mark.parametrize("copies", [60, 61])
+def test_a_few_copies_among_the_held_out_images_are_told(gallery, held_out, copies, monkeypatch):
+    told = []
+    monkeypatch.setattr("hierpretrain.apis.answering.warn", told.append)
+    index = EmbeddingIndex.build(
+        replace(gallery, digests=[f"{i}" for i in range(200)]), model="tiny", fingerprint="0", log=print
+    )
+    digests = [f"{i if i < copies else 'new'}" for i in range(600)]
+    with ExitStack() as stack:
+        if copies > 60:
+            stack.enter_context(
+                pytest.raises(ValueError, match=r"by their file or their content, .* are; leave them out")
+            )
+        index.calibrate(replace(held_out, digests=digests), precision=0.9)
+    starts = ["60 of 600 held-out images are copies of the index's: '/"] if copies == 60 else []
+    assert [line[: len(start)] for line, start in zip(told, starts, strict=True)] == starts
 
 
 def test_held_out_images_of_a_folder_one_level_too_deep_are_told(index, gallery, held_out):
