@@ -142,6 +142,18 @@ def test_the_curve_is_that_of_the_metric(inshop, tmp_path):
     assert (tmp_path / "recall.png").stat().st_size > 5000
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_metrics(inshop, tmp_path, capsys):
+    both = [dict(type="MetricsFileHook"), dict(type="RetrievalSheetHook", query="query", gallery=["query", "gallery"])]
+    metrics = runner(inshop, tmp_path, custom_hooks=both).test()
+    assert metrics
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == metrics
+    said = "queries and gallery must be different splits here, or one and the same; ['query'] are of both"
+    assert f"retrieval.png was not drawn: {said}" in capsys.readouterr().out
+    alone = runner(inshop, tmp_path, custom_hooks=both[1:], test_evaluator=[])  # the picture is all that is asked for
+    with pytest.raises(ValueError, match=re.escape(said)):
+        alone.test()
+
+
 def test_without_a_cache_nothing_is_kept(inshop, tmp_path):
     runner(inshop, tmp_path, **{"test_cfg.cache": None}).test()
     assert not (tmp_path / "embeddings").exists()
