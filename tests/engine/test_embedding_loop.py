@@ -179,6 +179,23 @@ def test_an_option_that_shows_in_the_config_alone_makes_another_encoder(inshop, 
     assert len(kept(tmp_path)) == 2
 
 
+def test_another_power_makes_other_embeddings_and_power_1_keeps_the_names_of_older_files(inshop, tmp_path):
+    plain = runner(inshop, tmp_path)
+    about = (plain.cfg.model, plain.test_dataloader.dataset._pipeline, "backbone", False)  # as before there was a power
+    images = plain.test_dataloader.dataset.image_paths
+    older = encoder_fingerprint(plain.model, ["backbone", "neck"], *about, images=images)
+    measured = plain.test()
+    (first,) = kept(tmp_path)
+    assert first.stem == older
+    powers = runner(inshop, tmp_path, **{"model.power": 0.5})
+    powers.model.load_state_dict(plain.model.state_dict())
+    assert powers.test() != measured
+    (second,) = set(kept(tmp_path)) - {first}
+    own, other = (torch.load(file, weights_only=True)["embeddings"] for file in (first, second))
+    raised = own.sign() * own.abs() ** 0.5
+    torch.testing.assert_close(other, raised / raised.norm(dim=1, keepdim=True))
+
+
 @pytest.mark.parametrize("place", [5, -1])
 def test_an_image_that_was_skipped_is_missing_from_what_is_kept(inshop, tmp_path, place):
     root = tmp_path / "broken"
