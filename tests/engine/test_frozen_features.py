@@ -380,6 +380,16 @@ def test_what_it_cannot_do_is_said(images, tmp_path):
         HOOKS.build(dict(type="FrozenFeaturesHook", batch_size=0))
 
 
+def test_a_wide_image_among_tall_ones_is_an_error(tmp_path):
+    """Their features have equally many bytes."""
+    for i, size in enumerate(((64, 32), (64, 32), (32, 64), (32, 64))):
+        write_image(tmp_path / f"images/kind{i % 2}/thing{i}/{i}.png", (40 * i, 9, 0), size)
+    loader = {"batch_size": 1, "dataset.pipeline": [dict(type="LoadRGB"), PACK]}
+    said = r"2\.png have the size 32x2x1, and those of the first image 32x1x2; have the pipeline make all images equal"
+    with pytest.raises(ValueError, match=said):
+        train(tmp_path / "images", tmp_path, loader=loader, hook=dict(batch_size=1))
+
+
 def test_a_spawned_worker_gets_the_path_and_not_the_array(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(100_000, dtype=np.float32).reshape(1000, 100))
     pipeline = frozen_features._FeaturePipeline(tmp_path / "x.npy", (1000,), np.dtype("float32"), dict)
