@@ -315,6 +315,20 @@ def test_values_of_arrays_and_circles_are_told():
     assert fingerprint._settings(Part({"b": 1, "a": {3, 2}})) == fingerprint._settings(Part({"a": {2, 3}, "b": 1}))
 
 
+def test_a_part_says_itself_what_it_is_made_of():
+    class Part:
+        def __init__(self, kept, path):
+            self.kept, self.path = kept, path
+
+    class Mapped(Part):
+        def __getstate__(self):
+            return {**self.__dict__, "kept": None}
+
+    told = fingerprint._settings
+    assert told(Mapped(np.zeros(3), "a")) == told(Mapped(np.ones(3), "a")) != told(Mapped(np.ones(3), "b"))
+    assert told(Part(np.zeros(3), "a")) != told(Part(np.ones(3), "a"))
+
+
 @pytest.mark.parametrize("mended", [True, False])
 def test_an_image_that_was_skipped_is_embedded_when_it_is_whole_and_an_error_where_none_may_be_skipped(
     inshop, tmp_path, mended
