@@ -154,9 +154,7 @@ class EmbeddingInferencer:
         return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
 
     def _fingerprint(self) -> str:
-        about = (self.pipeline, self.min_side, self.module.embedding)
-        if self.module.power != 1:
-            about += (self.module.power,)
+        about = (self.pipeline, self.min_side, *self.module.embedding_options)
         if "grey_range" in self.opening:
             about += (self.opening["grey_range"],)
         return encoder_fingerprint(self.module, self.module.encoder_parts, _effective(self.config.model), *about)

@@ -97,10 +97,10 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     ) -> None:
         check_on_error(on_error)
         check_one_of("paths", paths, ("all", "first", "longest", "drop"))
-        check_from_0(seed=seed)
+        self._seed = _Shared(torch.zeros((), dtype=torch.int64))
+        self.seed = seed
         self.data_root = as_called(os.path.normpath(os.path.expanduser(data_root)))
         self.on_error = on_error
-        self.seed = seed
         annotations = self.read()
         if split_file is not None:
             annotations = with_split(annotations, split_file)
@@ -164,6 +164,18 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     def full_init(self) -> None:
         """Does nothing, because the data set is complete when it is made. MMEngine's wrappers call it."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random transforms, in shared memory as the epoch is."""
+        return int(self._seed.tensor)
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        check_from_0(seed=seed)
+        if seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63; it is {seed}")
+        self._seed.tensor.fill_(seed)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, which seeds the items. Call it before the epoch's iterator is made.

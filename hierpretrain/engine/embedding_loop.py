@@ -107,7 +107,7 @@ class EmbeddingTestLoop(TestLoop):
 
     def _file(self) -> Path:
         model, dataset = unwrapped(self.runner.model), self.dataloader.dataset
-        about = (self.runner.cfg.get("model"), dataset._pipeline, model.embedding, self.fp16)
+        about = (self.runner.cfg.get("model"), dataset._pipeline, *model.embedding_options, self.fp16)
         fingerprint = encoder_fingerprint(model, model.encoder_parts, *about, images=dataset.image_paths)
         return Path(self.runner.work_dir).resolve() / self.cache / f"{fingerprint}.pt"
 

@@ -136,5 +136,19 @@ def _settings(part: Any, inside: tuple[int, ...] = ()) -> Any:
         return [(str(key), _settings(part[key], inside)) for key in sorted(part, key=str)]
     if isinstance(part, Sequence | Set):
         return [_settings(value, inside) for value in (sorted(part, key=repr) if isinstance(part, Set) else part)]
-    own = {key: value for key, value in getattr(part, "__dict__", {}).items() if key not in _OF_ALL_MODULES}
+    own = {key: value for key, value in _attributes(part).items() if key not in _OF_ALL_MODULES}
     return [] if isinstance(part, type | FunctionType | ModuleType) else [type(part).__name__, _settings(own, inside)]
+
+
+def _attributes(part: Any) -> Mapping[str, Any]:
+    """Returns what an object is made of: its attributes, or what it says itself that is to be kept of them.
+
+    An object that defines ``__getstate__`` leaves out what it can make again, as :class:`_FeaturePipeline` of the
+    frozen features does its mapped array, which may be as large as a disk, and which its path names.
+    """
+    attributes = getattr(part, "__dict__", {})
+    own = getattr(type(part), "__getstate__", None)
+    if not attributes or own is getattr(object, "__getstate__", None):  # all objects have one since Python 3.11
+        return attributes
+    state = part.__getstate__()
+    return state if isinstance(state, Mapping) else attributes

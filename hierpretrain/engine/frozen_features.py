@@ -246,7 +246,8 @@ class FrozenFeaturesHook(Hook):
                 shape = (number,) if job.num_views is None else (job.num_views, number)
                 layout = self._lay_out(part, (*shape, *example.shape[2:]), len(shape), job.runner, path)
             broadcast_object_list(layout)
-            part, header, image_bytes = layout
+            part, header, shape = layout
+            image_bytes = int(np.prod(shape)) * self.dtype.itemsize
             begin, told, total = time.monotonic(), 0, passes * (end - start)
             with _open_shared(part) as file:
                 for epoch in range(passes):
@@ -256,7 +257,7 @@ class FrozenFeaturesHook(Hook):
                         wanted = range(done, done + len(indices))
                         for view, features in enumerate(views, start=epoch * job.views):
                             file.seek(header + (view * number + done) * image_bytes)
-                            file.write(self._checked(indices, wanted, features, job.dataset, image_bytes).tobytes())
+                            file.write(self._checked(indices, wanted, features, job.dataset, shape).tobytes())
                         done += len(indices)
                         seen = epoch * (end - start) + done - start
                         if (tenth := 10 * seen // total) > told:
@@ -290,7 +291,7 @@ class FrozenFeaturesHook(Hook):
                 yield indices, features.unflatten(0, (-1, len(indices)))
 
     def _lay_out(self, part: Path, shape: tuple[int, ...], axes: int, runner: Runner, path: Path) -> list[Any]:
-        """Says how large the file will be and begins it; returns it and the bytes of its header and of a view.
+        """Says how large the file will be and begins it; returns it, the bytes of its header and the shape of a view.
 
         The first one or two ``axes`` of the shape are views and images.
         """
@@ -307,7 +308,7 @@ class FrozenFeaturesHook(Hook):
         with open(part, "wb") as file:
             form = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, form)
-            return [part, file.tell(), image_bytes]
+            return [part, file.tell(), shape[axes:]]
 
     def _checked(
         self,
@@ -315,15 +316,15 @@ class FrozenFeaturesHook(Hook):
         wanted: range,
         features: Tensor,
         dataset: HierarchicalDataset | JoinedDataset,
-        image_bytes: int,
+        shape: tuple[int, ...],
     ) -> NDArray:
         """Returns features as they are kept; NaN for an image that could not be read, so that another stood in."""
         array = features.cpu().to(getattr(torch, self.dtype.name)).numpy()
-        if array[0].nbytes != image_bytes:
+        if array.shape[1:] != shape:  # not their bytes: a wide image has as many as a tall one
             raise ValueError(
                 f"the features of {dataset.get_data_info(indices[0])['img_path']} have the size "
-                f"{'x'.join(map(str, array.shape[1:]))}, and those of the first image another; have the pipeline make "
-                "all images equally large"
+                f"{'x'.join(map(str, array.shape[1:]))}, and those of the first image {'x'.join(map(str, shape))}; "
+                "have the pipeline make all images equally large"
             )
         finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if not finite.all():

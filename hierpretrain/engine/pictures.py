@@ -89,20 +89,19 @@ class _PictureHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws, if it is time, and shows the picture to the visualizer."""
-        if self._is_due(runner):
-            try:
-                self._draw(runner, runner.val_loop)
-            except ValueError as error:  # nothing to draw is no reason for a run to fail
-                runner.logger.warning(f"{self.filename} was not drawn: {error}")
-                return
-            if _trains(runner) and is_main_process():
-                path = Path(runner.work_dir) / self.filename
-                with Image.open(path) as picture:
-                    runner.visualizer.add_image(path.stem, np.asarray(picture.convert("RGB")), step=_progress(runner))
+        if self._is_due(runner) and self._draw(runner, runner.val_loop) and _trains(runner) and is_main_process():
+            path = Path(runner.work_dir) / self.filename
+            with Image.open(path) as picture:
+                runner.visualizer.add_image(path.stem, np.asarray(picture.convert("RGB")), step=_progress(runner))
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Draws."""
-        self._draw(runner, runner.test_loop)
+        """Draws.
+
+        Raises:
+            ValueError: If there is nothing to draw in a test that measures nothing, as that of ``hierpretrain plot``:
+                the picture is all that such a test is for.
+        """
+        self._draw(runner, runner.test_loop, required=not metrics)
 
     def after_val(self, runner: Runner) -> None:
         """Frees the embeddings, when all hooks have drawn."""
@@ -117,13 +116,22 @@ class _PictureHook(Hook):
             return True
         return self.interval is not None and _progress(runner) // runner.val_interval % self.interval == 0
 
-    def _draw(self, runner: Runner, loop: BaseLoop) -> None:
-        evaluator = evaluator_of(loop)
-        embedded = evaluator.embeddings()
-        if is_main_process():
-            path = Path(runner.work_dir) / self.filename
-            self.draw(embedded, path, evaluator.searches)
-            runner.logger.info(f"drew {path}")
+    def _draw(self, runner: Runner, loop: BaseLoop, required: bool = False) -> bool:
+        """Draws on the main process, and returns whether there was something to draw."""
+        path = Path(runner.work_dir) / self.filename
+        try:
+            evaluator = evaluator_of(loop)
+            embedded = evaluator.embeddings()
+            if is_main_process():
+                self.draw(embedded, path, evaluator.searches)
+                runner.logger.info(f"drew {path}")
+        except ValueError as error:
+            if required:
+                raise
+            # nothing to draw is no reason for a run to fail, and metrics are written after the pictures
+            runner.logger.warning(f"{self.filename} was not drawn: {error}")
+            return False
+        return True
 
 
 def _trains(runner: Runner) -> bool:

@@ -152,6 +152,14 @@ class HierarchicalContrastive(BaseModel):
         optional = {"projection": self.embedding == "projection", "pretrained": self.pretrained is not None}
         return ["backbone", "neck", *(name for name, used in optional.items() if used)]
 
+    @property
+    def embedding_options(self) -> tuple[Any, ...]:
+        """The options of the model itself that an embedding depends on, for the names of files that keep embeddings.
+
+        A power of 1 changes nothing and is left out: files that were kept before there was a power keep their names.
+        """
+        return (self.embedding,) if self.power == 1 else (self.embedding, self.power)
+
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Returns how deep a parameter is and how many layers there are, as rates of each layer ask for it.
 

@@ -280,6 +280,7 @@ def test_taxonomy_from_a_file(root, tmp_path):
         ({"seed": -1}, "seed must be an integer from 0; it is -1"),
         ({"seed": 1.5}, "seed must be an integer from 0; it is 1.5"),
         ({"seed": True}, "seed must be an integer from 0; it is True"),
+        ({"seed": 2**63}, r"seed must be below 2\*\*63; it is 9223372036854775808"),
     ],
 )
 def test_wrong_options(root, options, message):
@@ -346,6 +347,18 @@ def test_a_deep_copy_reaches_its_workers(root):
     assert items(data, epochs=2, num_workers=1, persistent_workers=True) == items(original, epochs=2)
     data.set_epoch(7)
     assert original[0] != data[0]
+
+
+def test_a_seed_reaches_workers_that_run(root):
+    """As the run's does, after the loop of a training that counts iterations has started them."""
+    data = Pets(data_root=root, pipeline=PIPELINE)
+    loader = DataLoader(data, batch_size=2, collate_fn=list, num_workers=1, persistent_workers=True)
+    first, copied = [item for batch in loader for item in batch], copy.deepcopy(data)
+    data.seed = 5
+    second = [item for batch in loader for item in batch]
+    assert [first] == items(Pets(data_root=root, pipeline=PIPELINE))
+    assert [second] == items(Pets(data_root=root, pipeline=PIPELINE, seed=5))
+    assert (data.seed, copied.seed) == (5, 0)
 
 
 def test_items_depend_on_the_seed(root):

@@ -142,6 +142,18 @@ def test_the_curve_is_that_of_the_metric(inshop, tmp_path):
     assert (tmp_path / "recall.png").stat().st_size > 5000
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_metrics(inshop, tmp_path, capsys):
+    both = [dict(type="MetricsFileHook"), dict(type="RetrievalSheetHook", query="query", gallery=["query", "gallery"])]
+    metrics = runner(inshop, tmp_path, custom_hooks=both).test()
+    assert metrics
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == metrics
+    said = "queries and gallery must be different splits here, or one and the same; ['query'] are of both"
+    assert f"retrieval.png was not drawn: {said}" in capsys.readouterr().out
+    alone = runner(inshop, tmp_path, custom_hooks=both[1:], test_evaluator=[])  # the picture is all that is asked for
+    with pytest.raises(ValueError, match=re.escape(said)):
+        alone.test()
+
+
 def test_without_a_cache_nothing_is_kept(inshop, tmp_path):
     runner(inshop, tmp_path, **{"test_cfg.cache": None}).test()
     assert not (tmp_path / "embeddings").exists()
@@ -165,6 +177,23 @@ def test_an_option_that_shows_in_the_config_alone_makes_another_encoder(inshop, 
     other.model.load_state_dict(first.model.state_dict())
     other.test()
     assert len(kept(tmp_path)) == 2
+
+
+def test_another_power_makes_other_embeddings_and_power_1_keeps_the_names_of_older_files(inshop, tmp_path):
+    plain = runner(inshop, tmp_path)
+    about = (plain.cfg.model, plain.test_dataloader.dataset._pipeline, "backbone", False)  # as before there was a power
+    images = plain.test_dataloader.dataset.image_paths
+    older = encoder_fingerprint(plain.model, ["backbone", "neck"], *about, images=images)
+    measured = plain.test()
+    (first,) = kept(tmp_path)
+    assert first.stem == older
+    powers = runner(inshop, tmp_path, **{"model.power": 0.5})
+    powers.model.load_state_dict(plain.model.state_dict())
+    assert powers.test() != measured
+    (second,) = set(kept(tmp_path)) - {first}
+    own, other = (torch.load(file, weights_only=True)["embeddings"] for file in (first, second))
+    raised = own.sign() * own.abs() ** 0.5
+    torch.testing.assert_close(other, raised / raised.norm(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("place", [5, -1])
@@ -284,6 +313,20 @@ def test_values_of_arrays_and_circles_are_told():
     assert fingerprint._settings(Part(long)) != fingerprint._settings(Part(changed))
     assert fingerprint._settings(Part(torch.from_numpy(long))) == fingerprint._settings(Part(long))
     assert fingerprint._settings(Part({"b": 1, "a": {3, 2}})) == fingerprint._settings(Part({"a": {2, 3}, "b": 1}))
+
+
+def test_a_part_says_itself_what_it_is_made_of():
+    class Part:
+        def __init__(self, kept, path):
+            self.kept, self.path = kept, path
+
+    class Mapped(Part):
+        def __getstate__(self):
+            return {**self.__dict__, "kept": None}
+
+    told = fingerprint._settings
+    assert told(Mapped(np.zeros(3), "a")) == told(Mapped(np.ones(3), "a")) != told(Mapped(np.ones(3), "b"))
+    assert told(Part(np.zeros(3), "a")) != told(Part(np.ones(3), "a"))
 
 
 @pytest.mark.parametrize("mended", [True, False])

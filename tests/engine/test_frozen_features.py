@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
 
 from hierpretrain.apis import build_runner
-from hierpretrain.engine import ExactResumeHook, frozen_features
+from hierpretrain.engine import ExactResumeHook, fingerprint, frozen_features
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import HOOKS
 from tests import distributed
@@ -378,6 +378,38 @@ def test_what_it_cannot_do_is_said(images, tmp_path):
         HOOKS.build(dict(type="FrozenFeaturesHook", dtype="bfloat16"))
     with pytest.raises(ValueError, match="batch_size must be at least 1; it is 0"):
         HOOKS.build(dict(type="FrozenFeaturesHook", batch_size=0))
+
+
+def test_a_wide_image_among_tall_ones_is_an_error(tmp_path):
+    """Their features have equally many bytes."""
+    for i, size in enumerate(((64, 32), (64, 32), (32, 64), (32, 64))):
+        write_image(tmp_path / f"images/kind{i % 2}/thing{i}/{i}.png", (40 * i, 9, 0), size)
+    loader = {"batch_size": 1, "dataset.pipeline": [dict(type="LoadRGB"), PACK]}
+    said = r"2\.png have the size 32x2x1, and those of the first image 32x1x2; have the pipeline make all images equal"
+    with pytest.raises(ValueError, match=said):
+        train(tmp_path / "images", tmp_path, loader=loader, hook=dict(batch_size=1))
+
+
+def test_a_test_names_its_embeddings_without_reading_the_features(images, tmp_path, monkeypatch):
+    train(images, tmp_path)
+    hashed = []
+    settings = fingerprint._settings
+    monkeypatch.setattr(
+        fingerprint, "_settings", lambda part, inside=(): hashed.append(type(part)) or settings(part, inside)
+    )
+    test = dict(
+        test_dataloader=dict(
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type="DefaultSampler", shuffle=False),
+            dataset=dict(type="FolderDataset", data_root=str(images), pipeline=[dict(type="LoadRGB"), RESIZE, PACK]),
+        ),
+        test_cfg=dict(type="EmbeddingTestLoop"),
+        test_evaluator=[dict(type="RetrievalMetric", levels=[1])],
+    )
+    make(images, tmp_path, hook=dict(evaluation=True), **test).test()
+    assert frozen_features._FeaturePipeline in hashed
+    assert np.memmap not in hashed
 
 
 def test_a_spawned_worker_gets_the_path_and_not_the_array(tmp_path):
