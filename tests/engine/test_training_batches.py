@@ -124,3 +124,12 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(images, tmp_path, sampler
     rest, own = train(images, tmp_path / "half", resume=True, **options)
     assert rest == whole[done:]
     assert all(torch.equal(own[name], weight) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_measured_statistics_leave_the_batches_of_the_training_alone(images, tmp_path, workers, sampler):
+    options = dict(workers=workers, sampler=sampler)
+    batches, _ = train(images, tmp_path / "without", **options)
+    measuring = [dict(type="PreciseBNHook", num_samples=8, interval=2)]
+    assert train(images, tmp_path / "with", hooks=measuring, **options)[0] == batches
