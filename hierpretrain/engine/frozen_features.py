@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import IterBasedTrainLoop, Runner, autocast
+from mmengine.runner import Runner, autocast
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.datasets.transforms.processing import TorchVisonTransformWrapper
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from hierpretrain.checks import check_at_least_1, check_from_0, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
 from hierpretrain.datasets.joined import JoinedDataset, check_counts_through, parts_of
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
+from hierpretrain.engine.training_batches import begin_anew
 from hierpretrain.files import in_turn, whole_file
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.frozen_part import FrozenPart
@@ -132,7 +133,7 @@ class FrozenFeaturesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Embeds what is not kept, and has the data set give features instead of images."""
         self._use(runner, runner.train_dataloader, lambda: runner.optim_wrapper.optim_context(runner.model), "training")
-        _let_workers_go(runner)
+        begin_anew(runner)
 
     def before_val(self, runner: Runner) -> None:
         """Does so for validation images, once, if ``evaluation`` says so."""
@@ -508,12 +509,3 @@ def _open_shared(path: Path) -> Any:
 
 def _unseen(path: Path) -> str:
     return f"this process does not see {path}; set FrozenFeaturesHook's folder to one that all processes share"
-
-
-def _let_workers_go(runner: Runner) -> None:
-    """Stops workers that have begun to load images: a run that counts iterations has started them by now."""
-    loop, loader = runner.train_loop, runner.train_dataloader
-    if loader.num_workers:
-        loader._iterator = None
-        if isinstance(loop, IterBasedTrainLoop):
-            loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)

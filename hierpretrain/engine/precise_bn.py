@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from mmengine.dist import get_world_size
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.engine.hooks import PreciseBNHook as _MMPretrainHook
 from mmpretrain.engine.hooks.precise_bn_hook import update_bn_stats
 
+from hierpretrain.engine.training_batches import beside
 from hierpretrain.registry import HOOKS
 
 
@@ -18,10 +20,11 @@ class _Batches:
 
     Args:
         loader: The data loader.
+        aside: Whether a loop is in the middle of the loader's batches, and goes on with them afterwards.
     """
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
+    def __init__(self, loader: Any, aside: bool = False) -> None:
+        self._loader, self._aside = loader, aside
         size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
         if size is None:
             raise ValueError(
@@ -34,7 +37,8 @@ class _Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._loader)
+        with beside(self._loader) if self._aside else nullcontext():
+            yield from self._loader
 
 
 @HOOKS.register_module()
@@ -58,6 +62,7 @@ class PreciseBNHook(_MMPretrainHook):
         _Batches(runner.train_loop.dataloader)
 
     def _perform_precise_bn(self, runner: Runner) -> None:
-        batches = _Batches(runner.train_loop.dataloader)
+        counts_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+        batches = _Batches(runner.train_loop.dataloader, aside=counts_iterations)
         least = batches.batch_size * get_world_size()  # of no batch at all, the statistics would be 0
         update_bn_stats(runner.model, batches, max(self.num_samples, least), logger=runner.logger)

@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hierpretrain.datasets.joined import seeded_sets
+from hierpretrain.engine.training_batches import batches_of_a_pass, begin_anew, load_ahead_anew
 from hierpretrain.models.checkpoints import check_values
 from hierpretrain.registry import HOOKS
 
@@ -31,9 +32,12 @@ class ExactResumeHook(Hook):
     On a CPU, a resumed run ends with the weights of an uninterrupted run, bit for bit, if it has the same config and
     number of threads.
 
+    A run that counts iterations instead of epochs (``train_cfg.by_epoch=False``) has a next epoch, and so new views of
+    its images, whenever all of them have come. When it resumes, MMEngine has it load all batches before once more,
+    without training on them.
+
     It cannot bring back what MMEngine does not save: gradients that ``accumulative_counts`` has gathered, and, for a
-    checkpoint in the middle of an epoch on several processes, the statistics of other ranks' normalisation layers. A
-    run that counts iterations instead of epochs resumes, but not exactly; it is told so.
+    checkpoint in the middle of an epoch on several processes, the statistics of other ranks' normalisation layers.
 
     A checkpoint from the end of an epoch may be resumed on another number of processes, or with another batch size.
     Weights and the optimizer's state go on. Epochs then have another number of batches, so iterations are counted as if
@@ -76,11 +80,7 @@ class ExactResumeHook(Hook):
         """
         dataset, sampler = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            runner.logger.warning(
-                "the run counts iterations, not epochs: what is random in it will not repeat when it resumes; "
-                "train_cfg=dict(by_epoch=True, ...) resumes exactly"
-            )
-            self._loaded = None
+            self._loaded = None  # the loop itself goes through the batches before
         for part in (parts := seeded_sets(dataset)):
             part.seed = runner.seed
         if not parts:
@@ -106,12 +106,14 @@ class ExactResumeHook(Hook):
             self._batches_done = self._loaded["position"]
         if hasattr(sampler.sampler, "seed"):
             sampler.sampler.seed = runner.seed  # a resumed run has the seed of its checkpoint
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            _tell_epoch(runner, runner.iter)
+            begin_anew(runner)  # workers have loaded ahead by another seed
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tells the dataset the epoch, and starts the generators anew, before images are asked for."""
         _start_generators(runner)  # the first batch is made before the first iteration begins
-        for part in seeded_sets(runner.train_dataloader.dataset):
-            part.set_epoch(runner.epoch)
+        _tell_epoch(runner, runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts the generators anew."""
@@ -120,8 +122,13 @@ class ExactResumeHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Counts the batches of the epoch."""
+        """Counts the batches of the epoch; in a run that counts iterations, begins the next epoch behind a pass."""
         self._batches_done += 1
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            return
+        if (runner.iter + 1) % batches_of_a_pass(runner.train_dataloader) == 0:
+            _tell_epoch(runner, runner.iter + 1)
+            load_ahead_anew(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Begins to count anew."""
@@ -141,6 +148,15 @@ class ExactResumeHook(Hook):
                 "position": self._batches_done,
                 **_plan(runner),
             }
+
+
+def _tell_epoch(runner: Runner, iterations: int) -> None:
+    """Tells the data set the epoch or, in a run that counts iterations, how many times all images have come."""
+    epoch = runner.epoch
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        epoch = iterations // batches_of_a_pass(runner.train_dataloader)
+    for part in seeded_sets(runner.train_dataloader.dataset):
+        part.set_epoch(epoch)
 
 
 def _start_generators(runner: Runner) -> None:
