@@ -1,8 +1,12 @@
 """Which of the names that are known a name is, whatever its Unicode form, and the nearest for one that is none."""
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Collection, Iterable
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""What a name begins with that is an address, and no file."""
 
 
 def nfc(text: str) -> str:

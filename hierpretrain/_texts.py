@@ -80,18 +80,18 @@ def read_branch(text: str, option: str = "within") -> str | tuple[str, ...]:
         option: What takes it, for the message.
 
     Raises:
-        ValueError: If it begins as a list and is none of texts.
+        ValueError: If it is a list of something else than texts.
 
     Example:
-        >>> read_branch("animal/cat"), read_branch('["a/b", "c"]')
-        ('animal/cat', ('a/b', 'c'))
+        >>> read_branch("animal/cat"), read_branch('["a/b", "c"]'), read_branch("[draft]")
+        ('animal/cat', ('a/b', 'c'), '[draft]')
     """
     if not text.startswith("["):
         return text
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):
-        names = None
+        return text  # a name may begin so, too
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{option} takes a path, a name, or a JSON list of names; it is {text[:200]!r}")
     return tuple(names)

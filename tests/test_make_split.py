@@ -66,7 +66,7 @@ def test_classes_and_branches_as_lists_of_names(make_split, capsys):
 def test_options(make_split, tmp_path):
     split = make_split("--level", "-1", "--unseen-share", "0.5", "--seed", "4", "--shares", "0.5", "0", "0.5")
     assert (split.level, split.seed, split.shares, len(split.unseen)) == ("race", 4, (0.5, 0.0, 0.5), 3)
-    (tmp_path / "classes.txt").write_text("a/x\r\n\n c/y \n")
+    (tmp_path / "classes.txt").write_text('a/x\r\n\n ["c", "y"] \n')
     arguments = ("--keep-splits", "--val-share", "0.25", "--unit", "2")
     split = make_split("--level", "2", "--unseen-file", str(tmp_path / "classes.txt"), *arguments)
     assert split.unseen == (("a", "x"), ("c", "y"))

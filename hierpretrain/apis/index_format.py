@@ -3,6 +3,8 @@
 import os
 import re
 
+from hierpretrain._names import ADDRESS
+
 FORMAT = "hierpretrain.index.v3"
 MANIFEST = "index.json"
 CONFIG, WEIGHTS, ENCODER = "config", "weights", "encoder"
@@ -13,7 +15,6 @@ ENDINGS = {WEIGHTS: ".pth", ENCODER: ".onnx"}
 _SLASH = rf"[/{re.escape(os.sep)}]"
 _BEFORE = "(?<=/)" if os.sep == "/" else rf"(?<=[^/\\]{_SLASH})"  # Windows: //server/share is no /server/share
 _IDLE = re.compile(rf"(?:\A\.|{_BEFORE}\.?){_SLASH}(?:\.?{_SLASH})*")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def plain_path(path: str) -> str:
@@ -27,7 +28,7 @@ def plain_path(path: str) -> str:
         >>> plain_path("a/../b.jpg"), plain_path("s3://shop//1.jpg")
         ('a/../b.jpg', 's3://shop//1.jpg')
     """
-    return path if _ADDRESS.match(path) else _IDLE.sub("", path)
+    return path if ADDRESS.match(path) else _IDLE.sub("", path)
 
 
 def image_path(root: str, path: str) -> str:

@@ -37,6 +37,7 @@ from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.joined import joint_levels
+from hierpretrain.datasets.messages import log
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
@@ -253,6 +254,8 @@ class LivingIndex(ABC):
         if tree.level_names == numbered_levels(tree.num_levels):
             names = [*ours[: tree.num_levels], *tree.level_names[len(ours) :]]
             if len(set(names)) == len(names):  # a level of the index may be called level3, and be another one
+                if tuple(names) != tree.level_names:
+                    log(f"levels have the names of the index's: {', '.join(tree.level_names)} are {', '.join(names)}")
                 tree = Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
         columns = "name the columns of a list so in its header, and choose them by --levels (levels=...)"
         joint_levels([self.taxonomy, tree], "index and images", f"the index's are {ours}; {columns}")

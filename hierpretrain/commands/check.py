@@ -55,7 +55,7 @@ def main() -> None:
         "data", help="a folder, a list (.csv, .json, .jsonl, .xlsx, .parquet, ...), a config, or an index"
     )
     add_list_arguments(parser)
-    parser.add_argument("--out", default=_OUT, help="the file of all problems, CSV or .json (default: check.csv)")
+    parser.add_argument("--out", help="the file of all problems, CSV or .json (default: check.csv)")
     parser.add_argument("--most", type=int, default=3, help="problems of a kind that are printed (default: 3)")
     parser.add_argument("--workers", type=int, default=2, help="processes that open images (default: 2)")
     parser.add_argument("--quick", action="store_true", help="open no image: neither pictures nor duplicates")
@@ -78,7 +78,8 @@ def main() -> None:
 def _check(args: argparse.Namespace) -> int:
     if args.config and args.checkpoint is None:
         raise ValueError("--config says how a model embeds; give its weights too: --checkpoint FILE, or '' for none")
-    check_outputs(args, "out", ours={_OUT: b"problem,severity,kind,"} if args.out == _OUT else None)
+    by_default, args.out = not args.out, args.out or _OUT
+    check_outputs(args, "out", ours={_OUT: b"problem,severity,kind,"} if by_default else None)
     from hierpretrain.data_checks import write_problems
     from hierpretrain.data_checks.problems import count_severities, listing
 

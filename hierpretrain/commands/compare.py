@@ -29,7 +29,7 @@ def main() -> None:
     """Reads the runs, writes the comparison and prints it."""
     parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="work directories")
-    parser.add_argument("--out", default=_OUT, help="the files to write, without suffix (default: comparison)")
+    parser.add_argument("--out", help="the files to write, without suffix (default: comparison)")
     parser.add_argument("--metrics", nargs="+", metavar="PATTERN", help="the metrics that tables have; all by default")
     parser.add_argument("--baseline", help="the name of the row that others are compared with; the first by default")
     parser.add_argument("--names", nargs="+", help="names of the rows, in order; by default the names of their configs")
@@ -39,9 +39,10 @@ def main() -> None:
     parser.add_argument("--title", default="Comparison of runs", help="the heading of the page")
     args = parser.parse_args()
     with errors_in_one_line():
+        by_default, args.out = not args.out, args.out or _OUT
         for suffix in ("md", "csv", "html"):
             check_writable(f"{args.out}.{suffix}")
-        if args.out == _OUT:
+        if by_default:
             tables = {f"{_OUT}.md": b"**Metrics: mean and standard", f"{_OUT}.csv": b"row,seed,folder,metric,value"}
             check_outputs(args, ours={**tables, f"{_OUT}.html": page_head("comparison")})
         from hierpretrain.report import compare_runs

@@ -72,7 +72,7 @@ def _make_split(args: argparse.Namespace) -> None:
     annotations = read_annotations(load_config(args.config, data_root=args.data_root))
     unseen: list[str | tuple[str, ...]] | float = args.unseen_share
     if args.unseen_file:
-        unseen = [line for _, line in numbered_lines(args.unseen_file)]
+        unseen = [read_branch(line, args.unseen_file) for _, line in numbered_lines(args.unseen_file)]
     elif args.unseen is not None:
         unseen = [read_branch(word, "--unseen") for word in args.unseen]
     split = seen_unseen_split(

@@ -40,7 +40,7 @@ _OUT = "report.html"
 def main() -> None:
     """Embeds the images and writes the report."""
     parser = model_parser(__doc__)
-    parser.add_argument("--out", default=_OUT, help="the file to write (default: report.html)")
+    parser.add_argument("--out", help="the file to write (default: report.html)")
     parser.add_argument("--title", help="the heading; the model's name if not given")
     parser.add_argument("--history", help="the training's work directory; by default the checkpoint's folder")
     parser.add_argument("--query", nargs="+", help="the queries' splits; by default the config's, or all images")
@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples, the map and clusterings (default: 0)")
     args = parser.parse_intermixed_args()
     with errors_in_one_line():
-        check_outputs(args, "out", ours={_OUT: page_head("report")} if args.out == _OUT else None)  # not after the work
+        by_default, args.out = not args.out, args.out or _OUT
+        check_outputs(args, "out", ours={_OUT: page_head("report")} if by_default else None)  # not after the work
         from hierpretrain.apis.measured import config_metrics, trained_images
         from hierpretrain.report import write_report
 

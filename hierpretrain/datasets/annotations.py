@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hierpretrain._names import ADDRESS
 from hierpretrain._names import nfc as nfc  # who reads lists has it from here
 from hierpretrain.datasets.messages import some
 from hierpretrain.files import as_called
@@ -25,7 +26,6 @@ UNTIDY = "must have no empty or '.' part"
 
 _UNSAFE = re.compile(r"/|[A-Za-z]:|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
 _UNTIDY = re.compile(r"(?:.*/)?\.?(?:/|\Z)", re.DOTALL)
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SUSPICIOUS = ("\\", ":", "\0", "//", "/.")  # anywhere in paths with a slash before and behind each
 
 
@@ -36,7 +36,7 @@ def unsafe_reason(path: str) -> str:
         >>> unsafe_reason("cat/tabby.jpg"), unsafe_reason("../secret.jpg")
         ('', "must not be absolute, hold '..' or a backslash")
     """
-    if _ADDRESS.match(path):
+    if ADDRESS.match(path):
         return "is an address, and no file: download it"
     if _UNSAFE.match(path):
         return "must not be absolute, hold '..' or a backslash"
@@ -329,7 +329,7 @@ class Listings:
 def check_inside(path: str, real_root: str) -> str:
     """Returns a path without links; raises a ValueError if it leads out of the root, which is given without links."""
     real = os.path.realpath(path)
-    if real != real_root and not real.startswith(real_root.rstrip("/") + "/"):
+    if real != real_root and not real.startswith(os.path.join(real_root, "")):
         raise ValueError(
             f"{path} is a link that leads out of the image folder, to {real}; nothing outside {real_root} is read: "
             "move the files there, or link the whole folder"

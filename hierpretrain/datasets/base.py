@@ -97,7 +97,6 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
     ) -> None:
         check_on_error(on_error)
         check_one_of("paths", paths, ("all", "first", "longest", "drop"))
-        self._seed = _Shared(torch.zeros((), dtype=torch.int64))
         self.seed = seed
         self.data_root = as_called(os.path.normpath(os.path.expanduser(data_root)))
         self.on_error = on_error
@@ -167,7 +166,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     @property
     def seed(self) -> int:
-        """The seed of the random transforms, in shared memory as the epoch is."""
+        """The seed of the random transforms, in shared memory as the epoch is, and shared with shallow copies."""
         return int(self._seed.tensor)
 
     @seed.setter
@@ -175,6 +174,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         check_from_0(seed=seed)
         if seed >= 2**63:
             raise ValueError(f"seed must be below 2**63; it is {seed}")
+        if "_seed" not in self.__dict__:
+            self._seed = _Shared(torch.zeros((), dtype=torch.int64))
         self._seed.tensor.fill_(seed)
 
     def set_epoch(self, epoch: int) -> None:

@@ -126,6 +126,7 @@ def choose_columns(
     named = [*(levels or ()), *extra, *([key] if key else ()), *([split] if split and split != "split" else ())]
     if wrong := [name for name in named if name not in there]:
         raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(there)}")
+    splits_named = split in there or not split
     split = split if split in there and split not in (levels or ()) else ""
     if image in named or len(set(levels or ())) < len(levels or ()):
         raise ValueError(f"{path}: a column can be one level and not the image; levels are {list(levels or ())}")
@@ -134,7 +135,7 @@ def choose_columns(
     used = {image, split, key, *extra}
     rest = tuple(name for name in there if name not in used)
     if levels is None:
-        _check_levels(table, image, rest)
+        _check_levels(table, image, rest, splits_named)
         if not rest and need_labels:
             raise ValueError(
                 f"{path}: there is no label column; the columns are {list(there)}: add one for each level of the tree, "
@@ -144,20 +145,26 @@ def choose_columns(
     return ListColumns(image, levels, split, key, extra, tuple(name for name in rest if name not in levels))
 
 
-def column_doubts(table: Table, image: str, names: Sequence[str]) -> dict[str, str]:
+def column_doubts(table: Table, image: str, names: Sequence[str], *, splits_named: bool = False) -> dict[str, str]:
     """Returns why columns seem to be no levels: name of the column -> what it looks like, without good ones.
+
+    Args:
+        table: The list.
+        image: The column of the images.
+        names: The columns.
+        splits_named: Whether the splits are known, or known to be none.
 
     Example:
         >>> table = Table("list.csv", {"image": ["a", "b"], "kind": ["cat", "dog"], "price": ["3.50", "4"]}, str)
         >>> column_doubts(table, "image", ["kind", "price"])
         {'price': "has numbers with decimals, such as '3.50'"}
     """
-    return {name: doubt for name in names if (doubt := _doubt(table, image, name))}
+    return {name: doubt for name in names if (doubt := _doubt(table, image, name, splits_named))}
 
 
-def _check_levels(table: Table, image: str, names: Sequence[str]) -> None:
+def _check_levels(table: Table, image: str, names: Sequence[str], splits_named: bool) -> None:
     """Raises if a column that nobody has called a level does not look like one."""
-    doubts = column_doubts(table, image, names)
+    doubts = column_doubts(table, image, names, splits_named=splits_named)
     if not doubts:
         return
     good = [name for name in names if name not in doubts]
@@ -177,18 +184,18 @@ def _check_splits(table: Table, image: str, name: str) -> None:
         raise ValueError(
             f"{table.path}: a column of splits has few values; {name!r} has another value for every image, such as "
             f"{values[0]!r}, as a key has: name the splits, split_column='...' (--split-column ...), or do without, "
-            "split_column='' (--split-column '')"
+            "split_column='' (--split-column ''), and name the levels"
         )
 
 
-def _doubt(table: Table, image: str, name: str) -> str:
+def _doubt(table: Table, image: str, name: str, splits_named: bool) -> str:
     """Returns why a column seems to be no level; an empty string if it may be one."""
     if NAMELESS.fullmatch(name):
         return "has no name"
     values = [value for value in distinct(table.columns[name]) if value]
     if holds_splits(name, values):
         # named first: as metadata, which other columns become, it would leave test images among those to train on
-        return f"holds splits (name it, split_column={name!r}, --split-column {name})"
+        return "holds splits" + ("" if splits_named else f" (name it, split_column={name!r}, --split-column {name})")
     if decimal := next((value for value in values if DECIMALS.fullmatch(value)), None):
         return f"has numbers with decimals, such as {decimal!r}"
     if len(values) >= FEWEST and is_key(table.columns[image], table.columns[name], len(values)):

@@ -68,8 +68,10 @@ def beside(loader: DataLoader) -> Iterator[None]:
 
 def batches_of_a_pass(loader: DataLoader) -> int:
     """Returns after how many batches of this process its images, or those of all processes together, have all come."""
-    batches = len(loader)
-    return batches if _endless(loader) is None else -(-batches // get_world_size())  # it has the length of the data set
+    if _endless(loader) is None:
+        return len(loader)
+    # its length is that of the data set, of which less than a batch is one, too
+    return max(-(-len(loader) // get_world_size()), 1)
 
 
 def _endless(loader: DataLoader) -> Any:

@@ -27,6 +27,7 @@ def run(tmp_path, monkeypatch, capsys):
     ("command", "words", "file", "option"),
     [
         (check, ["check.csv", "--quick"], "check.csv", "out"),
+        (check, ["check.csv", "--quick", "--out", "check.csv"], "check.csv", "out"),
         (check, ["photos", "--checkpoint", "a.pth", "--config", "a.py", "--out", "./a.pth"], "a.pth", "out"),
         (classify, ["shop.index", "new.csv", "--csv", "new.csv"], "new.csv", "csv"),
         (search, ["shop.index", "a.png", "b.png", "--json", "b.png"], "b.png", "json"),

@@ -247,6 +247,8 @@ def test_a_column_of_splits_must_not_become_a_level(read, name, values):
     assert "levels=['kind'] (--levels kind)" in str(error.value)
     rows = read(text, split_column=name)
     assert (rows.splits, rows.level_names) == ([*values] * 3, ("kind",))
+    with pytest.raises(ValueError, match=f"{name!r} holds splits: name the levels"):  # and not the splits again
+        read(text, split_column="")
     assert read(text, levels=[name, "kind"]).level_names == (name, "kind")  # which says so
 
 
@@ -256,7 +258,8 @@ def test_a_key_is_no_column_of_splits(read):
 
     message = (
         "a column of splits has few values; 'sku' has another value for every image, such as 's0', as a key has: name "
-        "the splits, split_column='...' (--split-column ...), or do without, split_column='' (--split-column '')"
+        "the splits, split_column='...' (--split-column ...), or do without, split_column='' (--split-column ''), "
+        "and name the levels"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         read(text(33_000, lambda i: f"s{i}"), split_column="sku")

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from hierpretrain.apis import build_runner
+from hierpretrain.engine.training_batches import batches_of_a_pass
 
 BATCHES = 3  # of a pass
 CROP = dict(type="torchvision/RandomResizedCrop", size=16)
@@ -133,3 +136,11 @@ def test_measured_statistics_leave_the_batches_of_the_training_alone(images, tmp
     batches, _ = train(images, tmp_path / "without", **options)
     measuring = [dict(type="PreciseBNHook", num_samples=8, interval=2)]
     assert train(images, tmp_path / "with", hooks=measuring, **options)[0] == batches
+
+
+def test_less_than_a_batch_is_a_pass():
+    data = list(range(5))
+    loader = DataLoader(data, batch_size=8, sampler=InfiniteSampler(data, shuffle=False), drop_last=True)
+    assert len(loader) == 0
+    assert len(next(iter(loader))) == 8
+    assert batches_of_a_pass(loader) == 1

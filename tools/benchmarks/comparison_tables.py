@@ -110,7 +110,7 @@ def _tables_of_a_size(
     batches = _batches(size)
     parts = [markdown_table(f"Test images of unseen classes, percent{batches}", ["", "seeds", *columns], lines)]
     if marked:
-        parts.append(rf"\* of the {FIRST} best methods of the search, which have {len(MORE_SEEDS)} seeds")
+        parts.append(rf"\* of the {FIRST} best methods of the search, which have up to {len(MORE_SEEDS)} seeds")
     form = protocol.forms[-1]
     alike = {
         name: (options, _in_form(form, seeds)) for name, (options, seeds) in chosen.items() if name in protocol.methods
