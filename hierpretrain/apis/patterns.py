@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
-from hierpretrain.datasets.annotations import check_inside
 from hierpretrain.datasets.image_files import is_clutter
+from hierpretrain.datasets.safe_paths import check_inside
 
 
 def find_files(pattern: str) -> list[str]:

@@ -7,8 +7,9 @@ import posixpath
 from collections.abc import Mapping
 
 from hierpretrain.data_checks.sources import Source
-from hierpretrain.datasets.annotations import Listings, check_inside, nfc
+from hierpretrain.datasets.annotations import Listings, nfc
 from hierpretrain.datasets.image_files import ENDINGS, is_clutter
+from hierpretrain.datasets.safe_paths import check_inside
 
 
 def keep_found(source: Source, *, tell_unlisted: bool = True) -> None:

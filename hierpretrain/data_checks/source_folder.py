@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from hierpretrain.data_checks.sources import Path, Source
-from hierpretrain.datasets.annotations import check_inside, nfc
+from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.image_files import ENDINGS, RAW_ENDINGS, image_kind, is_clutter, read_head
+from hierpretrain.datasets.safe_paths import check_inside
 from hierpretrain.datasets.split_names import are_splits
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from hierpretrain.data_checks.listed_files import keep_found
 from hierpretrain.data_checks.sources import Path, Source
-from hierpretrain.datasets.annotations import UNTIDY, unsafe_reason
 from hierpretrain.datasets.cells import check_spelling, check_split, distinct, text_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns, column_doubts
 from hierpretrain.datasets.list_labels import label_paths
+from hierpretrain.datasets.safe_paths import UNTIDY, unsafe_reason
 from hierpretrain.datasets.tables import Table, read_table
 
 _NEARLY = 0.9  # values a row, from which on a column is nearly a key

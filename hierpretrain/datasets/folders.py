@@ -6,10 +6,11 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.image_files import ENDINGS, is_clutter, kind_of_file
 from hierpretrain.datasets.messages import first, some, warn
 from hierpretrain.datasets.on_error import check_on_error
+from hierpretrain.datasets.safe_paths import check_inside
 
 _ENDINGS = frozenset(ENDINGS)
 

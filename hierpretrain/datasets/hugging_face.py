@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hierpretrain._extras import needed
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths
 from hierpretrain.datasets.list_columns import as_names, check_texts
 from hierpretrain.datasets.lists import annotations_of
+from hierpretrain.datasets.safe_paths import check_inside
 from hierpretrain.datasets.stored_images import ImageStore, Stored, bytes_of
 from hierpretrain.datasets.tables import Table, named_columns
 from hierpretrain.datasets.web_dataset import matching_files, pathed

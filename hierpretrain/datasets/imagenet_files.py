@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hierpretrain._texts import short
-from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.matlab import read_mat
 from hierpretrain.datasets.messages import warn
+from hierpretrain.datasets.safe_paths import unsafe_reason
 from hierpretrain.datasets.text_files import numbered_lines, text_lines
 
 _SPLITS = ("train", "val")

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hierpretrain.checks import check_one_of
-from hierpretrain.datasets.annotations import Annotations, unsafe_reason
+from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import find_home, find_images
+from hierpretrain.datasets.safe_paths import unsafe_reason
 from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.registry import DATASETS
 

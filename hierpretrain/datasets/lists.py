@@ -10,12 +10,13 @@ from typing import Any
 
 from hierpretrain._collection import without_collection
 from hierpretrain.checks import check_one_of
-from hierpretrain.datasets.annotations import NO_SPLIT, UNTIDY, Annotations, suspicious, unsafe_reason
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.cells import check_spellings, check_split, free_text, texts_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns
 from hierpretrain.datasets.list_labels import Path, label_paths
 from hierpretrain.datasets.messages import log, some
+from hierpretrain.datasets.safe_paths import UNTIDY, suspicious, unsafe_reason
 from hierpretrain.datasets.tables import Table, read_table
 from hierpretrain.taxonomy import MAX_LEVELS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from hierpretrain.datasets.annotations import UNTIDY, check_inside, unsafe_reason
+from hierpretrain.datasets.safe_paths import UNTIDY, check_inside, unsafe_reason
 
 Stored = bytes | Image.Image
 """What is stored: the bytes of an image file, or a picture of Pillow's."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hierpretrain._json import parse_json
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, check_inside
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path, warn_of_merged
 from hierpretrain.datasets.encodings import decode
@@ -18,6 +18,7 @@ from hierpretrain.datasets.image_files import ENDINGS, is_clutter
 from hierpretrain.datasets.list_columns import as_names
 from hierpretrain.datasets.lists import annotations_of
 from hierpretrain.datasets.messages import some
+from hierpretrain.datasets.safe_paths import check_inside
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.datasets.tables import Table, column_name, table_of_records
 from hierpretrain.registry import DATASETS

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hierpretrain._names import nfc
-from hierpretrain.datasets.annotations import unsafe_reason
 from hierpretrain.datasets.image_files import kind_of_file
 from hierpretrain.datasets.messages import short, some, warn
+from hierpretrain.datasets.safe_paths import unsafe_reason
 from hierpretrain.datasets.text_files import numbered_lines, read_json_file
 from hierpretrain.datasets.wikiscenes_names import tidy_name
 

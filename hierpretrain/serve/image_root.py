@@ -7,8 +7,8 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 
-from hierpretrain.datasets.annotations import check_inside
 from hierpretrain.datasets.loading import open_rgb
+from hierpretrain.datasets.safe_paths import check_inside
 
 SIDE = 160
 """Of a thumbnail, in pixels."""

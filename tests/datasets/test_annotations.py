@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hierpretrain.datasets import Annotations, read_csv, read_folder, read_json, read_jsonl
-from hierpretrain.datasets import annotations as annotations_module
-from hierpretrain.datasets.annotations import check_inside, find_images, unsafe_reason
+from hierpretrain.datasets import Annotations, read_csv, read_folder, read_json, read_jsonl, safe_paths
+from hierpretrain.datasets.annotations import find_images
 from hierpretrain.datasets.image_files import image_kind
+from hierpretrain.datasets.safe_paths import check_inside, unsafe_reason
 from tests.datasets.trees import write_image
 
 
@@ -356,7 +356,7 @@ def test_wrong_json_file(tmp_path):
 
 def test_a_file_is_inside_by_the_separator_of_the_system(monkeypatch):
     """Elsewhere than on Linux paths without links have other separators."""
-    monkeypatch.setattr(annotations_module, "os", SimpleNamespace(path=ntpath))
+    monkeypatch.setattr(safe_paths, "os", SimpleNamespace(path=ntpath))
     assert check_inside(r"C:\shards\train-0.tar", r"C:\shards") == r"C:\shards\train-0.tar"
     with pytest.raises(ValueError, match="is a link that leads out of the image folder"):
         check_inside(r"C:\shards2\train-0.tar", r"C:\shards")
