@@ -127,7 +127,7 @@ class Embeddings:
         """
         if query is None and gallery is None and {"query", "gallery"} <= set(self.splits):
             query, gallery = "query", "gallery"
-        if gallery is None or (query is not None and set(as_tags(query)) == set(as_tags(gallery))):
+        if are_same(query, gallery):
             images = self.of(query)
             return images, images, True
         check_apart(query, gallery)
@@ -212,7 +212,17 @@ class Embeddings:
         return ["(several)" if more else known[node] for node, more in zip(ids, several, strict=True)]
 
 
-def check_apart(query: Splits | None, gallery: Splits) -> None:
+def are_same(query: Splits | None, gallery: Splits | None) -> bool:
+    """Returns whether the queries are the gallery's images, so that each is searched for among the others.
+
+    Example:
+        >>> are_same("test", ["test"]), are_same("test", None), are_same("test", "train"), are_same(None, "train")
+        (True, True, False, False)
+    """
+    return gallery is None or (query is not None and set(as_tags(query)) == set(as_tags(gallery)))
+
+
+def check_apart(query: Splits | None, gallery: Splits | None) -> None:
     """Raises a ValueError unless there are queries and they share no split with the gallery.
 
     Example:

@@ -13,6 +13,7 @@ from torch import Tensor
 from hierpretrain.evaluation.embeddings import (
     Embeddings,
     Splits,
+    are_same,
     as_tags,
     check_apart,
     check_levels,
@@ -117,8 +118,7 @@ class SearchMetric(EmbeddingMetric):
     ) -> None:
         splits = [*as_tags(query), *as_tags(gallery)]
         super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
-        same = set(as_tags(query)) == set(as_tags(gallery))
-        if gallery is not None and not same and not inside_gallery(query, gallery):
+        if not are_same(query, gallery) and not inside_gallery(query, gallery):
             check_apart(query, gallery)
         self.query, self.gallery = query, gallery
 
