@@ -1,5 +1,8 @@
+import gc
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process: several of them run beside each other
 
@@ -10,9 +13,29 @@ import torch
 from hierpretrain.taxonomy import PAD, Taxonomy
 
 
+def pytest_configure():
+    """Spares Python the search for garbage in all that is imported and collected, which stays."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """Has Python search for garbage again, among what the tests make."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items):
     """Puts the files of this folder, which train and start processes, before its subfolders': short ones come last."""
     items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting():
+    """Trainings that count iterations go on at once: MMEngine waits for 2 s behind every pass."""
+    with pytest.MonkeyPatch.context() as patch:
+        if loops := sys.modules.get("mmengine.runner.loops"):
+            patch.setattr(loops, "time", SimpleNamespace(sleep=lambda seconds: None))
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The commands of docs/tour.md, as they stand there, in their order, in an empty folder.
 
-But for one thing: the training is on a sixth of the images.
+But for one thing: the training is on the 607 images of the queries.
 """
 
 import os
@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     programs = folder / "bin"
     programs.mkdir()
     command = programs / "hierpretrain"
-    fewer = "--cfg-options train_dataloader.dataset.split=gallery"
+    fewer = "--cfg-options train_dataloader.dataset.split=query"
     command.write_text(
         f'#!/bin/sh\n[ "$1" = train ] && set -- "$@" {fewer}\nexec "{sys.executable}" -m hierpretrain "$@"\n'
     )

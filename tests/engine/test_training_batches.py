@@ -3,7 +3,6 @@
 import time
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,12 +32,6 @@ def images(tmp_path_factory):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return root
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    """MMEngine waits for 2 s behind every pass."""
-    monkeypatch.setattr("mmengine.runner.loops.time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 class Seen(Hook):
