@@ -195,9 +195,12 @@ class LevelCurriculumHook(Hook):
 
 def _check_depth(model: nn.Module, deepest: int) -> None:
     """Raises if the loss has no margin for the deepest level: only its stage would find out."""
-    max_level = getattr(getattr(unwrapped(model), "loss_module", None), "max_level", None)
-    if isinstance(max_level, int) and max_level < deepest:
-        raise ValueError(
-            f"level {deepest} is trained, but model.loss.max_level is {max_level}; raise it, or train fewer levels by "
-            "LevelCurriculumHook's `levels`"
-        )
+    loss = getattr(unwrapped(model), "loss_module", None) or nn.Module()
+    for name, part in loss.named_modules():
+        max_level = getattr(part, "max_level", None)
+        if isinstance(max_level, int) and max_level < deepest:
+            key = ".".join(filter(None, ("model.loss", name, "max_level")))
+            raise ValueError(
+                f"level {deepest} is trained, but {key} is {max_level}; raise it, or train fewer levels by "
+                "LevelCurriculumHook's `levels`"
+            )

@@ -165,12 +165,13 @@ class TreeClassifierLoss(ClassifierLoss):
 
     def __init__(self, num_classes: int | None, level: int | str) -> None:
         super().__init__(num_classes, level)
-        self.register_buffer("_class_labels", None, persistent=False)
+        # no buffer, which DistributedDataParallel would send at every step, and EMA would miss in its earlier copy
+        self._class_labels: Tensor | None = None
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Takes the tree, and checks that the level has as many nodes as the loss has classes."""
         super().set_taxonomy(taxonomy)
-        self._class_labels = taxonomy.node_labels(self.level).to(next(self.parameters()).device)
+        self._class_labels = taxonomy.node_labels(self.level)
 
     @property
     def class_labels(self) -> Tensor:
@@ -179,7 +180,9 @@ class TreeClassifierLoss(ClassifierLoss):
         Raises:
             ValueError: If the tree is not known yet.
         """
-        return told(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
+        known = told(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
+        self._class_labels = known.to(next(self.parameters()).device)
+        return self._class_labels
 
     def heights(self, classes: Tensor, others: Tensor) -> Tensor:
         """Returns the (n, m) heights of the lowest common ancestors of two classes, in levels above them.

@@ -69,7 +69,7 @@ class OneLevelLoss(nn.Module):
         Raises:
             ValueError: If the level is a name, and the tree is not known.
         """
-        if not isinstance(self.level, str):
+        if self._number is None and not isinstance(self.level, str):
             return self.level
         needs = f"level={self.level!r} of {type(self).__name__} needs the tree of the training data"
         return told(self._number, needs, "call set_taxonomy, or give a number")

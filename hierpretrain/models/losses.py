@@ -222,6 +222,14 @@ class NTXentLoss(nn.Module):
         self.temperature, self.chunk_size = temperature, chunk_size
         supcon_loss(*dummy_batch(), temperature=temperature, chunk_size=chunk_size)
 
+    def check_views(self, views: int) -> None:
+        """Raises a ValueError if the images of a batch have one view each, as no row had a positive."""
+        if views < 2:
+            raise ValueError(
+                "NTXentLoss needs at least two views of each image, which are each other's positives; the pipeline "
+                "makes one: set Views(num_views=2) in the pipeline of train_dataloader.dataset"
+            )
+
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; the labels play no part."""
         return supcon_loss(
@@ -269,6 +277,14 @@ class ReleasedHMLCLoss(LevelsLoss):
         self.level_weights = level_weights
         views = 2 if num_views > 1 else num_views  # of the dummy batch
         released_hmlc_loss(*dummy_batch(2), **self.options | dict(num_views=views), level_weights=level_weights)
+
+    def check_views(self, views: int) -> None:
+        """Raises a ValueError if the images of a batch have another number of views than the loss was told."""
+        if views != self.options["num_views"]:
+            raise ValueError(
+                f"num_views of ReleasedHMLCLoss must be the number of views that the pipeline makes of each image, "
+                f"{views}; it is {self.options['num_views']}. Set model.loss.num_views={views}"
+            )
 
     def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
         """Returns the 0-dim loss; its components are the losses of the levels, before their weights."""

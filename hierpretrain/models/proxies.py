@@ -87,7 +87,7 @@ class CSLLoss(TreeClassifierLoss):
         self._sizes = taxonomy.level_sizes
         nodes = sum(self._sizes)
         self.check_num_classes(nodes, f"the tree, {nodes}")
-        self._class_labels = taxonomy.node_labels().to(self.proxies.device)
+        self._class_labels = taxonomy.node_labels()
 
     def set_training_labels(self, labels: Tensor) -> None:
         """Learns which nodes training knows.

@@ -3,10 +3,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch import nn
 
 from hierpretrain.datasets import HierarchicalBatchSampler, LevelTripletSampler
 from hierpretrain.engine import LevelCurriculumHook
 from hierpretrain.engine.curriculum import all_levels, equal_stages, fine_to_coarse, given_stages, halving_stages
+from hierpretrain.models import LevelTripletLoss
 from hierpretrain.registry import HOOKS, LEVEL_SCHEDULES
 from hierpretrain.taxonomy import paired_depth
 from tests.conftest import random_labels
@@ -54,15 +56,16 @@ class Hub(dict):
         self[name] = value
 
 
-def runner(sampler, max_epochs=8, loop=EpochBasedTrainLoop, max_level=None):
+def runner(sampler, max_epochs=8, loop=EpochBasedTrainLoop, max_level=None, joint=False):
     log = []
+    loss = LevelTripletLoss(max_level=max_level)
     return SimpleNamespace(
         train_dataloader=SimpleNamespace(batch_sampler=sampler),
         train_loop=object.__new__(loop),
         max_epochs=max_epochs,
         epoch=0,
         message_hub=Hub(),
-        model=SimpleNamespace(loss_module=SimpleNamespace(max_level=max_level)),
+        model=SimpleNamespace(loss_module=nn.ModuleDict({"contrastive": loss}) if joint else loss),
         logger=SimpleNamespace(info=log.append, messages=log),
     )
 
@@ -207,6 +210,11 @@ def test_the_plan_is_logged():
         (dict(schedule=dict(epochs=[8])), runner(LevelTripletSampler(LABELS, 2)), "schedule must be one of .*not None"),
         (dict(schedule="given_stages"), runner(LevelTripletSampler(LABELS, 2)), "'given_stages' has not these options"),
         ({}, runner(LevelTripletSampler(LABELS, 2), max_level=3), "level 4 is trained, but model.loss.max_level is 3"),
+        (
+            {},
+            runner(LevelTripletSampler(LABELS, 2), max_level=3, joint=True),
+            "level 4 is trained, but model.loss.contrastive.max_level is 3",
+        ),
         (
             dict(schedule="equals"),
             runner(LevelTripletSampler(LABELS, 2)),

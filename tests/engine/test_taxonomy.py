@@ -2,12 +2,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import EpochBasedTrainLoop
 
 from hierpretrain.engine.taxonomy import weights_of_another_tree
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import HOOKS
 from hierpretrain.taxonomy import Taxonomy
+from tests.models.every_loss import every_loss
 
 TREE = Taxonomy([("a", "x"), ("a", "y"), ("b", "z")], ("kind", "thing"))
 
@@ -47,6 +49,23 @@ def test_the_labels_of_the_training_data_reach_the_loss():
     value = model.loss_module(torch.zeros(2, 64), labels, torch.arange(2))
     torch.testing.assert_close(value, torch.tensor(2.0).log() * 2 / 3)  # of 1 kind and of 2 things, which count twice
     before_train(make(), labels, taxonomy=TREE.to_dict())  # a loss that does not ask for labels
+
+
+@pytest.mark.parametrize("loss", every_loss(levels=2, num_classes=2, in_channels=64), ids=lambda loss: loss["type"])
+def test_an_average_of_the_weights_begun_before_it_goes_on(loss):
+    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8), loss=loss)
+    average = ExponentialMovingAverage(model, momentum=0.25)  # as EMAHook makes one, which is of the same priority
+    average.update_parameters(model)  # the first takes the weights as they are
+    before_train(
+        model, torch.tensor([[0, 0], [1, 1]]), taxonomy=Taxonomy([("a", "x"), ("b", "y")], ("kind", "thing")).to_dict()
+    )
+    before = [weight.detach().clone() for weight in model.parameters()]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    average.update_parameters(model)
+    for weight, old in zip(average.module.parameters(), before, strict=True):
+        torch.testing.assert_close(weight, old + 0.25)
 
 
 def saved(model, tree, **parts):

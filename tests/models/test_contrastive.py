@@ -91,6 +91,29 @@ def test_the_loss_gets_unit_rows_unless_told_otherwise_and_embeddings_are_unit_r
     torch.testing.assert_close(model(inputs).norm(dim=1), torch.ones(8))
 
 
+@pytest.mark.parametrize(
+    ("loss", "views", "message"),
+    [
+        (dict(type="NTXentLoss"), 1, r"NTXentLoss needs at least two views .* set Views\(num_views=2\)"),
+        (
+            dict(type="HierarchicalJointLoss", num_classes=[2, 2], in_channels=64, contrastive=dict(type="NTXentLoss")),
+            1,
+            "NTXentLoss needs at least two views",
+        ),
+        (
+            dict(type="ReleasedHMLCLoss"),
+            4,
+            r"that the pipeline makes of each image, 4; it is 2\. Set model\.loss\.num_views=4",
+        ),
+        (dict(type="ReleasedHMLCLoss", num_views=4), 2, "views that the pipeline makes of each image, 2; it is 4"),
+    ],
+)
+def test_losses_that_compare_views_want_as_many_as_there_are(loss, views, message):
+    model = HierarchicalContrastive(dict(SMALL), loss=loss)
+    with pytest.raises(ValueError, match=message):
+        model(torch.randn(4 * views, 3, 32, 32), samples(LABELS), mode="loss")
+
+
 def test_without_a_loss_it_embeds_and_does_not_train():
     torch.manual_seed(0)
     model = HierarchicalContrastive(dict(SMALL)).eval()

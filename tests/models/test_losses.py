@@ -136,6 +136,14 @@ def test_released_form_gets_the_images_as_its_last_column():
     torch.testing.assert_close(build("ReleasedHMLCLoss", loss_type="hmc")(features, labels, images), expected)
 
 
+def test_a_level_whose_name_is_a_number_may_be_given_as_one():
+    features, labels, images = batch(ragged=False)
+    labels = labels[:, :2]
+    loss = build("SupConLoss", level=2025)
+    loss.set_taxonomy(Taxonomy([("a", "x"), ("b", "y")], ("2024", "2025")))
+    assert loss(features, labels, images) == build("SupConLoss", level=2)(features, labels, images)
+
+
 @pytest.mark.parametrize("level", [0, 4, -4])
 def test_supcon_names_the_levels_there_are(level):
     with pytest.raises(ValueError, match=rf"1 \(coarsest\) to 3, or -1 \(finest\) to -3; it is {level}"):
