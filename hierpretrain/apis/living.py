@@ -353,7 +353,7 @@ class LivingIndex(ABC):
             )
             new = self._in_levels(checked_columns(new))  # the index may have got levels meanwhile
             given_now = set(map(nfc, set(found.paths) - failed.keys()))
-            read = {path for path in self.skipped if nfc(path) in given_now} - failed.keys()
+            read = {path for path in self.skipped if prune or nfc(path) in given_now} - failed.keys()
             if gone or new.paths or failed or read:
                 self._change(gone, new, read)
         return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from hierpretrain._parser import Parser
 
 if TYPE_CHECKING:
     from hierpretrain.apis import EmbeddingInferencer
+    from hierpretrain.apis.images import ImageSet
     from hierpretrain.evaluation import Embeddings
 
 _REMEDIES = {
@@ -269,20 +270,30 @@ def log_to_standard_error() -> None:
             handler.stream = _StandardError()  # setStream would flush the old one, which may be closed by now
 
 
-def embed_images(args: argparse.Namespace, inferencer: EmbeddingInferencer) -> Embeddings:
+def embed_images(
+    args: argparse.Namespace, inferencer: EmbeddingInferencer, check: Callable[[ImageSet], object] | None = None
+) -> Embeddings:
     """Embeds the images that the arguments choose, and lists those that had to be skipped.
+
+    Args:
+        args: Of :func:`add_image_arguments` and :func:`add_running_arguments`.
+        inferencer: The model.
+        check: Called with the images before any is embedded; it raises if what is to be done with them cannot be done.
 
     Raises:
         ValueError: If images are given together with options of the config's data set, and as the inferencer.
     """
-    from hierpretrain.apis import config_dataset
+    from hierpretrain.apis import config_dataset, gather_images
     from hierpretrain.datasets.on_error import write_skipped
 
     if args.images and (args.data_root or args.splits):
         raise ValueError("--data-root and --splits are for the config's own test data; leave them out, or the images")
     check_outputs(args, "skipped")  # not after hours of embedding
     images = args.images or config_dataset(inferencer.config, args.data_root, args.splits, args.on_error)
-    embedded = inferencer.embed(images, **list_options(args))
+    found = gather_images(images, on_error=inferencer.on_error, **list_options(args))
+    if check is not None:
+        check(found)
+    embedded = inferencer.embed_set(found)
     if args.skipped:
         write_skipped(args.skipped, embedded.skipped)
     print(f"embedded {len(embedded.paths):,} images with {inferencer.name}")

@@ -55,8 +55,10 @@ def update(words: Sequence[str]) -> None:
     args = parser.parse_intermixed_args(words)
     with errors_in_one_line():
         index = _open(args)
+        before = index.skipped
         _print(args.index, index, str(index.update(args.images, prune=args.prune, **list_options(args))))
-        list_skipped(index.skipped)  # also what an earlier update could not read
+        # also what an earlier update could not read, behind what this one could not
+        list_skipped(dict(sorted(index.skipped.items(), key=lambda skipped: skipped[0] in before)))
 
 
 def remove(words: Sequence[str]) -> None:

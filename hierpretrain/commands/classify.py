@@ -33,6 +33,7 @@ import csv
 import io
 import sys
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hierpretrain.commands import check_outputs, embed_images, errors_in_one_line, printable
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hierpretrain.apis.answers import Answers
+    from hierpretrain.apis.images import ImageSet
     from hierpretrain.apis.index import EmbeddingIndex
     from hierpretrain.evaluation import Embeddings
 
@@ -62,8 +64,17 @@ def main() -> None:
         if index.calibration is None:
             note = "the index was not calibrated: confidences are fractions of votes; see hierpretrain calibrate --help"
             print(note, file=sys.stderr)
-        queries = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES))
+        check = partial(_check_labelled, args.json)  # before the work, and of what could be read
+        queries = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES), check)
+        check(queries)
         _write(args, index, queries)
+
+
+def _check_labelled(json: str | None, images: ImageSet | Embeddings) -> None:
+    from hierpretrain.taxonomy import PAD  # not before --help: it imports torch
+
+    if json and not (images.labels != PAD).any():
+        raise ValueError("--json writes what is measured, and no image has a label; leave it out, or give labels")
 
 
 def _write(args: argparse.Namespace, index: EmbeddingIndex, queries: Embeddings) -> None:
@@ -86,8 +97,6 @@ def _write(args: argparse.Namespace, index: EmbeddingIndex, queries: Embeddings)
         for one in index.in_words(queries, answers):
             print(f"{printable(one.query)}: {printable(str(one))}")
     labelled = depths > 0
-    if args.json and not labelled.any():
-        raise ValueError("--json writes what is measured, and no image has a label; leave it out, or give labels")
     if labelled.any():
         found = [table[labelled] for table in (answers.nodes, answers.confidences, answers.num_named, truth, depths)]
         levels = answer_metrics(*found)

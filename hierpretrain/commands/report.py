@@ -24,6 +24,7 @@ folder instead); a --history that is no work directory of a training (the sectio
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hierpretrain.commands import (
     build_inferencer,
@@ -33,6 +34,9 @@ from hierpretrain.commands import (
     model_parser,
     page_head,
 )
+
+if TYPE_CHECKING:
+    from hierpretrain.apis.images import ImageSet
 
 _OUT = "report.html"
 
@@ -52,11 +56,19 @@ def main() -> None:
         by_default, args.out = not args.out, args.out or _OUT
         check_outputs(args, "out", ours={_OUT: page_head("report")} if by_default else None)  # not after the work
         from hierpretrain.apis.measured import config_metrics, trained_images
+        from hierpretrain.checks import check_at_least_1
+        from hierpretrain.evaluation.embeddings import as_tags, check_splits
         from hierpretrain.report import write_report
+
+        def check(found: ImageSet) -> None:
+            """Raises before the work if a split has no image."""
+            check_splits([*as_tags(args.query), *as_tags(args.gallery)], {"splits": tuple(dict.fromkeys(found.splits))})
+
+        check_at_least_1(max_points=args.max_points)
 
         inferencer = build_inferencer(args)
         metrics = [] if args.images else config_metrics(inferencer.config, args.splits)
-        images = embed_images(args, inferencer)
+        images = embed_images(args, inferencer, check)
         write_report(
             images,
             args.out,

@@ -371,6 +371,19 @@ def test_a_missing_file_of_another_unicode_form_stays(shop, key):
     assert index.skipped == {}
 
 
+def test_what_could_not_be_read_and_is_given_no_more_is_forgotten_by_a_mirror(shop):
+    index, folder = shop
+    (folder / "old.png").write_text("broken")
+    index.update(folder)
+    assert list(index.skipped) == [str(folder / "old.png")]
+    (folder / "old.png").unlink()
+    index.update(folder)  # other images that are not given are left alone, too
+    assert list(index.skipped) == [str(folder / "old.png")]
+    (folder / "new.png").write_text("broken")
+    index.update(folder, prune=True)
+    assert list(index.skipped) == [str(folder / "new.png")]
+
+
 @pytest.mark.parametrize("how", ["missing", "broken", "a broken link"])
 def test_the_image_of_a_key_stays_while_the_keys_new_file_cannot_be_read(shop, how):
     index, folder = shop

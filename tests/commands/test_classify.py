@@ -121,7 +121,7 @@ def test_without_a_file_the_answers_are_printed(made, run, capsys):
         (calibrate_command, ["held_out", "--false-alarms", "0"], "false_alarms must be above 0 and below 1; it is 0.0"),
         (calibrate_command, ["new/animal/cat/0.png", "--precision", "0.9"], "at least 2 held-out images need labels"),
         (classify_command, ["new", "--nearest", "0"], "k must be at least 1; it is 0"),
-        (classify_command, ["new/animal/cat/0.png", "--json", "out.json"], "no image has a label"),
+        (classify_command, ["new/animal/cat/0.png", "--csv", "o.csv", "--json", "o.json"], "no image has a label"),
         (classify_command, ["new", "--csv", "nowhere.png/out.csv"], "cannot be written"),
     ],
 )
@@ -131,6 +131,7 @@ def test_errors(made, run, capsys, monkeypatch, command, words, message):
     with pytest.raises(SystemExit, match="2"):
         run(command, "bare.index", *words)
     assert message in capsys.readouterr().err
+    assert not (made / "o.csv").exists()
     assert EmbeddingIndex.open(made / "bare.index").calibration is None
 
 

@@ -400,6 +400,19 @@ def test_every_update_lists_what_it_cannot_read(made, folder, command, tmp_path)
         assert "broken.png" in told
 
 
+def test_what_an_update_cannot_read_comes_before_what_an_earlier_one_could_not(folder, command, tmp_path):
+    shutil.copytree(folder, tmp_path / "index")
+    more = tmp_path / "photos/animal"
+    more.mkdir(parents=True)
+    for i in range(25):
+        (more / f"{i}.png").write_text("broken")
+    command(index_command, "update", tmp_path / "index", more.parent, *OPTIONS)
+    (more / "zz.png").write_text("broken")
+    told = command(index_command, "update", tmp_path / "index", more.parent, *OPTIONS, told=True)
+    assert "zz.png" in told.splitlines()[1]
+    assert "and 7 more" in told
+
+
 @pytest.mark.parametrize("source", ["file", "-"])
 def test_a_list_of_what_to_remove_may_begin_with_a_byte_order_mark(folder, command, tmp_path, monkeypatch, source):
     shutil.copytree(folder, tmp_path / "index")

@@ -146,9 +146,11 @@ def test_other_images_and_other_splits_are_labelled(splits, run):
         (["--query", "test", "--gallery", "all"], "error: no evaluated image is of the split 'test'"),
     ],
 )
-def test_errors_are_one_line(place, run, capsys, words, message):
+def test_errors_are_one_line_and_before_the_work(place, run, capsys, words, message):
     with pytest.raises(SystemExit) as error:
         run(place / "photos", "--out", place / "out.html", *words)
     assert error.value.code == 2
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "embedded" not in told.out
     assert not (place / "out.html").exists()
