@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
+from hierpretrain import _compat
 from hierpretrain.apis import find_config, list_configs, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -129,3 +131,13 @@ def test_hooks_are_left_out_by_their_keys_and_one_s_own_changed_by_number(tmp_pa
     config = load_config(tmp_path / "mine.py", options)
     assert config.default_hooks.tsne is config.default_hooks.runtime_info is None
     assert config.custom_hooks == [dict(type="EMAHook", momentum=0.1)]
+
+
+def test_the_text_of_a_config_is_the_config_and_is_formatted_once():
+    config = load_config("himulcone_emoji_seen")
+    before = _compat._format_config.cache_info().misses
+    first, second = config.pretty_text, config.pretty_text
+    assert first == second
+    assert _compat._format_config.cache_info().misses == before + 1
+    assert Config.fromstring(first, ".py").to_dict() == config.to_dict()
+    assert "dict(interpolation='bilinear', size=48, type='torchvision/Resize')" in first  # read by people
