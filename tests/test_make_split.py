@@ -141,3 +141,97 @@ def test_of_data_sets_that_are_joined_each_has_a_split_of_its_own(make_split, tm
         make_split("--level", "sort", "--unseen", "b")
     assert "one data set is split, and " in (told := capsys.readouterr().err)
     assert "trains on 2 that are joined; make a split file for each, of a config that has it alone" in told
+
+
+def renew(tmp_path, monkeypatch, capsys, *arguments):
+    """Runs the tool with --renew, and returns its status and what it printed."""
+    command = ["make_split.py", str(tmp_path / "config.py"), "--data-root", str(tmp_path), "--renew", *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    capsys.readouterr()
+    try:
+        runpy.run_path(str(ROOT / "tools/make_split.py"), run_name="__main__")
+    except SystemExit as ended:
+        return ended.code, capsys.readouterr().err
+    return 0, capsys.readouterr().out
+
+
+def reads(tmp_path, split_file):
+    """Lets the config read a split file."""
+    config = (tmp_path / "config.py").read_text()
+    (tmp_path / "config.py").write_text(config.replace("'none.json'", repr(split_file and str(tmp_path / split_file))))
+
+
+def test_a_renewal(make_split, tmp_path, monkeypatch, capsys):
+    split = make_split("--level", "sort", "--unseen", "b")
+    reads(tmp_path, "split.json")
+    lines = (tmp_path / "list.csv").read_text().splitlines()
+    new = [f"a{i}.jpg,train,a,x" for i in range(10)] + [f"d{i}.jpg,train,d,x" for i in range(3)]
+    (tmp_path / "list.csv").write_text("\n".join([lines[0], *new, *lines[4:]]) + "\n")
+    status, printed = renew(tmp_path, monkeypatch, capsys)
+    renewed = Split.load(tmp_path / "split.json")
+    assert status == 0
+    assert printed.splitlines() == [  # seen: 19, 6 and 6 of 31
+        "tag                        kept        new       gone",
+        "seen_test                     4          2          0",
+        "seen_train                   11          8          1",
+        "seen_val                      3          3          1",
+        "unseen_test                   2          0          0",
+        "unseen_train                  6          0          0",
+        "unseen_val                    1          0          1",
+        "unused                        1          0          0",
+        "total                        28         13          3",
+        f"written to {tmp_path}/split.json",
+    ]
+    assert renewed.tags.keys() - split.tags.keys() == {line.split(",")[0] for line in new}
+    assert split.tags.keys() - renewed.tags.keys() == {"00.jpg", "01.jpg", "02.jpg"}
+    assert all(split.tags.get(image, tag) == tag for image, tag in renewed.tags.items())
+    whole = (tmp_path / "split.json").read_bytes()
+    (tmp_path / "list.csv").write_text("\n".join([lines[0], *reversed([*new, *lines[4:]])]) + "\n")
+    assert renew(tmp_path, monkeypatch, capsys)[0] == 0
+    assert (tmp_path / "split.json").read_bytes() == whole
+    (tmp_path / "list.csv").write_text("\n".join([lines[0], "e.jpg,train,e,x", *lines[4:]]) + "\n")
+    status, printed = renew(tmp_path, monkeypatch, capsys, "--unseen-share", "1", "--out", str(tmp_path / "other.json"))
+    assert "\nnew classes that are unseen: 'e'\n" in printed
+    assert (tmp_path / "split.json").read_bytes() == whole
+    assert Split.load(tmp_path / "other.json").unseen == (("b",), ("e",))
+
+
+def test_a_renewal_of_a_file_that_records_no_shares(make_split, tmp_path, monkeypatch, capsys):
+    tags = {f"{i:02}.jpg": "train" if i < 20 else "test" for i in range(30)}
+    Split(tags, None, (), 0, None, None, None, "by hand").save(tmp_path / "split.json")
+    reads(tmp_path, "split.json")
+    status, told = renew(tmp_path, monkeypatch, capsys)
+    assert (status, told) == (
+        2,
+        "error: the split file does not record by which fractions its new images can be dealt out: give them, as in "
+        "--shares 0.8 0.1 0.1\n",
+    )
+    assert renew(tmp_path, monkeypatch, capsys, "--shares", "0.8", "0.1", "0.1")[0] == 0
+    renewed = Split.load(tmp_path / "split.json")
+    assert renewed.tags.items() >= tags.items()
+    assert renewed.shares == (0.8, 0.1, 0.1)
+    status, told = renew(tmp_path, monkeypatch, capsys, "--shares", "0.6", "0.2", "0.2")
+    assert (status, told) == (2, f"error: {tmp_path}/split.json records how its images are dealt: leave out --shares\n")
+
+
+def test_what_cannot_be_renewed(make_split, tmp_path, monkeypatch, capsys):
+    status, told = renew(tmp_path, monkeypatch, capsys, "--level", "1")
+    assert status == 2
+    assert "with --renew, the split file says what --level would: leave it out" in told
+    assert "none.json: No such file" in renew(tmp_path, monkeypatch, capsys)[1]
+    reads(tmp_path, "")
+    assert "trains on has no split_file to renew; make one: hierpretrain" in renew(tmp_path, monkeypatch, capsys)[1]
+
+
+def test_the_split_file_of_the_config_is_not_drawn_anew(make_split, tmp_path, capsys):
+    reads(tmp_path, "split.json")
+    make_split("--level", "sort", "--unseen", "b")  # it is not there yet
+    whole = (tmp_path / "split.json").read_bytes()
+    with pytest.raises(SystemExit):
+        make_split("--level", "sort", "--unseen", "a")
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/split.json is the split file that {tmp_path}/config.py reads, and a new one would give all "
+        f"its images new tags: renew it (hierpretrain make-split {tmp_path}/config.py --renew), give another --out, or "
+        "remove it first\n"
+    )
+    assert (tmp_path / "split.json").read_bytes() == whole

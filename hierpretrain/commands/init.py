@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument("data", metavar="DATA", help="a folder of images, a list, or a folder with a list in it")
     parser.add_argument("--out", metavar="FILE.py", help="the config to write (default: named like DATA, right here)")
     parser.add_argument("--yes", "-y", action="store_true", help="ask nothing, and take the likeliest answer")
-    parser.add_argument("--force", action="store_true", help="replace files that are there already")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace files that are there already: all tags of a split file are drawn anew, and your edits are lost",
+    )
     group = parser.add_argument_group("the training")
     group.add_argument("--split", choices=["own", "share", "class", "both"], help="what images are kept apart for")
     group.add_argument(
@@ -105,9 +109,14 @@ def _init(args: argparse.Namespace) -> None:
         epochs=args.epochs,
     )
     written = [out, *([files["splits.json"]] if proposal.split else []), *([files["images.csv"]] * found.new_list)]
+    redrawn = _shown(files["splits.json"]) if proposal.split and files["splits.json"].exists() else ""
+    renewal = f"hierpretrain make-split {shlex.quote(_shown(out))} --renew"
     if there := [str(file) for file in written if file.exists()]:
         if not args.force:
-            raise ValueError(f"{' and '.join(there)} is there already; give another --out, or replace it by --force")
+            why = f", which draws all tags of {redrawn} anew; {renewal} deals out new images alone" if redrawn else ""
+            raise ValueError(
+                f"{' and '.join(there)} is there already; give another --out, or replace it by --force{why}"
+            )
     print("\n".join(map(printable, [*_what_was_found(found, proposal.counts), "", *_what_is_proposed(proposal)])))
     if found.new_list:
         found.dataset["ann_file"] = str(files["images.csv"])
@@ -118,7 +127,10 @@ def _init(args: argparse.Namespace) -> None:
     split_file = str(files["splits.json"]) if proposal.split else ""
     text = config_text(found, proposal, str(out.parent), split_file=split_file, command=command)
     write_whole(out, text.encode())
-    print(f"\nwrote {printable(' and '.join(_shown(file) for file in written))}\n\nnext")
+    print(f"\nwrote {printable(' and '.join(_shown(file) for file in written))}")
+    if redrawn:
+        print(printable(f"all tags of {redrawn} are drawn anew; the next time, {renewal} deals out new images alone"))
+    print("\nnext")
     print("\n".join(f"  {printable(line)}" for line in _next(found, proposal, _shown(out), out.stem)))
 
 

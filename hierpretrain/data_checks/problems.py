@@ -40,8 +40,12 @@ KINDS = {
     "empty folder": Kind(WARNING, "is a class without an image; fill it, or remove it"),
     "left out": Kind(NOTE, "is no image and no class"),
     "not listed": Kind(NOTE, "is an image beside listed ones that the list leaves out"),
-    "not in the split file": Kind(ERROR, "has no tag, at which a training ends; make the split file anew"),
-    "only in the split file": Kind(ERROR, "is tagged and not there; put it there, or make the split file anew"),
+    "not in the split file": Kind(
+        ERROR, "has no tag, at which a training ends; deal it out: hierpretrain make-split CONFIG --renew"
+    ),
+    "only in the split file": Kind(
+        ERROR, "is tagged and not there; put it there, or drop its tag: hierpretrain make-split CONFIG --renew"
+    ),
     # pictures
     "truncated image": Kind(ERROR, "its end is missing; copy it again"),
     "broken image": Kind(ERROR, "cannot be decoded; get it anew"),

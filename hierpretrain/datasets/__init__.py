@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hierpretrain.datasets.sampler import HierarchicalBatchSampler
     from hierpretrain.datasets.sop import StanfordOnlineProducts, read_sop
     from hierpretrain.datasets.split_files import Split
-    from hierpretrain.datasets.splits import seen_unseen_split, share_split
+    from hierpretrain.datasets.splits import renewed_split, seen_unseen_split, share_split
     from hierpretrain.datasets.torchvision_objects import TorchvisionDataset
     from hierpretrain.datasets.triplet_sampler import LeafTripletSampler, LevelTripletSampler
     from hierpretrain.datasets.views import Views
@@ -95,6 +95,7 @@ __all__ = [
     "read_nabirds",
     "read_sop",
     "read_wikiscenes",
+    "renewed_split",
     "seeded",
     "seen_unseen_split",
     "share_split",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from hierpretrain.datasets.text_files import read_json_file
 from hierpretrain.files import write_whole
 
 _FORMAT = "hierpretrain.split.v1"
+_MAKERS = "hierpretrain init or make-split"
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,15 @@ class Split:
                 wrong type, or lists an image twice.
         """
         path = os.fspath(path)
-        data = read_json_file(path, "it may be edited: make it anew with tools/make_split.py", any_text=True)
+        data = read_json_file(path, f"it may be edited: make it anew with {_MAKERS}", any_text=True)
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
-                f"{path}: a split file must have 'format': {_FORMAT!r}, not {found!r}; make it with tools/make_split.py"
+                f"{path}: a split file must have 'format': {_FORMAT!r}, not {found!r}; make it with {_MAKERS}"
             )
         for key, (fits, kind) in _KEYS.items():
             if key not in data:
-                raise ValueError(f"{path}: the key {key!r} is missing; make the file anew with tools/make_split.py")
+                raise ValueError(f"{path}: the key {key!r} is missing; make the file anew with {_MAKERS}")
             if not fits(data[key]):
                 raise ValueError(f"{path}: {key!r} must be {kind}; it is {short(data[key])}")
         held_out = data.get("held_out", [])  # older files have none
@@ -117,15 +118,10 @@ def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annota
         ValueError: If the file is no split (see :meth:`Split.load`), or if it and the annotations do not list the same
             images.
     """
-    tags = dict(Split.load(path).tags)
-    known = set(annotations.images)
-    unlisted = [image for image in annotations.images if image not in tags]
-    other_forms = {nfc(image): image for image in tags if image not in known and not image.isascii()}
-    for image in unlisted:
-        if (other := other_forms.pop(nfc(image), None)) is not None:
-            tags[image] = tags.pop(other)
-    unlisted = [image for image in unlisted if image not in tags]
-    foreign = sorted(image for image in tags if image not in known)
+    tags = Split.load(path).tags
+    names = names_in_file(tags, annotations.images)
+    unlisted = [image for image in annotations.images if image not in names]
+    foreign = sorted(tags.keys() - set(names.values())) if len(names) < len(tags) else []
     if unlisted or foreign:
         lists = [
             f"{len(images)} images are only in {where}: {some(images)}"
@@ -134,9 +130,33 @@ def with_split(annotations: Annotations, path: str | os.PathLike[str]) -> Annota
         ]
         raise ValueError(
             f"{os.fspath(path)} must tag exactly the images of {annotations.source}; {' and '.join(lists)}; give the "
-            "data set's own split_file, or make one anew with tools/make_split.py"
+            "data set's own split_file, or renew this one, which keeps all other tags: "
+            "hierpretrain make-split CONFIG --renew"
         )
-    return replace(annotations, splits=[tags[image] for image in annotations.images])
+    return replace(annotations, splits=[tags[names[image]] for image in annotations.images])
+
+
+def names_in_file(tags: Mapping[str, str], images: Sequence[str]) -> dict[str, str]:
+    r"""Returns image -> its name in a split file, for the images that the file tags.
+
+    An image that the file has in another Unicode form alone, as one made on a Mac may, is found by that form.
+
+    Args:
+        tags: The tags of the file.
+        images: The images, as the annotations name them.
+
+    Example:
+        >>> names = names_in_file({"caf\u00e9.jpg": "train", "gone.jpg": "val"}, ["cafe\u0301.jpg", "new.jpg"])
+        >>> names == {"cafe\u0301.jpg": "caf\u00e9.jpg"}
+        True
+    """
+    names = {image: image for image in images if image in tags}
+    if len(names) < len(images):
+        other_forms = {nfc(name): name for name in tags if not name.isascii() and name not in names}
+        for image in images:
+            if image not in names and (other := other_forms.pop(nfc(image), None)) is not None:
+                names[image] = other
+    return names
 
 
 def _is_text(value: Any) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import numbers
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 
@@ -12,9 +15,9 @@ import numpy as np
 
 from hierpretrain._names import did_you_mean
 from hierpretrain.checks import check_from_0
-from hierpretrain.datasets.annotations import Annotations, nfc
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, nfc
 from hierpretrain.datasets.messages import some, some_paths
-from hierpretrain.datasets.split_files import Split
+from hierpretrain.datasets.split_files import Split, names_in_file
 from hierpretrain.taxonomy import Taxonomy
 
 UNUSED = "unused"
@@ -91,12 +94,11 @@ def seen_unseen_split(
             f"unit must be the level {tree.level_names[number - 1]!r} of the classes or one below it, or a unit would "
             f"have seen and unseen classes; it is {tree.level_names[unit_number - 1]!r}"
         )
-    parts = _parts(annotations, shares, val_share)
+    _parts(annotations.splits, shares, val_share, annotations.source)  # raises what is wrong with them
     branches = _branches(annotations, held_out)
     if held_out_tag in ("seen", "unseen") or not held_out_tag:
         raise ValueError(f"held_out_tag must be another word than 'seen' and 'unseen'; it is {held_out_tag!r}")
-    in_branch = {path: any(path[: len(branch)] == branch for branch in branches) for path in annotations.all_paths()}
-    classes = sorted({path[:number] for path, apart in in_branch.items() if len(path) >= number and not apart})
+    classes = _classes(annotations.different_paths, number, branches)
     chosen = set(_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
     if not 0 < len(chosen) < len(classes):
         raise ValueError(
@@ -104,36 +106,8 @@ def seen_unseen_split(
             f"{tree.level_names[number - 1]!r}, {len(chosen)} would be unseen"
         )
 
-    def side_of(path: _Path) -> str:
-        """Returns the side of a path, '' if it does not reach down to the classes."""
-        if in_branch.get(path, False):
-            return held_out_tag
-        return "" if len(path) < number else "unseen" if path[:number] in chosen else "seen"
-
-    tags = dict.fromkeys(annotations.images, UNUSED)
-    paths, sides = _sides(annotations, side_of, max(number, unit_number or 0), held_out_tag)
-    units = _units(annotations, paths, sides, unit_number)
-    if outside is not None:
-        units = _kept_together(units, paths, sides, dict(zip(annotations.images, outside, strict=True)), number)
-    # (seen or unseen, own split) -> node -> unit -> images
-    groups: dict[tuple[str, str], dict[_Path, dict[_Path, list[str]]]] = {}
-    for image, own in zip(annotations.images, annotations.splits, strict=True):
-        if image in units:
-            node, whole = units[image]
-            nodes = groups.setdefault((sides[image], "" if shares is not None else own), {})
-            nodes.setdefault(node, {}).setdefault(whole, []).append(image)
-    # Deal the units of each group. Own splits that are not divided keep their images.
-    generator = np.random.default_rng((seed, 1))
-    for (side, own), nodes in sorted(groups.items()):
-        if own not in parts:
-            images = chain.from_iterable(images for wholes in nodes.values() for images in wholes.values())
-            tags.update(dict.fromkeys(images, f"{side}_{own}"))
-            continue
-        for node, dealt in _deal({node: sorted(nodes[node]) for node in sorted(nodes)}, parts[own], generator):
-            for whole, part in dealt.items():
-                tags.update(dict.fromkeys(nodes[node][whole], f"{side}_{part}"))
-    return Split(
-        tags=tags,
+    split = Split(
+        tags={},
         level=tree.level_names[number - 1],
         unseen=tuple(sorted(chosen)),
         seed=seed,
@@ -143,6 +117,7 @@ def seen_unseen_split(
         source=annotations.source,
         held_out=branches,
     )
+    return replace(split, tags=_seen_unseen_tags(annotations, split, {}, held_out_tag))
 
 
 def share_split(
@@ -177,18 +152,8 @@ def share_split(
     check_from_0(seed=seed)
     tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = 0 if level is None else tree.level(level)
-    parts = _parts(annotations, shares, None)[""]
-    nodes: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    labels = list(annotations.labels)
-    for index in annotations.more_labels:
-        labels[index] = min(annotations.paths(index))
-    for image, label in sorted(zip(annotations.images, labels, strict=True)):
-        nodes.setdefault(label[:number], []).append((image,))
-    tags: dict[str, str] = dict.fromkeys(annotations.images, UNUSED)
-    dealt = _deal({node: nodes[node] for node in sorted(nodes)}, parts, np.random.default_rng((seed, 1)))
-    tags.update({image: part for _, images in dealt for (image,), part in images.items()})
-    return Split(
-        tags=tags,
+    split = Split(
+        tags={},
         level=tree.level_names[number - 1] if number else None,
         unseen=(),
         seed=seed,
@@ -197,6 +162,104 @@ def share_split(
         unit=None,
         source=annotations.source,
     )
+    return replace(split, tags=_share_tags(annotations, split, {}))
+
+
+def renewed_split(annotations: Annotations, split: Split, *, unseen_share: float | None = None) -> Split:
+    """Returns a split for images of which some are new and some are gone: every image that it knows keeps its tag.
+
+    New images are dealt by the rules that the split records, in the nodes and units in which they belong: each node
+    comes as near to its fractions as can be, with the images that it has already. A new image of a unit, such as a
+    further view of an object, gets the tag that the images of the unit have. Images that are gone are dropped.
+
+    Classes stay seen or unseen. A class of new images alone is drawn by itself, from its path and the seed, so the draw
+    does not depend on the other new classes.
+
+    Args:
+        annotations: The annotations of all images there are now; neither their order nor that of an image's paths
+            matters.
+        split: A split of :func:`share_split` or :func:`seen_unseen_split`, whose other images they were.
+        unseen_share: The probability that a new class is unseen, from 0 to 1; by default the fraction of unseen classes
+            among those that the split knows.
+
+    Raises:
+        ValueError: If the split knows none of the images, ``unseen_share`` is out of range, or images are new and the
+            split records no fractions to deal them by, or a level or a label that the annotations do not have.
+
+    Example:
+        >>> records = [(f"{kind}/{i}.jpg", (kind,), "all") for kind in ("cat", "dog") for i in range(5)]
+        >>> old = share_split(Annotations.from_records(records[1:-1], ["kind"], "pets"), level="kind")
+        >>> new = renewed_split(Annotations.from_records(records[2:], ["kind"], "pets"), old)
+        >>> old.tags.keys() - new.tags.keys(), {image: new.tags[image] for image in new.tags.keys() - old.tags.keys()}
+        ({'cat/1.jpg'}, {'dog/4.jpg': 'test'})
+    """
+    if unseen_share is not None and not 0 <= unseen_share <= 1:
+        raise ValueError(f"unseen_share must be from 0 to 1; it is {unseen_share!r}")
+    known = {image: split.tags[name] for image, name in names_in_file(split.tags, annotations.images).items()}
+    if not known:
+        raise ValueError(
+            f"the split knows none of the {len(annotations.images)} images of {annotations.source}, so none would keep "
+            "its tag; correct the data root, or make a new split file"
+        )
+    if len(known) == len(annotations.images):
+        return replace(split, tags=known)
+    if not split.unseen:
+        if split.shares is None:
+            raise ValueError(
+                "the split file does not record by which fractions its new images can be dealt out: give them, as in "
+                "--shares 0.8 0.1 0.1"
+            )
+        return replace(split, tags=_share_tags(annotations, split, known))
+    if split.shares is None and all(tag.endswith(f"_{NO_SPLIT}") for tag in known.values() if tag != UNUSED):
+        # The data's own splits were not kept: `hierpretrain init --split class` does so.
+        annotations = replace(annotations, splits=[NO_SPLIT] * len(annotations.images))
+    split = replace(split, unseen=_with_new_classes(annotations, split, known, unseen_share))
+    return replace(split, tags=_seen_unseen_tags(annotations, split, known, _held_out_tag(annotations, split, known)))
+
+
+def _share_tags(annotations: Annotations, split: Split, known: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags of all images, of which some are known, in a split of :func:`share_split`."""
+    tree = Taxonomy(annotations.all_paths(), annotations.level_names)
+    number = 0 if split.level is None else tree.level(split.level)
+    nodes: dict[_Path, dict[_Path, list[str]]] = {}
+    labels = list(annotations.labels)
+    for index in annotations.more_labels:
+        labels[index] = min(annotations.paths(index))
+    for image, label in zip(annotations.images, labels, strict=True):
+        nodes.setdefault(label[:number], {})[(image,)] = [image]
+    parts = _parts(annotations.splits, split.shares, None, annotations.source)
+    return _dealt_tags(annotations, {("", ""): nodes}, parts, split.seed, known)
+
+
+def _seen_unseen_tags(
+    annotations: Annotations, split: Split, known: Mapping[str, str], held_out_tag: str
+) -> dict[str, str]:
+    """Returns the tags of all images, of which some are known, in a split of :func:`seen_unseen_split`."""
+    tree = Taxonomy(annotations.all_paths(), annotations.level_names)
+    number = tree.level(split.level or "")
+    outside = annotations.extra_labels.get(split.unit) if split.unit and split.unit not in tree.level_names else None
+    unit_number = None if split.unit is None or outside is not None else tree.level(split.unit)
+    unseen = set(split.unseen)
+
+    def side_of(path: _Path) -> str:
+        """Returns the side of a path, '' if it does not reach down to the classes."""
+        if _is_below(path, split.held_out):
+            return held_out_tag
+        return "" if len(path) < number else "unseen" if path[:number] in unseen else "seen"
+
+    side_by_path = {path: side_of(path) for path in annotations.different_paths}
+    paths, sides = _sides(annotations, side_by_path.__getitem__, max(number, unit_number or 0), held_out_tag)
+    units = _units(annotations, paths, sides, unit_number)
+    if outside is not None:
+        units = _kept_together(units, paths, sides, dict(zip(annotations.images, outside, strict=True)), number)
+    groups: dict[tuple[str, str], dict[_Path, dict[_Path, list[str]]]] = {}
+    for image, own in zip(annotations.images, annotations.splits, strict=True):
+        if image in units:
+            node, whole = units[image]
+            nodes = groups.setdefault((sides[image] or "", "" if split.shares is not None else own), {})
+            nodes.setdefault(node, {}).setdefault(whole, []).append(image)
+    parts = _parts(annotations.splits, split.shares, split.val_share, annotations.source)
+    return _dealt_tags(annotations, groups, parts, split.seed, known)
 
 
 def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
@@ -225,7 +288,7 @@ def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]])
 
 
 def _parts(
-    annotations: Annotations, shares: Sequence[float] | None, val_share: float | None
+    splits: Collection[str], shares: Sequence[float] | None, val_share: float | None, source: str
 ) -> dict[str, dict[str, Fraction]]:
     """Returns the own splits that are dealt anew, each with the fractions of its parts.
 
@@ -249,13 +312,57 @@ def _parts(
         return {}
     if not 0 < val_share < 1:
         raise ValueError(f"val_share must be above 0 and below 1; it is {val_share!r}")
-    own = sorted(set(annotations.splits))
+    own = sorted(set(splits))
     if "train" not in own or "val" in own:
         raise ValueError(
             "val_share takes val out of a split 'train' where there is no split 'val'; "
-            f"{annotations.source} has {own}; leave val_share out, or pass shares"
+            f"{source} has {own}; leave val_share out, or pass shares"
         )
     return {"train": {"train": 1 - Fraction(str(float(val_share))), "val": Fraction(str(float(val_share)))}}
+
+
+def _is_below(path: _Path, branches: Sequence[_Path]) -> bool:
+    return any(path[: len(branch)] == branch for branch in branches)
+
+
+def _classes(paths: Collection[_Path], level: int, held_out: Sequence[_Path]) -> list[_Path]:
+    """Returns the nodes of a level that paths reach outside the branches that are held out, sorted."""
+    return sorted({path[:level] for path in paths if len(path) >= level and not _is_below(path, held_out)})
+
+
+def _with_new_classes(
+    annotations: Annotations, split: Split, known: Mapping[str, str], unseen_share: float | None
+) -> tuple[_Path, ...]:
+    """Returns the unseen classes of a split, and those of the new classes that are drawn as unseen.
+
+    A class is new if the split knows no image of it and does not list it as unseen.
+    """
+    level = Taxonomy(annotations.all_paths(), annotations.level_names).level(split.level or "")
+    indices = [index for index, image in enumerate(annotations.images) if image in known]
+    old = set(_classes([path for index in indices for path in annotations.paths(index)], level, split.held_out))
+    unseen = set(split.unseen)
+    if unseen_share is None:
+        unseen_share = len(unseen) / len(old | unseen)
+    new = set(_classes(annotations.different_paths, level, split.held_out)) - old - unseen
+    return tuple(sorted(unseen | {path for path in new if _draw(split.seed, path) < unseen_share}))
+
+
+def _draw(seed: int, path: _Path) -> Fraction:
+    """Returns a number from 0 to below 1 that a seed and a path alone decide."""
+    digest = hashlib.sha256(json.dumps([seed, *path]).encode("ascii")).digest()
+    return Fraction(int.from_bytes(digest), 256 ** len(digest))
+
+
+def _held_out_tag(annotations: Annotations, split: Split, known: Mapping[str, str]) -> str:
+    """Returns what the tags of the images in held-out branches begin with, as far as known images tell."""
+    parts = ("train", "val", "test") if split.shares is not None else ("train", "val")
+    for image, own in zip(annotations.images, annotations.splits, strict=True):
+        tag = known.get(image, UNUSED)
+        if tag != UNUSED and not tag.startswith(("seen_", "unseen_")):
+            for part in (own, *parts):
+                if tag.endswith(f"_{part}"):
+                    return tag.removesuffix(f"_{part}")
+    return "held_out"
 
 
 def _unseen_classes(
@@ -377,33 +484,106 @@ def _kept_together(
     return kept
 
 
+def _dealt_tags(
+    annotations: Annotations,
+    groups: Mapping[tuple[str, str], Mapping[_Path, Mapping[_Path, Sequence[str]]]],
+    parts: Mapping[str, Mapping[str, Fraction]],
+    seed: int,
+    known: Mapping[str, str],
+) -> dict[str, str]:
+    """Returns the tags of all images, in their order; those that are in no group are unused.
+
+    Args:
+        annotations: The annotations of all images.
+        groups: (side, own split) -> node -> unit -> images.
+        parts: Own split -> its parts, each with its fraction. Other own splits are not divided.
+        seed: The seed of the draw.
+        known: Image -> its tag, for images that keep the one that they have.
+    """
+    tags = dict.fromkeys(annotations.images, UNUSED)
+    generator = np.random.default_rng((seed, 1))
+    for (side, own), nodes in sorted(groups.items()):
+        prefix = f"{side}_" if side else ""
+        if own not in parts:
+            images = chain.from_iterable(images for wholes in nodes.values() for images in wholes.values())
+            tags.update(dict.fromkeys(images, f"{prefix}{own}"))
+            continue
+        part_by_tag = {f"{prefix}{part}": part for part in parts[own]}
+        units: dict[_Path, list[_Path]] = {}  # node -> its units without a known image
+        dealt: dict[_Path, Counter[str]] = {}  # node -> part -> units that are there already
+        for node in sorted(nodes):
+            units[node], dealt[node] = [], Counter()
+            for whole, images in sorted(nodes[node].items()):
+                found = Counter(part_by_tag[known[image]] for image in images if known.get(image) in part_by_tag)
+                if found:  # a unit with new images stays whole
+                    part = max(sorted(found), key=found.__getitem__)
+                    dealt[node][part] += 1
+                    tags.update(dict.fromkeys(images, f"{prefix}{part}"))
+                else:
+                    units[node].append(whole)
+        for node, part_by_unit in _deal(units, dealt, parts[own], generator):
+            for whole, part in part_by_unit.items():
+                tags.update(dict.fromkeys(nodes[node][whole], f"{prefix}{part}"))
+    return tags | dict(known)
+
+
 def _deal(
-    nodes: Mapping[tuple[str, ...], Sequence[tuple[str, ...]]],
+    nodes: Mapping[_Path, Sequence[_Path]],
+    dealt: Mapping[_Path, Counter[str]],
     shares: Mapping[str, Fraction],
     generator: np.random.Generator,
-) -> Iterator[tuple[tuple[str, ...], dict[tuple[str, ...], str]]]:
+) -> Iterator[tuple[_Path, dict[_Path, str]]]:
     """Yields every node with the part that each of its units goes to.
 
     Args:
-        nodes: Node -> its units.
-        shares: Part -> its fraction of the units; the fractions sum to 1.
+        nodes: Node -> the units that are to be dealt.
+        dealt: Node -> part -> the number of its units that are there already.
+        shares: Part -> its fraction of all units; the fractions sum to 1.
         generator: The generator that shuffles the units.
     """
     first = next(iter(shares))
-    behind = dict.fromkeys(shares, Fraction(0))
+    total = sum((counts.total() for counts in dealt.values()), 0)
+    behind = {part: share * total - sum(counts[part] for counts in dealt.values()) for part, share in shares.items()}
     for node, units in nodes.items():
+        if not units:
+            continue
         # Every part gets its fraction of the units, rounded down for now.
-        wanted = {part: share * len(units) for part, share in shares.items()}
+        wanted = _wanted(dealt[node], len(units), shares)
         counts = {part: int(number) for part, number in wanted.items()}
-        behind = {part: behind[part] + wanted[part] - counts[part] for part in shares}
+        behind = {
+            part: behind[part] + share * len(units) - counts[part] + dealt[node][part] for part, share in shares.items()
+        }
         # The units that are left go one each to the parts that are furthest behind their fractions of all units so far;
         # but the first part comes first if it has none.
         rounded_down = sorted(
             (part for part in shares if wanted[part] > counts[part]),
             key=lambda part: (not (part == first and counts[part] == 0), -behind[part]),
         )
-        for part in rounded_down[: len(units) - sum(counts.values())]:
+        for part in rounded_down[: len(units) + dealt[node].total() - sum(counts.values())]:
             counts[part] += 1
             behind[part] -= 1
         order = iter(generator.permutation(len(units)).tolist())
-        yield node, {units[next(order)]: part for part, count in counts.items() for _ in range(count)}
+        new = [part for part, count in counts.items() for _ in range(count - dealt[node][part])]
+        yield node, {units[next(order)]: part for part in new}
+
+
+def _wanted(dealt: Counter[str], number: int, shares: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    """Returns how many units each part of a node should have, once a number of units is added to those dealt already.
+
+    A part that has more than its fraction of all units keeps what it has, and the others share the rest.
+
+    Example:
+        >>> shares = {"train": Fraction(3, 5), "val": Fraction(1, 5), "test": Fraction(1, 5)}
+        >>> {part: str(wanted) for part, wanted in _wanted(Counter(train=3, val=3), 4, shares).items()}
+        {'train': '21/4', 'val': '3', 'test': '7/4'}
+    """
+    wanted = {part: Fraction(dealt[part]) for part in shares}
+    open_parts = list(shares)
+    while True:
+        rest = dealt.total() + number - sum(dealt[part] for part in shares if part not in open_parts)
+        whole = sum((shares[part] for part in open_parts), Fraction(0))
+        wanted |= {part: shares[part] / whole * rest for part in open_parts}
+        if not (over := [part for part in open_parts if wanted[part] < dealt[part]]):
+            return wanted
+        wanted |= {part: Fraction(dealt[part]) for part in over}
+        open_parts = [part for part in open_parts if part not in over]

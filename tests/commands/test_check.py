@@ -142,6 +142,8 @@ def test_all_faults_of_a_data_set_with_a_split_file(kind, tmp_path, run):
         ]
     )
     assert "(none) 1, val 1" in printed.out
+    for remedy in ("deal it out", "put it there, or drop its tag"):
+        assert f"; {remedy}: hierpretrain make-split CONFIG --renew)\n" in printed.out
 
 
 def test_data_sets_of_different_pipelines_are_opened_by_the_first(tmp_path, run):

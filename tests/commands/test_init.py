@@ -10,6 +10,7 @@ from mmengine.config import Config
 from hierpretrain.apis import load_config
 from hierpretrain.apis.written_config import _path, _text
 from hierpretrain.commands import init as command
+from hierpretrain.commands import make_split
 from hierpretrain.datasets import Split
 from hierpretrain.registry import DATASETS
 from tests.apis.test_look_at_data import shop, write_images, write_list
@@ -229,10 +230,41 @@ def test_what_is_there_is_not_replaced(run, tmp_path):
     assert "error: " in (message := run("photos", "--seed", "1", fails=True))
     assert "photos.py and" in message
     assert "photos_splits.json is there already; give another --out, or replace it by --force" in message
+    assert (
+        ", which draws all tags of photos_splits.json anew; hierpretrain make-split photos.py --renew deals" in message
+    )
     assert (tmp_path / "photos.py").read_text() == before
-    run("photos", "--seed", "1", "--force")
+    told = "\nall tags of photos_splits.json are drawn anew; the next time, hierpretrain make-split photos.py --renew "
+    assert told in run("photos", "--seed", "1", "--force")
     assert (tmp_path / "photos.py").read_text() != before
     assert Split.load(tmp_path / "photos_splits.json").seed == 1
+
+
+@pytest.mark.parametrize("kind", ["share", "class"])
+def test_a_photo_more_and_one_less(run, tmp_path, kind, monkeypatch):
+    """They break the config; a renewal of the split file mends it, and leaves every other image where it was."""
+    write_images(tmp_path / "photos", TREE)
+    assert "drawn anew;" not in run("photos", "--split", kind, "--unseen-share", "0.34")
+    before = Split.load(tmp_path / "photos_splits.json").tags
+    write_images(tmp_path / "photos", ["cat/big/new"])
+    (tmp_path / "photos/dog/old/3.png").unlink()
+    loaded = load_config(tmp_path / "photos.py")
+    message = (
+        r"1 images are only in .*'cat/big/new.png' and 1 images are only in the file: 'dog/old/3.png'; give the data "
+        r"set's own split_file, or renew .* all other tags: hierpretrain make-split CONFIG --renew"
+    )
+    with pytest.raises(ValueError, match=message):
+        built(loaded.train_dataloader)
+    config = (tmp_path / "photos.py").read_text()
+    monkeypatch.setattr(sys, "argv", ["hierpretrain make-split", "photos.py", "--renew"])
+    make_split.main()
+    tags = Split.load(tmp_path / "photos_splits.json").tags
+    assert tags.keys() - before.keys() == {"cat/big/new.png"}
+    assert before.keys() - tags.keys() == {"dog/old/3.png"}
+    assert all(before.get(image, tag) == tag for image, tag in tags.items())
+    assert tags["cat/big/new.png"] in before.values()
+    assert (tmp_path / "photos.py").read_text() == config
+    built(loaded.train_dataloader)
 
 
 def test_questions(run, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hierpretrain.datasets import Annotations, Emoji64, ListDataset, Split, seen_unseen_split, share_split
+from hierpretrain.datasets import (
+    Annotations,
+    Emoji64,
+    ListDataset,
+    Split,
+    renewed_split,
+    seen_unseen_split,
+    share_split,
+)
 from hierpretrain.datasets.split_files import with_split
 
 LEVELS = ("kind", "animal", "breed")
@@ -427,7 +435,9 @@ def test_wrong_files(tmp_path, changes, message):
 def test_missing_keys(tmp_path, key):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({name: value for name, value in GOOD.items() if name != key}))
-    with pytest.raises(ValueError, match=f"the key '{key}' is missing; make the file anew with tools/make_split.py"):
+    with pytest.raises(
+        ValueError, match=f"the key '{key}' is missing; make the file anew with hierpretrain init or make-split"
+    ):
         Split.load(path)
 
 
@@ -693,3 +703,140 @@ def test_a_split_by_share_is_the_same_in_any_order_and_in_its_file(tmp_path):
 def test_wrong_options_of_a_split_by_share(options, message):
     with pytest.raises(ValueError, match=message):
         share_split(annotate(random_labels(0)), **options)
+
+
+# ---------------------------------------------------------------- renewed
+MAKERS = {
+    "share": lambda rows: share_split(rows, level=2, seed=3),
+    "together": lambda rows: share_split(rows, shares=(0.8, 0.1, 0.1)),
+    "seen": lambda rows: seen_unseen_split(rows, level=2, unseen=0.3, seed=1),
+    "unit": lambda rows: seen_unseen_split(rows, level=1, unseen=0.3, unit="breed", shares=(0.5, 0.25, 0.25)),
+    "branch": lambda rows: seen_unseen_split(rows, level=2, unseen=0.3, held_out=["k0"], held_out_tag="not_yet"),
+}
+
+
+def part_of(rows, chosen):
+    return rows.take([i for i in range(len(rows.images)) if chosen[i]])
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_renewal_keeps_known_tags_drops_what_is_gone_and_is_the_same_in_any_order(maker, seed):
+    rows = annotate(random_labels(seed))
+    draw = np.random.default_rng(seed)
+    before, now = draw.random(400) < 0.8, draw.random(400) < 0.8
+    split = MAKERS[maker](part_of(rows, before))
+    renewed = renewed_split(there := part_of(rows, now), split)
+    assert list(renewed.tags) == there.images
+    assert all(renewed.tags[image] == tag for image, tag in split.tags.items() if image in renewed.tags)
+    assert set(renewed.tags.values()) <= set(split.tags.values()) | {"unused"}
+    assert set(split.unseen) <= set(renewed.unseen)
+    assert replace(renewed, tags=split.tags, unseen=split.unseen) == split
+    order = draw.permutation(len(there.images)).tolist()
+    assert renewed_split(there.take(order), split) == renewed
+    assert renewed_split(there, renewed) == renewed
+    removed = there.take(order[:100])
+    assert renewed_split(removed, renewed).tags == {image: renewed.tags[image] for image in removed.images}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.8, 0.1, 0.1), (0.5, 0.0, 0.5)])
+def test_new_images_are_dealt_by_the_shares_of_the_file(seed, shares):
+    """Of every class, and of all classes; so they are where images come one by one."""
+    rows = annotate([label for label in random_labels(seed) if len(label) == 3])
+    draw = np.random.default_rng(seed)
+    split = share_split(part_of(rows, draw.random(len(rows.images)) < 0.5), level="breed", shares=shares, seed=seed)
+    for number in (*range(50, len(rows.images), 60), len(rows.images)):
+        now = {image: True for image in [*split.tags, *rows.images[:number]]}
+        there = rows.take([i for i, image in enumerate(rows.images) if image in now])
+        split = renewed_split(there, split)
+    counts = defaultdict(Counter)
+    for image, label in zip(rows.images, rows.labels, strict=True):
+        counts[label][split.tags[image]] += 1
+    for of_class in counts.values():
+        assert of_class["train"] > 0
+        for tag, share in zip(("train", "val", "test"), shares, strict=True):
+            assert abs(of_class[tag] - share * of_class.total()) < 2
+    total = sum(counts.values(), Counter())
+    small = sum(of_class.total() < 4 for of_class in counts.values())  # whose first image is for training
+    for tag, share in zip(("train", "val", "test"), shares, strict=True):
+        assert abs(total[tag] - share * total.total()) <= 2 + small
+
+
+def test_images_that_come_one_by_one_by_hand():
+    rows = annotate([("cat",)] * 30, level_names=("kind",))
+    split = share_split(rows.take(range(10)), level="kind")
+    for number in range(11, 31):
+        split = renewed_split(rows.take(range(number)), split)
+    assert Counter(split.tags.values()) == {"train": 18, "val": 6, "test": 6}
+    gone = {image for image, tag in split.tags.items() if tag == "test"}
+    rest = rows.take([i for i, image in enumerate(rows.images) if image not in gone])
+    renewed = renewed_split(rows, renewed_split(rest, split))
+    assert {image for image, tag in renewed.tags.items() if tag == "test"} == gone  # the others have their share
+
+
+def test_new_classes_are_each_drawn_by_themselves():
+    rows = annotate([(f"{i // 4:03}",) for i in range(1200)], level_names=("kind",))
+    split = seen_unseen_split(rows.take(range(400)), level=1, unseen=0.3, seed=2)
+    renewed = renewed_split(rows, split)
+    new = set(renewed.unseen) - set(split.unseen)
+    assert 45 <= len(new) <= 75  # 60 of the 200 are expected; one standard deviation is 6.5
+    in_two = renewed_split(rows, renewed_split(rows.take(range(404)), split, unseen_share=0.3), unseen_share=0.3)
+    assert in_two.unseen == renewed.unseen
+    assert all((renewed.tags[f"{4 * int(path[0]):04}.jpg"]).startswith("unseen_") for path in new)
+    assert renewed_split(rows, split, unseen_share=0).unseen == split.unseen
+    assert len(renewed_split(rows, split, unseen_share=1).unseen) == 230
+    seen = [i for i, label in enumerate(rows.labels[:400]) if label not in split.unseen]
+    again = renewed_split(rows, renewed_split(rows.take(seen), split), unseen_share=0)
+    assert again.unseen == split.unseen  # a class that comes back is what it was
+
+
+def test_new_images_of_a_unit_go_where_the_unit_is():
+    rows = model_net((30, 7, 2), views=4)
+    one_view = rows.take(range(0, len(rows.images), 4))
+    for options in (dict(), dict(shares=None, val_share=0.2)):
+        split = seen_unseen_split(one_view, level="category", unseen=["car"], unit="model", **options)
+        renewed = renewed_split(rows, split)
+        for i, image in enumerate(rows.images):
+            assert renewed.tags[image] == split.tags[rows.images[i - i % 4]]
+    rows = replace(rows, extra_labels={"object": ["/".join(label) for label in rows.labels]})
+    one_view = rows.take(range(0, len(rows.images), 4))
+    split = seen_unseen_split(one_view, level="category", unseen=["car"], unit="object")
+    assert models_by_tag(rows, renewed_split(rows, split))
+
+
+def test_own_splits_of_new_images_count_where_the_file_kept_them():
+    rows = annotate([("cat",), ("dog",)] * 20, ["train", "train", "query", "query"] * 10, level_names=("kind",))
+    kept = seen_unseen_split(rows.take(range(30)), level=1, unseen=["dog"], shares=None)
+    assert renewed_split(rows, kept).tags == seen_unseen_split(rows, level=1, unseen=["dog"], shares=None).tags
+    none = replace(rows, splits=["all"] * 40)
+    not_kept = seen_unseen_split(none.take(range(30)), level=1, unseen=["dog"], shares=None)
+    assert set(renewed_split(rows, not_kept).tags.values()) == {"seen_all", "unseen_all"}
+
+
+def test_a_renewal_of_names_in_another_unicode_form():
+    one, two = "caf\u00e9/{}.jpg", "cafe\u0301/{}.jpg"
+    old, new = (
+        Annotations([form.format(i) for i in range(number)], [("a",)] * number, ["all"] * number, ("kind",), "pets")
+        for form, number in ((one, 10), (two, 12))
+    )
+    split = share_split(old)
+    renewed = renewed_split(new, split)
+    assert [renewed.tags[two.format(i)] for i in range(10)] == [split.tags[one.format(i)] for i in range(10)]
+    assert len(renewed.tags) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        (dict(tags={"b.jpg": "train"}), {}, "knows none of the 400 images of pets, so none would keep its tag"),
+        (dict(shares=None), {}, "does not record by which fractions its new images can be dealt out: give them, as in"),
+        (dict(level="sort"), {}, "sort"),
+        ({}, dict(unseen_share=1.5), "unseen_share must be from 0 to 1; it is 1.5"),
+    ],
+)
+def test_what_cannot_be_renewed(changes, options, message):
+    rows = annotate(random_labels(0))
+    split = share_split(rows.take(range(399)), level=1)
+    with pytest.raises(ValueError, match=message):
+        renewed_split(rows, replace(split, **changes), **options)
