@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mmengine.config
 import pytest
 from mmengine.config import Config
 
@@ -133,7 +134,8 @@ def test_hooks_are_left_out_by_their_keys_and_one_s_own_changed_by_number(tmp_pa
     assert config.custom_hooks == [dict(type="EMAHook", momentum=0.1)]
 
 
-def test_the_text_of_a_config_is_the_config_and_is_formatted_once():
+def test_the_text_of_a_config_is_the_config_and_is_formatted_once(monkeypatch):
+    monkeypatch.setattr(mmengine.config.config, "FormatCode", _compat.format_config)
     config = load_config("himulcone_emoji_seen")
     before = _compat._format_config.cache_info().misses
     first, second = config.pretty_text, config.pretty_text
