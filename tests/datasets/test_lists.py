@@ -242,6 +242,24 @@ def test_a_column_that_looks_like_no_level_must_not_become_one(read, name, why):
     assert "levels=['kind', 'breed'] (--levels kind breed)" in str(error.value)
 
 
+@pytest.mark.parametrize("value", ["true", '{"width": 1}', "[true, false]", '[{"width": 1}, {"width": 2}]'])
+def test_a_column_of_what_can_be_no_name_must_not_become_a_level(read, value):
+    records = [f'{{"image": "{i}.jpg", "kind": "cat", "other": {value}}}' for i in range(3)]
+    records[1] = '{"image": "1.jpg", "kind": "cat"}'
+    with pytest.raises(
+        ValueError, match=r"'other' holds values that are no names, such as (True|\{'width': 1\})"
+    ) as error:
+        read(f"[{','.join(records)}]", "list.json")
+    assert "name the levels, such as levels=['kind'] (--levels kind)" in str(error.value)
+    assert read(f"[{','.join(records)}]", "list.json", levels="kind").metadata == {"other": [value, "", value]}
+
+
+def test_a_wrong_cell_among_names_is_its_row_s(read):
+    records = [{"image": f"{i}.jpg", "kind": kind} for i, kind in enumerate(["cat", "cat", True])]
+    with pytest.raises(ValueError, match="record 3: the field 'kind' must be a string or a number; it is True"):
+        read(json.dumps(records), "list.json")
+
+
 @pytest.mark.parametrize(("name", "values"), [("SPLIT", "ab"), ("Split", "aa"), ("part", ("train", "Test"))])
 def test_a_column_of_splits_must_not_become_a_level(read, name, values):
     """The tree would begin with train and test, and the test images would be trained on."""
