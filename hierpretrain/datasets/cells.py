@@ -6,16 +6,21 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
+
+import numpy as np
 
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import no_character
 
 _INEXACT = 2.0**53  # from which on floats do not tell neighbouring integers apart
+_LARGEST_EXPONENT = 300  # of decimals; floats end at 308
+_NAMES = str | int | float | Decimal | datetime.date | datetime.time | datetime.timedelta | UUID
 
 
 class Texts(tuple[str, ...]):
@@ -46,7 +51,9 @@ def kinds_of(column: Sequence[Any]) -> set[type]:
 def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> str:
     """Returns a cell as text: without space around it, in one Unicode form; a number's digits, a day's date.
 
-    ``None`` is an empty text, and 1.0 is 1, since spreadsheets and pandas write whole numbers so.
+    ``None`` is an empty text, and 1.0 is 1, since spreadsheets and pandas write whole numbers so. A decimal is written
+    as the float of the same value: 1.50 is 1.5. A duration is hours, minutes and seconds, and bytes are text in UTF-8,
+    as some databases write it.
 
     Args:
         value: The cell.
@@ -61,6 +68,8 @@ def text_of(value: Any, name: str, where: str, *, as_written: bool = False) -> s
     Example:
         >>> text_of(" cat ", "kind", "list.json: record 1"), text_of(3.0, "kind", ""), text_of(0.5, "kind", "")
         ('cat', '3', '0.5')
+        >>> text_of(Decimal("1.50"), "price", ""), text_of(datetime.timedelta(hours=30), "length", "")
+        ('1.5', '30:00:00')
     """
     if isinstance(value, Lost):
         raise ValueError(f"{where}: the field {name!r} {value.why}")
@@ -105,10 +114,71 @@ def _as_text(value: Any, name: str, where: str) -> str:
         return value.date().isoformat()  # spreadsheets know no day without a time
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    wrong = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong or (isinstance(value, float) and not math.isfinite(value)):
+    if isinstance(value, datetime.timedelta):
+        return _clock(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bytes):
+        if (text := _decoded(value)) is None:
+            raise ValueError(
+                f"{where}: the field {name!r} holds bytes that are no text in UTF-8: {short(value)}; save the column "
+                "as text"
+            )
+        return _as_text(text, name, where)
+    if not _is_number(value):
         raise ValueError(f"{where}: the field {name!r} must be a string or a number; it is {short(value)}")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return _digits(value)
+
+
+def _clock(duration: datetime.timedelta) -> str:
+    """Returns a duration as a time of day is written, with as many hours as it has: ``30:00:00``."""
+    microseconds = abs(duration) // datetime.timedelta(microseconds=1)
+    seconds, microseconds = divmod(microseconds, 10**6)
+    hours, seconds = divmod(seconds, 3600)
+    sign = "-" if duration < datetime.timedelta() else ""
+    rest = f".{microseconds:06}" if microseconds else ""
+    return f"{sign}{hours:02}:{seconds // 60:02}:{seconds % 60:02}{rest}"
+
+
+def _decoded(value: bytes) -> str | None:
+    """Returns the text that bytes are in UTF-8; ``None`` if they are none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    """Returns whether a cell is a finite number, of a size that floats have."""
+    if isinstance(value, Decimal):
+        return value.is_finite() and abs(value.adjusted()) <= _LARGEST_EXPONENT
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    )
+
+
+def _digits(number: float | Decimal) -> str:
+    """Returns a number as text: a whole one without a point, and a decimal as the float of its value, if one is."""
+    if isinstance(number, Decimal):
+        text = _digits(float(number))
+        if Decimal(text) == number:
+            return text
+        text = f"{number:f}"  # more digits than a float has
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
+
+
+def short_floats(column: Iterable[float | None]) -> list[float | None]:
+    """Returns floats of single precision as those of double precision that have their digits: 9.99 stays 9.99.
+
+    Example:
+        >>> short_floats([9.989999771118164, 16777218.0, None])
+        [9.99, 16777218.0, None]
+    """
+    return [
+        value if value is None or value.is_integer() else float(str(np.float32(value)))  # whole ones are exact
+        for value in column
+    ]
 
 
 def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, as_written: bool = False) -> list[str]:
@@ -204,11 +274,50 @@ def check_split(name: str, known: dict[Any, str], where: Callable[[], str]) -> N
 
 
 def free_text(value: Any) -> str:
-    """Returns a cell that may hold anything as text, of several lines too, arrays and objects as JSON."""
+    """Returns a cell that may hold anything as text, of several lines too.
+
+    Arrays, objects, true and false are JSON, and bytes that are no text are hexadecimal.
+
+    Example:
+        >>> free_text(Decimal("1.50")), free_text([1, True]), free_text(bytes([255, 1]))
+        ('1.5', '[1, true]', 'ff01')
+    """
     try:
         return nfc(_as_text(value, "", ""))
     except ValueError:
-        return json.dumps(value, ensure_ascii=True, default=str)
+        if isinstance(value, bytes):
+            return value.hex()
+        if isinstance(value, str | float | bool | list | tuple | dict):
+            return json.dumps(value, ensure_ascii=True, default=free_text)
+        return nfc(str(value))
+
+
+def no_names(column: Sequence[Any]) -> list[Any]:
+    """Returns the cells of a column that can be no names, such as true and false, if most of its cells are such.
+
+    Where they are few, these rows are wrong; where they are most, the column is of another use.
+
+    Example:
+        >>> no_names([True, None, False]), no_names(["cat", 3, True])
+        ([True, False], [])
+    """
+    if kinds_of(column) <= {str, int, float, type(None)}:
+        return []
+    cells = [cell for cell in _parts(_parts(column)) if cell is not None]
+    wrong = [cell for cell in cells if not _can_be_name(cell)]
+    return wrong if len(wrong) * 2 > len(cells) else []
+
+
+def _parts(cells: Iterable[Any]) -> Iterator[Any]:
+    """Yields cells, and the entries of those that are arrays."""
+    for cell in cells:
+        yield from cell if isinstance(cell, list | tuple) else [cell]
+
+
+def _can_be_name(cell: Any) -> bool:
+    if isinstance(cell, bytes):
+        return _decoded(cell) is not None
+    return isinstance(cell, _NAMES) and not isinstance(cell, bool)
 
 
 def distinct(column: Iterable[Any]) -> list[str]:
@@ -218,7 +327,5 @@ def distinct(column: Iterable[Any]) -> list[str]:
         column = list(dict.fromkeys(column))
         if set(map(type, column)) == {str} and (texts := _cleaned(column)) is not None:
             return list(dict.fromkeys(texts))
-    for value in column:
-        parts = value if isinstance(value, list | tuple) else [value]
-        values.update((free_text(part), None) for part in parts)
+    values.update((free_text(part), None) for part in _parts(column))
     return list(values)

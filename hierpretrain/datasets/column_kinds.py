@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hierpretrain.datasets.cells import distinct, free_text
+from hierpretrain.datasets.cells import distinct, free_text, no_names
 from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.list_columns import DECIMALS, FEWEST, is_key
 from hierpretrain.datasets.split_names import holds_splits
@@ -18,7 +18,9 @@ from hierpretrain.datasets.tables import NAMELESS, Table
 _MOST = 0.9  # of the cells must look alike
 _LONG = 8  # words, from which on a cell is a sentence
 _INTEGER = re.compile(r"[+-]?\d{1,3}([., ]\d{3})*|[+-]?\d+")
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}")
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|-?\d{2,}:\d{2}:\d{2}(\.\d+)?$"
+)
 _ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
 _KEY_NAME = re.compile(
     r"(.*[\W_])?(id|ids|sku|key|ean|gtin|asin|upc|isbn|uuid|mpn|code|article|artikel(nummer)?|item|no|nr|number)"
@@ -41,8 +43,8 @@ class ColumnKind:
     Attributes:
         name: The column.
         kind: ``'images'``, ``'split'``, ``'key'``, ``'names'`` (of classes, of which there are fewer than images), or
-            why it is none of these: ``'row number'``, ``'numbers'``, ``'dates'``, ``'addresses'``, ``'text'``,
-            ``'flags'``, ``'constant'`` or ``'empty'``.
+            why it is none of these: ``'row number'``, ``'numbers'``, ``'dates'`` (times and durations too),
+            ``'addresses'``, ``'text'`` (objects and bytes too), ``'flags'``, ``'constant'`` or ``'empty'``.
         num_values: How many different values it has, without the empty one.
         num_empty: How many cells are empty.
         example: The first value.
@@ -101,8 +103,11 @@ def _column_kind(
         return ColumnKind(name, "empty", *about)
     if name == image_column or _holds_images(texts):
         return ColumnKind(name, "images", *about)
+    nameless = bool(no_names(column))
+    if nameless and not _FLAGS.issuperset(values):
+        return ColumnKind(name, "text", *about)
     if any(isinstance(value, list | tuple) for value in column):
-        return ColumnKind(name, "names" if len(values) * 2 < len(filled) else "text", *about)
+        return ColumnKind(name, "names" if len(values) * 2 < len(filled) and not nameless else "text", *about)
     level_separator, path_separator = _level_separator(values), _path_separator(filled)
     kind = _kind(name, filled, values, level_separator or path_separator)
     unique = len(values) >= FEWEST and bool(images) and is_key(images, texts, len(values))

@@ -9,6 +9,7 @@ from typing import Any
 from hierpretrain._extras import needed
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
+from hierpretrain.datasets.cells import short_floats
 from hierpretrain.datasets.class_paths import ClassPaths
 from hierpretrain.datasets.list_columns import as_names, check_texts
 from hierpretrain.datasets.lists import annotations_of
@@ -18,7 +19,8 @@ from hierpretrain.datasets.tables import Table, named_columns
 from hierpretrain.datasets.web_dataset import matching_files, pathed
 from hierpretrain.registry import DATASETS
 
-_PLAIN = ("string", "large_string", "int", "uint", "float", "bool", "date", "timestamp")  # how their types begin
+_PLAIN = ("string", "large_string", "int", "uint", "float", "decimal", "bool", "date", "time", "duration")
+"""How the types of plain columns begin; lists are of the first two."""
 
 
 @DATASETS.register_module()
@@ -41,7 +43,7 @@ class HuggingFaceDataset(HierarchicalDataset):
         class_paths: From the value of the one column in ``levels`` to its path in the tree: a mapping, or a function of
             it, to a sequence of names or a text with slashes.
         key_column, extra_labels, level_separator, path_separator, on_gap, need_labels: As for
-            :class:`~hierpretrain.datasets.ListDataset`. Other columns of texts and numbers are metadata.
+            :class:`~hierpretrain.datasets.ListDataset`. Other columns of texts, numbers and times are metadata.
         cache_dir: Where the copy of ``files`` goes; by default where the library has it.
         options: The options of :class:`HierarchicalDataset`. Splits are those of the library, ``'all'`` if there is
             none.
@@ -248,7 +250,7 @@ def _named(column: Sequence[Any], feature: Any, library: Any) -> list[Any]:
     """Returns a column with the names of classes in place of their numbers; -1 is none."""
     inner = _inner(feature)
     if not isinstance(inner, library.ClassLabel):
-        return list(column)
+        return short_floats(column) if getattr(feature, "dtype", "") == "float32" else list(column)
 
     def name(value: Any) -> Any:
         if isinstance(value, list):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hierpretrain.datasets.cells import distinct
+from hierpretrain.datasets.cells import distinct, no_names
+from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.split_names import MOST_SPLITS, holds_splits
 from hierpretrain.datasets.tables import NAMELESS, Table, column_name
 
@@ -90,7 +91,7 @@ def choose_columns(
         image: The column of the images.
         levels: The columns of the labels, the coarsest first; ``()`` for none. By default all columns of no other use
             are levels, and then none of them may look like something else: have no name, hold splits, another value
-            for every image (from four images on), or numbers with decimals.
+            for every image (from four images on), numbers with decimals, or mostly true and false, objects or bytes.
         key: The column of the keys, by which people know an image or a product; empty for none.
         split: The column of the splits; the default need not be there.
         extra_labels: The columns of labels outside the tree.
@@ -196,6 +197,8 @@ def _doubt(table: Table, image: str, name: str, splits_named: bool) -> str:
     if holds_splits(name, values):
         # named first: as metadata, which other columns become, it would leave test images among those to train on
         return "holds splits" + ("" if splits_named else f" (name it, split_column={name!r}, --split-column {name})")
+    if wrong := no_names(table.columns[name]):
+        return f"holds values that are no names, such as {short(wrong[0])}"
     if decimal := next((value for value in values if DECIMALS.fullmatch(value)), None):
         return f"has numbers with decimals, such as {decimal!r}"
     if len(values) >= FEWEST and is_key(table.columns[image], table.columns[name], len(values)):

@@ -17,7 +17,7 @@ from typing import Any
 from hierpretrain._extras import needed
 from hierpretrain._json import parse_json
 from hierpretrain.datasets.annotations import nfc
-from hierpretrain.datasets.cells import Lost, Texts
+from hierpretrain.datasets.cells import Lost, Texts, short_floats
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.messages import short
@@ -399,7 +399,10 @@ def _from_parquet(path: str) -> Table:
         columns = [[name] for name in names]
         if len(set(names)) == len(names):  # otherwise _named says so
             data = parquet.read_table(Path(path), page_checksum_verification=True)  # of pages that have one
-            columns = [list(_without_nan(column.to_pylist())) for column in data.columns]
+            columns = [
+                list(_without_nan(short_floats(cells) if str(column.type) == "float" else cells))
+                for column, cells in ((column, column.to_pylist()) for column in data.columns)
+            ]
             names = data.column_names
     except Exception as error:
         if isinstance(error, OSError) and error.errno:

@@ -1,6 +1,7 @@
 """All faults that are planted are found, and nothing else; of clean data nothing is said."""
 
 import csv
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -74,6 +75,19 @@ def test_a_column_of_splits_of_another_name_is_told(root, tmp_path):
     assert (problem.kind, problem.subject) == ("doubtful level", "Split")
     assert problem.why == "holds splits (name it, split_column='Split', --split-column Split)"
     assert check_sources([list_source(tmp_path / "list.csv", root, split_column="Split")], workers=0).problems == []
+
+
+@pytest.mark.parametrize("value", [True, {"width": 1}])
+def test_a_column_of_no_names_is_told_once(root, tmp_path, value):
+    names = write_clean(root)
+    records = [dict(image=name, kind=name.split("/")[0], other=value) for name in names]
+    (tmp_path / "list.json").write_text(json.dumps(records))
+    found = check_sources([list_source(tmp_path / "list.json", root)], workers=0)
+    (problem,) = found.problems
+    assert (problem.kind, problem.subject) == ("doubtful level", "other")
+    assert problem.why == f"holds values that are no names, such as {value}"
+    assert found.sources[0].level_names == ("kind",)
+    assert check_sources([list_source(tmp_path / "list.json", root, levels="kind")], workers=0).problems == []
 
 
 def test_every_planted_fault_of_a_list_is_found_and_nothing_else(root, tmp_path):

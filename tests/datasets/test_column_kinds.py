@@ -1,5 +1,8 @@
 """What the columns of lists seem to hold: one column of each kind, and those that are nearly another."""
 
+import datetime
+from decimal import Decimal
+
 import pytest
 
 from hierpretrain.datasets.column_kinds import column_kinds
@@ -46,6 +49,15 @@ def kind_of(column, name="column", images=IMAGES):
         ([f"thumbs/{i}.png" for i in range(12)], "thumbnail", "images"),
         ([["cat", "pet"], ["cat"], ["dog"]] * 4, "animal", "names"),
         ([0.5, 1.25, 3.0] * 4, "price", "numbers"),
+        ([Decimal(i) / 2 for i in range(12)], "price", "numbers"),
+        ([Decimal(100 + 17 * i * i) for i in range(12)], "sku", "key"),
+        ([datetime.timedelta(hours=i) for i in range(12)], "length", "dates"),
+        ([True, None, False] * 4, "sale", "flags"),
+        ([[True], [True, False], []] * 4, "sale", "text"),
+        ([{"width": 1}, {"width": 2}, None] * 4, "size", "text"),
+        ([{"width": i} for i in range(12)], "size", "text"),
+        ([bytes([255, i]) for i in range(12)], "digest", "text"),
+        ([b"cat", b"dog", b""] * 4, "animal", "names"),
     ],
 )
 def test_kinds(column, name, kind):

@@ -8,12 +8,17 @@ import json
 import random
 import re
 import unicodedata
+import uuid
+from decimal import Decimal
 
 import pytest
 
+from hierpretrain._texts import read_where
 from hierpretrain.datasets import ListDataset, read_list
+from hierpretrain.datasets.cells import free_text, no_names, text_of
 from hierpretrain.datasets.tables import read_table
 from hierpretrain.datasets.text_files import no_character
+from tests.apis.test_index import build, images
 from tests.datasets.trees import write_image
 
 WESTERN = "image,kind\na.jpg,Müller\nb.jpg,café\nc.jpg,Straße\n"
@@ -235,6 +240,24 @@ def test_a_column_that_looks_like_no_level_must_not_become_one(read, name, why):
     with pytest.raises(ValueError, match=f"{name!r} {why}") as error:
         read(CATALOGUE)
     assert "levels=['kind', 'breed'] (--levels kind breed)" in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["true", '{"width": 1}', "[true, false]", '[{"width": 1}, {"width": 2}]'])
+def test_a_column_of_what_can_be_no_name_must_not_become_a_level(read, value):
+    records = [f'{{"image": "{i}.jpg", "kind": "cat", "other": {value}}}' for i in range(3)]
+    records[1] = '{"image": "1.jpg", "kind": "cat"}'
+    with pytest.raises(
+        ValueError, match=r"'other' holds values that are no names, such as (True|\{'width': 1\})"
+    ) as error:
+        read(f"[{','.join(records)}]", "list.json")
+    assert "name the levels, such as levels=['kind'] (--levels kind)" in str(error.value)
+    assert read(f"[{','.join(records)}]", "list.json", levels="kind").metadata == {"other": [value, "", value]}
+
+
+def test_a_wrong_cell_among_names_is_its_row_s(read):
+    records = [{"image": f"{i}.jpg", "kind": kind} for i, kind in enumerate(["cat", "cat", True])]
+    with pytest.raises(ValueError, match="record 3: the field 'kind' must be a string or a number; it is True"):
+        read(json.dumps(records), "list.json")
 
 
 @pytest.mark.parametrize(("name", "values"), [("SPLIT", "ab"), ("Split", "aa"), ("part", ("train", "Test"))])
@@ -555,6 +578,112 @@ def test_tables_of_other_programs(tmp_path, name, write):
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-40])
     with pytest.raises(ValueError, match=rf"{name}"):
         read_list(tmp_path / name, tmp_path, levels="kind")
+
+
+NUMBERS = {
+    "1.50": "1.5",
+    "7.00": "7",
+    "-30.10": "-30.1",
+    "-0.00": "0",
+    "1E+2": "100",
+    "1E+23": "100000000000000000000000",
+    "0.00005": "5e-05",
+    "12345678901234567890.1230": "12345678901234567890.123",
+    "12345678901234567890123456789012345678": "12345678901234567890123456789012345678",
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_decimal_is_the_float_of_its_value_or_has_all_its_digits(number):
+    decimal, text = Decimal(number), NUMBERS[number]
+    assert free_text(decimal) == text_of(decimal, "price", "") == text
+    assert Decimal(text) == decimal
+    if len(decimal.as_tuple().digits) < 16 and abs(decimal) < 2**53:
+        assert text == text_of(float(number), "price", "")
+
+
+@pytest.mark.parametrize("number", ["NaN", "sNaN", "-Infinity", "1E+99999", "1E-99999"])
+def test_a_decimal_that_no_float_is_near_is_no_name(number):
+    assert free_text(Decimal(number)) == number
+    message = f"the field 'price' must be a string or a number; it is Decimal('{number}')"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        text_of(Decimal(number), "price", "list")
+
+
+def test_arrays_and_objects_hold_texts_as_cells_do():
+    day = datetime.datetime(2024, 5, 1)
+    assert free_text({"price": Decimal("1.50"), "day": day}) == '{"price": "1.5", "day": "2024-05-01"}'
+    assert free_text(range(2)) == "range(0, 2)"  # of no type that lists have
+
+
+def hours(number):
+    return datetime.timedelta(hours=number)
+
+
+TYPED = {
+    "price": ([Decimal("1.50"), None, Decimal("2.00")], ["1.5", "", "2"]),
+    "length": ([hours(30), None, hours(-1.5)], ["30:00:00", "", "-01:30:00"]),
+    "short": ([hours(1) / 7200, None, hours(1)], ["00:00:00.500000", "", "01:00:00"]),
+    "opens": ([datetime.time(9, 30), None, datetime.time()], ["09:30:00", "", "00:00:00"]),
+    "added": ([datetime.date(2024, 5, 1), None, datetime.date(2024, 5, 2)], ["2024-05-01", "", "2024-05-02"]),
+    "code": (["é".encode(), None, b" b "], ["é", "", "b"]),
+    "sku": ([uuid.UUID(int=1).bytes, None, uuid.UUID(int=2).bytes], [str(uuid.UUID(int=i)) for i in (1, 2)]),
+    "weight": ([9.99, None, 2.0], ["9.99", "", "2"]),
+    "size": (["S", None, "M"], ["S", "", "M"]),
+}
+TYPED["sku"][1].insert(1, "")
+
+
+def write_typed_parquet(path, name, cells):
+    """Writes a column of the type that its name has in databases."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    types = {"sku": pyarrow.binary(16), "weight": pyarrow.float32(), "price": pyarrow.decimal128(38, 2)}
+    column = pyarrow.array(cells, types.get(name))
+    if name == "sku":
+        column = pyarrow.ExtensionArray.from_storage(pyarrow.uuid(), column)
+    if name == "size":
+        column = column.dictionary_encode()
+    columns = {"image": ["0.jpg", "1.jpg", "2.jpg"], "kind": ["cat", "dog", "dog"], name: column}
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+def check_typed(path, name, texts):
+    """The texts are metadata that a search finds, and names."""
+    rows = read_list(path, path.parent, levels="kind")
+    assert rows.metadata == {name: texts}
+    index = build(images(number=3, metadata=rows.metadata))
+    for i in (0, 2):
+        (found,) = index.search(images(number=1), 3, where=read_where([f"{name}={texts[i]}"]))
+        assert [neighbour.path for neighbour in found.neighbours] == [f"photos/{i}.jpg"]
+    assert read_list(path, path.parent, levels="kind", key_column=name).keys == texts
+    assert [paths[0][1:] for paths in map(read_list(path, path.parent, levels=["kind", name]).paths, range(3))] == [
+        (text,) if text else () for text in texts
+    ]
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_parquet_of_any_type(tmp_path, name):
+    write_typed_parquet(tmp_path / "list.parquet", name, TYPED[name][0])
+    check_typed(tmp_path / "list.parquet", name, TYPED[name][1])
+
+
+@pytest.mark.parametrize("name", ["price", "length", "opens", "added", "weight", "size"])
+def test_excel_of_any_type(tmp_path, write_sheet, name):
+    cells, texts = TYPED[name]
+    cells = [float(cell) if isinstance(cell, Decimal) else cell for cell in cells]
+    rows = zip(["image", "0.jpg", "1.jpg", "2.jpg"], ["kind", "cat", "dog", "dog"], [name, *cells], strict=True)
+    write_sheet(rows)
+    check_typed(tmp_path / "written.xlsx", name, texts)
+
+
+def test_bytes_that_are_no_text_are_hexadecimal_and_no_names(tmp_path):
+    write_typed_parquet(tmp_path / "list.parquet", "digest", [b"\xff\x00", None, b"\x00\x01"])
+    assert read_list(tmp_path / "list.parquet", tmp_path, levels="kind").metadata == {"digest": ["ff00", "", "0001"]}
+    why = r"list\.parquet: row 1: the field 'digest' holds bytes that are no text in UTF-8: b'\\xff\\x00'; save the"
+    with pytest.raises(ValueError, match=why):
+        read_list(tmp_path / "list.parquet", tmp_path, levels="kind", key_column="digest")
+    assert no_names([b"\xff", b"\xfe", "a"]) == [b"\xff", b"\xfe"]
+    assert no_names([b"ab", b"\xfe", None]) == []
 
 
 def test_a_page_of_parquet_whose_checksum_is_wrong_and_a_pointer_in_its_place(tmp_path):

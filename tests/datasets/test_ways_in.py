@@ -1,5 +1,6 @@
 """Data sets of torchvision, Hugging Face, WebDataset and Parquet: the same images and labels as files have."""
 
+import datetime
 import io
 import json
 import os
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import tarfile
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from mmengine.config import Config
@@ -277,6 +280,23 @@ def test_columns_are_as_in_a_list(tmp_path):
     assert names[0] != names[1]  # what is kept of one image is not taken for another's
 
 
+def test_columns_of_any_plain_type_are_texts_as_in_a_list():
+    cells = {
+        "price": [Decimal("1.50"), None],
+        "length": [datetime.timedelta(hours=30), None],
+        "opens": [datetime.time(9, 30), None],
+        "weight": pa.array([9.99, None], pa.float32()),
+        "sale": [True, None],
+        "size": pa.array(["S", None]).dictionary_encode(),
+    }
+    arrays = {name: pa.array(column) for name, column in cells.items()}
+    made = datasets.Dataset(pa.table({"image": [encoded("dog")] * 2, "kind": ["dog"] * 2, **arrays}))
+    data = HuggingFaceDataset(dataset=made, levels="kind")
+    texts = dict(price="1.5", length="30:00:00", opens="09:30:00", weight="9.99", sale="true", size="S")
+    assert data.metadata == {name: [text, ""] for name, text in texts.items()}
+    assert HuggingFaceDataset(dataset=made, levels=[], key_column="price", need_labels=False).keys == ["1.5", ""]
+
+
 def test_splits_and_several_places():
     parts = datasets.DatasetDict(train=table(place=["a > b"] * 12), test=table(place=["c"] * 12))
     data = HuggingFaceDataset(dataset=parts, levels="place", level_separator=">", split="test", pipeline=PIPELINE)
@@ -464,6 +484,14 @@ def test_shards(tmp_path, num_workers, context):
     assert data.keys[7] == "A7"
     assert data.image_paths[7] == str(tmp_path / "a-1.tar/0007.png")
     assert data.metadata["tags"][7] == '["x", 7]'
+
+
+def test_fields_of_shards_of_any_type_are_texts(tmp_path):
+    fields = {"kind": "dog", "price": 1.50, "stock": 7.0, "sale": True, "size": {"width": 1.5}, "note": None}
+    write_shard(tmp_path / "a.tar", [("a.png", encoded("dog")), ("a.json", json.dumps(fields).encode())])
+    data = WebDataset(data_root=str(tmp_path), levels="kind")
+    texts = dict(key="a", price="1.5", stock="7", sale="true", size='{"width": 1.5}', note="")
+    assert data.metadata == {name: [text] for name, text in texts.items()}
 
 
 def test_folders_in_shards_are_labels_and_shards_have_splits(tmp_path):
