@@ -370,10 +370,24 @@ def seeded_sets(data: Any) -> list[Any]:
     Args:
         data: The data set, or a wrapper with ``dataset`` or ``datasets``, as MMEngine's and torch's have.
     """
-    if hasattr(data, "set_epoch"):
+    if hasattr(data, "set_epoch") and not _is_sliced(data):
         return [data]
-    inner = [*getattr(data, "datasets", ()), *([data.dataset] if hasattr(data, "dataset") else ())]
-    return [own for part in inner for own in seeded_sets(part)]
+    return [own for part in _held_by(data) for own in seeded_sets(part)]
+
+
+def _held_by(data: Any) -> list[Any]:
+    """Returns the data sets that a wrapper of another library holds; none for a data set."""
+    if _is_sliced(data):
+        return [data._dataset]
+    return [*getattr(data, "datasets", ()), *([data.dataset] if hasattr(data, "dataset") else ())]
+
+
+def _is_sliced(data: Any) -> bool:
+    """Returns whether a data set is what MMEngine makes of one by ``num_batch_per_epoch``.
+
+    Reading an attribute of the wrapper reads it of the data set, and setting one, such as the seed, does not reach it.
+    """
+    return type(data).__name__ == "_SlicedDataset"  # to import the private class would take seconds
 
 
 def check_counts_through(data: Any, user: str) -> None:

@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from hierpretrain.apis import build_runner, check_checkpoint, check_start, load_config
-from hierpretrain.apis.launch import check_save_best
+from hierpretrain.apis.launch import check_num_batches, check_save_best
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import Taxonomy
@@ -295,6 +295,27 @@ def test_a_best_that_cannot_be_told_is_refused_before_the_training(hook, evaluat
             ValueError, match=f"save_best='auto' goes by .* cannot tell of {refused}.*; name one, as in"
         ):
             check_save_best(config)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "remedy"),
+    [
+        ("HierarchicalBatchSampler", "leave it out, and count iterations instead of epochs: .*by_epoch=False"),
+        ("LevelTripletSampler", r"set train_dataloader\.batch_sampler\.triplets_per_epoch, or count iterations"),
+        ("hierpretrain.datasets.LeafTripletSampler", "triplets_per_epoch, or count iterations"),
+        ("mmpretrain.DefaultSampler", None),
+        (None, None),
+    ],
+)
+def test_a_shorter_epoch_that_the_batch_sampler_would_ignore_is_refused_before_the_training(sampler, remedy, tmp_path):
+    loader = dict(num_batch_per_epoch=2, batch_sampler=sampler and dict(type=sampler))
+    if remedy is None:
+        check_num_batches(Config(dict(train_dataloader=loader)))
+        return
+    check_num_batches(Config(dict(train_dataloader=loader | dict(num_batch_per_epoch=None))))
+    name = sampler.split(".")[-1]
+    with pytest.raises(ValueError, match=f"num_batch_per_epoch does not shorten the epochs of {name}, .*{remedy}"):
+        launch(-1, tmp_path, "none", train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=1))
 
 
 def test_hooks_run_in_their_order(tmp_path):
