@@ -41,8 +41,9 @@ class HierarchicalContrastive(BaseModel):
         projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
             the loss. Its ``in_channels``, and the loss's, may be left out: the encoder is run once on an empty image.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
-            :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. ``None`` makes an encoder
-            that embeds and cannot be trained.
+            :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. One with the attribute
+            ``takes_stand_ins`` is also told, as ``stand_ins``, which images stand in for ones that could not be read.
+            ``None`` makes an encoder that embeds and cannot be trained.
         neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
             and averages a feature map over its positions; where the last output is several vectors, as the two tokens
             of a distilled transformer, they are joined.
@@ -383,7 +384,11 @@ class HierarchicalContrastive(BaseModel):
         labels, instances = torch.cat([labels] * views), instances.repeat(views)
         if self.observe is not None:
             self._show(features.detach(), labels)
-        loss = self.loss_module(features, labels, instances)
+        options = {}
+        stand_ins = [sample.get("stand_in", False) for sample in data_samples]
+        if any(stand_ins) and getattr(self.loss_module, "takes_stand_ins", False):
+            options["stand_ins"] = torch.tensor(stand_ins * views, device=images.device)
+        loss = self.loss_module(features, labels, instances, **options)
         self._log(getattr(self.loss_module, "loss_components", {}))
         return {"loss": loss}
 
