@@ -35,6 +35,7 @@ from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.apis.starts import check_start
 from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
+from hierpretrain.engine.image_numbers import ImageNumbersHook
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
@@ -107,6 +108,7 @@ def build_runner(config: Config) -> Runner:
             )
         runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
         runner.register_hook(lock)
+        runner.register_hook(ImageNumbersHook())
         if contradictions:
             runner.logger.warning(told(contradictions))
         if replaced:

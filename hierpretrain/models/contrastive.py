@@ -117,6 +117,8 @@ class HierarchicalContrastive(BaseModel):
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
+        self.repeated_images: Tensor | None = None
+        """(N,) int64, the image that each ``sample_idx`` of the training data is, if some are repeats of others."""
         self.begins_training = False
         """Whether what is loaded now is what a training begins with, and not what came of one."""
         if channels_last:
@@ -378,7 +380,8 @@ class HierarchicalContrastive(BaseModel):
                 "end the pipeline with PackInputs, with 'sample_idx' among its meta_keys"
             )
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(images.device)  # (B, L) or (B, P, L)
-        instances = torch.tensor([sample.sample_idx for sample in data_samples], device=images.device)  # (B,)
+        instances = torch.tensor([sample.sample_idx for sample in data_samples])  # (B,)
+        instances = (instances if self.repeated_images is None else self.repeated_images[instances]).to(images.device)
         features = self._project(inputs) if self.grad_cache is None else self._project_in_chunks(inputs)
         features = unit_length(features.float()) if self.normalize else features.float()
         labels, instances = torch.cat([labels] * views), instances.repeat(views)

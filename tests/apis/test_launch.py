@@ -259,6 +259,7 @@ def hooks_of(name, work_dir, **options):
 EVERY_RUN = [
     *(
         "WorkDirLockHook",
+        "ImageNumbersHook",
         "RuntimeInfoHook",
         "ExactResumeHook",
         "IterTimerHook",
@@ -323,7 +324,7 @@ def test_hooks_run_in_their_order(tmp_path):
     pictures = ["TSNEHook", "RetrievalSheetHook"]
     assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
     assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, *LAST]
-    with_level = [*EVERY_RUN[:9], "LevelCurriculumHook", *EVERY_RUN[9:]]
+    with_level = [*EVERY_RUN[:10], "LevelCurriculumHook", *EVERY_RUN[10:]]
     assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, *LAST]
     assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
 
