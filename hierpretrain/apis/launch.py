@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
 from hierpretrain.apis.mistyped import nearest_argument
 from hierpretrain.apis.pure_python import name_types, type_name
 from hierpretrain.apis.starts import check_start
+from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
+from hierpretrain.engine.image_numbers import ImageNumbersHook
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
@@ -64,14 +67,16 @@ def build_runner(config: Config) -> Runner:
     Raises:
         ValueError: If another process runs in ``work_dir``, the launcher did not start this process, processes would
             start from different checkpoints, a type is a class that no import path leads to, the encoder does not read
-            images of the pipeline's size, ``save_best="auto"`` would end the training at its first validation, or a
-            sharded training would write its checkpoints in parts.
+            images of the pipeline's size, ``save_best="auto"`` would end the training at its first validation,
+            ``num_batch_per_epoch`` is set where the batch sampler would ignore it, or a sharded training would write
+            its checkpoints in parts.
     """
     check_plain_values(config)
     name_types(config)
     check_strategy(config)
     if config.get("train_cfg"):
         check_save_best(config)
+        check_num_batches(config)
     contradictions = apply_encoder_settings(config)
     for key in DATALOADERS:
         if config.get(key):
@@ -103,6 +108,7 @@ def build_runner(config: Config) -> Runner:
             )
         runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
         runner.register_hook(lock)
+        runner.register_hook(ImageNumbersHook())
         if contradictions:
             runner.logger.warning(told(contradictions))
         if replaced:
@@ -246,6 +252,32 @@ def check_save_best(config: Config) -> None:
             "save_best='auto' goes by the first metric of the validation, and MMEngine cannot tell of "
             f"{kind.__name__}'s whether more is better; name one, as in "
             "default_hooks.checkpoint.save_best=LEVEL/recall@1 default_hooks.checkpoint.rule=greater"
+        )
+
+
+def check_num_batches(config: Config) -> None:
+    """Raises a ValueError if ``num_batch_per_epoch`` is to shorten the epochs of one of our batch samplers.
+
+    MMEngine shortens the data set to its first images, and our samplers plan the batches of an epoch from all labels.
+
+    Example:
+        >>> loader = dict(num_batch_per_epoch=9, batch_sampler=dict(type="HierarchicalBatchSampler"))
+        >>> check_num_batches(Config(dict(train_dataloader=loader)))
+        Traceback (most recent call last):
+        ValueError: train_dataloader.num_batch_per_epoch does not shorten the epochs of HierarchicalBatchSampler, ...
+    """
+    loader = config.get("train_dataloader") or {}
+    batch_sampler = loader.get("batch_sampler")
+    if loader.get("num_batch_per_epoch") is None or not isinstance(batch_sampler, Mapping):
+        return
+    kind = registry.class_of(registry.DATA_SAMPLERS, batch_sampler)
+    if isinstance(kind, type) and issubclass(kind, PlannedBatchSampler):
+        own = "triplets_per_epoch"
+        option = f"set train_dataloader.batch_sampler.{own}, or " if own in signature(kind).parameters else ""
+        raise ValueError(
+            f"train_dataloader.num_batch_per_epoch does not shorten the epochs of {kind.__name__}, which makes batches "
+            f"of all images; leave it out, and {option}count iterations instead of epochs: "
+            "train_cfg=dict(by_epoch=False, max_iters=..., val_interval=...)"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from mmengine.dataset import Compose
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
@@ -54,8 +55,8 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         check_files: Whether to check at once that every chosen image exists and no link leads out of its folder.
         on_error: What a file or a link that cannot be read does. ``'error'`` raises. With ``'skip'``, files that are
             missing, broken links and links that lead out of the folder are left out; for an image that turns out to be
-            unreadable when it is used, the next readable item with its own labels is returned. Each is logged once and
-            listed in :attr:`skipped`, and by a training in ``skipped.json``.
+            unreadable when it is used, the next readable item with its own labels is returned, and its sample has
+            ``stand_in=True``. Each is logged once and listed in :attr:`skipped`, and by a training in ``skipped.json``.
         seed: The seed of the random transforms, from 0. ``ExactResumeHook`` sets it to the run's seed.
         keep_annotations: Whether to keep the annotations. Training does not use them, and every worker would copy them.
 
@@ -283,7 +284,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
                     item = self._pipeline(info)
                 if item is None:
                     raise UnreadableImage(f"the pipeline returned None for the image {path}")
-                return item
+                return item if candidate == index else _as_stand_in(item)
             except UnreadableImage as error:
                 if self.on_error == "error":
                     raise UnreadableImage(
@@ -310,6 +311,14 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} images of {', '.join(self.metainfo['splits'])}; {self.taxonomy!r})"
+
+
+def _as_stand_in(item: Any) -> Any:
+    """Notes on a packed item that its image is another than the one that was asked for."""
+    sample = item.get("data_samples") if isinstance(item, Mapping) else None
+    if isinstance(sample, BaseDataElement):
+        sample.set_metainfo({"stand_in": True})
+    return item
 
 
 def classes_of(row: Tensor, taxonomy: Taxonomy) -> list[int]:

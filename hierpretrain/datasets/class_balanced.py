@@ -18,6 +18,7 @@ class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
 
     A class is a node where paths end. An image is repeated ``ceil(max(1, sqrt(oversample_thr / f)))`` times, with ``f``
     the fraction of images that its class has, of several classes the rarest. Each time, it has other random transforms.
+    To a loss that compares images, such as ``NTXentLoss``, the repeats in a batch are further views of one image.
 
     Args:
         dataset: The data set, or its config.

@@ -70,9 +70,15 @@ class JoinedDataset(Dataset):
             return [own for inner in part.datasets for own in self._taken_apart(inner)]
         if isinstance(part, mmengine.dataset.RepeatDataset):
             return self._taken_apart(part.dataset) * part.times
+        if isinstance(part, _CHOSEN):
+            raise ValueError(
+                f"{type(self).__name__} joins data sets, and a {type(part).__name__} chooses items of one; put the "
+                f"{type(self).__name__} inside the {type(part).__name__}"
+            )
         raise ValueError(
             f"{type(self).__name__} joins data sets with a tree of labels, those of hierpretrain.datasets; "
-            f"{type(part).__name__} is none. For others write type='mmengine.{type(self).__name__}'"
+            f"{type(part).__name__} is none. For others write type='mmengine.{type(self).__name__}', whose items no "
+            "metric of hierpretrain tells apart, nor a loss that compares images by their numbers"
         )
 
     def full_init(self) -> None:
@@ -210,7 +216,8 @@ class ConcatDataset(JoinedDataset):
 class RepeatDataset(JoinedDataset):
     """Has every image of a data set several times in an epoch: MMEngine's ``RepeatDataset`` for labels in a tree.
 
-    Each time, an image has another index and other random transforms.
+    Each time, an image has another index and other random transforms. To a loss that compares images, such as
+    ``NTXentLoss``, the repeats in a batch are further views of one image: see :func:`repeated_images`.
 
     Args:
         dataset: The data set, or its config.
@@ -370,28 +377,65 @@ def seeded_sets(data: Any) -> list[Any]:
     Args:
         data: The data set, or a wrapper with ``dataset`` or ``datasets``, as MMEngine's and torch's have.
     """
-    if hasattr(data, "set_epoch"):
+    if hasattr(data, "set_epoch") and not _is_sliced(data):
         return [data]
-    inner = [*getattr(data, "datasets", ()), *([data.dataset] if hasattr(data, "dataset") else ())]
-    return [own for part in inner for own in seeded_sets(part)]
+    return [own for part in _held_by(data) for own in seeded_sets(part)]
+
+
+def _held_by(data: Any) -> list[Any]:
+    """Returns the data sets that a wrapper of another library holds; none for a data set."""
+    if _is_sliced(data):
+        return [data._dataset]
+    return [*getattr(data, "datasets", ()), *([data.dataset] if hasattr(data, "dataset") else ())]
+
+
+def _is_sliced(data: Any) -> bool:
+    """Returns whether a data set is what MMEngine makes of one by ``num_batch_per_epoch``.
+
+    Reading an attribute of the wrapper reads it of the data set, and setting one, such as the seed, does not reach it.
+    """
+    return type(data).__name__ == "_SlicedDataset"  # to import the private class would take seconds
+
+
+def repeated_images(data: Any) -> Tensor | None:
+    """Returns which image each item is, where a joined data set has the same part several times.
+
+    Args:
+        data: The data set, or a wrapper that chooses some of its items.
+
+    Returns:
+        (N,) int64, for each ``sample_idx`` the first one that is the same image of the same part. ``None``: each is an
+        image of its own.
+    """
+    while not isinstance(data, HierarchicalDataset | JoinedDataset) and len(held := _held_by(data)) == 1:
+        data = held[0]
+    if not isinstance(data, JoinedDataset) or len(parts_of(data)) == len(data.datasets):
+        return None
+    first: dict[HierarchicalDataset, int] = {}
+    starts = [first.setdefault(part, start) for part, start in zip(data.datasets, data._starts, strict=False)]
+    return torch.cat([start + torch.arange(len(part)) for start, part in zip(starts, data.datasets, strict=True)])
 
 
 def check_counts_through(data: Any, user: str) -> None:
     """Raises an error for MMEngine's own ``ConcatDataset`` or ``RepeatDataset``, whose items share ``sample_idx``.
 
     Args:
-        data: The data set.
+        data: The data set, or a wrapper of one.
         user: Who needs to tell images apart, for the message.
 
     Raises:
-        ValueError: If it is one of them.
+        ValueError: If it is one of them, or holds one.
     """
+    if isinstance(data, HierarchicalDataset | JoinedDataset):
+        return
     if isinstance(data, _PLAIN):
         raise ValueError(
             f"{user} tells images apart by sample_idx, which a {type(data).__name__} of MMEngine or torch gives to "
             f"several; write type='{type(data).__name__}' in a config of scope hierpretrain, or take "
             f"hierpretrain.datasets.{type(data).__name__}, which counts through"
         )
+    for part in _held_by(data):
+        check_counts_through(part, user)
 
 
 def _stack(labels: Sequence[Tensor]) -> Tensor:

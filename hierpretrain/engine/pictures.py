@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from hierpretrain.datasets.annotations import NO_SPLIT
+from hierpretrain.datasets.joined import check_counts_through
 from hierpretrain.engine.embedding_loop import evaluator_of
 from hierpretrain.evaluation import Embeddings, SearchSets, check_levels, check_splits
 from hierpretrain.evaluation.embeddings import Splits, as_tags
@@ -75,6 +76,7 @@ class _PictureHook(Hook):
 
     def _check(self, loop: BaseLoop) -> None:
         evaluator_of(loop)
+        check_counts_through(loop.dataloader.dataset, type(self).__name__)
         check_levels(self._named_levels, loop.dataloader.dataset.metainfo)
         check_splits(self._named_splits, loop.dataloader.dataset.metainfo)
 

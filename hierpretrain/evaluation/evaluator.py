@@ -45,6 +45,11 @@ class EmbeddingEvaluator(Evaluator):
         self._samples: list[dict[str, Any]] = []
         self._embeddings: Embeddings | None = None
 
+    @property
+    def collects(self) -> bool:
+        """Whether embeddings are collected: a metric looks at them, or they are kept for something else."""
+        return self.keep or len(self._others) < len(self.metrics)
+
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Collects a batch of predictions.
 
@@ -55,7 +60,7 @@ class EmbeddingEvaluator(Evaluator):
         Raises:
             ValueError: If a sample lacks what :class:`Embeddings` is made of.
         """
-        if self.keep or len(self._others) < len(self.metrics):
+        if self.collects:
             self._samples.extend(map(collect, data_samples))
             self._embeddings = None
         if self._others:

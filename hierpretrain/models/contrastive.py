@@ -41,8 +41,9 @@ class HierarchicalContrastive(BaseModel):
         projection: Config of the projection head, as :class:`ProjectionHead`. ``None`` hands the encoder's vectors to
             the loss. Its ``in_channels``, and the loss's, may be left out: the encoder is run once on an empty image.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
-            :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. ``None`` makes an encoder
-            that embeds and cannot be trained.
+            :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. One with the attribute
+            ``takes_stand_ins`` is also told, as ``stand_ins``, which images stand in for ones that could not be read.
+            ``None`` makes an encoder that embeds and cannot be trained.
         neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
             and averages a feature map over its positions; where the last output is several vectors, as the two tokens
             of a distilled transformer, they are joined.
@@ -116,6 +117,8 @@ class HierarchicalContrastive(BaseModel):
         self.normalize = getattr(self.loss_module, "unit_features", True) if normalize is None else normalize
         self.observe: Callable[[Tensor, Tensor], None] | None = None
         """Called while training with the (M, D) features that the loss gets, without gradient, and their labels."""
+        self.repeated_images: Tensor | None = None
+        """(N,) int64, the image that each ``sample_idx`` of the training data is, if some are repeats of others."""
         self.begins_training = False
         """Whether what is loaded now is what a training begins with, and not what came of one."""
         if channels_last:
@@ -380,13 +383,18 @@ class HierarchicalContrastive(BaseModel):
                 "end the pipeline with PackInputs, with 'sample_idx' among its meta_keys"
             )
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(images.device)  # (B, L) or (B, P, L)
-        instances = torch.tensor([sample.sample_idx for sample in data_samples], device=images.device)  # (B,)
+        instances = torch.tensor([sample.sample_idx for sample in data_samples])  # (B,)
+        instances = (instances if self.repeated_images is None else self.repeated_images[instances]).to(images.device)
         features = self._project(inputs) if self.grad_cache is None else self._project_in_chunks(inputs)
         features = unit_length(features.float()) if self.normalize else features.float()
         labels, instances = torch.cat([labels] * views), instances.repeat(views)
         if self.observe is not None:
             self._show(features.detach(), labels)
-        loss = self.loss_module(features, labels, instances)
+        options = {}
+        stand_ins = [sample.get("stand_in", False) for sample in data_samples]
+        if any(stand_ins) and getattr(self.loss_module, "takes_stand_ins", False):
+            options["stand_ins"] = torch.tensor(stand_ins * views, device=images.device)
+        loss = self.loss_module(features, labels, instances, **options)
         self._log(getattr(self.loss_module, "loss_components", {}))
         return {"loss": loss}
 

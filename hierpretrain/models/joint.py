@@ -145,8 +145,13 @@ class HierarchicalJointLoss(LevelsLoss):
         if hasattr(self.contrastive, "set_training_labels"):
             self.contrastive.set_training_labels(labels)
 
-    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-        """Returns the 0-dim loss.
+    @property
+    def takes_stand_ins(self) -> bool:
+        """Whether the contrastive part wants to know which images stand in for others."""
+        return getattr(self.contrastive, "takes_stand_ins", False)
+
+    def forward(self, features: Tensor, labels: Tensor, instances: Tensor, **stand_ins: Tensor) -> Tensor:
+        """Returns the 0-dim loss; ``stand_ins`` is for the contrastive part, if it takes them.
 
         Its components are the two parts before their weight, and what each is made of: ``contrastive/<name>`` for every
         component of the contrastive loss, and ``cross_entropy/<level>``.
@@ -156,7 +161,7 @@ class HierarchicalJointLoss(LevelsLoss):
         features = check_rows(features)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)
-            contrastive, components = self._contrast(features, labels, instances)
+            contrastive, components = self._contrast(features, labels, instances, **stand_ins)
             entropies = level_cross_entropies(
                 [self._logits(head, features) for head in self.heads],
                 labels,
@@ -171,12 +176,14 @@ class HierarchicalJointLoss(LevelsLoss):
         self.loss_components |= {f"cross_entropy/{name}": value for name, value in named.items()}
         return contrastive + self.weight * mean
 
-    def _contrast(self, features: Tensor, labels: Tensor, instances: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _contrast(
+        self, features: Tensor, labels: Tensor, instances: Tensor, **stand_ins: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the contrastive part, and it with its own components by the names of the log."""
         if self.contrastive is None:
             return features.new_zeros(()), {}
         rows = features if self.projection is None else self.projection(features)
-        value = self.contrastive(unit_length(rows), labels, instances)
+        value = self.contrastive(unit_length(rows), labels, instances, **stand_ins)
         parts = getattr(self.contrastive, "loss_components", {})
         return value, {"contrastive": value.detach()} | {f"contrastive/{name}": part for name, part in parts.items()}
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from hierpretrain.checks import check_not_below_0
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
+from hierpretrain.models.gather import gather_rows
 from hierpretrain.models.loss_levels import LevelsLoss, told
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, paired_depth
@@ -22,8 +23,11 @@ class LevelTripletLoss(LevelsLoss):
 
     A batch is what :class:`hierpretrain.datasets.LevelTripletSampler` draws: all anchors, then their positives, then
     their negatives, in one view. A triplet's level follows from its labels: it is one below the depth of the lowest
-    common ancestor of anchor and negative. Every process has equally many triplets, so that gradients averaged over
-    processes equal the gradients of one process on all triplets.
+    common ancestor of anchor and negative. Gradients averaged over processes equal the gradients of one process on all
+    triplets.
+
+    With ``on_error='skip'``, a data set gives another image in place of one that cannot be read. A triplet with such a
+    stand-in is left out, since its images are no longer those that belong together, and the mean is over the others.
 
     Args:
         min_margin: alpha_min, in units of squared distance, at least 0.
@@ -35,8 +39,8 @@ class LevelTripletLoss(LevelsLoss):
             ``'exponential'``, ``'tree_distance'``, ``'constant'``, or one that you registered.
 
     Raises:
-        ValueError: If an option is unknown, a batch is not made of such triplets, or the tree is not known, which
-            ``max_level=None`` and ``'branch'`` need; ``TaxonomyHook`` brings it.
+        ValueError: If an option is unknown, a batch is not made of such triplets, every triplet of it has a stand-in,
+            or the tree is not known, which ``max_level=None`` and ``'branch'`` need; ``TaxonomyHook`` brings it.
 
     Example:
         >>> tree = Taxonomy([("cat", "tabby"), ("cat", "siamese"), ("dog",)], ("kind", "breed"))
@@ -47,7 +51,13 @@ class LevelTripletLoss(LevelsLoss):
         0.0
         >>> loss(torch.tensor([[0.0], [1.0], [1.0]]), labels, torch.arange(3)).item()  # 1 - 1 + 1 + 0.5
         1.5
+        >>> triplets = torch.tensor([[0.0], [5.0], [1.0], [5.0], [1.0], [5.0]]), labels.repeat_interleave(2, 0)
+        >>> stand_ins = torch.tensor([False, False, False, False, False, True])  # the negative of the second triplet
+        >>> loss(*triplets, torch.arange(6), stand_ins=stand_ins).item()
+        1.5
     """
+
+    takes_stand_ins = True
 
     def __init__(
         self, *, min_margin: float = 1.0, max_level: int | str | None = None, margin: str = "quadratic"
@@ -70,23 +80,37 @@ class LevelTripletLoss(LevelsLoss):
         super().set_taxonomy(taxonomy)
         self._depths_below = [taxonomy.heights(level) + level for level in range(1, taxonomy.num_levels + 1)]
 
-    def forward(self, features: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
+    def forward(
+        self, features: Tensor, labels: Tensor, instances: Tensor, *, stand_ins: Tensor | None = None
+    ) -> Tensor:
         """Returns the 0-dim loss; its components are the means over the triplets of each level that has any.
 
-        The instances play no part.
+        Args:
+            features: (3 B, D) features: anchors, positives and negatives.
+            labels: (3 B, L) labels, or (3 B, P, L) of several paths.
+            instances: (3 B,) numbers of the images, which play no part.
+            stand_ins: (3 B,) bool, whether an image stands in for one that could not be read. ``None``: no image does.
         """
         features = check_rows(features)
         labels = check_labels(labels, several_paths=True).to(features.device)
         check_one_row_each(features, labels)
-        costs, levels = self._costs(features, labels)
+        costs, levels = self._costs(features, labels, stand_ins)
         sums = costs.new_zeros(labels.shape[-1]).index_add(0, levels - 1, costs.detach())
         counts = levels.bincount(minlength=len(sums) + 1)[1:]
         means = self.level_names.of(sums / counts)
         self.loss_components = {name: mean for name, mean in means.items() if not mean.isnan()}
-        return costs.sum() / max(len(costs), 1)
+        of_processes, _ = gather_rows(counts.sum().reshape(1), 1)  # which have left out some
+        total = int(of_processes.sum())
+        if len(features) and not total:
+            raise ValueError(
+                "every triplet of the batch has an image in place of one that cannot be read (on_error='skip'), and "
+                "none is left. Repair the files that skipped.json lists, take them out of the data, or take larger "
+                "batches"
+            )
+        return costs.sum() / (max(total, 1) / len(of_processes))
 
-    def _costs(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the (B,) costs and the (B,) levels of the triplets."""
+    def _costs(self, features: Tensor, labels: Tensor, stand_ins: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the costs and the levels of the triplets without a stand-in."""
         if len(features) % 3:
             raise ValueError(
                 "a batch of triplets is anchors, positives and negatives, as many of each; it has "
@@ -96,12 +120,18 @@ class LevelTripletLoss(LevelsLoss):
         anchor, positive, negative = features.chunk(3) if len(features) else (features,) * 3
         a, p, n = labels.chunk(3) if len(labels) else (labels,) * 3
         level = paired_depth(a, n) + 1
-        if (wrong := paired_depth(a, p) < level).any():
+        kept = torch.ones_like(level, dtype=torch.bool)
+        if stand_ins is not None:
+            kept = ~stand_ins.to(level.device).reshape(3, -1).any(0)
+        if (wrong := kept & (paired_depth(a, p) < level)).any():
             raise ValueError(
                 f"triplet {int(wrong.nonzero()[0])} of the batch has a positive that shares no more of the tree with "
                 "its anchor than its negative does. Set train_dataloader.batch_sampler to LevelTripletSampler or "
                 "LeafTripletSampler, with one view an image"
             )
+        if stand_ins is not None:
+            anchor, positive, negative = anchor[kept], positive[kept], negative[kept]
+            a, p, level = a[kept], p[kept], level[kept]
         costs = level_triplet_loss(
             anchor,
             positive,

@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from hierpretrain.apis import build_runner, check_checkpoint, check_start, load_config
-from hierpretrain.apis.launch import check_save_best
+from hierpretrain.apis.launch import check_num_batches, check_save_best
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import Taxonomy
@@ -259,6 +259,7 @@ def hooks_of(name, work_dir, **options):
 EVERY_RUN = [
     *(
         "WorkDirLockHook",
+        "ImageNumbersHook",
         "RuntimeInfoHook",
         "ExactResumeHook",
         "IterTimerHook",
@@ -297,12 +298,33 @@ def test_a_best_that_cannot_be_told_is_refused_before_the_training(hook, evaluat
             check_save_best(config)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "remedy"),
+    [
+        ("HierarchicalBatchSampler", "leave it out, and count iterations instead of epochs: .*by_epoch=False"),
+        ("LevelTripletSampler", r"set train_dataloader\.batch_sampler\.triplets_per_epoch, or count iterations"),
+        ("hierpretrain.datasets.LeafTripletSampler", "triplets_per_epoch, or count iterations"),
+        ("mmpretrain.DefaultSampler", None),
+        (None, None),
+    ],
+)
+def test_a_shorter_epoch_that_the_batch_sampler_would_ignore_is_refused_before_the_training(sampler, remedy, tmp_path):
+    loader = dict(num_batch_per_epoch=2, batch_sampler=sampler and dict(type=sampler))
+    if remedy is None:
+        check_num_batches(Config(dict(train_dataloader=loader)))
+        return
+    check_num_batches(Config(dict(train_dataloader=loader | dict(num_batch_per_epoch=None))))
+    name = sampler.split(".")[-1]
+    with pytest.raises(ValueError, match=f"num_batch_per_epoch does not shorten the epochs of {name}, .*{remedy}"):
+        launch(-1, tmp_path, "none", train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=1))
+
+
 def test_hooks_run_in_their_order(tmp_path):
     """What others rely on comes first: the tree and the level before the batches, exact resume before all of that."""
     pictures = ["TSNEHook", "RetrievalSheetHook"]
     assert hooks_of("himulcone_emoji", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
     assert hooks_of("himulcone_emoji_seen", tmp_path) == [*EVERY_RUN, *LAST]
-    with_level = [*EVERY_RUN[:9], "LevelCurriculumHook", *EVERY_RUN[9:]]
+    with_level = [*EVERY_RUN[:10], "LevelCurriculumHook", *EVERY_RUN[10:]]
     assert hooks_of("leveltriplet_openclipart", tmp_path) == [*with_level, *pictures, *LAST]
     assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
 

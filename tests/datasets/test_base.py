@@ -434,6 +434,12 @@ def test_the_next_readable_item_takes_its_place(broken, logged):
     assert data[2] != data[4]  # its own random draw, so that a batch has no image twice alike
 
 
+def test_a_packed_item_says_that_it_stands_in_for_another(broken, logged):
+    data = Pets(data_root=broken, pipeline=[{"type": "LoadRGB"}, {"type": "PackInputs"}], on_error="skip")
+    samples = [data[index]["data_samples"] for index in range(6)]
+    assert [sample.get("stand_in", False) for sample in samples] == [False, False, True, True, False, True]
+
+
 def test_workers_count_what_they_skip(broken):
     data = Pets(data_root=broken, pipeline=PIPELINE, on_error="skip")
     items(data, num_workers=2)

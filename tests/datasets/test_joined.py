@@ -19,7 +19,14 @@ from hierpretrain.datasets import (
     ListDataset,
     RepeatDataset,
 )
-from hierpretrain.datasets.joined import check_counts_through, check_one_tree, join_labels, labels_of, seeded_sets
+from hierpretrain.datasets.joined import (
+    check_counts_through,
+    check_one_tree,
+    join_labels,
+    labels_of,
+    repeated_images,
+    seeded_sets,
+)
 from hierpretrain.registry import DATASETS
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.datasets.trees import write_image
@@ -154,6 +161,9 @@ def test_mmengines_own_of_different_trees_is_an_error(roots):
             use()
     with pytest.raises(ValueError, match=r"EmbeddingTestLoop tells images apart by sample_idx, .* ConcatDataset"):
         check_counts_through(plain, "EmbeddingTestLoop")
+    with pytest.raises(ValueError, match="EmbeddingTestLoop tells images apart"):
+        check_counts_through(Subset(plain, [0]), "EmbeddingTestLoop")
+    check_counts_through(ClassBalancedDataset(joined(roots), 0.5), "EmbeddingTestLoop")
     check_counts_through(joined(roots), "EmbeddingTestLoop")
     check_one_tree(joined(roots))
 
@@ -171,6 +181,9 @@ def test_wrong_parts(roots):
         RepeatDataset(folders(roots)[0], 0)
     with pytest.raises(ValueError, match=r"list is none. For others write type='mmengine.ConcatDataset'"):
         ConcatDataset([[1, 2]])
+    balanced = ClassBalancedDataset(folders(roots)[0], 0.5)
+    with pytest.raises(ValueError, match="put the ConcatDataset inside the ClassBalancedDataset"):
+        ConcatDataset([balanced])
     with pytest.raises(ValueError, match=r"must have the same levels .*\(level_names="):
         ConcatDataset([folders(roots)[0], dict(folders(roots)[1], level_names=("p", "q", "r"))])
     with pytest.raises(IndexError, match="there is no item 7: the data set has 7"):
@@ -223,6 +236,18 @@ def test_our_balanced_set_draws_anew_for_each_repeat_and_each_epoch(roots, inner
     assert not {drawn for _, drawn in items} & {data[i][1] for i in range(6)}
     with pytest.raises(ValueError, match=r"list is none. For others write type='mmengine.ClassBalancedDataset'"):
         ClassBalancedDataset([1, 2], 0.5)
+
+
+def test_repeats_are_one_image_and_count_through(roots):
+    repeated = RepeatDataset(joined(roots), 2)
+    assert repeated_images(repeated).tolist() == [*range(7)] * 2
+    assert [repeated.get_data_info(i)["sample_idx"] for i in range(14)] == [*range(14)]
+    mixed = ConcatDataset([FolderDataset(data_root=roots[0]), RepeatDataset(folders(roots)[1], 2)])
+    expected = [0, 1, 2, 3, 4, 5, 6, 4, 5, 6]
+    for data in (mixed, Subset(mixed, [9, 4]), ClassBalancedDataset(mixed, 0.5)):
+        assert repeated_images(data).tolist() == expected
+    for data in (FolderDataset(data_root=roots[0]), joined(roots), ClassBalancedDataset(folders(roots)[0], 0.5), [1]):
+        assert repeated_images(data) is None
 
 
 def test_sets_with_epochs_are_found_in_wrappers_of_others(roots):

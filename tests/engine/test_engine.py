@@ -18,13 +18,14 @@ from mmengine.optim import (
     OptimWrapperDict,
     ReduceOnPlateauLR,
 )
-from mmengine.runner import EpochBasedTrainLoop, checkpoint
+from mmengine.runner import EpochBasedTrainLoop, Runner, checkpoint
 from torch.utils.data import Subset
 
 from hierpretrain import _compat
 from hierpretrain.engine import BF16OptimWrapper, ExactResumeHook, newest_checkpoint
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook
 from hierpretrain.registry import MODELS, OPTIM_WRAPPERS
+from tests.datasets.trees import write_image
 
 
 # ------------------------------------------------------------------ checkpoints
@@ -215,6 +216,18 @@ def test_every_epoch_of_a_wrapped_set_is_augmented_anew_with_the_seed_of_the_run
     hook.before_train(state)
     hook.before_train_epoch(state)
     assert (inner.seed, calls) == (7, [3])
+
+
+def test_the_seed_and_the_epoch_reach_a_set_behind_a_number_of_batches(tmp_path):
+    write_image(tmp_path / "a" / "1.jpg", (200, 30, 40))
+    config = dict(type="FolderDataset", data_root=str(tmp_path), _scope_="hierpretrain")
+    sampler = dict(type="DefaultSampler", shuffle=True)
+    loader = Runner.build_dataloader(dict(dataset=config, batch_size=1, sampler=sampler, num_batch_per_epoch=1))
+    hook, state = ExactResumeHook(), runner(loader.batch_sampler, loader.dataset)
+    hook.before_train(state)
+    hook.before_train_epoch(state)
+    inner = loader.dataset._dataset
+    assert (inner.seed, int(inner._epoch.tensor), loader.sampler.seed) == (7, 2, 7)
 
 
 def test_a_sampler_without_state_cannot_go_on_in_the_middle():

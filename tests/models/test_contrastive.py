@@ -43,6 +43,23 @@ def test_loss_is_that_of_the_projections_with_labels_repeated_for_each_view():
     torch.testing.assert_close(loss, expected)
 
 
+def test_a_loss_that_asks_for_them_is_told_which_images_stand_in_for_others():
+    model = make().eval()
+    made = samples(LABELS)
+    made[1].set_metainfo(dict(stand_in=True))
+    told = []
+    model.loss_module.forward = lambda features, labels, instances, **options: told.append(options) or features.sum()
+    model(torch.randn(8, 3, 32, 32), made, mode="loss")
+    model.loss_module.takes_stand_ins = True
+    model(torch.randn(8, 3, 32, 32), made, mode="loss")
+    model(torch.randn(8, 3, 32, 32), samples(LABELS), mode="loss")
+    assert [{name: mask.tolist() for name, mask in options.items()} for options in told] == [
+        {},
+        {"stand_ins": [False, True, False, False] * 2},
+        {},
+    ]
+
+
 def test_labels_of_several_paths_are_repeated_for_each_view():
     several = [[[0, 0], [1, 2]], [[0, 0], [-1, -1]], [[0, 1], [-1, -1]], [[1, 2], [0, 1]]]
     model = make().eval()

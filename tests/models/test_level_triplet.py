@@ -3,7 +3,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from hierpretrain.datasets import LeafTripletSampler, LevelTripletSampler
-from hierpretrain.models import LevelTripletLoss
+from hierpretrain.models import HierarchicalJointLoss, LevelTripletLoss
 from hierpretrain.registry import LEVEL_MARGINS
 from hierpretrain.taxonomy import Taxonomy
 from tests import distributed
@@ -89,14 +89,50 @@ def test_a_registered_margin_is_a_config_away():
         LEVEL_MARGINS.module_dict.pop("cubic")
 
 
+def marked(number, *stand_ins):
+    return torch.zeros(number, dtype=torch.bool).index_fill(0, torch.tensor(stand_ins), True)
+
+
+@pytest.mark.parametrize("sampler", [LevelTripletSampler, LeafTripletSampler])
+def test_triplets_with_a_stand_in_are_left_out_of_the_mean(sampler):
+    labels = TREE.encode(PATHS)
+    rows = next(iter(sampler(labels, 4, seed=0, triplets_per_epoch=4)))
+    stand_ins = marked(12, 1, 6, 10)  # the anchor of triplet 1, the positive and the negative of triplet 2
+    moved = [5 if marks else row for row, marks in zip(rows, stand_ins, strict=True)]
+    vectors, loss = features(12).requires_grad_(), loss_with(min_margin=0.3)
+    found = loss(vectors, labels[moved], torch.tensor(moved), stand_ins=stand_ins)
+    of_others = [i for i in range(12) if i % 4 in (0, 3)]
+    expected = loss(vectors[of_others], labels[rows][of_others], torch.tensor(rows)[of_others])
+    assert found.item() == pytest.approx(expected.item(), abs=1e-12)
+    (gradient,) = torch.autograd.grad(found, vectors)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, vectors)[0])
+    joint = HierarchicalJointLoss(num_classes=[3], in_channels=3, contrastive=None)
+    joint.contrastive = loss
+    assert joint.takes_stand_ins
+    unit = torch.nn.functional.normalize(vectors)
+    assert torch.equal(
+        joint._contrast(vectors, labels[moved], torch.tensor(moved), stand_ins=stand_ins)[0],
+        loss(unit, labels[moved], torch.tensor(moved), stand_ins=stand_ins),
+    )
+
+
+def test_triplets_that_are_wrong_for_another_reason_are_errors_beside_stand_ins():
+    labels = TREE.encode(PATHS[:6])
+    with pytest.raises(ValueError, match="triplet 1 of the batch has a positive that shares no more of the tree"):
+        loss_with()(torch.zeros(6, 2), labels, torch.arange(6), stand_ins=marked(6, 0))
+    with pytest.raises(ValueError, match=r"every triplet .* cannot be read \(on_error='skip'\), and none is left"):
+        loss_with()(torch.zeros(6, 2), labels, torch.arange(6), stand_ins=marked(6, 0, 5))
+
+
 def compare_with_one_process(rank, world_size):
     labels = TREE.encode(SEVERAL)
     inputs = torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
-    def gradient(rows, wrap):
+    def gradient(rows, wrap, stand_ins=None):
         torch.manual_seed(0)
         net = wrap(torch.nn.Linear(5, 3).double())
-        loss_with(max_level="branch")(net(inputs[rows]), labels[rows], torch.tensor(rows)).backward()
+        loss = loss_with(max_level="branch")
+        loss(net(inputs[rows]), labels[rows], torch.tensor(rows), stand_ins=stand_ins).backward()
         return [p.grad for p in net.parameters()]
 
     for level in (1, 2):
@@ -107,6 +143,15 @@ def compare_with_one_process(rank, world_size):
             gradient(own, DistributedDataParallel), gradient(whole, lambda net: net), strict=True
         ):
             torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+    own = [slice(0, 6), slice(6, 12)][rank]
+    own = [row for part in (0, 12, 24) for row in range(36)[part:][own]]  # of the triplets of one process
+    stand_ins = marked(36, 0, 1, 2, 3, 17)  # more of them on the first process
+    for ours, expected in zip(
+        gradient([whole[row] for row in own], DistributedDataParallel, stand_ins[own]),
+        gradient(whole, lambda net: net, stand_ins),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.ddp
