@@ -10,7 +10,6 @@ from torch import nn
 
 from hierpretrain.datasets.joined import check_counts_through, repeated_images
 from hierpretrain.models.gather import unwrapped
-from hierpretrain.models.losses import NTXentLoss, ReleasedHMLCLoss
 
 
 class ImageNumbersHook(Hook):
@@ -52,12 +51,12 @@ def loss_that_compares_images(loss: nn.Module | None) -> nn.Module | None:
     A loss of yours that reads the instances has an attribute ``instance_level``, which is true.
 
     Example:
+        >>> from hierpretrain.models import NTXentLoss
         >>> loss_that_compares_images(NTXentLoss())
         NTXentLoss()
     """
     parts = [] if loss is None else loss.modules()
-    always = (NTXentLoss, ReleasedHMLCLoss)
-    return next((part for part in parts if isinstance(part, always) or getattr(part, "instance_level", False)), None)
+    return next((part for part in parts if getattr(part, "instance_level", False)), None)
 
 
 def _check_evaluated(loop: Any) -> None:

@@ -217,6 +217,8 @@ class NTXentLoss(nn.Module):
         9.1e-05
     """
 
+    instance_level = True  # the image is all that it looks at
+
     def __init__(self, *, temperature: float = 0.1, chunk_size: int | None = None) -> None:
         super().__init__()
         self.temperature, self.chunk_size = temperature, chunk_size
@@ -257,6 +259,8 @@ class ReleasedHMLCLoss(LevelsLoss):
         >>> round(loss(features, labels, torch.arange(2).repeat(2)).item(), 3)
         5.234
     """
+
+    instance_level = True  # the images are its last column
 
     def __init__(
         self,
