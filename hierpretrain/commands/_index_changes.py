@@ -57,7 +57,7 @@ def update(words: Sequence[str]) -> None:
         index = _open(args)
         before = index.skipped
         _print(args.index, index, str(index.update(args.images, prune=args.prune, **list_options(args))))
-        # also what an earlier update could not read, behind what this one could not
+        # also what an earlier update could not read, behind what only this one could not
         list_skipped(dict(sorted(index.skipped.items(), key=lambda skipped: skipped[0] in before)))
 
 

@@ -22,6 +22,7 @@ Common mistakes:
 from __future__ import annotations
 
 import argparse
+import gc
 from typing import TYPE_CHECKING
 
 from hierpretrain._parser import Parser
@@ -54,6 +55,7 @@ def main() -> None:
 
     with errors_in_one_line(), build_errors():
         runner = _build(parser, args)
+    gc.set_threshold(700)  # as ever from here on: what waits for it may hold a GPU's memory
     with config_errors():
         runner.train()
 

@@ -173,7 +173,8 @@ def renewed_split(annotations: Annotations, split: Split, *, unseen_share: float
     further view of an object, gets the tag that the images of the unit have. Images that are gone are dropped.
 
     Classes stay seen or unseen. A class of new images alone is drawn by itself, from its path and the seed, so the draw
-    does not depend on the other new classes.
+    does not depend on the other new classes; so is a seen class all of whose images were replaced, since a split lists
+    the unseen classes only.
 
     Args:
         annotations: The annotations of all images there are now; neither their order nor that of an image's paths
@@ -183,8 +184,9 @@ def renewed_split(annotations: Annotations, split: Split, *, unseen_share: float
             among those that the split knows.
 
     Raises:
-        ValueError: If the split knows none of the images, ``unseen_share`` is out of range, or images are new and the
-            split records no fractions to deal them by, or a level or a label that the annotations do not have.
+        ValueError: If the split knows none of the images, ``unseen_share`` is out of range or given for a split without
+            unseen classes, or images are new and the split records no fractions to deal them by, or a level or a label
+            that the annotations do not have.
 
     Example:
         >>> records = [(f"{kind}/{i}.jpg", (kind,), "all") for kind in ("cat", "dog") for i in range(5)]
@@ -195,6 +197,8 @@ def renewed_split(annotations: Annotations, split: Split, *, unseen_share: float
     """
     if unseen_share is not None and not 0 <= unseen_share <= 1:
         raise ValueError(f"unseen_share must be from 0 to 1; it is {unseen_share!r}")
+    if unseen_share is not None and not split.unseen:
+        raise ValueError("the split has no unseen classes, so no new class is drawn as one; leave out unseen_share")
     known = {image: split.tags[name] for image, name in names_in_file(split.tags, annotations.images).items()}
     if not known:
         raise ValueError(
@@ -214,7 +218,7 @@ def renewed_split(annotations: Annotations, split: Split, *, unseen_share: float
         # The data's own splits were not kept: `hierpretrain init --split class` does so.
         annotations = replace(annotations, splits=[NO_SPLIT] * len(annotations.images))
     split = replace(split, unseen=_with_new_classes(annotations, split, known, unseen_share))
-    return replace(split, tags=_seen_unseen_tags(annotations, split, known, _held_out_tag(annotations, split, known)))
+    return replace(split, tags=_seen_unseen_tags(annotations, split, known, _held_out_tag(annotations, split)))
 
 
 def _share_tags(annotations: Annotations, split: Split, known: Mapping[str, str]) -> dict[str, str]:
@@ -353,15 +357,22 @@ def _draw(seed: int, path: _Path) -> Fraction:
     return Fraction(int.from_bytes(digest), 256 ** len(digest))
 
 
-def _held_out_tag(annotations: Annotations, split: Split, known: Mapping[str, str]) -> str:
-    """Returns what the tags of the images in held-out branches begin with, as far as known images tell."""
-    parts = ("train", "val", "test") if split.shares is not None else ("train", "val")
-    for image, own in zip(annotations.images, annotations.splits, strict=True):
-        tag = known.get(image, UNUSED)
-        if tag != UNUSED and not tag.startswith(("seen_", "unseen_")):
-            for part in (own, *parts):
-                if tag.endswith(f"_{part}"):
-                    return tag.removesuffix(f"_{part}")
+def _held_out_tag(annotations: Annotations, split: Split) -> str:
+    """Returns what the tags of the images in held-out branches begin with, as the split's own tags tell.
+
+    Example:
+        >>> images = Annotations.from_records([("a.jpg", ("x",), "all")], ["kind"], "pets")
+        >>> tags = {"a.jpg": "seen_train", "b.jpg": "unseen_food_val"}
+        >>> _held_out_tag(images, Split(tags, "kind", (), 0, (0.8, 0.1, 0.1), None, None, "pets"))
+        'unseen_food'
+    """
+    parts = {"train", "val", "test"} | (set() if split.shares is not None else set(annotations.splits))
+    for tag in sorted(set(split.tags.values())):
+        for part in sorted(parts, key=len, reverse=True):  # one may end with another
+            if tag.endswith(f"_{part}"):
+                if (word := tag.removesuffix(f"_{part}")) not in ("seen", "unseen"):
+                    return word
+                break
     return "held_out"
 
 
@@ -519,7 +530,7 @@ def _dealt_tags(
                     part = max(sorted(found), key=found.__getitem__)
                     dealt[node][part] += 1
                     tags.update(dict.fromkeys(images, f"{prefix}{part}"))
-                else:
+                elif not known.keys() >= set(images):  # a unit under tags of the user's own is not dealt
                     units[node].append(whole)
         for node, part_by_unit in _deal(units, dealt, parts[own], generator):
             for whole, part in part_by_unit.items():

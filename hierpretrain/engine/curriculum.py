@@ -195,8 +195,8 @@ class LevelCurriculumHook(Hook):
 
 def _check_depth(model: nn.Module, deepest: int) -> None:
     """Raises if the loss has no margin for the deepest level: only its stage would find out."""
-    loss = getattr(unwrapped(model), "loss_module", None) or nn.Module()
-    for name, part in loss.named_modules():
+    loss = getattr(unwrapped(model), "loss_module", None)
+    for name, part in loss.named_modules() if isinstance(loss, nn.Module) else [("", loss)]:
         max_level = getattr(part, "max_level", None)
         if isinstance(max_level, int) and max_level < deepest:
             key = ".".join(filter(None, ("model.loss", name, "max_level")))

@@ -55,10 +55,10 @@ def loss_that_compares_images(loss: nn.Module | None) -> nn.Module | None:
         >>> loss_that_compares_images(NTXentLoss())
         NTXentLoss()
     """
-    parts = [] if loss is None else loss.modules()
+    parts = loss.modules() if isinstance(loss, nn.Module) else [loss]
     return next((part for part in parts if getattr(part, "instance_level", False)), None)
 
 
 def _check_evaluated(loop: Any) -> None:
-    if getattr(loop.evaluator, "collects", False):
+    if getattr(getattr(loop, "evaluator", None), "collects", False):  # a loop of the user's need not have one
         check_counts_through(loop.dataloader.dataset, "the evaluation")

@@ -374,7 +374,7 @@ class HierarchicalContrastive(BaseModel):
         views, rest = divmod(len(images), len(data_samples))
         if rest or not views:
             raise ValueError(f"{len(images)} images are no whole number of views of {len(data_samples)} samples")
-        for part in self.loss_module.modules():
+        for part in self.loss_module.modules() if isinstance(self.loss_module, nn.Module) else [self.loss_module]:
             if hasattr(part, "check_views"):
                 part.check_views(views)
         if "gt_label" not in data_samples[0] or "sample_idx" not in data_samples[0]:

@@ -791,6 +791,26 @@ def test_new_classes_are_each_drawn_by_themselves():
     assert again.unseen == split.unseen  # a class that comes back is what it was
 
 
+@pytest.mark.parametrize("word", ["later", "unseen_food", "held_out"])
+@pytest.mark.parametrize("left", [0, 5])
+def test_new_images_of_a_held_out_branch_get_its_word_also_where_all_others_are_gone(word, left):
+    rows = annotate([(kind,) for kind in "abcd" for _ in range(20)], level_names=("kind",))
+    old = rows.take(range(70))  # ten of d
+    split = seen_unseen_split(old, level=1, unseen=["a"], held_out=["d"], held_out_tag=word)
+    renewed = renewed_split(rows.take([*range(60 + left), *range(70, 80)]), split)
+    assert {renewed.tags[rows.images[i]].rpartition("_")[0] for i in range(70, 80)} == {word}
+
+
+def test_images_under_tags_of_the_users_own_are_not_dealt():
+    rows = annotate([("a",)] * 110, level_names=("kind",))
+    split = share_split(rows.take(range(100)), shares=(0.6, 0.2, 0.2))
+    own = replace(split, tags=split.tags | {image: "mine" for image in rows.images[:50]})
+    renewed = renewed_split(rows, own)
+    assert [renewed.tags[image] for image in rows.images[:50]] == ["mine"] * 50
+    counts = Counter(renewed.tags[image] for image in rows.images[50:])
+    assert {part: counts[part] for part in ("train", "val", "test")} == {"train": 36, "val": 12, "test": 12}
+
+
 def test_new_images_of_a_unit_go_where_the_unit_is():
     rows = model_net((30, 7, 2), views=4)
     one_view = rows.take(range(0, len(rows.images), 4))
@@ -833,6 +853,7 @@ def test_a_renewal_of_names_in_another_unicode_form():
         (dict(shares=None), {}, "does not record by which fractions its new images can be dealt out: give them, as in"),
         (dict(level="sort"), {}, "sort"),
         ({}, dict(unseen_share=1.5), "unseen_share must be from 0 to 1; it is 1.5"),
+        ({}, dict(unseen_share=0.5), "has no unseen classes, so no new class is drawn as one; leave out unseen_share"),
     ],
 )
 def test_what_cannot_be_renewed(changes, options, message):

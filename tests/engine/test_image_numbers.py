@@ -29,6 +29,13 @@ def folder(tmp_path):
     return dict(type="FolderDataset", data_root=str(tmp_path), pipeline=[dict(type="LoadRGB"), views, PACK])
 
 
+def test_loops_without_an_evaluator_and_losses_that_are_no_modules_are_left_alone():
+    loader = SimpleNamespace(dataset=[])
+    loss = SimpleNamespace(instance_level=False)
+    run = SimpleNamespace(model=SimpleNamespace(loss_module=loss), train_dataloader=loader, val_loop=SimpleNamespace())
+    ImageNumbersHook().before_train(run)
+
+
 def noisy(image):
     return image.float() + torch.rand(image.shape)
 
