@@ -22,9 +22,9 @@ Common mistakes:
 from __future__ import annotations
 
 import argparse
-import gc
 from typing import TYPE_CHECKING
 
+from hierpretrain._collection import search_as_ever
 from hierpretrain._parser import Parser
 from hierpretrain.apis.command import config_of, parse_command
 from hierpretrain.apis.watching import WATCHERS, watch_with
@@ -55,7 +55,7 @@ def main() -> None:
 
     with errors_in_one_line(), build_errors():
         runner = _build(parser, args)
-    gc.set_threshold(700)  # as ever from here on: what waits for it may hold a GPU's memory
+    search_as_ever()  # all is imported, and what waits now may hold a GPU's memory
     with config_errors():
         runner.train()
 
