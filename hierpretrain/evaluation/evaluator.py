@@ -47,7 +47,7 @@ class EmbeddingEvaluator(Evaluator):
 
     @property
     def collects(self) -> bool:
-        """Whether embeddings are collected: a metric looks at them, or they are kept for something else."""
+        """Whether embeddings are collected, since a metric looks at them or they are kept for something else."""
         return self.keep or len(self._others) < len(self.metrics)
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
