@@ -11,6 +11,7 @@ from torch import nn
 
 from hierpretrain.datasets import LevelTripletSampler
 from hierpretrain.models.gather import unwrapped
+from hierpretrain.models.loss_levels import parts_of_loss
 from hierpretrain.registry import HOOKS, LEVEL_SCHEDULES
 
 Schedule = Callable[..., Sequence[int]]
@@ -196,7 +197,7 @@ class LevelCurriculumHook(Hook):
 def _check_depth(model: nn.Module, deepest: int) -> None:
     """Raises if the loss has no margin for the deepest level: only its stage would find out."""
     loss = getattr(unwrapped(model), "loss_module", None)
-    for name, part in loss.named_modules() if isinstance(loss, nn.Module) else [("", loss)]:
+    for name, part in parts_of_loss(loss):
         max_level = getattr(part, "max_level", None)
         if isinstance(max_level, int) and max_level < deepest:
             key = ".".join(filter(None, ("model.loss", name, "max_level")))

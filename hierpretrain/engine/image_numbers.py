@@ -10,6 +10,7 @@ from torch import nn
 
 from hierpretrain.datasets.joined import check_counts_through, repeated_images
 from hierpretrain.models.gather import unwrapped
+from hierpretrain.models.loss_levels import parts_of_loss
 
 
 class ImageNumbersHook(Hook):
@@ -55,8 +56,7 @@ def loss_that_compares_images(loss: nn.Module | None) -> nn.Module | None:
         >>> loss_that_compares_images(NTXentLoss())
         NTXentLoss()
     """
-    parts = loss.modules() if isinstance(loss, nn.Module) else [loss]
-    return next((part for part in parts if getattr(part, "instance_level", False)), None)
+    return next((part for _, part in parts_of_loss(loss) if getattr(part, "instance_level", False)), None)
 
 
 def _check_evaluated(loop: Any) -> None:

@@ -19,6 +19,7 @@ from hierpretrain.functional.power import check_power, power_normalize
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
+from hierpretrain.models.loss_levels import parts_of_loss
 from hierpretrain.models.narrow_convolutions import step_before_narrow_convolutions
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.pretrained_copy import PretrainedCopy, with_copy
@@ -374,7 +375,7 @@ class HierarchicalContrastive(BaseModel):
         views, rest = divmod(len(images), len(data_samples))
         if rest or not views:
             raise ValueError(f"{len(images)} images are no whole number of views of {len(data_samples)} samples")
-        for part in self.loss_module.modules() if isinstance(self.loss_module, nn.Module) else [self.loss_module]:
+        for _, part in parts_of_loss(self.loss_module):
             if hasattr(part, "check_views"):
                 part.check_views(views)
         if "gt_label" not in data_samples[0] or "sample_idx" not in data_samples[0]:

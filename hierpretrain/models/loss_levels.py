@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,16 @@ def told(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -
     if value is None:
         raise ValueError(f"{needs}: put taxonomy=dict(type='TaxonomyHook') in default_hooks, {otherwise}")
     return value
+
+
+def parts_of_loss(loss: Any) -> Iterable[tuple[str, Any]]:
+    """Returns a loss, and the losses and layers within it, by their names; a loss that is no module by itself alone.
+
+    Example:
+        >>> [name for name, _ in parts_of_loss(nn.Sequential(nn.ReLU()))], list(parts_of_loss(len))
+        (['', '0'], [('', <built-in function len>)])
+    """
+    return loss.named_modules() if isinstance(loss, nn.Module) else [("", loss)]
 
 
 class OneLevelLoss(nn.Module):
