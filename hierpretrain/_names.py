@@ -5,6 +5,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
+LabelNames = tuple[str, ...]
+"""The names of a label, from below the root of the tree down to its node."""
+
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """What a name begins with that is an address, and no file."""
 

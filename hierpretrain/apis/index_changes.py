@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from hierpretrain._names import did_you_mean, nfc, same_name
+from hierpretrain._names import LabelNames, did_you_mean, nfc, same_name
 from hierpretrain._texts import as_text, short
 from hierpretrain.apis.branches import label_paths
-from hierpretrain.apis.neighbours import LabelNames
 from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import Taxonomy
 

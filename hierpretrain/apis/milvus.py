@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain._names import LabelNames
 from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
@@ -26,7 +27,7 @@ from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model
 from hierpretrain.apis.living import part_bytes
 from hierpretrain.apis.milvus_tables import Tables, checked, literal
-from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
+from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.checks import check_at_least_1, check_one_of, check_one_width
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.joined import joint_levels

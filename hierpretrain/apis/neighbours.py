@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-LabelNames = tuple[str, ...]
-"""A path in the tree: the names from below the root to a node."""
+from hierpretrain._names import LabelNames
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from PIL import Image
 
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
+from hierpretrain.datasets.dealing import UNUSED
 from hierpretrain.datasets.messages import some
 from hierpretrain.datasets.split_files import Split
 from hierpretrain.datasets.split_names import GALLERY, QUERY, TEST, TRAIN, VAL
-from hierpretrain.datasets.splits import UNUSED, seen_unseen_split, share_split
+from hierpretrain.datasets.splits import seen_unseen_split, share_split
 
 SPLIT_KINDS = ("own", "share", "class", "both")
 """The data's own splits; every class in train, val and test; whole classes unseen; both of these."""

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierpretrain._names import LabelNames
 from hierpretrain.apis.index_format import ENCODER, FORMAT, MANIFEST, image_path, plain_path
-from hierpretrain.apis.neighbours import LabelNames, Neighbour, SearchResult
+from hierpretrain.apis.neighbours import Neighbour, SearchResult
 from hierpretrain.apis.part_files import check_part, parse_manifest, read_whole
 from hierpretrain.datasets.image_files import kind_of_file
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.duplicates import duplicates
 from hierpretrain.data_checks.names import name_problems
 from hierpretrain.data_checks.pictures import Pictures, look_at
 from hierpretrain.data_checks.problems import Problem
-from hierpretrain.data_checks.sources import Path, Source
+from hierpretrain.data_checks.sources import Source
 from hierpretrain.data_checks.tree import count_nodes, tree_problems
 
 
@@ -29,7 +30,7 @@ class DataCheck:
     sources: Sequence[Source]
     problems: list[Problem] = field(default_factory=list)
     pictures: Pictures | None = None
-    nodes: Mapping[Path, int] = field(default_factory=dict)
+    nodes: Mapping[LabelNames, int] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -37,7 +38,7 @@ class DataCheck:
         return [file for source in self.sources for file in source.files]
 
     @property
-    def paths(self) -> list[tuple[Path, ...]]:
+    def paths(self) -> list[tuple[LabelNames, ...]]:
         """The label paths of each of the N images."""
         return [paths for source in self.sources for paths in source.paths]
 

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.look_alikes import look_alikes
 from hierpretrain.data_checks.pictures import Pictures
 from hierpretrain.data_checks.problems import Problem
-from hierpretrain.data_checks.sources import Path, class_name
+from hierpretrain.data_checks.sources import class_name
 from hierpretrain.taxonomy import longest_paths
 
 
 def duplicates(
     files: Sequence[str],
-    paths: Sequence[Sequence[Path]],
+    paths: Sequence[Sequence[LabelNames]],
     splits: Sequence[str],
     pictures: Pictures,
     *,
@@ -80,7 +81,7 @@ def _groups(numbers: NDArray[Any], items: Iterable[int]) -> list[list[int]]:
 
 
 def _problem(
-    kind: str, group: Sequence[int], files: Sequence[str], paths: Sequence[Sequence[Path]], splits: Sequence[str]
+    kind: str, group: Sequence[int], files: Sequence[str], paths: Sequence[Sequence[LabelNames]], splits: Sequence[str]
 ) -> Problem:
     """Returns the problem of images of one look; it says which splits or labels they have."""
     why = ""
@@ -96,7 +97,7 @@ def _some(names: Collection[str], most: int = 4) -> str:
     return ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")
 
 
-def contradict(paths: Sequence[Sequence[Path]]) -> bool:
+def contradict(paths: Sequence[Sequence[LabelNames]]) -> bool:
     """Returns whether images of one look have labels of which none says all that the others say.
 
     Example:

@@ -9,8 +9,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.problems import Problem
-from hierpretrain.data_checks.sources import Path, class_name
+from hierpretrain.data_checks.sources import class_name
 from hierpretrain.datasets import Annotations, HierarchicalDataset
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.stored_images import ImageStore
@@ -38,7 +39,7 @@ class CheckedImages(HierarchicalDataset):
     def __init__(
         self,
         files: Sequence[str],
-        paths: Sequence[Sequence[Path]],
+        paths: Sequence[Sequence[LabelNames]],
         level_names: Sequence[str],
         stores: Sequence[ImageStore] = (),
     ) -> None:

@@ -7,8 +7,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.problems import Problem
-from hierpretrain.data_checks.sources import Path, class_name
+from hierpretrain.data_checks.sources import class_name
 
 _GAPS = re.compile(r"[\s_\-]+")
 _DECIMAL = re.compile(r"\d+\.0+")
@@ -30,14 +31,14 @@ def spelling_key(name: str) -> str:
     return name.partition(".")[0] if _DECIMAL.fullmatch(name) else name
 
 
-def name_problems(nodes: Counter[Path], splits: Sequence[str] = ()) -> list[Problem]:
+def name_problems(nodes: Counter[LabelNames], splits: Sequence[str] = ()) -> list[Problem]:
     """Finds names of one level, and names of splits, that are one name in two spellings.
 
     Args:
         nodes: Every node of the tree with its number of images.
         splits: The splits that there are.
     """
-    same: dict[tuple[int, str], dict[str, list[Path]]] = {}
+    same: dict[tuple[int, str], dict[str, list[LabelNames]]] = {}
     for node in nodes:
         same.setdefault((len(node), spelling_key(node[-1])), {}).setdefault(node[-1], []).append(node)
     problems = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hierpretrain.data_checks.sources import Path, Source
+from hierpretrain._names import LabelNames
+from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.image_files import ENDINGS, RAW_ENDINGS, image_kind, is_clutter, read_head
@@ -49,12 +50,12 @@ class _Walk:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.real_root = os.path.realpath(source.root)
-        self.full: set[Path] = {()}  # folders with an image in them or below
+        self.full: set[LabelNames] = {()}  # folders with an image in them or below
 
     def run(self) -> None:
         """Goes through all folders."""
-        stack: list[Path] = [()]
-        folders: list[Path] = []
+        stack: list[LabelNames] = [()]
+        folders: list[LabelNames] = []
         while stack:
             folders.append(path := stack.pop())
             stack += reversed(self.folder(path))
@@ -62,7 +63,7 @@ class _Walk:
             if path not in self.full and path[:-1] in self.full:  # of empty folders, the topmost says it
                 self.source.add("empty folder", os.path.join(self.source.root, *path))
 
-    def folder(self, path: Path) -> list[Path]:
+    def folder(self, path: LabelNames) -> list[LabelNames]:
         """Lists a folder and returns the folders in it."""
         where = os.path.join(self.source.root, *path)
         try:
@@ -86,12 +87,12 @@ class _Walk:
                 self.source.add("unreadable file", entry.path, why="the folder's name is not UTF-8; rename it")
         return folders
 
-    def _fill(self, path: Path) -> None:
+    def _fill(self, path: LabelNames) -> None:
         while path not in self.full:
             self.full.add(path)
             path = path[:-1]
 
-    def file(self, entry: os.DirEntry[str], path: Path) -> bool:
+    def file(self, entry: os.DirEntry[str], path: LabelNames) -> bool:
         """Puts down a file or a link, and returns whether it is an image."""
         source = self.source
         if entry.is_symlink():

@@ -7,8 +7,9 @@ import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.listed_files import keep_found
-from hierpretrain.data_checks.sources import Path, Source
+from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.cells import check_spelling, check_split, distinct, text_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns, column_doubts
@@ -146,7 +147,7 @@ def _images(source: Source, table: Table, column: str) -> list[str]:
 
 def _labels(
     source: Source, table: Table, levels: Sequence[str], level_separator: str, path_separator: str, on_gap: str
-) -> tuple[list[tuple[Path, ...]], list[int]]:
+) -> tuple[list[tuple[LabelNames, ...]], list[int]]:
     """Returns the label paths of each row, and the rows where they cannot be read, which is told."""
     wrong: list[int] = []
     options = dict(level_separator=level_separator, path_separator=path_separator, on_gap=on_gap)
@@ -169,7 +170,7 @@ def _labels(
     return [tuple(filter(None, _several(one))) for one in found], wrong
 
 
-def _several(one: Path | list[Path]) -> list[Path]:
+def _several(one: LabelNames | list[LabelNames]) -> list[LabelNames]:
     return one if isinstance(one, list) else [one]
 
 
@@ -197,7 +198,7 @@ def _put_together(
     table: Table,
     columns: ListColumns,
     images: Sequence[str],
-    labels: Sequence[tuple[Path, ...]],
+    labels: Sequence[tuple[LabelNames, ...]],
     splits: Sequence[str],
 ) -> None:
     """Makes one image of all its rows, and tells of those that differ in more than their labels."""
@@ -208,7 +209,7 @@ def _put_together(
     if columns.split:
         _tell_spellings(source, table, repr(columns.split), enumerate(splits), check_split)
     first_row: dict[str, int] = {}
-    paths: dict[int, dict[Path, None]] = {}
+    paths: dict[int, dict[LabelNames, None]] = {}
     for row, image in enumerate(images):
         if not image:
             continue

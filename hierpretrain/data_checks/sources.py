@@ -6,11 +6,9 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.problems import Problem
 from hierpretrain.datasets.stored_images import ImageStore
-
-Path = tuple[str, ...]
-"""Names from below the root of the tree down to a class."""
 
 
 @dataclass
@@ -33,7 +31,7 @@ class Source:
     name: str
     root: str
     images: list[str] = field(default_factory=list)
-    paths: list[tuple[Path, ...]] = field(default_factory=list)
+    paths: list[tuple[LabelNames, ...]] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     level_names: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
@@ -62,7 +60,7 @@ class Source:
         return [os.path.join(self.root, image) for image in self.images]
 
 
-def class_name(path: Path) -> str:
+def class_name(path: LabelNames) -> str:
     """Returns a class for people.
 
     Example:

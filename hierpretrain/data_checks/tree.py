@@ -6,31 +6,34 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from hierpretrain._names import LabelNames
 from hierpretrain.data_checks.names import spelling_key
 from hierpretrain.data_checks.problems import Problem
-from hierpretrain.data_checks.sources import Path, class_name
+from hierpretrain.data_checks.sources import class_name
 from hierpretrain.taxonomy import longest_paths
 
 _FEW = 0.25  # of the names of a level that have two parents, up to which each of them is told
 _DIGIT = re.compile(r"\d")
 
 
-def count_nodes(paths: Sequence[Sequence[Path]]) -> Counter[Path]:
+def count_nodes(paths: Sequence[Sequence[LabelNames]]) -> Counter[LabelNames]:
     """Returns every node of the tree, without the root, with the number of images on it or below it.
 
     Example:
         >>> count_nodes([[("animal", "cat")], [("animal",)], []])
         Counter({('animal',): 2, ('animal', 'cat'): 1})
     """
-    number: Counter[tuple[Path, ...]] = Counter(map(tuple, paths))
-    nodes: Counter[Path] = Counter()
+    number: Counter[tuple[LabelNames, ...]] = Counter(map(tuple, paths))
+    nodes: Counter[LabelNames] = Counter()
     for of_image, count in number.items():
         for node in {path[:level] for path in of_image for level in range(1, len(path) + 1)}:
             nodes[node] += count
     return nodes
 
 
-def tree_problems(paths: Sequence[Sequence[Path]], nodes: Counter[Path], level_names: Sequence[str]) -> list[Problem]:
+def tree_problems(
+    paths: Sequence[Sequence[LabelNames]], nodes: Counter[LabelNames], level_names: Sequence[str]
+) -> list[Problem]:
     """Finds classes of one image, of one child, chains, and names below two parents.
 
     Args:
@@ -38,7 +41,7 @@ def tree_problems(paths: Sequence[Sequence[Path]], nodes: Counter[Path], level_n
         nodes: What :func:`count_nodes` counts.
         level_names: A name for each level.
     """
-    children: dict[Path, list[Path]] = {}
+    children: dict[LabelNames, list[LabelNames]] = {}
     for node in sorted(nodes):
         children.setdefault(node[:-1], []).append(node)
     problems = [
@@ -49,7 +52,7 @@ def tree_problems(paths: Sequence[Sequence[Path]], nodes: Counter[Path], level_n
     return problems
 
 
-def _chains(children: dict[Path, list[Path]]) -> list[Problem]:
+def _chains(children: dict[LabelNames, list[LabelNames]]) -> list[Problem]:
     """Finds nodes of one child; one below another is one chain."""
     problems = []
     for node in sorted(children):
@@ -64,9 +67,11 @@ def _chains(children: dict[Path, list[Path]]) -> list[Problem]:
     return problems
 
 
-def _two_parents(paths: Sequence[Sequence[Path]], nodes: Counter[Path], level_names: Sequence[str]) -> list[Problem]:
+def _two_parents(
+    paths: Sequence[Sequence[LabelNames]], nodes: Counter[LabelNames], level_names: Sequence[str]
+) -> list[Problem]:
     """Finds names of one level below several parents; where many are, that is how the tree is made."""
-    by_name: list[dict[str, list[Path]]] = [{} for _ in level_names]
+    by_name: list[dict[str, list[LabelNames]]] = [{} for _ in level_names]
     for node in sorted(nodes):
         by_name[len(node) - 1].setdefault(node[-1], []).append(node)
     on_purpose = {  # images of several paths

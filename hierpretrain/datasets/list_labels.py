@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from hierpretrain._names import LabelNames
 from hierpretrain.datasets.cells import check_spelling, check_spellings, kinds_of, text_of, texts_of
 from hierpretrain.datasets.messages import warn
 from hierpretrain.datasets.tables import Table
-
-Path = tuple[str, ...]
 
 
 def label_paths(
@@ -21,7 +20,7 @@ def label_paths(
     level_separator: str = "",
     path_separator: str = "",
     on_gap: str = "error",
-) -> list[Path | list[Path]]:
+) -> list[LabelNames | list[LabelNames]]:
     r"""Returns the label path of every row, or the list of its paths where cells hold several.
 
     Args:
@@ -75,7 +74,7 @@ def label_paths(
             text_of_row = dict(zip(different, names, strict=True))
             trim.count(list(map(text_of_row.__getitem__, zip(*columns, strict=True))))
         return list(map(known.__getitem__, zip(*columns, strict=True)))
-    found: list[Path | list[Path]] = []
+    found: list[LabelNames | list[LabelNames]] = []
     for i, cells in enumerate(zip(*columns, strict=True)):
         several = [
             _places(cell, name, table.where(i) if arrays else "", path_separator)
@@ -102,11 +101,11 @@ class _Trim:
 
     def __init__(self, table: Table, levels: Sequence[str], on_gap: str) -> None:
         self.table, self.levels, self.on_gap = table, levels, on_gap
-        self.gaps: set[Path] = set()
+        self.gaps: set[LabelNames] = set()
         self.num_gaps = 0
         self.spelt: defaultdict[int, dict[Any, str]] = defaultdict(dict)
 
-    def __call__(self, names: Path, row: Callable[[], int]) -> Path:
+    def __call__(self, names: LabelNames, row: Callable[[], int]) -> LabelNames:
         depth = next((i for i, name in enumerate(names) if not name), len(names))
         if any(names[depth:]):
             if self.on_gap == "error":
@@ -123,7 +122,7 @@ class _Trim:
             check_spelling(name, self.spelt[level], lambda column=column: f"{self.table.where(row())}: {column}")
         return names[:depth]
 
-    def count(self, rows: Sequence[Path]) -> None:
+    def count(self, rows: Sequence[LabelNames]) -> None:
         """Warns of the gaps, of all rows where each was seen once only."""
         if self.gaps:
             number = sum(row in self.gaps for row in rows) or self.num_gaps
@@ -133,7 +132,7 @@ class _Trim:
         return repr(self.levels[depth]) if depth < len(self.levels) else f"level {depth + 1}"
 
 
-def _places(cell: Any, name: str, where: str, separator: str) -> list[Path]:
+def _places(cell: Any, name: str, where: str, separator: str) -> list[LabelNames]:
     """Returns the values of one cell: one each place, of several names where it holds an array of arrays."""
     if not isinstance(cell, list | tuple):
         text = text_of(cell, name, where)
@@ -142,11 +141,11 @@ def _places(cell: Any, name: str, where: str, separator: str) -> list[Path]:
     return [tuple(text_of(part, name, where) for part in place) for place in places] or [("",)]
 
 
-def _split(path: Path, separator: str) -> Path:
+def _split(path: LabelNames, separator: str) -> LabelNames:
     return tuple(part.strip() for part in path[0].split(separator)) if separator and len(path) == 1 else path
 
 
-def _side_by_side(cells: Sequence[list[Path]], levels: Sequence[str], table: Table, row: int) -> list[Path]:
+def _side_by_side(cells: Sequence[list[LabelNames]], levels: Sequence[str], table: Table, row: int) -> list[LabelNames]:
     """Returns the paths of a row: the first place of each cell together, the second, and so on."""
     most = max(map(len, cells))
     if wrong := [name for name, cell in zip(levels, cells, strict=True) if len(cell) not in (1, most)]:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from hierpretrain._collection import without_collection
+from hierpretrain._names import LabelNames
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.cells import check_spellings, check_split, free_text, texts_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns
-from hierpretrain.datasets.list_labels import Path, label_paths
+from hierpretrain.datasets.list_labels import label_paths
 from hierpretrain.datasets.messages import log, some
 from hierpretrain.datasets.safe_paths import UNTIDY, suspicious, unsafe_reason
 from hierpretrain.datasets.tables import Table, read_table
@@ -223,7 +224,7 @@ class _Rows:
     """The rows of a list, put together where several are of one image."""
 
     def __init__(
-        self, table: Table, columns: ListColumns, images: list[str], labels: Sequence[Path | list[Path]]
+        self, table: Table, columns: ListColumns, images: list[str], labels: Sequence[LabelNames | list[LabelNames]]
     ) -> None:
         self.images = images
         self.labels, self.more_labels = list(labels), {}

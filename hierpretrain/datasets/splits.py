@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import numbers
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
-from itertools import chain
 
 import numpy as np
 
-from hierpretrain._names import did_you_mean
+from hierpretrain._names import LabelNames
 from hierpretrain.checks import check_from_0
-from hierpretrain.datasets.annotations import NO_SPLIT, Annotations, nfc
-from hierpretrain.datasets.messages import some, some_paths
+from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
+from hierpretrain.datasets.dealing import UNUSED, deal_images, parts_by_own_split
+from hierpretrain.datasets.seen_classes import (
+    classes_of_level,
+    find_branches,
+    find_unseen_classes,
+    is_below,
+    with_new_classes,
+)
 from hierpretrain.datasets.split_files import Split, names_in_file
+from hierpretrain.datasets.split_units import keep_together, sides_of_images, units_of_images
 from hierpretrain.taxonomy import Taxonomy
-
-UNUSED = "unused"
-"""The split tag of images that are in no class, or both in seen and in unseen classes."""
-
-_Path = tuple[str, ...]
 
 
 def seen_unseen_split(
@@ -94,12 +91,12 @@ def seen_unseen_split(
             f"unit must be the level {tree.level_names[number - 1]!r} of the classes or one below it, or a unit would "
             f"have seen and unseen classes; it is {tree.level_names[unit_number - 1]!r}"
         )
-    _parts(annotations.splits, shares, val_share, annotations.source)  # raises what is wrong with them
-    branches = _branches(annotations, held_out)
+    parts_by_own_split(annotations.splits, shares, val_share, annotations.source)  # raises what is wrong with them
+    branches = find_branches(annotations, held_out)
     if held_out_tag in ("seen", "unseen") or not held_out_tag:
         raise ValueError(f"held_out_tag must be another word than 'seen' and 'unseen'; it is {held_out_tag!r}")
-    classes = _classes(annotations.different_paths, number, branches)
-    chosen = set(_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
+    classes = classes_of_level(annotations.different_paths, number, branches)
+    chosen = set(find_unseen_classes(classes, unseen, np.random.default_rng((seed, 0))))
     if not 0 < len(chosen) < len(classes):
         raise ValueError(
             f"some classes must be seen and some unseen; of the {len(classes)} of level "
@@ -217,7 +214,7 @@ def renewed_split(annotations: Annotations, split: Split, *, unseen_share: float
     if split.shares is None and all(tag.endswith(f"_{NO_SPLIT}") for tag in known.values() if tag != UNUSED):
         # The data's own splits were not kept: `hierpretrain init --split class` does so.
         annotations = replace(annotations, splits=[NO_SPLIT] * len(annotations.images))
-    split = replace(split, unseen=_with_new_classes(annotations, split, known, unseen_share))
+    split = replace(split, unseen=with_new_classes(annotations, split, known, unseen_share))
     return replace(split, tags=_seen_unseen_tags(annotations, split, known, _held_out_tag(annotations, split)))
 
 
@@ -225,14 +222,14 @@ def _share_tags(annotations: Annotations, split: Split, known: Mapping[str, str]
     """Returns the tags of all images, of which some are known, in a split of :func:`share_split`."""
     tree = Taxonomy(annotations.all_paths(), annotations.level_names)
     number = 0 if split.level is None else tree.level(split.level)
-    nodes: dict[_Path, dict[_Path, list[str]]] = {}
+    nodes: dict[LabelNames, dict[LabelNames, list[str]]] = {}
     labels = list(annotations.labels)
     for index in annotations.more_labels:
         labels[index] = min(annotations.paths(index))
     for image, label in zip(annotations.images, labels, strict=True):
         nodes.setdefault(label[:number], {})[(image,)] = [image]
-    parts = _parts(annotations.splits, split.shares, None, annotations.source)
-    return _dealt_tags(annotations, {("", ""): nodes}, parts, split.seed, known)
+    parts = parts_by_own_split(annotations.splits, split.shares, None, annotations.source)
+    return deal_images(annotations, {("", ""): nodes}, parts, split.seed, known)
 
 
 def _seen_unseen_tags(
@@ -245,116 +242,25 @@ def _seen_unseen_tags(
     unit_number = None if split.unit is None or outside is not None else tree.level(split.unit)
     unseen = set(split.unseen)
 
-    def side_of(path: _Path) -> str:
+    def side_of(path: LabelNames) -> str:
         """Returns the side of a path, '' if it does not reach down to the classes."""
-        if _is_below(path, split.held_out):
+        if is_below(path, split.held_out):
             return held_out_tag
         return "" if len(path) < number else "unseen" if path[:number] in unseen else "seen"
 
     side_by_path = {path: side_of(path) for path in annotations.different_paths}
-    paths, sides = _sides(annotations, side_by_path.__getitem__, max(number, unit_number or 0), held_out_tag)
-    units = _units(annotations, paths, sides, unit_number)
+    paths, sides = sides_of_images(annotations, side_by_path.__getitem__, max(number, unit_number or 0), held_out_tag)
+    units = units_of_images(annotations, paths, sides, unit_number)
     if outside is not None:
-        units = _kept_together(units, paths, sides, dict(zip(annotations.images, outside, strict=True)), number)
-    groups: dict[tuple[str, str], dict[_Path, dict[_Path, list[str]]]] = {}
+        units = keep_together(units, paths, sides, dict(zip(annotations.images, outside, strict=True)), number)
+    groups: dict[tuple[str, str], dict[LabelNames, dict[LabelNames, list[str]]]] = {}
     for image, own in zip(annotations.images, annotations.splits, strict=True):
         if image in units:
             node, whole = units[image]
             nodes = groups.setdefault((sides[image] or "", "" if split.shares is not None else own), {})
             nodes.setdefault(node, {}).setdefault(whole, []).append(image)
-    parts = _parts(annotations.splits, split.shares, split.val_share, annotations.source)
-    return _dealt_tags(annotations, groups, parts, split.seed, known)
-
-
-def _branches(annotations: Annotations, held_out: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    """Returns the paths of the branches that are named, sorted."""
-    if isinstance(held_out, str):
-        raise ValueError(f"held_out must be a list of branches, not the string {held_out!r}; pass [{held_out!r}]")
-    branches = {path[:end] for path in annotations.all_paths() for end in range(1, len(path) + 1)}
-    named: dict[str, list[_Path]] = defaultdict(list)
-    for path in sorted(branches):
-        named["/".join(path)].append(path)  # several, where names hold slashes
-    chosen = set()
-    for entry in held_out:
-        if not isinstance(entry, Collection) or not all(isinstance(name, str) for name in entry):
-            raise ValueError(f"a branch to be held out must be a path of names; it is {entry!r}")
-        name = nfc(entry if isinstance(entry, str) else "/".join(entry))
-        found = named.get(name, [])
-        if not isinstance(entry, str):
-            found = [path for path in found if path == tuple(map(nfc, entry))]
-        if not found:
-            guess = did_you_mean(name, named, "give its path from the root.")
-            raise ValueError(f"there is no branch {entry!r} to be held out; {guess}")
-        if len(found) > 1:
-            raise ValueError(f"{len(found)} branches have the path {name!r}: {some_paths(found)}; give one of them")
-        chosen.add(found[0])
-    return tuple(sorted(chosen))
-
-
-def _parts(
-    splits: Collection[str], shares: Sequence[float] | None, val_share: float | None, source: str
-) -> dict[str, dict[str, Fraction]]:
-    """Returns the own splits that are dealt anew, each with the fractions of its parts.
-
-    With ``shares``, own splits do not count: all images are dealt together, under the name ''.
-    """
-    if shares is not None:
-        if val_share is not None:
-            raise ValueError(
-                f"val_share is for own splits, and shares {tuple(shares)!r} replace those; pass shares=None or leave "
-                "val_share out"
-            )
-        # As fractions of the decimal numbers that people write: 0.6 is exactly three fifths.
-        exact = [Fraction(str(float(share))) for share in shares if 0 <= share <= 1]
-        if not len(exact) == len(shares) == 3 or abs(sum(exact) - 1) > 1e-6 or exact[0] == 0:
-            raise ValueError(
-                "shares must be three numbers from 0 to 1 for train, val and test that sum to 1, the first above 0; "
-                f"they are {tuple(shares)!r}"
-            )
-        return {"": {name: share / sum(exact) for name, share in zip(("train", "val", "test"), exact, strict=True)}}
-    if val_share is None:
-        return {}
-    if not 0 < val_share < 1:
-        raise ValueError(f"val_share must be above 0 and below 1; it is {val_share!r}")
-    own = sorted(set(splits))
-    if "train" not in own or "val" in own:
-        raise ValueError(
-            "val_share takes val out of a split 'train' where there is no split 'val'; "
-            f"{source} has {own}; leave val_share out, or pass shares"
-        )
-    return {"train": {"train": 1 - Fraction(str(float(val_share))), "val": Fraction(str(float(val_share)))}}
-
-
-def _is_below(path: _Path, branches: Sequence[_Path]) -> bool:
-    return any(path[: len(branch)] == branch for branch in branches)
-
-
-def _classes(paths: Collection[_Path], level: int, held_out: Sequence[_Path]) -> list[_Path]:
-    """Returns the nodes of a level that paths reach outside the branches that are held out, sorted."""
-    return sorted({path[:level] for path in paths if len(path) >= level and not _is_below(path, held_out)})
-
-
-def _with_new_classes(
-    annotations: Annotations, split: Split, known: Mapping[str, str], unseen_share: float | None
-) -> tuple[_Path, ...]:
-    """Returns the unseen classes of a split, and those of the new classes that are drawn as unseen.
-
-    A class is new if the split knows no image of it and does not list it as unseen.
-    """
-    level = Taxonomy(annotations.all_paths(), annotations.level_names).level(split.level or "")
-    indices = [index for index, image in enumerate(annotations.images) if image in known]
-    old = set(_classes([path for index in indices for path in annotations.paths(index)], level, split.held_out))
-    unseen = set(split.unseen)
-    if unseen_share is None:
-        unseen_share = len(unseen) / len(old | unseen)
-    new = set(_classes(annotations.different_paths, level, split.held_out)) - old - unseen
-    return tuple(sorted(unseen | {path for path in new if _draw(split.seed, path) < unseen_share}))
-
-
-def _draw(seed: int, path: _Path) -> Fraction:
-    """Returns a number from 0 to below 1 that a seed and a path alone decide."""
-    digest = hashlib.sha256(json.dumps([seed, *path]).encode("ascii")).digest()
-    return Fraction(int.from_bytes(digest), 256 ** len(digest))
+    parts = parts_by_own_split(annotations.splits, split.shares, split.val_share, annotations.source)
+    return deal_images(annotations, groups, parts, split.seed, known)
 
 
 def _held_out_tag(annotations: Annotations, split: Split) -> str:
@@ -374,227 +280,3 @@ def _held_out_tag(annotations: Annotations, split: Split) -> str:
                     return word
                 break
     return "held_out"
-
-
-def _unseen_classes(
-    classes: Sequence[tuple[str, ...]], unseen: Sequence[str | Sequence[str]] | float, generator: np.random.Generator
-) -> list[tuple[str, ...]]:
-    """Finds the unseen classes by their names or paths, or draws a fraction of all classes, rounded, at least one."""
-    if isinstance(unseen, str):
-        raise ValueError(
-            f"unseen must be a list of classes or a fraction, not the string {unseen!r}; pass [{unseen!r}]"
-        )
-    if isinstance(unseen, numbers.Real):
-        if not 0 < unseen < 1:
-            raise ValueError(f"a fraction of unseen classes must be above 0 and below 1; it is {unseen!r}")
-        number = max(1, int(float(unseen) * len(classes) + 0.5))
-        return [classes[i] for i in generator.choice(len(classes), number, replace=False).tolist()]
-    if not isinstance(unseen, Collection):
-        raise ValueError(f"unseen must be a list of classes or a fraction; it is {unseen!r}")
-    named: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for path in classes:
-        for name in {path[-1], "/".join(path)}:
-            named[name].append(path)
-    chosen = []
-    for entry in unseen:
-        if not isinstance(entry, Collection) or not all(isinstance(name, str) for name in entry):
-            raise ValueError(f"an unseen class must be a name or a path of names; it is {entry!r}")
-        if isinstance(entry, str):
-            found = named.get(nfc(entry), [])
-        else:
-            path = tuple(map(nfc, entry))
-            found = [path] if path in named.get("/".join(path), []) else []
-        if not found:
-            name = entry if isinstance(entry, str) else "/".join(entry)
-            guess = did_you_mean(name, named, "give one of the level.")
-            raise ValueError(
-                f"there is no class {entry!r} to be unseen; {guess} The level has {len(classes)} classes: "
-                f"{some(['/'.join(path) for path in classes])}"
-            )
-        if len(found) > 1:
-            raise ValueError(f"{len(found)} classes have the name {entry!r}: {some_paths(found)}; give their paths")
-        chosen += found
-    return chosen
-
-
-def _sides(
-    annotations: Annotations, side_of: Callable[[_Path], str], deepest: int, held_out_tag: str
-) -> tuple[dict[str, _Path], dict[str, str | None]]:
-    """Returns the path that every image goes by, and the sides of those that have one.
-
-    An image with several paths goes by the first of them, by name, that reaches down to the class and, if it can, to
-    the unit, at the level ``deepest``. If they lead to several sides, or one of them alone to a branch that is held
-    out, its side is ``None``.
-    """
-    paths = dict(zip(annotations.images, annotations.labels, strict=True))
-    sides: dict[str, str | None] = {image: side_of(path) for image, path in paths.items()}
-    for index in annotations.more_labels:
-        several, image = annotations.paths(index), annotations.images[index]
-        paths[image] = max(sorted(several), key=lambda path: min(len(path), deepest))
-        found = set(map(side_of, several))
-        if held_out_tag not in found:
-            found.discard("")
-        sides[image] = None if len(found) > 1 else next(iter(found), "")
-    return paths, {image: side for image, side in sides.items() if side != ""}
-
-
-def _units(
-    annotations: Annotations, paths: Mapping[str, _Path], sides: Mapping[str, str | None], unit: int | None
-) -> dict[str, tuple[_Path, _Path]]:
-    """Returns the node in which each image with a side is dealt, and what is dealt there as one.
-
-    That is the image itself, or, with ``unit``, its node at that level in the parent of this. Nodes that share an image
-    are one, the first of them by name.
-    """
-    units: dict[str, tuple[_Path, _Path]] = {}
-    homes: dict[_Path, _Path] = {}  # node -> a node before it by name that it is one with
-
-    def home(node: _Path) -> _Path:
-        while (above := homes.get(node, node)) != node:
-            homes[node] = node = homes.get(above, above)  # half the way next time
-        return node
-
-    for index in annotations.more_labels if unit is not None else ():
-        if sides.get(annotations.images[index]) is not None:
-            nodes = sorted({home(path[:unit]) for path in annotations.paths(index) if len(path) >= unit})
-            for other in nodes[1:]:
-                homes[other] = nodes[0]
-    for image, side in sides.items():
-        if side is not None:
-            path = paths[image]
-            whole = unit is not None and len(path) >= unit
-            node = home(path[:unit]) if whole else path
-            units[image] = (node[:-1], node) if whole else (node, (image,))
-    return units
-
-
-def _kept_together(
-    units: Mapping[str, tuple[_Path, _Path]],
-    paths: Mapping[str, _Path],
-    sides: Mapping[str, str | None],
-    values: Mapping[str, str],
-    level: int,
-) -> dict[str, tuple[_Path, _Path]]:
-    """Returns units of which images of one value of an extra label are one, in the class of the first of them.
-
-    There is none of values whose images are on several sides.
-    """
-    together: dict[str, list[str]] = defaultdict(list)
-    for image in sorted(sides):
-        if values[image]:
-            together[values[image]].append(image)
-    kept = dict(units)
-    for value, images in together.items():
-        torn = len({sides[image] for image in images}) > 1
-        home = paths[images[0]][:level]
-        for image in images:
-            if torn:
-                kept.pop(image, None)
-            elif image in kept:
-                kept[image] = home, (value,)
-    return kept
-
-
-def _dealt_tags(
-    annotations: Annotations,
-    groups: Mapping[tuple[str, str], Mapping[_Path, Mapping[_Path, Sequence[str]]]],
-    parts: Mapping[str, Mapping[str, Fraction]],
-    seed: int,
-    known: Mapping[str, str],
-) -> dict[str, str]:
-    """Returns the tags of all images, in their order; those that are in no group are unused.
-
-    Args:
-        annotations: The annotations of all images.
-        groups: (side, own split) -> node -> unit -> images.
-        parts: Own split -> its parts, each with its fraction. Other own splits are not divided.
-        seed: The seed of the draw.
-        known: Image -> its tag, for images that keep the one that they have.
-    """
-    tags = dict.fromkeys(annotations.images, UNUSED)
-    generator = np.random.default_rng((seed, 1))
-    for (side, own), nodes in sorted(groups.items()):
-        prefix = f"{side}_" if side else ""
-        if own not in parts:
-            images = chain.from_iterable(images for wholes in nodes.values() for images in wholes.values())
-            tags.update(dict.fromkeys(images, f"{prefix}{own}"))
-            continue
-        part_by_tag = {f"{prefix}{part}": part for part in parts[own]}
-        units: dict[_Path, list[_Path]] = {}  # node -> its units without a known image
-        dealt: dict[_Path, Counter[str]] = {}  # node -> part -> units that are there already
-        for node in sorted(nodes):
-            units[node], dealt[node] = [], Counter()
-            for whole, images in sorted(nodes[node].items()):
-                found = Counter(part_by_tag[known[image]] for image in images if known.get(image) in part_by_tag)
-                if found:  # a unit with new images stays whole
-                    part = max(sorted(found), key=found.__getitem__)
-                    dealt[node][part] += 1
-                    tags.update(dict.fromkeys(images, f"{prefix}{part}"))
-                elif not known.keys() >= set(images):  # a unit under tags of the user's own is not dealt
-                    units[node].append(whole)
-        for node, part_by_unit in _deal(units, dealt, parts[own], generator):
-            for whole, part in part_by_unit.items():
-                tags.update(dict.fromkeys(nodes[node][whole], f"{prefix}{part}"))
-    return tags | dict(known)
-
-
-def _deal(
-    nodes: Mapping[_Path, Sequence[_Path]],
-    dealt: Mapping[_Path, Counter[str]],
-    shares: Mapping[str, Fraction],
-    generator: np.random.Generator,
-) -> Iterator[tuple[_Path, dict[_Path, str]]]:
-    """Yields every node with the part that each of its units goes to.
-
-    Args:
-        nodes: Node -> the units that are to be dealt.
-        dealt: Node -> part -> the number of its units that are there already.
-        shares: Part -> its fraction of all units; the fractions sum to 1.
-        generator: The generator that shuffles the units.
-    """
-    first = next(iter(shares))
-    total = sum((counts.total() for counts in dealt.values()), 0)
-    behind = {part: share * total - sum(counts[part] for counts in dealt.values()) for part, share in shares.items()}
-    for node, units in nodes.items():
-        if not units:
-            continue
-        # Every part gets its fraction of the units, rounded down for now.
-        wanted = _wanted(dealt[node], len(units), shares)
-        counts = {part: int(number) for part, number in wanted.items()}
-        behind = {
-            part: behind[part] + share * len(units) - counts[part] + dealt[node][part] for part, share in shares.items()
-        }
-        # The units that are left go one each to the parts that are furthest behind their fractions of all units so far;
-        # but the first part comes first if it has none.
-        rounded_down = sorted(
-            (part for part in shares if wanted[part] > counts[part]),
-            key=lambda part: (not (part == first and counts[part] == 0), -behind[part]),
-        )
-        for part in rounded_down[: len(units) + dealt[node].total() - sum(counts.values())]:
-            counts[part] += 1
-            behind[part] -= 1
-        order = iter(generator.permutation(len(units)).tolist())
-        new = [part for part, count in counts.items() for _ in range(count - dealt[node][part])]
-        yield node, {units[next(order)]: part for part in new}
-
-
-def _wanted(dealt: Counter[str], number: int, shares: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    """Returns how many units each part of a node should have, once a number of units is added to those dealt already.
-
-    A part that has more than its fraction of all units keeps what it has, and the others share the rest.
-
-    Example:
-        >>> shares = {"train": Fraction(3, 5), "val": Fraction(1, 5), "test": Fraction(1, 5)}
-        >>> {part: str(wanted) for part, wanted in _wanted(Counter(train=3, val=3), 4, shares).items()}
-        {'train': '21/4', 'val': '3', 'test': '7/4'}
-    """
-    wanted = {part: Fraction(dealt[part]) for part in shares}
-    open_parts = list(shares)
-    while True:
-        rest = dealt.total() + number - sum(dealt[part] for part in shares if part not in open_parts)
-        whole = sum((shares[part] for part in open_parts), Fraction(0))
-        wanted |= {part: shares[part] / whole * rest for part in open_parts}
-        if not (over := [part for part in open_parts if wanted[part] < dealt[part]]):
-            return wanted
-        wanted |= {part: Fraction(dealt[part]) for part in over}
-        open_parts = [part for part in open_parts if part not in over]
