@@ -18,7 +18,7 @@ from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, lies_in
+from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, holding, lies_in
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -401,7 +401,7 @@ class EmbeddingIndex(AnsweringIndex):
         number, branch, wanted = self._check_search(now, k, level, within, where)
         inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
         for name, texts in wanted:
-            fits = torch.tensor([value in texts for value in now.metadata[name]], dtype=torch.bool)[:, None]
+            fits = torch.tensor(holding(now.metadata[name], texts), dtype=torch.bool)[:, None]
             inside = fits if inside is None else inside & fits
         if number is None:
             scores, indices = now.search(query.features, k, None if inside is None else inside.any(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from torch import Tensor
 from hierpretrain._names import LabelNames, did_you_mean, nfc, same_name
 from hierpretrain._texts import as_text, short
 from hierpretrain.apis.branches import label_paths
+from hierpretrain.datasets.cells import distinct
 from hierpretrain.datasets.messages import some
 from hierpretrain.taxonomy import Taxonomy
 
@@ -222,7 +224,7 @@ def metadata_name(name: str, known: Collection[str]) -> str:
 
 
 def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[tuple[str, set[str]]]:
-    """Returns the columns of metadata that a search is limited by, and the texts that an image may have there.
+    """Returns the columns of metadata that a search is limited by, and the texts of which an image must have one there.
 
     Args:
         where: The text of each column, or a number that is taken as one; an empty text for images without.
@@ -242,3 +244,20 @@ def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[
         text = as_text(value)
         found.append((metadata_name(name, known), {text, nfc(text)}))
     return found
+
+
+def holding(column: Iterable[str], texts: set[str]) -> list[bool]:
+    """Returns which metadata are one of some texts, or an array (in JSON, as lists have it) with one as an entry.
+
+    Example:
+        >>> holding(["red", '["red", "blue"]', "blue"], {"red"}), holding(["[38, 39]"], {"39"})
+        ([True, True, False], [True])
+    """
+    return [text in texts or (text[:1] == "[" and not texts.isdisjoint(_entries(text))) for text in column]
+
+
+def _entries(text: str) -> list[str]:
+    try:
+        return distinct([json.loads(text)])
+    except (ValueError, RecursionError):  # a note that begins with a bracket
+        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import tempfile
 import threading
@@ -404,6 +405,7 @@ class MilvusIndex(AnsweringIndex):
         for name, texts in conditions(where, self._tables.facts("column") if where else {}):
             column = f"metadata[{literal(name)}]"  # which an image without a text has not
             forms = [f"{column} == {literal(text)}" if text else f"not exists {column}" for text in sorted(texts)]
+            forms += [f"{column} like {literal(pattern)}" for text in sorted(texts - {""}) for pattern in _arrays(text)]
             wanted.append(f"({' or '.join(forms)})")
         if level is not None and not tree.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
@@ -579,3 +581,13 @@ def _places(row: Mapping[str, Any]) -> list[LabelNames]:
 def _joined(path: LabelNames) -> str:
     """Returns a path as one text; a slash in a name gets a backslash before it."""
     return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in path)
+
+
+def _arrays(text: str) -> list[str]:
+    """Returns the patterns of the arrays in JSON that have a text, or the number that it is, as an entry.
+
+    A ``%`` or ``_`` of the text stands for any sign, for milvus-lite has no way to write them.
+    """
+    entries = [json.dumps(text), *([text] if re.fullmatch(r"-?\d+(\.\d+)?", text) else [])]
+    plain = [re.sub(r"[\\%_]", "_", entry) for entry in entries]
+    return [begin + entry + end for entry in plain for begin in ("[", "[%, ") for end in (",%", "]")]

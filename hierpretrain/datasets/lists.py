@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from hierpretrain._collection import without_collection
 from hierpretrain._names import LabelNames
 from hierpretrain.checks import check_one_of
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
-from hierpretrain.datasets.cells import check_spellings, check_split, free_text, texts_of
+from hierpretrain.datasets.cells import check_spellings, check_split, distinct, free_text, texts_of
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.list_columns import ListColumns, check_texts, choose_columns
 from hierpretrain.datasets.list_labels import label_paths
@@ -43,7 +44,8 @@ def read_list(
     r"""Reads a list of images.
 
     Space around a field is dropped, and names are in Unicode's composed form. A label column that is left empty ends
-    the label path. An image that is in several rows has the label paths of all of them.
+    the label path. An image that is in several rows has the label paths of all of them, and an
+    array of their metadata where these differ.
 
     Args:
         path: The list. Its extension gives its format: ``.csv``, ``.tsv`` or ``.txt`` with fields separated by comma,
@@ -245,13 +247,13 @@ class _Rows:
         first_row: dict[str, int] = {}
         named = {columns.split: self.splits, columns.key: self.keys, **self.extra_labels}
         one_each = {name: column for name, column in named.items() if name}
-        kept, several = [], set()
+        kept, several = [], defaultdict[int, list[int]](list)  # the first row of an image -> its others
         for row, image in enumerate(self.images):
             first = first_row.setdefault(image, row)  # by its exact name: two Unicode forms may be two files
             if first == row:
                 kept.append(row)
                 continue
-            several.add(image)
+            several[first].append(row)
             for name, column in one_each.items():
                 if column[row] != column[first]:
                     raise ValueError(
@@ -263,13 +265,14 @@ class _Rows:
             self.labels[first], *more = [path for path in paths if path] or [()]
             if more:
                 self.more_labels[first] = tuple(more)
-            for column in self.metadata.values():
-                if column[row] not in (*column[first].split("; "), ""):
-                    column[first] = "; ".join(filter(None, (column[first], column[row])))
         log(
             f"{table.path}: {len(several)} images are in several rows, and have the label paths of all of them: "
-            f"{some(sorted(several))}"
+            f"{some(sorted(self.images[first] for first in several))}"
         )
+        for (name, column), (first, others) in itertools.product(self.metadata.items(), several.items()):
+            if set(map(column.__getitem__, others)) - {column[first]}:
+                values = [*filter(None, distinct([table.columns[name][row] for row in (first, *others)]))]
+                column[first] = values[0] if len(values) == 1 else free_text(values)
         self.more_labels = {i: self.more_labels[row] for i, row in enumerate(kept) if row in self.more_labels}
         for name in ("images", "labels", "splits", "keys"):
             column = getattr(self, name)

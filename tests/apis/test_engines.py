@@ -184,6 +184,32 @@ def test_metadata_are_texts_to_filters_too(make):
         index.search(images(1, 1), where={"price": ["1", "2"]})
 
 
+def test_an_array_of_metadata_is_found_by_each_of_its_entries(make):
+    """An array is that of a cell, or of an image's rows; a text in brackets that is no array is a text."""
+    cells = [
+        "red",
+        '["red", "50% off"]',
+        '["dark red", "a, red", "\\u00e9 \\"x\\" \\\\ y"]',
+        "[38, 39, 1.5]",
+        '[red, "red"',
+        "[[[[",
+    ]
+    index, _ = make(images(0, len(cells), metadata={"note": cells}))
+    for text, rows in {
+        "red": {0, 1},
+        "50% off": {1},
+        'é "x" \\ y': {2},
+        "a, red": {2},
+        39: {3},
+        1.5: {3},
+        "3": set(),
+        cells[1]: {1},
+        cells[4]: {4},
+    }.items():
+        (found,) = index.search(images(1, 1), where={"note": text})
+        assert {neighbour.path for neighbour in found.neighbours} == {f"photos/{row}.jpg" for row in rows}, text
+
+
 def test_metadata_of_one_name_is_one_column_in_any_unicode_form(make):
     one, two = "caf\u00e9", "cafe\u0301"
     index, _ = make(images(0, 2, metadata={one: ["a", "b"]}))

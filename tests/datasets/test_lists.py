@@ -254,6 +254,22 @@ def test_a_column_of_what_can_be_no_name_must_not_become_a_level(read, value):
     assert read(f"[{','.join(records)}]", "list.json", levels="kind").metadata == {"other": [value, "", value]}
 
 
+def test_metadata_that_differ_between_the_rows_of_an_image_are_an_array(read):
+    records = [
+        {"image": "a.jpg", "kind": kind, "colour": colour, "size": size, "note": note}
+        for kind, colour, size, note in [
+            ("fruit", "red; dark", 3, ""),
+            ("food", ["blue", "red"], 3, "x"),
+            ("plant", "", 4, ""),
+        ]
+    ]
+    assert read(json.dumps(records), "list.json", levels="kind").metadata == {
+        "colour": ['["red; dark", "blue", "red"]'],
+        "size": ['["3", "4"]'],
+        "note": ["x"],
+    }
+
+
 def test_a_wrong_cell_among_names_is_its_row_s(read):
     records = [{"image": f"{i}.jpg", "kind": kind} for i, kind in enumerate(["cat", "cat", True])]
     with pytest.raises(ValueError, match="record 3: the field 'kind' must be a string or a number; it is True"):
@@ -382,7 +398,7 @@ def test_rows_of_one_image_are_several_places(read, logged):
     assert rows.images == ["a.jpg", "b.jpg"]
     assert rows.paths(0) == [("fruit",), ("vegetable",)]
     assert rows.keys == ["1", "2"]
-    assert rows.metadata == {"note": ["red; round", ""]}
+    assert rows.metadata == {"note": ['["red", "round"]', ""]}
     assert "1 images are in several rows, and have the label paths of all of them: 'a.jpg'" in logged[0]
     with pytest.raises(ValueError, match=r"csv:4: the image 'a\.jpg' has '9' in 'sku', but '1' in .*csv:2; rows of"):
         read(text.replace("a.jpg,1,veg", "a.jpg,9,veg"), levels="kind", key_column="sku")
