@@ -11,7 +11,7 @@ from typing import Any
 
 from hierpretrain.datasets.cells import distinct, free_text, no_names
 from hierpretrain.datasets.image_files import ENDINGS
-from hierpretrain.datasets.list_columns import DECIMALS, FEWEST, is_key
+from hierpretrain.datasets.list_columns import DECIMALS, FEWEST, are_flags, is_key
 from hierpretrain.datasets.split_names import holds_splits
 from hierpretrain.datasets.tables import NAMELESS, Table
 
@@ -26,7 +26,6 @@ _KEY_NAME = re.compile(
     r"(.*[\W_])?(id|ids|sku|key|ean|gtin|asin|upc|isbn|uuid|mpn|code|article|artikel(nummer)?|item|no|nr|number)"
     r"([\W_].*)?|.*(Id|ID|Key|Sku)",
 )
-_FLAGS = frozenset(("yes", "no", "true", "false", "y", "n", "0", "1", "ja", "nein", "x"))
 _LEVEL_NAME = re.compile(
     r"(.*[\W_])?(class|label|categor(y|ies)|kategorie|type|typ|kind|level|species|genus|family|order|group|department|"
     r"section|breed|taxon|collection|subject)s?([\W_\d].*)?|(sub[\W_]*)+\w+|.*[\W_]?(level|ebene|cat|class)[\W_]?\d+",
@@ -104,7 +103,7 @@ def _column_kind(
     if name == image_column or _holds_images(texts):
         return ColumnKind(name, "images", *about)
     nameless = bool(no_names(column))
-    if nameless and not _FLAGS.issuperset(values):
+    if nameless and not are_flags(values):
         return ColumnKind(name, "text", *about)
     if any(isinstance(value, list | tuple) for value in column):
         return ColumnKind(name, "names" if len(values) * 2 < len(filled) and not nameless else "text", *about)
@@ -140,7 +139,7 @@ def _kind(name: str, filled: Sequence[str], values: Sequence[str], separator: st
         return "constant"
     if NAMELESS.fullmatch(name) or (_counts(filled) and not re.search("id|sku|key", name, re.IGNORECASE)):
         return "row number"
-    if all(value.lower() in _FLAGS for value in values):
+    if are_flags(values):
         return "flags"
     if _share_of(filled, _DATE) >= _MOST:
         return "dates"

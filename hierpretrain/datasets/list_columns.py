@@ -18,6 +18,8 @@ FEWEST = 4
 DECIMALS = re.compile(r"[€$£¥]?\s*[+-]?\d*([.,]\d{3})*[.,]\d+(e[+-]?\d+)?\s*[€$£¥%]?", re.IGNORECASE)
 """A number with decimals, perhaps with a currency."""
 
+_FLAGS = frozenset(("yes", "no", "true", "false", "y", "n", "ja", "nein"))  # 0 and 1 may be numbers of classes
+
 
 @dataclass(frozen=True)
 class ListColumns:
@@ -91,7 +93,8 @@ def choose_columns(
         image: The column of the images.
         levels: The columns of the labels, the coarsest first; ``()`` for none. By default all columns of no other use
             are levels, and then none of them may look like something else: have no name, hold splits, another value
-            for every image (from four images on), numbers with decimals, or mostly true and false, objects or bytes.
+            for every image (from four images on), numbers with decimals, flags such as yes and no, or mostly objects or
+            bytes.
         key: The column of the keys, by which people know an image or a product; empty for none.
         split: The column of the splits; the default need not be there.
         extra_labels: The columns of labels outside the tree.
@@ -199,11 +202,23 @@ def _doubt(table: Table, image: str, name: str, splits_named: bool) -> str:
         return "holds splits" + ("" if splits_named else f" (name it, split_column={name!r}, --split-column {name})")
     if wrong := no_names(table.columns[name]):
         return f"holds values that are no names, such as {short(wrong[0])}"
+    if len(values) > 1 and are_flags(values):
+        return f"holds flags, such as {values[0]!r}"
     if decimal := next((value for value in values if DECIMALS.fullmatch(value)), None):
         return f"has numbers with decimals, such as {decimal!r}"
     if len(values) >= FEWEST and is_key(table.columns[image], table.columns[name], len(values)):
         return f"has another value for every image, such as {values[0]!r}, as a key has"
     return ""
+
+
+def are_flags(values: Sequence[str]) -> bool:
+    """Returns whether values are words for yes and no, as text or as true and false.
+
+    Example:
+        >>> are_flags(["True", "False"]), are_flags(["yes", "perhaps"])
+        (True, False)
+    """
+    return all(value.lower() in _FLAGS for value in values)
 
 
 def is_key(images: Sequence[Any], column: Sequence[Any], num_values: int) -> bool:

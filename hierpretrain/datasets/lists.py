@@ -56,7 +56,8 @@ def read_list(
         image_column: The column of the images.
         levels: The columns of the labels, the coarsest first, and ``()`` for none; then all columns of no other use are
             metadata. By default they are levels, all of them, in the order of the file, and it is an error if one has
-            no name, another value for every image as a key has, numbers with decimals, true and false, or splits.
+            no name, another value for every image as a key has, numbers with decimals, flags such as yes and no, or
+            splits.
         key_column: The column by which people know an image or a product.
         split_column: The column of the split tags; the default need not be there.
         extra_labels: The columns of labels outside the tree.

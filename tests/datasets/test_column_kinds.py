@@ -39,6 +39,8 @@ def kind_of(column, name="column", images=IMAGES):
         (["old cat", "new cat", "red dog"] * 4, "what", "names"),
         ([f"name number {i}" for i in range(12)], "title", "text"),
         (["yes", "no"] * 6, "sale", "flags"),
+        (["0", "1"] * 6, "sale", "numbers"),
+        (["0", "1"] * 6, "label", "names"),
         (["x", ""] * 6, "sale", "constant"),
         (["cat"] * 12, "animal", "constant"),
         ([""] * 12, "note", "empty"),

@@ -254,6 +254,15 @@ def test_a_column_of_what_can_be_no_name_must_not_become_a_level(read, value):
     assert read(f"[{','.join(records)}]", "list.json", levels="kind").metadata == {"other": [value, "", value]}
 
 
+@pytest.mark.parametrize("values", [("True", "False"), ("yes", "No"), ("y", "n"), ("JA", "nein")])
+def test_flags_as_text_must_not_become_a_level_either(read, values):
+    text = "image,kind,sale\n" + "".join(f"{i}.jpg,cat,{value}\n" for i, value in enumerate([*values, ""]))
+    with pytest.raises(ValueError, match=f"'sale' holds flags, such as '{values[0]}': name the levels, such as"):
+        read(text)
+    assert read(text, levels=["kind", "sale"]).labels == [("cat", values[0]), ("cat", values[1]), ("cat",)]
+    assert read("image,label\na.jpg,0\nb.jpg,1\n").labels == [("0",), ("1",)]  # numbers of classes
+
+
 def test_metadata_that_differ_between_the_rows_of_an_image_are_an_array(read):
     records = [
         {"image": "a.jpg", "kind": kind, "colour": colour, "size": size, "note": note}
