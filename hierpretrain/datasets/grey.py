@@ -22,7 +22,8 @@ def as_eight_bits(pixels: NDArray[np.generic], grey_range: tuple[float, float] |
         grey_range: The value that becomes black and the one that becomes white; beyond them it stays black or white.
 
     Raises:
-        ValueError: If a value is not finite, or outside 0 to 65535 (integers) or 0 to 1 without a range.
+        ValueError: If a value is not finite, or outside 0 to 65535 (integers) or 0 to 1 without a range, or the range
+            does not rise.
 
     Example:
         >>> as_eight_bits(np.array([[0, 2048, 4095]])), as_eight_bits(np.array([[0.0, 0.5, 1.0]]))
@@ -36,14 +37,15 @@ def as_eight_bits(pixels: NDArray[np.generic], grey_range: tuple[float, float] |
     if not (np.isfinite(low) and np.isfinite(high)):  # NaN shows in both
         raise ValueError("it has values that are NaN or infinite; replace them and save it with 8 or 16 bits a channel")
     if grey_range is not None:
-        black, white = grey_range
+        black, white = checked_range(grey_range)
         scaled = (np.clip(values.astype(np.float64), black, white) - black) / (white - black)
         return np.floor(scaled * 255 + 0.5).astype(np.uint8)
     if low < 0 or high > (65535 if whole else 1):
+        black, white = min(low, 0), max(high, 0)  # which rise, also where all values are one
         raise ValueError(
             f"its grey values go from {low:g} to {high:g}, outside {'0 to 65535' if whole else '0 to 1'}; say which "
-            f"values are black and white, as LoadRGB(grey_range=({low:g}, {high:g})), the same for all images, or save "
-            "it with 8 or 16 bits a channel"
+            f"values are black and white, as LoadRGB(grey_range=({black:g}, {white:g})), the same for all images, or "
+            "save it with 8 or 16 bits a channel"
         )
     if not whole:
         return np.floor(values * 255.0 + 0.5).astype(np.uint8)

@@ -1,4 +1,6 @@
+import ast
 import logging
+import re
 import struct
 import zlib
 
@@ -82,6 +84,17 @@ def test_values_without_a_range_are_refused(tmp_path, values, message):
 def test_a_range_must_rise(wrong):
     with pytest.raises(ValueError, match="grey_range must be the value that becomes black and a larger one"):
         LoadRGB(grey_range=wrong)
+    with pytest.raises(ValueError, match="grey_range must be the value that becomes black and a larger one"):
+        as_eight_bits(np.array([[70000, 70000]]), grey_range=wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "suggested", "becomes"), [(70000, "(0, 70000)", 255), (-3, "(-3, 0)", 0), (1e6 + 1, "(0, 1e+06)", 255)]
+)
+def test_the_suggested_range_of_an_image_of_one_value_is_one(value, suggested, becomes):
+    with pytest.raises(ValueError, match=re.escape(f"LoadRGB(grey_range={suggested})")):
+        as_eight_bits(np.full((1, 2), value))
+    assert as_eight_bits(np.full((1, 2), value), ast.literal_eval(suggested)).tolist() == [[becomes] * 2]
 
 
 def test_zero_may_be_white(tmp_path):
