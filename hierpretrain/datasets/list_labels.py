@@ -33,8 +33,8 @@ def label_paths(
             path there, with a warning that counts these rows.
 
     Raises:
-        ValueError: With the row and the column, if there is a gap, cells of a row hold different numbers of names, or
-            a number is there in two spellings, as 1 and 1.0.
+        ValueError: If a separator cannot be; with the row and the column, if there is a gap, cells of a row hold
+            different numbers of names, or a number is there in two spellings, as 1 and 1.0.
 
     Example:
         >>> table = Table("list.csv", {"image": ["a", "b"], "place": ["food > fruit | plant", "tool"]}, str)
@@ -44,6 +44,11 @@ def label_paths(
     if level_separator and len(levels) != 1:
         raise ValueError(
             f"{table.path}: level_separator is for one column of whole paths; the levels are {list(levels)}: name one"
+        )
+    if path_separator and path_separator in level_separator:  # the places of a cell are taken apart first
+        raise ValueError(
+            f"{table.path}: path_separator separates whole paths; {path_separator!r} is in level_separator, "
+            f"{level_separator!r}, too, and would take each path apart: give another or none"
         )
     columns = [table.columns[name] for name in levels]
     if not columns:

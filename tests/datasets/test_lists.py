@@ -437,6 +437,18 @@ def test_whole_paths_in_one_column(read):
         read("image,a,b\nx,y,z\n", level_separator=">")
 
 
+@pytest.mark.parametrize(("places", "names"), [("/", "/"), ("|", " | "), (">", ">>")])
+def test_what_separates_paths_must_not_take_each_apart(read, places, names):
+    text = f"image,place\na.jpg,food{names}fruit\n"
+    with pytest.raises(ValueError, match=rf"list\.csv: path_separator separates .*; {re.escape(repr(places))} is in"):
+        read(text, levels="place", level_separator=names, path_separator=places)
+
+
+def test_what_separates_paths_may_be_longer_than_what_separates_their_names(read):
+    rows = read("image,place\na.jpg,food/fruit / plant\n", levels="place", level_separator="/", path_separator=" / ")
+    assert rows.paths(0) == [("food", "fruit"), ("plant",)]
+
+
 def test_arrays_are_several_places(read):
     records = [
         {"image": "a.jpg", "kind": ["fruit", "vegetable"], "crop": "tomato"},
