@@ -212,11 +212,12 @@ def _cleaned(texts: Sequence[str], *, as_written: bool = False) -> list[str] | N
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE)
-_DIGITS = re.compile("[0-9]+")  # of other scripts, several may be one number
+# a line that is a number, but not digits alone, no two of which are one number; those of other scripts may be
+_SPELT = re.compile(rf"\n(?![0-9]+\n){_NUMBER.pattern}\n", re.IGNORECASE)
 
 
 def check_spelling(name: str, known: dict[Any, str], where: Callable[[], str]) -> None:
-    """Raises if a name is a number that was there in another spelling, as 1 and 1.0 are: they would be two classes.
+    """Raises if a name is a number that was there in another spelling, as 1 and 1.0 are: they would be two names.
 
     Digits alone that begin with 0 are a code, not a number: 01 is not 1.
 
@@ -233,7 +234,7 @@ def check_spelling(name: str, known: dict[Any, str], where: Callable[[], str]) -
         >>> for name in ("1", "01", "1.0"):
         ...     check_spelling(name, known, lambda: "list.csv:4: 'kind'")
         Traceback (most recent call last):
-        ValueError: list.csv:4: 'kind' has one number in two spellings, '1' and '1.0', which would be two nodes; ...
+        ValueError: list.csv:4: 'kind' has one number in two spellings, '1' and '1.0', which would be two names; ...
     """
     if not _NUMBER.fullmatch(name):
         return
@@ -241,18 +242,18 @@ def check_spelling(name: str, known: dict[Any, str], where: Callable[[], str]) -
     other = known.setdefault(name if code else Decimal(name), name)  # which are equal if they are exactly
     if other != name:
         raise ValueError(
-            f"{where()} has one number in two spellings, {other!r} and {name!r}, which would be two nodes; write it in "
+            f"{where()} has one number in two spellings, {other!r} and {name!r}, which would be two names; write it in "
             "one"
         )
 
 
 def check_spellings(names: Sequence[str], column: str, where: Callable[[int], str]) -> None:
     """Raises as :func:`check_spelling` if two of the names of a column are one number."""
-    numbers = [name for name in dict.fromkeys(names) if _NUMBER.fullmatch(name)]
-    if all(map(_DIGITS.fullmatch, numbers)):  # no two of which are one number, as codes are none
+    different = dict.fromkeys(names)
+    if not _SPELT.search("\n".join(("", *different, ""))):
         return
     known: dict[Any, str] = {}
-    for name in numbers:
+    for name in different:
         check_spelling(name, known, lambda name=name: f"{where(names.index(name))}: {column!r}")
 
 

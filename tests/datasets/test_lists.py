@@ -506,6 +506,14 @@ def test_one_split_in_two_spellings_would_lose_images(read):
 
 
 # ---------------------------------------------------------------- keys and metadata of a data set
+@pytest.mark.parametrize("other", ["17.0", "+17", "\uff11\uff17"])
+def test_a_key_in_two_spellings_is_an_error(read, other):
+    text = f"image,kind,sku\na.jpg,cat,17\nb.jpg,cat,017\nc.jpg,dog,A-17\nd.jpg,dog,{other}\n"
+    with pytest.raises(ValueError, match=re.escape(f":5: 'sku' has one number in two spellings, '17' and {other!r}")):
+        read(text, levels="kind", key_column="sku")
+    assert read(text.replace(other, "18"), levels="kind", key_column="sku").keys == ["17", "017", "A-17", "18"]
+
+
 def test_a_data_set_knows_the_keys_of_its_split(tmp_path):
     (tmp_path / "list.csv").write_text("image,sku,kind,price,split\na,1,x,2.50,s\nb,2,x,3.50,t\nc,3,y,ü,t\n", "utf-8")
     options = dict(data_root=str(tmp_path), ann_file="list.csv", levels=["kind"], check_files=False)
