@@ -10,6 +10,7 @@ import os
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hierpretrain.datasets.cells import Lost, Texts, short_floats
 from hierpretrain.datasets.encodings import decode
 from hierpretrain.datasets.image_files import ENDINGS
 from hierpretrain.datasets.messages import short
-from hierpretrain.datasets.text_files import read_bytes, wrong_width
+from hierpretrain.datasets.text_files import csv_fault, read_bytes, wrong_width
 from hierpretrain.files import stand_in
 
 _DELIMITERS = (",", ";", "\t")
@@ -141,7 +142,11 @@ def _from_csv(path: str, text: str, delimiter: str | None, image: str) -> Table:
         try:
             return list(itertools.islice(lines, number))
         except csv.Error as error:
-            raise ValueError(f"{path}:{lines.line_num + first - 1}: no well-formed CSV: {error}") from error
+            good, last = reader(), 0
+            with suppress(csv.Error):  # a stray quote is where the row begins, not where the reader has come to
+                for _ in good:
+                    last = good.line_num
+            raise ValueError(f"{path}:{last + first}: {csv_fault(error)}") from error
 
     def where(index: int) -> str:
         return f"{path}:{next(itertools.islice(_first_lines(reader()), index + 1, None)) + first - 1}"

@@ -97,9 +97,24 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
                 raise ValueError(f"{path}:{reader.line_num}: {wrong_width(row, width, text)}")
             yield reader.line_num, row
     except csv.Error as error:
-        raise ValueError(f"{path}:{reader.line_num}: no well-formed CSV: {error}") from error
+        raise ValueError(f"{path}:{reader.line_num}: {csv_fault(error)}") from error
     if not width:
         raise ValueError(f"the list {path} is empty; get it anew")
+
+
+def csv_fault(error: csv.Error) -> str:
+    """Says what a reader of CSV could not read, and what to do.
+
+    Example:
+        >>> csv_fault(csv.Error("unexpected end of data"))
+        'no well-formed CSV: unexpected end of data; take out stray quotes, or get the file anew'
+    """
+    if "field limit" in str(error):  # well-formed as it may be; a stray quote makes one field of thousands of lines
+        return (
+            f"a field has more than {csv.field_size_limit():,} characters, the most that CSV may have here; take out "
+            "a stray quote before it, or if it is so long, save the list as JSON Lines (.jsonl)"
+        )
+    return f"no well-formed CSV: {error}; take out stray quotes, or get the file anew"
 
 
 def wrong_width(row: Sequence[str], width: int, text: str, delimiter: str = ",") -> str:

@@ -279,8 +279,14 @@ def test_quoted_csv(tmp_path):
             "list.csv:2: the line has 3 fields and the header 2; quote fields that hold a comma",
         ),
         ('image,kind\n"a"b,cat\n', "list.csv:2: no well-formed CSV"),
-        ('image,kind\n"a.jpg,cat\n', "no well-formed CSV: unexpected end of data"),
-        ("image,kind\n" + "a" * 200_000 + ",b\n", "list.csv:2: no well-formed CSV: field larger than field limit"),
+        ('image,kind\n"a.jpg,cat\n', "csv:2: no well-formed CSV: unexpected end of data; take out stray quotes, or"),
+        ('image,kind\n\na.jpg,"c\nat"\nb.jpg,"dog\n\nc.jpg,cat\n', "list.csv:5: no well-formed CSV: unexpected end"),
+        (
+            "image,kind\n" + "a" * 200_000 + ",b\n",
+            "list.csv:2: a field has more than 131,072 characters, the most that CSV may have here; take out a stray "
+            "quote before it, or if it is so long, save the list as JSON Lines (.jsonl)",
+        ),
+        ('image,kind\na.jpg,"b\n' + "c.jpg,d\n" * 20_000, "list.csv:2: a field has more than 131,072 characters"),
         ("image,kind\n,cat\n", "list.csv:2: the field 'image' is missing or empty; give it for every image"),
         ("image,kind,split\na.jpg,cat,\n", "list.csv:2: the field 'split' is missing or empty"),
         ("image,kind\n../a.jpg,cat\n", "lists the image '../a.jpg', which must not be absolute"),
