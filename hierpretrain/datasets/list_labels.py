@@ -53,32 +53,10 @@ def label_paths(
     columns = [table.columns[name] for name in levels]
     if not columns:
         return [()] * len(next(iter(table.columns.values())))
-    kinds = set().union(*map(kinds_of, columns))
-    arrays = any(issubclass(kind, list | tuple) for kind in kinds)
+    arrays = any(issubclass(kind, list | tuple) for column in columns for kind in kinds_of(column))
     trim = _Trim(table, levels, on_gap)
     if not (arrays or level_separator or path_separator):
-        if not kinds <= {str, type(None)}:  # 1 and 1.0 would be one key
-            columns = [texts_of(column, name, table.where) for column, name in zip(columns, levels, strict=True)]
-        different = list(dict.fromkeys(zip(*columns, strict=True)))  # there are far fewer of them than rows
-
-        def row_of(i: int) -> int:
-            return list(zip(*columns, strict=True)).index(different[i])
-
-        def where(i: int) -> str:
-            return table.where(row_of(i))
-
-        cells = zip(zip(*different, strict=True), levels, strict=True)
-        texts = [texts_of(column, name, where) for column, name in cells]
-        names = list(zip(*texts, strict=True))
-        one_spelling = not any(map(_has_two_spellings, texts))
-        known = {
-            row: path if one_spelling and "" not in path else trim(path, partial(row_of, i))
-            for i, (row, path) in enumerate(zip(different, names, strict=True))
-        }
-        if trim.gaps:
-            text_of_row = dict(zip(different, names, strict=True))
-            trim.count(list(map(text_of_row.__getitem__, zip(*columns, strict=True))))
-        return list(map(known.__getitem__, zip(*columns, strict=True)))
+        return _one_path_each(table, columns, levels, trim)
     found: list[LabelNames | list[LabelNames]] = []
     for i, cells in enumerate(zip(*columns, strict=True)):
         several = [
@@ -91,6 +69,34 @@ def label_paths(
         found.append(paths[0] if len(paths) == 1 else paths)
     trim.count(())
     return found
+
+
+def _one_path_each(
+    table: Table, columns: Sequence[Sequence[Any]], levels: Sequence[str], trim: _Trim
+) -> list[LabelNames | list[LabelNames]]:
+    """Returns the path of every row of a table whose cells hold one name each, or none."""
+    if not set().union(*map(kinds_of, columns)) <= {str, type(None)}:  # 1 and 1.0 would be one key
+        columns = [texts_of(column, name, table.where) for column, name in zip(columns, levels, strict=True)]
+    different = list(dict.fromkeys(zip(*columns, strict=True)))  # there are far fewer of them than rows
+
+    def row_of(i: int) -> int:
+        return list(zip(*columns, strict=True)).index(different[i])
+
+    def where(i: int) -> str:
+        return table.where(row_of(i))
+
+    cells = zip(zip(*different, strict=True), levels, strict=True)
+    texts = [texts_of(column, name, where) for column, name in cells]
+    names = list(zip(*texts, strict=True))
+    one_spelling = not any(map(_has_two_spellings, texts))
+    known = {
+        row: path if one_spelling and "" not in path else trim(path, partial(row_of, i))
+        for i, (row, path) in enumerate(zip(different, names, strict=True))
+    }
+    if trim.gaps:
+        text_of_row = dict(zip(different, names, strict=True))
+        trim.count(list(map(text_of_row.__getitem__, zip(*columns, strict=True))))
+    return list(map(known.__getitem__, zip(*columns, strict=True)))
 
 
 def _has_two_spellings(names: Sequence[str]) -> bool:
