@@ -203,9 +203,8 @@ def _put_together(
 ) -> None:
     """Makes one image of all its rows, and tells of those that differ in more than their labels."""
     same = {"split": splits}
-    names = [name for name in (columns.key, *columns.extra_labels) if name]
-    same |= {name: _texts(source, table, name) for name in names}
-    for name in names:
+    same |= {name: _texts(source, table, name) for name in (columns.key, *columns.extra_labels) if name}
+    for name in columns.extra_labels:
         _tell_spellings(source, table, repr(name), enumerate(same[name]), check_spelling)
     if columns.split:
         _tell_spellings(source, table, repr(columns.split), enumerate(splits), check_split)
