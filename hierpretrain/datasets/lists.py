@@ -237,9 +237,9 @@ class _Rows:
                 self.more_labels[row] = tuple(more)
         self.splits = _splits(table, columns.split) if columns.split else [NO_SPLIT] * len(images)
         self.extra_labels = {name: _needed(table, name) for name in columns.extra_labels}
-        self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []
-        for name, column in (*self.extra_labels.items(), (columns.key, self.keys)):
+        for name, column in self.extra_labels.items():
             check_spellings(column, name, table.where)
+        self.keys = texts_of(table.columns[columns.key], columns.key, table.where) if columns.key else []
         self.metadata = {name: list(map(free_text, table.columns[name])) for name in columns.metadata}
         if len(set(images)) < len(images):
             self._put_together(table, columns)
