@@ -45,6 +45,39 @@ def parts_of_loss(loss: Any) -> Iterable[tuple[str, Any]]:
     return loss.named_modules() if isinstance(loss, nn.Module) else [("", loss)]
 
 
+def tell_parts(loss: Any, method: str, value: Any) -> None:
+    """Calls a method, ``set_taxonomy`` or ``set_training_labels``, of a loss and of all parts of it that have it.
+
+    Example:
+        >>> part = OneLevelLoss("kind")
+        >>> tell_parts(nn.ModuleList([part]), "set_taxonomy", Taxonomy([("cat",)], ["kind"]))
+        >>> part.level_number
+        1
+    """
+    for _, part in parts_of_loss(loss):
+        if hasattr(part, method):
+            getattr(part, method)(value)
+
+
+def takes_stand_ins(loss: Any) -> bool:
+    """Returns whether a loss asks which images stand in for ones that could not be read.
+
+    Raises:
+        ValueError: If a part of it asks, and the loss itself does not and has nothing to hand on.
+    """
+    if getattr(loss, "takes_stand_ins", False):
+        return True
+    for name, part in parts_of_loss(loss):
+        if getattr(part, "takes_stand_ins", False):
+            raise ValueError(
+                f"the batch has images in place of ones that cannot be read (on_error='skip'), which {name!r} of "
+                f"{type(loss).__name__}, a {type(part).__name__}, has to leave out, and {type(loss).__name__} hands "
+                "on nothing of them: give it takes_stand_ins = True, and hand stand_ins= on in its forward; or set "
+                "on_error='error'"
+            )
+    return False
+
+
 class OneLevelLoss(nn.Module):
     """Base of the losses over the nodes of one level, which may be given by its name.
 
