@@ -10,6 +10,7 @@ import pkgutil
 import re
 import runpy
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -453,6 +454,9 @@ def test_the_metric_of_one_s_own_is_the_formula(own_files):
     apart = torch.tensor([2.0, 4.0, 2.0])  # squared distances
     expected = torch.exp(-2 * apart).mean().log().item()
     assert metric.measure(embedded)["uniformity"] == pytest.approx(expected, rel=1e-6)
+    some = METRICS.build(dict(type="UniformityMetric", splits="test", _scope_="hierpretrain"))
+    (found,) = some.reduce([some.map(replace(embedded, splits=["test", "train", "test"]), (0, 1))]).values()
+    assert found == pytest.approx(-8.0)  # of the first and the last, whose squared distance is 4
 
 
 def test_the_hook_of_one_s_own_leaves_frozen_stages_frozen(own_files):

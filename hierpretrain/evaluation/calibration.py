@@ -54,8 +54,8 @@ class CalibrationMetric(EmbeddingMetric):
                 raise ValueError(
                     f"{one} and {other} must be different splits of CalibrationMetric; {sorted(both)} are of both"
                 )
-        splits = [*as_tags(gallery), *as_tags(test), *as_tags(held_out)]
-        super().__init__(splits=splits, prefix=prefix, collect_device=collect_device)
+        super().__init__(prefix=prefix, collect_device=collect_device)
+        self.named_splits = as_tags(gallery) + as_tags(test) + as_tags(held_out)
         self.gallery, self.test, self.held_out = gallery, test, held_out
         self.precision, self.neighbours = precision, neighbours
 

@@ -40,9 +40,14 @@ class EmbeddingMetric(BaseMetric):
     Args:
         levels: The levels, by name or number, and extra label columns, by name, that the metric looks at. One that the
             data set does not have is an error before training.
-        splits: The split tags that the metric looks at. One that is not evaluated is an error before training.
+        splits: The split tags whose images :meth:`measure` gets; ``None``: all. One that is not evaluated is an error
+            before training.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: As of every metric of MMEngine: where its ``Evaluator`` brings the images together.
+
+    Attributes:
+        splits: As the argument.
+        named_splits: All split tags that the metric names. One that compares several sides sets them itself.
     """
 
     default_prefix = ""  # the names say it all
@@ -51,15 +56,16 @@ class EmbeddingMetric(BaseMetric):
         self,
         *,
         levels: Sequence[int | str] = (),
-        splits: Sequence[str] = (),
+        splits: Splits | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self._named_levels, self.named_splits = list(levels), list(splits)
+        self._named_levels = list(levels)
+        self.splits, self.named_splits = splits, as_tags(splits)
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the results, by name, of all collected images."""
+        """Returns the results, by name, of all collected images of the metric's splits."""
         raise NotImplementedError(f"{type(self).__name__} must define measure, or map and reduce")
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
@@ -72,7 +78,7 @@ class EmbeddingMetric(BaseMetric):
         Returns:
             Something small, which is pickled.
         """
-        return self.measure(embedded) if shard[0] == 0 else None
+        return self.measure(embedded.of(self.splits)) if shard[0] == 0 else None
 
     def reduce(self, parts: list[Any]) -> dict[str, float]:
         """Returns the results, by name, made of what :meth:`map` returned on every process, in the order of ranks."""
@@ -116,8 +122,8 @@ class SearchMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        splits = [*as_tags(query), *as_tags(gallery)]
-        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
+        self.named_splits = as_tags(query) + as_tags(gallery)
         if not are_same(query, gallery) and not inside_gallery(query, gallery):
             check_apart(query, gallery)
         self.query, self.gallery = query, gallery
@@ -272,11 +278,11 @@ class ClusteringMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(
             levels=[*levels, *(level for pair in within for level in pair)],
-            splits=as_tags(splits),
+            splits=splits,
             prefix=prefix,
             collect_device=collect_device,
         )
-        self.levels, self.within, self.splits, self.seed = levels, within, splits, seed
+        self.levels, self.within, self.seed = levels, within, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
         """Clusters by a shard of the starts at each level, and inside a shard of the parents of each pair."""
@@ -322,8 +328,8 @@ class ViolationMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(splits=as_tags(splits), prefix=prefix, collect_device=collect_device)
-        self.splits, self.max_anchors, self.seed = splits, max_anchors, seed
+        super().__init__(splits=splits, prefix=prefix, collect_device=collect_device)
+        self.max_anchors, self.seed = max_anchors, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
         """Counts the triples of a shard of the anchors."""

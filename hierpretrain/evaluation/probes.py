@@ -26,11 +26,11 @@ from hierpretrain.registry import METRICS
 _MANY_CLASSES = 50  # of more, the precision of each is no result of its own
 
 
-def _disjoint(train: Splits, test: Splits) -> list[str]:
+def _disjoint(train: Splits, test: Splits) -> tuple[str, ...]:
     """Returns all split tags; raises a ValueError if a split is on both sides."""
     if both := set(as_tags(train)) & set(as_tags(test)):
         raise ValueError(f"a classifier must not be tested on what it learned; {sorted(both)} are in both")
-    return [*as_tags(train), *as_tags(test)]
+    return as_tags(train) + as_tags(test)
 
 
 class _Classifier(EmbeddingMetric):
@@ -50,7 +50,8 @@ class _Classifier(EmbeddingMetric):
         prefix: str | None,
         collect_device: str,
     ) -> None:
-        super().__init__(levels=levels, splits=_disjoint(train, test), prefix=prefix, collect_device=collect_device)
+        super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
+        self.named_splits = _disjoint(train, test)
         self.levels, self.train, self.test, self.ks, self.mistakes = levels, train, test, tuple(ks), mistakes
 
     @abstractmethod
@@ -215,7 +216,8 @@ class AveragePrecisionMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(levels=levels, splits=_disjoint(train, test), prefix=prefix, collect_device=collect_device)
+        super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
+        self.named_splits = _disjoint(train, test)
         self.levels, self.train, self.test, self.per_class = levels, train, test, per_class
         self.device = device or get_device()
         self.recipe = dict(optimizer=optimizer, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay)
