@@ -94,6 +94,8 @@ class EmbeddingEvaluator(Evaluator):
         # a subclass may have a `map` of its own
         together = [metric for metric in self.metrics if getattr(type(metric), "map", None) is SearchMetric.map]
         try:
+            if len(self._others) < len(self.metrics):
+                self.embeddings().check()
             ranked = on_all(map_together, together, self.embeddings(), get_dist_info()) if together else []
             for metric in self.metrics:
                 if isinstance(metric, EmbeddingMetric):

@@ -10,10 +10,13 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from hierpretrain.checks import check_ks
 from hierpretrain.evaluation.embeddings import (
     Embeddings,
+    Levels,
     Splits,
     are_same,
+    as_levels,
     as_tags,
     check_apart,
     check_levels,
@@ -46,7 +49,9 @@ class EmbeddingMetric(BaseMetric):
         collect_device: As of every metric of MMEngine: where its ``Evaluator`` brings the images together.
 
     Attributes:
+        levels: The levels as a tuple.
         splits: As the argument.
+        named_levels: All levels that the metric names. One that names more than ``levels`` sets them itself.
         named_splits: All split tags that the metric names. One that compares several sides sets them itself.
     """
 
@@ -55,13 +60,13 @@ class EmbeddingMetric(BaseMetric):
     def __init__(
         self,
         *,
-        levels: Sequence[int | str] = (),
+        levels: Levels = (),
         splits: Splits | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self._named_levels = list(levels)
+        self.levels = self.named_levels = as_levels(levels)
         self.splits, self.named_splits = splits, as_tags(splits)
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
@@ -87,7 +92,7 @@ class EmbeddingMetric(BaseMetric):
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict[str, Any]) -> None:
         """Takes the data set's ``metainfo``, before training: what the data set lacks is an error then."""
-        check_levels(self._named_levels, dataset_meta)
+        check_levels(self.named_levels, dataset_meta)
         check_splits(self.named_splits, dataset_meta)
         self._dataset_meta = dataset_meta
 
@@ -97,7 +102,9 @@ class EmbeddingMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Returns the results of what :meth:`process` collected, for MMEngine's ``Evaluator``."""
-        return self.reduce([self.map(Embeddings.from_columns(columns(results), self.dataset_meta), (0, 1))])
+        embedded = Embeddings.from_columns(columns(results), self.dataset_meta)
+        embedded.check()
+        return self.reduce([self.map(embedded, (0, 1))])
 
 
 class SearchMetric(EmbeddingMetric):
@@ -118,7 +125,7 @@ class SearchMetric(EmbeddingMetric):
         *,
         query: Splits | None,
         gallery: Splits | None,
-        levels: Sequence[int | str] = (),
+        levels: Levels = (),
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
@@ -186,7 +193,7 @@ class RetrievalMetric(SearchMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         ks: Sequence[int] = (1, 10),
         *,
         average_precision: bool = True,
@@ -196,7 +203,8 @@ class RetrievalMetric(SearchMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(query=query, gallery=gallery, levels=levels, prefix=prefix, collect_device=collect_device)
-        self.levels, self.ks, self.average_precision = levels, tuple(ks), average_precision
+        check_ks(ks)
+        self.ks, self.average_precision = tuple(ks), average_precision
 
     def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
         """Returns the levels, one by one."""
@@ -238,6 +246,7 @@ class HierarchicalRetrievalMetric(SearchMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(query=query, gallery=gallery, prefix=prefix, collect_device=collect_device)
+        check_ks(ks)
         self.ks = tuple(ks)
 
     def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
@@ -268,7 +277,7 @@ class ClusteringMetric(EmbeddingMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str] = (),
+        levels: Levels = (),
         within: Sequence[tuple[int | str, int | str]] = (),
         *,
         splits: Splits | None = None,
@@ -276,13 +285,14 @@ class ClusteringMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(
-            levels=[*levels, *(level for pair in within for level in pair)],
-            splits=splits,
-            prefix=prefix,
-            collect_device=collect_device,
-        )
-        self.levels, self.within, self.seed = levels, within, seed
+        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        if any(len(as_levels(pair)) != 2 for pair in within):
+            raise ValueError(
+                "within must be pairs of a level and a coarser one, such as [('product', 'category')]; it is "
+                f"{within!r}"
+            )
+        self.named_levels += tuple(level for pair in within for level in pair)
+        self.within, self.seed = within, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
         """Clusters by a shard of the starts at each level, and inside a shard of the parents of each pair."""

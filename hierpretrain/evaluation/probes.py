@@ -10,7 +10,8 @@ from typing import Literal
 from mmengine.device import get_device
 from torch import Tensor
 
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
+from hierpretrain.checks import check_ks
+from hierpretrain.evaluation.embeddings import Embeddings, Levels, Splits, as_tags
 from hierpretrain.evaluation.metrics import EmbeddingMetric
 from hierpretrain.functional import (
     accuracy,
@@ -41,7 +42,7 @@ class _Classifier(EmbeddingMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits,
         test: Splits,
@@ -52,7 +53,8 @@ class _Classifier(EmbeddingMetric):
     ) -> None:
         super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
         self.named_splits = _disjoint(train, test)
-        self.levels, self.train, self.test, self.ks, self.mistakes = levels, train, test, tuple(ks), mistakes
+        check_ks(ks)
+        self.train, self.test, self.ks, self.mistakes = train, test, tuple(ks), mistakes
 
     @abstractmethod
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class LinearProbeMetric(_Classifier):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits = "train",
         test: Splits = "test",
@@ -143,7 +145,7 @@ class KNNMetric(_Classifier):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits = "train",
         test: Splits = "test",
@@ -173,8 +175,8 @@ class AveragePrecisionMetric(EmbeddingMetric):
     ``<level>/map_micro``, ``<level>/precision`` and so on, its accuracy ``<level>/linear_top1``, and the AP of each
     class that has a test image ``<level>/ap/<class>``. A class is called by its node's name, by the whole path, joined
     by ``/``, where several nodes of the level have that name, or by the extra label column's value; by its number where
-    the data set does not tell the values. An image without a single class at a level (see :meth:`Embeddings.classes`)
-    is left out there.
+    the data set does not tell the values. Where two would be called the same, their numbers follow, as ``a/b (3)``. An
+    image without a single class at a level (see :meth:`Embeddings.classes`) is left out there.
 
     Where :class:`RetrievalMetric` or :class:`LinearProbeMetric` look at one of its levels as well, give one of them a
     prefix: each has a result of the same name.
@@ -199,7 +201,7 @@ class AveragePrecisionMetric(EmbeddingMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits = "train",
         test: Splits = "test",
@@ -218,7 +220,7 @@ class AveragePrecisionMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
         self.named_splits = _disjoint(train, test)
-        self.levels, self.train, self.test, self.per_class = levels, train, test, per_class
+        self.train, self.test, self.per_class = train, test, per_class
         self.device = device or get_device()
         self.recipe = dict(optimizer=optimizer, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay)
         self.recipe |= dict(cosine=cosine, scaling=scaling, seed=seed)
@@ -245,4 +247,7 @@ def _class_names(embedded: Embeddings, level: int | str) -> dict[int, str]:
         return dict(enumerate(embedded.extra_values.get(str(level), ())))
     paths = embedded.taxonomy.node_paths(level)
     counts = Counter(path[-1] for path in paths)
-    return {node: path[-1] if counts[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}
+    names = [path[-1] if counts[path[-1]] == 1 else "/".join(path) for path in paths]
+    while len(counts := Counter(names)) < len(names):  # a name may be what another's path looks like
+        names = [name if counts[name] == 1 else f"{name} ({node})" for node, name in enumerate(names)]
+    return dict(enumerate(names))
