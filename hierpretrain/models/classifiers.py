@@ -29,7 +29,7 @@ from hierpretrain.functional import (
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import OneLevelLoss, told
+from hierpretrain.models.loss_levels import OneLevelLoss, from_training_data
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, shared_depth
 
@@ -180,7 +180,7 @@ class TreeClassifierLoss(ClassifierLoss):
         Raises:
             ValueError: If the tree is not known yet.
         """
-        known = told(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
+        known = from_training_data(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
         self._class_labels = known.to(next(self.parameters()).device)
         return self._class_labels
 

@@ -16,7 +16,7 @@ from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelsLoss, check_level_sizes, tell_parts, told
+from hierpretrain.models.loss_levels import LevelsLoss, check_level_sizes, from_training_data, tell_parts
 from hierpretrain.models.width import projected_width, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
@@ -155,7 +155,9 @@ class HierarchicalJointLoss(LevelsLoss):
         component of the contrastive loss, and ``cross_entropy/<level>``.
         """
         if self.options["balance"]:
-            told(self._counts, "balance needs the labels of the training data", "or call set_training_labels")
+            from_training_data(
+                self._counts, "balance needs the labels of the training data", "or call set_training_labels"
+            )
         features = check_rows(features)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)

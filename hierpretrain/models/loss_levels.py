@@ -14,7 +14,7 @@ from hierpretrain.taxonomy import Taxonomy, as_labels, check_labels, prefix_ids
 T = TypeVar("T")
 
 
-def told(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -> T:
+def from_training_data(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -> T:
     """Returns what a loss has been told of the training data.
 
     Args:
@@ -26,7 +26,7 @@ def told(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -
         ValueError: If it was not told yet.
 
     Example:
-        >>> told(None, "it needs the tree")
+        >>> from_training_data(None, "it needs the tree")
         Traceback (most recent call last):
         ValueError: it needs the tree: put taxonomy=dict(type='TaxonomyHook') in default_hooks, or call set_taxonomy
     """
@@ -115,7 +115,7 @@ class OneLevelLoss(nn.Module):
         if self._number is None and not isinstance(self.level, str):
             return self.level
         needs = f"level={self.level!r} of {type(self).__name__} needs the tree of the training data"
-        return told(self._number, needs, "call set_taxonomy, or give a number")
+        return from_training_data(self._number, needs, "call set_taxonomy, or give a number")
 
     def columns(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
         """Returns the columns of a label matrix from the coarsest level down to the loss's own.
