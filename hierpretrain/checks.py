@@ -38,7 +38,7 @@ def check_above_0(**options: float) -> None:
         ValueError: temperature must be above 0; it is 0.0
     """
     for name, value in options.items():
-        _check_number(name, value)
+        check_number(**{name: value})
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be above 0; it is {value}")
 
@@ -52,7 +52,7 @@ def check_not_below_0(**options: float) -> None:
         ValueError: margin must be finite and not below 0; it is -0.5
     """
     for name, value in options.items():
-        _check_number(name, value)
+        check_number(**{name: value})
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and not below 0; it is {value}")
 
@@ -66,7 +66,7 @@ def check_fraction(**options: float) -> None:
         ValueError: label_smoothing must be in 0 to 1; it is 2
     """
     for name, value in options.items():
-        _check_number(name, value)
+        check_number(**{name: value})
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be in 0 to 1; it is {value}")
 
@@ -83,8 +83,7 @@ def check_at_least_1(**options: int) -> None:
         ValueError: times must be a whole number; it is 1.5
     """
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise ValueError(f"{name} must be a whole number; it is {value!r}")
+        check_whole(**{name: value})
         if value < 1:
             raise ValueError(f"{name} must be at least 1; it is {value}")
 
@@ -102,9 +101,42 @@ def check_from_0(**options: int) -> None:
             raise ValueError(f"{name} must be an integer from 0; it is {value!r}")
 
 
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, str | None):
-        raise ValueError(f"{name} must be a number; it is {value!r}")
+def check_number(**options: object) -> None:
+    """Raises a ValueError if an option is a text, None, or True or False.
+
+    Example:
+        >>> check_number(power=True)
+        Traceback (most recent call last):
+        ValueError: power must be a number; it is True
+    """
+    for name, value in options.items():
+        if isinstance(value, bool | str | None):
+            raise ValueError(f"{name} must be a number; it is {value!r}")
+
+
+def check_whole(**options: object) -> None:
+    """Raises a ValueError if an option is no whole number; 2.0 and True are none.
+
+    Example:
+        >>> check_whole(times=1.5)
+        Traceback (most recent call last):
+        ValueError: times must be a whole number; it is 1.5
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number; it is {value!r}")
+
+
+def check_flag(**options: object) -> None:
+    """Raises a ValueError unless an option is True or False: the text ``'no'`` would count as True.
+
+    Example:
+        >>> check_flag(channels_last="no")
+        Traceback (most recent call last):
+        ValueError: channels_last must be True or False; it is 'no'
+    """
+    for name, value in options.items():
+        check_one_of(name, value, (True, False))
 
 
 def check_level(**options: object) -> None:

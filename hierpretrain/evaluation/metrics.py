@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hierpretrain.checks import check_ks
+from hierpretrain.checks import check_at_least_1, check_flag, check_from_0, check_ks
 from hierpretrain.evaluation.embeddings import (
     Embeddings,
     Levels,
@@ -204,6 +204,7 @@ class RetrievalMetric(SearchMetric):
     ) -> None:
         super().__init__(query=query, gallery=gallery, levels=levels, prefix=prefix, collect_device=collect_device)
         check_ks(ks)
+        check_flag(average_precision=average_precision)
         self.ks, self.average_precision = tuple(ks), average_precision
 
     def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
@@ -292,6 +293,7 @@ class ClusteringMetric(EmbeddingMetric):
                 f"{within!r}"
             )
         self.named_levels += tuple(level for pair in within for level in pair)
+        check_from_0(seed=seed)
         self.within, self.seed = within, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
@@ -339,6 +341,8 @@ class ViolationMetric(EmbeddingMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(splits=splits, prefix=prefix, collect_device=collect_device)
+        check_at_least_1(max_anchors=max_anchors)
+        check_from_0(seed=seed)
         self.max_anchors, self.seed = max_anchors, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:

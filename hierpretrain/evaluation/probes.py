@@ -10,7 +10,15 @@ from typing import Literal
 from mmengine.device import get_device
 from torch import Tensor
 
-from hierpretrain.checks import check_ks
+from hierpretrain.checks import (
+    check_above_0,
+    check_at_least_1,
+    check_flag,
+    check_ks,
+    check_number,
+    check_one_of,
+    check_whole,
+)
 from hierpretrain.evaluation.embeddings import Embeddings, Levels, Splits, as_tags
 from hierpretrain.evaluation.metrics import EmbeddingMetric
 from hierpretrain.functional import (
@@ -54,6 +62,7 @@ class _Classifier(EmbeddingMetric):
         super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
         self.named_splits = _disjoint(train, test)
         check_ks(ks)
+        check_flag(mistakes=mistakes)
         self.train, self.test, self.ks, self.mistakes = train, test, tuple(ks), mistakes
 
     @abstractmethod
@@ -114,6 +123,8 @@ class LinearProbeMetric(_Classifier):
     ) -> None:
         options = dict(train=train, test=test, ks=ks, mistakes=mistakes, prefix=prefix, collect_device=collect_device)
         super().__init__(levels, **options)
+        check_at_least_1(epochs=epochs)
+        check_whole(seed=seed)
         self.epochs, self.seed, self.device = epochs, seed, device or get_device()
 
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
@@ -158,6 +169,8 @@ class KNNMetric(_Classifier):
     ) -> None:
         options = dict(train=train, test=test, ks=ks, mistakes=mistakes, prefix=prefix, collect_device=collect_device)
         super().__init__(levels, **options)
+        check_at_least_1(neighbours=neighbours)
+        check_above_0(temperature=temperature)
         self.neighbours, self.temperature = neighbours, temperature
 
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
@@ -220,6 +233,11 @@ class AveragePrecisionMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
         self.named_splits = _disjoint(train, test)
+        check_at_least_1(epochs=epochs, batch_size=batch_size)
+        check_number(lr=lr, weight_decay=weight_decay)
+        check_whole(seed=seed)
+        check_flag(cosine=cosine)
+        check_one_of("per_class", per_class, (None, True, False))
         self.train, self.test, self.per_class = train, test, per_class
         self.device = device or get_device()
         self.recipe = dict(optimizer=optimizer, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay)

@@ -14,7 +14,7 @@ from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_flag, check_one_of, check_whole
 from hierpretrain.functional.power import check_power, power_normalize
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.frozen_part import FrozenPart
@@ -95,7 +95,9 @@ class HierarchicalContrastive(BaseModel):
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
         check_power(power)
-        if isinstance(pretrained_share, bool | str) or not 0 <= pretrained_share < 1:
+        check_one_of("normalize", normalize, (None, True, False))
+        check_flag(channels_last=channels_last)
+        if isinstance(pretrained_share, bool | str | None) or not 0 <= pretrained_share < 1:
             raise ValueError(f"pretrained_share must be a number from 0 to below 1; it is {pretrained_share!r}")
         if pretrained_share and embedding == "projection":
             raise ValueError(
@@ -140,8 +142,10 @@ class HierarchicalContrastive(BaseModel):
 
     @grad_cache.setter
     def grad_cache(self, size: int | None) -> None:
-        if size is not None and size < 1:
-            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {size}")
+        if size is not None:
+            check_whole(grad_cache=size)
+            if size < 1:
+                raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {size}")
         self._grad_cache = size
         if isinstance(self.data_preprocessor, MultiViewPreprocessor):
             self.data_preprocessor.deferred = size is not None  # the loss has it prepare a chunk at a time

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hierpretrain.checks import check_level
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.taxonomy import Taxonomy, as_labels, check_labels, prefix_ids
 
@@ -93,6 +94,7 @@ class OneLevelLoss(nn.Module):
 
     def __init__(self, level: int | str) -> None:
         super().__init__()
+        check_level(level=level)
         self.level = level
         self._number: int | None = None
         self._num_levels: int | None = None

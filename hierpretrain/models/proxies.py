@@ -64,7 +64,8 @@ class CSLLoss(TreeClassifierLoss):
         margins: Sequence[float] = (0.45, 0.25),
         scale: float = 32.0,
     ) -> None:
-        super().__init__(num_classes, level)
+        super().__init__(num_classes, -1 if level is None else level)
+        self.level = level
         self.margins, self.scale = tuple(margins), scale
         cosines, labels = dummy_batch(len(self.margins))
         cross_scale_losses(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
