@@ -38,7 +38,7 @@ def check_above_0(**options: float) -> None:
         ValueError: temperature must be above 0; it is 0.0
     """
     for name, value in options.items():
-        _check_number(name, value)
+        check_number(**{name: value})
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be above 0; it is {value}")
 
@@ -52,7 +52,7 @@ def check_not_below_0(**options: float) -> None:
         ValueError: margin must be finite and not below 0; it is -0.5
     """
     for name, value in options.items():
-        _check_number(name, value)
+        check_number(**{name: value})
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and not below 0; it is {value}")
 
@@ -66,7 +66,7 @@ def check_fraction(**options: float) -> None:
         ValueError: label_smoothing must be in 0 to 1; it is 2
     """
     for name, value in options.items():
-        _check_number(name, value)
+        check_number(**{name: value})
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be in 0 to 1; it is {value}")
 
@@ -83,8 +83,7 @@ def check_at_least_1(**options: int) -> None:
         ValueError: times must be a whole number; it is 1.5
     """
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise ValueError(f"{name} must be a whole number; it is {value!r}")
+        check_whole(**{name: value})
         if value < 1:
             raise ValueError(f"{name} must be at least 1; it is {value}")
 
@@ -102,9 +101,55 @@ def check_from_0(**options: int) -> None:
             raise ValueError(f"{name} must be an integer from 0; it is {value!r}")
 
 
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, str | None):
-        raise ValueError(f"{name} must be a number; it is {value!r}")
+def check_number(**options: object) -> None:
+    """Raises a ValueError if an option is a text, None, or True or False.
+
+    Example:
+        >>> check_number(power=True)
+        Traceback (most recent call last):
+        ValueError: power must be a number; it is True
+    """
+    for name, value in options.items():
+        if isinstance(value, bool | str | None):
+            raise ValueError(f"{name} must be a number; it is {value!r}")
+
+
+def check_whole(**options: object) -> None:
+    """Raises a ValueError if an option is no whole number; 2.0 and True are none.
+
+    Example:
+        >>> check_whole(times=1.5)
+        Traceback (most recent call last):
+        ValueError: times must be a whole number; it is 1.5
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number; it is {value!r}")
+
+
+def check_flag(**options: object) -> None:
+    """Raises a ValueError unless an option is True or False: the text ``'no'`` would count as True.
+
+    Example:
+        >>> check_flag(channels_last="no")
+        Traceback (most recent call last):
+        ValueError: channels_last must be True or False; it is 'no'
+    """
+    for name, value in options.items():
+        check_one_of(name, value, (True, False))
+
+
+def check_level(**options: object) -> None:
+    """Raises a ValueError unless an option, a level, is a name or a whole number; True and 1.0 are none.
+
+    Example:
+        >>> check_level(level=True)
+        Traceback (most recent call last):
+        ValueError: level must be a name or a whole number; it is True
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, str | Integral):
+            raise ValueError(f"{name} must be a name or a whole number; it is {value!r}")
 
 
 def check_ks(ks: Sequence[int]) -> None:
@@ -158,13 +203,49 @@ def check_features(features: Tensor | NDArray[Any] | Sequence[Any], name: str = 
     return features
 
 
-def check_finite(features: Tensor, name: str = "features") -> None:
-    """Raises a ValueError that names the first of the (N, D) rows with NaN or infinity, if there is one."""
+def check_finite(features: Tensor, name: str = "features", images: Sequence[str] = ()) -> None:
+    """Raises a ValueError that names the first of the (N, D) rows with NaN or infinity, if there is one.
+
+    Args:
+        features: The rows.
+        name: What a message shall call them.
+        images: The N images that they are of, for the message.
+    """
     if not (finite := features.isfinite().all(1)).all():
+        row = int((~finite).nonzero()[0])
         raise ValueError(
-            f"{name} must be finite; row {int((~finite).nonzero()[0])} is not. "
+            f"{name} must be finite; row {row} is not{f' ({images[row]})' if images else ''}. "
             "Lower the learning rate, clip gradients, or look for a broken image"
         )
+
+
+def check_directions(features: Tensor, name: str, images: Sequence[str] = ()) -> Tensor:
+    """Checks that rows are finite and not zero, so that each has a direction.
+
+    Args:
+        features: (N, D) floating-point.
+        name: What a message shall call them.
+        images: The N images that they are of, for the message.
+
+    Returns:
+        (N, 1), the size of the largest entry of each row.
+
+    Raises:
+        ValueError: If a row has none.
+
+    Example:
+        >>> check_directions(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), "embeddings", ["a.png", "b.png"])
+        Traceback (most recent call last):
+        ValueError: embeddings must have a direction; row 1 is all zero (b.png); leave it out
+    """
+    blocks = torch.split(features, 1024)  # which fit the processor's cache
+    largest = torch.cat([block.abs().amax(1, keepdim=True) for block in blocks])
+    check_finite(largest, name, images)  # NaN and infinity both show in it
+    if not (nonzero := largest > 0).all():
+        row = int((~nonzero).nonzero()[0, 0])
+        of = f" ({images[row]})" if images else ""
+        raise ValueError(f"{name} must have a direction; row {row} is all zero{of}; leave it out")
+    return largest
 
 
 def check_losses(losses: Tensor) -> None:

@@ -10,7 +10,9 @@ import pkgutil
 import re
 import runpy
 import tarfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,9 +26,9 @@ from hierpretrain.apis.config import MMENGINE_HOOKS
 from hierpretrain.apis.encoder_settings import apply_encoder_settings
 from hierpretrain.datasets import FolderDataset, ListDataset
 from hierpretrain.evaluation import Embeddings
-from hierpretrain.models import EfficientNetLite0
+from hierpretrain.models import EfficientNetLite0, HierarchicalContrastive
 from hierpretrain.models.frozen_part import FrozenPart
-from hierpretrain.registry import DATASETS, METRICS, MODELS
+from hierpretrain.registry import DATASETS, HOOKS, METRICS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy
 from tests.datasets.trees import write_image
 from tests.test_docs import PAGES, ROOT, blocks, commands, spans, written
@@ -452,6 +454,23 @@ def test_the_metric_of_one_s_own_is_the_formula(own_files):
     apart = torch.tensor([2.0, 4.0, 2.0])  # squared distances
     expected = torch.exp(-2 * apart).mean().log().item()
     assert metric.measure(embedded)["uniformity"] == pytest.approx(expected, rel=1e-6)
+    some = METRICS.build(dict(type="UniformityMetric", splits="test", _scope_="hierpretrain"))
+    (found,) = some.reduce([some.map(replace(embedded, splits=["test", "train", "test"]), (0, 1))]).values()
+    assert found == pytest.approx(-8.0)  # of the first and the last, whose squared distance is 4
+
+
+def test_the_hook_of_one_s_own_leaves_frozen_stages_frozen(own_files):
+    hook = HOOKS.build({**own_files.custom_hooks[0], "_scope_": "hierpretrain"})
+    model = HierarchicalContrastive(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8, frozen_stages=2))
+    before = {name for name, weight in model.backbone.named_parameters() if weight.requires_grad}
+    assert before == {name for name, _ in model.backbone.named_parameters() if name.startswith(("layer3", "layer4"))}
+    runner = SimpleNamespace(model=model, epoch=0)
+    hook.before_train(runner)
+    hook.before_train_epoch(runner)
+    assert model.frozen
+    runner.epoch = 1
+    hook.before_train_epoch(runner)
+    assert {name for name, weight in model.backbone.named_parameters() if weight.requires_grad} == before
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.joined import check_counts_through
 from hierpretrain.engine.embedding_loop import evaluator_of
 from hierpretrain.evaluation import Embeddings, SearchSets, check_levels, check_splits
-from hierpretrain.evaluation.embeddings import Splits, as_tags
+from hierpretrain.evaluation.embeddings import Levels, Splits, as_levels, as_tags
 from hierpretrain.evaluation.metrics import scores_at_level
 from hierpretrain.evaluation.search_sets import chosen_search
 from hierpretrain.functional.retrieval import recall_at
@@ -44,16 +44,14 @@ class _PictureHook(Hook):
 
     priority = "LOW"
 
-    def __init__(
-        self, levels: Sequence[int | str], splits: Sequence[str], filename: str, interval: int | None = None
-    ) -> None:
+    def __init__(self, levels: Levels, splits: Sequence[str], filename: str, interval: int | None = None) -> None:
         if interval is not None and interval < 1:
             raise ValueError(
                 f"interval of {type(self).__name__} must be at least 1 validation, or None for the last alone; it is "
                 f"{interval}"
             )
         self.filename, self.interval = filename, interval
-        self._named_levels, self._named_splits = list(levels), list(splits)
+        self._named_levels, self._named_splits = as_levels(levels), list(splits)
 
     @abstractmethod
     def draw(self, embedded: Embeddings, path: Path, measured: Sequence[SearchSets] = ()) -> None:
@@ -284,7 +282,7 @@ class RecallCurveHook(_PictureHook):
 
     def __init__(
         self,
-        levels: Sequence[int | str] = (-1,),
+        levels: Levels = (-1,),
         *,
         query: Splits | None = None,
         gallery: Splits | None = None,
@@ -293,7 +291,7 @@ class RecallCurveHook(_PictureHook):
         filename: str = "recall.png",
     ) -> None:
         super().__init__(levels, [*as_tags(query), *as_tags(gallery)], filename, interval)
-        self.levels, self.query, self.gallery, self.max_k = levels, query, gallery, max_k
+        self.levels, self.query, self.gallery, self.max_k = as_levels(levels), query, gallery, max_k
 
     def draw(self, embedded: Embeddings, path: Path, measured: Sequence[SearchSets] = ()) -> None:
         """Writes the picture and the numbers."""

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import torch
 
+from hierpretrain.checks import check_at_least_1
 from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
 from hierpretrain.evaluation.metrics import EmbeddingMetric
 from hierpretrain.functional.open_set import answer_metrics, is_known, is_unknown, known_part, unknown_auroc
@@ -48,14 +49,15 @@ class CalibrationMetric(EmbeddingMetric):
         collect_device: str = "cpu",
     ) -> None:
         check_goal(precision, None)
+        check_at_least_1(neighbours=neighbours)
         pairs = {"gallery": gallery, "test": test, "held_out": held_out}
         for (one, its), (other, those) in combinations(pairs.items(), 2):
             if both := set(as_tags(its)) & set(as_tags(those)):
                 raise ValueError(
                     f"{one} and {other} must be different splits of CalibrationMetric; {sorted(both)} are of both"
                 )
-        splits = [*as_tags(gallery), *as_tags(test), *as_tags(held_out)]
-        super().__init__(splits=splits, prefix=prefix, collect_device=collect_device)
+        super().__init__(prefix=prefix, collect_device=collect_device)
+        self.named_splits = as_tags(gallery) + as_tags(test) + as_tags(held_out)
         self.gallery, self.test, self.held_out = gallery, test, held_out
         self.precision, self.neighbours = precision, neighbours
 

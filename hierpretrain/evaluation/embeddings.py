@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierpretrain._names import nfc
+from hierpretrain.checks import check_directions, check_level
 from hierpretrain.taxonomy import PAD, Taxonomy
 
 Splits = str | Sequence[str]
 """One split tag or several."""
+
+Levels = int | str | Sequence[int | str]
+"""One level, by name or number, or extra label column, by name; or several."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Embeddings:
             indices=torch.from_numpy(indices),
         )
 
+    def check(self) -> None:
+        """Raises a ValueError that names the first image whose embedding is zero or not finite, if there is one."""
+        check_directions(self.features, "embeddings", self.paths)
+
     def of(self, splits: Splits | None) -> Embeddings:
         """Returns the images of some splits; all of them for ``None``.
 
@@ -125,8 +133,7 @@ class Embeddings:
         Raises:
             ValueError: If a split has no image, or is of both sides without the two being the same.
         """
-        if query is None and gallery is None and {"query", "gallery"} <= set(self.splits):
-            query, gallery = "query", "gallery"
+        query, gallery = default_sides(query, gallery, self.splits)
         if are_same(query, gallery):
             images = self.of(query)
             return images, images, True
@@ -212,6 +219,19 @@ class Embeddings:
         return ["(several)" if more else known[node] for node, more in zip(ids, several, strict=True)]
 
 
+def default_sides(
+    query: Splits | None, gallery: Splits | None, splits: Iterable[str]
+) -> tuple[Splits | None, Splits | None]:
+    """Returns the sides of a search among images of some splits: by default ``'query'`` and ``'gallery'``, if they are.
+
+    Example:
+        >>> default_sides(None, None, ["train", "query", "gallery"]), default_sides("train", None, ["query", "gallery"])
+        (('query', 'gallery'), ('train', None))
+    """
+    both = query is None and gallery is None and {"query", "gallery"} <= set(splits)
+    return ("query", "gallery") if both else (query, gallery)
+
+
 def are_same(query: Splits | None, gallery: Splits | None) -> bool:
     """Returns whether the queries are the gallery's images, so that each is searched for among the others.
 
@@ -250,6 +270,22 @@ def inside_gallery(query: Splits | None, gallery: Splits | None) -> bool:
 def as_tags(splits: Splits | None) -> tuple[str, ...]:
     """Returns split tags as a tuple, whichever way they were given, in the Unicode form that data sets have."""
     return () if splits is None else tuple(map(nfc, (splits,) if isinstance(splits, str) else splits))
+
+
+def as_levels(levels: Levels) -> tuple[int | str, ...]:
+    """Returns levels as a tuple, whichever way they were given.
+
+    Raises:
+        ValueError: If one is neither a name nor a number.
+
+    Example:
+        >>> as_levels("kind"), as_levels([1, "kind"])
+        (('kind',), (1, 'kind'))
+    """
+    several = (levels,) if isinstance(levels, str) or not isinstance(levels, Iterable) else tuple(levels)
+    for level in several:
+        check_level(level=level)
+    return several
 
 
 def _taxonomy(dataset_meta: Mapping[str, Any]) -> Taxonomy:

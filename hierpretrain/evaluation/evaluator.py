@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.dist import get_dist_info
 from mmengine.evaluator import BaseMetric, Evaluator
 
+from hierpretrain.checks import check_flag
 from hierpretrain.evaluation.embeddings import Embeddings, collect, columns
 from hierpretrain.evaluation.exchange import gather, on_all
 from hierpretrain.evaluation.metrics import EmbeddingMetric, SearchMetric, map_together
@@ -38,6 +39,7 @@ class EmbeddingEvaluator(Evaluator):
         self, metrics: dict[str, Any] | BaseMetric | Sequence[dict[str, Any] | BaseMetric], measure: bool = True
     ) -> None:
         super().__init__(metrics)
+        check_flag(measure=measure)
         self.measure, self.keep = measure, False
         self.searches = measured_searches(self.metrics)
         self.metrics = self.metrics if measure else []
@@ -94,6 +96,8 @@ class EmbeddingEvaluator(Evaluator):
         # a subclass may have a `map` of its own
         together = [metric for metric in self.metrics if getattr(type(metric), "map", None) is SearchMetric.map]
         try:
+            if len(self._others) < len(self.metrics):
+                self.embeddings().check()
             ranked = on_all(map_together, together, self.embeddings(), get_dist_info()) if together else []
             for metric in self.metrics:
                 if isinstance(metric, EmbeddingMetric):

@@ -10,10 +10,13 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1, check_flag, check_from_0, check_ks
 from hierpretrain.evaluation.embeddings import (
     Embeddings,
+    Levels,
     Splits,
     are_same,
+    as_levels,
     as_tags,
     check_apart,
     check_levels,
@@ -40,9 +43,16 @@ class EmbeddingMetric(BaseMetric):
     Args:
         levels: The levels, by name or number, and extra label columns, by name, that the metric looks at. One that the
             data set does not have is an error before training.
-        splits: The split tags that the metric looks at. One that is not evaluated is an error before training.
+        splits: The split tags whose images :meth:`measure` gets; ``None``: all. One that is not evaluated is an error
+            before training.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: As of every metric of MMEngine: where its ``Evaluator`` brings the images together.
+
+    Attributes:
+        levels: The levels as a tuple.
+        splits: As the argument.
+        named_levels: All levels that the metric names. One that names more than ``levels`` sets them itself.
+        named_splits: All split tags that the metric names. One that compares several sides sets them itself.
     """
 
     default_prefix = ""  # the names say it all
@@ -50,16 +60,17 @@ class EmbeddingMetric(BaseMetric):
     def __init__(
         self,
         *,
-        levels: Sequence[int | str] = (),
-        splits: Sequence[str] = (),
+        levels: Levels = (),
+        splits: Splits | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self._named_levels, self.named_splits = list(levels), list(splits)
+        self.levels = self.named_levels = as_levels(levels)
+        self.splits, self.named_splits = splits, as_tags(splits)
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
-        """Returns the results, by name, of all collected images."""
+        """Returns the results, by name, of all collected images of the metric's splits."""
         raise NotImplementedError(f"{type(self).__name__} must define measure, or map and reduce")
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
@@ -72,7 +83,7 @@ class EmbeddingMetric(BaseMetric):
         Returns:
             Something small, which is pickled.
         """
-        return self.measure(embedded) if shard[0] == 0 else None
+        return self.measure(embedded.of(self.splits)) if shard[0] == 0 else None
 
     def reduce(self, parts: list[Any]) -> dict[str, float]:
         """Returns the results, by name, made of what :meth:`map` returned on every process, in the order of ranks."""
@@ -81,7 +92,7 @@ class EmbeddingMetric(BaseMetric):
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict[str, Any]) -> None:
         """Takes the data set's ``metainfo``, before training: what the data set lacks is an error then."""
-        check_levels(self._named_levels, dataset_meta)
+        check_levels(self.named_levels, dataset_meta)
         check_splits(self.named_splits, dataset_meta)
         self._dataset_meta = dataset_meta
 
@@ -91,7 +102,9 @@ class EmbeddingMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Returns the results of what :meth:`process` collected, for MMEngine's ``Evaluator``."""
-        return self.reduce([self.map(Embeddings.from_columns(columns(results), self.dataset_meta), (0, 1))])
+        embedded = Embeddings.from_columns(columns(results), self.dataset_meta)
+        embedded.check()
+        return self.reduce([self.map(embedded, (0, 1))])
 
 
 class SearchMetric(EmbeddingMetric):
@@ -112,12 +125,12 @@ class SearchMetric(EmbeddingMetric):
         *,
         query: Splits | None,
         gallery: Splits | None,
-        levels: Sequence[int | str] = (),
+        levels: Levels = (),
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        splits = [*as_tags(query), *as_tags(gallery)]
-        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
+        self.named_splits = as_tags(query) + as_tags(gallery)
         if not are_same(query, gallery) and not inside_gallery(query, gallery):
             check_apart(query, gallery)
         self.query, self.gallery = query, gallery
@@ -180,7 +193,7 @@ class RetrievalMetric(SearchMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         ks: Sequence[int] = (1, 10),
         *,
         average_precision: bool = True,
@@ -190,7 +203,9 @@ class RetrievalMetric(SearchMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(query=query, gallery=gallery, levels=levels, prefix=prefix, collect_device=collect_device)
-        self.levels, self.ks, self.average_precision = levels, tuple(ks), average_precision
+        check_ks(ks)
+        check_flag(average_precision=average_precision)
+        self.ks, self.average_precision = tuple(ks), average_precision
 
     def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
         """Returns the levels, one by one."""
@@ -232,6 +247,7 @@ class HierarchicalRetrievalMetric(SearchMetric):
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(query=query, gallery=gallery, prefix=prefix, collect_device=collect_device)
+        check_ks(ks)
         self.ks = tuple(ks)
 
     def asks(self) -> list[tuple[int | str | None, dict[str, Any]]]:
@@ -262,7 +278,7 @@ class ClusteringMetric(EmbeddingMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str] = (),
+        levels: Levels = (),
         within: Sequence[tuple[int | str, int | str]] = (),
         *,
         splits: Splits | None = None,
@@ -270,13 +286,15 @@ class ClusteringMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(
-            levels=[*levels, *(level for pair in within for level in pair)],
-            splits=as_tags(splits),
-            prefix=prefix,
-            collect_device=collect_device,
-        )
-        self.levels, self.within, self.splits, self.seed = levels, within, splits, seed
+        super().__init__(levels=levels, splits=splits, prefix=prefix, collect_device=collect_device)
+        if any(len(as_levels(pair)) != 2 for pair in within):
+            raise ValueError(
+                "within must be pairs of a level and a coarser one, such as [('product', 'category')]; it is "
+                f"{within!r}"
+            )
+        self.named_levels += tuple(level for pair in within for level in pair)
+        check_from_0(seed=seed)
+        self.within, self.seed = within, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> tuple[list[Any], list[dict[int, float]]]:
         """Clusters by a shard of the starts at each level, and inside a shard of the parents of each pair."""
@@ -322,8 +340,10 @@ class ViolationMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(splits=as_tags(splits), prefix=prefix, collect_device=collect_device)
-        self.splits, self.max_anchors, self.seed = splits, max_anchors, seed
+        super().__init__(splits=splits, prefix=prefix, collect_device=collect_device)
+        check_at_least_1(max_anchors=max_anchors)
+        check_from_0(seed=seed)
+        self.max_anchors, self.seed = max_anchors, seed
 
     def map(self, embedded: Embeddings, shard: tuple[int, int]) -> Any:
         """Counts the triples of a shard of the anchors."""

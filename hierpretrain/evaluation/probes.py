@@ -10,7 +10,16 @@ from typing import Literal
 from mmengine.device import get_device
 from torch import Tensor
 
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags
+from hierpretrain.checks import (
+    check_above_0,
+    check_at_least_1,
+    check_flag,
+    check_ks,
+    check_number,
+    check_one_of,
+    check_whole,
+)
+from hierpretrain.evaluation.embeddings import Embeddings, Levels, Splits, as_tags
 from hierpretrain.evaluation.metrics import EmbeddingMetric
 from hierpretrain.functional import (
     accuracy,
@@ -26,11 +35,11 @@ from hierpretrain.registry import METRICS
 _MANY_CLASSES = 50  # of more, the precision of each is no result of its own
 
 
-def _disjoint(train: Splits, test: Splits) -> list[str]:
+def _disjoint(train: Splits, test: Splits) -> tuple[str, ...]:
     """Returns all split tags; raises a ValueError if a split is on both sides."""
     if both := set(as_tags(train)) & set(as_tags(test)):
         raise ValueError(f"a classifier must not be tested on what it learned; {sorted(both)} are in both")
-    return [*as_tags(train), *as_tags(test)]
+    return as_tags(train) + as_tags(test)
 
 
 class _Classifier(EmbeddingMetric):
@@ -41,7 +50,7 @@ class _Classifier(EmbeddingMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits,
         test: Splits,
@@ -50,8 +59,11 @@ class _Classifier(EmbeddingMetric):
         prefix: str | None,
         collect_device: str,
     ) -> None:
-        super().__init__(levels=levels, splits=_disjoint(train, test), prefix=prefix, collect_device=collect_device)
-        self.levels, self.train, self.test, self.ks, self.mistakes = levels, train, test, tuple(ks), mistakes
+        super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
+        self.named_splits = _disjoint(train, test)
+        check_ks(ks)
+        check_flag(mistakes=mistakes)
+        self.train, self.test, self.ks, self.mistakes = train, test, tuple(ks), mistakes
 
     @abstractmethod
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
@@ -97,7 +109,7 @@ class LinearProbeMetric(_Classifier):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits = "train",
         test: Splits = "test",
@@ -111,6 +123,8 @@ class LinearProbeMetric(_Classifier):
     ) -> None:
         options = dict(train=train, test=test, ks=ks, mistakes=mistakes, prefix=prefix, collect_device=collect_device)
         super().__init__(levels, **options)
+        check_at_least_1(epochs=epochs)
+        check_whole(seed=seed)
         self.epochs, self.seed, self.device = epochs, seed, device or get_device()
 
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
@@ -142,7 +156,7 @@ class KNNMetric(_Classifier):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits = "train",
         test: Splits = "test",
@@ -155,6 +169,8 @@ class KNNMetric(_Classifier):
     ) -> None:
         options = dict(train=train, test=test, ks=ks, mistakes=mistakes, prefix=prefix, collect_device=collect_device)
         super().__init__(levels, **options)
+        check_at_least_1(neighbours=neighbours)
+        check_above_0(temperature=temperature)
         self.neighbours, self.temperature = neighbours, temperature
 
     def predict(self, train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
@@ -172,8 +188,8 @@ class AveragePrecisionMetric(EmbeddingMetric):
     ``<level>/map_micro``, ``<level>/precision`` and so on, its accuracy ``<level>/linear_top1``, and the AP of each
     class that has a test image ``<level>/ap/<class>``. A class is called by its node's name, by the whole path, joined
     by ``/``, where several nodes of the level have that name, or by the extra label column's value; by its number where
-    the data set does not tell the values. An image without a single class at a level (see :meth:`Embeddings.classes`)
-    is left out there.
+    the data set does not tell the values. Where two would be called the same, their numbers follow, as ``a/b (3)``. An
+    image without a single class at a level (see :meth:`Embeddings.classes`) is left out there.
 
     Where :class:`RetrievalMetric` or :class:`LinearProbeMetric` look at one of its levels as well, give one of them a
     prefix: each has a result of the same name.
@@ -198,7 +214,7 @@ class AveragePrecisionMetric(EmbeddingMetric):
 
     def __init__(
         self,
-        levels: Sequence[int | str],
+        levels: Levels,
         *,
         train: Splits = "train",
         test: Splits = "test",
@@ -215,8 +231,14 @@ class AveragePrecisionMetric(EmbeddingMetric):
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
-        super().__init__(levels=levels, splits=_disjoint(train, test), prefix=prefix, collect_device=collect_device)
-        self.levels, self.train, self.test, self.per_class = levels, train, test, per_class
+        super().__init__(levels=levels, prefix=prefix, collect_device=collect_device)
+        self.named_splits = _disjoint(train, test)
+        check_at_least_1(epochs=epochs, batch_size=batch_size)
+        check_number(lr=lr, weight_decay=weight_decay)
+        check_whole(seed=seed)
+        check_flag(cosine=cosine)
+        check_one_of("per_class", per_class, (None, True, False))
+        self.train, self.test, self.per_class = train, test, per_class
         self.device = device or get_device()
         self.recipe = dict(optimizer=optimizer, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay)
         self.recipe |= dict(cosine=cosine, scaling=scaling, seed=seed)
@@ -243,4 +265,7 @@ def _class_names(embedded: Embeddings, level: int | str) -> dict[int, str]:
         return dict(enumerate(embedded.extra_values.get(str(level), ())))
     paths = embedded.taxonomy.node_paths(level)
     counts = Counter(path[-1] for path in paths)
-    return {node: path[-1] if counts[path[-1]] == 1 else "/".join(path) for node, path in enumerate(paths)}
+    names = [path[-1] if counts[path[-1]] == 1 else "/".join(path) for path in paths]
+    while len(counts := Counter(names)) < len(names):  # a name may be what another's path looks like
+        names = [name if counts[name] == 1 else f"{name} ({node})" for node, name in enumerate(names)]
+    return dict(enumerate(names))

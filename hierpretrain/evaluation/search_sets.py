@@ -8,7 +8,7 @@ from typing import Any
 
 from hierpretrain._texts import count
 from hierpretrain.datasets.annotations import NO_SPLIT
-from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, inside_gallery
+from hierpretrain.evaluation.embeddings import Embeddings, Splits, as_tags, default_sides, inside_gallery
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class SearchSets:
             >>> [sorted(side) for side in SearchSets().sides(["train", "query", "gallery"])]
             [['query'], ['gallery']]
         """
-        query, gallery = self.query, self.gallery
-        if query is None and gallery is None and {"query", "gallery"} <= set(splits):
-            query, gallery = "query", "gallery"
+        query, gallery = default_sides(self.query, self.gallery, splits)
         asked = frozenset(splits if query is None else as_tags(query))
         return asked, asked if gallery is None else frozenset(as_tags(gallery))
 

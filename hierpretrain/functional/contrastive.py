@@ -395,7 +395,7 @@ def _check_options(temperature: float, positives: str, constraint: str | None, c
     check_above_0(temperature=temperature)
     check_one_of("positives", positives, ("share", "diverge"))
     check_one_of("constraint", constraint, (None, "pair", "anchor", "level"))
-    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
+    if chunk_size is not None and (chunk_size is True or not isinstance(chunk_size, Integral) or chunk_size < 1):
         raise ValueError(
             f"chunk_size must be a whole number from 1, or None for a number that is fast; it is {chunk_size!r}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hierpretrain.checks import as_tensor
+from hierpretrain.checks import as_tensor, check_number
 
 
 def power_normalize(features: Tensor, power: float = 0.5) -> Tensor:
@@ -40,5 +40,6 @@ def power_normalize(features: Tensor, power: float = 0.5) -> Tensor:
 
 def check_power(power: float) -> None:
     """Raises a ValueError unless a power is above 0 and at most 1."""
+    check_number(power=power)
     if not 0 < power <= 1:
         raise ValueError(f"power must be above 0 and at most 1; it is {power}")

@@ -130,11 +130,11 @@ def retrieval_scores(
         >>> scores["recall@1"].tolist(), scores["num_relevant"].tolist()
         ([1.0, 1.0, 0.0], [1, 1, 0])
     """
-    ks = tuple(dict.fromkeys(ks))
     query, gallery = unit_pair(query, gallery)
     query_labels = check_flat(query_labels, len(query), "query_labels")
     gallery_labels = check_flat(gallery_labels, len(gallery), "gallery_labels")
     check_ks(ks)
+    ks = tuple(dict.fromkeys(ks))
     if same_set:
         check_same_set(query_labels, gallery_labels)
 

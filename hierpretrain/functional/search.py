@@ -6,7 +6,7 @@ import faiss
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_features, check_finite, check_one_width
+from hierpretrain.checks import check_directions, check_features, check_one_width
 
 _BLOCK = 1024  # features at a time
 
@@ -79,12 +79,7 @@ def unit_rows(features: Tensor, name: str = "features") -> Tensor:
     """
     features = check_features(features, name).detach().cpu()
     features = features if features.dtype == torch.float64 else features.float()
-    # block by block, since what stays in the processor's cache is quicker to read again
-    largest = torch.cat([block.abs().amax(1, keepdim=True) for block in torch.split(features, _BLOCK)])
-    check_finite(largest, name)  # NaN and infinity both show in it
-    if not (nonzero := largest > 0).all():
-        row = int((~nonzero).nonzero()[0, 0])
-        raise ValueError(f"{name} must have a direction; row {row} is all zero; leave it out")
+    largest = check_directions(features, name)
     found = torch.empty(features.shape)
     for rows, block, length in zip(
         torch.split(found, _BLOCK), torch.split(features, _BLOCK), torch.split(largest, _BLOCK), strict=True

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierpretrain.checks import check_number
 from hierpretrain.functional.calibration import check_answers
 
 
@@ -152,6 +153,7 @@ def check_between(**options: float) -> None:
         Traceback (most recent call last):
         ValueError: precision must be above 0 and below 1; it is 95
     """
+    check_number(**options)
     for name, value in options.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must be above 0 and below 1; it is {value}")

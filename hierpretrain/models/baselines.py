@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.checks import check_above_0, check_fraction
+from hierpretrain.checks import check_above_0, check_flag, check_fraction
 from hierpretrain.functional import happier_loss, rince_level_losses, triplet_loss
 from hierpretrain.functional.rince import Variant
 from hierpretrain.functional.triplet import Distance, Mining
@@ -160,6 +160,7 @@ class RINCELoss(LevelsLoss):
         instance_level: bool = False,
     ) -> None:
         super().__init__()
+        check_flag(instance_level=instance_level)
         self.instance_level = instance_level
         self.options: dict[str, Any] = dict(temperatures=tuple(temperatures), variant=variant)
         rince_level_losses(*dummy_batch(len(temperatures)), **self.options)

@@ -17,7 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hierpretrain.checks import check_at_least_1, check_finite, check_fraction, check_not_below_0
+from hierpretrain.checks import (
+    check_at_least_1,
+    check_finite,
+    check_flag,
+    check_fraction,
+    check_from_0,
+    check_not_below_0,
+    check_number,
+    check_whole,
+)
 from hierpretrain.functional import (
     class_distances,
     distortion_loss,
@@ -29,7 +38,7 @@ from hierpretrain.functional import (
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.joint import node_weights
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import OneLevelLoss, told
+from hierpretrain.models.loss_levels import OneLevelLoss, from_training_data
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, shared_depth
 
@@ -180,7 +189,7 @@ class TreeClassifierLoss(ClassifierLoss):
         Raises:
             ValueError: If the tree is not known yet.
         """
-        known = told(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
+        known = from_training_data(self._class_labels, f"{type(self).__name__} needs the tree of the classes")
         self._class_labels = known.to(next(self.parameters()).device)
         return self._class_labels
 
@@ -220,6 +229,7 @@ class HXELoss(TreeClassifierLoss):
         self, *, num_classes: int | None = None, in_channels: int, level: int | str = -1, alpha: float = 0.1
     ) -> None:
         super().__init__(num_classes, level)
+        check_number(alpha=alpha)
         self.alpha = alpha
         self.classifier = nn.Linear(in_channels, num_classes)
 
@@ -253,6 +263,7 @@ class SoftLabelLoss(TreeClassifierLoss):
         self, *, num_classes: int | None = None, in_channels: int, level: int | str = -1, beta: float = 10.0
     ) -> None:
         super().__init__(num_classes, level)
+        check_not_below_0(beta=beta)
         self.beta = beta
         self.classifier = nn.Linear(in_channels, num_classes)
 
@@ -309,8 +320,12 @@ class GuidedLoss(TreeClassifierLoss):
     ) -> None:
         super().__init__(num_classes, level)
         check_not_below_0(weight=weight)
-        if max_classes is not None and max_classes < 2:
-            raise ValueError(f"max_classes must be at least 2, or None for all classes; it is {max_classes}")
+        check_flag(scale_free=scale_free, squared=squared)
+        check_from_0(seed=seed)
+        if max_classes is not None:
+            check_whole(max_classes=max_classes)
+            if max_classes < 2:
+                raise ValueError(f"max_classes must be at least 2, or None for all classes; it is {max_classes}")
         self.weight, self.scale_free, self.squared = weight, scale_free, squared
         self.max_classes, self.seed = max_classes, seed
         self.prototypes = nn.Parameter(torch.randn(num_classes, in_channels) / in_channels**0.5)

@@ -14,12 +14,12 @@ from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_flag, check_one_of, check_whole
 from hierpretrain.functional.power import check_power, power_normalize
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.frozen_part import FrozenPart
 from hierpretrain.models.grad_cache import encode_in_chunks
-from hierpretrain.models.loss_levels import parts_of_loss
+from hierpretrain.models.loss_levels import parts_of_loss, takes_stand_ins, tell_parts
 from hierpretrain.models.narrow_convolutions import step_before_narrow_convolutions
 from hierpretrain.models.preprocessor import MultiViewPreprocessor
 from hierpretrain.models.pretrained_copy import PretrainedCopy, with_copy
@@ -43,8 +43,9 @@ class HierarchicalContrastive(BaseModel):
             the loss. Its ``in_channels``, and the loss's, may be left out: the encoder is run once on an empty image.
         loss: Config of a loss called as ``loss(features, labels, instances)``: see :mod:`hierpretrain.models.losses`,
             :mod:`~hierpretrain.models.baselines` and :mod:`~hierpretrain.models.classifiers`. One with the attribute
-            ``takes_stand_ins`` is also told, as ``stand_ins``, which images stand in for ones that could not be read.
-            ``None`` makes an encoder that embeds and cannot be trained.
+            ``takes_stand_ins`` is also told, as ``stand_ins``, which images stand in for ones that could not be read;
+            if a part of it has the attribute, it must have it, too. ``None`` makes an encoder that embeds and cannot be
+            trained.
         neck: Config of what turns the backbone's outputs into one vector per image. ``None`` takes the last output
             and averages a feature map over its positions; where the last output is several vectors, as the two tokens
             of a distilled transformer, they are joined.
@@ -94,7 +95,9 @@ class HierarchicalContrastive(BaseModel):
         if embedding == "projection" and projection is None:
             raise ValueError("embedding='projection' needs a projection; give one, or take embedding='backbone'")
         check_power(power)
-        if isinstance(pretrained_share, bool | str) or not 0 <= pretrained_share < 1:
+        check_one_of("normalize", normalize, (None, True, False))
+        check_flag(channels_last=channels_last)
+        if isinstance(pretrained_share, bool | str | None) or not 0 <= pretrained_share < 1:
             raise ValueError(f"pretrained_share must be a number from 0 to below 1; it is {pretrained_share!r}")
         if pretrained_share and embedding == "projection":
             raise ValueError(
@@ -139,8 +142,10 @@ class HierarchicalContrastive(BaseModel):
 
     @grad_cache.setter
     def grad_cache(self, size: int | None) -> None:
-        if size is not None and size < 1:
-            raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {size}")
+        if size is not None:
+            check_whole(grad_cache=size)
+            if size < 1:
+                raise ValueError(f"grad_cache must be at least 1, or None for the whole batch at once; it is {size}")
         self._grad_cache = size
         if isinstance(self.data_preprocessor, MultiViewPreprocessor):
             self.data_preprocessor.deferred = size is not None  # the loss has it prepare a chunk at a time
@@ -204,18 +209,16 @@ class HierarchicalContrastive(BaseModel):
         return self
 
     def set_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Tells the tree of the training data to the loss, if it is one that asks for it."""
-        if hasattr(self.loss_module, "set_taxonomy"):
-            self.loss_module.set_taxonomy(taxonomy)
+        """Tells the tree of the training data to the loss and to the parts of it that ask for it."""
+        tell_parts(self.loss_module, "set_taxonomy", taxonomy)
 
     def set_training_labels(self, labels: Tensor) -> None:
-        """Tells the labels of all training images to the loss, if it is one that asks for them.
+        """Tells the labels of all training images to the loss and to the parts of it that ask for them.
 
         Args:
             labels: (N, L) or (N, P, L) labels.
         """
-        if hasattr(self.loss_module, "set_training_labels"):
-            self.loss_module.set_training_labels(labels)
+        tell_parts(self.loss_module, "set_training_labels", labels)
 
     def fitted(self, weights: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
         """Returns weights, by name, without those of optional parts that the model leaves out.
@@ -393,7 +396,7 @@ class HierarchicalContrastive(BaseModel):
             self._show(features.detach(), labels)
         options = {}
         stand_ins = [sample.get("stand_in", False) for sample in data_samples]
-        if any(stand_ins) and getattr(self.loss_module, "takes_stand_ins", False):
+        if any(stand_ins) and takes_stand_ins(self.loss_module):
             options["stand_ins"] = torch.tensor(stand_ins * views, device=images.device)
         loss = self.loss_module(features, labels, instances, **options)
         self._log(getattr(self.loss_module, "loss_components", {}))

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 Entry = tuple[nn.Module, str, Any]  # an entry of a module: (module, name, value)
 
 
+@torch.compiler.disable  # it cannot follow a context that gives modules other buffers
 def encode_in_chunks(
     encode: Callable[[Tensor], Tensor], images: Tensor, size: int, modules: Sequence[nn.Module]
 ) -> Tensor:

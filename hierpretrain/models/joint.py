@@ -16,7 +16,7 @@ from hierpretrain.functional.contrastive import weighted_mean
 from hierpretrain.functional.joint import level_cross_entropies, node_counts
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelsLoss, check_level_sizes, told
+from hierpretrain.models.loss_levels import LevelsLoss, check_level_sizes, from_training_data, tell_parts
 from hierpretrain.models.width import projected_width, with_width
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import Taxonomy
@@ -131,8 +131,7 @@ class HierarchicalJointLoss(LevelsLoss):
         """
         check_level_sizes(self.num_classes, taxonomy, "HierarchicalJointLoss")
         super().set_taxonomy(taxonomy)
-        if hasattr(self.contrastive, "set_taxonomy"):
-            self.contrastive.set_taxonomy(taxonomy)
+        tell_parts(self.contrastive, "set_taxonomy", taxonomy)
 
     def set_training_labels(self, labels: Tensor) -> None:
         """Learns which nodes training knows, and how many images each has.
@@ -142,8 +141,7 @@ class HierarchicalJointLoss(LevelsLoss):
         """
         device = self.heads[0].weight.device
         self._counts = [counts.float().to(device) for counts in node_counts(labels, self.num_classes)]
-        if hasattr(self.contrastive, "set_training_labels"):
-            self.contrastive.set_training_labels(labels)
+        tell_parts(self.contrastive, "set_training_labels", labels)
 
     @property
     def takes_stand_ins(self) -> bool:
@@ -157,7 +155,9 @@ class HierarchicalJointLoss(LevelsLoss):
         component of the contrastive loss, and ``cross_entropy/<level>``.
         """
         if self.options["balance"]:
-            told(self._counts, "balance needs the labels of the training data", "or call set_training_labels")
+            from_training_data(
+                self._counts, "balance needs the labels of the training data", "or call set_training_labels"
+            )
         features = check_rows(features)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.heads[0].weight.dtype)

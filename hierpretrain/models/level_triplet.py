@@ -9,7 +9,7 @@ from hierpretrain.checks import check_not_below_0
 from hierpretrain.functional.batch import check_one_row_each, check_rows
 from hierpretrain.functional.level_triplet import MARGINS, level_triplet_loss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelsLoss, told
+from hierpretrain.models.loss_levels import LevelsLoss, from_training_data
 from hierpretrain.registry import LEVEL_MARGINS, MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_paths, check_labels, paired_depth
 
@@ -149,7 +149,7 @@ class LevelTripletLoss(LevelsLoss):
         if isinstance(self.max_level, int):
             return self.max_level
         needs = f"max_level={self.max_level!r} needs the tree of the training data"
-        depths_below = told(self._depths_below, needs, "or give a number")
+        depths_below = from_training_data(self._depths_below, needs, "or give a number")
         if self.max_level is None:
             return len(depths_below)
         anchor, positive = as_paths(anchor), as_paths(positive)  # (B, P, L)

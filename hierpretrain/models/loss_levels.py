@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hierpretrain.checks import check_level
 from hierpretrain.models.gather import gather_rows
 from hierpretrain.taxonomy import Taxonomy, as_labels, check_labels, prefix_ids
 
 T = TypeVar("T")
 
 
-def told(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -> T:
+def from_training_data(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -> T:
     """Returns what a loss has been told of the training data.
 
     Args:
@@ -26,7 +27,7 @@ def told(value: T | None, needs: str, otherwise: str = "or call set_taxonomy") -
         ValueError: If it was not told yet.
 
     Example:
-        >>> told(None, "it needs the tree")
+        >>> from_training_data(None, "it needs the tree")
         Traceback (most recent call last):
         ValueError: it needs the tree: put taxonomy=dict(type='TaxonomyHook') in default_hooks, or call set_taxonomy
     """
@@ -45,6 +46,39 @@ def parts_of_loss(loss: Any) -> Iterable[tuple[str, Any]]:
     return loss.named_modules() if isinstance(loss, nn.Module) else [("", loss)]
 
 
+def tell_parts(loss: Any, method: str, value: Any) -> None:
+    """Calls a method, ``set_taxonomy`` or ``set_training_labels``, of a loss and of all parts of it that have it.
+
+    Example:
+        >>> part = OneLevelLoss("kind")
+        >>> tell_parts(nn.ModuleList([part]), "set_taxonomy", Taxonomy([("cat",)], ["kind"]))
+        >>> part.level_number
+        1
+    """
+    for _, part in parts_of_loss(loss):
+        if hasattr(part, method):
+            getattr(part, method)(value)
+
+
+def takes_stand_ins(loss: Any) -> bool:
+    """Returns whether a loss asks which images stand in for ones that could not be read.
+
+    Raises:
+        ValueError: If a part of it asks, and the loss itself does not and has nothing to hand on.
+    """
+    if getattr(loss, "takes_stand_ins", False):
+        return True
+    for name, part in parts_of_loss(loss):
+        if getattr(part, "takes_stand_ins", False):
+            raise ValueError(
+                f"the batch has images in place of ones that cannot be read (on_error='skip'), which {name!r} of "
+                f"{type(loss).__name__}, a {type(part).__name__}, has to leave out, and {type(loss).__name__} hands "
+                "on nothing of them: give it takes_stand_ins = True, and hand stand_ins= on in its forward; or set "
+                "on_error='error'"
+            )
+    return False
+
+
 class OneLevelLoss(nn.Module):
     """Base of the losses over the nodes of one level, which may be given by its name.
 
@@ -60,6 +94,7 @@ class OneLevelLoss(nn.Module):
 
     def __init__(self, level: int | str) -> None:
         super().__init__()
+        check_level(level=level)
         self.level = level
         self._number: int | None = None
         self._num_levels: int | None = None
@@ -82,7 +117,7 @@ class OneLevelLoss(nn.Module):
         if self._number is None and not isinstance(self.level, str):
             return self.level
         needs = f"level={self.level!r} of {type(self).__name__} needs the tree of the training data"
-        return told(self._number, needs, "call set_taxonomy, or give a number")
+        return from_training_data(self._number, needs, "call set_taxonomy, or give a number")
 
     def columns(self, labels: Tensor, *, several_paths: bool = False) -> Tensor:
         """Returns the columns of a label matrix from the coarsest level down to the loss's own.

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hierpretrain.checks import check_at_least_1, check_flag, check_number
 from hierpretrain.functional import level_losses, released_hmlc_loss, supcon_loss
 from hierpretrain.functional.contrastive import Constraint, clamped_and_unclamped_losses, weighted_mean
 from hierpretrain.functional.pairs import Positives
@@ -31,6 +32,7 @@ class _HierarchicalLoss(LevelsLoss):
 
     def __init__(self, *, level_weights: str | Sequence[float], instance_level: bool, **options: Any) -> None:
         super().__init__()
+        check_flag(instance_level=instance_level, constraint_grad=options.get("constraint_grad", False))
         self.level_weights, self.instance_level, self.options = level_weights, instance_level, options
         levels = 1 if isinstance(level_weights, str) else len(level_weights)
         weighted_mean(level_losses(*dummy_batch(levels), **options), level_weights)
@@ -272,6 +274,8 @@ class ReleasedHMLCLoss(LevelsLoss):
         level_weights: str = "exp",
     ) -> None:
         super().__init__()
+        check_at_least_1(num_views=num_views)
+        check_number(base_temperature=base_temperature)
         self.options = dict(
             loss_type=loss_type,
             num_views=num_views,

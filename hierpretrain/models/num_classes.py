@@ -9,13 +9,13 @@ from hierpretrain.registry import MODELS, class_of
 from hierpretrain.taxonomy import Taxonomy
 
 
-def loss_that_counts(config: Mapping[str, Any] | None) -> Any:
-    """Returns the class of a loss that has classes and whose config does not say how many; ``None`` for all others.
+def loss_that_counts(config: Any) -> Any:
+    """Returns the class of a loss that has classes and whose config does not say how many; ``None`` if there is none.
 
     Its class method ``count_classes(taxonomy, **options)``, given the other options of the config, returns the number.
 
     Args:
-        config: The config of a loss, or ``None``.
+        config: The config of a loss, which may have the configs of others within it, or ``None``.
 
     Example:
         >>> loss_that_counts(dict(type="LevelCrossEntropyLoss")).__name__
@@ -23,14 +23,13 @@ def loss_that_counts(config: Mapping[str, Any] | None) -> Any:
         >>> loss_that_counts(dict(type="LevelCrossEntropyLoss", num_classes=3)) is None
         True
     """
-    if config is None or config.get("num_classes") is not None:
-        return None
-    kind = class_of(MODELS, config)
-    return kind if hasattr(kind, "count_classes") else None
+    if isinstance(config, Mapping):
+        return _counting(config) or loss_that_counts(list(config.values()))
+    return next(filter(None, map(loss_that_counts, config)), None) if isinstance(config, list | tuple) else None
 
 
-def with_num_classes(config: Mapping[str, Any], tree: Callable[[str], Taxonomy]) -> dict[str, Any]:
-    """Returns the config of a loss with the ``num_classes`` that it, or the contrastive loss within it, does not say.
+def with_num_classes(config: Any, tree: Callable[[str], Taxonomy]) -> Any:
+    """Returns the config of a loss with each ``num_classes`` that it, or the config of a loss within it, does not say.
 
     Args:
         config: The config of any loss.
@@ -44,10 +43,18 @@ def with_num_classes(config: Mapping[str, Any], tree: Callable[[str], Taxonomy])
         >>> with_num_classes(dict(type="HierarchicalJointLoss", contrastive=within), lambda loss: tree)["contrastive"]
         {'type': 'HAPPIERLoss', 'level': 1, 'num_classes': 1}
     """
-    config = dict(config)
-    if kind := loss_that_counts(config):
+    if isinstance(config, list | tuple):
+        return type(config)(with_num_classes(part, tree) for part in config)
+    if not isinstance(config, Mapping):
+        return config
+    config = {name: with_num_classes(value, tree) for name, value in config.items()}
+    if kind := _counting(config):
         options = {name: value for name, value in config.items() if name not in ("type", "num_classes")}
         config["num_classes"] = kind.count_classes(tree(kind.__name__), **options)
-    if isinstance(config.get("contrastive"), Mapping):
-        config["contrastive"] = with_num_classes(config["contrastive"], tree)
     return config
+
+
+def _counting(config: Mapping[str, Any]) -> Any:
+    """Returns the class that a config names, if it counts classes and the config itself does not say how many."""
+    kind = class_of(MODELS, config) if config.get("num_classes") is None else None
+    return kind if hasattr(kind, "count_classes") else None

@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from hierpretrain.checks import check_flag
 from hierpretrain.models.encoders.settings import DataSettings
 from hierpretrain.registry import MODELS
 
@@ -47,6 +48,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         channels_last: bool = False,
         non_blocking: bool = True,
     ) -> None:
+        check_flag(channels_last=channels_last, non_blocking=non_blocking)
         super().__init__(non_blocking=non_blocking)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.deferred = False

@@ -34,8 +34,9 @@ class ProjectionHead(BaseModule):
         num_layers: int = 2,
     ) -> None:
         super().__init__()
-        check_at_least_1(num_layers=num_layers)
-        widths = [in_channels, *[hidden_channels or in_channels] * (num_layers - 1), out_channels]
+        hidden_channels = in_channels if hidden_channels is None else hidden_channels
+        check_at_least_1(num_layers=num_layers, hidden_channels=hidden_channels, out_channels=out_channels)
+        widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.ReLU(inplace=True)]

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from hierpretrain.checks import check_at_least_1
 from hierpretrain.functional import cross_scale_losses, proxy_anchor_losses
 from hierpretrain.functional.contrastive import weighted_mean
-from hierpretrain.functional.joint import check_nodes
+from hierpretrain.functional.joint import check_nodes, node_counts
 from hierpretrain.functional.unit_length import unit_length
 from hierpretrain.models.classifiers import TreeClassifierLoss
 from hierpretrain.models.gather import gather_rows
-from hierpretrain.models.loss_levels import LevelNames, LevelsLoss, check_level_sizes, dummy_batch, told
+from hierpretrain.models.loss_levels import LevelNames, LevelsLoss, check_level_sizes, dummy_batch, from_training_data
 from hierpretrain.registry import MODELS
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths
 
@@ -64,7 +64,8 @@ class CSLLoss(TreeClassifierLoss):
         margins: Sequence[float] = (0.45, 0.25),
         scale: float = 32.0,
     ) -> None:
-        super().__init__(num_classes, level)
+        super().__init__(num_classes, -1 if level is None else level)
+        self.level = level
         self.margins, self.scale = tuple(margins), scale
         cosines, labels = dummy_batch(len(self.margins))
         cross_scale_losses(cosines, labels, labels[:, 0], margins=self.margins, scale=scale)
@@ -95,9 +96,8 @@ class CSLLoss(TreeClassifierLoss):
         Args:
             labels: (N, L) or (N, P, L) labels of all images of the training.
         """
-        classes = self.classes(labels)
-        self._known = torch.zeros(self.num_classes, dtype=torch.bool)
-        self._known[classes[classes != PAD].unique()] = True
+        (counts,) = node_counts(self.classes(labels)[..., None], [self.num_classes])
+        self._known = counts > 0
 
     def classes(self, labels: Tensor) -> Tensor:
         """Returns the (M, P) classes of items, given their (M, L) or (M, P, L) labels, which it checks."""
@@ -193,7 +193,7 @@ class LevelProxyLoss(LevelsLoss):
 
         The instances play no part.
         """
-        known = told(self._nodes, "LevelProxyLoss needs the tree of the nodes")
+        known = from_training_data(self._nodes, "LevelProxyLoss needs the tree of the nodes")
         self._nodes = [nodes.to(features.device) for nodes in known]
         losses = proxy_anchor_losses(
             features,

@@ -11,6 +11,8 @@ from collections import defaultdict
 
 from torch import nn
 
+from hierpretrain.checks import check_whole
+
 
 def stages(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
     """Returns the stages of an encoder, names and modules, in the order in which they are registered.
@@ -85,6 +87,7 @@ def freeze_stages(encoder: nn.Module, number: int) -> None:
         >>> [name for name, parameter in encoder.named_parameters() if parameter.requires_grad][:2]
         ['layer4.0.conv1.weight', 'layer4.0.bn1.weight']
     """
+    check_whole(frozen_stages=number)
     depths = layer_depths(encoder)
     most = max(depths.values(), default=0)
     if not -1 <= number <= most:

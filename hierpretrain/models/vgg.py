@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.models.vgg import cfgs, make_layers
 
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_at_least_1, check_flag, check_fraction
 from hierpretrain.registry import MODELS
 
 _MAP_SIZE = 7  # height and width of the map that the fully connected layers read; what images of 224 px give
@@ -40,6 +40,7 @@ class VGG16Convolutions(Sequential):
 
     def __init__(self, *, base_channels: int = 64, frozen: bool = True, init_cfg: dict[str, Any] | None = None) -> None:
         check_at_least_1(base_channels=base_channels)
+        check_flag(frozen=frozen)
         widths = [entry if entry == "M" else entry * base_channels // 64 for entry in cfgs["D"]]
         super().__init__(*make_layers(widths), init_cfg=init_cfg)
         self.frozen, self.feat_dim = frozen, 8 * base_channels
@@ -89,6 +90,9 @@ class VGG16FullyConnected(Sequential):
         dropout: float = 0.5,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
+        check_at_least_1(in_channels=in_channels, out_channels=out_channels)
+        check_flag(relu=relu)
+        check_fraction(dropout=dropout)
         layers = [
             nn.Linear(in_channels * _MAP_SIZE**2, out_channels),
             nn.ReLU(inplace=True),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
+from hierpretrain.engine import RecallCurveHook
 from hierpretrain.evaluation import (
     ClusteringMetric,
     EmbeddingEvaluator,
@@ -233,6 +234,60 @@ def test_an_image_of_several_classes_is_neither_query_nor_answer_at_that_level()
     assert evaluate(among_all, forked(paths, features, splits))["coarse/num_ambiguous"] == 2  # each counted once
     inside = RetrievalMetric(["coarse"], query="query", gallery=["query", "gallery"])
     assert evaluate(inside, forked(paths, features, splits))["coarse/num_ambiguous"] == 2  # a query, and one of others
+
+
+def test_a_level_may_be_given_alone():
+    for bare, listed in (
+        (RetrievalMetric("fine"), RetrievalMetric(["fine"])),
+        (RetrievalMetric(-1, ks=[1]), RetrievalMetric([-1], ks=(1,))),
+        (ClusteringMetric("name"), ClusteringMetric(["name"])),
+        (KNNMetric("coarse", train="query", test="gallery"), KNNMetric(["coarse"], train="query", test="gallery")),
+    ):
+        assert evaluate(bare, samples(SEPARATE)) == evaluate(listed, samples(SEPARATE))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RetrievalMetric([-1, True]), "level must be a name or a whole number; it is True"),
+        (lambda: RetrievalMetric(1.0), r"level must be a name or a whole number; it is 1\.0"),
+        (lambda: KNNMetric([None]), "level must be a name or a whole number; it is None"),
+        (lambda: RecallCurveHook([1.5]), r"level must be a name or a whole number; it is 1\.5"),
+        (
+            lambda: ClusteringMetric(within=("fine", "coarse")),
+            r"within must be pairs of a level and a coarser one, such as .*; it is \('fine', 'coarse'\)",
+        ),
+        (lambda: RetrievalMetric(["fine"], ks=5), r"ks must be several numbers, such as \(1, 5\); they are 5"),
+        (lambda: HierarchicalRetrievalMetric(ks=5), r"ks must be several numbers, such as \(1, 5\); they are 5"),
+        (lambda: LinearProbeMetric(["fine"], ks=5), r"ks must be several numbers, such as \(1, 5\); they are 5"),
+        (
+            lambda: retrieval_metrics(FEATURES, FLAT, FEATURES, FLAT, same_set=True, ks=3),
+            r"ks must be several numbers, such as \(1, 5\); they are 3",
+        ),
+    ],
+)
+def test_levels_and_ks_of_a_wrong_kind_are_named_where_they_are_given(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.0, r"embeddings must have a direction; row 3 is all zero \(3\.png\); leave it out"),
+        (torch.nan, r"embeddings must be finite; row 3 is not \(3\.png\)\. Lower"),
+    ],
+)
+def test_an_image_whose_embedding_has_no_direction_is_named(value, message):
+    made = samples(SEPARATE)
+    made[3].set_field(torch.full((6,), value), "embedding")
+    with pytest.raises(ValueError, match=message):
+        evaluate(RetrievalMetric(["fine"]), made)
+    alone = RetrievalMetric(["fine"])  # as in MMEngine's Evaluator
+    alone.dataset_meta = META
+    alone.process(None, [sample.to_dict() for sample in made])
+    with pytest.raises(ValueError, match=message):
+        alone.compute_metrics(alone.results)
 
 
 def test_metrics_of_all_levels_take_all_paths():

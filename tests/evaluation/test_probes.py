@@ -109,6 +109,31 @@ def test_each_class_is_a_result_of_its_own_if_there_are_few(monkeypatch):
     assert len(named(per_class=True)) == 3
 
 
+def test_no_two_classes_have_one_name():
+    names = [("a", "b"), ("c", "b"), ("d", "a/b"), ("e", "a/b (0)")]
+    tree = Taxonomy(names, ("part", "detail"))
+    made = EmbeddingEvaluator(AveragePrecisionMetric(["detail"], device="cpu"))
+    made.dataset_meta = dict(taxonomy=tree.to_dict(), splits=("train", "test"))
+    for i, row in enumerate(tree.encode(names * 2)):
+        split = "train" if i < 4 else "test"
+        sample = DataSample(metainfo=dict(sample_idx=i, img_path=f"{i}.png", split=split)).set_gt_label(row)
+        sample.set_field(torch.empty(0, dtype=torch.int64), "extra_labels")
+        sample.set_field(torch.eye(4)[i % 4], "embedding")
+        made.process([sample])
+    found = made.evaluate(8)
+    classes = {name.removeprefix("detail/ap/") for name in found if "/ap/" in name}
+    nodes = dict(zip(names, tree.encode(names)[:, 1].tolist(), strict=True))
+    assert classes == {
+        f"a/b ({nodes['a', 'b']}) ({nodes['a', 'b']})",
+        "c/b",
+        f"a/b ({nodes['d', 'a/b']})",
+        f"a/b (0) ({nodes['e', 'a/b (0)']})",
+    }
+    assert {name: value for name, value in found.items() if "/ap/" in name} == {
+        f"detail/ap/{name}": 1.0 for name in classes
+    }
+
+
 def test_a_config_names_it_and_errors_come_before_training():
     metric = METRICS.build(dict(type="AveragePrecisionMetric", levels=["part"], test=["val"]))
     with pytest.raises(ValueError, match="no evaluated image is of the split 'val'"):

@@ -106,6 +106,16 @@ def test_weights_after_some_steps():
     assert_same(ours, theirs, 2e-4)  # Adam divides gradients near 0 by themselves
 
 
+def test_a_compiled_model_has_the_same_gradients():
+    model, data = make(3), batch()
+    compiled = torch.compile(model, backend="eager")
+    torch.manual_seed(1)
+    value = compiled(**model.data_preprocessor(data, True), mode="loss")["loss"]
+    value.backward()
+    ours = {"loss": value.detach(), **{name: parameter.grad for name, parameter in model.named_parameters()}}
+    assert_same(ours, step(make(3), data))
+
+
 def test_frozen_features_are_projected_in_chunks():
     features, data = torch.randn(10, 1, 64), batch()
     plain, ours = (

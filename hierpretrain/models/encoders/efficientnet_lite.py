@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from hierpretrain._extras import needed
+from hierpretrain.checks import check_whole
 from hierpretrain.models.encoders.base import Encoder, load_exactly
 from hierpretrain.models.encoders.depthwise import quick_depthwise
 from hierpretrain.models.encoders.settings import DataSettings
@@ -68,6 +69,7 @@ class EfficientNetLite0(Encoder):
     @classmethod
     def data_settings(cls, image_size: int = 224, **options: Any) -> DataSettings:
         """Returns the settings of the weights, but for the size: bicubic, (x - 127) / 128 of 0 to 255."""
+        check_whole(image_size=image_size)
         if image_size < 32:
             raise ValueError(f"image_size must be at least 32, or no pixel is left at the end; it is {image_size}")
         return DataSettings(image_size, (127.0,) * 3, (128.0,) * 3, "bicubic", resize=image_size * 8 // 7)
