@@ -194,6 +194,8 @@ class _Encoder(nn.Module):
         # the layout of channels_last weights would be traced too, and turned round again by other programs
         self.model: HierarchicalContrastive = model.to("cpu", torch.float32, memory_format=torch.contiguous_format)
         self.model.eval().requires_grad_(False)
+        if isinstance(self.model.data_preprocessor, MultiViewPreprocessor):  # images as the file gets them, too
+            self.model.data_preprocessor.memory_format = torch.contiguous_format
         for name, rest in (("mean", 0.0), ("std", 1.0)):  # a preprocessor of another library may have neither
             self.register_buffer(name, getattr(self.model.data_preprocessor, name, torch.tensor([rest])))
 

@@ -340,6 +340,8 @@ def test_the_model_is_left_as_it_was_and_a_compiled_one_is_its_own(inferencer, t
     weights = inferencer.module.backbone.layer1[0].conv1.weight
     encoder = export._Encoder(torch.compile(inferencer.module))
     assert weights.is_contiguous(memory_format=torch.channels_last)
+    assert inferencer.module.data_preprocessor.memory_format is torch.channels_last
+    assert encoder.model.data_preprocessor.memory_format is torch.contiguous_format
     copied = encoder.model.backbone.layer1[0].conv1.weight
     assert copied.is_contiguous()
     assert copied.data_ptr() != weights.data_ptr()
