@@ -63,6 +63,16 @@ def parse_json(
         raise ValueError(f"{where}: no JSON: {error}; {remedy}") from error
 
 
+def is_number(value: object) -> bool:
+    """Returns whether a value of JSON is a number, be it none that is finite.
+
+    Example:
+        >>> [is_number(value) for value in (1, 0.5, float("nan"), True, "1", None)]
+        [True, True, True, False, False, False]
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 # a whole pair, which is a character; else half of one, or a control character other than tabs and line ends
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"

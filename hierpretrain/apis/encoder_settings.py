@@ -45,6 +45,19 @@ def encoder_settings(config: Config) -> DataSettings | None:
         raise ValueError(f"the config has an option of {kind.__name__} that does not fit: {error}") from error
 
 
+def preprocessor_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the options of the preprocessor of a config's model; MMEngine gives it the one beside it, if it has none.
+
+    Args:
+        config: A config with a ``model``.
+
+    Example:
+        >>> preprocessor_options(dict(model=dict(type="ImageClassifier"), data_preprocessor=dict(to_rgb=True)))
+        {'to_rgb': True}
+    """
+    return config["model"].get("data_preprocessor", config.get("data_preprocessor")) or {}
+
+
 def apply_encoder_settings(config: Config) -> list[str]:
     """Replaces every ``"encoder"`` in the pipelines of a config by the encoder's size or interpolation, in place.
 
@@ -162,7 +175,7 @@ def _sides(size: Any) -> tuple[int, ...]:
 
 
 def _of_preprocessor(config: Config, settings: DataSettings) -> list[str]:
-    preprocessor = config.model.get("data_preprocessor") or config.get("data_preprocessor") or {}
+    preprocessor = preprocessor_options(config)
     return [
         f"the preprocessor's {name} is {tuple(given)}, and the encoder's is {wanted}"
         for name, wanted in (("mean", settings.mean), ("std", settings.std))

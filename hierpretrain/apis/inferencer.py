@@ -18,6 +18,7 @@ from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
+from mmpretrain.models import BaseSelfSupervisor
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -28,7 +29,7 @@ from hierpretrain import registry
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.config import nearest_names, override
 from hierpretrain.apis.dataset_configs import evaluation_pipeline
-from hierpretrain.apis.encoder_settings import apply_encoder_settings, told
+from hierpretrain.apis.encoder_settings import apply_encoder_settings, preprocessor_options, told
 from hierpretrain.apis.image_batches import Batch, default_workers, read_batches
 from hierpretrain.apis.images import Images, ImageSet, gather_images
 from hierpretrain.apis.index import EmbeddingIndex
@@ -129,9 +130,10 @@ class EmbeddingInferencer:
         self.num_workers = default_workers(self.device) if num_workers is None else num_workers
         if contradictions := _of_the_test(apply_encoder_settings(self.config)):
             MMLogger.get_current_instance().warning(told(contradictions))
-        self.opening, self.pipeline = _pipeline(self.config)
+        options, flip = _encoder_options(self.config)
+        self.opening, self.pipeline = _pipeline(self.config, flip)
         self.min_side = self.opening.get("min_side")
-        self.module = _encoder(self.config, checkpoint).to(self.device).eval()
+        self.module = _encoder(options, checkpoint, whole=_is_ours(self.config)).to(self.device).eval()
         self.name = f"{name}, {os.path.basename(checkpoint) or 'untrained'}"
         if self.device.type == "cpu":
             _lay_channels_last(self.module)
@@ -157,7 +159,10 @@ class EmbeddingInferencer:
         about = (self.pipeline, self.min_side, *self.module.embedding_options)
         if "grey_range" in self.opening:
             about += (self.opening["grey_range"],)
-        return encoder_fingerprint(self.module, self.module.encoder_parts, _effective(self.config.model), *about)
+        model = self.config.model
+        if not isinstance(self.module.data_preprocessor, MultiViewPreprocessor):  # whose mean and std are all
+            model = {**model, "data_preprocessor": preprocessor_options(self.config)}
+        return encoder_fingerprint(self.module, self.module.encoder_parts, _effective(model), *about)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Returns the (N, D) float32 unit embeddings of images; an image that :attr:`on_error` skips has none.
@@ -365,8 +370,8 @@ class EmbeddingInferencer:
         return self._encode([self.pipeline(Image.new("RGB", (64, 64)))]).shape[1]
 
     @property
-    def _encode(self) -> _Encode:
-        return _Encode(self.module, self.device, self.amp)
+    def _encode(self) -> Encode:
+        return Encode(self.module, self.device, self.amp)
 
     def _batches(self, images: ImageSet) -> Iterator[tuple[Batch, Tensor]]:
         """Yields batches with the (n, D) embeddings of the images that could be read."""
@@ -390,8 +395,14 @@ class EmbeddingInferencer:
 
 
 @dataclass(frozen=True)
-class _Encode:
-    """Turns inputs of an encoder into embeddings, in any process."""
+class Encode:
+    """Turns inputs of an encoder into embeddings, in any process.
+
+    Args:
+        module: The encoder, whose preprocessor takes the inputs.
+        device: Where it computes.
+        amp: Whether in bfloat16 where it can.
+    """
 
     module: HierarchicalContrastive
     device: torch.device
@@ -417,7 +428,7 @@ class _Pipeline:
     Args:
         transforms: The transforms between opening and packing.
         as_array: Whether they take a BGR array, as mmpretrain's do, instead of a picture of Pillow's.
-        flip: Whether the channels are turned round at the end, from BGR to RGB.
+        flip: Whether the channels are turned round at the end, as a preprocessor of mmpretrain's does with ``to_rgb``.
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], *, as_array: bool, flip: bool) -> None:
@@ -509,7 +520,7 @@ def _kind(transform: Mapping[str, Any]) -> str:
     return type_name(transform.get("type"))
 
 
-def _pipeline(config: Config) -> tuple[dict[str, Any], _Pipeline]:
+def _pipeline(config: Config, flip: bool) -> tuple[dict[str, Any], _Pipeline]:
     """Returns the options of ``LoadRGB``, as far as they are set, and the transforms from the opened picture on."""
     transforms = evaluation_pipeline(config)
     known = all(isinstance(transform, Mapping) for transform in transforms)
@@ -519,7 +530,11 @@ def _pipeline(config: Config) -> tuple[dict[str, Any], _Pipeline]:
             f"LoadImageFromFile), so that it tells how images become input; it has {transforms[:1] or 'none'}"
         )
     as_array = _kind(transforms[0]) == "LoadImageFromFile"
-    flip = as_array and _theirs(config).get("to_rgb", True)
+    if as_array and transforms[0].get("color_type", "color") != "color":
+        raise ValueError(
+            "LoadImageFromFile of the test pipeline must have the color_type 'color', as images that are given come in "
+            f"colours; it has {transforms[0]['color_type']!r}: turn them grey by a transform after it"
+        )
     middle = [transform for transform in transforms[1:] if _kind(transform) != "PackInputs"]
     given = {name: transforms[0].get(name) for name in ("min_side", "grey_range", "max_pixels")}
     opening = {name: value for name, value in given.items() if value is not None}
@@ -533,37 +548,48 @@ def _lay_channels_last(module: HierarchicalContrastive) -> None:
         module.data_preprocessor.memory_format = torch.channels_last
 
 
-def _theirs(config: Config) -> Mapping[str, Any]:
-    """Returns the options of a preprocessor of mmpretrain's."""
-    return config.model.get("data_preprocessor") or config.get("data_preprocessor") or {}
+def _is_ours(config: Config) -> bool:
+    kind = registry.MODELS.get(str(config.model.get("type")))
+    return isinstance(kind, type) and issubclass(kind, HierarchicalContrastive)
 
 
-def _encoder(config: Config, checkpoint: str) -> HierarchicalContrastive:
-    """Builds the encoder of a config, ours or one of mmpretrain's, and loads its weights."""
+def _encoder_options(config: Config) -> tuple[dict[str, Any], bool]:
+    """Returns the options of a config's encoder, and whether its preprocessor turns the channels of images round."""
     options = dict(config.model)
-    kind = registry.MODELS.get(str(options.get("type")))
-    ours = isinstance(kind, type) and issubclass(kind, HierarchicalContrastive)
-    if ours:
-        options["loss"] = None
+    if _is_ours(config):
+        options |= {"loss": None, "data_preprocessor": preprocessor_options(config)}
         if options.get("embedding", "backbone") == "backbone":
             options["projection"] = None
-    elif "backbone" in options:
-        normalised = _theirs(config)
-        options = dict(
-            type="HierarchicalContrastive",
-            backbone=options["backbone"],
-            neck=options.get("neck") if _kind(options) == "ImageClassifier" else None,
-            data_preprocessor=dict(
-                type="MultiViewPreprocessor", **{key: normalised[key] for key in ("mean", "std") if key in normalised}
-            ),
-        )
-    else:
+        return options, False
+    if "backbone" not in options:
         raise ValueError(f"a model must have a backbone to embed images; {_kind(options)} has none")
+    theirs = _their_preprocessor(config)
+    mean, std = (getattr(theirs, name, torch.tensor([rest])) for name, rest in (("mean", 0.0), ("std", 1.0)))
+    options = dict(
+        type="HierarchicalContrastive",
+        backbone=options["backbone"],
+        neck=options.get("neck") if _kind(options) == "ImageClassifier" else None,
+        data_preprocessor=dict(type="MultiViewPreprocessor", mean=mean.flatten().tolist(), std=std.flatten().tolist()),
+    )
+    return options, any(getattr(theirs, name, False) for name in ("to_rgb", "_channel_conversion"))
+
+
+def _their_preprocessor(config: Config) -> Any:
+    """Builds the preprocessor of a model of mmpretrain's, with the type and the defaults that it has there."""
+    kind = registry.MODELS.get(str(config.model.get("type")))
+    self_supervised = isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor)
+    default = "SelfSupDataPreprocessor" if self_supervised else "ClsDataPreprocessor"
+    with _built("data_preprocessor"), _warnings_only():
+        return registry.MODELS.build({"_scope_": "hierpretrain", "type": default, **preprocessor_options(config)})
+
+
+def _encoder(options: Mapping[str, Any], checkpoint: str, *, whole: bool) -> HierarchicalContrastive:
+    """Builds an encoder and loads its weights, of which the checkpoint must have no others if it is ``whole``."""
     with _built("model"):
         module = registry.MODELS.build({"_scope_": "hierpretrain", **options})
     with _warnings_only():
         if checkpoint:
-            check_checkpoint(module, checkpoint, whole=ours)
+            check_checkpoint(module, checkpoint, whole=whole)
             load_checkpoint(module, checkpoint, map_location="cpu", logger="silent")
         else:
             module.init_weights()

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import timedelta
@@ -36,6 +36,7 @@ from hierpretrain.apis.starts import check_start
 from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.engine import newest_checkpoint, shorten_terminal
 from hierpretrain.engine.image_numbers import ImageNumbersHook
+from hierpretrain.engine.known_best import KnownBestHook
 from hierpretrain.engine.work_dir_lock import WorkDirLockHook, hold_work_dir
 from hierpretrain.evaluation.evaluator import collecting
 from hierpretrain.files import sha256
@@ -109,6 +110,8 @@ def build_runner(config: Config) -> Runner:
         runner = registry.RUNNERS.build(config) if "runner_type" in config else _Runner.from_cfg(config)
         runner.register_hook(lock)
         runner.register_hook(ImageNumbersHook())
+        if any(getattr(hook, "save_best", None) for hook in runner.hooks):
+            runner.register_hook(KnownBestHook())
         if contradictions:
             runner.logger.warning(told(contradictions))
         if replaced:
@@ -189,6 +192,9 @@ def check_plain_values(config: Mapping[str, Any]) -> None:
         >>> check_plain_values({"train_cfg": {"max_epochs": math.inf}})
         Traceback (most recent call last):
         ValueError: train_cfg.max_epochs must be an integer from 1; it is inf
+        >>> check_plain_values({"default_hooks": {"checkpoint": {"interval": 0.5}}})
+        Traceback (most recent call last):
+        ValueError: default_hooks.checkpoint.interval must be an integer from 1, or -1 for no checkpoint; it is 0.5
     """
     for key in (
         "model",
@@ -202,20 +208,34 @@ def check_plain_values(config: Mapping[str, Any]) -> None:
         value = config.get(key)
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{key} must be a dict of settings; it is {short(value)}")
-    rules: dict[str, tuple[str, Any]] = {
+    rules: dict[str, tuple[str, Callable[[int | None], bool]]] = {
         "randomness.seed": ("an integer from 0 to 4294967295, or None", lambda v: v is None or 0 <= v < 2**32),
-        **{f"train_cfg.{name}": ("an integer from 1", lambda v: v >= 1) for name in ("max_epochs", "max_iters")},
-        **{f"{name}.batch_size": ("an integer from 1", lambda v: v >= 1) for name in DATALOADERS},
-        **{f"{name}.num_workers": ("an integer from 0", lambda v: v >= 0) for name in DATALOADERS},
+        **{f"train_cfg.{name}": _from(1) for name in ("max_epochs", "max_iters")},
+        **{f"{name}.batch_size": _from(1) for name in DATALOADERS},
+        **{f"{name}.num_workers": _from(0) for name in DATALOADERS},
+        "train_cfg.val_begin": _from(0, none=False),  # with these MMEngine computes
+        "train_cfg.val_interval": _from(1, none=False),
+        "default_hooks.logger.interval": _from(1, none=False),
+        "default_hooks.checkpoint.interval": (
+            "an integer from 1, or -1 for no checkpoint",
+            lambda v: v is not None and (v >= 1 or v == -1),
+        ),
     }
     for option, (rule, holds) in rules.items():
-        top, _, key = option.partition(".")
+        top, *inner, key = option.split(".")
         part = config.get(top)
+        for name in inner:
+            part = part.get(name) if isinstance(part, Mapping) else None
         if not isinstance(part, Mapping) or key not in part:
             continue
         value = part[key]
-        if not (value is None or type(value) is int) or not (value is None or holds(value)):
+        if not (value is None or type(value) is int) or not holds(value):
             raise ValueError(f"{option} must be {rule}; it is {short(value)}")
+
+
+def _from(lowest: int, *, none: bool = True) -> tuple[str, Callable[[int | None], bool]]:
+    """Returns the rule of integers from the lowest on, and of ``None`` where that is left to MMEngine."""
+    return f"an integer from {lowest}", lambda v: none if v is None else v >= lowest
 
 
 def check_optimizer(config: Config) -> None:

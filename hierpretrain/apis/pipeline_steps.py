@@ -28,7 +28,8 @@ def describe_steps(
       pixels, where the other side is ``floor(pixels * other / side)``. ``interpolation`` and ``library`` say how:
       Pillow averages over all the pixels that fall on one when it shrinks a picture, OpenCV does not.
     - ``crop``: the middle ``height`` x ``width``, from row ``round((rows - height) / 2)`` on, and column likewise,
-      where a half is rounded to the even number.
+      where a half is rounded to the even number. An image with fewer rows gets black ones, ``(height - rows) // 2``
+      of them above, and columns likewise.
     - ``other``: any other transform, with its ``repr``.
 
     Args:

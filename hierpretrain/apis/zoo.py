@@ -13,6 +13,7 @@ from modelindex.models.Result import Result
 from hierpretrain._inheritance import PACKAGE, list_configs
 from hierpretrain._names import close_names
 from hierpretrain.apis.config import find_config, load_config
+from hierpretrain.apis.encoder_settings import preprocessor_options
 from hierpretrain.apis.pure_python import named_copy, type_name
 from hierpretrain.files import SHIPPED
 from hierpretrain.models import HierarchicalContrastive
@@ -145,7 +146,7 @@ def image_retriever(model: HierarchicalContrastive) -> ImageToImageRetriever:
     Args:
         model: A model that mmpretrain's ``get_model`` has built.
     """
-    prepare = {**model._config.model.get("data_preprocessor", dict(type="MultiViewPreprocessor")), "_scope_": PACKAGE}
+    prepare = {"type": "MultiViewPreprocessor", **preprocessor_options(model._config), "_scope_": PACKAGE}
     retriever = ImageToImageRetriever(image_encoder=model, prototype="", data_preprocessor=prepare)
     retriever._config = model._config
     retriever._metainfo = Model("retriever", results=[Result(_TASK, dataset=None, metrics=None)])

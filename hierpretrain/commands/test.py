@@ -22,6 +22,8 @@ from hierpretrain.apis.command import config_of, parse_command
 from hierpretrain.commands import check_outputs, errors_in_one_line
 from hierpretrain.files import write_json
 
+_NEEDED = ("test_dataloader", "test_cfg", "test_evaluator")
+
 
 def main() -> None:
     """Builds the runner and tests."""
@@ -43,6 +45,11 @@ def main() -> None:
 
     with errors_in_one_line(), build_errors():
         config = config_of(args)
+        if missing := [key for key in _NEEDED if config.get(key) is None]:
+            wanted = ", ".join(f"{key} = {key.replace('test', 'val')}" for key in missing)
+            raise ValueError(
+                f"{args.config} has no {', '.join(missing)}: to test on what the training validates on, set {wanted}"
+            )
         check_outputs(args, "out")  # not after the work
         config.resume = False
         config.load_from = args.checkpoint or config.get("load_from")

@@ -85,6 +85,12 @@ def _build(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Runner:
         config.resume = True if args.resume != "auto" else "auto"
         config.load_from = args.resume if args.resume != "auto" else config.get("load_from")
     if args.auto_scale_lr:
+        if not (config.get("auto_scale_lr") or {}).get("base_batch_size"):
+            raise ValueError(
+                "--auto-scale-lr scales from the batch size that the learning rate is meant for, and the config does "
+                "not say it: set auto_scale_lr=dict(base_batch_size=...), or --cfg-options "
+                "auto_scale_lr.base_batch_size=..."
+            )
         config.auto_scale_lr.enable = True
     for key in DATALOADERS:
         if config.get(key) and args.no_pin_memory:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hierpretrain._json import is_number
 from hierpretrain.datasets.annotations import Annotations, nfc
 from hierpretrain.datasets.messages import short, some
 from hierpretrain.datasets.text_files import read_json_file
@@ -163,10 +164,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -177,10 +174,10 @@ _KEYS = {
     "unseen": (lambda value: isinstance(value, list) and all(map(_is_texts, value)), "a list of paths of names"),
     "seed": (lambda value: isinstance(value, int) and not isinstance(value, bool), "an integer"),
     "shares": (
-        lambda value: value is None or (isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))),
+        lambda value: value is None or (isinstance(value, list) and len(value) == 3 and all(map(is_number, value))),
         "null or three numbers",
     ),
-    "val_share": (lambda value: value is None or _is_number(value), "null or a number"),
+    "val_share": (lambda value: value is None or is_number(value), "null or a number"),
     "unit": (lambda value: value is None or _is_text(value), "null or the name of a level or an extra label"),
     "images": (
         lambda value: isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_texts, value.values())),

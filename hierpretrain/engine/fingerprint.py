@@ -53,7 +53,7 @@ def encoder_fingerprint(
     told = (
         {name: _canonical((config or {}).get(name)) for name in names},
         [getattr(model, name) for name in names],
-        (preprocessor.mean.tolist(), preprocessor.std.tolist()),
+        tuple(getattr(preprocessor, name, torch.empty(0)).tolist() for name in ("mean", "std")),  # others have none
         pipeline,
         _settings(pipeline),
         about,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from hierpretrain._json import parse_json_bytes
+from hierpretrain._json import is_number, parse_json_bytes
 
 Curves = Mapping[str, tuple[list[float], list[float]]]
 """Name -> steps, ascending, and the value at each."""
@@ -52,10 +52,10 @@ def read_history(folder: str | os.PathLike[str]) -> Curves:
         started: set[str] = set()
         for values in _lines(path):
             step = values.get("step")
-            if not _is_number(step):
+            if not _is_finite(step):
                 continue
             for name, value in values.items():
-                if name in _NOT_DRAWN or not _is_number(value):
+                if name in _NOT_DRAWN or not _is_finite(value):
                     continue
                 curve = curves.setdefault(name, {})
                 if name not in started:
@@ -85,8 +85,8 @@ def _lines(path: Path) -> list[dict[str, object]]:
     return found
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+def _is_finite(value: object) -> bool:
+    return is_number(value) and -math.inf < value < math.inf  # type: ignore[operator]
 
 
 def panels(curves: Mapping[str, _Curve]) -> dict[str, dict[str, _Curve]]:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from hierpretrain._json import parse_object
+from hierpretrain._json import is_number, parse_object
 from hierpretrain.report.history import Curves, read_history
 from hierpretrain.report.run_settings import read_config, settings_of
 
@@ -161,11 +161,7 @@ def _metrics(folder: Path) -> dict[str, float]:
     metrics = parse_object(data, path, remedy, any_number=True).get("metrics")
     if not isinstance(metrics, dict):
         raise ValueError(f"{path} is damaged: it must hold an object 'metrics'; {remedy}")
-    return {name: value for name, value in metrics.items() if _is_number(value)}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return {name: value for name, value in metrics.items() if is_number(value)}
 
 
 def _no_run(folder: Path, has_config: bool) -> str:

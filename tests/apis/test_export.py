@@ -20,7 +20,9 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
 from hierpretrain.apis import EmbeddingInferencer, export, export_onnx, export_program
+from hierpretrain.apis.inferencer import _Pipeline
 from hierpretrain.apis.pipeline_steps import describe_steps
+from hierpretrain.datasets.loading import open_rgb
 
 DOCS = Path(__file__).parents[2] / "docs/export.md"
 SMALL = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
@@ -132,10 +134,17 @@ def test_the_description_is_in_both_files_and_says_what_the_file_is(inferencer, 
     assert re.fullmatch(r"images \(5\): largest difference \d\.\de-\d\d, smallest cosine 1\.000000", lines[2])
 
 
-def test_the_program_of_the_docs_agrees_with_the_inferencer(inferencer, photos, exported, tmp_path):
+@pytest.fixture(scope="module")
+def similar():
+    """The program of the docs."""
     (text,) = re.findall(
         r"^```python\n(\"\"\"python similar.*?)^```", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
+    return text
+
+
+def test_the_program_of_the_docs_agrees_with_the_inferencer(inferencer, photos, exported, similar, tmp_path):
+    text = similar
     (tmp_path / "similar.py").write_text(text)
     assert not {"torch", "hierpretrain"} & set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
     done = subprocess.run(
@@ -145,6 +154,90 @@ def test_the_program_of_the_docs_agrees_with_the_inferencer(inferencer, photos, 
     expected = [f"{cosine:.3f} {path}" for cosine, path in zip(features @ features[0], photos, strict=True)]
     found = [line.split(" ", 1) for line in done.stdout.splitlines()]
     assert [f"{float(cosine):.3f} {path}" for cosine, path in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("opening", "transforms"),
+    [
+        (dict(min_side=40, max_pixels=10**6), CROPPED),
+        ({}, [dict(type="ResizeEdge", scale=32, edge="long", backend="pillow")]),
+        ({}, [dict(type="ResizeEdge", scale=32, edge="short", backend="pillow", interpolation="bicubic")]),
+        ({}, [dict(type="torchvision/Resize", size=(32, 48), interpolation="nearest")]),
+        (dict(grey_range=(0, 9)), CROPPED),
+        ({}, [dict(type="torchvision/CenterCrop", size=(101, 75))]),
+    ],
+)
+def test_the_program_of_the_docs_makes_the_pictures_of_the_inferencer(opening, transforms, photos, similar, tmp_path):
+    program = {"__name__": "similar"}
+    exec(similar, program)
+    of_arrays = transforms[0]["type"] == "ResizeEdge"
+    pipeline = _Pipeline(transforms, as_array=of_arrays, flip=of_arrays)
+    names = dict(min_side="jpeg_min_side")
+    steps = describe_steps(pipeline.transforms.transforms, **opening)
+    assert {names.get(name, name) for name in opening} <= steps[0].keys()
+    program["check"](dict(input=dict(channels="RGB"), preprocessing=steps))
+    Image.open(photos[2]).convert("RGB").resize((300, 200)).save(tmp_path / "large.jpg")
+    Image.open(photos[0]).convert("L").resize((300, 200)).save(tmp_path / "grey.png")
+    Image.open(photos[0]).convert("CMYK").resize((60, 200)).save(tmp_path / "print.jpg")
+    for path in (*photos, *map(str, tmp_path.iterdir())):
+        expected = pipeline(open_rgb(path, **opening))
+        np.testing.assert_array_equal(program["picture"](path, *steps), expected.float())
+
+
+def test_the_program_of_the_docs_ends_at_what_it_does_not_know(similar, tmp_path):
+    program = {"__name__": "similar"}
+    exec(similar, program)
+    opened, *steps = described = describe_steps(_Pipeline(CROPPED, as_array=False, flip=False).transforms.transforms)
+    for channels, changed in (
+        ("BGR", described),
+        ("RGB", [{**opened, "page": 2}, *steps]),
+        ("RGB", [{**opened, "frame": "last"}, *steps]),
+        ("RGB", [opened, {**steps[0], "antialias": False}]),
+        ("RGB", [opened, {**steps[0], "library": "opencv"}]),
+        ("RGB", [opened, {"step": "other", "transform": "Solarize()"}]),
+    ):
+        with pytest.raises(
+            SystemExit, match=r"this program (cannot do \{'step': '|makes RGB, and the encoder takes BGR)"
+        ):
+            program["check"](dict(input=dict(channels=channels), preprocessing=changed))
+    Image.fromarray(np.full((40, 40), 900, np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((40, 40), 0.5, np.float32)).save(tmp_path / "float.tif")
+    for name, message in (
+        ("deep.png", r"cannot open .*deep\.png, of the mode I;16: save it with 8 bits a channel"),
+        ("float.tif", "of the mode F"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            program["picture"](str(tmp_path / name), opened, *steps)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_preprocessor_that_does_more_than_normalise_is_not_exported(turned, photos, tmp_path):
+    foreign = dict(type="mmengine.ImgDataPreprocessor", mean=(120, 110, 100), std=(60, 50, 40), bgr_to_rgb=turned)
+    made = infer(data_preprocessor=foreign)
+    if turned:
+        with pytest.raises(
+            ValueError,
+            match=r"it is not written\. It normalises, and what else ImgDataPreprocessor does .*: take a Multi",
+        ):
+            export_program(made, tmp_path / "encoder.pt2", images=photos, log=lambda line: None)
+        assert not list(tmp_path.iterdir())
+        return
+    about = export_program(made, tmp_path / "encoder.pt2", images=photos, log=lambda line: None)
+    assert about["normalisation"]["mean"] == [120, 110, 100]
+    found = torch.export.load(tmp_path / "encoder.pt2").module()(torch.from_numpy(prepared(made, photos[:2])).float())
+    np.testing.assert_allclose(found.numpy(), made(photos[:2]), atol=1e-5)
+
+
+def test_the_order_of_the_channels_is_what_the_pipeline_makes(photos, tmp_path):
+    pipeline = [dict(type="LoadImageFromFile"), dict(type="CenterCrop", crop_size=32)]
+    model = dict(type="HierarchicalContrastive", backbone=SMALL)
+    config = Config(dict(model=model, test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    made = EmbeddingInferencer(config, checkpoint="", device="cpu", progress=False)
+    about = export_program(made, tmp_path / "encoder.pt2", log=lambda line: None)
+    assert about["input"]["channels"] == "BGR"
+    picture = torch.tensor(np.asarray(Image.open(photos[1]))[2:34, 2:34, ::-1].copy()).permute(2, 0, 1)[None].float()
+    found = torch.export.load(tmp_path / "encoder.pt2").module()(picture)
+    np.testing.assert_allclose(found.numpy(), made(photos[1]), atol=1e-5)
 
 
 def test_a_program_is_the_model_after_it_is_loaded_again(inferencer, photos, tmp_path, monkeypatch):
@@ -247,6 +340,8 @@ def test_the_model_is_left_as_it_was_and_a_compiled_one_is_its_own(inferencer, t
     weights = inferencer.module.backbone.layer1[0].conv1.weight
     encoder = export._Encoder(torch.compile(inferencer.module))
     assert weights.is_contiguous(memory_format=torch.channels_last)
+    assert inferencer.module.data_preprocessor.memory_format is torch.channels_last
+    assert encoder.model.data_preprocessor.memory_format is torch.contiguous_format
     copied = encoder.model.backbone.layer1[0].conv1.weight
     assert copied.is_contiguous()
     assert copied.data_ptr() != weights.data_ptr()

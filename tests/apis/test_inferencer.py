@@ -1,5 +1,6 @@
 """The inferencer: the embeddings of an evaluation, from whatever form the images come in, and clear errors."""
 
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from PIL import Image
 from hierpretrain.apis import EmbeddingIndex, find_config, find_model, read_embeddings, write_embeddings
 from hierpretrain.apis import inferencer as inferencer_module
 from hierpretrain.apis.inferencer import EmbeddingInferencer
+from hierpretrain.apis.launch import build_runner
 from hierpretrain.datasets import FolderDataset, UnreadableImage
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.pretrained_copy import with_copy
@@ -326,6 +328,79 @@ def test_the_backbone_and_neck_of_mmpretrains_own_models(photos):
         data = theirs.data_preprocessor({"inputs": [bgr]})
         expected = torch.nn.functional.normalize(theirs.extract_feat(data["inputs"])[-1])
     np.testing.assert_allclose(ours(pixels), expected.numpy(), atol=1e-6)
+
+
+OWN = dict(type="MultiViewPreprocessor", mean=(90.0, 110.0, 130.0), std=(50.0, 60.0, 70.0))
+FOREIGN = dict(OWN, type="mmengine.ImgDataPreprocessor", bgr_to_rgb=True)
+SCALED = {name: list(OWN[name]) for name in ("mean", "std")}
+CLASSIFIER = dict(
+    type="mmpretrain.ImageClassifier",
+    backbone=MODEL["backbone"],
+    neck=dict(type="mmpretrain.GlobalAveragePooling"),
+    head=dict(type="mmpretrain.LinearClsHead", num_classes=2, in_channels=64),
+)
+OPENINGS = [
+    [dict(type="LoadRGB"), dict(type="torchvision/CenterCrop", size=32)],
+    [dict(type="LoadImageFromFile"), dict(type="CenterCrop", crop_size=32)],
+    [
+        dict(type="LoadImageFromFile"),
+        dict(type="NumpyToPIL", to_rgb=True),
+        dict(type="torchvision/CenterCrop", size=32),
+    ],
+]
+
+
+@pytest.mark.parametrize("steps", OPENINGS, ids=["rgb", "bgr", "bgr, turned"])
+@pytest.mark.parametrize(
+    ("model", "beside"),
+    [
+        (MODEL, None),
+        (dict(MODEL, data_preprocessor=OWN), None),
+        (MODEL, OWN),
+        (MODEL, FOREIGN),
+        (MODEL, dict(type="mmengine.ImgDataPreprocessor")),
+        (dict(MODEL, data_preprocessor=FOREIGN), OWN),
+        (CLASSIFIER, None),
+        (CLASSIFIER, SCALED),
+        (CLASSIFIER, dict(to_rgb=True)),
+        (CLASSIFIER, dict(SCALED, to_rgb=True)),
+        (dict(CLASSIFIER, data_preprocessor=dict(SCALED, to_rgb=True)), dict(to_rgb=False)),
+    ],
+)
+def test_channels_and_values_are_those_of_the_runner_s_preprocessor(model, beside, steps, photos, tmp_path):
+    dataset = dict(type="FolderDataset", data_root=str(photos), pipeline=[*steps, PACK])
+    loader = dict(dataset=dataset, batch_size=7, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False))
+    settings = dict(model=model, test_dataloader=loader, work_dir=str(tmp_path), default_scope="hierpretrain")
+    settings |= dict(
+        test_cfg=dict(), test_evaluator=dict(type="RetrievalMetric", levels=[1]), experiment_name=tmp_path.name
+    )
+    settings |= {} if beside is None else dict(data_preprocessor=beside)
+    runner = build_runner(Config(copy.deepcopy(settings)))
+    runner.model.load_state_dict(random_model(model).state_dict())
+    torch.save({"state_dict": runner.model.state_dict()}, tmp_path / "weights.pth")
+    with torch.no_grad():
+        data = runner.model.eval().data_preprocessor(next(iter(runner.test_dataloader)), False)
+        found = runner.model.extract_feat(data["inputs"])
+    expected = torch.nn.functional.normalize(found[-1] if isinstance(found, tuple) else found)
+    made = EmbeddingInferencer(Config(settings), tmp_path / "weights.pth", device="cpu", progress=False)
+    np.testing.assert_allclose(made(photos), expected.numpy(), atol=1e-5)
+
+
+def test_a_foreign_preprocessor_beside_the_model_is_part_of_the_fingerprint(checkpoint):
+    made = [
+        EmbeddingInferencer(Config(dict(config(), data_preprocessor=beside)), checkpoint, device="cpu").fingerprint
+        for beside in (FOREIGN, dict(FOREIGN, bgr_to_rgb=False), OWN)
+    ]
+    assert len(set(made)) == 3
+    inside = EmbeddingInferencer(config(data_preprocessor=FOREIGN), checkpoint, device="cpu").fingerprint
+    assert inside == made[0]
+
+
+def test_images_that_are_opened_without_their_colours_are_refused(checkpoint):
+    grey = config()
+    grey.test_dataloader.dataset.pipeline[0] = dict(type="LoadImageFromFile", color_type="grayscale")
+    with pytest.raises(ValueError, match=r"must have the color_type 'color', as images .*; it has 'grayscale': turn"):
+        EmbeddingInferencer(grey, checkpoint, device="cpu")
 
 
 def test_initial_weights_only_where_they_are_asked_for(photos):

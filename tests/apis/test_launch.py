@@ -329,6 +329,12 @@ def test_hooks_run_in_their_order(tmp_path):
     assert hooks_of("leaftriplet_openclipart", tmp_path) == [*EVERY_RUN, *pictures, *LAST]
 
 
+def test_a_best_checkpoint_has_its_name_checked_before_other_hooks_see_the_results(tmp_path):
+    best = dict(type="CheckpointHook", save_best="emoji/map", rule="greater")
+    found = hooks_of("himulcone_emoji", tmp_path, default_hooks=dict(checkpoint=best))
+    assert found.index("KnownBestHook") < found.index("CheckpointHook")
+
+
 def test_one_s_own_hooks_are_added_and_take_the_place_of_those_of_their_type(tmp_path):
     ours = [*EVERY_RUN, "TSNEHook", "RetrievalSheetHook"]
     added = hooks_of("himulcone_emoji", tmp_path, custom_hooks=[dict(type="EarlyStoppingHook", monitor="loss")])

@@ -73,6 +73,11 @@ def fails(run, command, *words, capsys):
         ("model=1", "model must be a dict of settings; it is 1"),
         ("randomness.seed=abc", "randomness.seed must be an integer from 0 to 4294967295, or None; it is 'abc'"),
         ("train_cfg.max_epochs=1e999", "train_cfg.max_epochs must be an integer from 1; it is inf"),
+        ("train_cfg.val_interval=0", "train_cfg.val_interval must be an integer from 1; it is 0"),
+        ("train_cfg.val_interval=None", "train_cfg.val_interval must be an integer from 1; it is None"),
+        ("train_cfg.val_begin=1.5", "train_cfg.val_begin must be an integer from 0; it is 1.5"),
+        ("default_hooks.logger.interval=0", "default_hooks.logger.interval must be an integer from 1; it is 0"),
+        ("default_hooks.checkpoint.interval=0.5", "must be an integer from 1, or -1 for no checkpoint; it is 0.5"),
         ("train_dataloader.dataset=3", "the config has a value that nothing can be built of: "),
         ("param_scheduler.0.type=CosineAnealingLR", "did you mean 'CosineAnnealingLR'"),
         ("train_cfg.max_epoch=1", "EpochBasedTrainLoop.__init__() got an unexpected keyword argument 'max_epoch'"),
@@ -113,9 +118,23 @@ def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):
     assert line.startswith("error: photos is a folder, and a checkpoint is a file; if processes of a sharded training")
     (line,) = fails(run, test_command, "", "--out", "mine.py/out.json", capsys=capsys)
     assert line.startswith("error: mine.py/out.json cannot be written: ")
+    nothing = ["--cfg-options", "test_dataloader=None", "test_cfg=None"]
+    (line,) = fails(run, test_command, "", *nothing, capsys=capsys)
+    assert line == (
+        "error: mine.py has no test_dataloader, test_cfg: to test on what the training validates on, set "
+        "test_dataloader = val_dataloader, test_cfg = val_cfg"
+    )
     option = "test_dataloader.dataset.data_root=no_photos"
     (line,) = fails(run, test_command, "", "--cfg-options", option, capsys=capsys)
     assert "no_photos" in line
+
+
+def test_a_rate_that_is_to_be_scaled_needs_the_batch_size_it_is_meant_for(run, capsys):
+    (line,) = fails(run, train_command, "--auto-scale-lr", "--cfg-options", "auto_scale_lr=None", capsys=capsys)
+    assert line.endswith(
+        "the config does not say it: set auto_scale_lr=dict(base_batch_size=...), or --cfg-options "
+        "auto_scale_lr.base_batch_size=..."
+    )
 
 
 def test_a_start_from_another_trees_checkpoint_is_one_line_unless_it_is_wanted_partly(run, tmp_path, capsys):
