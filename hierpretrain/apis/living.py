@@ -264,8 +264,8 @@ class LivingIndex(ABC):
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
 
-        A name that no image has is looked for again without ``./`` and doubled slashes. If no image has that name
-        either, Unicode's other form of it counts, composed or decomposed.
+        A name that no image has is looked for again without spaces around it, ``./`` and doubled slashes. If no image
+        has that name either, Unicode's other form of it counts, composed or decomposed.
 
         Raises:
             ValueError: If there is no image of a key; then none is removed.
@@ -274,7 +274,7 @@ class LivingIndex(ABC):
         with self._changing():
             found = self._records(wanted, set())
             if others := wanted - _names(found):
-                plain = set(map(plain_path, others))
+                plain = {plain_path(name.strip() or name) for name in others}
                 wanted = (wanted - others) | plain
                 found |= self._records(plain, set())  # before other forms, which may be names of other files
                 others = plain - _names(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,7 @@ def remove(words: Sequence[str]) -> None:
         if args.file == "-":
             keys += sys.stdin.read().removeprefix("\ufeff").split("\n")
         elif args.file:
-            with open(args.file, encoding="utf-8-sig", errors="surrogateescape") as file:
-                keys += file.read().split("\n")  # and not splitlines(): a key may hold U+2028
+            keys += _lines(args.file)
         if not (keys := [key for key in keys if key]):
             raise ValueError("there is nothing to remove: give keys or files, or --from a file of them")
         index = _open(args)
@@ -119,6 +119,19 @@ CHANGES: dict[str, Callable[[Sequence[str]], None]] = {
     "info": info,
 }
 """The commands by their names."""
+
+
+def _lines(path: str) -> list[str]:
+    """Returns the lines of a text file, which may name files whose names are no UTF-8."""
+    from hierpretrain.datasets.encodings import decode
+    from hierpretrain.datasets.text_files import read_bytes
+
+    data = read_bytes(path)
+    if b"\0" in data or data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # as PowerShell's > writes
+        text = decode(data, path)
+    else:
+        text = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
+    return text.split("\n")  # and not splitlines(): a key may hold U+2028
 
 
 def _parser(name: str, command: Callable[..., None]) -> argparse.ArgumentParser:
