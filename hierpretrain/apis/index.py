@@ -18,7 +18,7 @@ from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, lies_in
+from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, lies_in, nothing_fits
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -270,7 +270,7 @@ class EmbeddingIndex(AnsweringIndex):
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index, as JSON has it."""
         now = self._now
-        levels = {name: now.taxonomy.num_nodes(name) for name in now.taxonomy.level_names}
+        levels = self._level_sizes()
         told: dict[str, Any] = {
             "images": len(now),
             "width": now.width,
@@ -392,17 +392,12 @@ class EmbeddingIndex(AnsweringIndex):
             One result a query, in their order.
 
         Raises:
-            ValueError: If k is below 1, there is no such level, branch or column, or embeddings are not as long as the
-                index's or say that another model made them.
+            ValueError: If k is below 1, there is no such level, branch or column, no image has the texts, or
+                embeddings are not as long as the index's or say that another model made them.
         """
         now = self._now  # one moment, whatever others change
-        self._check_search(now, k, level, within, where)
+        number, inside = self._check_search(now, k, level, within, where)
         query = self._embedded(query)
-        number, branch, wanted = self._check_search(now, k, level, within, where)
-        inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
-        for name, texts in wanted:
-            fits = torch.tensor([value in texts for value in now.metadata[name]], dtype=torch.bool)[:, None]
-            inside = fits if inside is None else inside & fits
         if number is None:
             scores, indices = now.search(query.features, k, None if inside is None else inside.any(1))
             nodes = indices
@@ -449,14 +444,24 @@ class EmbeddingIndex(AnsweringIndex):
         level: int | str | None,
         within: str | Sequence[str] | None,
         where: Mapping[str, str] | None,
-    ) -> tuple[int | None, Tensor | None, list[tuple[str, set[str]]]]:
-        """Returns the number of the level, the (1, L) labels of the branch, and the texts that each column may have."""
+    ) -> tuple[int | None, Tensor | None]:
+        """Returns the number of the level, and which paths of which images are searched, (N, P) bool; None for all."""
         check_at_least_1(k=k)
         wanted = conditions(where, now.metadata)
         if level is not None and not now.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else now.taxonomy.level(level)
-        return number, None if within is None else find_branch(now.taxonomy, within), wanted
+        inside = None
+        if within is not None:
+            tree = now.taxonomy
+            branch = find_branch(tree, within, lambda path: bool(leads_to(now.labels, tree.encode([path])).any()))
+            inside = leads_to(now.labels, branch)
+        for name, texts in wanted:
+            fits = torch.tensor([value in texts for value in now.metadata[name]], dtype=torch.bool)[:, None]
+            inside = fits if inside is None else inside & fits
+        if wanted and inside is not None and not inside.any():
+            raise ValueError(nothing_fits(wanted, now.metadata, within))
+        return number, inside
 
     def _place(self, part: str = "") -> str:
         file = self._now.parts.get(part)

@@ -242,3 +242,32 @@ def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[
         text = as_text(value)
         found.append((metadata_name(name, known), {text, nfc(text)}))
     return found
+
+
+def nothing_fits(
+    wanted: Sequence[tuple[str, Collection[str]]],
+    columns: Mapping[str, Iterable[str]],
+    within: str | Sequence[str] | None = None,
+) -> str:
+    """Returns what to say of a search that no image of an index fits.
+
+    Args:
+        wanted: What :func:`conditions` returns.
+        columns: The texts of all images in each of those columns, empty for none.
+        within: The branch that is searched, if one is.
+
+    Example:
+        >>> nothing_fits([("colour", {"rde"})], {"colour": ["red", "blue"]})
+        "no image of the index has colour='rde'; did you mean 'red'?"
+    """
+    for name, texts in wanted:
+        known, text = set(columns[name]), min(texts)
+        if not known & set(texts) and not text:
+            return f"every image of the index has a text in {name!r}, and an empty one is asked for: give one"
+        if not known & set(texts):
+            there = sorted(known - {""})
+            guess = did_you_mean(text, there, f"there are {some(there)}")
+            return f"no image of the index has {name}={text!r}; {guess}"
+    asked = " and ".join(f"{name}={min(texts)!r}" for name, texts in wanted)
+    inside = "" if within is None else f" within {within!r}"
+    return f"no image of the index{inside} has {asked}: ask for less"

@@ -22,7 +22,7 @@ from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, records_of
+from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, nothing_fits, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model
 from hierpretrain.apis.living import part_bytes
@@ -194,7 +194,7 @@ class MilvusIndex(AnsweringIndex):
 
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index, as JSON has it."""
-        parts, tree = self._tables.facts("part").keys(), self.taxonomy
+        parts = self._tables.facts("part").keys()
         return {
             "images": len(self),
             "width": self.width,
@@ -203,7 +203,7 @@ class MilvusIndex(AnsweringIndex):
             "model": self.model,
             "fingerprint": self.fingerprint,
             "carries_model": {CONFIG, WEIGHTS} <= parts,
-            "levels": {name: tree.num_nodes(name) for name in tree.level_names},
+            "levels": self._level_sizes(),
             "labelled": self._tables.count(self._tables.images, "depth > 0"),
             "keys": self._tables.count(self._tables.images, 'key != ""'),
             "metadata": sorted(self._tables.facts("column")),
@@ -378,7 +378,7 @@ class MilvusIndex(AnsweringIndex):
         return self._now
 
     def _has_labels(self, now: _Moment) -> bool:
-        return self._tables.count(self._tables.images, "depth > 0") > 0
+        return self._has_images("depth > 0")
 
     def _voters(self, now: _Moment, query: Embeddings, k: int) -> tuple[Tensor, Tensor, Tensor]:
         found = self._nearest(self._unit(query), k, "depth > 0")
@@ -400,8 +400,8 @@ class MilvusIndex(AnsweringIndex):
         if k > _MOST:
             raise ValueError(f"k must be at most {_MOST}, Milvus's own limit; it is {k}")
         tree = self._moment().taxonomy
-        wanted = []
-        for name, texts in conditions(where, self._tables.facts("column") if where else {}):
+        wanted, asked = [], conditions(where, self._tables.facts("column") if where else {})
+        for name, texts in asked:
             column = f"metadata[{literal(name)}]"  # which an image without a text has not
             forms = [f"{column} == {literal(text)}" if text else f"not exists {column}" for text in sorted(texts)]
             wanted.append(f"({' or '.join(forms)})")
@@ -410,11 +410,18 @@ class MilvusIndex(AnsweringIndex):
         number = None if level is None else tree.level(level)
         branch: LabelNames = ()
         if within is not None:
-            branch = tree.decode(find_branch(tree, within)[0])
-            wanted.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
+            branch = tree.decode(find_branch(tree, within, lambda path: self._has_images(_below(path)))[0])
+            wanted.append(_below(branch))
+        if asked and not self._has_images(" and ".join(wanted)):
+            rows = self._tables.rows(self._tables.images, "id >= 0", ["metadata"])
+            columns = {name: [row["metadata"].get(name, "") for row in rows] for name, _ in asked}
+            raise ValueError(nothing_fits(asked, columns, within))
         if number is not None:
             wanted.append(f"depth >= {number}")
         return number, branch, " and ".join(wanted)
+
+    def _has_images(self, condition: str) -> bool:
+        return self._tables.count(self._tables.images, condition) > 0
 
     def _unit(self, query: Embeddings) -> Tensor:
         features = unit_rows(query.features, "query")
@@ -574,6 +581,11 @@ def _read_about(address: str, tables: Tables) -> dict[str, Any]:
 
 def _places(row: Mapping[str, Any]) -> list[LabelNames]:
     return [tuple(path) for path in row["labels"]]
+
+
+def _below(path: LabelNames) -> str:
+    """Returns the condition that an image is at or below a node."""
+    return f"json_contains(level{len(path)}, {literal(_joined(path))})"
 
 
 def _joined(path: LabelNames) -> str:

@@ -147,8 +147,9 @@ def test_all_that_is_known_comes_back(make):
         told = opened.info()
         assert (told["images"], told["width"], told["model"]) == (12, 6, "resnet, epoch_5.pth")
         assert (told["keys"], told["metadata"], told["carries_model"]) == (8, ["colour"], False)
-        assert told["levels"] == {"kingdom": 4, "kind": 6, "breed": 4} or told["levels"] == {
-            name: TREE.num_nodes(name) for name in TREE.level_names
+        nodes = {path[:depth] for path in map(TREE.decode, there.labels) for depth in range(1, len(path) + 1)}
+        assert told["levels"] == {
+            name: sum(len(node) == depth for node in nodes) for depth, name in enumerate(TREE.level_names, start=1)
         }
 
 
@@ -166,6 +167,45 @@ def test_metadata_filters(make):
             ]
     with pytest.raises(ValueError, match="the index has no metadata 'color'; did you mean 'colour'"):
         index.search(query, where={"color": "red"})
+
+
+@pytest.mark.parametrize(
+    ("where", "within", "message"),
+    [
+        ({"colour": "rde"}, None, "^no image of the index has colour='rde'; did you mean 'red'?"),
+        ({"colour": "mauve"}, None, "^no image of the index has colour='mauve'; there are 'blue', 'red'$"),
+        ({"colour": ""}, None, "^every image of the index has a text in 'colour', and an empty one is asked for"),
+        ({"colour": "red"}, "tool", "^no image of the index within 'tool' has colour='red': ask for less$"),
+        ({"colour": "red", "size": "S"}, None, "^no image of the index has colour='red' and size='S': ask for less$"),
+    ],
+)
+def test_a_search_that_no_image_fits_is_told_before_queries_are_embedded(make, where, within, message):
+    paths = [("animal", "cat"), ("animal", "dog"), ("tool",)]
+    tree = Taxonomy(paths, ("kingdom", "kind"))
+    there = images(0, 3, tree=Taxonomy([], ()), metadata={"colour": ["red", "red", "blue"], "size": ["", "L", "S"]})
+    index, _ = make(replace(there, taxonomy=tree, labels=tree.encode(paths)))
+    with pytest.raises(ValueError, match=message):
+        index.check_search(where=where, within=within)
+    with pytest.raises(ValueError, match=message):
+        index.search(images(1, 1), where=where, within=within)
+
+
+def test_nodes_whose_images_went_are_no_branches(make):
+    paths = [("animal", "cat"), ("pet", "cat"), ("pet", "dog")]
+    tree = Taxonomy(paths, ("kingdom", "kind"))
+    there = replace(images(0, 3, tree=Taxonomy([], ())), taxonomy=tree, labels=tree.encode(paths))
+    index, _ = make(there)
+    with pytest.raises(ValueError, match="2 nodes of the tree have the name 'cat': 'animal/cat', 'pet/cat'"):
+        index.check_search(within="cat")
+    assert index.branches() == [("animal",), ("pet",), *paths]
+    index.remove(there.paths[0])
+    (found,) = index.search(images(1, 1), within="cat")
+    assert [one.path for one in found.neighbours] == [there.paths[1]]
+    for dead in ("animal/cat", ("animal",)):
+        with pytest.raises(ValueError, match=r"the tree has no branch .*Its 1 topmost nodes are 'pet'$"):
+            index.check_search(within=dead)
+    assert index.branches() == [("pet",), *paths[1:]]
+    assert index.info()["levels"] == {"kingdom": 1, "kind": 2}
 
 
 def test_metadata_are_texts_to_filters_too(make):
