@@ -29,7 +29,7 @@ _IMAGES = "folders (sub-folders are labels), files, quoted patterns or lists (.c
 def add(words: Sequence[str]) -> None:
     """Adds images to an index, which costs little beyond embedding them.
 
-    An image whose key and file the index has already is an error: update replaces it.
+    An image whose file the index has already is an error, unless each has a key of its own: update replaces it.
     """
     parser = _parser("add", add)
     parser.add_argument("images", nargs="+", help=_IMAGES)
@@ -45,9 +45,9 @@ def add(words: Sequence[str]) -> None:
 def update(words: Sequence[str]) -> None:
     """Makes an index agree with images: new ones are added, changed ones replaced, the same ones left alone.
 
-    Images are found again by their key (--key-column) or file, so name the files as they were, from the same folder. A
-    file whose bytes the index knows is not embedded again, also if it has moved. --prune removes images that are not
-    given.
+    Images are found again by their key (--key-column) or file. What is given says nothing of stays: single files and
+    patterns have no labels, keys and metadata to give. A file whose bytes the index knows is not embedded again, also
+    if it has moved. --prune removes images that are not given.
     """
     parser = _parser("update", update)
     parser.add_argument("images", nargs="+", help=_IMAGES)
