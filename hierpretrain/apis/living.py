@@ -242,32 +242,35 @@ class LivingIndex(ABC):
 
     def _checked_new(self, images: _Labelled) -> _Labelled:
         """Returns images in the index's levels; raises a ValueError if the index has one of them, or other levels."""
-        images = self._in_names(self._in_levels(images))
-        there = self._records({*images.keys, *images.paths} - {""}, set())
-        check_new({(record.key, record.path) for record in there.values()}, images.keys, images.paths)
+        images, there = self._in_names(self._in_levels(images))
+        check_new({(record.key, record.path) for record in there}, images.keys, images.paths)
         return images
 
-    def _in_names(self, images: _Labelled) -> _Labelled:
-        """Returns images whose files are called as the index calls them, relative or absolute."""
+    def _in_names(self, images: _Labelled) -> tuple[_Labelled, list[ImageRecord]]:
+        """Returns images whose files are called as the index calls them, relative or absolute, and its own of them."""
         given = set(images.paths)
-        there = {record.path for record in self._records(given, set()).values()}
-        new = {path: os.path.realpath(path) for path in given - there if os.path.exists(path)}
-        forms = {form for path, real in new.items() for form in (os.path.abspath(path), real, os.path.relpath(real))}
-        others = {record.path for record in self._records(forms, set()).values()} - given if forms else set()
-        called = {os.path.realpath(path): path for path in others}
+        there = [record for record in self._records(given, set()).values() if record.path in given]
+        new = given.difference(record.path for record in there)
+        real = {path: os.path.realpath(path) for path in new if os.path.exists(path)}
+        forms = {form for path, to in real.items() for form in (os.path.abspath(path), to, os.path.relpath(to))} - given
+        others = self._records(forms, set()).values() if forms else ()
+        others = [record for record in others if record.path in forms]
+        called = {os.path.realpath(record.path): record.path for record in others}
         # each name once: two links to one file are two files
-        return replace(images, paths=[called.pop(new.get(path, ""), path) for path in images.paths])
+        paths = [called.pop(real.get(path, ""), path) for path in images.paths]
+        return replace(images, paths=paths), there + others
 
-    def _in_keys(self, images: ImageSet) -> ImageSet:
+    def _in_keys(self, images: ImageSet, there: Iterable[ImageRecord]) -> ImageSet:
         """Returns images that have the keys by which the index knows their files, where they are given without one."""
-        given = list(zip(images.keys or [""] * len(images.paths), images.paths, strict=True))
         known = defaultdict(list)
-        for record in self._records(set(images.paths), set()).values():
+        for record in there:
             known[record.path].append(record.key)
+        given = list(zip(images.keys or [""] * len(images.paths), images.paths, strict=True))
+        taken = set(given)
         rows, keys = [], []
         for i, (key, path) in enumerate(given):
             ours = known.get(path, [""])
-            named = [key] if key or "" in ours else [our for our in ours if (our, path) not in given]
+            named = [key] if key or "" in ours else [our for our in ours if (our, path) not in taken]
             rows += [i] * len(named)
             keys += named
         return replace(images.subset(rows), keys=keys if any(keys) else ())
@@ -333,7 +336,7 @@ class LivingIndex(ABC):
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
         check_once(found.keys, found.paths)
-        found = self._in_keys(self._in_names(self._in_levels(found)))
+        found = self._in_keys(*self._in_names(self._in_levels(found)))
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
         said = list(records_of(*columns))

@@ -527,6 +527,18 @@ def test_what_a_source_says_nothing_of_stays(photos):
     assert {labels for _, _, labels, _ in known_of(index)} == {((*path.split("/")[1:3],),) for path in PHOTOS}
 
 
+def test_a_file_of_several_keys_stays_under_all_of_them(photos, tmp_path):
+    index = photos("keyed.csv", **KEYED)
+    (tmp_path / "more.csv").write_text(f"image,sku,colour,top\n{PHOTOS[0]},T0,red,animal\n")
+    assert index.add("more.csv", **KEYED) == Change(added=1, embedded=1)
+    write_image(tmp_path / PHOTOS[0], (80, 80, 80))
+    assert index.update("photos/*/*/*.png", prune=True) == Change(added=2, removed=2, kept=5, embedded=2)
+    assert [(key, colour) for path, key, _, colour in known_of(index) if path == PHOTOS[0]] == [
+        ("S0", "red"),
+        ("T0", "red"),
+    ]
+
+
 def test_a_list_may_say_that_an_image_has_no_label(photos, tmp_path):
     index = photos("keyed.csv", **KEYED)
     (tmp_path / "less.csv").write_text(f"image,sku,colour,top\n{PHOTOS[0]},S0,,\n")
