@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from hierpretrain._names import LabelNames
 from hierpretrain.apis.answers import Answers, right_answers
-from hierpretrain.apis.branches import label_paths
+from hierpretrain.apis.branches import label_paths, nodes_of
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.living import LivingIndex
 from hierpretrain.apis.neighbours import Classification
@@ -93,6 +95,19 @@ class AnsweringIndex(LivingIndex):
         """Returns the (Q, k) cosines of the nearest labelled images, and which of the (M, L) or (M, P, L) labels."""
 
     # ---------------------------------------------------------------- asking
+    def branches(self) -> list[LabelNames]:
+        """Returns the paths of the nodes that images are at or below, the broadest first.
+
+        The tree, ``taxonomy``, has others too where their images were removed or got other labels.
+        """
+        now = self._moment()
+        return nodes_of(now.taxonomy, now.labels)
+
+    def _level_sizes(self) -> dict[str, int]:
+        """Returns how many such nodes each level has, by its name."""
+        numbers = Counter(map(len, self.branches()))
+        return {name: numbers[level] for level, name in enumerate(self.taxonomy.level_names, start=1)}
+
     @property
     def calibration(self) -> Calibration | None:
         """What :meth:`calibrate` learned, which is kept with the index; ``None`` where confidences are votes.

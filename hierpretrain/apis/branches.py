@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from hierpretrain._names import close_names
+from hierpretrain._names import LabelNames, close_names
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import some, some_paths
-from hierpretrain.taxonomy import Taxonomy
+from hierpretrain.taxonomy import PAD, Taxonomy
 
 
-def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
+def nodes_of(taxonomy: Taxonomy, labels: Tensor) -> list[LabelNames]:
+    """Returns the paths of the nodes that some images are at or below, the broadest first; a tree may have others.
+
+    Args:
+        taxonomy: The tree.
+        labels: (N, L) or (N, P, L) labels of the images.
+
+    Example:
+        >>> tree = Taxonomy([("animal", "cat"), ("tool", "saw")], ("kingdom", "kind"))
+        >>> nodes_of(tree, tree.encode([("tool", "saw")]))
+        [('tool',), ('tool', 'saw')]
+    """
+    return [
+        taxonomy.node_path(level, node)
+        for level in range(1, taxonomy.num_levels + 1)
+        for node in labels[..., level - 1].unique().tolist()
+        if node != PAD
+    ]
+
+
+def find_branch(
+    taxonomy: Taxonomy, branch: str | Sequence[str], has_images: Callable[[LabelNames], bool] = lambda path: True
+) -> Tensor:
     """Returns the labels of the node that a branch hangs from.
 
     Args:
         taxonomy: The tree.
         branch: The names from below the root, as a sequence or joined by ``'/'``; or the name of a node alone, if no
             other has it. A text that is both a whole path and a name means the path.
+        has_images: Whether an image is at or below the node of a path; a node of no image counts as none.
 
     Returns:
         (1, L) int64.
@@ -47,30 +70,31 @@ def find_branch(taxonomy: Taxonomy, branch: str | Sequence[str]) -> Tensor:
         if end.endswith(name)
     ]
     if isinstance(branch, str):
-        found = [path for path in paths if "/".join(path) == branch]
-        found = found or [path for path in paths if path[-1] == branch]
+        found = [path for path in paths if "/".join(path) == branch and has_images(path)]
+        found = found or [path for path in paths if path[-1] == branch and has_images(path)]
     else:
-        found = [path for path in paths if path == branch]
+        found = [path for path in paths if path == branch and has_images(path)]
     if len(found) > 1:
         raise ValueError(
             f"{len(found)} nodes of the tree have the name {branch!r}: {some_paths(found)}; give the path of one"
         )
     if not found:
-        raise ValueError(_unknown(taxonomy.node_paths(), branch))
+        raise ValueError(_unknown(taxonomy.node_paths(), branch, has_images))
     return taxonomy.encode(found)
 
 
-def _unknown(paths: Sequence[tuple[str, ...]], branch: str | Sequence[str]) -> str:
-    if not paths:
+def _unknown(paths: Sequence[LabelNames], branch: str | Sequence[str], has_images: Callable[[LabelNames], bool]) -> str:
+    top = ["/".join(path) for path in paths if len(path) == 1 and has_images(path)]
+    if not top:
         return f"there is no branch {branch!r}: the tree is empty, for the images have no labels"
     known = defaultdict(list)
     for path in paths:
         for name in {path[-1], "/".join(path)}:
-            known[name].append("/".join(path))
+            known[name].append(path)
     text = branch if isinstance(branch, str) else "/".join(map(str, branch))
     nearest = dict.fromkeys(path for name in close_names(text, known, 3) for path in known[name])
-    guess = f"did you mean {some(list(nearest))}?" if nearest else "give the names from below the root."
-    top = ["/".join(path) for path in paths if len(path) == 1]
+    shown = ["/".join(path) for path in nearest if has_images(path)]
+    guess = f"did you mean {some(shown)}?" if shown else "give the names from below the root."
     return f"the tree has no branch {branch!r}; {guess} Its {len(top)} topmost nodes are {some(top)}"
 
 

@@ -58,6 +58,9 @@ class ImageSet:
         skipped: Files and links that cannot be read and were left out: path -> reason.
         missing_keys: The keys of those that a list has keys of.
         stores: What gives the images that are no files; processes that read images need it.
+        silent: N sets of what the source of an image says nothing of, ``'labels'`` and ``'metadata'``: of single files,
+            patterns and folders without sub-folders, its labels, which is not the same as that it has none.
+        folders: N folders whose sub-folders are an image's label; empty where something else says it.
     """
 
     sources: Sequence[Picture]
@@ -73,6 +76,8 @@ class ImageSet:
     skipped: Mapping[str, str] = field(default_factory=dict)
     missing_keys: Sequence[str] = ()
     stores: Sequence[ImageStore] = ()
+    silent: Sequence[frozenset[str]] = ()
+    folders: Sequence[str] = ()
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """Returns the images of some indices, in their order."""
@@ -86,6 +91,8 @@ class ImageSet:
             extra_labels=self.extra_labels[chosen],
             keys=[self.keys[i] for i in chosen] if self.keys else (),
             metadata={name: [column[i] for i in chosen] for name, column in self.metadata.items()},
+            silent=[self.silent[i] for i in chosen] if self.silent else (),
+            folders=[self.folders[i] for i in chosen] if self.folders else (),
         )
 
 
@@ -125,7 +132,8 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
     parts: list[ImageSet] = []
     for one in images:
         given.append(one)
-        parts.append(_named_alike(_part(one, sum(len(part.paths) for part in parts), on_error, list_options)))
+        part = _part(one, sum(len(part.paths) for part in parts), on_error, list_options)
+        parts.append(_told_alike(part, has_levels=_is_list(one) and bool(list_options.get("levels"))))
     if not parts:
         raise ValueError("there is no image to embed: the list that was given is empty")
     if list_options and not any(map(_is_list, given)):
@@ -249,10 +257,24 @@ def _part(one: Any, number: int, on_error: str, list_options: Mapping[str, Any])
     raise ValueError(f"there is no image, folder, list or pattern {path!r}; correct the path")
 
 
-def _named_alike(images: ImageSet) -> ImageSet:
-    """Returns images whose files have one name each, whether a list in the working directory names them or a folder."""
+def _told_alike(images: ImageSet, *, has_levels: bool) -> ImageSet:
+    """Returns images of one source whose files have one name each, however they are given, and what it is silent on.
+
+    Args:
+        images: The images.
+        has_levels: Whether the source has columns of levels, also where all are empty.
+    """
     skipped = {plain_path(path): reason for path, reason in images.skipped.items()}
-    return replace(images, paths=list(map(plain_path, images.paths)), skipped=skipped)
+    said = {"labels": has_levels or images.taxonomy.num_levels, "metadata": images.metadata}
+    silent = frozenset(name for name, value in said.items() if not value)
+    number = len(images.paths)
+    return replace(
+        images,
+        paths=list(map(plain_path, images.paths)),
+        skipped=skipped,
+        silent=[silent] * number,
+        folders=images.folders or [""] * number,
+    )
 
 
 def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -273,7 +295,8 @@ def _folder(root: str, on_error: str) -> ImageSet:
     tree = Taxonomy(labels, numbered_levels(max(map(len, labels))))
     paths = [str(Path(root, image)) for image in found.images]
     skipped = {str(Path(root, path)): reason for path, reason in found.skipped.items()}
-    return replace(_image_set(paths, paths, tree, tree.encode(labels)), skipped=skipped)
+    images = _image_set(paths, paths, tree, tree.encode(labels))
+    return replace(images, skipped=skipped, folders=[plain_path(root.rstrip("/") or "/")] * len(paths))
 
 
 def _unlabelled(sources: Sequence[Picture], paths: list[str]) -> ImageSet:
@@ -301,4 +324,6 @@ def _joined(parts: Sequence[ImageSet]) -> ImageSet:
         skipped=skipped,
         missing_keys=[key for part in parts for key in part.missing_keys],
         stores=[store for part in parts for store in part.stores],
+        silent=[silent for part in parts for silent in part.silent],
+        folders=[folder for part in parts for folder in part.folders],
     )

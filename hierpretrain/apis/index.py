@@ -18,7 +18,7 @@ from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, holding, lies_in
+from hierpretrain.apis.index_changes import ImageRecord, check_once, conditions, holding, lies_in, nothing_fits
 from hierpretrain.apis.index_files import (
     check_target,
     only_writer,
@@ -270,7 +270,7 @@ class EmbeddingIndex(AnsweringIndex):
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index, as JSON has it."""
         now = self._now
-        levels = {name: now.taxonomy.num_nodes(name) for name in now.taxonomy.level_names}
+        levels = self._level_sizes()
         told: dict[str, Any] = {
             "images": len(now),
             "width": now.width,
@@ -396,13 +396,8 @@ class EmbeddingIndex(AnsweringIndex):
                 index's or say that another model made them.
         """
         now = self._now  # one moment, whatever others change
-        self._check_search(now, k, level, within, where)
+        number, inside = self._check_search(now, k, level, within, where)
         query = self._embedded(query)
-        number, branch, wanted = self._check_search(now, k, level, within, where)
-        inside = None if branch is None else leads_to(now.labels, branch)  # (N, P)
-        for name, texts in wanted:
-            fits = torch.tensor(holding(now.metadata[name], texts), dtype=torch.bool)[:, None]
-            inside = fits if inside is None else inside & fits
         if number is None:
             scores, indices = now.search(query.features, k, None if inside is None else inside.any(1))
             nodes = indices
@@ -442,6 +437,21 @@ class EmbeddingIndex(AnsweringIndex):
         """
         self._check_search(self._now, k, level, within, where)
 
+    def check_fits(self, where: Mapping[str, str], within: str | Sequence[str] | None = None) -> None:
+        """Raises if no image has some metadata, in a branch, so that :meth:`search` would find none.
+
+        Args:
+            where: As of :meth:`search`.
+            within: As of :meth:`search`.
+
+        Raises:
+            ValueError: With the nearest text that there is, for one who mistyped it.
+        """
+        now = self._now
+        _, inside = self._check_search(now, 1, None, within, where)
+        if inside is not None and not inside.any():
+            raise ValueError(nothing_fits(conditions(where, now.metadata), now.metadata, within))
+
     def _check_search(
         self,
         now: Generation,
@@ -449,14 +459,22 @@ class EmbeddingIndex(AnsweringIndex):
         level: int | str | None,
         within: str | Sequence[str] | None,
         where: Mapping[str, str] | None,
-    ) -> tuple[int | None, Tensor | None, list[tuple[str, set[str]]]]:
-        """Returns the number of the level, the (1, L) labels of the branch, and the texts that each column may have."""
+    ) -> tuple[int | None, Tensor | None]:
+        """Returns the number of the level, and which paths of which images are searched, (N, P) bool; None for all."""
         check_at_least_1(k=k)
         wanted = conditions(where, now.metadata)
         if level is not None and not now.taxonomy.num_levels:
             raise ValueError(f"there is no level {level!r}: the images of the index have no labels")
         number = None if level is None else now.taxonomy.level(level)
-        return number, None if within is None else find_branch(now.taxonomy, within), wanted
+        inside = None
+        if within is not None:
+            tree = now.taxonomy
+            branch = find_branch(tree, within, lambda path: bool(leads_to(now.labels, tree.encode([path])).any()))
+            inside = leads_to(now.labels, branch)
+        for name, texts in wanted:
+            fits = torch.tensor(holding(now.metadata[name], texts), dtype=torch.bool)[:, None]
+            inside = fits if inside is None else inside & fits
+        return number, inside
 
     def _place(self, part: str = "") -> str:
         file = self._now.parts.get(part)

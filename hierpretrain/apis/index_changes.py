@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Number
 from typing import Any
 
@@ -52,12 +53,14 @@ class Change:
         removed: Images that went, and what was known of changed ones.
         kept: Images that were given and are in the index as they are.
         embedded: How many of the added ones were embedded; the others have the vector of an image of the same content.
+        relabelled: How many of the added ones were in the index under other labels.
     """
 
     added: int = 0
     removed: int = 0
     kept: int = 0
     embedded: int = 0
+    relabelled: int = 0
 
     def __str__(self) -> str:
         """Returns the numbers in one line for people.
@@ -66,8 +69,10 @@ class Change:
             >>> print(Change(added=3, removed=1, kept=1200, embedded=2))
             added 3 (2 embedded), removed 1, kept 1,200
         """
-        embedded = f" ({self.embedded:,} embedded)" if self.embedded != self.added else ""
-        return f"added {self.added:,}{embedded}, removed {self.removed:,}, kept {self.kept:,}"
+        about = [f"{self.embedded:,} embedded"] * (self.embedded != self.added)
+        about += [f"{self.relabelled:,} relabelled"] * (self.relabelled > 0)
+        how = f" ({', '.join(about)})" if about else ""
+        return f"added {self.added:,}{how}, removed {self.removed:,}, kept {self.kept:,}"
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,91 @@ class UpdatePlan:
         kept: The ids of the images of the index that were given and are as they were.
         coming: For each given image that comes, its number among them, and the id of an image of the index that has its
             vector; ``None`` where it must be embedded.
+        relabelled: How many of those are in the index under other labels.
     """
 
     gone: set[int]
     kept: set[int]
     coming: list[tuple[int, int | None]]
+    relabelled: int = 0
+
+
+def completed(
+    given: Sequence[ImageRecord],
+    there: Collection[ImageRecord],
+    silent: Sequence[Collection[str]],
+    folders: Sequence[str],
+) -> list[ImageRecord]:
+    """Returns given images with what an index knows of them and their source does not say.
+
+    Images of a folder that lies below the one that the index has them of are placed where it lies.
+
+    Args:
+        given: The given images.
+        there: Images of the index: all whose name or file a given one has.
+        silent: What the source of each says nothing of, ``'labels'`` and ``'metadata'``.
+        folders: The folder whose sub-folders are the label of each; empty for none.
+
+    Example:
+        >>> there = [ImageRecord("photos/animal/cat/1.jpg", labels=(("animal", "cat"),))]
+        >>> given = [ImageRecord(f"photos/animal/{name}", labels=((name[:3],),)) for name in ("cat/1.jpg", "dog/2.jpg")]
+        >>> for found in completed(given, there, [(), ()], ["photos/animal"] * 2):
+        ...     print(found.path, found.labels)
+        photos/animal/cat/1.jpg (('animal', 'cat'),)
+        photos/animal/dog/2.jpg (('animal', 'dog'),)
+    """
+    exact, keyed = {(record.key, record.path): record for record in there}, defaultdict(list)
+    for record in there:
+        keyed[record.key].append(record)
+    known = []
+    for record in given:
+        of_key = keyed[record.key] if record.key else ()
+        alone = of_key[0] if len(of_key) == 1 else None  # whose file has another name now
+        known.append(exact.get((record.key, record.path)) or exact.get(("", record.path)) or alone)
+    above = defaultdict(set)
+    for record, older, folder in zip(given, known, folders, strict=True):
+        if folder and older is not None and len(older.labels) == 1:
+            above[folder].add(_names_above(older.labels[0], record.labels[0] if record.labels else (), folder))
+    found = []
+    for record, older, of, folder in zip(given, known, silent, folders, strict=True):
+        place, *others = above.get(folder) or [()]
+        if place and not others:
+            record = replace(record, labels=tuple((*place, *path) for path in record.labels or [()]))
+        if older is not None:
+            record = replace(record, **{name: getattr(older, name) for name in of})
+        found.append(record)
+    return found
+
+
+def _names_above(label: LabelNames, below: LabelNames, folder: str) -> LabelNames:
+    """Returns the names that a label has in front of those below a folder, if they are where the folder lies."""
+    place = label[: len(label) - len(below)]
+    lies = tuple(map(nfc, os.path.abspath(folder).split("/")))
+    return place if label == (*place, *below) and lies[len(lies) - len(place) :] == place else ()
+
+
+def in_twice(
+    there: Mapping[int, ImageRecord], staying: Collection[int], coming: Iterable[ImageRecord]
+) -> list[tuple[str, str]]:
+    """Returns the names of images that would be in an index twice: of those that stay, and of the same ones that come.
+
+    They are the same if they are one file under two keys, or of one content where the older file is gone. Copies whose
+    files are both there are two images.
+
+    Args:
+        there: Images of the index: all whose file or digest one that comes has.
+        staying: The ids of those that nobody gave and that stay.
+        coming: The images that come.
+
+    Example:
+        >>> there = {0: ImageRecord("a.jpg", key="0"), 1: ImageRecord("no/such.jpg", digest="1")}
+        >>> in_twice(there, {0, 1}, [ImageRecord("a.jpg", key="0.0"), ImageRecord("moved.jpg", digest="1")])
+        [('0', '0.0'), ('no/such.jpg', 'moved.jpg')]
+    """
+    older = {record.path: record for i, record in there.items() if i in staying}
+    moved = {record.digest: record for record in older.values() if record.digest and not os.path.exists(record.path)}
+    pairs = [(older.get(record.path) or moved.get(record.digest), record) for record in coming]
+    return [(one.name, record.name) for one, record in pairs if one is not None]
 
 
 def plan_update(
@@ -91,19 +176,19 @@ def plan_update(
 ) -> UpdatePlan:
     """Compares given images with an index's images, by what they are called and by their content.
 
-    The images of a name become the given ones of that name. One that is the same in all respects stays as it is, and so
-    does one whose file cannot be read now. That file may be named in any Unicode form: a list may have another one than
-    the index, which has the disk's.
+    The images of a name become the given ones of that name, and one without a key that of its file. One that is the
+    same in all respects stays as it is, and so does one whose file cannot be read now. That file may be named in any
+    Unicode form: a list may have another one than the index, which has the disk's.
 
     Args:
-        there: Images of the index by their ids: all whose name or digest a given one has.
+        there: Images of the index by their ids: all whose name, file or digest a given one has.
         given: The given images.
         unread: Files and folders that cannot be read.
 
     Example:
         >>> there = {0: ImageRecord("a.jpg", digest="1"), 1: ImageRecord("b.jpg", digest="2")}
         >>> plan_update(there, [ImageRecord("b.jpg", digest="9"), ImageRecord("moved.jpg", digest="1")])
-        UpdatePlan(gone={1}, kept=set(), coming=[(0, None), (1, 0)])
+        UpdatePlan(gone={1}, kept=set(), coming=[(0, None), (1, 0)], relabelled=0)
     """
     by_name, by_digest = defaultdict(list), {}
     for number, record in there.items():
@@ -114,8 +199,10 @@ def plan_update(
     sure = {record.path for _, record in read}  # a file need not be read where its content is known
     lost = set(map(nfc, set(unread) - sure))
     gone = {number for _, record in read for number in by_name.get(record.name, ())}
+    gone |= {number for _, record in read for number in by_name.get(record.path, ()) if not there[number].key}
     gone = {number for number in gone if there[number].path in sure or not lies_in(there[number].path, lost)}
-    kept, coming = set(), []
+    labels = {there[number].path: there[number].labels for number in gone}
+    kept, coming, relabelled = set(), [], 0
     for number, record in read:
         same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i] == record]
         if same:
@@ -123,7 +210,8 @@ def plan_update(
             kept.add(same[0])
         else:
             coming.append((number, by_digest.get(record.digest)))
-    return UpdatePlan(gone, kept, coming)
+            relabelled += labels.get(record.path, record.labels) != record.labels
+    return UpdatePlan(gone, kept, coming, relabelled)
 
 
 def lies_in(path: str, files: Collection[str]) -> bool:
@@ -182,11 +270,13 @@ def check_new(there: Collection[tuple[str, str]], keys: Sequence[str], paths: Se
         paths: Their files.
 
     Raises:
-        ValueError: If the index has an image of the same key and file, or two of the images have.
+        ValueError: If the index has an image of the same file and key, or of the same file where one of the two has no
+            key, or two of the images have the same.
     """
     check_once(keys, paths)
+    files, without_key = {path for _, path in there}, {path for key, path in there if not key}
     named = zip(keys or [""] * len(paths), paths, strict=True)
-    if twice := [key or path for key, path in named if (key, path) in there]:
+    if twice := [key or path for key, path in named if (key, path) in there or path in (without_key if key else files)]:
         raise ValueError(
             f"{len(twice)} of {len(paths)} images are in the index already: {some(twice)}; leave them out, or "
             "update the index, which replaces what has changed (hierpretrain index update)"
@@ -261,3 +351,33 @@ def _entries(text: str) -> list[str]:
         return distinct([json.loads(text)])
     except (ValueError, RecursionError):  # a note that begins with a bracket
         return []
+
+
+def nothing_fits(
+    wanted: Sequence[tuple[str, set[str]]],
+    columns: Mapping[str, Sequence[str]],
+    within: str | Sequence[str] | None = None,
+) -> str:
+    """Returns what to say of a search that no image of an index fits.
+
+    Args:
+        wanted: What :func:`conditions` returns.
+        columns: The texts of all images in each of those columns, empty for none.
+        within: The branch that is searched, if one is.
+
+    Example:
+        >>> nothing_fits([("colour", {"rde"})], {"colour": ["red", "blue"]})
+        "no image of the index has colour='rde'; did you mean 'red'?"
+    """
+    for name, texts in wanted:
+        text = min(texts)
+        if any(holding(columns[name], texts)):
+            continue
+        if not text:
+            return f"every image of the index has a text in {name!r}, and an empty one is asked for: give one"
+        there = sorted({entry for known in columns[name] if known for entry in _entries(known) or [known]})
+        guess = did_you_mean(text, there, f"there are {some(there) or 'none'}")
+        return f"no image of the index has {name}={text!r}; {guess}"
+    asked = " and ".join(f"{name}={min(texts)!r}" for name, texts in wanted)
+    inside = "" if within is None else f" within {within!r}"
+    return f"no image of the index{inside} has {asked}: ask for less"

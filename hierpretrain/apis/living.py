@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -29,6 +30,8 @@ from hierpretrain.apis.index_changes import (
     check_known,
     check_new,
     check_once,
+    completed,
+    in_twice,
     plan_update,
     records_of,
 )
@@ -37,7 +40,7 @@ from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.joined import joint_levels
-from hierpretrain.datasets.messages import log
+from hierpretrain.datasets.messages import log, some, warn
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
@@ -210,8 +213,8 @@ class LivingIndex(ABC):
             list_options: How a list is read; see :func:`~hierpretrain.apis.images.gather_images`.
 
         Raises:
-            ValueError: If an image of the same file and key is in the index, whether or not it can be read now, another
-                model embedded the images, what is given does not fit, as
+            ValueError: If an image of the same file is in the index, whether or not it can be read now, and not each of
+                the two has a key of its own, another model embedded the images, what is given does not fit, as
                 :meth:`~hierpretrain.apis.EmbeddingInferencer.embed`, and as :meth:`inferencer`.
         """
         if (images is None) == (embeddings is None):
@@ -239,10 +242,38 @@ class LivingIndex(ABC):
 
     def _checked_new(self, images: _Labelled) -> _Labelled:
         """Returns images in the index's levels; raises a ValueError if the index has one of them, or other levels."""
-        images = self._in_levels(images)
-        there = self._records({*images.keys, *images.paths} - {""}, set())
-        check_new({(record.key, record.path) for record in there.values()}, images.keys, images.paths)
+        images, there = self._in_names(self._in_levels(images))
+        check_new({(record.key, record.path) for record in there}, images.keys, images.paths)
         return images
+
+    def _in_names(self, images: _Labelled) -> tuple[_Labelled, list[ImageRecord]]:
+        """Returns images whose files are called as the index calls them, relative or absolute, and its own of them."""
+        given = set(images.paths)
+        there = [record for record in self._records(given, set()).values() if record.path in given]
+        new = given.difference(record.path for record in there)
+        real = {path: os.path.realpath(path) for path in new if os.path.exists(path)}
+        forms = {form for path, to in real.items() for form in (os.path.abspath(path), to, os.path.relpath(to))} - given
+        others = self._records(forms, set()).values() if forms else ()
+        others = [record for record in others if record.path in forms]
+        called = {os.path.realpath(record.path): record.path for record in others}
+        # each name once: two links to one file are two files
+        paths = [called.pop(real.get(path, ""), path) for path in images.paths]
+        return replace(images, paths=paths), there + others
+
+    def _in_keys(self, images: ImageSet, there: Iterable[ImageRecord]) -> ImageSet:
+        """Returns images that have the keys by which the index knows their files, where they are given without one."""
+        known = defaultdict(list)
+        for record in there:
+            known[record.path].append(record.key)
+        given = list(zip(images.keys or [""] * len(images.paths), images.paths, strict=True))
+        taken = set(given)
+        rows, keys = [], []
+        for i, (key, path) in enumerate(given):
+            ours = known.get(path, [""])
+            named = [key] if key or "" in ours else [our for our in ours if (our, path) not in taken]
+            rows += [i] * len(named)
+            keys += named
+        return replace(images.subset(rows), keys=keys if any(keys) else ())
 
     def _in_levels(self, images: _Labelled) -> _Labelled:
         """Returns images with the index's names for levels that have none but the default ones, as a folder's have.
@@ -264,8 +295,8 @@ class LivingIndex(ABC):
     def remove(self, keys: str | Iterable[str]) -> Change:
         """Removes images: all that have one of some keys, or are one of some files.
 
-        A name that no image has is looked for again without ``./`` and doubled slashes. If no image has that name
-        either, Unicode's other form of it counts, composed or decomposed.
+        A name that no image has is looked for again without spaces around it, ``./`` and doubled slashes. If no image
+        has that name either, Unicode's other form of it counts, composed or decomposed.
 
         Raises:
             ValueError: If there is no image of a key; then none is removed.
@@ -274,7 +305,7 @@ class LivingIndex(ABC):
         with self._changing():
             found = self._records(wanted, set())
             if others := wanted - _names(found):
-                plain = set(map(plain_path, others))
+                plain = {plain_path(name.strip() or name) for name in others}
                 wanted = (wanted - others) | plain
                 found |= self._records(plain, set())  # before other forms, which may be names of other files
                 others = plain - _names(found)
@@ -288,12 +319,13 @@ class LivingIndex(ABC):
 
         Images are found again by their key, or by their file if they have none: the images of a key become the given
         ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
-        where it has moved; only its path, labels and metadata are renewed. Of a file or a folder that cannot be read
-        now, the index keeps what it has, also with ``prune``. All changes come at once.
+        where it has moved; only its path, labels and metadata are renewed. What the source of an image says nothing of
+        stays as it is: of single files and patterns the key, the labels and the metadata, of a folder the key and the
+        metadata; and a folder below the one that the index was made of is placed where it lies. Of a file or a folder
+        that cannot be read now, the index keeps what it has, also with ``prune``. All changes come at once.
 
         Args:
-            images: Files, folders, lists and so on, as for :meth:`add`. Files should be named as they were, from the
-                same folder.
+            images: Files, folders, lists and so on, as for :meth:`add`.
             prune: Whether images of the index that are not given are removed, so that it is a mirror of them.
             list_options: How a list is read.
 
@@ -304,22 +336,23 @@ class LivingIndex(ABC):
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
         check_once(found.keys, found.paths)
-        found = self._in_levels(found)
+        found = self._in_keys(*self._in_names(self._in_levels(found)))
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)
-        given = list(records_of(*columns))
-        names, contents = {record.name for record in given} | set(found.missing_keys), set(digests) - {""}
+        said = list(records_of(*columns))
+        names, contents = {record.name for record in said} | set(found.missing_keys), set(digests) - {""}
         vectors: dict[int, Tensor] = {}  # of the given images that were embedded
         failed = dict(found.skipped)
 
-        def plan() -> UpdatePlan:
+        def plan() -> tuple[UpdatePlan, list[ImageRecord], dict[int, ImageRecord]]:
             """Plans, and embeds what no image of the index has a vector for."""
-            there = self._records(names, contents)
+            there = self._records(names.union(found.paths), contents)
+            given = completed(said, there.values(), found.silent, found.folders)
             while True:
                 planned = plan_update(there, given, failed)
                 missing = [i for i, like in planned.coming if like is None and i not in vectors]
                 if not missing:
-                    return planned
+                    return planned, given, there
                 embedded = self.inferencer.embed_set(found.subset(missing), need_one=False)
                 self._check_embedded(embedded)
                 failed.update(embedded.skipped)
@@ -330,33 +363,33 @@ class LivingIndex(ABC):
 
         plan()  # the long work, while others may write
         with self._changing():
-            planned = plan()
+            planned, given, there = plan()
             gone, coming = planned.gone, planned.coming
             if prune:
                 gone |= self._ids_but(names, set(map(nfc, failed)))
             alike = [like for _, like in coming if like is not None]
             known = dict(zip(alike, self._vectors(alike), strict=True))
             features = [vectors[i] if like is None else known[like] for i, like in coming]
-            chosen = found.subset([i for i, _ in coming])
+            chosen = [replace(given[i], digest=digests[i]) for i, _ in coming]
+            levels = max(self.taxonomy.level_names, found.taxonomy.level_names, key=len)
             new = replace(
-                self._none(),
+                _of_records(chosen, levels, found.metadata),
                 features=torch.stack(features) if features else torch.empty(0, self.width),
-                labels=chosen.labels,
-                extra_labels=chosen.extra_labels,
-                splits=chosen.splits,
-                paths=chosen.paths,
-                taxonomy=chosen.taxonomy,
                 skipped=failed,
-                keys=chosen.keys,
-                metadata=chosen.metadata,
-                digests=[digests[i] for i, _ in coming],
             )
             new = self._in_levels(checked_columns(new))  # the index may have got levels meanwhile
             given_now = set(map(nfc, set(found.paths) - failed.keys()))
             read = {path for path in self.skipped if prune or nfc(path) in given_now} - failed.keys()
             if gone or new.paths or failed or read:
                 self._change(gone, new, read)
-        return Change(len(new.paths), len(gone), len(planned.kept), sum(like is None for _, like in coming))
+        if twice := in_twice(there, there.keys() - gone - planned.kept, chosen):
+            older, newer = zip(*twice, strict=True)
+            warn(
+                f"{len(twice):,} images are in the index twice now, under {some(older)} and {some(newer)}: remove the "
+                "older ones (hierpretrain index remove), or update with --prune (prune=True), unless both shall stay"
+            )
+        embedded = sum(like is None for _, like in coming)
+        return Change(len(new.paths), len(gone), len(planned.kept), embedded, planned.relabelled)
 
     def merge(self, other: LivingIndex | str | os.PathLike[str]) -> Change:
         """Adds the images of another index of the same model; nothing is embedded.
@@ -413,6 +446,32 @@ class LivingIndex(ABC):
         """Returns no images."""
         empty = torch.empty(0, 0, dtype=torch.int64)
         return Embeddings(torch.empty(0, self.width), empty, empty, [], [], Taxonomy((), ()), ())
+
+
+def _of_records(records: Sequence[ImageRecord], levels: Sequence[str], columns: Iterable[str]) -> Embeddings:
+    """Returns images, whose embeddings are still to come, in a tree of the nodes that they hang on.
+
+    Args:
+        records: What is known of them.
+        levels: Names of the levels; deeper ones are numbered.
+        columns: Columns of metadata, beside those that they have.
+    """
+    paths = [path for record in records for path in record.labels]
+    deepest = max(map(len, paths), default=0)
+    tree = Taxonomy(paths, [*levels, *numbered_levels(deepest)[len(levels) :]][:deepest])
+    columns = dict.fromkeys([*columns, *(name for record in records for name in record.metadata)])
+    return Embeddings(
+        features=torch.empty(len(records), 0),
+        labels=tree.encode(record.labels for record in records),
+        extra_labels=torch.empty(len(records), 0, dtype=torch.int64),
+        splits=[NO_SPLIT] * len(records),
+        paths=[record.path for record in records],
+        taxonomy=tree,
+        extra_names=(),
+        keys=[record.key for record in records],
+        metadata={name: [record.metadata.get(name, "") for record in records] for name in columns},
+        digests=[record.digest for record in records],
+    )
 
 
 def check_embedded_by(images: Embeddings, model: str, fingerprint: str) -> None:

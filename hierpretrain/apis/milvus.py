@@ -23,7 +23,7 @@ from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch
 from hierpretrain.apis.images import Images
-from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, records_of
+from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, nothing_fits, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
 from hierpretrain.apis.index_model import NoModel, load_model
 from hierpretrain.apis.living import part_bytes
@@ -195,7 +195,7 @@ class MilvusIndex(AnsweringIndex):
 
     def info(self) -> dict[str, Any]:
         """Returns what is to be known of the index, as JSON has it."""
-        parts, tree = self._tables.facts("part").keys(), self.taxonomy
+        parts = self._tables.facts("part").keys()
         return {
             "images": len(self),
             "width": self.width,
@@ -204,7 +204,7 @@ class MilvusIndex(AnsweringIndex):
             "model": self.model,
             "fingerprint": self.fingerprint,
             "carries_model": {CONFIG, WEIGHTS} <= parts,
-            "levels": {name: tree.num_nodes(name) for name in tree.level_names},
+            "levels": self._level_sizes(),
             "labelled": self._tables.count(self._tables.images, "depth > 0"),
             "keys": self._tables.count(self._tables.images, 'key != ""'),
             "metadata": sorted(self._tables.facts("column")),
@@ -371,6 +371,15 @@ class MilvusIndex(AnsweringIndex):
         """Raises unless :meth:`search` can answer; to be called before queries are embedded, not after it."""
         self._checked(k, level, within, where)
 
+    def check_fits(self, where: Mapping[str, str], within: str | Sequence[str] | None = None) -> None:
+        """Raises if no image has some metadata, in a branch, with the nearest text that there is."""
+        condition = self._checked(1, None, within, where)[-1]
+        if condition and not self._has_images(condition):
+            asked = conditions(where, self._tables.facts("column"))
+            rows = self._tables.rows(self._tables.images, "id >= 0", ["metadata"])
+            columns = {name: [row["metadata"].get(name, "") for row in rows] for name, _ in asked}
+            raise ValueError(nothing_fits(asked, columns, within))
+
     def _place(self, part: str = "") -> str:
         return f" at {self.address}"
 
@@ -379,7 +388,7 @@ class MilvusIndex(AnsweringIndex):
         return self._now
 
     def _has_labels(self, now: _Moment) -> bool:
-        return self._tables.count(self._tables.images, "depth > 0") > 0
+        return self._has_images("depth > 0")
 
     def _voters(self, now: _Moment, query: Embeddings, k: int) -> tuple[Tensor, Tensor, Tensor]:
         found = self._nearest(self._unit(query), k, "depth > 0")
@@ -412,11 +421,14 @@ class MilvusIndex(AnsweringIndex):
         number = None if level is None else tree.level(level)
         branch: LabelNames = ()
         if within is not None:
-            branch = tree.decode(find_branch(tree, within)[0])
-            wanted.append(f"json_contains(level{len(branch)}, {literal(_joined(branch))})")
+            branch = tree.decode(find_branch(tree, within, lambda path: self._has_images(_below(path)))[0])
+            wanted.append(_below(branch))
         if number is not None:
             wanted.append(f"depth >= {number}")
         return number, branch, " and ".join(wanted)
+
+    def _has_images(self, condition: str) -> bool:
+        return self._tables.count(self._tables.images, condition) > 0
 
     def _unit(self, query: Embeddings) -> Tensor:
         features = unit_rows(query.features, "query")
@@ -576,6 +588,11 @@ def _read_about(address: str, tables: Tables) -> dict[str, Any]:
 
 def _places(row: Mapping[str, Any]) -> list[LabelNames]:
     return [tuple(path) for path in row["labels"]]
+
+
+def _below(path: LabelNames) -> str:
+    """Returns the condition that an image is at or below a node."""
+    return f"json_contains(level{len(path)}, {literal(_joined(path))})"
 
 
 def _joined(path: LabelNames) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ _IMAGES = "folders (sub-folders are labels), files, quoted patterns or lists (.c
 def add(words: Sequence[str]) -> None:
     """Adds images to an index, which costs little beyond embedding them.
 
-    An image whose key and file the index has already is an error: update replaces it.
+    An image whose file the index has already is an error, unless each has a key of its own: update replaces it.
     """
     parser = _parser("add", add)
     parser.add_argument("images", nargs="+", help=_IMAGES)
@@ -44,9 +45,9 @@ def add(words: Sequence[str]) -> None:
 def update(words: Sequence[str]) -> None:
     """Makes an index agree with images: new ones are added, changed ones replaced, the same ones left alone.
 
-    Images are found again by their key (--key-column) or file, so name the files as they were, from the same folder. A
-    file whose bytes the index knows is not embedded again, also if it has moved. --prune removes images that are not
-    given.
+    Images are found again by their key (--key-column) or file. What is given says nothing of stays: single files and
+    patterns have no labels, keys and metadata to give. A file whose bytes the index knows is not embedded again, also
+    if it has moved. --prune removes images that are not given.
     """
     parser = _parser("update", update)
     parser.add_argument("images", nargs="+", help=_IMAGES)
@@ -76,8 +77,7 @@ def remove(words: Sequence[str]) -> None:
         if args.file == "-":
             keys += sys.stdin.read().removeprefix("\ufeff").split("\n")
         elif args.file:
-            with open(args.file, encoding="utf-8-sig", errors="surrogateescape") as file:
-                keys += file.read().split("\n")  # and not splitlines(): a key may hold U+2028
+            keys += _lines(args.file)
         if not (keys := [key for key in keys if key]):
             raise ValueError("there is nothing to remove: give keys or files, or --from a file of them")
         index = _open(args)
@@ -119,6 +119,19 @@ CHANGES: dict[str, Callable[[Sequence[str]], None]] = {
     "info": info,
 }
 """The commands by their names."""
+
+
+def _lines(path: str) -> list[str]:
+    """Returns the lines of a text file, which may name files whose names are no UTF-8."""
+    from hierpretrain.datasets.encodings import decode
+    from hierpretrain.datasets.text_files import read_bytes
+
+    data = read_bytes(path)
+    if b"\0" in data or data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # as PowerShell's > writes
+        text = decode(data, path)
+    else:
+        text = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
+    return text.split("\n")  # and not splitlines(): a key may hold U+2028
 
 
 def _parser(name: str, command: Callable[..., None]) -> argparse.ArgumentParser:

@@ -14,7 +14,8 @@ means and the first few, and a file with all of them. docs/checking.md lists the
     note     good to know: files that are left out, classes of one child, ...
 
 With --checkpoint, a trained model also says which images are perhaps mislabelled, the surest first, and which classes
-are perhaps one or two. Of an index, that is all that is checked, with names and the tree: it has the embeddings.
+are perhaps one or two. Of an index, that is checked by its embeddings, with names and the tree, and which files are
+missing or copies; no image is opened.
 
 Exit status: 0 if there is no error (with --strict: no warning either), 1 if there is one, 2 if the data cannot be
 checked at all.

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from hierpretrain._texts import read_branch, read_where
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.quick_search import quick_search
-from hierpretrain.commands import check_outputs, embed_images, errors_in_one_line, list_options, printable
+from hierpretrain.commands import check_outputs, embed_images, errors_in_one_line, printable
 from hierpretrain.commands._index_options import MODEL_BEFORE_IMAGES, index_parser, model_of, open_index
 from hierpretrain.files import write_json
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from hierpretrain.apis.index import EmbeddingIndex
     from hierpretrain.apis.neighbours import Classification, SearchResult
     from hierpretrain.evaluation import Embeddings
+
+_OF_QUICK_SEARCH = {"index", "images", "k", "json"}  # all other options need torch, or say how it runs
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def main() -> None:
     with errors_in_one_line():
         talk = sys.stderr if args.json == "-" else sys.stdout
         with contextlib.redirect_stdout(talk):
-            quick = _find_quickly(args)
+            quick = _find_quickly(args, parser)
             results, classes, index, queries = (quick, [], None, None) if quick is not None else _find(args)
             for i, result in enumerate(results):
                 print(f"\n{printable(result.query)}{f': {printable(str(classes[i]))}' if classes else ''}")
@@ -110,10 +112,10 @@ def table(result: SearchResult) -> list[str]:
     return lines
 
 
-def _find_quickly(args: argparse.Namespace) -> list[SearchResult] | None:
+def _find_quickly(args: argparse.Namespace, parser: argparse.ArgumentParser) -> list[SearchResult] | None:
     """Searches without torch, if nothing is asked for that needs it and the index has its encoder in ONNX."""
-    asks = ("classify", "sheet", "level", "within", "where", "votes", "threshold", "cfg_options", "skipped", "device")
-    if any(getattr(args, name) for name in asks) or list_options(args) or is_address(args.index):
+    others = {name: value for name, value in vars(args).items() if name not in _OF_QUICK_SEARCH}
+    if any(value != parser.get_default(name) for name, value in others.items()) or is_address(args.index):
         return None
     check_outputs(args, "json")
     found = quick_search(args.index, args.images, args.k)
@@ -138,6 +140,7 @@ def _find(
     level = None if args.level is None else read_level(args.level)
     within = None if args.within is None else read_branch(args.within, "--within")
     index.check_search(args.k, level=level, within=within, where=where)  # not after embedding many queries
+    index.check_fits(where, within)
     if args.classify:
         index.check_classify(**votes)
     queries = embed_images(args, model_of(index, MODEL_BEFORE_IMAGES))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +34,11 @@ def duplicates(
         pictures: What they are.
         copies_are_merged: Whether copies are one image of several label paths, so that they contradict nothing.
     """
-    groups = _groups(np.unique(pictures.digests, axis=0, return_inverse=True)[1].reshape(-1), range(len(files)))
-    firsts = np.array([group[0] for group in groups], np.int64)
-    problems = []
-    for group in groups:
-        if len(group) == 1 or not pictures.readable[group[0]]:
-            continue
-        of_group = [paths[i] for i in group]
-        kinds = ["copies across splits"] if len({splits[i] for i in group}) > 1 else []
-        if not copies_are_merged:
-            kinds += ["copies across classes"] if contradict(of_group) else []
-            kinds = kinds or ["copies"]
-        elif len(set(map(tuple, of_group))) == 1:
-            kinds = kinds or ["copies"]
-        problems += [_problem(kind, group, files, paths, splits) for kind in kinds]
+    _, firsts, numbers = np.unique(pictures.digests, axis=0, return_index=True, return_inverse=True)
+    readable = zip(numbers.reshape(-1).tolist(), pictures.readable.tolist(), strict=True)
+    contents = [number if known else None for number, known in readable]
+    problems = copies(contents, files, paths, splits, copies_are_merged=copies_are_merged)
+    firsts.sort()
     # of copies, the first stands for all
     shown = firsts[pictures.readable[firsts] & ~pictures.blank[firsts]]
     pairs = shown[look_alikes(pictures.thumbnails[shown])]
@@ -64,18 +54,55 @@ def duplicates(
     return problems
 
 
+def copies(
+    contents: Sequence[Hashable],
+    files: Sequence[str],
+    paths: Sequence[Sequence[LabelNames]],
+    splits: Sequence[str],
+    *,
+    copies_are_merged: bool = False,
+) -> list[Problem]:
+    """Finds images of the same bytes; as :func:`duplicates`, which finds look-alikes too.
+
+    Args:
+        contents: What tells the bytes of each of N images from others; ``None`` where they are not known.
+        files: N files.
+        paths: The label paths of each.
+        splits: The split of each.
+        copies_are_merged: Whether copies are one image of several label paths.
+
+    Example:
+        >>> copies(["1", "2", "1"], ["a", "b", "c"], [[("cat",)], [("cat",)], [("dog",)]], ["", "", ""])
+        [Problem(kind='copies across classes', subject='a', others=('c',), why='labelled cat, dog')]
+    """
+    problems = []
+    known = [i for i, content in enumerate(contents) if content is not None]
+    for group in _groups([contents[i] for i in known], known):
+        if len(group) == 1:
+            continue
+        of_group = [paths[i] for i in group]
+        kinds = ["copies across splits"] if len({splits[i] for i in group}) > 1 else []
+        if not copies_are_merged:
+            kinds += ["copies across classes"] if contradict(of_group) else []
+            kinds = kinds or ["copies"]
+        elif len(set(map(tuple, of_group))) == 1:
+            kinds = kinds or ["copies"]
+        problems += [_problem(kind, group, files, paths, splits) for kind in kinds]
+    return problems
+
+
 def _components(pairs: NDArray[np.int64]) -> list[list[int]]:
     """Returns the items that pairs lead to from one another, each group in ascending order, by the first of each."""
     items, numbers = np.unique(pairs, return_inverse=True)
     numbers = numbers.reshape(-1, 2)
     graph = coo_array((np.ones(len(numbers), bool), (numbers[:, 0], numbers[:, 1])), shape=(len(items), len(items)))
-    return _groups(connected_components(graph, directed=False)[1], items.tolist()) if len(items) else []
+    return _groups(connected_components(graph, directed=False)[1].tolist(), items.tolist()) if len(items) else []
 
 
-def _groups(numbers: NDArray[Any], items: Iterable[int]) -> list[list[int]]:
+def _groups(numbers: Iterable[Hashable], items: Iterable[int]) -> list[list[int]]:
     """Returns the items of each number, in their order, by the first of each."""
-    groups: dict[int, list[int]] = {}
-    for number, item in zip(numbers.tolist(), items, strict=True):
+    groups: dict[Hashable, list[int]] = {}
+    for number, item in zip(numbers, items, strict=True):
         groups.setdefault(number, []).append(item)
     return list(groups.values())
 

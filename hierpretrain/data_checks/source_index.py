@@ -1,10 +1,11 @@
-"""The images of a saved index, whose labels are checked by the embeddings that it holds."""
+"""The images of a saved index, which are checked by what it holds of them: their files' names, contents, embeddings."""
 
 from __future__ import annotations
 
 import os
 
 from hierpretrain.apis.index import EmbeddingIndex
+from hierpretrain.data_checks.duplicates import copies
 from hierpretrain.data_checks.sources import Source
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import as_paths
@@ -17,6 +18,9 @@ def is_index(folder: str) -> bool:
 
 def index_source(folder: str) -> tuple[Source, Embeddings]:
     """Returns the images of a saved index with their labels, and their embeddings.
+
+    Files that are gone and copies are told by the names and the contents that the index knows; no image is opened. What
+    was no file when it was embedded is not missed.
 
     Raises:
         ValueError: If the index is damaged.
@@ -34,4 +38,10 @@ def index_source(folder: str) -> tuple[Source, Embeddings]:
         level_names=taxonomy.level_names,
     )
     source.tell_unlabelled()
+    files = [path for path, digest in zip(paths, images.digests, strict=True) if digest and not path.startswith("<")]
+    for path in files:
+        if not os.path.exists(path):
+            source.add("missing file", path, why=f"the index has it; hierpretrain index remove {folder} takes it out")
+    source.problems += copies([digest or None for digest in images.digests], source.files, source.paths, source.splits)
+    source.notes.append("the images themselves were not opened: check their folder or list for what is wrong in them")
     return source, images

@@ -229,8 +229,8 @@ class Service:
         }
 
     def branches(self) -> list[list[str]]:
-        """Returns the paths of the nodes of the tree, the broadest first."""
-        return list(map(list, self.index.taxonomy.node_paths()[:_BRANCHES]))
+        """Returns the paths of the nodes that images are at or below, the broadest first."""
+        return list(map(list, self.index.branches()[:_BRANCHES]))
 
     def thumbnail(self, name: str) -> bytes:
         """Returns a small picture of an image of the index.

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hierpretrain.apis.addresses import milvus_address
+from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import Change
 from hierpretrain.evaluation import Embeddings
@@ -147,8 +148,10 @@ def test_all_that_is_known_comes_back(make):
         told = opened.info()
         assert (told["images"], told["width"], told["model"]) == (12, 6, "resnet, epoch_5.pth")
         assert (told["keys"], told["metadata"], told["carries_model"]) == (8, ["colour"], False)
-        assert told["levels"] == {"kingdom": 4, "kind": 6, "breed": 4} or told["levels"] == {
-            name: TREE.num_nodes(name) for name in TREE.level_names
+        places = {path for row in there.labels for path in label_paths(TREE, row)}
+        nodes = {path[:depth] for path in places for depth in range(1, len(path) + 1)}
+        assert told["levels"] == {
+            name: sum(len(node) == depth for node in nodes) for depth, name in enumerate(TREE.level_names, start=1)
         }
 
 
@@ -166,6 +169,46 @@ def test_metadata_filters(make):
             ]
     with pytest.raises(ValueError, match="the index has no metadata 'color'; did you mean 'colour'"):
         index.search(query, where={"color": "red"})
+
+
+@pytest.mark.parametrize(
+    ("where", "within", "message"),
+    [
+        ({"colour": "rde"}, None, "^no image of the index has colour='rde'; did you mean 'red'?"),
+        ({"colour": "mauve"}, None, "^no image of the index has colour='mauve'; there are 'blue', 'red'$"),
+        ({"colour": ""}, None, "^every image of the index has a text in 'colour', and an empty one is asked for"),
+        ({"colour": "red"}, "tool", "^no image of the index within 'tool' has colour='red': ask for less$"),
+        ({"colour": "red", "size": "S"}, None, "^no image of the index has colour='red' and size='S': ask for less$"),
+    ],
+)
+def test_a_search_that_no_image_fits_finds_none_and_who_asks_is_told(make, where, within, message):
+    paths = [("animal", "cat"), ("animal", "dog"), ("tool",)]
+    tree = Taxonomy(paths, ("kingdom", "kind"))
+    there = images(0, 3, tree=Taxonomy([], ()), metadata={"colour": ["red", "red", "blue"], "size": ["", "L", "S"]})
+    index, _ = make(replace(there, taxonomy=tree, labels=tree.encode(paths)))
+    with pytest.raises(ValueError, match=message):
+        index.check_fits(where, within)
+    index.check_fits({"colour": "red"}, "animal")
+    (found,) = index.search(images(1, 1), where=where, within=within)
+    assert found.neighbours == ()
+
+
+def test_nodes_whose_images_went_are_no_branches(make):
+    paths = [("animal", "cat"), ("pet", "cat"), ("pet", "dog")]
+    tree = Taxonomy(paths, ("kingdom", "kind"))
+    there = replace(images(0, 3, tree=Taxonomy([], ())), taxonomy=tree, labels=tree.encode(paths))
+    index, _ = make(there)
+    with pytest.raises(ValueError, match="2 nodes of the tree have the name 'cat': 'animal/cat', 'pet/cat'"):
+        index.check_search(within="cat")
+    assert index.branches() == [("animal",), ("pet",), *paths]
+    index.remove(there.paths[0])
+    (found,) = index.search(images(1, 1), within="cat")
+    assert [one.path for one in found.neighbours] == [there.paths[1]]
+    for dead in ("animal/cat", ("animal",)):
+        with pytest.raises(ValueError, match=r"the tree has no branch .*Its 1 topmost nodes are 'pet'$"):
+            index.check_search(within=dead)
+    assert index.branches() == [("pet",), *paths[1:]]
+    assert index.info()["levels"] == {"kingdom": 1, "kind": 2}
 
 
 def test_metadata_are_texts_to_filters_too(make):
@@ -429,6 +472,157 @@ def test_the_image_of_a_key_stays_while_the_keys_new_file_cannot_be_read(shop, h
     write_image(folder / "new.png", (9, 9, 9))
     assert index.update(folder / "shop.csv", **options) == Change(added=1, removed=1, kept=2, embedded=1)
     assert sorted(index.paths) == [str(folder / name) for name in ("b.png", "more/c.png", "new.png")]
+
+
+PHOTOS = [f"photos/{kind}/{i}.png" for kind in ("animal/cat", "animal/dog", "tool/saw") for i in range(2)]
+
+
+@pytest.fixture
+def photos(make, kills, tmp_path, monkeypatch):  # noqa: F811
+    """Returns a function that makes an index of photographs in the working directory: of a folder, or of a list."""
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(PHOTOS):
+        write_image(tmp_path / name, (i, i, i))
+    rows = [f"{name},S{i},{'blue' if i else 'red'},{name.split('/')[1]}" for i, name in enumerate(PHOTOS)]
+    (tmp_path / "keyed.csv").write_text("\n".join(["image,sku,colour,top", *rows]))
+    model = Reading(kills["Pixels"]())
+    index, _ = make(images(0, 1, 16, tree=Taxonomy([], ())), model=model.name, fingerprint=model.fingerprint)
+    index.remove(index.paths)
+    index.use_model(model)
+
+    def made(source="photos", **options):
+        assert index.update(source, **options) == Change(added=6, embedded=6)
+        return index
+
+    return made
+
+
+KEYED = dict(levels=["top"], key_column="sku")
+
+
+def known_of(index):
+    """What is known of each image."""
+    rows = index.embeddings()
+    keys = rows.keys or [""] * len(rows.paths)
+    labels = [label_paths(rows.taxonomy, row) for row in rows.labels]
+    return sorted(zip(rows.paths, keys, labels, rows.metadata.get("colour", [""] * len(keys)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("photos/animal", 4),
+        ("photos/animal/cat", 2),
+        ("./photos/animal/cat/", 2),
+        ("photos/animal/cat/0.png", 1),
+        ("photos/*/*/0.png", 3),
+        (["photos/animal", "photos/tool/saw/0.png"], 5),
+        ("ABSOLUTE/photos/tool", 2),
+        ("ABSOLUTE/photos", 6),
+    ],
+)
+def test_an_update_by_a_part_of_what_is_there_changes_nothing(photos, tmp_path, source, number):
+    index = photos()
+    before = known_of(index)
+    source = source.replace("ABSOLUTE", str(tmp_path)) if isinstance(source, str) else source
+    assert index.update(source) == Change(kept=number)
+    assert known_of(index) == before
+
+
+def test_what_is_new_in_a_folder_below_the_one_of_the_index_is_placed_where_it_lies(photos, tmp_path):
+    index = photos()
+    write_image(tmp_path / "photos/animal/eel/0.png", (90, 90, 90))
+    write_image(tmp_path / "photos/animal/cat/2.png", (91, 91, 91))
+    assert index.update("photos/animal") == Change(added=2, kept=4, embedded=2)
+    assert index.update("photos/animal/cat") == Change(kept=3)
+    found = {path: labels for path, _, labels, _ in known_of(index)}
+    assert found["photos/animal/eel/0.png"] == (("animal", "eel"),)
+    assert found["photos/animal/cat/2.png"] == (("animal", "cat"),)
+
+
+def test_what_a_source_says_nothing_of_stays(photos):
+    index = photos("keyed.csv", **KEYED)
+    before = known_of(index)
+    assert index.update("photos/*/*/*.png") == Change(kept=6)
+    assert known_of(index) == before
+    change = index.update("photos", prune=True)  # which says labels, and neither keys nor metadata
+    assert change == Change(added=6, removed=6, relabelled=6)
+    assert str(change) == "added 6 (0 embedded, 6 relabelled), removed 6, kept 0"
+    assert [(path, key, colour) for path, key, _, colour in known_of(index)] == [
+        (path, key, colour) for path, key, _, colour in before
+    ]
+    assert {labels for _, _, labels, _ in known_of(index)} == {((*path.split("/")[1:3],),) for path in PHOTOS}
+
+
+def test_a_file_of_several_keys_stays_under_all_of_them(photos, tmp_path):
+    index = photos("keyed.csv", **KEYED)
+    (tmp_path / "more.csv").write_text(f"image,sku,colour,top\n{PHOTOS[0]},T0,red,animal\n")
+    assert index.add("more.csv", **KEYED) == Change(added=1, embedded=1)
+    write_image(tmp_path / PHOTOS[0], (80, 80, 80))
+    assert index.update("photos/*/*/*.png", prune=True) == Change(added=2, removed=2, kept=5, embedded=2)
+    assert [(key, colour) for path, key, _, colour in known_of(index) if path == PHOTOS[0]] == [
+        ("S0", "red"),
+        ("T0", "red"),
+    ]
+
+
+def test_a_list_may_say_that_an_image_has_no_label(photos, tmp_path):
+    index = photos("keyed.csv", **KEYED)
+    (tmp_path / "less.csv").write_text(f"image,sku,colour,top\n{PHOTOS[0]},S0,,\n")
+    assert index.update("less.csv", **KEYED) == Change(added=1, removed=1, relabelled=1)
+    assert known_of(index)[0] == (PHOTOS[0], "S0", (), "")
+
+
+def test_an_image_without_a_key_gets_the_one_that_its_file_is_given(photos, tmp_path):
+    index = photos("photos/*/*/*.png")
+    assert index.update("keyed.csv", **KEYED) == Change(added=6, removed=6, relabelled=6)
+    assert [key for _, key, _, _ in known_of(index)] == [f"S{i}" for i in range(6)]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The warnings of a change."""
+    lines = []
+    monkeypatch.setattr("hierpretrain.apis.living.warn", lines.append)
+    return lines
+
+
+def test_keys_that_are_spelled_anew_are_told(photos, tmp_path, told):
+    index = photos("keyed.csv", **KEYED)
+    (tmp_path / "anew.csv").write_text((tmp_path / "keyed.csv").read_text().replace(",S", ",s"))
+    index.update("anew.csv", **KEYED)
+    assert told[0].startswith("6 images are in the index twice now, under 'S0', 'S1', ")
+    assert "remove the older ones (hierpretrain index remove), or update with --prune" in told[0]
+    index.update("anew.csv", prune=True, **KEYED)
+    assert (len(index), len(told)) == (6, 1)
+
+
+def test_files_that_moved_are_told_and_copies_are_not(photos, tmp_path, told):
+    index = photos()
+    (tmp_path / "photos/tool/axe").mkdir()
+    (tmp_path / "photos/tool/axe/copy.png").write_bytes((tmp_path / PHOTOS[0]).read_bytes())
+    assert index.update("photos") == Change(added=1, kept=6)
+    assert told == []
+    (tmp_path / PHOTOS[1]).rename(tmp_path / "photos/animal/cat/new.png")
+    index.update("photos")
+    assert f"1 images are in the index twice now, under {PHOTOS[1]!r} and 'photos/animal/cat/new.png'" in told[0]
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_file_that_is_there_under_another_spelling_or_key_cannot_be_added(photos, tmp_path, keyed):
+    index = photos("keyed.csv", **KEYED) if keyed else photos("photos/*/*/*.png")
+    before = known_of(index)
+    for more, options in (
+        ("photos", {}),
+        (tmp_path / "photos/animal", {}),
+        ("keyed.csv", KEYED),
+        (tmp_path / PHOTOS[0], {}),
+    ):
+        with pytest.raises(ValueError, match=r"images are in the index already: '.*; leave them out, or update the"):
+            index.add(more, **options)
+    assert known_of(index) == before
+    (tmp_path / "copy.png").write_bytes((tmp_path / PHOTOS[0]).read_bytes())
+    assert index.add("copy.png") == Change(added=1, embedded=1)
 
 
 def test_parts_are_kept(make):

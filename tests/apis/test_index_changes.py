@@ -185,7 +185,9 @@ def test_all_can_go_and_come_again(tmp_path):
     index = EmbeddingIndex.open(tmp_path / "index")
     assert (len(index), index.width, index.taxonomy) == (0, 6, TREE)
     assert index.search(images(1, 2)) == [type(r)(r.query, ()) for r in index.search(images(1, 2))]
-    assert index.search(images(1, 2), level="kind", within="animal")[0].neighbours == ()
+    assert index.search(images(1, 2), level="kind")[0].neighbours == ()
+    with pytest.raises(ValueError, match="there is no branch 'animal': the tree is empty, for the images have no"):
+        index.search(images(1, 2), level="kind", within="animal")
     with pytest.raises(ValueError, match="to classify, images of the index need labels"):
         index.classify(images(1, 2))
     index.add(images(number=3))
@@ -215,6 +217,8 @@ def test_numbers_are_keys_and_what_is_missing_is_no_metadata():
     index.add(embeddings=np.eye(6)[:2], keys=[5, "6"], metadata={"price": [None, float("nan")]})
     assert index.keys == ["", "", "5", "6"]
     assert index.search(images(number=1), 9, where={"price": "None"})[0].neighbours == ()
+    with pytest.raises(ValueError, match=r"^no image of the index has price='None'; there are none$"):
+        index.check_fits({"price": "None"})
     assert index.remove([5]).removed == 1
     with pytest.raises(ValueError, match=r"keys must be texts, .*; number 0 is None"):
         index.remove([None])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from mmengine.config import Config
@@ -285,6 +286,28 @@ def test_the_labels_of_an_index_are_checked_by_its_embeddings(tmp_path, run):
     EmbeddingIndex.build(images, model="m", fingerprint="0", kind="ivf").save(tmp_path / "photos.index")
     assert run("photos.index")[0] == 0
     assert rows("check.csv") == [("warning", "perhaps mislabelled", "0.jpg")]
+
+
+def test_missing_files_and_copies_of_an_index_are_told(tmp_path, run):
+    images = embedded(*clean())
+    digests, paths = [str(i) for i in range(len(images.paths))], list(images.paths)
+    digests[1], digests[-1] = digests[0], digests[2]
+    digests[6], paths[7] = "", "<image 7>"  # of an embedding that came without a file, and of a picture in memory
+    for path in {*paths} - {"5.jpg", "6.jpg", "<image 7>"}:
+        write(tmp_path / path, 1)
+    images = replace(images, digests=digests, paths=paths)
+    EmbeddingIndex.build(images, model="m", fingerprint="0").save(tmp_path / "photos.index")
+    status, printed = run("photos.index")
+    assert status == 1
+    assert rows("check.csv") == [
+        ("error", "missing file", "5.jpg"),
+        ("error", "copies across classes", "2.jpg"),
+        ("error", "copies across classes", paths[-1]),
+        ("warning", "copies", "0.jpg"),
+        ("warning", "copies", "1.jpg"),
+    ]
+    assert "the index has it; hierpretrain index remove photos.index takes it out" in printed.out
+    assert "the images themselves were not opened" in printed.out
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,31 @@ def test_an_index_without_labels_says_so_before_queries_are_embedded(run, made, 
         assert printed.out == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--batch-size", "3"],
+        ["--workers", "1"],
+        ["--amp"],
+        ["--on-error", "error"],
+        ["--device", "cpu"],
+        ["--classify"],
+        ["--where", "colour=red"],
+        ["--levels"],
+        ["--skipped", "skipped.json"],
+        ["--cfg-options", "a=1"],
+    ],
+)
+def test_what_a_quick_search_does_not_know_is_not_left_to_it(monkeypatch, words):
+    quick = []
+    monkeypatch.setattr(search_command, "quick_search", lambda *args: quick.append(args))
+    monkeypatch.setattr(search_command, "_find", lambda args: ([], [], None, None))
+    for options in (["-k", "3"], words):
+        monkeypatch.setattr(sys, "argv", ["search", "photos.index", "new.jpg", *options])
+        search_command.main()
+    assert quick == [("photos.index", ["new.jpg"], 3)]
+
+
 def test_a_folder_without_an_index(run, made, expected, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(search_command, made / "photos", expected[1])
@@ -371,7 +396,7 @@ def test_an_index_lives(made, command, run, tmp_path, capsys):
     shutil.copy(made / "photos/tool/saw/1.png", photos / "animal/dog/1.png")
     out = command(index_command, "update", index, photos, *OPTIONS, "--prune")
     # dog/1 and the moved image have contents that the index knew, and the saw has another label now
-    assert out.endswith(f"added 3 (0 embedded), removed 4, kept 2; {index} has 5 images\n")
+    assert out.endswith(f"added 3 (0 embedded, 1 relabelled), removed 4, kept 2; {index} has 5 images\n")
     found = EmbeddingIndex.open(index)
     assert sorted(found.paths) == sorted(str(path) for path in photos.rglob("*.png") if path.name != "broken.png")
     fresh = EmbeddingInferencer(
@@ -435,6 +460,26 @@ def test_a_line_of_a_list_of_what_to_remove_ends_where_the_line_does(folder, com
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     command(index_command, "remove", tmp_path / "index", "--from", tmp_path / "gone.txt" if source == "file" else "-")
     assert [key for key in EmbeddingIndex.open(tmp_path / "index").keys if key] == ["A", "B"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_a_list_of_what_to_remove_may_be_of_windows(folder, command, tmp_path, encoding):
+    shutil.copytree(folder, tmp_path / "index")
+    index = EmbeddingIndex.open(tmp_path / "index")
+    first, second, *rest = index.paths
+    index.add(embeddings=index.embeddings().features[:1], keys=["A "])
+    (tmp_path / "gone.txt").write_bytes(f"{first} \r\n{second}\r\n\r\nA \r\n".encode(encoding))
+    command(index_command, "remove", tmp_path / "index", "--from", tmp_path / "gone.txt")
+    assert EmbeddingIndex.open(tmp_path / "index").paths == rest
+
+
+def test_a_list_of_what_to_remove_may_name_files_whose_names_are_no_text(folder, command, tmp_path):
+    shutil.copytree(folder, tmp_path / "index")
+    index = EmbeddingIndex.open(tmp_path / "index")
+    index.add(embeddings=index.embeddings().features[:1], keys=["caf\udce9.png"])
+    (tmp_path / "gone.txt").write_bytes(b"caf\xe9.png\n")
+    command(index_command, "remove", tmp_path / "index", "--from", tmp_path / "gone.txt")
+    assert len(EmbeddingIndex.open(tmp_path / "index")) == len(index) - 1
 
 
 def test_metadata_is_a_filter(made, run, command, tmp_path, capsys):

@@ -26,7 +26,7 @@ def test_what_is_added_is_found_and_what_is_removed_is_not(own, tmp_path):
     folder, client = own(uploads="added")
     query = tmp_path / "photos" / PHOTOS[0]
     answer = add(client, query, {"key": "N1", "labels": ["animal", "cow"], "metadata": {"colour": "blue"}})
-    assert answer.json() == {"added": 1, "removed": 0, "kept": 0, "embedded": 1}
+    assert answer.json() == {"added": 1, "removed": 0, "kept": 0, "embedded": 1, "relabelled": 0}
     (found,) = client.post("/api/search", files=sent(query), data={"within": "animal/cow"}).json()["results"]
     (one,) = found["neighbours"]
     assert one["key"] == "N1"
@@ -40,7 +40,7 @@ def test_what_is_added_is_found_and_what_is_removed_is_not(own, tmp_path):
 
     names = ["N1", PHOTOS[5]]
     answer = client.post("/api/remove", json={"names": names}, headers=KNOWN)
-    assert answer.json() == {"added": 0, "removed": 2, "kept": 0, "embedded": 0}
+    assert answer.json() == {"added": 0, "removed": 2, "kept": 0, "embedded": 0, "relabelled": 0}
     assert index.refresh()
     assert len(index) == 7
     assert (tmp_path / "photos" / PHOTOS[5]).exists()
