@@ -32,7 +32,7 @@ class KnownBestHook(Hook):
         """
         for hook in runner.hooks:
             for name in (hook.save_best or ()) if isinstance(hook, CheckpointHook) else ():
-                if name != "auto" and metrics is not None and name not in metrics:
+                if name != "auto" and metrics and name not in metrics:  # none where nothing was measured
                     guess = did_you_mean(name, metrics, f"there are {', '.join(metrics)}.")
                     raise ValueError(
                         f"default_hooks.checkpoint.save_best must name a result of the validation; {name!r} is none: "

@@ -43,14 +43,14 @@ class EmbeddingMetric(BaseMetric):
     Args:
         levels: The levels, by name or number, and extra label columns, by name, that the metric looks at. One that the
             data set does not have is an error before training.
-        splits: The split tags whose images :meth:`measure` gets; ``None``: all. One that is not evaluated is an error
+        splits: The split tags whose images :meth:`measure` gets; ``None`` or none: all. One that is not evaluated is an error
             before training.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: As of every metric of MMEngine: where its ``Evaluator`` brings the images together.
 
     Attributes:
         levels: The levels as a tuple.
-        splits: As the argument.
+        splits: As the argument; ``None``: all.
         named_levels: All levels that the metric names. One that names more than ``levels`` sets them itself.
         named_splits: All split tags that the metric names. One that compares several sides sets them itself.
     """
@@ -67,7 +67,7 @@ class EmbeddingMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.levels = self.named_levels = as_levels(levels)
-        self.splits, self.named_splits = splits, as_tags(splits)
+        self.splits, self.named_splits = splits or None, as_tags(splits)
 
     def measure(self, embedded: Embeddings) -> dict[str, float]:
         """Returns the results, by name, of all collected images of the metric's splits."""

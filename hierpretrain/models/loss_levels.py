@@ -49,13 +49,15 @@ def parts_of_loss(loss: Any) -> Iterable[tuple[str, Any]]:
 def tell_parts(loss: Any, method: str, value: Any) -> None:
     """Calls a method, ``set_taxonomy`` or ``set_training_labels``, of a loss and of all parts of it that have it.
 
+    The parts come first, so that a loss may tell its parts something else.
+
     Example:
         >>> part = OneLevelLoss("kind")
         >>> tell_parts(nn.ModuleList([part]), "set_taxonomy", Taxonomy([("cat",)], ["kind"]))
         >>> part.level_number
         1
     """
-    for _, part in parts_of_loss(loss):
+    for _, part in reversed(list(parts_of_loss(loss))):
         if hasattr(part, method):
             getattr(part, method)(value)
 

@@ -29,3 +29,4 @@ def test_a_result_that_there_is_and_no_best_are_fine():
     validated({"1/map": 0.1}, save_best="1/map", rule="greater")
     validated({"1/map": 0.1}, save_best="auto")
     validated({"1/map": 0.1})
+    validated({}, save_best="1/map", rule="greater")  # nothing was measured, which MMEngine warns of

@@ -55,10 +55,11 @@ def test_a_metric_of_one_s_own_needs_only_measure():
 
 def test_it_measures_the_images_of_its_splits_alone():
     both = ["a", "b"]
-    made = EmbeddingEvaluator([Seen(prefix="all"), Seen(splits="b", prefix="b"), Seen(splits=both, prefix="both")])
+    given = {"all": None, "b": "b", "both": both, "none": ()}
+    made = EmbeddingEvaluator([Seen(splits=splits, prefix=name) for name, splits in given.items()])
     made.dataset_meta = META | dict(splits=("a", "b"))
     made.process([{**sample, "split": split} for sample, split in zip(samples(range(6)), both * 3, strict=True)])
-    assert made.evaluate(6) == {"all/number": 6, "b/number": 3, "both/number": 6}
+    assert made.evaluate(6) == {"all/number": 6, "b/number": 3, "both/number": 6, "none/number": 6}
     assert made.metrics[1].embedded.indices.tolist() == [1, 3, 5]
     with pytest.raises(ValueError, match="no evaluated image is of the split 'c'"):
         Seen(splits="c").dataset_meta = META | dict(splits=("a", "b"))

@@ -127,3 +127,13 @@ def test_num_classes_is_filled_in_wherever_a_config_of_a_loss_leaves_it_out():
     assert "num_classes" not in parts[0]
     assert loss_that_counts(config).__name__ == "LevelCrossEntropyLoss"
     assert loss_that_counts(filled) is None
+
+
+def test_a_loss_may_tell_its_parts_another_tree():
+    class Coarse(Total):
+        def set_taxonomy(self, taxonomy):
+            self.parts[0].set_taxonomy(Taxonomy([("a",), ("b",), ("c",)], ("kind",)))
+
+    loss = Coarse(dict(type="SupConLoss", level="kind"))
+    model_of(loss)
+    assert loss.parts[0].level_number == 1  # in the tree of the training data it is 2
