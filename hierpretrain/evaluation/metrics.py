@@ -43,8 +43,8 @@ class EmbeddingMetric(BaseMetric):
     Args:
         levels: The levels, by name or number, and extra label columns, by name, that the metric looks at. One that the
             data set does not have is an error before training.
-        splits: The split tags whose images :meth:`measure` gets; ``None`` or none: all. One that is not evaluated is an error
-            before training.
+        splits: The split tags whose images :meth:`measure` gets; ``None`` or none: all. One that is not evaluated is an
+            error before training.
         prefix: Stands, with a slash, before the names of the results.
         collect_device: As of every metric of MMEngine: where its ``Evaluator`` brings the images together.
 
