@@ -275,13 +275,13 @@ def check_split(name: str, known: dict[Any, str], where: Callable[[], str]) -> N
 
 
 def free_text(value: Any) -> str:
-    """Returns a cell that may hold anything as text, of several lines too.
+    r"""Returns a cell that may hold anything as text, of several lines too.
 
     Arrays, objects, true and false are JSON, and bytes that are no text are hexadecimal.
 
     Example:
-        >>> free_text(Decimal("1.50")), free_text([1, True]), free_text(bytes([255, 1]))
-        ('1.5', '[1, true]', 'ff01')
+        >>> free_text(Decimal("1.50")), free_text(["grün", True]), free_text([chr(155)]), free_text(bytes([255, 1]))
+        ('1.5', '["grün", true]', '["\\u009b"]', 'ff01')
     """
     try:
         return nfc(_as_text(value, "", ""))
@@ -289,7 +289,8 @@ def free_text(value: Any) -> str:
         if isinstance(value, bytes):
             return value.hex()
         if isinstance(value, str | float | bool | list | tuple | dict):
-            return json.dumps(value, ensure_ascii=True, default=free_text)
+            text = json.dumps(value, ensure_ascii=False, default=free_text)
+            return nfc(text) if text.isprintable() else json.dumps(value, ensure_ascii=True, default=free_text)
         return nfc(str(value))
 
 

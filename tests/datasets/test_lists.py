@@ -268,12 +268,12 @@ def test_metadata_that_differ_between_the_rows_of_an_image_are_an_array(read):
         {"image": "a.jpg", "kind": kind, "colour": colour, "size": size, "note": note}
         for kind, colour, size, note in [
             ("fruit", "red; dark", 3, ""),
-            ("food", ["blue", "red"], 3, "x"),
+            ("food", ["grün", "red"], 3, "x"),
             ("plant", "", 4, ""),
         ]
     ]
     assert read(json.dumps(records), "list.json", levels="kind").metadata == {
-        "colour": ['["red; dark", "blue", "red"]'],
+        "colour": ['["red; dark", "grün", "red"]'],
         "size": ['["3", "4"]'],
         "note": ["x"],
     }
