@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hierpretrain._names import LabelNames
 from hierpretrain.apis.answers import Answers, right_answers
-from hierpretrain.apis.branches import label_paths, nodes_of
+from hierpretrain.apis.branches import label_paths
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.living import LivingIndex
 from hierpretrain.apis.neighbours import Classification
@@ -87,6 +87,10 @@ class AnsweringIndex(LivingIndex):
         """Returns what is in the index now."""
 
     @abstractmethod
+    def _nodes(self, now: Any) -> Collection[LabelNames]:
+        """Returns what :meth:`branches` returns, which is read once as long as nothing changes."""
+
+    @abstractmethod
     def _has_labels(self, now: Any) -> bool:
         """Returns whether an image has a label."""
 
@@ -100,8 +104,7 @@ class AnsweringIndex(LivingIndex):
 
         The tree, ``taxonomy``, has others too where their images were removed or got other labels.
         """
-        now = self._moment()
-        return nodes_of(now.taxonomy, now.labels)
+        return list(self._nodes(self._moment()))
 
     def _level_sizes(self) -> dict[str, int]:
         """Returns how many such nodes each level has, by its name."""

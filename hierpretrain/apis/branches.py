@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor
 
@@ -34,7 +34,10 @@ def nodes_of(taxonomy: Taxonomy, labels: Tensor) -> list[LabelNames]:
 
 
 def find_branch(
-    taxonomy: Taxonomy, branch: str | Sequence[str], has_images: Callable[[LabelNames], bool] = lambda path: True
+    taxonomy: Taxonomy,
+    branch: str | Sequence[str],
+    has_images: Callable[[LabelNames], bool] = lambda path: True,
+    nodes: Callable[[], Collection[LabelNames]] | None = None,
 ) -> Tensor:
     """Returns the labels of the node that a branch hangs from.
 
@@ -43,6 +46,7 @@ def find_branch(
         branch: The names from below the root, as a sequence or joined by ``'/'``; or the name of a node alone, if no
             other has it. A text that is both a whole path and a name means the path.
         has_images: Whether an image is at or below the node of a path; a node of no image counts as none.
+        nodes: Returns all paths that have, for the message if there is no such node; by default those of the tree.
 
     Returns:
         (1, L) int64.
@@ -79,12 +83,12 @@ def find_branch(
             f"{len(found)} nodes of the tree have the name {branch!r}: {some_paths(found)}; give the path of one"
         )
     if not found:
-        raise ValueError(_unknown(taxonomy.node_paths(), branch, has_images))
+        raise ValueError(_unknown(nodes() if nodes else taxonomy.node_paths(), branch))
     return taxonomy.encode(found)
 
 
-def _unknown(paths: Sequence[LabelNames], branch: str | Sequence[str], has_images: Callable[[LabelNames], bool]) -> str:
-    top = ["/".join(path) for path in paths if len(path) == 1 and has_images(path)]
+def _unknown(paths: Collection[LabelNames], branch: str | Sequence[str]) -> str:
+    top = ["/".join(path) for path in paths if len(path) == 1]
     if not top:
         return f"there is no branch {branch!r}: the tree is empty, for the images have no labels"
     known = defaultdict(list)
@@ -93,7 +97,7 @@ def _unknown(paths: Sequence[LabelNames], branch: str | Sequence[str], has_image
             known[name].append(path)
     text = branch if isinstance(branch, str) else "/".join(map(str, branch))
     nearest = dict.fromkeys(path for name in close_names(text, known, 3) for path in known[name])
-    shown = ["/".join(path) for path in nearest if has_images(path)]
+    shown = ["/".join(path) for path in nearest]
     guess = f"did you mean {some(shown)}?" if shown else "give the names from below the root."
     return f"the tree has no branch {branch!r}; {guess} Its {len(top)} topmost nodes are {some(top)}"
 

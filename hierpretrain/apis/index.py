@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain._json import parse_json_bytes
+from hierpretrain._names import LabelNames
 from hierpretrain.apis.addresses import is_address
 from hierpretrain.apis.answering import AnsweringIndex
 from hierpretrain.apis.branches import find_branch, label_paths
@@ -468,8 +469,7 @@ class EmbeddingIndex(AnsweringIndex):
         number = None if level is None else now.taxonomy.level(level)
         inside = None
         if within is not None:
-            tree = now.taxonomy
-            branch = find_branch(tree, within, lambda path: bool(leads_to(now.labels, tree.encode([path])).any()))
+            branch = find_branch(now.taxonomy, within, now.nodes.__contains__, lambda: now.nodes)
             inside = leads_to(now.labels, branch)
         for name, texts in wanted:
             fits = torch.tensor(holding(now.metadata[name], texts), dtype=torch.bool)[:, None]
@@ -482,6 +482,9 @@ class EmbeddingIndex(AnsweringIndex):
 
     def _moment(self) -> Generation:
         return self._now
+
+    def _nodes(self, now: Generation) -> Collection[LabelNames]:
+        return now.nodes
 
     def _has_labels(self, now: Generation) -> bool:
         return bool((depth(now.labels) > 0).any())

@@ -125,26 +125,35 @@ def completed(
         of_key = keyed[record.key] if record.key else ()
         alone = of_key[0] if len(of_key) == 1 else None  # whose file has another name now
         known.append(exact.get((record.key, record.path)) or exact.get(("", record.path)) or alone)
-    above = defaultdict(set)
-    for record, older, folder in zip(given, known, folders, strict=True):
-        if folder and older is not None and len(older.labels) == 1:
-            above[folder].add(_names_above(older.labels[0], record.labels[0] if record.labels else (), folder))
+    places = _places(given, known, folders)
     found = []
     for record, older, of, folder in zip(given, known, silent, folders, strict=True):
-        place, *others = above.get(folder) or [()]
-        if place and not others:
-            record = replace(record, labels=tuple((*place, *path) for path in record.labels or [()]))
+        told: dict[str, Any] = {}
+        if place := places.get(folder):
+            told["labels"] = tuple((*place, *path) for path in record.labels or [()])
         if older is not None:
-            record = replace(record, **{name: getattr(older, name) for name in of})
-        found.append(record)
+            told |= {name: getattr(older, name) for name in of}
+        told = {name: value for name, value in told.items() if value != getattr(record, name)}
+        found.append(replace(record, **told) if told else record)
     return found
 
 
-def _names_above(label: LabelNames, below: LabelNames, folder: str) -> LabelNames:
-    """Returns the names that a label has in front of those below a folder, if they are where the folder lies."""
-    place = label[: len(label) - len(below)]
-    lies = tuple(map(nfc, os.path.abspath(folder).split("/")))
-    return place if label == (*place, *below) and lies[len(lies) - len(place) :] == place else ()
+def _places(
+    given: Sequence[ImageRecord], known: Sequence[ImageRecord | None], folders: Sequence[str]
+) -> dict[str, LabelNames]:
+    """Returns the names above each folder that most of its images have in front of those below it, where it lies.
+
+    An image with another label, which was corrected by a list for example, says nothing of the place.
+    """
+    lies = {folder: tuple(map(nfc, os.path.abspath(folder).split("/"))) for folder in set(folders)}
+    votes: dict[str, Counter[LabelNames]] = defaultdict(Counter)
+    for record, older, folder in zip(given, known, folders, strict=True):
+        if folder and older is not None and len(older.labels) == 1:
+            (label,), below = older.labels, record.labels[0] if record.labels else ()
+            place = label[: len(label) - len(below)]
+            if label == (*place, *below) and lies[folder][len(lies[folder]) - len(place) :] == place:
+                votes[folder][place] += 1
+    return {folder: places.most_common(1)[0][0] for folder, places in votes.items()}
 
 
 def in_twice(

@@ -247,18 +247,30 @@ class LivingIndex(ABC):
         return images
 
     def _in_names(self, images: _Labelled) -> tuple[_Labelled, list[ImageRecord]]:
-        """Returns images whose files are called as the index calls them, relative or absolute, and its own of them."""
+        """Returns images whose files are called as the index calls them, relative or absolute, and its own of them.
+
+        A link is a file of its own. A relative name of the index is taken for a file of the working directory if one of
+        the given files shows by its content that the index was made here.
+        """
         given = set(images.paths)
         there = [record for record in self._records(given, set()).values() if record.path in given]
         new = given.difference(record.path for record in there)
-        real = {path: os.path.realpath(path) for path in new if os.path.exists(path)}
-        forms = {form for path, to in real.items() for form in (os.path.abspath(path), to, os.path.relpath(to))} - given
+        absolute = {os.path.abspath(path): path for path in sorted(new) if os.path.exists(path)}
+        real = os.path.realpath  # '..' behind a link leads elsewhere
+        absolute = {name: path for name, path in absolute.items() if real(name) == real(path)}
+        relative = {os.path.relpath(name): path for name, path in absolute.items()}
+        forms = {*absolute, *relative} - given
         others = self._records(forms, set()).values() if forms else ()
         others = [record for record in others if record.path in forms]
-        called = {os.path.realpath(record.path): record.path for record in others}
-        # each name once: two links to one file are two files
-        paths = [called.pop(real.get(path, ""), path) for path in images.paths]
-        return replace(images, paths=paths), there + others
+        known = {record.path: record for record in others}
+        here = any(
+            record.digest and record.digest == image_digest(relative[name])
+            for name, record in known.items()
+            if name in relative
+        )
+        called = {path: name for name, path in ((relative if here else {}) | absolute).items() if name in known}
+        paths = [called.get(path, path) for path in images.paths]
+        return replace(images, paths=paths), [*there, *others]
 
     def _in_keys(self, images: ImageSet, there: Iterable[ImageRecord]) -> ImageSet:
         """Returns images that have the keys by which the index knows their files, where they are given without one."""
@@ -321,8 +333,9 @@ class LivingIndex(ABC):
         ones of that key. A file whose bytes are the same as those of an image of the index is not embedded again, also
         where it has moved; only its path, labels and metadata are renewed. What the source of an image says nothing of
         stays as it is: of single files and patterns the key, the labels and the metadata, of a folder the key and the
-        metadata; and a folder below the one that the index was made of is placed where it lies. Of a file or a folder
-        that cannot be read now, the index keeps what it has, also with ``prune``. All changes come at once.
+        metadata; and a folder below the one that the index was made of is placed where it lies, if the index has images
+        of it. Of a file or a folder that cannot be read now, the index keeps what it has, also with ``prune``. All
+        changes come at once.
 
         Args:
             images: Files, folders, lists and so on, as for :meth:`add`.

@@ -21,7 +21,7 @@ from torch import Tensor
 from hierpretrain._names import LabelNames
 from hierpretrain.apis.addresses import milvus_address
 from hierpretrain.apis.answering import AnsweringIndex
-from hierpretrain.apis.branches import find_branch
+from hierpretrain.apis.branches import find_branch, nodes_of
 from hierpretrain.apis.images import Images
 from hierpretrain.apis.index_changes import ImageRecord, conditions, lies_in, nothing_fits, records_of
 from hierpretrain.apis.index_format import CONFIG, MODEL_PARTS, WEIGHTS
@@ -69,6 +69,7 @@ class MilvusIndex(AnsweringIndex):
         self.address = address
         self._tables = tables
         self._now = _Moment(tables, about, Taxonomy((), ()), 0)
+        self._read_nodes: tuple[Any, list[LabelNames]] = (None, [])  # and what the index was like then
         self.parts: MutableMapping[str, Any] = _Parts(tables)
         self.refresh()
 
@@ -289,6 +290,8 @@ class MilvusIndex(AnsweringIndex):
         self._tell_tree(new)
         self._tables.tell("column", dict.fromkeys(new.metadata, ""))
         self._tables.insert(self._tables.images, rows)
+        # between the two, which change the number of images: together they tell of each change, also of half a one
+        self._tables.tell("index", {"changed": secrets.token_hex(8)})
         self._tables.delete(self._tables.images, gone)
         if skipped := dict(new.skipped):
             self._tables.tell("skipped", skipped)
@@ -387,6 +390,15 @@ class MilvusIndex(AnsweringIndex):
         self.refresh()
         return self._now
 
+    def _nodes(self, now: _Moment) -> Collection[LabelNames]:
+        last = self._tables.facts("index").get("changed")
+        state = (now.about, now.num_nodes, last, len(self))  # before the labels: what changes meanwhile is read again
+        before, nodes = self._read_nodes
+        if state != before:
+            nodes = nodes_of(now.taxonomy, now.labels)
+            self._read_nodes = (state, nodes)  # at once, for other threads
+        return nodes
+
     def _has_labels(self, now: _Moment) -> bool:
         return self._has_images("depth > 0")
 
@@ -409,8 +421,8 @@ class MilvusIndex(AnsweringIndex):
         check_at_least_1(k=k)
         if k > _MOST:
             raise ValueError(f"k must be at most {_MOST}, Milvus's own limit; it is {k}")
-        tree = self._moment().taxonomy
-        wanted = []
+        now = self._moment()
+        tree, wanted = now.taxonomy, []
         for name, texts in conditions(where, self._tables.facts("column") if where else {}):
             column = f"metadata[{literal(name)}]"  # which an image without a text has not
             forms = [f"{column} == {literal(text)}" if text else f"not exists {column}" for text in sorted(texts)]
@@ -421,7 +433,8 @@ class MilvusIndex(AnsweringIndex):
         number = None if level is None else tree.level(level)
         branch: LabelNames = ()
         if within is not None:
-            branch = tree.decode(find_branch(tree, within, lambda path: self._has_images(_below(path)))[0])
+            found = find_branch(tree, within, lambda path: self._has_images(_below(path)), lambda: self._nodes(now))
+            branch = tree.decode(found[0])
             wanted.append(_below(branch))
         if number is not None:
             wanted.append(f"depth >= {number}")

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpretrain._names import LabelNames
+from hierpretrain.apis.branches import nodes_of
 from hierpretrain.apis.index_changes import ImageRecord, records_of
 from hierpretrain.checks import check_one_width
 from hierpretrain.datasets.annotations import NO_SPLIT
@@ -131,6 +133,11 @@ class Generation:
         """(N, L) or (N, P, L) labels."""
         parts = [(self.taxonomy, segment.labels[segment.rows]) for segment in self.segments]
         return join_labels(parts)[1] if parts else torch.empty(0, self.taxonomy.num_levels, dtype=torch.int64)
+
+    @cached_property
+    def nodes(self) -> dict[LabelNames, None]:
+        """The paths of the nodes that images are at or below, the broadest first."""
+        return dict.fromkeys(nodes_of(self.taxonomy, self.labels))
 
     @cached_property
     def paths(self) -> list[str]:

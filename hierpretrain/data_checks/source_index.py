@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.data_checks.duplicates import copies
@@ -38,10 +39,22 @@ def index_source(folder: str) -> tuple[Source, Embeddings]:
         level_names=taxonomy.level_names,
     )
     source.tell_unlabelled()
-    files = [path for path, digest in zip(paths, images.digests, strict=True) if digest and not path.startswith("<")]
-    for path in files:
-        if not os.path.exists(path):
-            source.add("missing file", path, why=f"the index has it; hierpretrain index remove {folder} takes it out")
-    source.problems += copies([digest or None for digest in images.digests], source.files, source.paths, source.splits)
+    rows = sorted({path: i for i, path in reversed([*enumerate(paths)])}.values())  # a file may have several keys
+    files = [paths[i] for i in rows if images.digests[i] and not paths[i].startswith("<")]
+    missing = [path for path in files if not os.path.exists(path)]
+    relative = [path for path in files if not os.path.isabs(path)]
+    if relative and set(relative) <= set(missing):
+        why = (
+            f"none of its {len(relative):,} relative names, {relative[0]!r} for one, is a file in {os.getcwd()}: check "
+            "it in the folder in which it was made, or make it anew if they are gone there"
+        )
+        source.add("missing file", folder, why=why)
+        missing = [path for path in missing if os.path.isabs(path)]
+    for path in missing:
+        remedy = f"hierpretrain index remove {shlex.quote(folder)} {shlex.quote(path)}"
+        source.add("missing file", path, why=f"the index has it; {remedy} takes it out")
+    contents = [images.digests[i] or None for i in rows]
+    columns = (source.files, source.paths, source.splits)
+    source.problems += copies(contents, *([column[i] for i in rows] for column in columns))
     source.notes.append("the images themselves were not opened: check their folder or list for what is wrong in them")
     return source, images

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hierpretrain.apis.addresses import milvus_address
-from hierpretrain.apis.branches import label_paths
+from hierpretrain.apis.branches import label_paths, nodes_of
 from hierpretrain.apis.index import EmbeddingIndex
 from hierpretrain.apis.index_changes import Change
 from hierpretrain.evaluation import Embeddings
@@ -209,6 +209,28 @@ def test_nodes_whose_images_went_are_no_branches(make):
             index.check_search(within=dead)
     assert index.branches() == [("pet",), *paths[1:]]
     assert index.info()["levels"] == {"kingdom": 1, "kind": 2}
+
+
+def test_branches_are_read_once_as_long_as_nothing_changes(make, monkeypatch):
+    paths = [("animal", "cat"), ("pet", "dog"), ("tool", "saw")]
+    tree = Taxonomy(paths, ("kingdom", "kind"))
+    there = replace(images(0, 3, tree=Taxonomy([], ())), taxonomy=tree, labels=tree.encode(paths))
+    index, reopen = make(there)
+    other, read = reopen(), []
+    for engine in ("segments", "milvus"):
+        monkeypatch.setattr(f"hierpretrain.apis.{engine}.nodes_of", lambda *args: read.append(1) or nodes_of(*args))
+    for _ in range(2):
+        assert index.info()["levels"] == {"kingdom": 3, "kind": 3}
+        assert index.branches() == [("animal",), ("pet",), ("tool",), *paths]
+        with pytest.raises(ValueError, match=r"Its 3 topmost nodes are 'animal', 'pet', 'tool'$"):
+            index.check_search(within="zebra")
+    assert read == [1]
+    other.add(embeddings=there.features[:1] + 1, keys=["new"], paths=[("pet", "cat")])
+    index.refresh()
+    assert index.branches() == [("animal",), ("pet",), ("tool",), paths[0], ("pet", "cat"), *paths[1:]]
+    other.remove("new")
+    index.refresh()
+    assert index.branches() == [("animal",), ("pet",), ("tool",), *paths]
 
 
 def test_metadata_are_texts_to_filters_too(make):
@@ -540,6 +562,43 @@ def test_what_is_new_in_a_folder_below_the_one_of_the_index_is_placed_where_it_l
     assert found["photos/animal/cat/2.png"] == (("animal", "cat"),)
 
 
+def test_an_image_whose_label_was_corrected_says_nothing_of_where_its_folder_lies(photos, tmp_path):
+    index = photos()
+    before = known_of(index)
+    (tmp_path / "corrected.csv").write_text(f"image,level1,level2\n{PHOTOS[0]},animal,dog\n{PHOTOS[2]},dog,\n")
+    assert index.update("corrected.csv", levels=["level1", "level2"]).relabelled == 2
+    assert index.update("photos/animal") == Change(added=2, removed=2, kept=2, relabelled=2)
+    assert known_of(index) == before
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+@pytest.mark.parametrize(("link", "to"), [("best", "photos/animal"), ("best/cat", "../photos/animal/cat")])
+def test_a_link_to_a_folder_has_files_of_its_own(photos, tmp_path, change, link, to):
+    index = photos()
+    before = known_of(index)
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(to)
+    number = len(list((tmp_path / link).rglob("*.png")))
+    assert getattr(index, change)([link, "photos"] if change == "update" else link).added == number
+    assert [row for row in known_of(index) if row[0].startswith("photos/")] == before
+    assert len(index) == 6 + number
+
+
+def test_a_relative_name_of_the_index_is_an_absolute_one_where_a_file_shows_it(photos, tmp_path, monkeypatch):
+    index = photos()
+    write_image(tmp_path / PHOTOS[0], (80, 80, 80))
+    assert index.update(tmp_path / "photos") == Change(added=1, removed=1, kept=5, embedded=1)
+    before = known_of(index)
+    for i, name in enumerate(PHOTOS):
+        write_image(tmp_path / "other" / name, (50 + i, i, i))
+    monkeypatch.chdir(tmp_path / "other")
+    assert index.update(tmp_path / "other/photos") == Change(added=6, embedded=6)
+    assert [row for row in known_of(index) if row[0] in PHOTOS] == before
+    assert {row[0] for row in known_of(index)} == {*PHOTOS, *(str(tmp_path / "other" / name) for name in PHOTOS)}
+    with pytest.raises(ValueError, match="6 of 6 images are in the index already"):
+        index.add(tmp_path / "other/photos")
+
+
 def test_what_a_source_says_nothing_of_stays(photos):
     index = photos("keyed.csv", **KEYED)
     before = known_of(index)
@@ -558,6 +617,7 @@ def test_a_file_of_several_keys_stays_under_all_of_them(photos, tmp_path):
     index = photos("keyed.csv", **KEYED)
     (tmp_path / "more.csv").write_text(f"image,sku,colour,top\n{PHOTOS[0]},T0,red,animal\n")
     assert index.add("more.csv", **KEYED) == Change(added=1, embedded=1)
+    assert index.update([tmp_path / "keyed.csv", tmp_path / "more.csv"], **KEYED) == Change(kept=7)
     write_image(tmp_path / PHOTOS[0], (80, 80, 80))
     assert index.update("photos/*/*/*.png", prune=True) == Change(added=2, removed=2, kept=5, embedded=2)
     assert [(key, colour) for path, key, _, colour in known_of(index) if path == PHOTOS[0]] == [
@@ -851,6 +911,30 @@ def test_a_tree_that_grows_while_it_is_read_is_read_again_by_the_next(in_milvus,
     assert index.taxonomy == Taxonomy([("dog",)], ("level1",))
     assert index.refresh()
     assert index.taxonomy == Taxonomy([("dog", "pug")], ("level1", "level2"))
+
+
+def test_other_labels_of_as_many_images_are_other_branches(in_milvus):
+    make, address = in_milvus
+    index, other = make(images(number=5, tree=Taxonomy([], ()))), EmbeddingIndex.open(address)
+    index.add(embeddings=np.eye(6)[:2], keys=["S1", "S2"], paths=[("dog",), ("cat",)])
+    assert index.branches() == [("cat",), ("dog",)]
+    (gone,) = other._records({"S1"}, set())
+    new = other._from_columns(np.eye(6)[:1], ["S1"], [("cat",)], None, None)
+    other._change([gone], replace(new, digests=[""]))
+    assert index.branches() == [("cat",)]
+
+
+def test_an_unknown_branch_is_told_without_a_question_for_each_topmost_node(in_milvus, monkeypatch):
+    from hierpretrain.apis.milvus_tables import Tables
+
+    make, _ = in_milvus
+    index = make(images(number=5, tree=Taxonomy([], ())))
+    index.add(embeddings=np.ones((40, 6)), keys=[f"S{i}" for i in range(40)], paths=[(f"kind{i}",) for i in range(40)])
+    asked, count = [], Tables.count
+    monkeypatch.setattr(Tables, "count", lambda self, *args: asked.append(args) or count(self, *args))
+    with pytest.raises(ValueError, match=r"Its 40 topmost nodes are 'kind0', "):
+        index.check_search(within="zebra")
+    assert len(asked) < 5
 
 
 def test_an_index_that_is_made_anew_is_noticed(in_milvus):

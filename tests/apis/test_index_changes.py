@@ -15,7 +15,7 @@ from PIL import Image
 from hierpretrain.apis.image_digests import image_digest
 from hierpretrain.apis.images import gather_images
 from hierpretrain.apis.index import EmbeddingIndex
-from hierpretrain.apis.index_changes import Change, ImageRecord, UpdatePlan, plan_update
+from hierpretrain.apis.index_changes import Change, ImageRecord, UpdatePlan, completed, plan_update
 from hierpretrain.apis.index_files import part_path
 from hierpretrain.apis.part_files import read_whole
 from hierpretrain.apis.segments import _joined_from
@@ -432,6 +432,14 @@ def test_of_two_files_alike_but_for_their_unicode_form_the_one_that_can_be_read_
     given = [ImageRecord(composed, digest="8"), ImageRecord(decomposed, digest="9")]
     assert plan_update(there, given, {composed}) == UpdatePlan(gone={1}, kept=set(), coming=[(1, None)])
     assert plan_update(there, given, {decomposed}) == UpdatePlan(gone={0}, kept=set(), coming=[(0, None)])
+
+
+def test_what_the_index_has_as_it_is_given_is_not_made_anew():
+    there = [ImageRecord(f"photos/cat/{i}.jpg", labels=(("cat",),), metadata={"sku": str(i)}) for i in range(2)]
+    given = [there[0], replace(there[1], metadata={})]
+    found = completed(given, there, [("metadata",)] * 2, ["photos"] * 2)
+    assert found[0] is given[0]
+    assert found == there
 
 
 def test_images_that_are_given_twice_are_no_update(living, tmp_path):

@@ -306,8 +306,35 @@ def test_missing_files_and_copies_of_an_index_are_told(tmp_path, run):
         ("warning", "copies", "0.jpg"),
         ("warning", "copies", "1.jpg"),
     ]
-    assert "the index has it; hierpretrain index remove photos.index takes it out" in printed.out
+    assert "the index has it; hierpretrain index remove photos.index 5.jpg takes it out" in printed.out
     assert "the images themselves were not opened" in printed.out
+    assert EmbeddingIndex.open("photos.index").remove("5.jpg").removed == 1
+
+
+def test_an_index_that_is_checked_elsewhere_is_told_in_one_line(tmp_path, run, monkeypatch):
+    images = embedded(*clean())
+    gone = str(tmp_path / "gone.jpg")
+    images = replace(images, digests=[str(i) for i in range(len(images.paths))], paths=[*images.paths[:-1], gone])
+    EmbeddingIndex.build(images, model="m", fingerprint="0").save(tmp_path / "photos.index")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    status, printed = run("../photos.index")
+    assert status == 1
+    assert rows("check.csv") == [("error", "missing file", "../photos.index"), ("error", "missing file", gone)]
+    assert f"is a file in {tmp_path}/elsewhere: check it in the folder in which it was made" in printed.out
+
+
+def test_a_file_of_several_keys_is_no_copy_of_itself(tmp_path, run):
+    images = embedded(*clean())
+    digests, paths = [str(i) for i in range(len(images.paths))], list(images.paths)
+    paths[1], digests[1] = paths[0], digests[0]
+    keys = [f"S{i}" for i in range(len(paths))]
+    for path in paths[2:]:
+        write(tmp_path / path, 1)
+    images = replace(images, digests=digests, paths=paths, keys=keys)
+    EmbeddingIndex.build(images, model="m", fingerprint="0").save(tmp_path / "photos.index")
+    assert run("photos.index")[0] == 1
+    assert rows("check.csv") == [("error", "missing file", "0.jpg")]
 
 
 @pytest.mark.parametrize(
