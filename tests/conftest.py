@@ -30,9 +30,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_mmengine():
-    """Spares trainings MMEngine's pause of 2 s behind every pass, and the search for the finest lines of a config."""
+def quick_trainings():
+    """Spares trainings three waits.
+
+    MMEngine pauses for 2 s behind every pass, and searches for the finest lines of a config. A data loader that is
+    found as garbage, within its runner, waits for 5 s for each of its workers, whose queue was closed before it.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
         if loops := sys.modules.get("mmengine.runner.loops"):
             patch.setattr(loops, "time", SimpleNamespace(sleep=lambda seconds: None))
         if config := sys.modules.get("mmengine.config.config"):
