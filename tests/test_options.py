@@ -32,7 +32,7 @@ def options():
                         yield pytest.param(made, option, value, id=f"{name} {option}={value!r}")
 
 
-@pytest.mark.parametrize(("made", "option", "value"), options())
+@pytest.mark.parametrize(("made", "option", "value"), list(options()))
 def test_an_option_of_a_wrong_kind_is_named_with_its_value(made, option, value):
     needed = {name: NEEDED[name] for name in NEEDED.keys() & inspect.signature(made).parameters}
     if made.__name__ in ("HierarchicalJointLoss", "LevelProxyLoss"):

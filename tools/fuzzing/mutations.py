@@ -15,6 +15,7 @@ from typing import Any
 _TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".noun", ".yaml", ".py")
 _DEEP = 20_000
 _LONG = "9" * 5000
+_DATE = (2026, 1, 1, 0, 0, 0)  # of what is in archives: mutations are those of their seed, whenever they are made
 _FIELDS = (
     *("", " ", "0", "-1", "1.0", "1e999", "nan", "NaN", "inf", "-0", "0x10", "1_000", "\u0663", "true", "null", "None"),
     *("..", "../../etc/passwd", "/etc/passwd", "a\\b", "C:\\a", ".", "a//b", "~", "*", "caf\u00e9", "cafe\u0301"),
@@ -153,7 +154,7 @@ def _strange(draw: random.Random) -> bytes:
     """Returns a small file of some kind."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("a", "b")
+        file.writestr(zipfile.ZipInfo("a", date_time=_DATE), "b")
     nested: Any = [0] * 10
     for _ in range(30):
         nested = [nested] * 8  # shared: a few hundred bytes, of which no text could be made
@@ -317,7 +318,7 @@ def _zip(data: bytes, draw: random.Random) -> tuple[bytes, str]:
             name = each.filename
             if how == "renamed" and number == i:
                 name = draw.choice(("../out", "/tmp/out", "x", "a/" * 200 + "b"))
-            new = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
+            new = zipfile.ZipInfo(name, date_time=_DATE)
             new.compress_type, new.external_attr = each.compress_type, each.external_attr
             file.writestr(new, content)
     return packed.getvalue(), f"member {info.filename!r}: {words}"
