@@ -618,6 +618,7 @@ def _arrays(text: str) -> list[str]:
 
     A ``%`` or ``_`` of the text stands for any sign, for milvus-lite has no way to write them.
     """
-    entries = [json.dumps(text), *([text] if re.fullmatch(r"-?\d+(\.\d+)?", text) else [])]
+    forms = dict.fromkeys(json.dumps(text, ensure_ascii=ascii_only) for ascii_only in (False, True))  # as lists have it
+    entries = [*forms, *([text] if re.fullmatch(r"-?\d+(\.\d+)?", text) else [])]
     plain = [re.sub(r"[\\%_]", "_", entry) for entry in entries]
     return [begin + entry + end for entry in plain for begin in ("[", "[%, ") for end in (",%", "]")]

@@ -44,8 +44,8 @@ def read_list(
     r"""Reads a list of images.
 
     Space around a field is dropped, and names are in Unicode's composed form. A label column that is left empty ends
-    the label path. An image that is in several rows has the label paths of all of them, and an
-    array of their metadata where these differ.
+    the label path. An image that is in several rows has the label paths of all of them, and an array of their metadata
+    where these differ.
 
     Args:
         path: The list. Its extension gives its format: ``.csv``, ``.tsv`` or ``.txt`` with fields separated by comma,

@@ -258,6 +258,7 @@ def test_an_array_of_metadata_is_found_by_each_of_its_entries(make):
         "[38, 39, 1.5]",
         '[red, "red"',
         "[[[[",
+        '["grün", "rot"]',
     ]
     index, _ = make(images(0, len(cells), metadata={"note": cells}))
     for text, rows in {
@@ -270,6 +271,7 @@ def test_an_array_of_metadata_is_found_by_each_of_its_entries(make):
         "3": set(),
         cells[1]: {1},
         cells[4]: {4},
+        "grün": {6},
     }.items():
         (found,) = index.search(images(1, 1), where={"note": text})
         assert {neighbour.path for neighbour in found.neighbours} == {f"photos/{row}.jpg" for row in rows}, text
