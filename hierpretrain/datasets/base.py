@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hierpretrain._collection import without_collection
-from hierpretrain.checks import check_from_0, check_one_of
+from hierpretrain.checks import check_flag, check_from_0, check_one_of
 from hierpretrain.datasets.annotations import Annotations, find_images, nfc
 from hierpretrain.datasets.messages import first, log, some, warn
 from hierpretrain.datasets.on_error import Skipped, UnreadableImage, check_on_error
@@ -97,6 +97,7 @@ class HierarchicalDataset(Dataset, metaclass=ABCMeta):
         keep_annotations: bool = False,
     ) -> None:
         check_on_error(on_error)
+        check_flag(check_files=check_files, keep_annotations=keep_annotations)
         check_one_of("paths", paths, ("all", "first", "longest", "drop"))
         self.seed = seed
         self.data_root = as_called(os.path.normpath(os.path.expanduser(data_root)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hierpretrain.checks import check_flag
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.archive import unpack_own
 from hierpretrain.datasets.base import HierarchicalDataset
@@ -105,6 +106,7 @@ class Emoji64(HierarchicalDataset):
     """
 
     def __init__(self, *, data_root: str = "data/emoji64", development: bool = False, **options: Any) -> None:
+        check_flag(development=development)
         self.development = development
         super().__init__(data_root=data_root, **options)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from hierpretrain.checks import check_flag
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.copies import merge_copies
@@ -43,6 +44,7 @@ class FolderDataset(HierarchicalDataset):
     """
 
     def __init__(self, *, data_root: str, merge_copies: bool = False, need_labels: bool = True, **options: Any) -> None:
+        check_flag(merge_copies=merge_copies, need_labels=need_labels)
         self.merge_copies, self.need_labels = merge_copies, need_labels
         super().__init__(data_root=data_root, **options)
 
@@ -97,6 +99,7 @@ class ListDataset(HierarchicalDataset):
         need_labels: bool = True,
         **options: Any,
     ) -> None:
+        check_flag(need_labels=need_labels)
         self.ann_file = ann_file
         self._list_options = {
             "levels": levels,

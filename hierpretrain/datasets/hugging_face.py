@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hierpretrain._extras import needed
+from hierpretrain.checks import check_flag
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.cells import short_floats
@@ -79,6 +80,7 @@ class HuggingFaceDataset(HierarchicalDataset):
         if cache_dir is not None and files is None:
             raise ValueError(f"cache_dir is of files alone, which are not given: leave out cache_dir={cache_dir!r}")
         check_texts(image_column=image_column)
+        check_flag(need_labels=need_labels)
         self.files, self.image_column, self.cache_dir = files, image_column, cache_dir
         self.class_paths, self._given = class_paths, dataset
         self._levels = None if levels is None else as_names("levels", levels)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_flag, check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.folders import numbered_levels
@@ -193,6 +193,7 @@ class ImageNet(HierarchicalDataset):
         val_classes: str | None = None,
         **options: Any,
     ) -> None:
+        check_flag(collapse=collapse, align=align)
         self.hierarchy = hierarchy
         self.cut = Cut(policy, collapse, depths, root, superclasses, overlap, align)
         self.missing = missing

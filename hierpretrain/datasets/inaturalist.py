@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_from_0, check_number, check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.published import find_home, find_images
@@ -86,6 +86,8 @@ def read_inaturalist(
     names = _level_names(levels)
     if splits not in _SPLITS or (splits == "dml" and year != "2018"):
         raise ValueError(f"splits must be 'retrieval', 'official' or, for 2018, 'dml'; it is {splits!r} for {year}")
+    check_number(query_share=query_share)
+    check_from_0(query_seed=query_seed)
     if not 0 < query_share < 1:
         raise ValueError(f"query_share must be between 0 and 1; it is {query_share}")
     if query_file is not None and splits != "retrieval":

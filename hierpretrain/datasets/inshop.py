@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_flag, check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.text_files import read_text
@@ -149,6 +149,7 @@ class InShop(HierarchicalDataset):
     """
 
     def __init__(self, *, data_root: str, images: str = "auto", gender_level: bool = False, **options: Any) -> None:
+        check_flag(gender_level=gender_level)
         self.images = images
         self.gender_level = gender_level
         super().__init__(data_root=data_root, **options)

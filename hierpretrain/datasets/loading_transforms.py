@@ -10,7 +10,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmpretrain.datasets.transforms import PackInputs as _PackInputs
 
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_at_least_1, check_whole
 from hierpretrain.datasets.grey import checked_range
 from hierpretrain.datasets.loading import open_rgb
 from hierpretrain.registry import TRANSFORMS
@@ -42,8 +42,10 @@ class LoadRGB(BaseTransform):
         grey_range: Sequence[float] | None = None,
         max_pixels: int | None = None,
     ) -> None:
-        if min_side is not None and min_side < 1:
-            raise ValueError(f"min_side must be a number of pixels from 1, or None; it is {min_side}")
+        if min_side is not None:
+            check_whole(min_side=min_side)
+            if min_side < 1:
+                raise ValueError(f"min_side must be a number of pixels from 1, or None; it is {min_side}")
         if max_pixels is not None:
             check_at_least_1(max_pixels=max_pixels)
         self.min_side, self.max_pixels = min_side, max_pixels

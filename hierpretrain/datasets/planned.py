@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hierpretrain.checks import check_at_least_1, check_from_0
+from hierpretrain.checks import check_at_least_1, check_from_0, check_whole
 from hierpretrain.datasets.joined import labels_of
 from hierpretrain.taxonomy import as_labels
 
@@ -54,6 +54,7 @@ class PlannedBatchSampler(metaclass=ABCMeta):
         self.rank = _first_given(rank, getattr(sampler, "rank", None), 0)
         self.world_size = _first_given(world_size, getattr(sampler, "world_size", None), 1)
         check_from_0(seed=self.seed)
+        check_whole(rank=self.rank, world_size=self.world_size)
         if self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise ValueError(
                 f"rank must be from 0 to world_size - 1, and world_size at least 1; they are {self.rank} and "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hierpretrain.checks import check_flag
 from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.datasets.sampling_tree import SamplingTree
 from hierpretrain.registry import DATA_SAMPLERS
@@ -87,6 +88,7 @@ class HierarchicalBatchSampler(PlannedBatchSampler):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
+        check_flag(drop_last=drop_last)
         super().__init__(sampler, batch_size, seed=seed, rank=rank, world_size=world_size)
         self.sizes = _batch_sizes(len(self.labels), batch_size, self.world_size, drop_last)
         self._tree = SamplingTree(self.labels)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hierpretrain.checks import check_at_least_1
+from hierpretrain.checks import check_at_least_1, check_fraction, check_whole
 from hierpretrain.datasets.planned import PlannedBatchSampler
 from hierpretrain.datasets.triplet_pools import TripletPools, path_nodes
 from hierpretrain.registry import DATA_SAMPLERS
@@ -145,8 +145,7 @@ class LevelTripletSampler(_TripletSampler):
         super().__init__(
             sampler, batch_size, triplets_per_epoch=triplets_per_epoch, seed=seed, rank=rank, world_size=world_size
         )
-        if not 0 <= replay <= 1:
-            raise ValueError(f"replay is a probability, 0 to 1; it is {replay}")
+        check_fraction(replay=replay)
         self.replay = replay
         nodes = path_nodes(self.labels)
         pools = {number: TripletPools.of_level(nodes, number) for number in range(1, nodes.shape[2] + 1)}
@@ -178,6 +177,7 @@ class LevelTripletSampler(_TripletSampler):
         Raises:
             ValueError: If a level has no triplets, or ``replayed`` is empty.
         """
+        check_whole(level=level)
         drawn = [number for number in self.levels if number <= level] if replayed is None else list(replayed)
         if not drawn or (without := [number for number in (level, *drawn) if number not in self._pools]):
             raise ValueError(

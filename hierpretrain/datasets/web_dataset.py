@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hierpretrain._json import parse_json
+from hierpretrain.checks import check_flag
 from hierpretrain.datasets.annotations import NO_SPLIT, Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.class_paths import ClassPaths, class_path, warn_of_merged
@@ -70,6 +71,7 @@ class WebDataset(HierarchicalDataset):
         need_labels: bool = True,
         **options: Any,
     ) -> None:
+        check_flag(need_labels=need_labels)
         self.shards, self.class_paths = shards, class_paths
         self.image_stores = []
         self._table_options = {

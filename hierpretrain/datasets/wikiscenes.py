@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hierpretrain._names import nfc
-from hierpretrain.checks import check_one_of
+from hierpretrain.checks import check_flag, check_one_of
 from hierpretrain.datasets.annotations import Annotations
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.folders import numbered_levels
@@ -216,6 +216,7 @@ class WikiScenes(HierarchicalDataset):
         concept_dir: str | None = "auto",
         **options: Any,
     ) -> None:
+        check_flag(landmarks=landmarks)
         self._read_options = landmarks, merge, small, medium, concept_dir
         super().__init__(data_root=data_root, **options)
 

@@ -12,6 +12,7 @@ from mmengine.runner import BaseLoop, TestLoop
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from hierpretrain.checks import check_flag
 from hierpretrain.datasets.joined import check_counts_through
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
 from hierpretrain.evaluation import EmbeddingEvaluator, Embeddings
@@ -46,6 +47,7 @@ class EmbeddingTestLoop(TestLoop):
     def __init__(
         self, runner: Any, dataloader: Any, evaluator: Any, fp16: bool = False, cache: str | None = "embeddings"
     ) -> None:
+        check_flag(fp16=fp16)
         super().__init__(runner, dataloader, evaluator, fp16)
         check_counts_through(self.dataloader.dataset, "EmbeddingTestLoop")
         self.cache = cache

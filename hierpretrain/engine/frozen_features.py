@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from hierpretrain.arrays import read_array
-from hierpretrain.checks import check_at_least_1, check_from_0, check_one_of
+from hierpretrain.checks import check_at_least_1, check_flag, check_from_0, check_one_of
 from hierpretrain.datasets import HierarchicalDataset, UnreadableImage
 from hierpretrain.datasets.joined import JoinedDataset, check_counts_through, parts_of
 from hierpretrain.engine.fingerprint import encoder_fingerprint, kept_file
@@ -124,6 +124,7 @@ class FrozenFeaturesHook(Hook):
         if num_views is not None:
             check_at_least_1(num_views=num_views)
         check_from_0(view_seed=view_seed)
+        check_flag(evaluation=evaluation)
         self.folder, self.dtype, self.batch_size = folder, np.dtype(dtype), batch_size
         self.deterministic = tuple(deterministic)
         self.num_views, self.view_seed, self.evaluation = num_views, view_seed, evaluation

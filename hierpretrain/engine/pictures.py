@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hierpretrain.checks import check_at_least_1, check_from_0, check_whole
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.joined import check_counts_through
 from hierpretrain.engine.embedding_loop import evaluator_of
@@ -45,11 +46,13 @@ class _PictureHook(Hook):
     priority = "LOW"
 
     def __init__(self, levels: Levels, splits: Sequence[str], filename: str, interval: int | None = None) -> None:
-        if interval is not None and interval < 1:
-            raise ValueError(
-                f"interval of {type(self).__name__} must be at least 1 validation, or None for the last alone; it is "
-                f"{interval}"
-            )
+        if interval is not None:
+            check_whole(interval=interval)
+            if interval < 1:
+                raise ValueError(
+                    f"interval of {type(self).__name__} must be at least 1 validation, or None for the last alone; it "
+                    f"is {interval}"
+                )
         self.filename, self.interval = filename, interval
         self._named_levels, self._named_splits = as_levels(levels), list(splits)
 
@@ -170,6 +173,8 @@ class TSNEHook(_PictureHook):
         interval: int | None = None,
         filename: str = "tsne.png",
     ) -> None:
+        check_at_least_1(max_points=max_points)
+        check_from_0(seed=seed)
         super().__init__([level], as_tags(splits), filename, interval)
         self.level, self.splits, self.max_points, self.seed = level, splits, max_points, seed
         self._last: NDArray[np.float32] | None = None
@@ -220,6 +225,8 @@ class RetrievalSheetHook(_PictureHook):
         interval: int | None = None,
         filename: str = "retrieval.png",
     ) -> None:
+        check_at_least_1(num_queries=num_queries, num_neighbours=num_neighbours)
+        check_from_0(seed=seed)
         super().__init__([level], [*as_tags(query), *as_tags(gallery)], filename, interval)
         self.level, self.query, self.gallery = level, query, gallery
         self.num_queries, self.num_neighbours, self.seed = num_queries, num_neighbours, seed
@@ -290,6 +297,7 @@ class RecallCurveHook(_PictureHook):
         interval: int | None = None,
         filename: str = "recall.png",
     ) -> None:
+        check_at_least_1(max_k=max_k)
         super().__init__(levels, [*as_tags(query), *as_tags(gallery)], filename, interval)
         self.levels, self.query, self.gallery, self.max_k = as_levels(levels), query, gallery, max_k
 

@@ -279,7 +279,7 @@ def test_it_takes_what_the_host_builds():
     ("options", "message"),
     [
         (dict(batch_size=0), "batch_size must be at least 1; it is 0"),
-        (dict(replay=1.5), "replay is a probability, 0 to 1; it is 1.5"),
+        (dict(replay=1.5), "replay must be in 0 to 1; it is 1.5"),
         (dict(level=4), "level must be one that triplets can be made of, 1, 2, 3; it is 4"),
         (dict(level=0), "level must be one that triplets can be made of, 1, 2, 3; it is 0"),
         (dict(triplets_per_epoch=0), "triplets_per_epoch must be at least 1"),
