@@ -142,9 +142,9 @@ class Taxonomy:
                 level has may be a name: of the year 2024, for example.
 
         Raises:
-            ValueError: If there is no such level.
+            ValueError: If there is no such level; ``True`` is none.
         """
-        if isinstance(level, Integral) and 1 <= abs(level) <= self.num_levels:
+        if isinstance(level, Integral) and not isinstance(level, bool) and 1 <= abs(level) <= self.num_levels:
             return int(level) if level > 0 else self.num_levels + 1 + level
         if isinstance(level, str | Integral) and (name := nfc(str(level))) in self.level_names:
             return self.level_names.index(name) + 1

@@ -135,6 +135,7 @@ def test_bad_paths(paths, level_names, message):
             lambda t: t.num_nodes("bred"),
             r"no level 'bred' \(did you mean 'breed'\?\): levels are 1 \(coarsest\) to 3, or",
         ),
+        (lambda t: t.num_nodes(True), r"no level True: levels are 1 \(coarsest\) to 3"),
         (lambda t: t.num_nodes(0), r"no level 0: levels are 1 \(coarsest\) to 3"),
         (lambda t: t.num_nodes(-4), "no level -4"),
         (lambda t: t.name(1, 3), "level 1 has nodes 0 to 2, not 3"),

@@ -549,7 +549,7 @@ def _lay_channels_last(module: HierarchicalContrastive) -> None:
 
 
 def _is_ours(config: Config) -> bool:
-    kind = registry.MODELS.get(str(config.model.get("type")))
+    kind = registry.class_of(registry.MODELS, config.model)
     return isinstance(kind, type) and issubclass(kind, HierarchicalContrastive)
 
 
@@ -576,7 +576,7 @@ def _encoder_options(config: Config) -> tuple[dict[str, Any], bool]:
 
 def _their_preprocessor(config: Config) -> Any:
     """Builds the preprocessor of a model of mmpretrain's, with the type and the defaults that it has there."""
-    kind = registry.MODELS.get(str(config.model.get("type")))
+    kind = registry.class_of(registry.MODELS, config.model)
     self_supervised = isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor)
     default = "SelfSupDataPreprocessor" if self_supervised else "ClsDataPreprocessor"
     with _built("data_preprocessor"), _warnings_only():

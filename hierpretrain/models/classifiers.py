@@ -89,7 +89,7 @@ class ClassifierLoss(OneLevelLoss):
         if nodes != self.num_classes:
             raise ValueError(
                 f"num_classes of {type(self).__name__} must be the number of nodes of {where}; "
-                f"it is {self.num_classes}. Set model.loss.num_classes={nodes}, or leave it out"
+                f"it is {self.num_classes}. Give it num_classes={nodes}, or none"
             )
 
     @abstractmethod
@@ -118,7 +118,7 @@ class ClassifierLoss(OneLevelLoss):
         if all_classes.numel() and (largest := int(all_classes.max())) >= self.num_classes:
             raise ValueError(
                 f"{type(self).__name__} has {self.num_classes} classes, but the batch has node {largest} of level "
-                f"{self.level}; set model.loss.num_classes to the number of nodes of that level"
+                f"{self.level}; give it num_classes, the number of nodes of that level"
             )
         classes = all_classes[first : first + len(labels)]
         known = (classes != PAD).any(1)

@@ -203,7 +203,7 @@ def check_level_sizes(sizes: Sequence[int], taxonomy: Taxonomy, loss: str) -> No
     if list(sizes) != (nodes := taxonomy.level_sizes):
         raise ValueError(
             f"num_classes of {loss} must be the numbers of nodes of the levels {taxonomy.level_names!r}, {nodes}; it "
-            f"is {list(sizes)}. Set model.loss.num_classes={nodes}, or leave it out"
+            f"is {list(sizes)}. Give it num_classes={nodes}, or none"
         )
 
 

@@ -197,7 +197,7 @@ def test_guided_draws_do_not_advance_in_evaluation():
 def test_the_number_of_classes_must_be_that_of_the_level(name):
     loss = MODELS.build(dict(type=name, num_classes=5, in_channels=5, level=2))
     with pytest.raises(
-        ValueError, match=rf"num_classes of {name} must be .* 3 of 'two'; it is 5. Set model.loss.num_classes=3"
+        ValueError, match=rf"num_classes of {name} must be .* 3 of 'two'; it is 5. Give it num_classes=3, or none"
     ):
         loss.set_taxonomy(TREE)
     with pytest.raises(ValueError, match="no level 9"):
