@@ -81,7 +81,7 @@ def test_checkpoints_do_not_carry_the_frame_and_load_without_it():
 
 
 def test_the_number_of_classes_must_be_that_of_the_level():
-    with pytest.raises(ValueError, match=r"num_classes of HAFrameLoss .* 4 of 'three'; it is 3. Set model.loss.num_cl"):
+    with pytest.raises(ValueError, match=r"num_classes of HAFrameLoss .* 4 of 'three'; it is 3. Give it num_classes=4"):
         HAFrameLoss(num_classes=3, in_channels=5).set_taxonomy(TREE)
 
 

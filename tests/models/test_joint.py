@@ -169,7 +169,7 @@ def test_autocast_changes_nothing():
         (dict(num_classes=[4, 0, 4]), "num_classes must be at least 1; it is 0"),
         (
             dict(num_classes=[4, 4, 5]),
-            r"\('one', 'two', 'three'\), \[4, 4, 4\]; it is \[4, 4, 5\]. Set model.loss.num_",
+            r"\('one', 'two', 'three'\), \[4, 4, 4\]; it is \[4, 4, 5\]. Give it num_classes=\[4, 4, 4\]",
         ),
         (dict(weight=-1), "weight must be finite and not below 0; it is -1"),
         (dict(heads="cosines"), "heads must be 'linear' or 'cosine'; it is 'cosines'"),
