@@ -94,6 +94,13 @@ for job in $(jobs -p); do wait "$job"; done
 SCONTROL = """#!/usr/bin/env bash
 [ "$*" = "show hostname node[1-2]" ] && printf '127.0.0.1\\nnode2\\n'
 """
+ITERATIONS = """
+_base_ = "tiny.py"
+param_scheduler = []
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=7, val_interval=7)
+log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5))
+"""
 IMAGES, BATCHES, EPOCHS = 48, 4, 4  # of the data set, an epoch and a run; one process has 12 images a batch
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
@@ -131,6 +138,7 @@ def place(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(path)
     (place / "tiny.py").write_text(CONFIG.replace("ROOT", str(ROOT)).replace("PLACE", str(place)))
+    (place / "iterations.py").write_text(ITERATIONS)
     (place / "bin").mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (place / "bin" / name).write_text(text)
@@ -271,6 +279,25 @@ def test_two_machines_and_slurm_evaluate_as_one_process(place, one, tmp_path):
     for work_dir in dirs:
         assert metrics(work_dir)["metrics"] == pytest.approx(metrics(one)["metrics"], abs=1e-6)
     assert metrics(one)["metrics"]["2/num_queries"] == 13
+
+
+def test_iterations_on_two_machines_are_those_of_one_process_and_go_on_in_the_middle_of_an_epoch(place, tmp_path):
+    one, two, rest = (tmp_path / name for name in ("one", "two", "rest"))
+    words = (ROOT / "tools/train.py", place / "iterations.py")
+    run(tmp_path / "log.txt", *words, "--work-dir", one)
+    words = (*words, "--launcher", "pytorch", "--cfg-options", "train_dataloader.batch_size=6")
+    run_ranks(tmp_path, [(*words, "--work-dir", two)] * 2)
+    run_ranks(tmp_path, [(*words, "--work-dir", rest, "--resume", two / "iter_5.pth")] * 2)
+    expected = diary(one)["weights"]
+    for rank in (0, 1):
+        for name, tensor in diary(two, rank)["weights"].items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-4)
+        assert_same_bits(diary(rest, rank)["weights"], diary(two, rank)["weights"])
+        assert diary(rest, rank)["steps"] == diary(two, rank)["steps"][5:]
+    steps = zip(diary(one)["steps"], diary(two, 0)["steps"], diary(two, 1)["steps"], strict=True)
+    for (*_, images), (*_, own), (*_, others) in steps:
+        assert sorted(own + others) == sorted(images)
+    assert metrics(two)["metrics"] == pytest.approx(metrics(one)["metrics"], abs=1e-6)
 
 
 # ------------------------------------------------------------------ resuming
