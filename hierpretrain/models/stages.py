@@ -18,31 +18,32 @@ def stages(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
     """Returns the stages of an encoder, names and modules, in the order in which they are registered.
 
     From the top of the tree downwards, they are the first numbered siblings that hold most of the layers. Siblings
-    are numbered if their names are equal but for a number at the end; of those, only modules with parameters count.
+    are numbered if their names are equal but for a number at the end, or a number and a letter, as ``Mixed_5b``; of
+    those, only modules with parameters count.
 
     Args:
         encoder: Any module.
 
     Returns:
-        At least two stages; an empty list for a module without numbered siblings.
+        At least two stages; an empty list for a module without such siblings.
 
     Example:
         >>> from torchvision.models import resnet18
         >>> [name for name, _ in stages(resnet18())]
         ['layer1', 'layer2', 'layer3', 'layer4']
     """
-    prefix, module = "", encoder
+    prefix, module, whole = "", encoder, _size(encoder)
     while True:
         sizes = {name: _size(child) for name, child in module.named_children()}
         families = defaultdict(list)
         for name, size in sizes.items():
-            if size and (numbered := re.fullmatch(r"(.*?)\d+", name)):
+            if size and (numbered := re.fullmatch(r"(.*?)\d+[a-z]?", name)):
                 families[numbered[1]].append(name)
         names = max(families.values(), key=lambda names: sum(map(sizes.get, names)), default=[])
-        if len(names) > 1 and 2 * sum(map(sizes.get, names)) > sum(sizes.values()):
+        if len(names) > 1 and 2 * sum(map(sizes.get, names)) > whole:
             return [(prefix + name, module.get_submodule(name)) for name in names]
         largest = max(sizes, key=sizes.get, default=None)
-        if largest is None or not sizes[largest]:
+        if largest is None or 2 * sizes[largest] <= whole:
             return []
         prefix, module = f"{prefix}{largest}.", module.get_submodule(largest)
 
@@ -78,7 +79,7 @@ def freeze_stages(encoder: nn.Module, number: int) -> None:
         number: How many stages; 0 freezes the stem alone, and -1 nothing. One more than there are freezes the head too.
 
     Raises:
-        ValueError: If there are fewer stages.
+        ValueError: If there are fewer stages. Without stages there is no stem either, so 0 is too many.
 
     Example:
         >>> from torchvision.models import resnet18
@@ -90,10 +91,15 @@ def freeze_stages(encoder: nn.Module, number: int) -> None:
     check_whole(frozen_stages=number)
     depths = layer_depths(encoder)
     most = max(depths.values(), default=0)
+    if most == 0 and number != -1:
+        raise ValueError(
+            f"frozen_stages must be -1 (nothing) for this {type(encoder).__name__}, in which no stages are found; it "
+            f"is {number}. Set requires_grad=False of the parameters that shall stay, or take another encoder"
+        )
     if not -1 <= number <= most:
         raise ValueError(
             f"frozen_stages must be -1 (nothing) to {most} (all) for this {type(encoder).__name__}, whose stages are "
-            f"{', '.join(name for name, _ in stages(encoder)) or 'none'}; it is {number}"
+            f"{', '.join(name for name, _ in stages(encoder))}; it is {number}"
         )
     for name, parameter in encoder.named_parameters():
         if depths[name] <= number:

@@ -1,4 +1,5 @@
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from torch import nn
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.models.stages import freeze_stages, keep_frozen_parts_in_evaluation, layer_depths, stages
 
+DRAWN = ("vgg11", "googlenet", "inception_v3")  # whose weights take long to draw
 SMALL = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
 
 
 def of_torchvision(name):
-    return torchvision.models.get_model(name, weights=None, **dict(init_weights=False) if name == "vgg11" else {})
+    return torchvision.models.get_model(name, weights=None, **dict(init_weights=False) if name in DRAWN else {})
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,8 @@ def of_torchvision(name):
         ("convnext_tiny", [f"features.{i}" for i in range(8)]),
         ("swin_t", [f"features.{i}" for i in range(8)]),
         ("vit_b_32", [f"encoder.layers.encoder_layer_{i}" for i in range(12)]),
+        ("googlenet", [f"inception{name}" for name in "3a 3b 4a 4b 4c 4d 4e 5a 5b".split()]),
+        ("inception_v3", [f"Mixed_{name}" for name in "5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c".split()]),
     ],
 )
 def test_stages_of_torchvision_s_families(name, names):
@@ -124,3 +128,16 @@ def test_tokens_are_not_averaged_over_their_values():
     raw = dict(type="VisionTransformer", arch=arch, img_size=32, patch_size=16, out_type="raw")
     with pytest.raises(ValueError, match="5 tokens of 16 values"):
         HierarchicalContrastive(raw, neck=pooled)(torch.zeros(1, 3, 32, 32))
+
+
+def test_numbered_parts_of_one_block_are_no_stages_and_without_stages_nothing_can_be_frozen():
+    def block():
+        return nn.ModuleDict(dict(branch1=nn.Linear(2, 2), branch2=nn.Linear(2, 2)))
+
+    branches = nn.Sequential(OrderedDict(first=block(), second=block(), third=block()))
+    assert stages(branches) == []
+    message = r"frozen_stages must be -1 \(nothing\) for this Sequential, in which no stages are found; it is 0. Set"
+    with pytest.raises(ValueError, match=message):
+        freeze_stages(branches, 0)
+    freeze_stages(branches, -1)
+    assert all(parameter.requires_grad for parameter in branches.parameters())
