@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hierpretrain.checks import as_tensor, check_finite, check_flat, check_floating
-from hierpretrain.taxonomy import PAD
+from hierpretrain.taxonomy import PAD, as_labels
 
 _BLOCK = 1 << 22  # scores at a time
 
@@ -134,12 +134,13 @@ def _checked_scores(scores: Tensor) -> Tensor:
 def _checked_classes(classes: Tensor | None, num_columns: int) -> Tensor:
     if classes is None:
         return torch.arange(num_columns)
-    if classes.shape != (num_columns,) or classes.dtype != torch.int64:
+    classes = as_tensor(classes)
+    if classes.shape != (num_columns,) or classes.is_floating_point():
         raise ValueError(
-            f"classes must be ({num_columns},) int64, the id of each column of the scores; they are "
+            f"classes must be ({num_columns},) integers, the id of each column of the scores; they are "
             f"{tuple(classes.shape)} {classes.dtype}"
         )
-    classes = classes.detach().cpu()
+    classes = as_labels(classes, "classes").cpu()
     ids, times = torch.unique(classes, return_counts=True)
     if ids[0] < 0 or times.max() > 1:
         raise ValueError(f"classes must be different ids from 0; id {int(ids[(ids < 0) | (times > 1)][0])} is not")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from hierpretrain.checks import check_finite, check_neighbours
-from hierpretrain.taxonomy import PAD, as_paths, check_labels, paired_depth
+from hierpretrain.checks import as_tensor, check_finite, check_neighbours
+from hierpretrain.taxonomy import PAD, as_labels, as_paths, check_labels, paired_depth
 
 NUM_EVIDENCE = 2
 """What is known of a node on a path: how many of its parent's votes it has, and how near its nearest voter is."""
@@ -44,6 +44,7 @@ def path_evidence(similarities: Tensor, indices: Tensor, labels: Tensor, nodes: 
     """
     labels = check_labels(labels, several_paths=True)
     similarities, indices = check_neighbours(similarities, indices, len(labels))
+    nodes, shares = as_labels(nodes, "nodes"), as_tensor(shares)
     if not nodes.shape == shares.shape == (len(indices), labels.shape[-1]):
         raise ValueError(
             f"nodes and shares must both be {(len(indices), labels.shape[-1])}, a column for each level; their shapes "
@@ -95,6 +96,7 @@ def fit_path_confidence(evidence: Tensor, nodes: Tensor, correct: Tensor) -> Ten
         >>> path_confidence(torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.int64), coefficients).round(decimals=3)
         tensor([[0.6670]], dtype=torch.float64)
     """
+    evidence, nodes, correct = as_tensor(evidence), as_labels(nodes, "nodes"), as_tensor(correct)
     if not len(evidence) == len(nodes) == len(correct) or len(evidence) == 0:
         raise ValueError(
             "evidence, nodes and correct must be of as many images, and of one at least; they are of "
@@ -160,6 +162,7 @@ def path_confidence(evidence: Tensor, nodes: Tensor, coefficients: Tensor) -> Te
         >>> path_confidence(evidence, nodes, torch.tensor([[1.0, 0.0], [1.0, 0.0]])).tolist()
         [[0.5, 0.25]]
     """
+    evidence, nodes, coefficients = as_tensor(evidence), as_labels(nodes, "nodes"), as_tensor(coefficients)
     check_finite(evidence.flatten(1), "evidence")
     check_finite(coefficients, "coefficients")
     coefficients = coefficients.double()

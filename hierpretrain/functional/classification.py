@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from hierpretrain.checks import (
+    as_tensor,
     check_above_0,
     check_at_least_1,
     check_features,
@@ -279,6 +280,7 @@ def accuracy(predicted: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 5)) -
         >>> accuracy(torch.tensor([[3, 7], [7, 3], [3, 7]]), torch.tensor([3, 3, PAD]), ks=(1, 2))
         {'top1': 0.5, 'top2': 1.0, 'num_items': 2, 'num_left_out': 1}
     """
+    predicted = as_tensor(predicted)
     if predicted.ndim != 2 or predicted.shape[1] == 0:
         raise ValueError(f"predicted must be (N, K), the best class first; its shape is {tuple(predicted.shape)}")
     if predicted.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_above_0, check_finite, check_flat, check_ids, check_neighbours
+from hierpretrain.checks import as_tensor, check_above_0, check_finite, check_flat, check_ids, check_neighbours
 from hierpretrain.functional.votes import added_up
 from hierpretrain.taxonomy import PAD, as_labels
 
@@ -72,6 +72,7 @@ def label_errors(classes: Tensor, candidates: Tensor, fractions: Tensor) -> tupl
         [[3], [0]]
     """
     classes, candidates = check_flat(classes, len(candidates), "classes"), as_labels(candidates, "candidates")
+    fractions = as_tensor(fractions)
     if candidates.ndim != 2 or fractions.shape != candidates.shape:
         raise ValueError(
             "candidates and fractions must both be (N, K); their shapes are "

@@ -47,6 +47,7 @@ def hierarchy_aware_frame(distances: Tensor, *, gamma: float = 5.0) -> Tensor:
         [1.0, -0.1949, -0.6345]
     """
     check_above_0(gamma=gamma)
+    distances = as_tensor(distances)
     size = len(distances)
     different = ~torch.eye(size, dtype=torch.bool, device=distances.device)
     if distances.shape != (size, size) or size == 0 or not ((distances > 0) == different).all():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpretrain.checks import check_finite, check_flat
+from hierpretrain.checks import as_tensor, check_finite, check_flat
 from hierpretrain.functional.calibration import expected_calibration_error
 from hierpretrain.functional.selective import area_under_risk_coverage
 from hierpretrain.taxonomy import PAD, Taxonomy, as_labels, as_paths, check_labels, depth, paired_depth, shared_depth
@@ -102,6 +102,7 @@ def unknown_auroc(scores: Tensor, known: Tensor, unknown: Tensor) -> float | Non
         >>> unknown_auroc(scores, known, ~known)
         0.75
     """
+    scores, known, unknown = as_tensor(scores).detach(), as_tensor(known), as_tensor(unknown)
     if scores.ndim != 1 or not scores.shape == known.shape == unknown.shape:
         raise ValueError(
             "scores, known and unknown must all be (N,); their shapes are "
@@ -156,6 +157,7 @@ def answer_metrics(
         >>> {name: found[name] for name in ("accuracy", "coverage", "precision", "caught", "auroc_unknown")}
         {'accuracy': 1.0, 'coverage': 0.5, 'precision': 1.0, 'caught': 1.0, 'auroc_unknown': 1.0}
     """
+    nodes, truth, confidences = as_labels(nodes, "nodes"), as_labels(truth, "truth"), as_tensor(confidences).detach()
     named, depths = check_flat(named, len(nodes), "named"), check_flat(depths, len(nodes), "depths")
     if confidences.shape != nodes.shape:
         raise ValueError(

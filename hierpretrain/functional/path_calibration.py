@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hierpretrain.checks import as_tensor
 from hierpretrain.functional.calibration import log_loss
 from hierpretrain.functional.chain_rule import (
     cross_fitted_confidence,
@@ -19,7 +20,7 @@ from hierpretrain.functional.chain_rule import (
 from hierpretrain.functional.open_set import correct_nodes, is_known
 from hierpretrain.functional.selective import check_between, false_alarm_threshold, precision_threshold
 from hierpretrain.functional.tree_knn import tree_knn
-from hierpretrain.taxonomy import PAD
+from hierpretrain.taxonomy import PAD, as_labels
 
 TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
 """Of the votes, among which a calibration chooses."""
@@ -147,6 +148,7 @@ def choose_thresholds(
         [0.8]
     """
     check_goal(precision, false_alarms)
+    confidences, nodes, truth = as_tensor(confidences), as_labels(nodes, "nodes"), as_labels(truth, "truth")
     right, known = correct_nodes(nodes, truth), is_known(truth)
     thresholds: list[float] = []
     named = torch.ones(len(nodes), dtype=torch.bool)

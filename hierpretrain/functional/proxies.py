@@ -115,7 +115,7 @@ def cross_scale_losses(
         check_classes(paths.amax(1), len(class_labels))  # of every item, one at least
     parting = _levels_of_parting(paths, class_labels)  # (N, C)
     if known is not None:
-        parting = parting.masked_fill(~known.to(parting.device), class_labels.shape[1] + 1)
+        parting = parting.masked_fill(~as_tensor(known).to(parting.device), class_labels.shape[1] + 1)
     weights, own = node_weights(paths, dtype=cosines.dtype), cosines.gather(1, paths.clamp(min=0))  # (N, P)
     of_levels = []
     for level, margin in enumerate(numbers_of_levels(margins, class_labels.shape[1], "margins"), start=1):

@@ -1,5 +1,7 @@
 """Functions of plain tensors take arrays of NumPy's as well, and give the same."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -15,8 +17,19 @@ UNIT = torch.nn.functional.normalize(ROWS, dim=1)
 DISTANCES = functional.class_distances(TREE, "kind")
 CONFIDENCES, RIGHT = torch.tensor([0.9, 0.2, 0.7, 0.5]), torch.tensor([True, False, True, True])
 
+NEAR, FIRST = CONFIDENCES[:, None] - torch.tensor([0.0, 0.1]), torch.tensor([[0, 1], [1, 0], [2, 3], [3, 2]])
+EVIDENCE = functional.path_evidence(NEAR, FIRST, LABELS, LABELS[FIRST[:, 0]], NEAR)
+COEFFICIENTS = torch.randn(2, EVIDENCE.shape[-1] + 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+NODES, TRUTH = LABELS[FIRST[:, 0]], LABELS[:, None]
+
 CALLS = {
-    "average_precision_metrics": lambda f, a: f(a(ROWS), a(ROWS > 0)),
+    "accuracy": lambda f, a: f(a(FIRST), a(CLASSES), ks=(1, 2)),
+    "answer_metrics": lambda f, a: f(
+        a(NODES), a(CONFIDENCES[:, None].expand(4, 2)), a(CLASSES % 3), a(TRUTH), a(torch.full((4,), 2))
+    ),
+    "area_under_risk_coverage": lambda f, a: f(a(CONFIDENCES), a(RIGHT)),
+    "average_precision_metrics": lambda f, a: f(a(ROWS), a(CLASSES), a(CLASSES)),
+    "calibrate_paths": lambda f, a: f(a(NEAR), a(FIRST), a(LABELS), a(TRUTH), precision=0.5),
     "calibration_noise": lambda f, a: f(a(CONFIDENCES), draws=3),
     "coverage_curve": lambda f, a: f(a(CONFIDENCES), a(RIGHT)),
     "cross_scale_loss": lambda f, a: f(a(UNIT), a(LABELS), a(CLASSES)),
@@ -49,6 +62,27 @@ CALLS = {
     "soft_labels": lambda f, a: f(a(DISTANCES), beta=3.0),
     "supcon_loss": lambda f, a: f(a(UNIT), a(CLASSES % 2), temperature=0.1),
     "triplet_loss": lambda f, a: f(a(UNIT), a(CLASSES % 2), margin=0.2),
+    "choose_thresholds": lambda f, a: f(a(NEAR), a(NODES), a(TRUTH), precision=0.5, false_alarms=None),
+    "clustering_metrics": lambda f, a: f(a(ROWS), a(CLASSES % 2), parents=a(CLASSES // 2)),
+    "cross_scale_losses": lambda f, a: f(a(UNIT), a(LABELS), a(CLASSES), known=a(CLASSES < 4)),
+    "fit_path_confidence": lambda f, a: f(a(EVIDENCE), a(NODES), a(RIGHT[:, None].expand(4, 2))),
+    "hierarchical_retrieval_metrics": lambda f, a: f(a(ROWS), a(LABELS), a(OTHERS), a(LABELS), queries=a(CLASSES[1:])),
+    "hierarchy_aware_frame": lambda f, a: f(a(DISTANCES)),
+    "knn_classify": lambda f, a: f(a(ROWS), a(CLASSES), a(OTHERS), k=2),
+    "known_part": lambda f, a: f(a(LABELS), a(LABELS[:2])),
+    "label_errors": lambda f, a: f(a(CLASSES % 2), a(FIRST % 2), a(ROWS[:, :2].softmax(1))),
+    "level_losses": lambda f, a: f(a(UNIT), a(LABELS), instances=a(CLASSES)),
+    "linear_probe": lambda f, a: f(a(ROWS), a(CLASSES), a(OTHERS), epochs=2, k=2),
+    "linear_scores": lambda f, a: f(a(ROWS), a(CLASSES), a(OTHERS)),
+    "neighbour_votes": lambda f, a: f(a(NEAR), a(FIRST), a(CLASSES)),
+    "path_confidence": lambda f, a: f(a(EVIDENCE), a(NODES), a(COEFFICIENTS)),
+    "path_evidence": lambda f, a: f(a(NEAR), a(FIRST), a(LABELS), a(NODES), a(NEAR)),
+    "precision_threshold": lambda f, a: f(a(CONFIDENCES), a(RIGHT), 0.5),
+    "recall_curve": lambda f, a: f(a(ROWS), a(CLASSES), a(OTHERS), a(CLASSES), max_k=3, queries=a(CLASSES[1:])),
+    "reliability": lambda f, a: f(a(CONFIDENCES), a(RIGHT)),
+    "retrieval_metrics": lambda f, a: f(a(ROWS), a(CLASSES), a(OTHERS), a(CLASSES), queries=a(CLASSES[1:])),
+    "rince_level_losses": lambda f, a: f(a(UNIT), a(LABELS), instances=a(CLASSES)),
+    "unknown_auroc": lambda f, a: f(a(CONFIDENCES), a(RIGHT), a(~RIGHT)),
 }
 
 
@@ -59,3 +93,15 @@ def test_arrays_are_taken_as_tensors_are(name):
     found = CALLS[name](function, lambda tensor: tensor.numpy())
     assert type(found) is type(expected)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_no_function_of_tensors_is_left_out():
+    calibration = {"answer_paths"}  # takes a calibration, of tensors
+    kinds = ("Tensor", "LabelsLike")
+    public = {
+        name
+        for name in functional.__all__
+        if inspect.isfunction(function := getattr(functional, name))
+        and any(kind in str(p.annotation) for p in inspect.signature(function).parameters.values() for kind in kinds)
+    }
+    assert public - CALLS.keys() == calibration

@@ -151,3 +151,12 @@ def test_the_order_of_images_and_the_numbers_of_nodes_do_not_matter():
     for ours, others, again in zip(answer_metrics(*tables), shuffled, renumbered, strict=True):
         assert ours == pytest.approx(others)
         assert ours == pytest.approx(again)
+
+
+def test_confidences_may_require_a_gradient():
+    scores, known = torch.tensor([0.9, 0.5, 0.7, 0.1], requires_grad=True), torch.tensor([True, True, False, False])
+    assert unknown_auroc(scores, known, ~known) == 0.75
+    nodes, depths = torch.zeros(4, 1, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
+    truth = torch.where(known, 0, PAD)[:, None, None]
+    (found,) = answer_metrics(nodes, scores[:, None], depths, truth, depths)
+    assert found["auroc_unknown"] == 0.75
