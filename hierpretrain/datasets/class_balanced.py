@@ -59,6 +59,26 @@ class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
         """Sets the epoch, which seeds the items. Call it before the epoch's iterator is made."""
         self.dataset.set_epoch(epoch)
 
+    @property
+    def image_paths(self) -> list[str]:
+        """The path of the image of each item."""
+        paths = self.dataset.image_paths
+        return [paths[index] for index in self.repeat_indices]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What was skipped so far as unreadable, and why, by path."""
+        return self.dataset.skipped
+
+    @property
+    def num_skipped(self) -> int:
+        """The number of different files and links that were skipped so far as unreadable."""
+        return self.dataset.num_skipped
+
+    @property
+    def _pipeline(self) -> Any:
+        return self.dataset._pipeline
+
     def __getitem__(self, index: int) -> Any:
         own = self.repeat_indices[index]
         return self.dataset.load(own, self.dataset.get_data_info, index % len(self) - own)

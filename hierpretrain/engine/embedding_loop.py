@@ -41,7 +41,8 @@ class EmbeddingTestLoop(TestLoop):
         cache: The folder of the files, below the work directory; ``None`` keeps nothing.
 
     Raises:
-        ValueError: If the data set is a ``ConcatDataset`` or ``RepeatDataset`` of MMEngine's own, not of this toolbox.
+        ValueError: If the data set is a ``ConcatDataset`` or ``RepeatDataset`` of MMEngine's own, not of this toolbox, or a
+            wrapper of another library is to be kept embeddings of.
     """
 
     def __init__(
@@ -49,7 +50,14 @@ class EmbeddingTestLoop(TestLoop):
     ) -> None:
         check_flag(fp16=fp16)
         super().__init__(runner, dataloader, evaluator, fp16)
-        check_counts_through(self.dataloader.dataset, "EmbeddingTestLoop")
+        dataset = self.dataloader.dataset
+        check_counts_through(dataset, "EmbeddingTestLoop")
+        if cache and not (hasattr(dataset, "_pipeline") and hasattr(dataset, "image_paths")):
+            raise ValueError(
+                f"EmbeddingTestLoop keeps embeddings by the paths and the pipeline of a data set, and a "
+                f"{type(dataset).__name__} does not say them; take one of hierpretrain.datasets, or "
+                "test_cfg.cache=None, which keeps nothing"
+            )
         self.cache = cache
 
     def run(self) -> dict[str, float]:

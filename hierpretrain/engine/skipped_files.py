@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from hierpretrain._json import parse_object
+from hierpretrain.datasets.joined import seeded_sets
 from hierpretrain.datasets.on_error import SKIPPED, write_skipped
 from hierpretrain.registry import HOOKS
 
@@ -73,7 +74,8 @@ def _skipped(runner: Runner) -> dict[str, str]:
     skipped: dict[str, str] = {}
     for name in ("_train_loop", "_val_loop", "_test_loop"):
         loader: Any = getattr(getattr(runner, name), "dataloader", None)
-        skipped.update(getattr(getattr(loader, "dataset", None), "skipped", {}))
+        for data in seeded_sets(getattr(loader, "dataset", None)):  # also within wrappers of other libraries
+            skipped.update(getattr(data, "skipped", {}))
     return skipped
 
 

@@ -23,6 +23,17 @@ def test_a_training_lists_what_it_skipped(run, tmp_path, workers):  # noqa: F811
     assert "is a broken link" in listed["photos/red/gone.png"]
 
 
+@pytest.mark.parametrize("kind", ["ClassBalancedDataset", "mmengine.ClassBalancedDataset", "RepeatDataset"])
+def test_what_a_data_set_within_another_skipped_is_listed_too(run, tmp_path, kind):  # noqa: F811
+    (tmp_path / "photos/red/1.png").write_bytes(b"")
+    options = "times=1" if kind == "RepeatDataset" else "oversample_thr=0.6"
+    inner = "{k: v for k, v in train_dataloader['dataset'].items() if k != '_delete_'} | dict(on_error='skip')"
+    with open(tmp_path / "mine.py", "a") as file:
+        file.write(f"train_dataloader['dataset'] = dict(_delete_=True, type={kind!r}, {options}, dataset={inner})\n")
+    run(train_command)
+    assert list(json.loads((tmp_path / "work_dirs/mine/skipped.json").read_text())) == ["photos/red/1.png"]
+
+
 def test_a_new_run_begins_a_new_list_and_a_resumed_one_adds_to_it(run, tmp_path):  # noqa: F811
     (tmp_path / "photos/red/1.png").write_bytes(b"")
     run(train_command, "--cfg-options", SKIP)
