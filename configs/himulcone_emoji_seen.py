@@ -4,7 +4,7 @@ Command   python tools/train.py configs/himulcone_emoji_seen.py
           python tools/test.py configs/linear_emoji_seen.py work_dirs/himulcone_emoji_seen/epoch_8.pth
           python tools/benchmarks/table.py emoji_seen      (every method with three seeds)
 Takes     four minutes as one of two runs at a time on two cores; 48 px, batches of 64 in two views, eight epochs
-Result    measured: the README's table
+Result    measured: the tables of docs/results.md
 """
 
 _base_ = [

@@ -24,6 +24,12 @@ DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 """The keys of ``default_hooks`` that MMEngine's runner fills in."""
 
+_KEYS = {
+    "auto_scale_lr": ("enable", "base_batch_size"),
+    "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
+}
+"""Dicts of which MMEngine reads these keys, and passes others over."""
+
 # what OpenMMLab's base configs call their own intermediate values
 _USUAL_HELPERS = re.compile(
     r"data_root|dataset_type|file_client_args|backend_args|bgr_(mean|std)|vis_backends|.*_pipelines?\d*"
@@ -32,6 +38,8 @@ _USUAL_HELPERS = re.compile(
 
 def check_config(config: Mapping[str, Any]) -> None:
     """Checks that every top-level key of a config is one that something reads. MMEngine ignores unknown keys.
+
+    So are the keys of ``auto_scale_lr`` and ``env_cfg``.
 
     Known keys are the arguments of MMEngine's ``Runner`` and a few that the tools read. A config may have intermediate
     values of its own, under names that begin with an underscore or that OpenMMLab's base configs use for theirs
@@ -57,6 +65,11 @@ def check_config(config: Mapping[str, Any]) -> None:
                 f"the config has the unknown key {key!r}; {guess} "
                 "A value of the config's own must have a name that begins with an underscore"
             )
+    for name, keys in _KEYS.items():
+        for key in config.get(name) or ():
+            if key not in keys:
+                guess = did_you_mean(key, keys, f"it takes {', '.join(keys)}")
+                raise ValueError(f"{name} has the unknown key {key!r}; {guess}")
 
 
 @contextmanager

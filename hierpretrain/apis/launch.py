@@ -45,6 +45,8 @@ from hierpretrain.models.num_classes import loss_that_counts, with_num_classes
 from hierpretrain.taxonomy import Taxonomy
 
 _PATIENCE = 7200  # seconds, of processes that wait while one fits classifiers or makes pictures
+_VAL_INTERVAL = 1000  # MMEngine's default
+_ITERATIONS = "_delete_=True, by_epoch=False, max_iters=..., val_interval=..."  # instead of what a base config has
 _OF_PROCESSES = ("FSDPStrategy", "DDPStrategy", "DeepSpeedStrategy", "ColossalAIStrategy")  # MMEngine's
 _TOLD_BY_THEIR_NAMES = ("KNNMetric", "LinearProbeMetric")  # metrics of ours, such as linear_top1
 
@@ -53,9 +55,9 @@ def build_runner(config: Config) -> Runner:
     """Builds the runner of a config, on one process or many, with or without a GPU.
 
     These defaults hold unless the config says otherwise. Dataloaders collate as mmpretrain's do and keep their workers.
-    The log counts iterations where the training does (``train_cfg.by_epoch=False``). A scheduler without ``end`` goes
-    on to the end of the training. A key of ``default_hooks`` whose value is ``None`` leaves a hook out, and a hook of
-    ``custom_hooks`` replaces HierPretrain's default hook of the same type.
+    The log and the checkpoints count iterations where the training does (``train_cfg.by_epoch=False``). A scheduler
+    without ``end`` goes on to the end of the training. A key of ``default_hooks`` whose value is ``None`` leaves a hook
+    out, and a hook of ``custom_hooks`` replaces HierPretrain's default hook of the same type.
 
     ``"encoder"`` as a size or an interpolation in a pipeline becomes the encoder's own, and what contradicts the
     encoder's data settings is a warning of the log: see :mod:`hierpretrain.apis.encoder_settings`.
@@ -149,9 +151,9 @@ def config_errors() -> Iterator[None]:
             if not re.search(r"__init__\(\) (got an unexpected keyword argument|missing \d+ required)", str(error)):
                 raise
             guess = nearest_argument(error)
-            raise ValueError(
-                f"the config has an option that does not fit: {error}{f'; {guess}' if guess else ''}"
-            ) from error
+            inherited = "; where a base config has it, _delete_=True in its dict leaves that out"
+            hint = "" if not guess else f"; {guess}{'' if guess.startswith('did you') else inherited}"
+            raise ValueError(f"the config has an option that does not fit: {error}{hint}") from error
 
 
 @contextmanager
@@ -184,6 +186,8 @@ def build_errors() -> Iterator[None]:
 
 def check_plain_values(config: Mapping[str, Any]) -> None:
     """Raises a ValueError if one of the settings that everybody changes has a value of another kind.
+
+    So it does where a training counts iterations and has a number of epochs as well, or the other way round.
 
     Example:
         >>> check_plain_values({"randomness": {"seed": "abc"}})
@@ -231,6 +235,13 @@ def check_plain_values(config: Mapping[str, Any]) -> None:
         value = part[key]
         if not (value is None or type(value) is int) or not holds(value):
             raise ValueError(f"{option} must be {rule}; it is {short(value)}")
+    loop = config.get("train_cfg") or {}
+    for counted, by_epoch, other in (("iterations", False, "max_epochs"), ("epochs", True, "max_iters")):
+        if loop.get("by_epoch") is by_epoch and loop.get(other) is not None:
+            raise ValueError(
+                f"train_cfg.by_epoch={by_epoch} counts {counted}, and train_cfg.{other} is {loop[other]}; leave it "
+                "out, and where it comes from a base config, leave out all of that: train_cfg=dict(_delete_=True, ...)"
+            )
 
 
 def _from(lowest: int, *, none: bool = True) -> tuple[str, Callable[[int | None], bool]]:
@@ -241,8 +252,13 @@ def _from(lowest: int, *, none: bool = True) -> tuple[str, Callable[[int | None]
 def check_optimizer(config: Config) -> None:
     """Raises a KeyError, as a registry does, if the type of the optimizer or of a schedule is unknown.
 
-    MMEngine raises late, or without a clear error.
+    MMEngine raises late, or without a clear error. So it does for ``AmpOptimWrapper`` on a CPU, a ValueError here.
     """
+    if config.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
+        raise ValueError(
+            "optim_wrapper.type='AmpOptimWrapper' is for GPUs, and there is none; take 'BF16OptimWrapper', or --amp, "
+            "which takes the one that fits"
+        )
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     parts = [(registry.PARAM_SCHEDULERS, scheduler) for scheduler in schedulers]
@@ -288,7 +304,16 @@ def check_num_batches(config: Config) -> None:
     """
     loader = config.get("train_dataloader") or {}
     batch_sampler = loader.get("batch_sampler")
-    if loader.get("num_batch_per_epoch") is None or not isinstance(batch_sampler, Mapping):
+    if loader.get("num_batch_per_epoch") is None:
+        return
+    hooks = [*(config.get("default_hooks") or {}).values(), *(config.get("custom_hooks") or ())]
+    if "FrozenFeaturesHook" in map(_hook_name, hooks):
+        raise ValueError(
+            "train_dataloader.num_batch_per_epoch does not go with FrozenFeaturesHook, which keeps features of all "
+            f"images; leave it out, and count iterations instead of epochs: train_cfg=dict({_ITERATIONS}), or leave "
+            "the hook out, default_hooks.frozen_features=None"
+        )
+    if not isinstance(batch_sampler, Mapping):
         return
     kind = registry.class_of(registry.DATA_SAMPLERS, batch_sampler)
     if isinstance(kind, type) and issubclass(kind, PlannedBatchSampler):
@@ -297,7 +322,7 @@ def check_num_batches(config: Config) -> None:
         raise ValueError(
             f"train_dataloader.num_batch_per_epoch does not shorten the epochs of {kind.__name__}, which makes batches "
             f"of all images; leave it out, and {option}count iterations instead of epochs: "
-            "train_cfg=dict(by_epoch=False, max_iters=..., val_interval=...)"
+            f"train_cfg=dict({_ITERATIONS})"
         )
 
 
@@ -327,9 +352,11 @@ def check_strategy(config: Config) -> None:
 
 
 def _settle_hooks(config: Config) -> list[str]:
-    """Decides which hooks run, and has the log count what the training counts.
+    """Decides which hooks run, and has the log and the checkpoints count what the training counts.
 
-    MMEngine takes ``None`` for its own default hooks alone. Older configs list HierPretrain's hooks in
+    In a training that counts iterations, a checkpoint hook that does not say ``by_epoch`` writes one at every
+    validation: by MMEngine's default it would write none before the end. MMEngine takes ``None`` for its own default
+    hooks alone. Older configs list HierPretrain's hooks in
     ``custom_hooks``, and none may run twice.
 
     Returns:
@@ -340,11 +367,21 @@ def _settle_hooks(config: Config) -> list[str]:
     replaced = [k for k, hook in hooks.items() if k not in MMENGINE_HOOKS and _hook_name(hook) in listed]
     for key in replaced:
         del hooks[key]
+    for number, hook in enumerate(config.get("custom_hooks") or ()):
+        if hook is None:
+            raise ValueError(
+                f"custom_hooks.{number} must be a hook; it is None, which leaves out a hook of default_hooks alone. "
+                "Take it out of the list"
+            )
     if config.get("train_cfg") and not config.train_cfg.get("by_epoch", True):
         config.log_processor = ConfigDict({"by_epoch": False, **(config.get("log_processor") or {})})
         logger = hooks.get("logger", dict(type="LoggerHook"))
         if isinstance(logger, dict) and _hook_name(logger) == "LoggerHook":
             hooks["logger"] = {"log_metric_by_epoch": False, **logger}
+        saver = hooks.get("checkpoint", dict(type="CheckpointHook"))
+        if isinstance(saver, dict) and _hook_name(saver) == "CheckpointHook" and "by_epoch" not in saver:
+            interval = config.train_cfg.get("val_interval", _VAL_INTERVAL)
+            hooks["checkpoint"] = {**saver, "by_epoch": False, "interval": interval}
     config.default_hooks = ConfigDict(hooks)
     return replaced
 

@@ -81,6 +81,8 @@ def _build(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Runner:
             config.optim_wrapper.setdefault("loss_scale", "dynamic")
         else:
             config.optim_wrapper.type = "BF16OptimWrapper"
+            for option in ("loss_scale", "dtype", "use_fp16"):  # of AmpOptimWrapper
+                config.optim_wrapper.pop(option, None)
     if args.resume:
         config.resume = True if args.resume != "auto" else "auto"
         config.load_from = args.resume if args.resume != "auto" else config.get("load_from")

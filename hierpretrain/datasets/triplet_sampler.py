@@ -38,6 +38,11 @@ class _TripletSampler(PlannedBatchSampler):
         triplets = len(self.labels) / 3 if triplets_per_epoch is None else triplets_per_epoch
         self._length = math.ceil(triplets / (batch_size * self.world_size))
 
+    @property
+    def images_per_batch(self) -> int:
+        """The number of images in a batch of one process: three for each triplet."""
+        return 3 * self.batch_size
+
     def __len__(self) -> int:
         return self._length
 

@@ -41,8 +41,8 @@ class EmbeddingTestLoop(TestLoop):
         cache: The folder of the files, below the work directory; ``None`` keeps nothing.
 
     Raises:
-        ValueError: If the data set is a ``ConcatDataset`` or ``RepeatDataset`` of MMEngine's own, not of this toolbox, or a
-            wrapper of another library is to be kept embeddings of.
+        ValueError: If the data set is a ``ConcatDataset`` or ``RepeatDataset`` of MMEngine's own, not of this toolbox;
+            or another that does not name its images, unless ``cache`` is ``None``.
     """
 
     def __init__(

@@ -25,11 +25,12 @@ class _Batches:
 
     def __init__(self, loader: Any, aside: bool = False) -> None:
         self._loader, self._aside = loader, aside
-        size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+        sampler = loader.batch_sampler
+        size = loader.batch_size or getattr(sampler, "images_per_batch", getattr(sampler, "batch_size", None))
         if size is None:
             raise ValueError(
                 f"PreciseBNHook counts images by the batch_size of the batch sampler, and "
-                f"{type(loader.batch_sampler).__name__} has none; give it one, or leave the hook out"
+                f"{type(sampler).__name__} has none; give it one, or leave the hook out"
             )
         self.batch_size = size
 

@@ -104,6 +104,10 @@ class ExactResumeHook(Hook):
                 )
             sampler.load_state_dict(self._loaded)
             self._batches_done = self._loaded["position"]
+            runner.logger.info(
+                f"epoch {runner.epoch + 1} goes on behind batch {self._batches_done} of {now['batches']}: its lines "
+                "count the rest, from 1"
+            )
         if hasattr(sampler.sampler, "seed"):
             sampler.sampler.seed = runner.seed  # a resumed run has the seed of its checkpoint
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):

@@ -86,8 +86,21 @@ def takes_width(config: Mapping[str, Any] | None) -> bool:
     """Returns whether the class that a config names has the option ``in_channels``."""
     if config is None:
         return False
-    kind = class_of(MODELS, config)
-    return kind is not None and "in_channels" in inspect.signature(kind).parameters
+    return _takes(class_of(MODELS, config), "in_channels")
+
+
+def _takes(kind: Any, option: str) -> bool:
+    """Returns whether a class or function has an option, itself or in the classes to which it hands on what it gets."""
+    if not inspect.isclass(kind):
+        return kind is not None and option in inspect.signature(kind).parameters
+    for part in kind.__mro__:
+        if "__init__" in vars(part):
+            options = inspect.signature(part.__init__).parameters
+            if option in options:
+                return True
+            if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in options.values()):
+                return False
+    return False
 
 
 def with_width(config: Mapping[str, Any], width: Callable[[], int], part: str) -> dict[str, Any]:

@@ -71,6 +71,37 @@ def fails(run, command, *words, capsys):
         ),
         ("train_dataloader.batchsize=2", "argument 'batchsize'; did you mean 'batch_size'?"),
         ("model=1", "model must be a dict of settings; it is 1"),
+        (
+            "model.loss.margins=1",
+            "temperature, level_weights, positives, instance_level, chunk_size; where a base config",
+        ),
+        (
+            "train_cfg.by_epoch=False train_cfg.max_iters=3",
+            "train_cfg.by_epoch=False counts iterations, and train_cfg.max_epochs is 1; leave it out, and where it "
+            "comes from a base config, leave out all of that: train_cfg=dict(_delete_=True, ...)",
+        ),
+        (
+            "train_cfg.by_epoch=True train_cfg.max_iters=3",
+            "train_cfg.by_epoch=True counts epochs, and train_cfg.max_iter",
+        ),
+        ("auto_scale_lr.enabel=True", "auto_scale_lr has the unknown key 'enabel'; did you mean 'enable'?"),
+        (
+            "env_cfg.cudnn_benchmrk=True",
+            "env_cfg has the unknown key 'cudnn_benchmrk'; did you mean 'cudnn_benchmark'?",
+        ),
+        (
+            "env_cfg.x=True",
+            "env_cfg has the unknown key 'x'; it takes cudnn_benchmark, mp_cfg, dist_cfg, resource_limit",
+        ),
+        (
+            "custom_hooks=[None]",
+            "custom_hooks.0 must be a hook; it is None, which leaves out a hook of default",
+        ),
+        ("optim_wrapper.type=AmpOptimWrapper", "is for GPUs, and there is none; take 'BF16OptimWrapper', or --amp"),
+        (
+            "train_dataloader.num_batch_per_epoch=1 default_hooks.frozen_features.type=FrozenFeaturesHook",
+            "train_dataloader.num_batch_per_epoch does not go with FrozenFeaturesHook, which keeps features of all",
+        ),
         ("randomness.seed=abc", "randomness.seed must be an integer from 0 to 4294967295, or None; it is 'abc'"),
         ("train_cfg.max_epochs=1e999", "train_cfg.max_epochs must be an integer from 1; it is inf"),
         ("train_cfg.val_interval=0", "train_cfg.val_interval must be an integer from 1; it is 0"),
@@ -109,6 +140,23 @@ def test_a_mistyped_option_is_told_the_nearest(run, words, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(train_command, *words)
     assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+
+
+def test_mixed_precision_takes_the_place_of_that_of_gpus(run, tmp_path):
+    of_gpus = ["optim_wrapper.type=AmpOptimWrapper", "optim_wrapper.loss_scale=dynamic", "optim_wrapper.dtype=float16"]
+    run(train_command, "--amp", "--cfg-options", *of_gpus)
+    assert (tmp_path / "work_dirs/mine/epoch_1.pth").exists()
+
+
+@pytest.mark.parametrize(("told", "kept"), [([], [2, 4, 5]), (["default_hooks.checkpoint.by_epoch=True"], [])])
+def test_a_training_that_counts_iterations_is_kept_at_every_validation(run, tmp_path, told, kept):
+    with open(tmp_path / "mine.py", "a") as file:
+        file.write(
+            "train_cfg = dict(_delete_=True, by_epoch=False, max_iters=5, val_interval=2)\nparam_scheduler = None\n"
+        )
+    run(train_command, "--cfg-options", "default_hooks.checkpoint.max_keep_ckpts=9", *told)
+    found = (tmp_path / "work_dirs/mine").glob("iter_*.pth")
+    assert sorted(int(path.stem[5:]) for path in found) == kept
 
 
 def test_a_mistake_in_what_is_tested_is_one_line(run, capsys):

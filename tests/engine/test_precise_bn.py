@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
+from hierpretrain.datasets import LevelTripletSampler
 from hierpretrain.models import HierarchicalContrastive
 from hierpretrain.registry import HOOKS
 
@@ -57,3 +58,16 @@ def test_a_sampler_that_does_not_say_its_size_is_refused_before_the_training(mod
         ValueError, match="PreciseBNHook counts images by the batch_size of the batch sampler, and Simpl"
     ):
         hook().before_train(runner)
+
+
+def test_batches_of_triplets_are_counted_by_their_images(model):
+    runner, images = runner_of(model)
+    sampler = LevelTripletSampler([[0, 0], [0, 0], [0, 1], [0, 1], [1, 2], [1, 2]], batch_size=2)
+    assert sampler.images_per_batch == len(next(iter(sampler))) == 6
+    runner.train_loop.dataloader.batch_sampler = sampler
+    hook(num_samples=12)._perform_precise_bn(runner)
+    means = [
+        model.backbone.conv1(model.data_preprocessor.prepare(views.flatten(0, 1))).mean((0, 2, 3)) for views in images
+    ]
+    expected = torch.stack(means[:2]).mean(0).detach()
+    torch.testing.assert_close(model.backbone.bn1.running_mean, expected, rtol=1e-4, atol=1e-5)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from hierpretrain.models import HierarchicalContrastive
+from hierpretrain.models.baselines import HAPPIERLoss
 from hierpretrain.registry import MODELS
 from tests.models.test_stages import SMALL
 
@@ -78,3 +79,22 @@ def test_grey_images_are_tried_for_a_preprocessor_of_one_channel():
     assert model.projection.layers[0].in_features == 64
     lenet = HierarchicalContrastive(dict(type="LeNet5"), dict(type="ProjectionHead"), data_preprocessor=grey)
     assert lenet.projection.layers[0].in_features == 120
+
+
+@MODELS.register_module()
+class OwnLoss(HAPPIERLoss):
+    """Hands on the options that it does not have itself, in_channels among them."""
+
+    def __init__(self, *, extra=1.0, **options):
+        super().__init__(**options)
+        self.extra = extra
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_loss_that_hands_its_options_on_gets_the_width(joint):
+    loss = dict(type="OwnLoss", num_classes=3, extra=2.0)
+    if joint:
+        loss = dict(type="HierarchicalJointLoss", num_classes=[2, 3], contrastive=loss)
+    model = HierarchicalContrastive(SMALL, loss=loss)
+    (own,) = (part for part in model.modules() if isinstance(part, OwnLoss))
+    assert (own.extra, own.proxies.shape) == (2.0, (3, 64))
