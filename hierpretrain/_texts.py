@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 _LONGEST = 60  # characters
@@ -20,13 +21,19 @@ def count(number: int, one: str, more: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Returns a value as a text; an empty one for what is missing in a table, None and NaN.
+    """Returns a value as a text, as lists are read; an empty one for what is missing in a table, None and NaN.
 
     Example:
-        >>> as_text(17), as_text(None), as_text(float("nan"))
-        ('17', '', '')
+        >>> as_text(17.0), as_text(0.5), as_text(True), as_text(None), as_text(float("nan"))
+        ('17', '0.5', 'true', '', '')
     """
-    return "" if value is None or value != value else str(value)
+    if value is None or value != value:
+        return ""
+    if type(value).__name__ in ("bool", "bool_"):  # Python's and NumPy's
+        return str(value).lower()
+    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def are_texts(column: object, count: int | None = None) -> bool:

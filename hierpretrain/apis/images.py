@@ -310,9 +310,34 @@ def _image_set(sources: Sequence[Picture], paths: list[str], tree: Taxonomy, lab
     )
 
 
+def in_levels(tree: Taxonomy, names: Sequence[str]) -> Taxonomy:
+    """Returns a tree whose levels have other names, if they have none but the default ones, as a folder's have.
+
+    Args:
+        tree: The tree.
+        names: Of the first levels; deeper ones keep theirs.
+
+    Example:
+        >>> in_levels(Taxonomy([("cat", "tabby")], ["level1", "level2"]), ["kind"]).level_names
+        ('kind', 'level2')
+    """
+    if tree.level_names != numbered_levels(tree.num_levels):
+        return tree
+    names = [*names[: tree.num_levels], *tree.level_names[len(names) :]]
+    if len(set(names)) < len(names):  # a level that is called level3 may be another one
+        return tree
+    return Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
+
+
 def _joined(parts: Sequence[ImageSet]) -> ImageSet:
-    """Puts parts together under one tree; extra labels, whose ids differ from set to set, are left out."""
-    tree, labels = join_labels([(part.taxonomy, part.labels) for part in parts])
+    """Puts parts together under one tree; extra labels, whose ids differ from set to set, are left out.
+
+    The levels of a folder have no names of their own, and take those of a list beside it.
+    """
+    trees = [part.taxonomy for part in parts]
+    named = [tree.level_names for tree in trees if tree.level_names != numbered_levels(tree.num_levels)]
+    trees = [in_levels(tree, max(named, key=len, default=())) for tree in trees]
+    tree, labels = join_labels([(tree, part.labels) for tree, part in zip(trees, parts, strict=True)])
     sources = [source for part in parts for source in part.sources]
     paths = [path for part in parts for path in part.paths]
     keys, metadata = join_known([(len(part.paths), part.keys, part.metadata) for part in parts])

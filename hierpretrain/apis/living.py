@@ -22,7 +22,7 @@ from hierpretrain._json import parse_json
 from hierpretrain._names import nfc
 from hierpretrain._texts import are_texts, as_text, short
 from hierpretrain.apis.image_digests import image_digest
-from hierpretrain.apis.images import Images, ImageSet, gather_images
+from hierpretrain.apis.images import Images, ImageSet, gather_images, in_levels
 from hierpretrain.apis.index_changes import (
     Change,
     ImageRecord,
@@ -93,7 +93,8 @@ class LivingIndex(ABC):
 
     def has_key(self, key: str) -> bool:
         """Returns whether an image of the index has a key."""
-        return any(record.key == key for record in self._records({key}, set()).values())
+        forms = {key, nfc(key)}  # a list's keys are in one Unicode form
+        return any(record.key in forms for record in self._records(forms, set()).values())
 
     @abstractmethod
     def embeddings(self) -> Embeddings:
@@ -293,13 +294,10 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If the levels have other names than the index's.
         """
-        ours, tree = self.taxonomy.level_names, images.taxonomy
-        if tree.level_names == numbered_levels(tree.num_levels):
-            names = [*ours[: tree.num_levels], *tree.level_names[len(ours) :]]
-            if len(set(names)) == len(names):  # a level of the index may be called level3, and be another one
-                if tuple(names) != tree.level_names:
-                    log(f"levels have the names of the index's: {', '.join(tree.level_names)} are {', '.join(names)}")
-                tree = Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
+        ours, theirs = self.taxonomy.level_names, images.taxonomy.level_names
+        tree = in_levels(images.taxonomy, ours)
+        if tree.level_names != theirs:
+            log(f"levels have the names of the index's: {', '.join(theirs)} are {', '.join(tree.level_names)}")
         columns = "name the columns of a list so in its header, and choose them by --levels (levels=...)"
         joint_levels([self.taxonomy, tree], "index and images", f"the index's are {ours}; {columns}")
         return replace(images, taxonomy=tree)
@@ -424,8 +422,9 @@ class LivingIndex(ABC):
         features = torch.as_tensor(embeddings, dtype=torch.float32)
         if features.ndim != 2:
             raise ValueError(f"embeddings must be (N, D), a row an image; their shape is {tuple(features.shape)}")
-        files = keys if files is None else files
-        if files is None:
+        names = None if keys is None else list(map(nfc, _texts(keys, "keys")))
+        known_by = names if files is None else _texts(files, "files")
+        if known_by is None:
             raise ValueError("embeddings need keys or files, by which they are known and can be removed")
         places = [()] * len(features) if paths is None else list(paths)
         places = [place.tolist() if isinstance(place, np.ndarray) else place for place in places]
@@ -438,17 +437,17 @@ class LivingIndex(ABC):
             raise ValueError(
                 f"paths are places in the tree, each a sequence of names from below the root; {wrong[0]!r} {remedy}"
             )
-        deepest = max((len(names) for place in places for names in _paths_of(place)), default=0)
+        deepest = max((len(names) for place in places for names in _known_by(place)), default=0)
         tree = Taxonomy(places, numbered_levels(deepest))
         return Embeddings(
             features=features,
             labels=tree.encode(places),
             extra_labels=torch.empty(len(features), 0, dtype=torch.int64),
             splits=[NO_SPLIT] * len(features),
-            paths=_texts(files, "keys" if files is keys else "files"),
+            paths=known_by,
             taxonomy=tree,
             extra_names=(),
-            keys=[] if keys is None else _texts(keys, "keys"),
+            keys=names or [],
             metadata={
                 name: list(map(nfc, _texts(column, f"metadata {name!r}", may_lack=True)))
                 for name, column in _composed(metadata or {}).items()
@@ -555,10 +554,10 @@ def _names(records: Mapping[int, ImageRecord]) -> set[str]:
 
 def _is_place(place: Any) -> bool:
     """Returns whether something is the path of an image in a tree, or its several paths."""
-    return isinstance(place, Sequence) and not isinstance(place, str) and all(map(are_texts, _paths_of(place)))
+    return isinstance(place, Sequence) and not isinstance(place, str) and all(map(are_texts, _known_by(place)))
 
 
-def _paths_of(place: Sequence[Any]) -> Iterator[Sequence[str]]:
+def _known_by(place: Sequence[Any]) -> Iterator[Sequence[str]]:
     """Yields the paths of an image: its one, or its several."""
     yield from ((place,) if not place or isinstance(place[0], str) else place)
 

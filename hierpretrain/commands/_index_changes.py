@@ -13,6 +13,7 @@ from hierpretrain._parser import Parser
 from hierpretrain.commands import (
     add_list_arguments,
     add_running_arguments,
+    check_outputs,
     errors_in_one_line,
     list_options,
     list_skipped,
@@ -36,10 +37,11 @@ def add(words: Sequence[str]) -> None:
     _embedding_arguments(parser)
     args = parser.parse_intermixed_args(words)
     with errors_in_one_line():
+        check_outputs(args, "skipped")  # not after hours of embedding
         index = _open(args)
         before = index.skipped
         _print(args.index, index, str(index.add(args.images, **list_options(args))))
-        list_skipped({path: why for path, why in index.skipped.items() if path not in before})
+        _list({path: why for path, why in index.skipped.items() if path not in before}, args.skipped)
 
 
 def update(words: Sequence[str]) -> None:
@@ -55,11 +57,21 @@ def update(words: Sequence[str]) -> None:
     _embedding_arguments(parser)
     args = parser.parse_intermixed_args(words)
     with errors_in_one_line():
+        check_outputs(args, "skipped")  # not after hours of embedding
         index = _open(args)
         before = index.skipped
         _print(args.index, index, str(index.update(args.images, prune=args.prune, **list_options(args))))
         # also what an earlier update could not read, behind what only this one could not
-        list_skipped(dict(sorted(index.skipped.items(), key=lambda skipped: skipped[0] in before)))
+        _list(dict(sorted(index.skipped.items(), key=lambda skipped: skipped[0] in before)), args.skipped)
+
+
+def _list(skipped: dict[str, str], file: str | None) -> None:
+    """Prints what could not be read, and writes it to a file, if there is one."""
+    from hierpretrain.datasets.on_error import write_skipped
+
+    if file:
+        write_skipped(file, skipped)
+    list_skipped(skipped)
 
 
 def remove(words: Sequence[str]) -> None:

@@ -205,8 +205,18 @@ def test_images_of_several_places_keep_them_in_a_sequence(tmp_path):
 
 def test_levels_of_other_names_do_not_mix(photos):
     (photos / "list.csv").write_text("image,kind\ntool/saw.png,tool\n")
-    with pytest.raises(ValueError, match=r"must have the same levels .* \[\('kind',\), \('level1', 'level2'\)\]"):
-        gather_images([photos, photos / "list.csv"])
+    (photos / "other.csv").write_text("image,sort\ntool/saw.png,tool\n")
+    with pytest.raises(ValueError, match=r"must have the same levels .* \[\('kind',\), \('sort',\)\]"):
+        gather_images([photos / "list.csv", photos / "other.csv"])
+
+
+def test_the_levels_of_a_folder_take_the_names_of_a_list_beside_it(photos, tmp_path):
+    (photos / "list.csv").write_text("image,kind\ntool/saw.png,tool\n")
+    alone = gather_images(photos)
+    for given in ([photos, photos / "list.csv"], [photos / "list.csv", photos]):
+        found = gather_images(given)
+        assert found.taxonomy.level_names == ("kind", "level2")
+        assert sorted(names(found)) == sorted([*names(alone), ("tool",)])
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,19 @@ def test_columns_instead_of_images():
     assert index.paths == ["photos/0.jpg", "photos/2.jpg", "photos/3.jpg", "photos/4.jpg", "b.jpg", "c.jpg"]
 
 
+def test_keys_beside_embeddings_are_in_one_unicode_form_and_numbers_as_in_a_list():
+    index = build(images(number=2))
+    index.add(
+        embeddings=np.eye(6)[:2], keys=["cafe\u0301", 17.0], metadata={"new": [True, np.False_], "price": [3.0, 4.5]}
+    )
+    assert index.keys == ["", "", "caf\u00e9", "17"]
+    assert index.has_key("cafe\u0301")
+    assert index.has_key("caf\u00e9")
+    assert index.metadata == {"new": ["", "", "true", "false"], "price": ["", "", "3", "4.5"]}
+    with pytest.raises(ValueError, match="caf\u00e9"):
+        index.add(embeddings=np.eye(6)[:1], keys=["caf\u00e9"])
+
+
 def test_numbers_are_keys_and_what_is_missing_is_no_metadata():
     index = build(images(number=2))
     index.add(embeddings=np.eye(6)[:2], keys=[5, "6"], metadata={"price": [None, float("nan")]})

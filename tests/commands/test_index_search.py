@@ -420,9 +420,15 @@ def test_an_index_lives(made, command, run, tmp_path, capsys):
 def test_every_update_lists_what_it_cannot_read(made, folder, command, tmp_path):
     shutil.copytree(folder, tmp_path / "index")
     for _ in range(2):
-        told = command(index_command, "update", tmp_path / "index", made / "photos", *OPTIONS, told=True)
+        skipped = ("--skipped", tmp_path / "skipped.json")
+        told = command(index_command, "update", tmp_path / "index", made / "photos", *OPTIONS, *skipped, told=True)
         assert "skipped 1 that cannot be read:\n" in told
         assert "broken.png" in told
+        (listed,) = json.loads((tmp_path / "skipped.json").read_text())
+        assert listed.endswith("broken.png")
+    shutil.copy(made / "photos/animal/cat/1.png", tmp_path / "one_more.png")
+    command(index_command, "add", tmp_path / "index", tmp_path / "one_more.png", *skipped)
+    assert json.loads((tmp_path / "skipped.json").read_text()) == {}
 
 
 def test_what_an_update_cannot_read_comes_before_what_an_earlier_one_could_not(folder, command, tmp_path):
