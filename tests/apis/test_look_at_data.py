@@ -207,6 +207,16 @@ def test_a_column_of_whole_paths(tmp_path):
     assert found.annotations.level_names == ("level1", "level2", "level3")
 
 
+def test_a_separator_between_spaces_leaves_names_that_hold_it_without(tmp_path):
+    write_images(tmp_path, [str(i) for i in range(6)])
+    paths = ("Home / TV/Audio", "Home / Garden", "Toys / Cars")
+    rows = [[f"{i}.png", paths[i % 3]] for i in range(6)]
+    found = look_at(write_list(tmp_path / "list.csv", ["image", "category"], rows), choose=refuse)
+    assert found.dataset["level_separator"] == " / "
+    assert found.annotations.labels == [("Home", "TV/Audio"), ("Home", "Garden"), ("Toys", "Cars")] * 2
+    assert found.notes == ("'category' has whole paths, whose names ' / ' separates",)
+
+
 def test_repeated_rows_arrays_and_the_name_image(tmp_path):
     write_images(tmp_path, [str(i) for i in range(6)])
     rows = [[f"{i}.png", f"t/{i}.png", kind] for i in range(6) for kind in ("cat", "pet")[: 1 + i % 2]]

@@ -84,6 +84,7 @@ def test_a_key_of_images_in_several_rows():
         (["food > fruit", "food > bread", "tool > saw"] * 4, ">"),
         (["food/fruit", "food/bread", "tool"] * 4, "/"),
         (["Home & Garden > Kitchen & Dining > Plates", "Home & Garden > Lamps"] * 6, ">"),
+        (["Home / TV/Audio", "Home / Garden", "Toys / Cars"] * 4, " / "),
         (["food::fruit", "food::bread"] * 6, "::"),
         (["cat/dog", "bird", "fish"] * 4, ""),
         (["cat", "dog"] * 6, ""),
@@ -98,6 +99,8 @@ def test_whole_paths(column, separator):
     [
         (["fruit|vegetable", "fruit", "vegetable"] * 4, "|", 2),
         (["fruit; vegetable", "fruit", "vegetable", "fruit"] * 3, ";", 2),
+        (["Garden / TV/Audio", "TV/Audio", "Garden", "Toys"] * 3, " / ", 3),
+        (["R&B & Soul", "R&B", "Soul"] * 4, " & ", 2),
         (["shirts, blouses", "shoes", "hats"] * 4, "", 3),
         (["shirts, shoes", "shoes", "hats", "shirts"] * 3, ",", 3),
     ],
