@@ -19,7 +19,8 @@ _MOST = 0.9  # of the cells must look alike
 _LONG = 8  # words, from which on a cell is a sentence
 _INTEGER = re.compile(r"[+-]?\d{1,3}([., ]\d{3})*|[+-]?\d+")
 _DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|-?\d{2,}:\d{2}:\d{2}(\.\d+)?$"
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4}))([ T,]+\d{1,2}:\d{2}.*)?\Z"
+    r"|-?\d{2,}:\d{2}:\d{2}(\.\d+)?\Z"
 )
 _ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
 _KEY_NAME = re.compile(
