@@ -114,6 +114,13 @@ def test_options_that_exclude_each_other(make_split, arguments, capsys):
     assert "usage: make_split.py" in capsys.readouterr().err
 
 
+def test_a_tag_of_no_branches(make_split, capsys):
+    with pytest.raises(SystemExit):
+        make_split("--level", "1", "--unseen", "b", "--hold-out-tag", "catalogue")
+    told = "--hold-out-tag is for the branches of --hold-out, and there is none: name them, or leave it out"
+    assert told in capsys.readouterr().err
+
+
 def test_the_list_of_ho_et_al():
     names = (ROOT / "configs/_base_/splits/modelnet40_ho.txt").read_text().split()
     assert names == "bathtub bed chair desk dresser monitor night_stand sofa table toilet".split()
@@ -218,6 +225,9 @@ def test_what_cannot_be_renewed(make_split, tmp_path, monkeypatch, capsys):
     status, told = renew(tmp_path, monkeypatch, capsys, "--level", "1")
     assert status == 2
     assert "with --renew, the split file says what --level would: leave it out" in told
+    status, told = renew(tmp_path, monkeypatch, capsys, "--seed", "0")
+    assert status == 2
+    assert "with --renew, the split file says what --seed would: leave it out" in told
     assert "none.json: No such file" in renew(tmp_path, monkeypatch, capsys)[1]
     reads(tmp_path, "")
     assert "trains on has no split_file to renew; make one: hierpretrain" in renew(tmp_path, monkeypatch, capsys)[1]

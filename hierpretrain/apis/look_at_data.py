@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import gt
 from typing import Any
 
 from hierpretrain.datasets.annotations import Annotations, find_images
@@ -222,10 +224,8 @@ def _list(path: str, given: Mapping[str, Any], choose: Choose) -> FoundData:
         raise ValueError(f"{path}: there is no column {wrong[0]!r}; the columns are {list(table.columns)}")
     if not levels:
         chosen["need_labels"] = False
-    separators = [_column(columns, name).path_separator for name in levels]
-    if "path_separator" not in given and (separator := next(filter(None, separators), "")):
-        chosen["path_separator"] = separator
-        notes.append(f"{separator!r} separates several places in one cell")
+    if "path_separator" not in given:
+        chosen |= _path_separator(table, {name: _column(columns, name).path_separator for name in levels}, notes)
     gaps = _num_gaps([table.columns[name] for name in levels])
     if "on_gap" not in given and gaps:
         chosen["on_gap"] = "cut"
@@ -324,6 +324,37 @@ def _levels(table: Table, names: Sequence[ColumnKind], choose: Choose, notes: li
     if others := [column.name for column in names if column.name not in chains[0]]:
         notes.append(f"no levels of the tree: {', '.join(others)}; name all levels (--levels ...) if one shall be")
     return {"levels": list(chains[0])}
+
+
+def _path_separator(table: Table, separators: Mapping[str, str], notes: list[str]) -> dict[str, str]:
+    """Returns the option for what separates several places in a cell, if no other level has it within its names.
+
+    Another level has it within its names if it has it in a row without several places; arrays are not taken apart.
+
+    Args:
+        table: The list.
+        separators: What seems to separate places in the cells of each level; empty where a cell has one.
+        notes: Where to say what was found.
+    """
+    for name, separator in separators.items():
+        if not separator:
+            continue
+        inside = {
+            level: [
+                not isinstance(cell, list | tuple) and separator in free_text(cell) for cell in table.columns[level]
+            ]
+            for level, its_own in separators.items()
+            if level == name or its_own != separator
+        }
+        clash = [level for level in inside if any(map(gt, inside[level], inside[name]))]
+        if not clash:
+            notes.append(f"{separator!r} separates several places in one cell")
+            return {"path_separator": separator}
+        notes.append(
+            f"{separator!r} seems to separate several places in {name!r}, and is within names of {clash[0]!r}: no cell "
+            f"is taken apart; if all shall be, give --path-separator {shlex.quote(separator)}"
+        )
+    return {}
 
 
 def _num_gaps(columns: Sequence[Sequence[Any]]) -> int:

@@ -23,6 +23,13 @@ from hierpretrain.datasets.splits import seen_unseen_split, share_split
 
 SPLIT_KINDS = ("own", "share", "class", "both")
 """The data's own splits; every class in train, val and test; whole classes unseen; both of these."""
+_DRAWN_BY = {
+    "shares": ("share", "both"),
+    "unseen_share": ("class", "both"),
+    "class_level": ("class", "both"),
+    "seed": ("share", "class", "both"),
+}
+"""The kinds of splits that each option of a draw is for."""
 
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lite0": ("EfficientNet-Lite0, 3.4 million weights", {}),
@@ -174,10 +181,10 @@ def propose(
     annotations: Annotations,
     *,
     split: str | None = None,
-    shares: Sequence[float] = (0.8, 0.1, 0.1),
-    unseen_share: float = 0.2,
+    shares: Sequence[float] | None = None,
+    unseen_share: float | None = None,
     class_level: int | str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     encoder: str | None = None,
     image_size: int | None = None,
     epochs: int | None = None,
@@ -188,17 +195,18 @@ def propose(
         annotations: The images.
         split: One of :data:`SPLIT_KINDS`; by default the data's own splits if there is one to train on, and else
             ``'share'``.
-        shares: The fractions of train, val and test.
-        unseen_share: The fraction of the classes that are unseen, with ``split='class'`` and ``'both'``.
+        shares: The fractions of train, val and test, with ``split='share'`` and ``'both'``; by default 0.8, 0.1, 0.1.
+        unseen_share: The fraction of the classes that are unseen, with ``split='class'`` and ``'both'``; by default
+            0.2.
         class_level: The level of those classes; by default the finest one that nearly all images reach.
-        seed: The seed of the draws.
+        seed: The seed of the draws, with any split but ``'own'``; by default 0.
         encoder: A key of :data:`ENCODERS`.
         image_size: Pixels a side; by default fewer than the encoder's own where the images are smaller.
         epochs: How many; by default by the number of images, as docs/finetuning.md advises.
 
     Raises:
-        ValueError: If an option is none of its choices or out of range, the data have no splits of their own to train
-            on, or there are too few classes to leave some out.
+        ValueError: If an option is none of its choices, out of range or not for this split, the data have no splits of
+            their own to train on, or there are too few classes to leave some out.
     """
     check_one_of("encoder", encoder or "lite0", tuple(ENCODERS))
     if split is not None:
@@ -217,7 +225,28 @@ def propose(
     )
     if reason := _nothing_to_learn(annotations, counts):
         return replace(about, untrained=reason)
-    about = _with_splits(about, annotations, split, shares, unseen_share, class_level, seed)
+    own = _roles(annotations.splits)
+    if split is None:
+        split = "own" if own["train"] and len(set(annotations.splits)) > 1 else "share"
+    draws = {"shares": shares, "unseen_share": unseen_share, "class_level": class_level, "seed": seed}
+    for name, value in draws.items():
+        if value is not None and split not in _DRAWN_BY[name]:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for --split {' and '.join(_DRAWN_BY[name])}, and the splits of "
+                f"{annotations.source} are --split {split}; it is {value!r}: leave it out"
+            )
+    if split == "own":
+        about = _with_data_splits(about, annotations, own)
+    else:
+        about = _with_drawn_splits(
+            about,
+            annotations,
+            split,
+            (0.8, 0.1, 0.1) if shares is None else shares,
+            0.2 if unseen_share is None else unseen_share,
+            class_level,
+            seed or 0,
+        )
     trained = about.num_trained
     return replace(
         about,
@@ -313,25 +342,24 @@ def _short_side(root: str, name: str) -> int:
 
 
 # ---------------------------------------------------------------- splits
-def _with_splits(
+def _with_data_splits(about: Proposal, annotations: Annotations, own: Mapping[str, tuple[str, ...]]) -> Proposal:
+    if not own["train"]:
+        raise ValueError(
+            f"the splits of {annotations.source} are {some(sorted(set(annotations.splits)))}, and none is called "
+            "'train'; take --split share, class or both"
+        )
+    return _with_own_splits(replace(about, split_reason="the data's own"), annotations, own)
+
+
+def _with_drawn_splits(
     about: Proposal,
     annotations: Annotations,
-    kind: str | None,
+    kind: str,
     shares: Sequence[float],
     unseen_share: float,
     class_level: int | str | None,
     seed: int,
 ) -> Proposal:
-    own = _roles(annotations.splits)
-    if kind is None:
-        kind = "own" if own["train"] and len(set(annotations.splits)) > 1 else "share"
-    if kind == "own":
-        if not own["train"]:
-            raise ValueError(
-                f"the splits of {annotations.source} are {some(sorted(set(annotations.splits)))}, and none is called "
-                "'train'; take --split share, class or both"
-            )
-        return _with_own_splits(replace(about, split_reason="the data's own"), annotations, own)
     plain = replace(annotations, splits=[NO_SPLIT] * len(annotations.images))
     if kind == "share":
         level = _deal_level(about.counts, len(annotations.images))

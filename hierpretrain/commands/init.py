@@ -71,11 +71,11 @@ def main() -> None:
     group = parser.add_argument_group("the training")
     group.add_argument("--split", choices=["own", "share", "class", "both"], help="what images are kept apart for")
     group.add_argument(
-        "--shares", type=float, nargs=3, default=(0.8, 0.1, 0.1), help="of train, val and test (default: 0.8 0.1 0.1)"
+        "--shares", type=float, nargs=3, help="of train, val and test, for share and both (default: 0.8 0.1 0.1)"
     )
-    group.add_argument("--unseen-share", type=float, default=0.2, help="of the classes, for class and both (0.2)")
+    group.add_argument("--unseen-share", type=float, help="of the classes, for class and both (default: 0.2)")
     group.add_argument("--class-level", help="the level of these classes, by name or number (1 is coarsest)")
-    group.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    group.add_argument("--seed", type=int, help="of all draws (default: 0)")
     group.add_argument("--encoder", choices=["lite0", "convnext", "dinov2"], help="the pretrained encoder")
     group.add_argument("--image-size", type=int, help="pixels a side; by default the encoder's, or the images'")
     group.add_argument("--epochs", type=int, help="by default by the number of images")

@@ -90,7 +90,7 @@ def _check_options(parser: Parser, args: argparse.Namespace) -> None:
     which = ("unseen", "unseen_file", "unseen_share")
     if args.renew:
         recorded = ("level", *which[:2], "seed", "keep_splits", "val_share", "unit", "hold_out", "hold_out_tag")
-        if wrong := [name for name in recorded if options[name] not in (None, False)]:
+        if wrong := [name for name in recorded if options[name] is not None and options[name] is not False]:
             flag = f"--{wrong[0].replace('_', '-')}"
             parser.error(f"with --renew, the split file says what {flag} would: leave it out")
         return
@@ -98,6 +98,8 @@ def _check_options(parser: Parser, args: argparse.Namespace) -> None:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     if all(options[name] is None for name in which):
         parser.error("one of the arguments --unseen --unseen-file --unseen-share is required")
+    if args.hold_out_tag is not None and args.hold_out is None:
+        parser.error("--hold-out-tag is for the branches of --hold-out, and there is none: name them, or leave it out")
 
 
 def _make_split(args: argparse.Namespace) -> None:

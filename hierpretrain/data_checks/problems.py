@@ -33,7 +33,10 @@ KINDS = {
     "broken link": Kind(ERROR, "leads to no file; put the file in place, or remove the link"),
     "link out of the folder": Kind(ERROR, "nothing outside the folder is read; move the file there"),
     "missing file": Kind(ERROR, "listed, but not there; put it there, take it off the list, or name --image-root"),
-    "unsafe path": Kind(ERROR, "is absolute, or holds '..' or a backslash; list paths below the folder"),
+    "unsafe path": Kind(
+        ERROR,
+        "is absolute, begins as a drive does, or holds '..' or a backslash; list paths below the folder, or rename it",
+    ),
     "empty file": Kind(ERROR, "holds no byte; copy it again"),
     "no image": Kind(ERROR, "is called an image and is none; get it anew, or remove it"),
     "no images": Kind(ERROR, "there is nothing to train on; correct the path"),

@@ -9,7 +9,7 @@ from hierpretrain.data_checks.sources import Source
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.image_files import ENDINGS, RAW_ENDINGS, image_kind, is_clutter, read_head
-from hierpretrain.datasets.safe_paths import check_inside
+from hierpretrain.datasets.safe_paths import check_inside, unsafe_reason
 from hierpretrain.datasets.split_names import are_splits
 
 
@@ -117,7 +117,11 @@ class _Walk:
             return False
         named = entry.name.lower().endswith(ENDINGS)
         if image_kind(head) and not entry.name.lower().endswith(RAW_ENDINGS):
-            source.images.append("/".join((*path, entry.name)))
+            image = "/".join((*path, entry.name))
+            if reason := unsafe_reason(image):
+                source.add("unsafe path", entry.path, why=reason)
+                return True
+            source.images.append(image)
             source.paths.append((tuple(map(nfc, path)),) if path else ())
             return True
         if named and not head:

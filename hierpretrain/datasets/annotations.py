@@ -81,7 +81,8 @@ class Annotations:
                 raise ValueError(f"{self.told} has {len(self.images)} images but {len(column)} entries of {name!r}")
         for image in self.images if suspicious(self.images) else ():
             if reason := unsafe_reason(image):
-                raise ValueError(f"{self.told} lists the image {image!r}, which {reason}; list paths below {self.root}")
+                remedy = "rename it" if self.found else f"list paths below {self.root}"
+                raise ValueError(f"{self.told} lists the image {image!r}, which {reason}; {remedy}")
         if len(set(self.images)) < len(self.images):
             twice = [image for image, count in Counter(self.images).items() if count > 1]
             raise ValueError(

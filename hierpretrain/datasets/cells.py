@@ -20,6 +20,7 @@ from hierpretrain.datasets.text_files import no_character
 
 _INEXACT = 2.0**53  # from which on floats do not tell neighbouring integers apart
 _LARGEST_EXPONENT = 300  # of decimals; floats end at 308
+_SHORT = {"float": np.float32, "halffloat": np.float16}  # by the names of Arrow's types
 _NAMES = str | int | float | Decimal | datetime.date | datetime.time | datetime.timedelta | UUID
 
 
@@ -168,17 +169,36 @@ def _digits(number: float | Decimal) -> str:
     return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
 
 
-def short_floats(column: Iterable[float | None]) -> list[float | None]:
-    """Returns floats of single precision as those of double precision that have their digits: 9.99 stays 9.99.
+def short_floats(column: Sequence[Any], kind: Any) -> list[Any]:
+    """Returns floats of single and half precision as those of double precision that have their digits: 9.99 stays 9.99.
+
+    Args:
+        column: The cells; those that are arrays and objects may hold such floats, too.
+        kind: The Arrow type of the column.
 
     Example:
-        >>> short_floats([9.989999771118164, 16777218.0, None])
-        [9.99, 16777218.0, None]
+        >>> short_floats([9.989999771118164, 16777218.0, None], "float"), short_floats([9.9921875], "halffloat")
+        ([9.99, 16777218.0, None], [9.99])
     """
-    return [
-        value if value is None or value.is_integer() else float(str(np.float32(value)))  # whole ones are exact
-        for value in column
-    ]
+    if not any(name in str(kind) for name in _SHORT):
+        return list(column)
+    return [_short_floats(value, kind) for value in column]
+
+
+def _short_floats(value: Any, kind: Any) -> Any:
+    kind = getattr(kind, "storage_type", kind)  # of an extension
+    if isinstance(value, dict):
+        return {name: _short_floats(cell, kind.field(name).type) for name, cell in value.items()}
+    if isinstance(value, list):
+        if hasattr(kind, "item_type"):  # a map
+            return [(key, _short_floats(cell, kind.item_type)) for key, cell in value]
+        return [_short_floats(cell, kind.value_type) for cell in value]
+    while hasattr(kind, "value_type"):  # of a dictionary
+        kind = kind.value_type
+    dtype = _SHORT.get(str(kind))
+    if dtype is None or value is None or value.is_integer():  # whole ones are exact
+        return value
+    return float(str(dtype(value)))
 
 
 def texts_of(column: Sequence[Any], name: str, where: Callable[[int], str], *, as_written: bool = False) -> list[str]:

@@ -19,7 +19,8 @@ _MOST = 0.9  # of the cells must look alike
 _LONG = 8  # words, from which on a cell is a sentence
 _INTEGER = re.compile(r"[+-]?\d{1,3}([., ]\d{3})*|[+-]?\d+")
 _DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|-?\d{2,}:\d{2}:\d{2}(\.\d+)?$"
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4}))([ T,]+\d{1,2}:\d{2}.*)?\Z"
+    r"|-?\d{2,}:\d{2}:\d{2}(\.\d+)?\Z"
 )
 _ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
 _KEY_NAME = re.compile(
@@ -31,7 +32,7 @@ _LEVEL_NAME = re.compile(
     r"section|breed|taxon|collection|subject)s?([\W_\d].*)?|(sub[\W_]*)+\w+|.*[\W_]?(level|ebene|cat|class)[\W_]?\d+",
     re.IGNORECASE,
 )
-_LEVEL_SEPARATORS = (" > ", ">", " » ", "»", "::", " / ", "/", "\\", "|")
+_LEVEL_SEPARATORS = (">", "»", "::", " / ", "/", "\\", "|")  # with spaces where names may hold it: TV/Audio
 _PATH_SEPARATORS = ("|", ";", " / ", "/", " + ", "+", " & ", ",")
 
 
@@ -177,7 +178,7 @@ def _level_separator(values: Sequence[str]) -> str:
     for separator in _LEVEL_SEPARATORS:
         paths = [value.split(separator) for value in values if separator in value]
         if len(paths) * 2 > len(values) > 1 and len({path[0].strip() for path in paths}) < len(paths):
-            return separator.strip()
+            return separator
     return ""
 
 
@@ -189,5 +190,5 @@ def _path_separator(filled: Sequence[str]) -> str:
         alone = set(cells).difference(several)
         found = sum(all(part.strip() in alone for part in cell.split(separator)) for cell in several)
         if several and found * 2 > len(several) and len(several) * 2 < len(cells) + 1:
-            return separator.strip()
+            return separator
     return ""

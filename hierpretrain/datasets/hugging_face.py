@@ -252,7 +252,7 @@ def _named(column: Sequence[Any], feature: Any, library: Any) -> list[Any]:
     """Returns a column with the names of classes in place of their numbers; -1 is none."""
     inner = _inner(feature)
     if not isinstance(inner, library.ClassLabel):
-        return short_floats(column) if getattr(feature, "dtype", "") == "float32" else list(column)
+        return short_floats(column, getattr(feature, "pa_type", None))
 
     def name(value: Any) -> Any:
         if isinstance(value, list):

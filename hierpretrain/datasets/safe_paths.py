@@ -11,7 +11,8 @@ from hierpretrain._names import ADDRESS
 UNTIDY = "must have no empty or '.' part"
 """The reason of :func:`unsafe_reason` that is about spelling alone."""
 
-_UNSAFE = re.compile(r"/|[A-Za-z]:|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
+_DRIVE = re.compile(r"[A-Za-z]:")
+_UNSAFE = re.compile(r"/|.*\\|.*\0|(?:.*/)?\.\.(?:/|\Z)", re.DOTALL)
 _UNTIDY = re.compile(r"(?:.*/)?\.?(?:/|\Z)", re.DOTALL)
 _SUSPICIOUS = ("\\", ":", "\0", "//", "/.")  # anywhere in paths with a slash before and behind each
 
@@ -25,6 +26,8 @@ def unsafe_reason(path: str) -> str:
     """
     if ADDRESS.match(path):
         return "is an address, and no file: download it"
+    if _DRIVE.match(path):
+        return "must not begin with a letter and a colon, as the name of a drive does"
     if _UNSAFE.match(path):
         return "must not be absolute, hold '..' or a backslash"
     return UNTIDY if _UNTIDY.match(path) else ""

@@ -404,10 +404,7 @@ def _from_parquet(path: str) -> Table:
         columns = [[name] for name in names]
         if len(set(names)) == len(names):  # otherwise _named says so
             data = parquet.read_table(Path(path), page_checksum_verification=True)  # of pages that have one
-            columns = [
-                list(_without_nan(short_floats(cells) if str(column.type) == "float" else cells))
-                for column, cells in ((column, column.to_pylist()) for column in data.columns)
-            ]
+            columns = [list(_without_nan(short_floats(column.to_pylist(), column.type))) for column in data.columns]
             names = data.column_names
     except Exception as error:
         if isinstance(error, OSError) and error.errno:

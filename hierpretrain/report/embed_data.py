@@ -44,7 +44,7 @@ def short_paths(paths: Sequence[str]) -> list[str]:
         >>> short_paths(["/data/set/cats/1.png", "/data/set/dogs/2.png", "<image 0>"])
         ['cats/1.png', 'dogs/2.png', '<image 0>']
     """
-    folders = {os.path.dirname(path) for path in paths} - {""}
+    folders = {os.path.dirname(path) for path in paths if not path.startswith("<image ")}
     try:
         common = os.path.commonpath(folders) if folders else ""
     except ValueError:  # some absolute and some not, or on different drives

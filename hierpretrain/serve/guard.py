@@ -121,7 +121,10 @@ class Guard:
                 "or HIERPRETRAIN_TOKEN",
             )
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not self.tokens.knows(token.strip()):
+        token = token.strip(" \t")
+        in_utf8 = token.encode("latin-1").decode(errors="replace")  # headers are read as Latin-1, and some are sent so
+        known = [self.tokens.knows(one) for one in (token, in_utf8)]
+        if scheme.lower() != "bearer" or not any(known):
             raise Refusal(
                 401,
                 "who changes the index must know the token; send it in the header Authorization: Bearer TOKEN",

@@ -207,6 +207,46 @@ def test_a_column_of_whole_paths(tmp_path):
     assert found.annotations.level_names == ("level1", "level2", "level3")
 
 
+def test_a_separator_between_spaces_leaves_names_that_hold_it_without(tmp_path):
+    write_images(tmp_path, [str(i) for i in range(6)])
+    paths = ("Home / TV/Audio", "Home / Garden", "Toys / Cars")
+    rows = [[f"{i}.png", paths[i % 3]] for i in range(6)]
+    found = look_at(write_list(tmp_path / "list.csv", ["image", "category"], rows), choose=refuse)
+    assert found.dataset["level_separator"] == " / "
+    assert found.annotations.labels == [("Home", "TV/Audio"), ("Home", "Garden"), ("Toys", "Cars")] * 2
+    assert found.notes == ("'category' has whole paths, whose names ' / ' separates",)
+
+
+def test_a_separator_of_places_that_another_level_has_within_names_is_not_taken(tmp_path):
+    write_images(tmp_path, [str(i) for i in range(12)])
+    departments = ['"Home, Garden"'] * 9 + ["Food"] * 3
+    categories = ["tools", "lamps", "pots"] * 3 + ["fruit", "vegetable", '"fruit,vegetable"']
+    rows = [[f"{i}.png", *row] for i, row in enumerate(zip(departments, categories, strict=True))]
+    path = write_list(tmp_path / "list.csv", ["image", "department", "category"], rows)
+    found = look_at(path, {"levels": ["department", "category"]}, refuse)
+    assert "path_separator" not in found.dataset
+    assert found.annotations.labels[::11] == [("Home, Garden", "tools"), ("Food", "fruit,vegetable")]
+    assert found.annotations.more_labels == {}
+    assert found.notes == (
+        "',' seems to separate several places in 'category', and is within names of 'department': no cell is taken "
+        "apart; if all shall be, give --path-separator ,",
+    )
+    given = look_at(path, {"levels": ["category"]}, refuse)  # without the other level, nothing speaks against it
+    assert given.dataset["path_separator"] == ","
+    assert given.annotations.paths(11) == [("fruit",), ("vegetable",)]
+
+
+def test_places_of_two_levels_side_by_side_are_taken_apart(tmp_path):
+    """Though no name of the second level is alone in a cell."""
+    write_images(tmp_path, [str(i) for i in range(5)])
+    cells = [("fruit", "apple"), ("vegetable", "leek"), ("fruit|vegetable", "tomato|bean"), ("fruit", ""), ("nut", "")]
+    rows = [[f"{i}.png", *row] for i, row in enumerate(cells)]
+    found = look_at(write_list(tmp_path / "list.csv", ["image", "kind", "crop"], rows), {"levels": ["kind", "crop"]})
+    assert found.dataset["path_separator"] == "|"
+    assert found.annotations.paths(2) == [("fruit", "tomato"), ("vegetable", "bean")]
+    assert found.notes == ("'|' separates several places in one cell", "1 images are in several places of the tree")
+
+
 def test_repeated_rows_arrays_and_the_name_image(tmp_path):
     write_images(tmp_path, [str(i) for i in range(6)])
     rows = [[f"{i}.png", f"t/{i}.png", kind] for i in range(6) for kind in ("cat", "pet")[: 1 + i % 2]]

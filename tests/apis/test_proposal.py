@@ -239,11 +239,24 @@ def test_encoders():
         (dict(split="class", unseen_share=2.0), "a fraction of unseen classes must be above 0"),
         (dict(split="class", class_level="sort"), "sort"),
         (dict(seed=-1), "seed must be an integer from 0"),
+        (
+            dict(class_level="kind"),
+            "--class-level is for --split class and both, and the splits of the pets are --split",
+        ),
+        (dict(unseen_share=7.0), "of the pets are --split share; it is 7.0: leave it out"),
+        (dict(split="class", shares=(0.8, 0.1, 0.1)), "--shares is for --split share and both, and the splits of"),
     ],
 )
 def test_what_is_wrong(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         propose(flat(), **options)
+
+
+def test_of_the_data_s_own_splits_nothing_is_drawn():
+    annotations = of_splits(train="ab", test="a")
+    for options in (dict(seed=0), dict(shares=(0.8, 0.1, 0.1)), dict(unseen_share=0.2), dict(class_level=1)):
+        with pytest.raises(ValueError, match=r"the splits of the pets are --split own; it is .*: leave it out"):
+            propose(annotations, **options)
 
 
 def test_too_few_classes_to_leave_some_out():

@@ -244,7 +244,8 @@ def test_what_is_there_is_not_replaced(run, tmp_path):
 def test_a_photo_more_and_one_less(run, tmp_path, kind, monkeypatch):
     """They break the config; a renewal of the split file mends it, and leaves every other image where it was."""
     write_images(tmp_path / "photos", TREE)
-    assert "drawn anew;" not in run("photos", "--split", kind, "--unseen-share", "0.34")
+    options = ["--unseen-share", "0.34"] if kind == "class" else []
+    assert "drawn anew;" not in run("photos", "--split", kind, *options)
     before = Split.load(tmp_path / "photos_splits.json").tags
     write_images(tmp_path / "photos", ["cat/big/new"])
     (tmp_path / "photos/dog/old/3.png").unlink()
@@ -300,6 +301,7 @@ def test_questions(run, tmp_path, monkeypatch, capsys):
         (["photos", "--key-column", "sku"], "key_column say how a list is read, and 'photos' is a folder"),
         (["photos", "--out", "photos/1.png/x.py"], "1.png is a file; give another path"),
         (["photos", "--class-level", "9", "--split", "class"], "level"),
+        (["photos", "--class-level", "nosuch"], "are --split share; it is 'nosuch': leave it out"),
     ],
 )
 def test_what_is_wrong(run, tmp_path, words, message):

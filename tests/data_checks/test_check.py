@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hierpretrain.data_checks import check_sources, folder_source, list_source, pictures, write_problems
 from hierpretrain.data_checks.problems import KINDS, listing
 from hierpretrain.data_checks.tree import count_nodes, tree_problems
-from hierpretrain.datasets import FolderDataset, read_list
+from hierpretrain.datasets import FolderDataset, read_folder, read_list
 from tests.data_checks.plant import HUGE, noise, plant, write, write_clean
 
 
@@ -200,6 +201,25 @@ def test_a_folder_without_images(root):
     assert told(found, root) == [("empty folder", "cat", ()), ("no images", str(root), ())]
     with pytest.raises(ValueError, match=r"there is no folder .*nowhere' to check"):
         folder_source(str(root / "nowhere"))
+
+
+def test_names_that_no_data_set_takes_are_told_of_a_folder(root):
+    write_clean(root)
+    write(root / "tool/my\\saw.png", 900)
+    write(root / "N: nature/tree.png", 901)
+    problems = check_sources([folder_source(str(root))], workers=0).problems
+    assert [(problem.kind, problem.subject, problem.why) for problem in problems] == [
+        (
+            "unsafe path",
+            f"{root}/N: nature/tree.png",
+            "must not begin with a letter and a colon, as the name of a drive does",
+        ),
+        ("unsafe path", f"{root}/tool/my\\saw.png", "must not be absolute, hold '..' or a backslash"),
+    ]
+    for problem in problems:
+        with pytest.raises(ValueError, match=re.escape(f", which {problem.why}; rename it")):
+            read_folder(root)
+        Path(problem.subject).unlink()
 
 
 def test_look_alikes_of_two_splits_are_told_without_the_chain_inside_one(root):

@@ -672,6 +672,7 @@ TYPED = {
     "code": (["é".encode(), None, b" b "], ["é", "", "b"]),
     "sku": ([uuid.UUID(int=1).bytes, None, uuid.UUID(int=2).bytes], [str(uuid.UUID(int=i)) for i in (1, 2)]),
     "weight": ([9.99, None, 2.0], ["9.99", "", "2"]),
+    "half": ([9.99, None, 2.0], ["9.99", "", "2"]),
     "size": (["S", None, "M"], ["S", "", "M"]),
 }
 TYPED["sku"][1].insert(1, "")
@@ -681,6 +682,7 @@ def write_typed_parquet(path, name, cells):
     """Writes a column of the type that its name has in databases."""
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     types = {"sku": pyarrow.binary(16), "weight": pyarrow.float32(), "price": pyarrow.decimal128(38, 2)}
+    types["half"] = pyarrow.float16()
     column = pyarrow.array(cells, types.get(name))
     if name == "sku":
         column = pyarrow.ExtensionArray.from_storage(pyarrow.uuid(), column)
@@ -708,6 +710,35 @@ def check_typed(path, name, texts):
 def test_parquet_of_any_type(tmp_path, name):
     write_typed_parquet(tmp_path / "list.parquet", name, TYPED[name][0])
     check_typed(tmp_path / "list.parquet", name, TYPED[name][1])
+
+
+def test_short_floats_of_parquet_keep_their_digits_within_arrays_and_objects(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    half, single = pa.float16(), pa.float32()
+    columns = {
+        "image": ["0.jpg", "1.jpg"],
+        "sizes": pa.array([[9.99, 0.1, None], None], pa.list_(single)),
+        "halves": pa.array([[[9.99], [2.0]], []], pa.list_(pa.list_(half))),
+        "weight": pa.array(
+            [{"net": 9.99, "unit": "kg", "exact": 0.1}, None],
+            pa.struct([("net", single), ("unit", pa.string()), ("exact", pa.float64())]),
+        ),
+        "parts": pa.array([[("lid", 0.3)], []], pa.map_(pa.string(), single)),
+        "tensor": pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(single, [2]), pa.array([[9.99, 2.0], None], pa.list_(single, 2))
+        ),
+        "shared": pa.array([9.99, 9.99], single).dictionary_encode(),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "list.parquet")
+    read = read_table(str(tmp_path / "list.parquet")).columns
+    assert {name: read[name][0] for name in list(columns)[1:]} == {
+        "sizes": [9.99, 0.1, None],
+        "halves": [[9.99], [2.0]],
+        "weight": {"net": 9.99, "unit": "kg", "exact": 0.1},
+        "parts": [("lid", 0.3)],
+        "tensor": [9.99, 2.0],
+        "shared": 9.99,
+    }
 
 
 @pytest.mark.parametrize("name", ["price", "length", "opens", "added", "weight", "size"])

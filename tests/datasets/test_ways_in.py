@@ -286,13 +286,15 @@ def test_columns_of_any_plain_type_are_texts_as_in_a_list():
         "length": [datetime.timedelta(hours=30), None],
         "opens": [datetime.time(9, 30), None],
         "weight": pa.array([9.99, None], pa.float32()),
+        "half": pa.array([9.99, None], pa.float16()),
         "sale": [True, None],
         "size": pa.array(["S", None]).dictionary_encode(),
     }
     arrays = {name: pa.array(column) for name, column in cells.items()}
     made = datasets.Dataset(pa.table({"image": [encoded("dog")] * 2, "kind": ["dog"] * 2, **arrays}))
     data = HuggingFaceDataset(dataset=made, levels="kind")
-    texts = dict(price="1.5", length="30:00:00", opens="09:30:00", weight="9.99", sale="true", size="S")
+    texts = dict(price="1.5", length="30:00:00", opens="09:30:00", weight="9.99", half="9.99", sale="true")
+    texts["size"] = "S"
     assert data.metadata == {name: [text, ""] for name, text in texts.items()}
     assert HuggingFaceDataset(dataset=made, levels=[], key_column="price", need_labels=False).keys == ["1.5", ""]
 

@@ -193,6 +193,14 @@ def test_nothing_is_changed_without_the_token(own, client, tmp_path, folder):
     assert ours.get("/api/info").json()["images"] == client.get("/api/info").json()["images"] == 8
 
 
+def test_a_token_may_have_letters_outside_ascii(own):
+    token = "ein Schlüssel: voilà"  # whose last byte in UTF-8 is a space in Latin-1
+    _, client = own(token=token)
+    for sent_token, status in ((token, 200), (f"{token}à", 401), (token.replace("à", "é"), 401)):
+        headers = {"Authorization": f"Bearer {sent_token}".encode()}
+        assert client.post("/api/remove", json={"names": ["S7"]}, headers=headers).status_code == status
+
+
 @pytest.mark.parametrize(
     ("about", "status", "message"),
     [

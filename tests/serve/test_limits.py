@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hierpretrain.serve import Limits, Refusal
+from hierpretrain.serve import Limits, Refusal, Service
 from hierpretrain.serve.batches import Batches
 from hierpretrain.serve.guard import Guard
 from tests.serve.conftest import PHOTOS
@@ -242,7 +242,7 @@ class NoToken:
         return False
 
 
-def call(guard, path="/api/search", body=None):
+def call(guard, path="/api/search", body=None, more_headers=()):
     """Returns the status, headers and JSON of what a guard answers; of a body that never comes, if it is given."""
     answers = []
 
@@ -255,13 +255,29 @@ def call(guard, path="/api/search", body=None):
         answers.append(message)
 
     async def run():
-        scope = {"type": "http", "path": path, "method": "POST", "headers": [(b"host", b"localhost")]}
+        scope = {"type": "http", "path": path, "method": "POST", "headers": [(b"host", b"localhost"), *more_headers]}
         await guard(scope, receive, send)
         start, *rest = answers
         headers = {name.decode(): value.decode() for name, value in start["headers"]}
         return start["status"], headers, json.loads(b"".join(one["body"] for one in rest) or b"null")
 
     return run()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize(("token", "status"), [("Schlüssel: voilà", 200), ("Schlüssel: voila", 401)])
+def test_a_token_is_sent_as_utf_8_or_latin_1(encoding, token, status):
+    class Tokens:
+        token = "Schlüssel: voilà"
+        knows = Service.knows
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1"})
+
+    guard = Guard(app, ["localhost"], Limits(), Tokens())
+    header = (b"authorization", f"Bearer {token}".encode(encoding))
+    assert asyncio.run(call(guard, "/api/remove", more_headers=[header]))[0] == status
 
 
 def test_requests_beyond_the_limit_are_told_to_come_again():
