@@ -212,7 +212,7 @@ def _list(path: str, given: Mapping[str, Any], choose: Choose) -> FoundData:
     notes: list[str] = []
     chosen = {name: value for name, value in given.items() if name != "data_root"}
     chosen |= {"image_column": image} if image != "image" else {}
-    chosen |= _split_column(table, columns, given, notes)
+    chosen |= _split_column(columns, given, notes)
     keys = [column.name for column in columns if column.kind == "key" and column.name != chosen.get("split_column")]
     if "key_column" not in given and keys:
         chosen["key_column"] = max(keys, key=lambda name: _column(columns, name).named_like_a_key)
@@ -278,9 +278,7 @@ def _num_there(images: Sequence[str], folder: str) -> int:
     return len(images) - len(others) + len(spelled) - len(missing)
 
 
-def _split_column(
-    table: Table, columns: Sequence[ColumnKind], given: Mapping[str, Any], notes: list[str]
-) -> dict[str, str]:
+def _split_column(columns: Sequence[ColumnKind], given: Mapping[str, Any], notes: list[str]) -> dict[str, str]:
     """Returns the option for the column of the splits, if there is one or if one is to be left out."""
     if "split_column" in given:
         return {}

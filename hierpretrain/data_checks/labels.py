@@ -102,7 +102,7 @@ def label_problems(images: Embeddings, k: int = 10, *, fewest: int = 5) -> list[
             why = ", ".join(f"{_name(images, level, of)} {votes.get(of, 0):.0%}" for of in (own, node))
             problems.append(Problem("perhaps mislabelled", images.paths[image], (), f"votes of its neighbours: {why}"))
     for level in range(1, images.taxonomy.num_levels + 1):
-        problems += _perhaps_one(images, level, similarities, indices, fewest)
+        problems += _perhaps_one(images, level, indices, fewest)
     return problems + _perhaps_two(images, features, fewest)
 
 
@@ -115,7 +115,7 @@ def _counts(classes: Tensor) -> list[int]:
     return torch.bincount(classes[classes != PAD]).tolist()
 
 
-def _perhaps_one(images: Embeddings, level: int, similarities: Tensor, indices: Tensor, fewest: int) -> list[Problem]:
+def _perhaps_one(images: Embeddings, level: int, indices: Tensor, fewest: int) -> list[Problem]:
     """Finds siblings whose images vote for each other nearly as often as if they were one class.
 
     Of the votes that the images of two classes give the two, a fraction 2 n m / ((n + m) (n + m - 1)) goes to the other
