@@ -7,7 +7,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from numbers import Number
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +44,10 @@ class ImageRecord:
     def name(self) -> str:
         """What the image is called to remove or to update it, its key or its file if it has none."""
         return self.key or self.path
+
+    def says_as(self, other: ImageRecord) -> bool:
+        """Returns whether another one says the same, in whatever order the label paths of an image stand."""
+        return set(self.labels) == set(other.labels) and replace(self, labels=other.labels) == other
 
 
 @dataclass(frozen=True)
@@ -84,13 +90,11 @@ class UpdatePlan:
         kept: The ids of the images of the index that were given and are as they were.
         coming: For each given image that comes, its number among them, and the id of an image of the index that has its
             vector; ``None`` where it must be embedded.
-        relabelled: How many of those are in the index under other labels.
     """
 
     gone: set[int]
     kept: set[int]
     coming: list[tuple[int, int | None]]
-    relabelled: int = 0
 
 
 def completed(
@@ -197,7 +201,7 @@ def plan_update(
     Example:
         >>> there = {0: ImageRecord("a.jpg", digest="1"), 1: ImageRecord("b.jpg", digest="2")}
         >>> plan_update(there, [ImageRecord("b.jpg", digest="9"), ImageRecord("moved.jpg", digest="1")])
-        UpdatePlan(gone={1}, kept=set(), coming=[(0, None), (1, 0)], relabelled=0)
+        UpdatePlan(gone={1}, kept=set(), coming=[(0, None), (1, 0)])
     """
     by_name, by_digest = defaultdict(list), {}
     for number, record in there.items():
@@ -210,17 +214,44 @@ def plan_update(
     gone = {number for _, record in read for number in by_name.get(record.name, ())}
     gone |= {number for _, record in read for number in by_name.get(record.path, ()) if not there[number].key}
     gone = {number for number in gone if there[number].path in sure or not lies_in(there[number].path, lost)}
-    labels = {there[number].path: there[number].labels for number in gone}
-    kept, coming, relabelled = set(), [], 0
+    kept, coming = set(), []
     for number, record in read:
-        same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i] == record]
+        same = [i for i in by_name.get(record.name, ()) if i in gone and record.digest and there[i].says_as(record)]
         if same:
             gone.remove(same[0])
             kept.add(same[0])
         else:
             coming.append((number, by_digest.get(record.digest)))
-            relabelled += labels.get(record.path, record.labels) != record.labels
-    return UpdatePlan(gone, kept, coming, relabelled)
+    return UpdatePlan(gone, kept, coming)
+
+
+def count_relabelled(gone: Iterable[ImageRecord], coming: Iterable[ImageRecord]) -> int:
+    """Returns how many of the images that come were in an index under other labels.
+
+    An image is found again among those that go by its name and file, or else its name, its file or its content. The
+    order of the labels of an image says nothing.
+
+    Args:
+        gone: What the index knew of the images that go.
+        coming: The images that come.
+
+    Example:
+        >>> gone = [ImageRecord("cat/1.jpg", digest="1", labels=(("cat",),))]
+        >>> count_relabelled(gone, [ImageRecord("dog/1.jpg", digest="1", labels=(("dog",),))])
+        1
+    """
+    left, waiting, number = list(gone), list(coming), 0
+    for mark in (attrgetter("name", "path"), attrgetter("name"), attrgetter("path"), attrgetter("digest")):
+        older, others = defaultdict(list), []
+        for record in left:
+            older[mark(record)].append(record)
+        for record in waiting:
+            if mark(record) and (same := older[mark(record)]):
+                number += set(same.pop().labels) != set(record.labels)
+            else:
+                others.append(record)
+        left, waiting = list(chain.from_iterable(older.values())), others
+    return number
 
 
 def lies_in(path: str, files: Collection[str]) -> bool:

@@ -31,6 +31,7 @@ from hierpretrain.apis.index_changes import (
     check_new,
     check_once,
     completed,
+    count_relabelled,
     in_twice,
     plan_update,
     records_of,
@@ -400,7 +401,8 @@ class LivingIndex(ABC):
                 "older ones (hierpretrain index remove), or update with --prune (prune=True), unless both shall stay"
             )
         embedded = sum(like is None for _, like in coming)
-        return Change(len(new.paths), len(gone), len(planned.kept), embedded, planned.relabelled)
+        relabelled = count_relabelled((there[i] for i in gone & there.keys()), chosen)
+        return Change(len(new.paths), len(gone), len(planned.kept), embedded, relabelled)
 
     def merge(self, other: LivingIndex | str | os.PathLike[str]) -> Change:
         """Adds the images of another index of the same model; nothing is embedded.

@@ -578,6 +578,38 @@ def test_an_image_whose_label_was_corrected_says_nothing_of_where_its_folder_lie
     assert known_of(index) == before
 
 
+def test_an_image_is_relabelled_whatever_its_file_is_called_now(photos, tmp_path):
+    index = photos("keyed.csv", **KEYED)
+    (tmp_path / PHOTOS[0]).rename(tmp_path / "zero.png")
+    (tmp_path / "two.csv").write_text(f"image,sku,colour,top\nzero.png,S0,red,dog\n{PHOTOS[1]},S1,blue,dog\n")
+    assert index.update("two.csv", **KEYED) == Change(added=2, removed=2, relabelled=2)
+
+
+def test_an_image_of_several_keys_is_relabelled_under_those_whose_label_is_another(photos, tmp_path):
+    index = photos("keyed.csv", **KEYED)
+    rows = [f"{PHOTOS[0]},S0,animal", f"{PHOTOS[2]},S0,tool", f"{PHOTOS[4]},S4,tool"]
+    (tmp_path / "three.csv").write_text("\n".join(["image,sku,top", *rows]))
+    index.update("three.csv", **KEYED)
+    (tmp_path / "three.csv").write_text("\n".join(["image,sku,top", *rows, f"{PHOTOS[3]},S0,tool"]))
+    assert index.update("three.csv", **KEYED) == Change(added=1, kept=3)
+
+
+def test_an_image_that_moved_to_another_folder_is_relabelled_by_a_mirror(photos, tmp_path):
+    index = photos()
+    (tmp_path / PHOTOS[0]).rename(tmp_path / "photos/animal/dog/9.png")
+    assert index.update("photos", prune=True) == Change(added=1, removed=1, kept=5, relabelled=1)
+    write_image(tmp_path / "photos/animal/dog/8.png", (4, 4, 4))  # a copy of a saw, which stays
+    assert index.update("photos", prune=True) == Change(added=1, kept=6)
+
+
+def test_the_labels_of_an_image_may_come_in_any_order(photos, tmp_path):
+    index = photos()
+    rows = [f"{PHOTOS[0]},tool,saw", f"{PHOTOS[0]},animal,cat"]
+    for order, change in ((rows, Change(added=1, removed=1, relabelled=1)), (rows[::-1], Change(kept=1))):
+        (tmp_path / "both.csv").write_text("\n".join(["image,level1,level2", *order]))
+        assert index.update("both.csv", levels=["level1", "level2"]) == change
+
+
 @pytest.mark.parametrize("change", ["add", "update"])
 @pytest.mark.parametrize(("link", "to"), [("best", "photos/animal"), ("best/cat", "../photos/animal/cat")])
 def test_a_link_to_a_folder_has_files_of_its_own(photos, tmp_path, change, link, to):

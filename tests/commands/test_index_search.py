@@ -395,8 +395,8 @@ def test_an_index_lives(made, command, run, tmp_path, capsys):
     (photos / "animal/cat/2.png").rename(photos / "animal/moved.png")
     shutil.copy(made / "photos/tool/saw/1.png", photos / "animal/dog/1.png")
     out = command(index_command, "update", index, photos, *OPTIONS, "--prune")
-    # dog/1 and the moved image have contents that the index knew, and the saw has another label now
-    assert out.endswith(f"added 3 (0 embedded, 1 relabelled), removed 4, kept 2; {index} has 5 images\n")
+    # dog/1 and the moved image have contents that the index knew; the moved one and the saw have another label now
+    assert out.endswith(f"added 3 (0 embedded, 2 relabelled), removed 4, kept 2; {index} has 5 images\n")
     found = EmbeddingIndex.open(index)
     assert sorted(found.paths) == sorted(str(path) for path in photos.rglob("*.png") if path.name != "broken.png")
     fresh = EmbeddingInferencer(
