@@ -290,14 +290,32 @@ def records_of(
         yield ImageRecord(paths[i], keys[i] if keys else "", digests[i] if digests else "", names[known], told)
 
 
+def under_one_name(paths: Sequence[str]) -> list[str]:
+    """Returns files of which those that are named both relative and absolute are named relative alone.
+
+    A link is a file of its own.
+    """
+    named: dict[str, str] = {}
+    called: dict[str, str] = {}
+    for path in sorted(dict.fromkeys(paths), key=os.path.isabs):
+        name = named.setdefault(os.path.abspath(path), path)
+        # '..' behind a link leads elsewhere
+        if name != path and os.path.exists(path) and os.path.realpath(name) == os.path.realpath(path):
+            called[path] = name
+    return [called.get(path, path) for path in paths]
+
+
 def check_once(keys: Sequence[str], paths: Sequence[str]) -> None:
-    """Raises unless no two images have the same key and file; ``keys`` may be empty.
+    """Raises unless no two images have the same key and file, relative or absolute; ``keys`` may be empty.
 
     Raises:
         ValueError: That names those of which there are several.
     """
-    named = Counter(zip(keys or [""] * len(paths), paths, strict=True))
-    if again := [key or path for (key, path), number in named.items() if number > 1]:
+    keys = keys or [""] * len(paths)
+    images = list(zip(keys, under_one_name(paths), strict=True))
+    number = Counter(images)
+    named = zip(images, keys, paths, strict=True)
+    if again := list(dict.fromkeys(key or path for image, key, path in named if number[image] > 1)):
         raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
 
 

@@ -35,6 +35,7 @@ from hierpretrain.apis.index_changes import (
     in_twice,
     plan_update,
     records_of,
+    under_one_name,
 )
 from hierpretrain.apis.index_format import MODEL_PARTS, plain_path
 from hierpretrain.checks import as_tensor
@@ -254,6 +255,8 @@ class LivingIndex(ABC):
         A link is a file of its own. A relative name of the index is taken for a file of the working directory if one of
         the given files shows by its content that the index was made here.
         """
+        check_once(images.keys, images.paths)
+        images = replace(images, paths=under_one_name(images.paths))
         given = set(images.paths)
         there = [record for record in self._records(given, set()).values() if record.path in given]
         new = given.difference(record.path for record in there)
@@ -347,7 +350,6 @@ class LivingIndex(ABC):
         own = self._inferencer
         on_error = self._model_options.get("on_error", "error") if own is None else own.on_error
         found = gather_images(images, on_error=on_error, **list_options)
-        check_once(found.keys, found.paths)
         found = self._in_keys(*self._in_names(self._in_levels(found)))
         digests = [image_digest(source) for source in found.sources]
         columns = (found.paths, found.keys, digests, found.taxonomy, found.labels, found.metadata)

@@ -638,6 +638,29 @@ def test_a_relative_name_of_the_index_is_an_absolute_one_where_a_file_shows_it(p
         index.add(tmp_path / "other/photos")
 
 
+def test_a_file_is_given_once_relative_or_absolute(photos, tmp_path):
+    index = photos()
+    before = known_of(index)
+    write_image(tmp_path / "new.png", "red")
+    both = rf"images must be given once; 'new.png', '{tmp_path}/new.png' are given several times: leave the copies out"
+    for change in (index.add, index.update):
+        with pytest.raises(ValueError, match=both):
+            change(["new.png", tmp_path / "new.png"])
+    with pytest.raises(ValueError, match=r"images must be given once; .* are given several times: leave the copies"):
+        index.update([tmp_path / "photos", "photos"])
+    vectors = images(2, 2, 16)
+    with pytest.raises(ValueError, match=both):
+        build(replace(vectors, paths=["new.png", str(tmp_path / "new.png")]))
+    assert known_of(index) == before
+
+
+def test_a_file_that_is_given_with_and_without_its_key_is_one_image(photos, tmp_path):
+    index = photos("keyed.csv", **KEYED)
+    before = known_of(index)
+    assert index.update(["keyed.csv", tmp_path / PHOTOS[0]], **KEYED) == Change(kept=6)
+    assert known_of(index) == before
+
+
 def test_what_a_source_says_nothing_of_stays(photos):
     index = photos("keyed.csv", **KEYED)
     before = known_of(index)
