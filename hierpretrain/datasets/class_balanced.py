@@ -7,7 +7,7 @@ from typing import Any
 
 import mmengine.dataset
 
-from hierpretrain.checks import check_fraction
+from hierpretrain.checks import check_not_below_0
 from hierpretrain.datasets.base import HierarchicalDataset
 from hierpretrain.datasets.joined import JoinedDataset
 from hierpretrain.registry import DATASETS
@@ -27,7 +27,7 @@ class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
         lazy_init: Has no effect, as the data set is complete when it is made; there for configs of MMEngine's class.
 
     Raises:
-        ValueError: If the data set has no tree, or ``oversample_thr`` is not in 0 to 1.
+        ValueError: If the data set has no tree, or ``oversample_thr`` is no number from 0.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
         oversample_thr: float,
         lazy_init: bool = False,
     ) -> None:
-        check_fraction(oversample_thr=oversample_thr)
+        check_not_below_0(oversample_thr=oversample_thr)
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         if not isinstance(self.dataset, HierarchicalDataset | JoinedDataset):
             raise ValueError(

@@ -29,7 +29,7 @@ def test_the_tree_of_the_training_data_reaches_the_loss():
     model = make()
     before_train(model, taxonomy=TREE.to_dict())
     assert torch.equal(model.loss_module.class_labels, TREE.node_labels(2))
-    with pytest.raises(ValueError, match=r"Set model\.loss\.num_classes=3"):
+    with pytest.raises(ValueError, match=r"Give it num_classes=3, or none"):
         before_train(make(4, "LevelCrossEntropyLoss"), taxonomy=TREE.to_dict())
 
 
