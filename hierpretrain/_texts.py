@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from numbers import Integral, Real
+from decimal import Decimal
 from typing import Any
 
 _LONGEST = 60  # characters
@@ -21,19 +21,33 @@ def count(number: int, one: str, more: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Returns a value as a text, as lists are read; an empty one for what is missing in a table, None and NaN.
+    """Returns a value as a text, as a list has it; an empty one for what is missing in a table, None and NaN.
 
     Example:
-        >>> as_text(17.0), as_text(0.5), as_text(True), as_text(None), as_text(float("nan"))
-        ('17', '0.5', 'true', '', '')
+        >>> as_text(17), as_text(3.0), as_text(True), as_text(None), as_text(float("nan"))
+        ('17', '3', 'true', '', '')
     """
     if value is None or value != value:
         return ""
-    if type(value).__name__ in ("bool", "bool_"):  # Python's and NumPy's
-        return str(value).lower()
-    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":  # numpy's, too
+        return "true" if value else "false"
+    return value if isinstance(value, str) else digits(value)
+
+
+def digits(number: Any) -> str:
+    """Returns a number as text: a whole one without a point, and a decimal as the float of its value, if one is.
+
+    Example:
+        >>> digits(3.0), digits(0.5), digits(Decimal("1.50")), digits(Decimal("0.12345678901234567890"))
+        ('3', '0.5', '1.5', '0.1234567890123456789')
+    """
+    if isinstance(number, Decimal):
+        text = digits(float(number))
+        if Decimal(text) == number:
+            return text
+        text = f"{number:f}"  # more digits than a float has
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return str(int(number)) if hasattr(number, "is_integer") and number.is_integer() else str(number)
 
 
 def are_texts(column: object, count: int | None = None) -> bool:

@@ -12,6 +12,7 @@ from numbers import Number
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from hierpretrain._names import LabelNames, did_you_mean, nfc, same_name
@@ -375,19 +376,19 @@ def conditions(where: Mapping[str, Any] | None, known: Collection[str]) -> list[
     """Returns the columns of metadata that a search is limited by, and the texts of which an image must have one there.
 
     Args:
-        where: The text of each column, or a number that is taken as one; an empty text for images without.
+        where: The text of each column, or a number, true or false as a list has it; an empty text for images without.
         known: The columns that there are.
 
     Raises:
         ValueError: If there is no such column, or something else than one text.
 
     Example:
-        >>> conditions({"price": 3}, ["price"])
-        [('price', {'3'})]
+        >>> conditions({"price": 3.0, "new": True}, ["price", "new"])
+        [('price', {'3'}), ('new', {'true'})]
     """
     found = []
     for name, value in (where or {}).items():
-        if not isinstance(value, str | Number | None):
+        if not isinstance(value, str | Number | np.bool_ | None):
             raise ValueError(f"where takes one text of each name, as an image has; of {name!r} it is {short(value)}")
         text = as_text(value)
         found.append((metadata_name(name, known), {text, nfc(text)}))

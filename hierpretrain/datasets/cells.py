@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
+from hierpretrain._texts import digits
 from hierpretrain.datasets.annotations import nfc
 from hierpretrain.datasets.messages import short
 from hierpretrain.datasets.text_files import no_character
@@ -128,7 +129,7 @@ def _as_text(value: Any, name: str, where: str) -> str:
         return _as_text(text, name, where)
     if not _is_number(value):
         raise ValueError(f"{where}: the field {name!r} must be a string or a number; it is {short(value)}")
-    return _digits(value)
+    return digits(value)
 
 
 def _clock(duration: datetime.timedelta) -> str:
@@ -158,23 +159,8 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _digits(number: float | Decimal) -> str:
-    """Returns a number as text: a whole one without a point, and a decimal as the float of its value, if one is."""
-    if isinstance(number, Decimal):
-        text = _digits(float(number))
-        if Decimal(text) == number:
-            return text
-        text = f"{number:f}"  # more digits than a float has
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
-
-
-def short_floats(column: Sequence[Any], kind: Any) -> list[Any]:
-    """Returns floats of single and half precision as those of double precision that have their digits: 9.99 stays 9.99.
-
-    Args:
-        column: The cells; those that are arrays and objects may hold such floats, too.
-        kind: The Arrow type of the column.
+def short_floats(column: Iterable[float | None]) -> list[float | None]:
+    """Returns floats of single precision as those of double precision that have their digits: 9.99 stays 9.99.
 
     Example:
         >>> short_floats([9.989999771118164, 16777218.0, None], "float"), short_floats([9.9921875], "halffloat")

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,27 @@ def test_metadata_are_texts_to_filters_too(make):
         assert {neighbour.path for neighbour in found.neighbours} == {there.paths[row] for row in rows}
     with pytest.raises(ValueError, match=r"where takes one text of each name, .*; of 'price' it is \['1', '2'\]"):
         index.search(images(1, 1), where={"price": ["1", "2"]})
+
+
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32, Decimal])
+def test_numbers_and_flags_are_texts_as_a_list_has_them(make, kind):
+    index, _ = make(images(0, 2, metadata={"price": ["3", "0.5"], "new": ["true", "false"]}))
+    flag = np.bool_ if kind in (np.float64, np.float32) else bool
+    for where, number in (
+        ({"price": kind(3.0)}, 0),
+        ({"price": kind(0.5)}, 1),
+        ({"new": flag(True)}, 0),
+        ({"new": flag(False)}, 1),
+    ):
+        (found,) = index.search(images(1, 1), where=where)
+        assert [one.path for one in found.neighbours] == [f"photos/{number}.jpg"]
+    more = {"new": [flag(True), flag(False)], "price": [kind(3.0), kind("nan")]}
+    index.add(embeddings=images(1, 2).features, keys=[kind(17.0), kind("inf")], metadata=more)
+    rows = index.embeddings()
+    assert list(rows.keys) == ["", "", "17", "inf"]
+    assert rows.metadata["new"] == ["true", "false", "true", "false"]
+    assert rows.metadata["price"] == ["3", "0.5", "3", ""]
+    assert index.remove([kind(17)]) == Change(removed=1)
 
 
 def test_an_array_of_metadata_is_found_by_each_of_its_entries(make):
