@@ -28,6 +28,7 @@ from hierpretrain.datasets.folders import numbered_levels, walk_folder
 from hierpretrain.datasets.grey import checked_range
 from hierpretrain.datasets.joined import JoinedDataset, join_known, join_labels, parts_of
 from hierpretrain.datasets.loading import as_rgb, open_rgb
+from hierpretrain.datasets.messages import log
 from hierpretrain.datasets.on_error import check_on_error
 from hierpretrain.datasets.stored_images import ImageStore
 from hierpretrain.datasets.tables import READERS
@@ -103,7 +104,8 @@ def gather_images(images: Images, *, on_error: str = "error", **list_options: An
     :class:`~hierpretrain.datasets.FolderDataset`. A list (CSV, JSON, JSON Lines, Excel or Parquet) is read
     as by :class:`~hierpretrain.datasets.ListDataset`, with images relative to the list's folder, and need not have
     labels. A pattern such as ``'photos/**/*.jpg'`` gives images without labels, and so do single files, arrays and
-    pictures; a pattern follows links as a folder does.
+    pictures; a pattern follows links as a folder does. The levels of a folder beside a list take the names of the
+    list's.
 
     Args:
         images: An image, a folder, a pattern, a list, a data set, torch's ``Subset`` of one, or a list, a tuple or an
@@ -310,34 +312,34 @@ def _image_set(sources: Sequence[Picture], paths: list[str], tree: Taxonomy, lab
     )
 
 
-def in_levels(tree: Taxonomy, names: Sequence[str]) -> Taxonomy:
-    """Returns a tree whose levels have other names, if they have none but the default ones, as a folder's have.
+def in_levels(tree: Taxonomy, names: Sequence[str], whose: str) -> Taxonomy:
+    """Returns a tree with names for those levels that have none but the default ones, as a folder's have.
 
     Args:
         tree: The tree.
-        names: Of the first levels; deeper ones keep theirs.
+        names: The names, the coarsest level's first; those of deeper levels stay.
+        whose: What has the names, for the log.
 
     Example:
-        >>> in_levels(Taxonomy([("cat", "tabby")], ["level1", "level2"]), ["kind"]).level_names
+        >>> in_levels(Taxonomy([("cat", "tabby")], ["level1", "level2"]), ["kind"], "the list's").level_names
         ('kind', 'level2')
     """
-    if tree.level_names != numbered_levels(tree.num_levels):
+    own = tree.level_names
+    new = (*names[: len(own)], *own[len(names) :])
+    default = numbered_levels(len(own))
+    fits = all(name in pair for name, *pair in zip(own, names, default, strict=False))
+    if not fits or new == own or len(set(new)) < len(new):  # a level of the names may be level3, and be another one
         return tree
-    names = [*names[: tree.num_levels], *tree.level_names[len(names) :]]
-    if len(set(names)) < len(names):  # a level that is called level3 may be another one
-        return tree
-    return Taxonomy.from_dict({**tree.to_dict(), "level_names": names})
+    log(f"levels have the names of {whose}: {', '.join(own)} are {', '.join(new)}")
+    return Taxonomy.from_dict({**tree.to_dict(), "level_names": list(new)})
 
 
 def _joined(parts: Sequence[ImageSet]) -> ImageSet:
-    """Puts parts together under one tree; extra labels, whose ids differ from set to set, are left out.
-
-    The levels of a folder have no names of their own, and take those of a list beside it.
-    """
-    trees = [part.taxonomy for part in parts]
-    named = [tree.level_names for tree in trees if tree.level_names != numbered_levels(tree.num_levels)]
-    trees = [in_levels(tree, max(named, key=len, default=())) for tree in trees]
-    tree, labels = join_labels([(tree, part.labels) for tree, part in zip(trees, parts, strict=True)])
+    """Puts parts together under one tree; extra labels, whose ids differ from set to set, are left out."""
+    named = [part.taxonomy.level_names for part in parts]
+    named = [names for names in named if names != numbered_levels(len(names))]
+    names = max(named, key=len, default=())
+    tree, labels = join_labels([(in_levels(part.taxonomy, names, "the others"), part.labels) for part in parts])
     sources = [source for part in parts for source in part.sources]
     paths = [path for part in parts for path in part.paths]
     keys, metadata = join_known([(len(part.paths), part.keys, part.metadata) for part in parts])

@@ -42,7 +42,7 @@ from hierpretrain.checks import as_tensor
 from hierpretrain.datasets.annotations import NO_SPLIT
 from hierpretrain.datasets.folders import numbered_levels
 from hierpretrain.datasets.joined import joint_levels
-from hierpretrain.datasets.messages import log, some, warn
+from hierpretrain.datasets.messages import some, warn
 from hierpretrain.evaluation import Embeddings
 from hierpretrain.taxonomy import Taxonomy
 
@@ -298,10 +298,8 @@ class LivingIndex(ABC):
         Raises:
             ValueError: If the levels have other names than the index's.
         """
-        ours, theirs = self.taxonomy.level_names, images.taxonomy.level_names
-        tree = in_levels(images.taxonomy, ours)
-        if tree.level_names != theirs:
-            log(f"levels have the names of the index's: {', '.join(theirs)} are {', '.join(tree.level_names)}")
+        ours = self.taxonomy.level_names
+        tree = in_levels(images.taxonomy, ours, "the index's")
         columns = "name the columns of a list so in its header, and choose them by --levels (levels=...)"
         joint_levels([self.taxonomy, tree], "index and images", f"the index's are {ours}; {columns}")
         return replace(images, taxonomy=tree)

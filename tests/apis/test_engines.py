@@ -633,6 +633,19 @@ def test_the_labels_of_an_image_may_come_in_any_order(photos, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["add", "update"])
+def test_a_folder_and_a_list_come_in_one_call(photos, tmp_path, change):
+    index = photos("keyed.csv", **KEYED)
+    write_image(tmp_path / "new/tool/rake/0.png", "red")
+    write_image(tmp_path / "more.png", "blue")
+    (tmp_path / "more.csv").write_text("image,top\nmore.png,tool\n")
+    assert getattr(index, change)(["new", "more.csv"]) == Change(added=2, embedded=2)
+    assert index.taxonomy.level_names == ("top", "level2")
+    labels = {path: labels for path, _, labels, _ in known_of(index)}
+    assert labels["new/tool/rake/0.png"] == (("tool", "rake"),)
+    assert labels["more.png"] == (("tool",),)
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
 @pytest.mark.parametrize(("link", "to"), [("best", "photos/animal"), ("best/cat", "../photos/animal/cat")])
 def test_a_link_to_a_folder_has_files_of_its_own(photos, tmp_path, change, link, to):
     index = photos()

@@ -204,19 +204,29 @@ def test_images_of_several_places_keep_them_in_a_sequence(tmp_path):
 
 
 def test_levels_of_other_names_do_not_mix(photos):
-    (photos / "list.csv").write_text("image,kind\ntool/saw.png,tool\n")
-    (photos / "other.csv").write_text("image,sort\ntool/saw.png,tool\n")
-    with pytest.raises(ValueError, match=r"must have the same levels .* \[\('kind',\), \('sort',\)\]"):
-        gather_images([photos / "list.csv", photos / "other.csv"])
+    for name in ("kind", "hue"):
+        (photos / f"{name}.csv").write_text(f"image,{name}\ntool/saw.png,tool\n")
+    with pytest.raises(ValueError, match=r"must have the same levels .* \[\('hue',\), \('kind',\)\]"):
+        gather_images([photos / "kind.csv", photos / "hue.csv"])
 
 
-def test_the_levels_of_a_folder_take_the_names_of_a_list_beside_it(photos, tmp_path):
-    (photos / "list.csv").write_text("image,kind\ntool/saw.png,tool\n")
-    alone = gather_images(photos)
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ("kind", ("kind", "level2")),
+        ("kind,breed", ("kind", "breed")),
+        ("kind,breed,coat", ("kind", "breed", "coat")),
+    ],
+)
+def test_the_levels_of_a_folder_have_the_names_of_a_list_beside_it(photos, levels, expected):
+    label = ["animal", "cat", "grey"][: levels.count(",") + 1]
+    (photos / "list.csv").write_text(f"image,{levels}\ntool/saw.png,{','.join(label)}\n")
     for given in ([photos, photos / "list.csv"], [photos / "list.csv", photos]):
         found = gather_images(given)
-        assert found.taxonomy.level_names == ("kind", "level2")
-        assert sorted(names(found)) == sorted([*names(alone), ("tool",)])
+        assert found.taxonomy.level_names == expected
+        labels = set(zip(found.paths, names(found), strict=True))
+        assert (str(photos / "animal/cat/tom.png"), ("animal", "cat")) in labels
+        assert {(str(photos / "tool/saw.png"), one) for one in (("tool",), tuple(label))} < labels
 
 
 @pytest.mark.parametrize(
