@@ -284,7 +284,7 @@ class EmbeddingIndex(AnsweringIndex):
             "levels": levels,
             "labelled": int((depth(now.labels) > 0).sum()) if levels and len(now) else 0,
             "keys": len(set(now.keys) - {""}),
-            "metadata": list(now.metadata),
+            "metadata": sorted(now.metadata),
             "recall": self.recall,
             "skipped": len(now.skipped),
             "segments": [len(segment.rows) for segment in now.segments],

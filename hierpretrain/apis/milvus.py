@@ -207,7 +207,7 @@ class MilvusIndex(AnsweringIndex):
             "carries_model": {CONFIG, WEIGHTS} <= parts,
             "levels": self._level_sizes(),
             "labelled": self._tables.count(self._tables.images, "depth > 0"),
-            "keys": self._tables.count(self._tables.images, 'key != ""'),
+            "keys": len(set(self.keys) - {""}),
             "metadata": sorted(self._tables.facts("column")),
             "skipped": len(self.skipped),
             "parts": sorted(parts - MODEL_PARTS),

@@ -276,6 +276,14 @@ def test_numbers_and_flags_are_texts_as_a_list_has_them(make, kind):
     assert index.remove([kind(17)]) == Change(removed=1)
 
 
+def test_what_is_told_of_an_index_is_the_same(make):
+    metadata = {"size": ["1", "2", "3", ""], "colour": ["red", "", "", "blue"]}
+    index, reopen = make(images(0, 4, keys=["A", "A", "B", ""], metadata=metadata))
+    for opened in (index, reopen()):
+        told = opened.info()
+        assert (told["images"], told["keys"], told["metadata"]) == (4, 2, ["colour", "size"])
+
+
 def test_an_array_of_metadata_is_found_by_each_of_its_entries(make):
     """An array is that of a cell, or of an image's rows; a text in brackets that is no array is a text."""
     cells = [
