@@ -159,8 +159,12 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def short_floats(column: Iterable[float | None]) -> list[float | None]:
-    """Returns floats of single precision as those of double precision that have their digits: 9.99 stays 9.99.
+def short_floats(column: Sequence[Any], kind: Any) -> list[Any]:
+    """Returns floats of single and half precision as those of double precision that have their digits: 9.99 stays 9.99.
+
+    Args:
+        column: The cells; those that are arrays and objects may hold such floats, too.
+        kind: The Arrow type of the column.
 
     Example:
         >>> short_floats([9.989999771118164, 16777218.0, None], "float"), short_floats([9.9921875], "halffloat")
