@@ -40,7 +40,7 @@ class _TripletSampler(PlannedBatchSampler):
 
     @property
     def images_per_batch(self) -> int:
-        """The number of images in a batch of one process: three for each triplet."""
+        """How many images a batch of one process has, three for each of its triplets."""
         return 3 * self.batch_size
 
     def __len__(self) -> int:
