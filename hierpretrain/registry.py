@@ -4,7 +4,8 @@ All of mmpretrain's registries are mirrored, with the locations of their parents
 ``hierpretrain`` upwards, and a registry imports only its own locations.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.registry import Registry
@@ -58,3 +59,25 @@ def class_of(registry: Registry, config: Mapping[str, Any]) -> Any:
     """
     kind = config.get("type")
     return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def arguments_of(kind: Any) -> Iterator[str]:
+    """Yields the arguments of a class or function, and those that a class hands on to the ones above it.
+
+    Example:
+        >>> class Loss:
+        ...     def __init__(self, weight=1.0): ...
+        >>> class Mine(Loss):
+        ...     def __init__(self, extra=0.0, **options): ...
+        >>> list(arguments_of(Mine))
+        ['extra', 'weight']
+    """
+    if not inspect.isclass(kind):
+        yield from inspect.signature(kind).parameters
+        return
+    for part in kind.__mro__:
+        if "__init__" in vars(part) and part is not object:
+            parameters = inspect.signature(part.__init__).parameters.values()
+            yield from (p.name for p in list(parameters)[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                return

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Iterator
-from typing import Any
 
 from hierpretrain._names import did_you_mean
+from hierpretrain.registry import arguments_of
 
 _UNEXPECTED = re.compile(r"([\w.]+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
@@ -38,14 +37,7 @@ def nearest_argument(error: TypeError) -> str:
         for kind in (frame.f_locals.get("obj_cls"), frame.f_locals.get(name), frame.f_globals.get(name)):
             # a class hands on to the one above it what it does not know
             if inspect.isclass(kind) and any(part.__name__ == name for part in kind.__mro__):
-                return did_you_mean(match[2], known := dict.fromkeys(_arguments(kind)), f"it takes {', '.join(known)}")
+                return did_you_mean(
+                    match[2], known := dict.fromkeys(arguments_of(kind)), f"it takes {', '.join(known)}"
+                )
     return ""
-
-
-def _arguments(kind: type[Any]) -> Iterator[str]:
-    for part in kind.__mro__:
-        if "__init__" in vars(part) and part is not object:
-            parameters = inspect.signature(part.__init__).parameters.values()
-            yield from (p.name for p in list(parameters)[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-                return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpretrain.registry import MODELS, class_of
+from hierpretrain.registry import MODELS, arguments_of, class_of
 
 _SIZES = (224, 256, 64, 32)  # px, tried in turn; some encoders have a smallest size, and some read one size alone
 
@@ -86,21 +85,8 @@ def takes_width(config: Mapping[str, Any] | None) -> bool:
     """Returns whether the class that a config names has the option ``in_channels``."""
     if config is None:
         return False
-    return _takes(class_of(MODELS, config), "in_channels")
-
-
-def _takes(kind: Any, option: str) -> bool:
-    """Returns whether a class or function has an option, itself or in the classes to which it hands on what it gets."""
-    if not inspect.isclass(kind):
-        return kind is not None and option in inspect.signature(kind).parameters
-    for part in kind.__mro__:
-        if "__init__" in vars(part):
-            options = inspect.signature(part.__init__).parameters
-            if option in options:
-                return True
-            if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in options.values()):
-                return False
-    return False
+    kind = class_of(MODELS, config)
+    return kind is not None and "in_channels" in arguments_of(kind)
 
 
 def with_width(config: Mapping[str, Any], width: Callable[[], int], part: str) -> dict[str, Any]:
