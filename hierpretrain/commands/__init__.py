@@ -284,7 +284,6 @@ def embed_images(
         ValueError: If images are given together with options of the config's data set, and as the inferencer.
     """
     from hierpretrain.apis import config_dataset, gather_images
-    from hierpretrain.datasets.on_error import write_skipped
 
     if args.images and (args.data_root or args.splits):
         raise ValueError("--data-root and --splits are for the config's own test data; leave them out, or the images")
@@ -294,15 +293,17 @@ def embed_images(
     if check is not None:
         check(found)
     embedded = inferencer.embed_set(found)
-    if args.skipped:
-        write_skipped(args.skipped, embedded.skipped)
     print(f"embedded {len(embedded.paths):,} images with {inferencer.name}")
-    list_skipped(embedded.skipped)
+    list_skipped(args, embedded.skipped)
     return embedded
 
 
-def list_skipped(skipped: Mapping[str, str]) -> None:
-    """Prints which images could not be read, and why."""
+def list_skipped(args: argparse.Namespace, skipped: Mapping[str, str]) -> None:
+    """Writes which images could not be read, and why, to the file of ``--skipped``, if it is given, and prints it."""
+    from hierpretrain.datasets.on_error import write_skipped
+
+    if args.skipped:
+        write_skipped(args.skipped, skipped)
     if skipped:
         print(f"skipped {len(skipped):,} that cannot be read:", file=sys.stderr)
         for reason in list(skipped.values())[:_LISTED]:

@@ -41,7 +41,7 @@ def add(words: Sequence[str]) -> None:
         index = _open(args)
         before = index.skipped
         _print(args.index, index, str(index.add(args.images, **list_options(args))))
-        _list({path: why for path, why in index.skipped.items() if path not in before}, args.skipped)
+        list_skipped(args, {path: why for path, why in index.skipped.items() if path not in before})
 
 
 def update(words: Sequence[str]) -> None:
@@ -62,16 +62,7 @@ def update(words: Sequence[str]) -> None:
         before = index.skipped
         _print(args.index, index, str(index.update(args.images, prune=args.prune, **list_options(args))))
         # also what an earlier update could not read, behind what only this one could not
-        _list(dict(sorted(index.skipped.items(), key=lambda skipped: skipped[0] in before)), args.skipped)
-
-
-def _list(skipped: dict[str, str], file: str | None) -> None:
-    """Prints what could not be read, and writes it to a file, if there is one."""
-    from hierpretrain.datasets.on_error import write_skipped
-
-    if file:
-        write_skipped(file, skipped)
-    list_skipped(skipped)
+        list_skipped(args, dict(sorted(index.skipped.items(), key=lambda skipped: skipped[0] in before)))
 
 
 def remove(words: Sequence[str]) -> None:
