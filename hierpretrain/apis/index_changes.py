@@ -291,7 +291,7 @@ def records_of(
         yield ImageRecord(paths[i], keys[i] if keys else "", digests[i] if digests else "", names[known], told)
 
 
-def under_one_name(paths: Sequence[str]) -> list[str]:
+def _under_one_name(paths: Sequence[str]) -> list[str]:
     """Returns files of which those that are named both relative and absolute are named relative alone.
 
     A link is a file of its own.
@@ -306,18 +306,22 @@ def under_one_name(paths: Sequence[str]) -> list[str]:
     return [called.get(path, path) for path in paths]
 
 
-def check_once(keys: Sequence[str], paths: Sequence[str]) -> None:
+def check_once(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Raises unless no two images have the same key and file, relative or absolute; ``keys`` may be empty.
+
+    Returns:
+        The files, of which those that are named in both ways are named relative alone.
 
     Raises:
         ValueError: That names those of which there are several.
     """
-    keys = keys or [""] * len(paths)
-    images = list(zip(keys, under_one_name(paths), strict=True))
+    keys, names = keys or [""] * len(paths), _under_one_name(paths)
+    images = list(zip(keys, names, strict=True))
     number = Counter(images)
     named = zip(images, keys, paths, strict=True)
     if again := list(dict.fromkeys(key or path for image, key, path in named if number[image] > 1)):
         raise ValueError(f"images must be given once; {some(again)} are given several times: leave the copies out")
+    return names
 
 
 def check_new(there: Collection[tuple[str, str]], keys: Sequence[str], paths: Sequence[str]) -> None:

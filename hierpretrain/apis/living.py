@@ -35,7 +35,6 @@ from hierpretrain.apis.index_changes import (
     in_twice,
     plan_update,
     records_of,
-    under_one_name,
 )
 from hierpretrain.apis.index_format import MODEL_PARTS, plain_path
 from hierpretrain.checks import as_tensor
@@ -255,8 +254,7 @@ class LivingIndex(ABC):
         A link is a file of its own. A relative name of the index is taken for a file of the working directory if one of
         the given files shows by its content that the index was made here.
         """
-        check_once(images.keys, images.paths)
-        images = replace(images, paths=under_one_name(images.paths))
+        images = replace(images, paths=check_once(images.keys, images.paths))
         given = set(images.paths)
         there = [record for record in self._records(given, set()).values() if record.path in given]
         new = given.difference(record.path for record in there)
